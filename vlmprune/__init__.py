@@ -1,0 +1,42 @@
+"""vlmprune: training-free visual-token pruning of vision-language models.
+
+    from vlmprune import prune
+    with prune(model, "cls", ratio=0.95):
+        model.generate(**inputs)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vlmprune.methods.base import Method
+    from vlmprune.pruning.session import Session
+
+__version__ = "0.1.0"
+__all__ = ["prune"]
+
+
+def prune(
+    model: Any, method: str | Method, *, ratio: float | None = None, keep: int | None = None, **options: Any
+) -> Session:
+    """A context manager in which `model` prunes visual tokens; outside it the model is untouched.
+
+    model: a loaded transformers vision-language model. method: a name from `vlmprune list methods`, or a Method.
+    ratio: fraction of visual tokens removed, 0..1; or keep: tokens kept. options: the method's own fields.
+    Raises UserError for a name, value or pair that cannot work.
+    """
+    from vlmprune.methods.base import Method as MethodClass
+    from vlmprune.models.base import adapt, check_pair, check_schedule
+    from vlmprune.pruning.session import Session
+    from vlmprune.registry import build_method
+
+    adapter = adapt(model)
+    if not isinstance(method, MethodClass):
+        method = build_method(method, ratio=ratio, keep=keep, **options)
+    elif ratio is not None or keep is not None or options:
+        raise TypeError("prune(model, Method(...)) takes its settings from the Method: drop ratio, keep and options")
+    name = type(method).__name__
+    check_pair(adapter.signals, method.needs, name, adapter.config.model_type)
+    check_schedule(method, adapter.decoder_depth)
+    return Session(adapter, method)

@@ -1,0 +1,1 @@
+"""Pruning methods, one file each: pure tensor code that imports torch and never transformers or a model."""

@@ -1,0 +1,196 @@
+"""What a pruning method is: a small dataclass that declares what it reads and returns what to keep.
+
+A method is pure tensor code. It never sees a model: the engine (vlmprune/pruning) computes the signals that it
+declares in `needs`, hands them over, and carries out the selection. Base classes own ranking and counting, so that a
+method that ranks tokens is its `score()`.
+
+Shapes: B images (or samples, inside the decoder), N visual tokens of one image in raster order without [CLS], H heads,
+L positions of a sequence, C vision width, D decoder width, k kept tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from vlmprune.methods.counting import kept_count
+
+Positions = Literal["renumber", "keep"]
+
+
+@dataclass(frozen=True)
+class Tower:
+    """The vision encoder as a method may know it."""
+
+    depth: int  # number of encoder layers
+    feature_layer: int  # 0-based layer whose output goes to the projector (CLIP in LLaVA: 22 of 24)
+    grid: tuple[int, int]  # (rows, columns) of the patches of one image or tile
+    has_cls: bool
+
+
+@dataclass
+class Signals:
+    """What a method before the language model may read, for B images of N patches each.
+
+    Only what `Method.needs` names is filled, beside `grid` and `images`. Layer-bound signals carry a leading dimension
+    over `Method.layers()`, in that order.
+    """
+
+    grid: tuple[int, int]
+    images: int = 1  # B
+    seeds: Sequence[int] = ()  # one per image, from its content: the same image gets the same seed in any batch
+    cls_attention: Tensor | None = None  # [layers, B, H, N] post-softmax [CLS] rows, [CLS]->[CLS] dropped, not renormalised
+    received_attention: Tensor | None = None  # [layers, B, H, N] mean over query rows of the attention a patch receives
+    keys: Tensor | None = None  # [layers, B, H, 1+N, C/H] with [CLS] first where the tower has one
+    queries: Tensor | None = None  # [layers, B, H, 1+N, C/H] unscaled
+    features: Tensor | None = None  # [B, N, C] the projector's input
+    cls_feature: Tensor | None = None  # [B, C] the [CLS] token at the feature layer
+    projected: Tensor | None = None  # [B, N, D] the projector's output
+    text_relevance: Tensor | None = None  # [B, N] cosine of image patches to the question in CLIP space
+
+
+@dataclass
+class Selection:
+    """Which visual tokens go on, in output order.
+
+    indices: int64 [B, k], the source slot that each output token takes.
+    features: None to keep the tokens as they are, or [B, k, C] new embeddings (merging) before the projector,
+        [B, k, D] after it where the method reads `projected`.
+    valid: None where every image keeps k, or bool [B, k] where an adaptive method keeps fewer of some.
+    """
+
+    indices: Tensor
+    features: Tensor | None = None
+    valid: Tensor | None = None
+
+
+def top_k(score: Tensor, k: int, *, keep_order: Literal["spatial", "score"] = "spatial") -> Tensor:
+    """Indices int64 [..., k] of the k largest scores; of equal scores the lowest index wins, on every device.
+
+    `spatial` sorts them ascending (raster order), `score` leaves the best first.
+    """
+    order = torch.sort(score, dim=-1, descending=True, stable=True).indices[..., :k]
+    return order.sort(dim=-1).values if keep_order == "spatial" else order
+
+
+@dataclass
+class Method:
+    """Base of all methods.
+
+    ratio: fraction of visual tokens removed, 0..1. keep: a number of tokens to keep instead. Neither: the method's
+    published schedule where it has one, else everything is kept.
+    """
+
+    ratio: float | None = None
+    keep: int | None = None
+
+    stage: ClassVar[Literal["none", "vision", "sequence", "decoder"]]
+    needs: ClassVar[tuple[str, ...]] = ()  # names of Signals fields
+    positions: ClassVar[Positions] = "renumber"  # as published
+    merges: ClassVar[bool] = False
+    paper: ClassVar[str] = ""
+
+    @property
+    def reads_question(self) -> bool:
+        """Whether the kept tokens depend on the question, not on the image alone."""
+        return "text_relevance" in self.needs or self.stage == "decoder"
+
+    def count(self, n: int) -> int:
+        """Kept tokens of an image of `n`."""
+        return kept_count(n, self.ratio, self.keep)
+
+    def keeps_all(self, n: int) -> bool:
+        """True where nothing would be removed, so that the engine leaves the model alone (bit-identical)."""
+        return self.count(n) >= n
+
+
+@dataclass
+class SequenceMethod(Method):
+    """A method that selects once, between the vision encoder and decoder layer 0."""
+
+    stage: ClassVar[Literal["sequence"]] = "sequence"
+
+    def layers(self, tower: Tower) -> tuple[int, ...]:
+        """Encoder layers (0-based) at which layer-bound signals are read; default: the feature layer."""
+        return (tower.feature_layer,)
+
+    def select(self, signals: Signals, k: int) -> Selection:
+        """Choose `k` of the N tokens of every image."""
+        raise NotImplementedError
+
+
+@dataclass
+class ScoreMethod(SequenceMethod):
+    """Keeps the k tokens with the largest `score`.
+
+    keep_order: `spatial` (raster) or `score` (best first) order of the kept tokens in the sequence.
+    """
+
+    keep_order: Literal["spatial", "score"] = "spatial"
+
+    def score(self, signals: Signals) -> Tensor:
+        """One score per visual token, [B, N]; larger stays."""
+        raise NotImplementedError
+
+    def select(self, signals: Signals, k: int) -> Selection:
+        return Selection(top_k(self.score(signals), k, keep_order=self.keep_order))
+
+
+@dataclass(frozen=True)
+class DecoderStage:
+    """Visual tokens are dropped before decoder layer `layer` (0-based), down to `kept` of the N at the start."""
+
+    layer: int
+    kept: int
+
+
+@dataclass
+class DecoderSignals:
+    """What a method inside the language model may read before layer K, for B samples of L positions.
+
+    attention: [B, H, R, L] post-softmax rows of the queries that `DecoderMethod.query_rows` named.
+    hidden: [B, L, D] the input of layer K. visual, valid: bool [B, L]; valid is False on padding.
+    """
+
+    attention: Tensor
+    hidden: Tensor
+    visual: Tensor
+    valid: Tensor
+
+
+@dataclass
+class DecoderMethod(Method):
+    """A method that drops visual tokens before one or several decoder layers, by attention inside the decoder.
+
+    reads: `previous` if the attention is that of layer K-1 (FastV), `own` if it is what layer K would compute on its
+    own input (PyramidDrop).
+    """
+
+    stage: ClassVar[Literal["decoder"]] = "decoder"
+    needs: ClassVar[tuple[str, ...]] = ("decoder_attention",)
+    positions: ClassVar[Positions] = "keep"
+    reads: ClassVar[Literal["previous", "own"]] = "previous"
+
+    def stages(self, depth: int, n: int) -> list[DecoderStage]:
+        """The schedule on a decoder of `depth` layers for a sample with `n` visual tokens."""
+        raise NotImplementedError
+
+    def score(self, signals: DecoderSignals) -> Tensor:
+        """One score per position, [B, L]; read at visual positions only, larger stays."""
+        raise NotImplementedError
+
+    def keeps_all(self, n: int) -> bool:
+        return self.ratio == 0 or (self.keep is not None and self.keep >= n)
+
+
+@dataclass
+class VisionMethod(Method):
+    """A method that shortens the sequence inside the vision encoder (ToMe, PiToMe)."""
+
+    stage: ClassVar[Literal["vision"]] = "vision"
+    merges: ClassVar[bool] = True
+

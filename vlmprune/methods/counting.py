@@ -1,0 +1,45 @@
+"""One rule turns a reduction ratio into a token count, everywhere in vlmprune.
+
+FasterVLM's README prints 432/288/144/58/29 kept tokens for 576 at 25/50/75/90/95 %, which is N(1 - ratio) rounded half
+up; `int()` and Python's `round()` both give other numbers for some of them, and floats make 25 * (1 - 0.9) = 2.4999...
+So the product is taken in exact decimals, from the digits that the user typed.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_UP, Decimal
+
+
+def exact(number: float | str) -> Decimal:
+    """The decimal that was typed: 0.9 is nine tenths, not the nearest binary fraction."""
+    return Decimal(str(number))
+
+
+def round_half_up(number: Decimal | float) -> int:
+    """Nearest integer, halves upwards (2.5 -> 3), as opposed to Python's round (2.5 -> 2)."""
+    return int(exact(str(number)).to_integral_value(rounding=ROUND_HALF_UP))
+
+
+def kept_count(n: int, ratio: float | None = None, keep: int | None = None) -> int:
+    """How many of `n` visual tokens stay.
+
+    With `ratio`: n(1 - ratio) rounded half up and at least 1; ratio 1 is the blind baseline and keeps 0.
+    With `keep`: that many, capped at `n`. With neither, all of them.
+    """
+    if keep is not None:
+        return min(keep, n)
+    if ratio is None or n == 0:
+        return n
+    if exact(ratio) == 1:
+        return 0
+    return max(1, round_half_up(n * (1 - exact(ratio))))
+
+
+def same_relative_depth(layer: int, published_depth: int, depth: int) -> int:
+    """A published layer number on a model of another depth: layer 16 of 32 becomes 3 of 6, halves rounded up.
+
+    Published depth gives the published number; the result never leaves 0..depth-1.
+    """
+    if depth == published_depth:
+        return layer
+    return min(depth - 1, round_half_up(exact(layer) * depth / published_depth))

@@ -1,0 +1,96 @@
+"""What every model family shares: the runner's view of a loaded vision-language model.
+
+A family is one file in this folder named after its `model_type` in config.json; it exports `adapt(model)`. Nothing
+else lists the families.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+import vlmprune.models
+from vlmprune.errors import UserError
+from vlmprune.methods.base import Method, Tower
+
+HELPERS = {"base", "loading"}
+
+
+class Adapter(ABC):
+    """Where a family keeps the modules that pruning touches (see vlmprune.pruning.adapter for the engine's view)."""
+
+    signals: frozenset[str]
+    tower: Tower
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.config = model.config
+
+    @property
+    @abstractmethod
+    def base_model(self) -> nn.Module: ...
+
+    @property
+    @abstractmethod
+    def vision_tower(self) -> nn.Module: ...
+
+    @property
+    @abstractmethod
+    def projector(self) -> nn.Module: ...
+
+    @property
+    @abstractmethod
+    def language_model(self) -> nn.Module: ...
+
+    @abstractmethod
+    def vision_layer(self, index: int) -> nn.Module: ...
+
+    @abstractmethod
+    def vision_attention(self, index: int) -> nn.Module: ...
+
+    @abstractmethod
+    def visual_mask(self, input_ids: Tensor) -> Tensor: ...
+
+    def decoder_layer(self, index: int) -> nn.Module:
+        return self.language_model.layers[index]
+
+    def decoder_attention(self, index: int) -> nn.Module:
+        return self.decoder_layer(index).self_attn
+
+    @property
+    def decoder_depth(self) -> int:
+        return self.config.text_config.num_hidden_layers
+
+
+def families() -> list[str]:
+    """Model types that have an adapter here."""
+    return sorted(m.name for m in pkgutil.iter_modules(vlmprune.models.__path__) if m.name not in HELPERS)
+
+
+def adapt(model: Any) -> Adapter:
+    """The adapter of a loaded transformers model. Raises UserError where its family has none."""
+    model_type = model.config.model_type
+    if model_type not in families():
+        raise UserError(f"model family '{model_type}' is not supported; supported: {', '.join(families())}")
+    return importlib.import_module(f"vlmprune.models.{model_type}").adapt(model)
+
+
+def check_pair(signals: frozenset[str], needs: tuple[str, ...], method: str, model: str) -> None:
+    """Refuse a method that reads what the model lacks."""
+    missing = [need for need in needs if need not in signals]
+    if missing:
+        raise UserError(f"method '{method}' needs {', '.join(missing)}, which model '{model}' does not have")
+
+
+def check_schedule(method: Method, depth: int) -> None:
+    """Refuse a decoder schedule that does not fit, before any weight loads."""
+    stages = getattr(method, "stages", None)
+    if stages is not None:
+        try:
+            stages(depth, 1)
+        except ValueError as error:
+            raise UserError(str(error)) from error

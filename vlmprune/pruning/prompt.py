@@ -1,0 +1,83 @@
+"""What the language model really sees of one batch of prompts, from prefill through every decode step.
+
+generate() goes on counting in the full, unpruned prompt: its attention mask and its position ids have the full length.
+A `Segment` is the stretch of decoder layers that share one shortened prompt. It knows how to turn the full-length mask
+and positions of a decode step into those of its own, shorter KV cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlmprune.pruning.compaction import Compaction
+
+
+@dataclass
+class Record:
+    """What one prefill did, for B prompts.
+
+    kept: int64 source slots, [images, k] for a method before the language model ([B, k] inside it: slots among the
+    prompt's visual tokens, of its last stage); None where nothing was pruned. valid: bool like kept, where ragged.
+    visual_counts: per decoder layer, per prompt, the visual tokens that the layer processed.
+    prompt_lengths: per prompt, text and visual tokens at decoder layer 0.
+    """
+
+    kept: Tensor | None
+    valid: Tensor | None
+    visual_counts: list[list[int]]
+    prompt_lengths: list[int]
+
+
+@dataclass
+class Segment:
+    """Decoder layers from `start` on, which hold a prompt of n tokens per row.
+
+    valid: bool [B, n] or None where nothing is padded. shift: int64 [B, 1], what is subtracted from a later token's
+    position in the unpruned prompt (0 where positions are kept). next_position: int64 [B, 1], of the first generated
+    token. visual_counts: visual tokens per row that these layers process, on the host.
+    """
+
+    start: int
+    length: int
+    valid: Tensor | None
+    shift: Tensor
+    next_position: Tensor
+    visual_counts: list[int]
+
+    def mask(self, total: int) -> Tensor | None:
+        """bool [B, total] over the prompt and the tokens generated since, or None where all may be seen."""
+        if self.valid is None:
+            return None
+        generated = self.valid.new_ones(len(self.valid), total - self.length)
+        return torch.cat([self.valid, generated], dim=1)
+
+    def positions(self, cached: int, new: int) -> Tensor:
+        """int64 [B, new]: positions of `new` tokens that follow `cached` tokens already in this segment's cache."""
+        steps = torch.arange(cached - self.length, cached - self.length + new, device=self.shift.device)
+        return self.next_position + steps
+
+
+def new_positions(positions: Tensor, keep: Tensor, plan: Compaction, rule: str) -> tuple[Tensor, Tensor]:
+    """Positions after a compaction and how far later tokens shift: (int64 [B, n], int64 [B, 1]).
+
+    `keep`: as they were, with gaps. `renumber`: each minus the visual tokens dropped before it, which is contiguous
+    wherever the unpruned positions were. keep: bool [B, L], True also on padding, which moves nothing.
+    """
+    if rule == "keep":
+        return plan.gather(positions), positions.new_zeros(len(keep), 1)
+    removed = (~keep).cumsum(dim=1)
+    return plan.gather(positions.expand_as(removed) - removed), removed[:, -1:]
+
+
+def full_positions(kwargs: dict[str, Any], length: int, device: torch.device) -> Tensor:
+    """The position ids [B or 1, L] of a prefill; without any, transformers' own default (0, 1, 2, ...)."""
+    positions = kwargs.get("position_ids")
+    if positions is None:
+        return torch.arange(length, device=device).unsqueeze(0)
+    if positions.dim() != 2:
+        raise NotImplementedError(f"position ids of shape {tuple(positions.shape)}: only [batch, length]")
+    return positions
