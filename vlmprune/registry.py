@@ -55,15 +55,18 @@ def target_class(target: str, base: type) -> type:
 
 
 def construct(cls: type, values: dict[str, Any], where: str) -> Any:
-    """Build the dataclass `cls` from `values`, each checked against its type hint. Raises UserError by name."""
+    """Build the dataclass `cls` from `values`, each checked against its type hint. Raises UserError by name.
+
+    where: prefix of the names in messages, as the user types them ("method." or "" for the top level).
+    """
     hints = typing.get_type_hints(cls)
     fields = {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
     for name, value in values.items():
         if name not in fields:
             raise UserError(
-                f"{where}.{name}: unknown setting{nearest(name, fields)}; allowed: {', '.join(sorted(fields))}"
+                f"{where}{name}: unknown setting{nearest(name, fields)}; allowed: {', '.join(sorted(fields))}"
             )
-        check_type(f"{where}.{name}", value, fields[name])
+        check_type(f"{where}{name}", value, fields[name])
     # YAML has ints where floats are meant, and lists where tuples are.
     converted = {name: _convert(value, fields[name]) for name, value in values.items()}
     return cls(**converted)
@@ -163,4 +166,4 @@ def build_method(
     own = {key: value for key, value in config.items() if key not in DESCRIPTION}
     if method_class.stage == "none" and (ratio or keep is not None):  # type: ignore[attr-defined]
         raise UserError(f"method=none keeps every token: drop ratio={ratio} or choose a method")
-    return construct(method_class, own | settings | {"ratio": ratio, "keep": keep}, "method")
+    return construct(method_class, own | settings | {"ratio": ratio, "keep": keep}, "method.")

@@ -1,7 +1,7 @@
 """What every model family shares: the runner's view of a loaded vision-language model.
 
-A family is one file in this folder named after its `model_type` in config.json; it exports `adapt(model)`. Nothing
-else lists the families.
+A family is one file in this folder named after its `model_type` in config.json. It exports `adapt(model)`, and, so that
+impossible pairs are refused before weights load, `SIGNALS` and `describe_tower(config)`. Nothing else lists the families.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ import vlmprune.models
 from vlmprune.errors import UserError
 from vlmprune.methods.base import Method, Tower
 
-HELPERS = {"base", "loading"}
+HELPERS = {"base", "inputs", "loading"}
 
 
 class Adapter(ABC):
@@ -69,6 +70,20 @@ class Adapter(ABC):
 def families() -> list[str]:
     """Model types that have an adapter here."""
     return sorted(m.name for m in pkgutil.iter_modules(vlmprune.models.__path__) if m.name not in HELPERS)
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is known of a checkpoint from its config.json alone."""
+
+    signals: frozenset[str]
+    tower: Tower
+
+
+def describe(config: Any) -> Family:
+    """Signals and vision tower of a checkpoint whose weights are not loaded."""
+    module = importlib.import_module(f"vlmprune.models.{config.model_type}")
+    return Family(module.SIGNALS, module.describe_tower(config))
 
 
 def adapt(model: Any) -> Adapter:

@@ -30,6 +30,11 @@ class Compaction:
         gathered = self.gather(hidden)
         return gathered if self.valid is None else gathered.masked_fill(~self.valid.unsqueeze(-1), 0)
 
+    def gather_flags(self, flags: Tensor) -> Tensor:
+        """bool [B, L] -> [B, n], False on padding."""
+        gathered = self.gather(flags)
+        return gathered if self.valid is None else gathered & self.valid
+
 
 def compact(keep: Tensor, counts: list[int]) -> Compaction:
     """Plan the batch that holds the True positions of `keep`, bool [B, L], in their order, padded on the left.

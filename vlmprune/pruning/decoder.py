@@ -152,7 +152,7 @@ class DecoderStages:
         self._segments[index] = Segment(
             index, hidden.shape[1], plan.valid, before.shift + shift, before.next_position - shift, visual_counts
         )
-        self._sequence = _Sequence(plan.gather(now.visual), plan.gather(now.slots), plan.valid)
+        self._sequence = _Sequence(plan.gather_flags(now.visual), plan.gather(now.slots), plan.valid)
         self._note(index, visual_counts)
         return hidden, shorter, rotary
 

@@ -32,7 +32,7 @@ class SequenceStage:
         self.rows: dict[str, dict[int, Tensor]] = {}
         self.pixels: Tensor | None = None
         self.selection: Selection | None = None
-        self.dropped = 0  # slots marked by the last encoding, on the host
+        self.slots = self.dropped = 0  # of the last encoding: visual tokens, and how many were dropped, on the host
         self.n = adapter.tower.grid[0] * adapter.tower.grid[1]
         self._probes: list[Probe] = []
         self._handles: list[Any] = []
@@ -127,7 +127,7 @@ class SequenceStage:
         selection = self.method.select(signals, self.method.count(n))
         selection.indices = selection.indices.to(reference.device)
         kept = selection.indices.shape[1] * images if selection.valid is None else int(selection.valid.sum())
-        self.dropped = images * n - kept
+        self.slots, self.dropped = images * n, images * n - kept
         return selection
 
     def _scatter(self, selection: Selection, kept: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from vlmprune.pruning.adapter import Adapter
 from vlmprune.pruning.clock import Clock, NoClock
 from vlmprune.pruning.compaction import compact
 from vlmprune.pruning.decoder import DecoderStages
-from vlmprune.pruning.prompt import Record, Segment, full_positions, new_positions
+from vlmprune.pruning.prompt import Record, Segment, full_positions, new_positions, real_tokens
 from vlmprune.pruning.sequence import SequenceStage
 
 _active: WeakSet[nn.Module] = WeakSet()
@@ -126,7 +126,7 @@ class Session:
                 return kwargs
             raise NotImplementedError("prompts given as inputs_embeds cannot be pruned: pass input_ids and pixel_values")
         embeds = kwargs["inputs_embeds"]
-        real = torch.ones_like(visual) if mask is None else mask.bool()
+        real = torch.ones_like(visual) if mask is None else real_tokens(mask, visual.shape[1])
         drop = torch.zeros_like(visual) if self._sequence is None else embeds[..., 0].isnan()
         keep = real & ~drop
         # The one host sync of a prefill: lengths decide the shapes of everything that follows.
@@ -138,7 +138,7 @@ class Session:
         if not all(ends_real):
             raise ValueError("prompts must be padded on the left (processor.tokenizer.padding_side = 'left')")
         if self._sequence is not None and any(dropped) | any(visual_counts):
-            self._check_finite(self._sequence, sum(dropped))
+            self._check_finite(self._sequence, sum(dropped), sum(dropped) + sum(visual_counts))
             self.record.kept, self.record.valid = self._sequence.kept()
 
         positions = full_positions(kwargs, embeds.shape[1], embeds.device)
@@ -152,7 +152,7 @@ class Session:
             gapped = plan.valid is None and rule == "keep"
             kwargs["attention_mask"] = torch.ones_like(shorter) if gapped else plan.valid
             self._segment = Segment(0, plan.index.shape[1], plan.valid, shift, last + 1 - shift, visual_counts)
-            visual = plan.gather(visual)
+            visual = plan.gather_flags(visual)
         else:
             valid = None if mask is None else real
             self._segment = Segment(0, embeds.shape[1], valid, torch.zeros_like(last), last + 1, visual_counts)
@@ -161,13 +161,15 @@ class Session:
         return kwargs
 
     @staticmethod
-    def _check_finite(stage: SequenceStage, marked: int) -> None:
-        """Dropped slots are marked NaN: any other NaN must not pass for a dropped token."""
-        # Beam search repeats every row, so the marked slots are a whole multiple of what was selected away.
-        if stage.dropped == 0 or marked % stage.dropped:
+    def _check_finite(stage: SequenceStage, marked: int, slots: int) -> None:
+        """Dropped slots are marked NaN: any other NaN must not pass for a dropped token.
+
+        The share of marked slots is compared, not their number, because beam search repeats every row.
+        """
+        if marked * stage.slots != stage.dropped * slots:
             raise RuntimeError(
-                f"{marked} visual embeddings are not finite where {stage.dropped} were dropped: the vision tower or "
-                "projector overflowed (try dtype=bfloat16 or float32)"
+                f"{marked} of {slots} visual embeddings are not finite where {stage.dropped} of {stage.slots} were "
+                "dropped: the vision tower or projector overflowed (try dtype=bfloat16 or float32)"
             )
 
     def _decode(self, kwargs: dict[str, Any], cached: int) -> dict[str, Any]:

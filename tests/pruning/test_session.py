@@ -1,0 +1,267 @@
+"""The engine's guarantees, for every method that a LLaVA can run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.conftest import PATCHES, make_batch, make_llava, one_of
+
+from vlmprune import prune
+from vlmprune.methods.cls import ClsAttention
+from vlmprune.models.llava import SIGNALS
+from vlmprune.registry import build_method, options, read
+
+NEW = 6
+GREEDY = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+RUNNABLE = sorted(
+    name
+    for name in options("method")
+    if set(read("method", name)["info"]["needs"]) <= SIGNALS and read("method", name)["info"]["stage"] != "vision"
+)
+PRUNING = [name for name in RUNNABLE if name != "none"]
+
+
+def generate(model, batch, **options):
+    return model.generate(**batch, **GREEDY, **options)[:, -NEW:]
+
+
+def test_there_are_methods_to_test():
+    assert {"cls", "fastv", "random", "uniform", "none"} <= set(RUNNABLE)
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_ratio_0_is_bit_identical(model, name):
+    batch = make_batch([8, 12, 6])
+    bare = model(**batch).logits
+    with prune(model, name, ratio=0):
+        assert torch.equal(model(**batch).logits, bare)
+        tokens = generate(model, batch)
+    assert torch.equal(tokens, generate(model, batch))
+
+
+@pytest.mark.parametrize("name", PRUNING)
+@pytest.mark.parametrize("images", [1, 2])
+def test_a_batch_gives_what_its_samples_give(model, name, images):
+    batch = make_batch([8, 12, 6, 8], images)
+    with prune(model, name, ratio=0.6) as session:
+        together = generate(model, batch)
+        kept, counts = session.record.kept, session.record.visual_counts
+        for row in range(4):
+            alone = generate(model, one_of(batch, row))
+            assert torch.equal(alone[0], together[row])
+            assert [count[row] for count in counts] == [count[0] for count in session.record.visual_counts]
+            per_row = len(kept) // 4
+            assert torch.equal(session.record.kept, kept[row * per_row : (row + 1) * per_row])
+
+
+@pytest.mark.parametrize("name", PRUNING)
+def test_beams_and_samples_work(sdpa_model, name):
+    batch = make_batch([8, 12])
+    with prune(sdpa_model, name, ratio=0.6):
+        beams = generate(sdpa_model, batch, num_beams=3)
+        alone = generate(sdpa_model, one_of(batch, 1), num_beams=3)
+        assert torch.equal(beams[1], alone[0])
+        several = sdpa_model.generate(
+            **batch, max_new_tokens=3, do_sample=True, num_return_sequences=2, pad_token_id=0, eos_token_id=None
+        )
+    assert len(several) == 4
+
+
+@pytest.mark.parametrize("name", ["cls", "random", "uniform"])
+@pytest.mark.parametrize(("ratio", "kept"), [(0.25, 27), (0.5, 18), (0.9, 4), (0.99, 1), (1, 0)])
+def test_kept_count_is_exact(sdpa_model, name, ratio, kept):
+    with prune(sdpa_model, name, ratio=ratio) as session:
+        sdpa_model(**make_batch([8, 12]))
+    assert session.record.visual_counts == [[kept, kept]] * 6
+    assert session.record.prompt_lengths == [8 + kept, 12 + kept]
+    assert session.record.kept.shape == (2, kept)
+
+
+@pytest.mark.parametrize("rule", ["renumber", "keep"])
+def test_dropping_before_the_decoder_equals_masking(model, rule):
+    """Kept positions: the same as hiding the dropped tokens by mask. Renumbered: as a prompt written shorter."""
+    batch = make_batch([8, 11])
+    method = ClsAttention(ratio=0.7)
+    method.positions = rule
+    with prune(model, method) as session:
+        pruned = model(**batch).logits
+        cached = generate(model, batch)
+    visual = batch["input_ids"] == 98
+    kept = torch.zeros(2, PATCHES, dtype=torch.bool).scatter(1, session.record.kept, True)
+    mask = batch["attention_mask"].bool().masked_scatter(visual, kept)
+    positions = torch.arange(mask.shape[1]).expand_as(mask)
+    if rule == "renumber":
+        positions = positions - (visual & ~mask).cumsum(1)
+    reference = model(**batch | {"attention_mask": mask.long()}, position_ids=positions).logits
+    assert torch.allclose(pruned[:, -1], reference[:, -1], atol=2e-4)
+    ids, positions = batch["input_ids"], (positions + 0)
+    for _ in range(NEW):  # decode by re-running the whole masked prompt
+        logits = model(
+            input_ids=ids, attention_mask=mask.long(), position_ids=positions, pixel_values=batch["pixel_values"]
+        ).logits[:, -1]
+        ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], 1)
+        mask = torch.cat([mask, mask.new_ones(2, 1)], 1)
+        positions = torch.cat([positions, positions[:, -1:] + 1], 1)
+    # generate counts positions from the first real token; plain forward from the padding: rotary attention is relative.
+    assert torch.equal(ids[:, -NEW:], cached)
+
+
+def test_caches_hold_only_what_each_layer_saw(sdpa_model):
+    batch = make_batch([8])
+    with prune(sdpa_model, "fastv", keep=5):
+        out = sdpa_model.generate(**batch, **GREEDY, return_dict_in_generate=True)
+    full, short = 8 + PATCHES + NEW - 1, 8 + 5 + NEW - 1
+    assert [layer.keys.shape[2] for layer in out.past_key_values.layers] == [full, full, short, short, short, short]
+
+
+def test_fastv_equals_a_masked_reference(model):
+    """Layers from K on must see the dropped tokens neither at prefill nor in eight decode steps."""
+    batch = make_batch([8, 8, 8])
+    with prune(model, "fastv", ratio=0.7) as session:
+        tokens = model.generate(**batch, **GREEDY | {"max_new_tokens": 9})[:, -9:]
+    kept = torch.zeros(3, PATCHES, dtype=torch.bool).scatter(1, session.record.kept, True)
+    visual = batch["input_ids"] == 98
+    real = torch.ones_like(visual).masked_scatter(visual, kept)
+
+    ids = batch["input_ids"]
+    for _ in range(9):
+        seen = torch.cat([real, real.new_ones(3, ids.shape[1] - real.shape[1])], 1)
+        ids = torch.cat([ids, masked_forward(model, ids, batch["pixel_values"], seen, first=2).argmax(-1, True)], 1)
+    assert torch.equal(ids[:, -9:], tokens)
+
+
+def masked_forward(model, ids, pixels, seen, first):
+    """Last logits where layers from `first` on may attend to the positions in `seen` only."""
+    length = ids.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    allowed = causal & seen[:, None, None, :] | torch.eye(length, dtype=torch.bool)
+    additive = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)
+
+    def hide(_layer, args, kwargs):
+        return args, kwargs | {"attention_mask": additive}
+
+    layers = model.model.language_model.layers[first:]
+    handles = [layer.register_forward_pre_hook(hide, with_kwargs=True) for layer in layers]
+    try:
+        return model(input_ids=ids, pixel_values=pixels).logits[:, -1]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def snapshot(model):
+    """Everything a session could leave behind: hooks, instance attributes, configs."""
+    return {
+        name: (
+            [len(hooks) for key, hooks in sorted(vars(module).items()) if key.endswith("_hooks")],
+            sorted(key for key in vars(module)),
+            id(getattr(module, "config", None)),
+        )
+        for name, module in model.named_modules()
+    }
+
+
+@pytest.mark.parametrize("name", PRUNING)
+def test_the_model_is_left_as_it_was(sdpa_model, name):
+    batch = make_batch([8])
+    bare = generate(sdpa_model, batch)  # transformers installs hooks of its own on first use
+    before = snapshot(sdpa_model)
+    with prune(sdpa_model, name, ratio=0.5):
+        generate(sdpa_model, batch)
+    assert snapshot(sdpa_model) == before
+    with pytest.raises(ZeroDivisionError), prune(sdpa_model, name, ratio=0.5):
+        sdpa_model(**batch)
+        raise ZeroDivisionError
+    assert snapshot(sdpa_model) == before
+    assert torch.equal(generate(sdpa_model, batch), bare)
+
+
+def test_text_only_prompts_are_untouched(sdpa_model):
+    ids = torch.randint(3, 97, (2, 9))
+    bare = sdpa_model(input_ids=ids).logits
+    for name in ("cls", "fastv"):
+        with prune(sdpa_model, name, ratio=0.9):
+            assert torch.allclose(sdpa_model(input_ids=ids).logits, bare, atol=1e-5)
+
+
+def test_static_cache_works_before_the_decoder(sdpa_model):
+    batch = make_batch([8, 12])
+    with prune(sdpa_model, "cls", ratio=0.8):
+        dynamic = generate(sdpa_model, batch)
+        static = generate(sdpa_model, batch, cache_implementation="static")
+    assert torch.equal(dynamic, static)
+
+
+def test_unread_vision_layers_are_skipped(sdpa_model):
+    calls = []
+    last = sdpa_model.model.vision_tower.encoder.layers[-1]
+    with prune(sdpa_model, "cls", ratio=0.5):
+        handle = last.mlp.register_forward_hook(lambda *_: calls.append(1))
+        sdpa_model(**make_batch([8]))
+        handle.remove()
+    assert not calls
+
+
+def test_random_depends_on_the_image_and_the_seed_only(sdpa_model):
+    batch = make_batch([8, 12])
+    kept = []
+    for method in (build_method("random", ratio=0.5), build_method("random", ratio=0.5, seed=1)):
+        with prune(sdpa_model, method) as session:
+            sdpa_model(**batch)
+            kept.append(session.record.kept)
+            swapped = {key: value.flip(0) for key, value in make_batch([8, 8]).items()}
+            sdpa_model(**swapped | {"pixel_values": batch["pixel_values"].flip(0)})
+            assert torch.equal(session.record.kept.flip(0), kept[-1])
+    assert not torch.equal(*kept)
+
+
+class TestRefusals:
+    """What cannot work says so by name."""
+
+    def test_nesting(self, sdpa_model):
+        with (
+            prune(sdpa_model, "cls", ratio=0.5),
+            pytest.raises(RuntimeError, match="already being pruned"),
+            prune(sdpa_model, "fastv", ratio=0.5),
+        ):
+            pass
+        with prune(sdpa_model, "cls", ratio=0.5):
+            pass  # the refusal above left nothing behind
+
+    def test_right_padding(self, sdpa_model):
+        batch = make_batch([8, 12])
+        flipped = {"input_ids": batch["input_ids"].flip(1), "attention_mask": batch["attention_mask"].flip(1)}
+        with prune(sdpa_model, "cls", ratio=0.5), pytest.raises(ValueError, match="left"):
+            sdpa_model(**batch | flipped)
+
+    @pytest.mark.parametrize("option", [{"prompt_lookup_num_tokens": 3}, {"prefill_chunk_size": 4}])
+    def test_generation_modes(self, sdpa_model, option):
+        with prune(sdpa_model, "cls", ratio=0.5), pytest.raises(NotImplementedError, match=next(iter(option))):
+            generate(sdpa_model, make_batch([8]), **option)
+
+    def test_static_cache_inside_the_decoder(self, sdpa_model):
+        with prune(sdpa_model, "fastv", ratio=0.5), pytest.raises(NotImplementedError, match="static"):
+            generate(sdpa_model, make_batch([8]), cache_implementation="static")
+
+    def test_a_cache_from_outside(self, sdpa_model):
+        batch = make_batch([8])
+        cache = sdpa_model(**batch, use_cache=True).past_key_values
+        with prune(sdpa_model, "cls", ratio=0.5), pytest.raises(RuntimeError, match="outside the session"):
+            sdpa_model(input_ids=batch["input_ids"][:, -1:], past_key_values=cache)
+
+    def test_overflowing_features(self, sdpa_model):
+        batch = make_batch([8])
+        batch["pixel_values"][0, 0, 0, 0] = torch.nan
+        with prune(sdpa_model, "uniform", ratio=0.5), pytest.raises(RuntimeError, match="not finite"):
+            sdpa_model(**batch)
+
+    def test_embeddings_instead_of_ids(self, sdpa_model):
+        embeds = sdpa_model.get_input_embeddings()(make_batch([8])["input_ids"])
+        with prune(sdpa_model, "cls", ratio=0.5), pytest.raises(NotImplementedError, match="input_ids"):
+            sdpa_model(inputs_embeds=embeds)
+
+    def test_a_schedule_that_does_not_fit(self):
+        from vlmprune.errors import UserError
+
+        with pytest.raises(UserError, match="1 to 5"):
+            prune(make_llava(), "fastv", ratio=0.5, k=9)

@@ -1,0 +1,45 @@
+"""The embedded benchmark: generated scenes whose held-out test split ships in the wheel (vlmprune/tiny)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vlmprune.benchmarks.base import Benchmark, Sample
+from vlmprune.benchmarks.scoring.exact import exact_match
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass
+class Scenes(Benchmark):
+    """Attributes and relations, existence, counting, reading: see vlmprune/tiny/MODEL_CARD.md."""
+
+    metric: ClassVar[str] = "accuracy"
+    _rows: Any = field(default=None, init=False, repr=False)
+    _row_of_image: dict[str, int] = field(default_factory=dict, init=False, repr=False)
+
+    def load(self) -> list[Sample]:
+        from vlmprune.tiny import load_test_split
+
+        self._rows = load_test_split()
+        text = self._rows.remove_columns("image")
+        samples = []
+        for index, row in enumerate(text):
+            self._row_of_image.setdefault(row["image_id"], index)
+            samples.append(
+                Sample(row["question_id"], row["image_id"], row["question"], row["answer"], row["category"])
+            )
+        return samples
+
+    def image(self, image_id: str) -> Image:
+        return self._rows[self._row_of_image[image_id]]["image"].convert("RGB")
+
+    def identity(self) -> str:
+        from vlmprune.tiny import TEST_SHA256
+
+        return f"sha256:{TEST_SHA256}"
+
+    def score(self, prediction: str, sample: Sample) -> float:
+        return exact_match(prediction, sample.answer)

@@ -1,0 +1,17 @@
+"""Exact match of short answers, as GQA and the embedded scenes score them."""
+
+from __future__ import annotations
+
+import string
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalise(text: str) -> str:
+    """Lower case, no punctuation, single spaces."""
+    return " ".join(text.lower().translate(_PUNCTUATION).split())
+
+
+def exact_match(prediction: str, answer: str) -> float:
+    """1.0 where the two are the same after `normalise`, else 0.0."""
+    return float(normalise(prediction) == normalise(answer))

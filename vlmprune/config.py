@@ -1,0 +1,173 @@
+"""From what the user typed to a checked `RunConfig`: one clear line for anything that cannot work.
+
+Hydra composes (groups, defaults, interpolation, the override grammar); this file checks names first, so that a typo
+gets its nearest match, and values afterwards, against the type hints below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vlmprune.errors import UserError, choose, nearest
+from vlmprune.registry import GROUPS, check_amount, construct, options
+
+CONFIG_MODULE = "vlmprune.configs"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which checkpoint, and how it is loaded and prompted."""
+
+    name: str
+    path: str | None = None
+    info: dict | None = None
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    attention: Literal["sdpa", "flash_attention_2", "eager"] = "sdpa"
+    prompt: Literal["chat_template", "vicuna_v1"] = "chat_template"
+    image: Literal["processor", "pad"] = "processor"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run, composed and checked. `resolved` is the whole config as plain data, as written to config.yaml."""
+
+    model: ModelConfig
+    method: dict[str, Any]
+    benchmark: dict[str, Any]
+    logger: dict[str, Any]
+    names: dict[str, str]  # group -> choice
+    resolved: dict[str, Any]
+    ratio: float | None
+    keep: int | None
+    limit: int | None
+    batch_size: int
+    seed: int
+    device: str
+    outputs: str
+    latency_samples: int
+
+
+@dataclass(frozen=True)
+class _Scalars:
+    """Types of the keys that stand at the top level of run.yaml."""
+
+    ratio: float | None = None
+    keep: int | None = None
+    limit: int | None = None
+    batch_size: int = 32
+    seed: int = 0
+    device: str = "auto"
+    outputs: str = "outputs"
+    latency_samples: int = 16
+
+
+def compose_run(overrides: list[str], config_dir: str | None = None) -> RunConfig:
+    """Compose and check one run. Raises UserError, naming the value, what is allowed and the nearest match."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig  # noqa: F401  (registers hydra's own resolvers)
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    choices = _check_names(overrides, config_dir)
+    search = [f"hydra.searchpath=[file://{config_dir}]"] if config_dir else []
+    try:
+        with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            composed = hydra.compose("run", overrides=overrides + search, return_hydra_config=True)
+            names = {group: str(composed.hydra.runtime.choices[group]) for group in choices}
+            with _unlocked(composed):
+                del composed["hydra"]
+            data = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except (hydra.errors.HydraException, OmegaConfBaseException) as error:
+        raise UserError(" ".join(str(error).split())) from error
+    assert isinstance(data, dict)
+    return _check({str(key): value for key, value in data.items()}, names)
+
+
+def _unlocked(config: Any) -> Any:
+    from omegaconf import open_dict
+
+    return open_dict(config)
+
+
+def _check(data: dict[str, Any], names: dict[str, str]) -> RunConfig:
+    groups = {group: data[group] for group in names}
+    scalars = construct(_Scalars, {key: value for key, value in data.items() if key not in groups}, "")
+    check_amount(scalars.ratio, scalars.keep)
+    for key in ("limit", "batch_size"):
+        value = getattr(scalars, key)
+        if value is not None and value < 1:
+            raise UserError(f"{key}={value}: allowed: 1 or more")
+    model = construct(ModelConfig, groups["model"], "model.")
+    return RunConfig(model, groups["method"], groups["benchmark"], groups["logger"], names, data, **vars(scalars))
+
+
+def _check_names(overrides: list[str], config_dir: str | None) -> list[str]:
+    """Check every override's key and, where it picks a choice, the choice. Returns the groups of a run."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    run_keys = _top_level()
+    groups = [key for key in run_keys if key in GROUPS]
+    chosen: dict[str, str] = {group: str(run_keys[group]) for group in groups}
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except OverrideParseException as error:
+        raise UserError(f"'{error.override}' is not key=value") from error
+    dotted = []
+    for override in parsed:
+        key = override.key_or_group
+        if key.startswith("hydra"):
+            continue
+        if key in GROUPS:
+            if key in groups:
+                chosen[key] = choose(str(override.value()), options(key, config_dir), key)
+            continue
+        head, *rest = key.split(".")
+        if head not in run_keys:
+            raise UserError(f"'{key}' is not a setting{nearest(head, run_keys)}; allowed: {', '.join(sorted(run_keys))}")
+        if rest and not override.is_add():
+            dotted.append((head, rest[0], key))
+    for group, field, key in dotted:
+        if group in groups:
+            from vlmprune.registry import read
+
+            allowed = [name for name in read(group, chosen[group], config_dir) if name not in ("_target_", "info")]
+            if field not in allowed:
+                raise UserError(
+                    f"'{key}' is not a setting of {group}={chosen[group]}{nearest(field, allowed)}; "
+                    f"allowed: {', '.join(sorted(allowed)) or 'none'}"
+                )
+    return groups
+
+
+def _top_level() -> dict[str, Any]:
+    """Keys of run.yaml: the groups with their default choice, and the scalars."""
+    from importlib.resources import files
+
+    from omegaconf import OmegaConf
+
+    data = OmegaConf.to_container(OmegaConf.load(str(files(CONFIG_MODULE) / "run.yaml")))
+    assert isinstance(data, dict)
+    groups = {name: choice for entry in data.pop("defaults") if isinstance(entry, dict) for name, choice in entry.items()}
+    return {**groups, **{str(key): value for key, value in data.items()}}
+
+
+def expand_sweep(overrides: list[str]) -> list[list[str]]:
+    """`method=cls,fastv ratio=0.5,0.9` -> one list of plain overrides per job, in Hydra's own sweep grammar."""
+    import itertools
+
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except OverrideParseException as error:
+        raise UserError(f"'{error.override}' is not key=value") from error
+    axes = [
+        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [override.input_line or ""]
+        for override in parsed
+    ]
+    return [list(job) for job in itertools.product(*axes)]

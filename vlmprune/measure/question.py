@@ -1,0 +1,50 @@
+"""The batch-1 pass of a run: pruned and unpruned in turn on the same questions, and their real KV caches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vlmprune.benchmarks.base import Benchmark, Sample
+from vlmprune.evaluate import Images, greedy, inputs_for
+from vlmprune.measure.latency import StageClock, summarise, timed
+from vlmprune.measure.memory import cache_bytes
+from vlmprune.methods.base import Method
+from vlmprune.methods.none import Unpruned
+from vlmprune.models.loading import Loaded
+from vlmprune.pruning.session import Session
+
+WARM_UP = 2
+
+
+def measure_questions(
+    samples: list[Sample], benchmark: Benchmark, loaded: Loaded, method: Method, count: int
+) -> tuple[dict[str, Any] | None, dict[str, int] | None]:
+    """Latency summary and KV-cache bytes, {"pruned": ..., "unpruned": ...}; (None, None) where count is 0.
+
+    `count` questions spread over `samples`, after a warm-up. Preprocessing is not part of the times.
+    """
+    if count == 0:
+        return None, None
+    count = min(count, len(samples))
+    chosen = [samples[index * len(samples) // count] for index in range(count)]
+    images = Images(benchmark, loaded)
+    times: dict[str, list[dict[str, float | None]]] = {"unpruned": [], "pruned": []}
+    cache: dict[str, int] = {}
+    for number, sample in enumerate(chosen[:WARM_UP] + chosen):
+        inputs = inputs_for([sample], benchmark, loaded, images)
+        for side, side_method in (("unpruned", Unpruned()), ("pruned", method)):
+            clock = StageClock(loaded.device)
+            adapter = loaded.adapter
+            with (
+                Session(adapter, side_method, clock),
+                clock.watch(loaded.model, adapter.vision_tower, adapter.projector),
+            ):
+                row = timed(lambda inputs=inputs: greedy(loaded, inputs, benchmark.max_new_tokens), clock)  # type: ignore[misc]
+            if number >= WARM_UP:
+                times[side].append(row)
+    for side, side_method in (("unpruned", Unpruned()), ("pruned", method)):
+        with Session(loaded.adapter, side_method):
+            output = greedy(loaded, inputs, 1, return_dict_in_generate=True)
+        cache[side] = cache_bytes(output.past_key_values)
+    latency = {side: summarise(rows) for side, rows in times.items()}
+    return {**latency, "samples": count, "batch_size": 1}, cache

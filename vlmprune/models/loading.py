@@ -1,0 +1,126 @@
+"""Loading a checkpoint as users load it: from_pretrained, safetensors only, no remote code, nothing patched."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
+
+from vlmprune.config import ModelConfig
+from vlmprune.errors import UserError
+from vlmprune.models.base import Adapter, adapt, families
+from vlmprune.models.inputs import Preprocessor
+
+EMBEDDED = Path(__file__).parent.parent / "tiny" / "checkpoint"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was found and whose config.json was read; no weight is loaded yet."""
+
+    source: str  # folder or hub name
+    config: Any  # transformers config
+    identity: str  # commit on the hub, or a hash of the folder's files
+
+
+def find_checkpoint(model: ModelConfig) -> Checkpoint:
+    """Resolve `model.path` and read its config.json. Raises UserError where there is none or no family fits."""
+    source = model.path or str(EMBEDDED)
+    folder = Path(source).expanduser()
+    if source.startswith((".", "/", "~")) and not folder.is_dir():
+        raise UserError(f"model.path={source}: no such folder")
+    try:
+        config = AutoConfig.from_pretrained(folder if folder.is_dir() else source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"model.path={source}: cannot be loaded ({_first_line(error)}); without network, download it elsewhere "
+            "and set model.path=/folder"
+        ) from error
+    if config.model_type not in families():
+        raise UserError(
+            f"model.path={source}: family '{config.model_type}' is not supported; supported: {', '.join(families())}"
+        )
+    if folder.is_dir():
+        return Checkpoint(str(folder), config, _folder_hash(folder))
+    return Checkpoint(source, config, f"commit:{config._commit_hash}")
+
+
+def resolve_device(device: str) -> torch.device:
+    """`auto` is the first GPU where there is one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"device={device}: allowed: auto, cpu, cuda, cuda:N") from error
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device={device}: this machine has {torch.cuda.device_count()} CUDA devices; use device=cpu")
+    return resolved
+
+
+def resolve_dtype(dtype: str, checkpoint: Checkpoint, device: torch.device) -> torch.dtype:
+    """`auto` is float32 on a CPU and the checkpoint's own dtype elsewhere."""
+    if dtype != "auto":
+        return getattr(torch, dtype)
+    if device.type == "cpu":
+        return torch.float32
+    return checkpoint.config.dtype or torch.float16
+
+
+@dataclass
+class Loaded:
+    """A model ready to answer."""
+
+    model: Any
+    adapter: Adapter
+    preprocessor: Preprocessor
+    device: torch.device
+
+
+@functools.lru_cache(maxsize=1)
+def load(source: str, dtype: torch.dtype, attention: str, device: torch.device, prompt: str, image: str) -> Loaded:
+    """Load model and processor; the jobs of a sweep that share a model get the one that is already there."""
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            source, dtype=dtype, attn_implementation=attention, use_safetensors=True, trust_remote_code=False
+        )
+        processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
+        # Chosen explicitly: where torchvision is installed the default would be its backend and give other pixels.
+        processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"model.path={source}: cannot be loaded ({_first_line(error)})") from error
+    model = model.to(device).eval()
+    adapter = adapt(model)
+    return Loaded(model, adapter, Preprocessor(processor, adapter, prompt, image), device)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what can change an answer."""
+    return {"torch": torch.__version__, "transformers": transformers.__version__}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+
+
+def _folder_hash(folder: Path) -> str:
+    """sha256 over names and contents; of files above 64 MB, the size and 16 blocks of 1 MB spread over them."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".jinja", ".model")):
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}\n".encode())
+        with open(file, "rb") as handle:
+            if size <= 64 * 2**20:
+                digest.update(handle.read())
+            else:
+                for block in range(16):
+                    handle.seek(block * (size - 2**20) // 15, os.SEEK_SET)
+                    digest.update(handle.read(2**20))
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,29 @@
+"""What is printed while a run works: lines on stderr, a progress bar where a person watches."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+def say(line: str) -> None:
+    """One line for the person at the terminal; results alone go to stdout."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress_bar(title: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """Yields `advance(n)`. A bar with the time left in a terminal, nothing but a first line elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        say(f"{title}: {total - done} questions")
+        yield lambda _n: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(title, total=total, completed=done)
+        yield lambda n: progress.advance(task, n)

@@ -1,0 +1,150 @@
+"""The run directory: everything a run leaves behind, written so that a crash at any moment loses nothing.
+
+    config.yaml         the resolved config                        written first
+    environment.json    versions, device, git, checkpoint, data    written first
+    predictions.jsonl   one line per sample, appended and flushed
+    kept.jsonl          kept tokens as bitmasks, once per image where the method does not read the question
+    result.json         RESULT_SCHEMA below, written last and atomically: its presence means "finished"
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vlmprune.errors import UserError
+
+RESULT_SCHEMA = {
+    "schema": "1",
+    "fingerprint": "sha256 of all that can change the answers",
+    "model, method, benchmark": "names of the choices",
+    "ratio, keep": "what was asked for; null where it was not",
+    "subset": "limit and seed",
+    "comparable": "two runs may be compared where these are equal: benchmark, subset, prompt, model, dtype",
+    "answers": {
+        "metric, score, interval95, samples, images": "score as a fraction of 1; interval: bootstrap clustered by image",
+        "by_category": "category -> score, samples",
+        "tokens": "total, kept (mean, min, max), layer_averaged: visual tokens; sequence: with text, at decoder layer 0",
+        "flops": "per question, FLOP = 2 MAC: vision, projector, selection, prefill, decode, total, unpruned_total",
+    },
+    "timings": {
+        "latency": "pruned and unpruned in turn at batch 1, ms: median_ms and p90_ms of each part; samples",
+        "evaluation_s, samples_per_s": "the batched evaluation of this process's share of the samples",
+        "peak_memory_mb, kv_cache_bytes": "of this process; of one question, pruned and unpruned",
+    },
+    "environment": "device, dtype, attention, batch_size, versions",
+    "finished": "UTC date and time",
+}
+
+
+class RunDirectory:
+    """One run's folder, named by what was run and by its fingerprint."""
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        self.path, self.fingerprint = path, fingerprint
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """result.json of a finished run, or None."""
+        file = self.path / "result.json"
+        try:
+            result = json.loads(file.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file} cannot be read ({error}): delete it to run again") from error
+        self._same(result.get("fingerprint"), file)
+        return result
+
+    def open(self, config_yaml: str, environment: dict[str, Any]) -> None:
+        """Create the folder and write what is known before the first sample."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            environment_file = self.path / "environment.json"
+            if environment_file.exists():
+                self._same(json.loads(environment_file.read_text()).get("fingerprint"), environment_file)
+            write_atomically(self.path / "config.yaml", config_yaml)
+            write_atomically(environment_file, to_json(environment))
+        except (OSError, ValueError) as error:
+            raise UserError(f"outputs folder {self.path} cannot be used: {error}") from error
+
+    def _same(self, recorded: str | None, file: Path) -> None:
+        if recorded != self.fingerprint:
+            raise UserError(
+                f"{file} belongs to another run (fingerprint {str(recorded)[:12]}, this run is {self.fingerprint[:12]}): "
+                "move it away or choose another outputs="
+            )
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder alone; raises UserError while another process runs in it."""
+        with open(self.path / ".lock", "w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(f"{self.path} is in use by another vlmprune process: wait for it to end") from error
+            yield
+
+    def predictions(self) -> list[dict[str, Any]]:
+        """Samples that are already answered. A last line cut short by a crash is removed from the file."""
+        return read_lines(self.path / "predictions.jsonl")
+
+    def kept(self) -> list[dict[str, Any]]:
+        """Kept tokens recorded so far."""
+        return read_lines(self.path / "kept.jsonl")
+
+    def append(self, predictions: list[dict[str, Any]], kept: list[dict[str, Any]]) -> None:
+        """Add answered samples and flush them to the disk. Kept tokens go first: an answer is never without them."""
+        append_lines(self.path / "kept.jsonl", kept)
+        append_lines(self.path / "predictions.jsonl", predictions)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write result.json in one step."""
+        write_atomically(self.path / "result.json", to_json(result))
+
+
+def to_json(data: Any) -> str:
+    """Indented JSON; a nan is an error, not a token that other readers refuse."""
+    return json.dumps(data, indent=2, allow_nan=False) + "\n"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write beside the file and rename over it, so that no reader ever sees half of it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(partial, "w") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(partial, path)
+
+
+def append_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Append one JSON line per row, flushed and synced."""
+    if not rows:
+        return
+    with open(path, "a") as handle:
+        handle.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSON-lines file; an incomplete last line is cut off the file, a broken earlier one is an error."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    complete = data.rfind(b"\n") + 1
+    if complete < len(data):
+        os.truncate(path, complete)
+    rows = []
+    for number, line in enumerate(data[:complete].splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise UserError(f"{path} line {number} is not JSON ({error}): remove the line to resume") from error
+    return rows

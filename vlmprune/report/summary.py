@@ -1,0 +1,82 @@
+"""The end of a run, as a person reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def show_summary(
+    result: dict[str, Any], unpruned: dict[str, Any] | None, directory: Path, wandb_line: str | None
+) -> None:
+    """Print the result of one run to stdout. `unpruned`: the unpruned run's result, if it exists."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in summary_lines(result, unpruned):
+        table.add_row(name, value)
+    amount = "" if result["ratio"] is None else f" at {percent(result['ratio'])} reduction"
+    amount = amount if result["keep"] is None else f" keeping {result['keep']} tokens"
+    console.print(f"\n[bold]{result['method']}[/bold]{amount} · {result['model']} on {result['benchmark']}\n")
+    console.print(table)
+    console.print(f"\nfiles  {directory}", soft_wrap=True)
+    if wandb_line:
+        console.print(f"W&B    {wandb_line}", soft_wrap=True)
+    console.print(f"next   {suggestion(result, unpruned)}", soft_wrap=True)
+
+
+def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """(name, value) rows."""
+    answers, latency = result["answers"], result["timings"]["latency"]
+    low, high = answers["interval95"]
+    tokens, flops = answers["tokens"], answers["flops"]
+    rows = [
+        (answers["metric"], f"{percent(answers['score'])}  (95 % interval {percent(low)} to {percent(high)}; "
+                            f"{answers['samples']:,} questions, {answers['images']:,} images)")
+    ]
+    if result["method"] != "none":
+        if unpruned is None:
+            rows.append(("relative score", "unknown until the unpruned run exists"))
+        else:
+            rows.append(("relative score", f"{percent(answers['score'] / unpruned['answers']['score'])} of unpruned "
+                                           f"({percent(unpruned['answers']['score'])})"))
+    kept = tokens["kept"]
+    spread = "" if kept["min"] == kept["max"] else f" ({kept['min']} to {kept['max']})"
+    rows.append(("visual tokens", f"{kept['mean']:g}{spread} of {tokens['total']:g} kept, "
+                                  f"{tokens['layer_averaged']:.4g} averaged over the decoder's layers"))
+    rows.append(("FLOPs", f"{giga(flops['total'])} a question, {flops['total'] / flops['unpruned_total']:.0%} of unpruned "
+                          f"(vision {giga(flops['vision'])}, prefill {giga(flops['prefill'])})"))
+    if latency is not None:
+        for part, title in (("prefill", "prefill"), ("end_to_end", "end to end")):
+            ours, bare = latency["pruned"][part]["median_ms"], latency["unpruned"][part]["median_ms"]
+            versus = "" if result["method"] == "none" else f", unpruned {bare:.3g} ms: {bare / ours:.2f}x"
+            rows.append((title, f"{ours:.3g} ms median{versus}  (batch 1, {latency['samples']} questions)"))
+    rate = result["timings"]["samples_per_s"]
+    if rate is not None:
+        rows.append(("evaluation", f"{rate:.0f} questions/s in batches of {result['environment']['batch_size']}, "
+                                   f"peak memory {result['timings']['peak_memory_mb']:.0f} MB"))
+    return rows
+
+
+def suggestion(result: dict[str, Any], unpruned: dict[str, Any] | None) -> str:
+    """One command worth running next."""
+    model = "" if result["model"] == "tiny" else f" model={result['model']}"
+    benchmark = "" if result["benchmark"] == "scenes" else f" benchmark={result['benchmark']}"
+    where = model + benchmark
+    if result["method"] == "none":
+        return f"vlmprune run method=cls ratio=0.95{where}"
+    if unpruned is None:
+        return f"vlmprune run method=none{where}   (for the relative score)"
+    return f"vlmprune sweep method=cls,fastv,random,uniform ratio=0.5,0.75,0.9,0.95{where}   then: vlmprune compare"
+
+
+def percent(fraction: float) -> str:
+    """0.731 -> '73.1 %'."""
+    return f"{100 * fraction:.1f} %"
+
+
+def giga(flops: float) -> str:
+    """FLOPs in the unit that reads best."""
+    return f"{flops / 1e12:.2f} TFLOPs" if flops >= 1e12 else f"{flops / 1e9:.3g} GFLOPs"
