@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ from torch import Tensor
 from vlmprune.methods.counting import kept_count
 
 Positions = Literal["renumber", "keep"]
+
+ABSENT: Any = None  # a signal that the method did not declare: reading it is a bug, so its type stays Tensor
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,14 @@ class Signals:
     grid: tuple[int, int]
     images: int = 1  # B
     seeds: Sequence[int] = ()  # one per image, from its content: the same image gets the same seed in any batch
-    cls_attention: Tensor | None = None  # [layers, B, H, N] post-softmax [CLS] rows, [CLS]->[CLS] dropped, not renormalised
-    received_attention: Tensor | None = None  # [layers, B, H, N] mean over query rows of the attention a patch receives
-    keys: Tensor | None = None  # [layers, B, H, 1+N, C/H] with [CLS] first where the tower has one
-    queries: Tensor | None = None  # [layers, B, H, 1+N, C/H] unscaled
-    features: Tensor | None = None  # [B, N, C] the projector's input
-    cls_feature: Tensor | None = None  # [B, C] the [CLS] token at the feature layer
-    projected: Tensor | None = None  # [B, N, D] the projector's output
-    text_relevance: Tensor | None = None  # [B, N] cosine of image patches to the question in CLIP space
+    cls_attention: Tensor = ABSENT  # [layers, B, H, N] post-softmax [CLS] rows, [CLS]->[CLS] dropped, not renormalised
+    received_attention: Tensor = ABSENT  # [layers, B, H, N] mean over query rows of the attention a patch receives
+    keys: Tensor = ABSENT  # [layers, B, H, 1+N, C/H] with [CLS] first where the tower has one
+    queries: Tensor = ABSENT  # [layers, B, H, 1+N, C/H] unscaled
+    features: Tensor = ABSENT  # [B, N, C] the projector's input
+    cls_feature: Tensor = ABSENT  # [B, C] the [CLS] token at the feature layer
+    projected: Tensor = ABSENT  # [B, N, D] the projector's output
+    text_relevance: Tensor = ABSENT  # [B, N] cosine of image patches to the question in CLIP space
 
 
 @dataclass
@@ -102,6 +104,10 @@ class Method:
     def count(self, n: int) -> int:
         """Kept tokens of an image of `n`."""
         return kept_count(n, self.ratio, self.keep)
+
+    def selection_macs(self, n: int, k: int, vision_width: int, decoder_width: int) -> int:
+        """Multiply-accumulates of the method's own matrix products for one image, beside the signals it reads."""
+        return 0
 
     def keeps_all(self, n: int) -> bool:
         """True where nothing would be removed, so that the engine leaves the model alone (bit-identical)."""
@@ -193,4 +199,3 @@ class VisionMethod(Method):
 
     stage: ClassVar[Literal["vision"]] = "vision"
     merges: ClassVar[bool] = True
-

@@ -1,0 +1,69 @@
+"""Every configs/method/*.yaml says what its class says, because `vlmprune list` imports no torch."""
+
+import ast
+import dataclasses
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "configs" / "method").glob("*.yaml"))
+SOURCES = sorted((ROOT / "vlmprune" / "methods").glob("*.py"))
+INFO = ["title", "paper", "stage", "needs", "merges", "positions"]
+RUN_LEVEL = {"ratio", "keep"}  # set at the top level of the run config
+
+
+def method_class(config: dict) -> type:
+    module, _, name = config["_target_"].rpartition(".")
+    return getattr(import_module(module), name)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_info_is_the_class(path: Path) -> None:
+    config = yaml.safe_load(path.read_text())
+    cls, info = method_class(config), config["info"]
+    assert list(info) == INFO
+    assert info["title"]
+    for name in ("paper", "stage", "merges", "positions"):
+        assert info[name] == getattr(cls, name), name
+    assert tuple(info["needs"]) == cls.needs
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_fields_and_defaults_are_the_dataclass(path: Path) -> None:
+    config = yaml.safe_load(path.read_text())
+    fields = {field.name: field.default for field in dataclasses.fields(method_class(config))}
+    given = {name: value for name, value in config.items() if name not in ("_target_", "info")}
+    assert set(given) == set(fields) - RUN_LEVEL
+    for name, value in given.items():
+        if isinstance(value, str) and value.startswith("${"):
+            continue  # taken from the run config
+        default = fields[name]
+        assert value == (list(default) if isinstance(default, tuple) else default), name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_starts_with_a_comment_and_comments_every_field(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("# ")
+    own = [line for line in lines if line[0].islower()]
+    uncommented = [line for line in own if "#" not in line and not line.startswith(("info:", "keep_order:"))]
+    assert uncommented == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_methods_are_pure_tensor_code(path: Path) -> None:
+    """No transformers, no model: torch, the standard library and vlmprune.methods only."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            package = name.split(".")[0]
+            assert package in sys.stdlib_module_names | {"torch"} or name.startswith("vlmprune.methods"), name

@@ -1,0 +1,55 @@
+"""DivPrune: "Diversity-based Visual Token Pruning for Large Multimodal Models" (Alvar et al., CVPR 2025)."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vlmprune.methods.base import Selection, SequenceMethod, Signals
+from vlmprune.methods.similarity import unit
+
+
+@dataclass
+class DivPrune(SequenceMethod):
+    """Keeps tokens that differ as much as possible: the max-min diversity problem, solved greedily.
+
+        first = argmax_i  min over j != i of d(i, j),            d = 1 - cosine of the projector's outputs
+        next  = argmax_i  min over selected s of d(s, i)         until k are selected
+
+    Kept in raster order. The authors' code takes the minimum over all selected tokens anew in each step,
+    O(k^2 N); a running minimum is O(k N). Theirs may select a token again once every different one is in,
+    because selected tokens only lose by d(s, s) ~ 0; here they are masked, so that k are always k. Theirs
+    ranks LLaVA-NeXT's newline embeddings with the patches; here newlines are not visual tokens.
+    """
+
+    needs: ClassVar = ("projected",)
+    paper: ClassVar = "arXiv:2503.02175"
+
+    def selection_macs(self, n: int, k: int, vision_width: int, decoder_width: int) -> int:
+        return n * n * decoder_width  # one Gram matrix
+
+    def select(self, signals: Signals, k: int) -> Selection:
+        x = unit(signals.projected)  # [B, N, D]
+        return Selection(max_min_diverse(1 - x @ x.mT, k).sort(dim=1).values)
+
+
+def max_min_diverse(distance: Tensor, k: int) -> Tensor:
+    """The `k` tokens [B, k] that are each the farthest from all before it, in the order of selection.
+
+    distance: [B, N, N], its diagonal is not read. Of equally far tokens the one of lowest index is taken.
+    """
+    images, n, _ = distance.shape
+    image = torch.arange(images, device=distance.device)
+    itself = torch.eye(n, dtype=torch.bool, device=distance.device)
+    farthest = distance.masked_fill(itself, math.inf).amin(dim=2)  # [B, N]: at first, from the nearest other
+    to_selected = distance.new_full((images, n), math.inf)
+    selected = torch.empty(images, k, dtype=torch.long, device=distance.device)
+    for step in range(k):
+        pick = farthest.argmax(dim=1)
+        selected[:, step] = pick
+        to_selected = torch.minimum(to_selected, distance[image, pick])
+        to_selected[image, pick] = -math.inf  # and so for good
+        farthest = to_selected
+    return selected

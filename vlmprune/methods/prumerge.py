@@ -1,0 +1,99 @@
+"""PruMerge: "LLaVA-PruMerge: Adaptive Token Reduction for Efficient Large Multimodal Models"
+(Shang et al., ICCV 2025)."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vlmprune.methods.base import Selection, SequenceMethod, Signals, Tower, top_k
+from vlmprune.methods.similarity import at_least_float32, unit
+
+
+@dataclass
+class PruMerge(SequenceMethod):
+    """Keeps the outliers of [CLS] attention, adds to each its most similar tokens, and sums up what is left.
+
+        a     = softmax(q_[CLS] . K^T / sqrt(C)) in the last layer, with all heads taken as one
+        kept  = {i : a_i > Q3 + 1.5 (Q3 - Q1)}, the quartiles being those of the image's own a
+        out_i = f_i + sum over the 32 tokens j of most similar key (cosine) of a_j f_j
+        extra = sum over all tokens j that are not kept of a_j f_j
+
+    with f the projector's input. Adaptive, as published, when neither `ratio` nor `keep` is given; images
+    then keep different numbers, and `Selection.valid` marks them. With `ratio` or `keep`, the k - 1 tokens of
+    largest a and the extra. The authors' code takes the quartiles over the whole batch, so that an image's
+    tokens depend on its neighbours; it needs 33 patches at least, here fewer neighbours are taken. An image
+    without outliers gives the extra token alone.
+
+    Output order: kept tokens by descending a, then the extra. A kept token takes its own slot, the extra that
+    of the most attended token in it; the 2D order is lost where positions are renumbered, as in the authors'
+    code.
+
+    neighbors: tokens that are added to each kept one.
+    """
+
+    neighbors: int = 32
+
+    needs: ClassVar = ("queries", "keys", "features")
+    merges: ClassVar = True
+    paper: ClassVar = "arXiv:2403.15388"
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether every image decides how many tokens it keeps."""
+        return self.ratio is None and self.keep is None
+
+    def keeps_all(self, n: int) -> bool:
+        return not self.adaptive and super().keeps_all(n)
+
+    def layers(self, tower: Tower) -> tuple[int, ...]:
+        return (tower.depth - 1,)
+
+    def rank(self, attention: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Order int64 [B, N] of all tokens, those to keep first, and how many those are, int64 [B, 1]."""
+        order = top_k(attention, attention.shape[1], keep_order="score")
+        if self.adaptive:
+            return order, outliers(attention).sum(dim=1, keepdim=True)
+        return order, torch.full_like(order[:, :1], k - 1)
+
+    def selection_macs(self, n: int, k: int, vision_width: int, decoder_width: int) -> int:
+        # The [CLS] row, then cosines and merging of k rows. An adaptive count is the image's own: give it as k.
+        return (1 + n) * vision_width + 2 * k * n * vision_width
+
+    def select(self, signals: Signals, k: int) -> Selection:
+        keys = at_least_float32(signals.keys[-1]).transpose(1, 2).flatten(2)  # [B, 1+N, C]
+        query = at_least_float32(signals.queries[-1][:, :, 0]).flatten(1)  # [B, C]
+        logits = (keys @ query.unsqueeze(2)).squeeze(2) / math.sqrt(keys.shape[2])
+        attention = logits.softmax(dim=1)[:, 1:]  # [B, N], [CLS]->[CLS] dropped, not renormalised
+
+        order, kept = self.rank(attention, k)
+        rows = int(kept.max()) + 1 if self.adaptive else k
+        row = torch.arange(rows, device=order.device)
+        weights = merge_weights(attention, unit(keys[:, 1:]), order[:, :rows], self.neighbors)
+        is_kept = torch.arange(order.shape[1], device=order.device) < kept  # [B, N] along `order`
+        left = attention.masked_fill(torch.zeros_like(is_kept).scatter(1, order, is_kept), 0)
+        weights = torch.where((row == kept).unsqueeze(2), left.unsqueeze(1), weights)
+        merged = (weights @ at_least_float32(signals.features)).to(signals.features.dtype)
+        return Selection(order[:, :rows], merged, row <= kept if self.adaptive else None)
+
+
+def outliers(attention: Tensor) -> Tensor:
+    """bool [B, N]: above the third quartile by more than 1.5 interquartile ranges, image by image."""
+    quartiles = torch.quantile(attention, attention.new_tensor([0.25, 0.75]), dim=1)
+    q1, q3 = quartiles.unsqueeze(2)  # [B, 1] each
+    return attention > q3 + 1.5 * (q3 - q1)
+
+
+def merge_weights(attention: Tensor, keys: Tensor, kept: Tensor, neighbors: int) -> Tensor:
+    """What each of the N tokens adds to each kept one, [B, k, N]: 1 for itself, a_j for its nearest by key.
+
+    attention: [B, N]. keys: [B, N, C] of length 1. kept: int64 [B, k].
+    """
+    itself = kept.unsqueeze(2)
+    similarity = keys.gather(1, itself.expand(-1, -1, keys.shape[2])) @ keys.mT
+    similarity.scatter_(2, itself, -math.inf)
+    nearest = top_k(similarity, min(neighbors, keys.shape[1] - 1), keep_order="score")
+    added = attention.unsqueeze(1).expand_as(similarity).gather(2, nearest)
+    return torch.zeros_like(similarity).scatter_(2, nearest, added).scatter_(2, itself, 1)

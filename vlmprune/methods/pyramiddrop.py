@@ -1,0 +1,86 @@
+"""PyramidDrop: "Accelerating Your Large Vision-Language Models via Pyramid Visual Redundancy Reduction"
+(Xing et al., CVPR 2025)."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from vlmprune.methods.base import DecoderMethod, DecoderSignals, DecoderStage
+from vlmprune.methods.counting import kept_count, round_half_up, same_relative_depth
+
+
+@dataclass
+class PyramidDrop(DecoderMethod):
+    """Drops visual tokens before several decoder layers, by the attention of the last prompt token.
+
+        s_j = mean over heads of softmax(q_last . K^T / sqrt(d))_j   in layer r, on its own input
+
+    Stages end before layers 8, 16 and 24 of 32; kept are 0.5, 0.25 and 0.125 of the N at the start, rounded
+    down (lambda = 0.5). Kept tokens keep their order; positions are renumbered from the dropping layer on.
+
+    With `ratio`, the share dropped in the end, or `keep`, the number k kept in the end, N goes to k in equal
+    factors, N (k/N)^(1/3), N (k/N)^(2/3), k, rounded half up: ratio 0.875 of 576 is the published 288, 144,
+    72. With neither, the published schedule.
+
+    Layer numbers count on a decoder of `published_depth` and mean the same relative depth on another. The
+    authors use 8, 16, 24 on 40 layers too (13B): published_depth=40 gives that. Their code ranks the first
+    image of a sample only and runs on right-padded batches with FlashAttention alone; here all visual tokens
+    of a sample are ranked together.
+
+    layer_list: layers before which tokens are dropped.
+    image_token_ratio_list: fractions of N kept from there on, where neither ratio nor keep is given.
+    published_depth: decoder layers that layer_list counts on.
+    """
+
+    layer_list: Sequence[int] = (8, 16, 24)
+    image_token_ratio_list: Sequence[float] = (0.5, 0.25, 0.125)
+    published_depth: int = 32
+
+    reads: ClassVar = "own"
+    positions: ClassVar = "renumber"
+    paper: ClassVar = "arXiv:2410.17247"
+
+    def __post_init__(self) -> None:
+        if not increasing([0, *self.layer_list, self.published_depth]):
+            raise ValueError(
+                f"pyramiddrop: layer_list={list(self.layer_list)}; allowed: ascending layers of 1 to "
+                f"{self.published_depth - 1} (published_depth={self.published_depth})"
+            )
+        if len(self.image_token_ratio_list) != len(self.layer_list):
+            raise ValueError(
+                f"pyramiddrop: image_token_ratio_list={list(self.image_token_ratio_list)}; allowed: one "
+                f"fraction for each of the {len(self.layer_list)} layers of layer_list"
+            )
+
+    def stages(self, depth: int, n: int) -> list[DecoderStage]:
+        return [DecoderStage(*stage) for stage in zip(self._layers(depth), self._kept(n), strict=True)]
+
+    def score(self, signals: DecoderSignals) -> Tensor:
+        return signals.attention[:, :, -1].mean(dim=1)  # [B, H, R, L] -> [B, L]
+
+    def _layers(self, depth: int) -> list[int]:
+        if not increasing([0, *self._resolved(depth)]):
+            deeper = range(depth + 1, self.published_depth + 1)  # the last of these always works
+            smallest = next(d for d in deeper if increasing([0, *self._resolved(d)]))
+            raise ValueError(
+                f"pyramiddrop: layers {list(self.layer_list)} of {self.published_depth} fall on "
+                f"{self._resolved(depth)} of a decoder of {depth}; the smallest depth that works: {smallest}"
+            )
+        return self._resolved(depth)
+
+    def _resolved(self, depth: int) -> list[int]:
+        return [same_relative_depth(layer, self.published_depth, depth) for layer in self.layer_list]
+
+    def _kept(self, n: int) -> list[int]:
+        if self.ratio is None and self.keep is None:
+            return [int(n * fraction) for fraction in self.image_token_ratio_list]
+        k = kept_count(n, self.ratio, self.keep)
+        stages = len(self.layer_list)
+        return [round_half_up(n ** (1 - s / stages) * k ** (s / stages)) for s in range(1, stages + 1)]
+
+
+def increasing(numbers: Sequence[int]) -> bool:
+    return all(a < b for a, b in itertools.pairwise(numbers))

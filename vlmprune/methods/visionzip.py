@@ -1,0 +1,82 @@
+"""VisionZip: "Longer is Better but Not Necessary in Vision Language Models" (Yang et al., CVPR 2025)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vlmprune.methods.base import Selection, SequenceMethod, Signals, top_k
+from vlmprune.methods.counting import exact, round_half_up
+from vlmprune.methods.similarity import at_least_float32, unit
+
+
+@dataclass
+class VisionZip(SequenceMethod):
+    """Keeps dominant tokens by [CLS] attention and merges the others into a few contextual tokens.
+
+        dominant   = [CLS] and the D - 1 patches of largest sum over heads of softmax(q_[CLS] . K^T / sqrt(d))
+        targets    = every R // K-th of the R = N + 1 - D remaining patches, the first K of these
+        contextual = h_target + mean of h over the remaining patches that are closest to the target
+
+    with h the projector's input and closeness the cosine of keys, averaged over heads, both of the feature
+    layer. So a contextual token is a sum of two, of about twice the usual norm, not a mean: as in the
+    authors' code. The budget k = D + K counts [CLS]. Published splits are 54 + 10, 108 + 20 and 162 + 30;
+    other budgets are split in the same proportion.
+
+    Output order: [CLS], dominant patches by position, contextual tokens by position of their targets. Patches
+    take their own slots, contextual tokens those of their targets, [CLS] the first slot that is free.
+
+    contextual: K; None: the published share, 10 of 64, at least 1 of a budget of 2 or more.
+    """
+
+    contextual: int | None = None
+
+    needs: ClassVar = ("cls_attention", "keys", "features", "cls_feature")
+    merges: ClassVar = True
+    paper: ClassVar = "arXiv:2412.04467"
+
+    def split(self, k: int) -> tuple[int, int]:
+        """(D, K) for a budget of `k` tokens: dominant with [CLS], and contextual."""
+        if k == 0:
+            return 0, 0
+        if self.contextual is None:
+            contextual = min(k - 1, max(1, round_half_up(exact(k) * 10 / 64)))
+        elif 0 <= self.contextual < k:
+            contextual = self.contextual
+        else:
+            raise ValueError(f"visionzip: contextual={self.contextual} of keep={k}; allowed: 0 to {k - 1}")
+        return k - contextual, contextual
+
+    def selection_macs(self, n: int, k: int, vision_width: int, decoder_width: int) -> int:
+        # Merging. The cosines of keys averaged over heads, 1 / heads of this, are left out.
+        dominant, contextual = self.split(k)
+        return (n + 1 - dominant) * contextual * vision_width
+
+    def select(self, signals: Signals, k: int) -> Selection:
+        h = signals.features
+        if k == 0:
+            return Selection(torch.zeros(len(h), 0, dtype=torch.long, device=h.device), h[:, :0])
+        dominant_count, contextual_count = self.split(k)
+        dominant = top_k(signals.cls_attention[-1].sum(dim=1), dominant_count - 1)  # [B, D-1], ascending
+        taken = torch.zeros(h.shape[:2], dtype=torch.bool, device=h.device).scatter(1, dominant, True)
+        rest = top_k((~taken).int(), h.shape[1] - dominant.shape[1])  # [B, R], ascending
+        step = rest.shape[1] // max(1, contextual_count)  # at least 1, since K < R wherever k <= N
+        targets = rest[:, : contextual_count * step : step]  # [B, K]
+        first_free = taken.scatter(1, targets, True).int().argmin(dim=1, keepdim=True)
+
+        merged = [signals.cls_feature.unsqueeze(1), gather_rows(h, dominant)]
+        if contextual_count:
+            key = unit(signals.keys[-1][:, :, 1:].mean(dim=1))  # [B, H, 1+N, d] -> [B, N, d]
+            closest = (gather_rows(key, rest) @ gather_rows(key, targets).mT).argmax(dim=2)  # [B, R]
+            assigned = torch.nn.functional.one_hot(closest, contextual_count).to(key.dtype)  # [B, R, K]
+            assigned[:, : contextual_count * step : step] = 0  # a target is not merged into itself or another
+            total = assigned.mT @ at_least_float32(gather_rows(h, rest))  # [B, K, C]
+            mean = total / assigned.sum(dim=1).clamp(min=1).unsqueeze(2)  # 0 where nothing is assigned
+            merged.append((gather_rows(h, targets) + mean).to(h.dtype))
+        return Selection(torch.cat([first_free, dominant, targets], dim=1), torch.cat(merged, dim=1))
+
+
+def gather_rows(x: Tensor, indices: Tensor) -> Tensor:
+    """x [B, N, C] at indices [B, k] -> [B, k, C]."""
+    return x.gather(1, indices.unsqueeze(2).expand(-1, -1, x.shape[2]))

@@ -1,0 +1,74 @@
+"""VisPruner: "Beyond Text-Visual Attention: Exploiting Visual Cues for Effective Token Pruning in VLMs"
+(Zhang et al., ICCV 2025)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vlmprune.methods.base import Selection, SequenceMethod, Signals, top_k
+from vlmprune.methods.similarity import unit
+
+DROPPED_PER_ROUND = 8  # as in the authors' code
+
+
+@dataclass
+class VisPruner(SequenceMethod):
+    """Keeps important tokens by [CLS] attention, then different ones by removing duplicates from the rest.
+
+        important = the int(rho k) tokens of largest s_n, the score of FasterVLM
+        diverse   = the others, less the most duplicated 8 per round until k are left in all
+
+    A round takes the remaining tokens in their current order (at first by descending s_n), splits them into A
+    (even places) and B (odd places), and drops from A those whose largest cosine to a token of B is greatest;
+    what is left of A, in descending order of that cosine, then B, is the order of the next round. Cosines are
+    of the projector's input.
+
+    The authors' code fails on an odd number of remaining tokens, and where a round would drop more than A
+    holds (a budget of fewer than 8 diverse tokens). Here A takes the odd token, and a round drops at most all
+    of A; where both are possible, the result is the same. Theirs multiplies the features anew in each round;
+    one Gram matrix holds all of these products.
+
+    important_ratio: rho, the share of the kept tokens that is chosen by attention, 0 to 1.
+    """
+
+    important_ratio: float = 0.5
+
+    needs: ClassVar = ("cls_attention", "features")
+    paper: ClassVar = "arXiv:2412.01818"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.important_ratio <= 1:
+            raise ValueError(f"vispruner: important_ratio={self.important_ratio}; allowed: 0 to 1")
+
+    def selection_macs(self, n: int, k: int, vision_width: int, decoder_width: int) -> int:
+        return n * n * vision_width  # one Gram matrix
+
+    def select(self, signals: Signals, k: int) -> Selection:
+        score = signals.cls_attention[-1].mean(dim=1)  # [B, H, N] -> [B, N]
+        by_score = top_k(score, score.shape[1], keep_order="score")
+        important = int(k * self.important_ratio)  # truncated in floating point, as published
+        x = unit(signals.features)
+        diverse = without_duplicates(by_score[:, important:], x @ x.mT, k - important)
+        return Selection(torch.cat([by_score[:, :important], diverse], dim=1).sort(dim=1).values)
+
+
+def without_duplicates(tokens: Tensor, similarity: Tensor, count: int) -> Tensor:
+    """The `count` of `tokens` [B, R] that are left when the most duplicated are dropped.
+
+    similarity: [B, N, N] between all tokens of an image. All sizes are known beforehand, so the rounds queue
+    up on a GPU without waiting for one another's results.
+    """
+    if count == 0:
+        return tokens[:, :0]
+    n = similarity.shape[1]
+    while tokens.shape[1] > count:
+        a, b = tokens[:, 0::2], tokens[:, 1::2]
+        dropped = min(DROPPED_PER_ROUND, tokens.shape[1] - count, a.shape[1])
+        pairs = a.unsqueeze(2) * n + b.unsqueeze(1)  # [B, |A|, |B|], flat: twice as fast as two indices or more
+        closeness = similarity.flatten(1).gather(1, pairs.flatten(1)).view_as(pairs)
+        duplication = closeness.amax(dim=2)  # [B, |A|]
+        most_duplicated_first = a.gather(1, top_k(duplication, a.shape[1], keep_order="score"))
+        tokens = torch.cat([most_duplicated_first[:, dropped:], b], dim=1)
+    return tokens
