@@ -1,8 +1,8 @@
 """vlmprune: training-free visual-token pruning of vision-language models.
 
-    from vlmprune import prune
-    with prune(model, "cls", ratio=0.95):
-        model.generate(**inputs)
+from vlmprune import prune
+with prune(model, "cls", ratio=0.95):
+    model.generate(**inputs)
 """
 
 from __future__ import annotations

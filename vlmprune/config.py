@@ -125,7 +125,8 @@ def _check_names(overrides: list[str], config_dir: str | None) -> list[str]:
             continue
         head, *rest = key.split(".")
         if head not in run_keys:
-            raise UserError(f"'{key}' is not a setting{nearest(head, run_keys)}; allowed: {', '.join(sorted(run_keys))}")
+            keys = ", ".join(sorted(run_keys))
+            raise UserError(f"'{key}' is not a setting{nearest(head, run_keys)}; allowed: {keys}")
         if rest and not override.is_add():
             dotted.append((head, rest[0], key))
     for group, field, key in dotted:
@@ -149,7 +150,8 @@ def _top_level() -> dict[str, Any]:
 
     data = OmegaConf.to_container(OmegaConf.load(str(files(CONFIG_MODULE) / "run.yaml")))
     assert isinstance(data, dict)
-    groups = {name: choice for entry in data.pop("defaults") if isinstance(entry, dict) for name, choice in entry.items()}
+    entries = [entry for entry in data.pop("defaults") if isinstance(entry, dict)]
+    groups = {name: choice for entry in entries for name, choice in entry.items()}
     return {**groups, **{str(key): value for key, value in data.items()}}
 
 

@@ -44,14 +44,17 @@ def inputs_for(samples: list[Sample], benchmark: Benchmark, loaded: Loaded, imag
 def greedy(loaded: Loaded, inputs: dict[str, Tensor], max_new_tokens: int, **options: Any) -> Any:
     """Greedy decoding, as every published protocol uses. Returns what generate() returns."""
     with torch.inference_mode():
-        return loaded.model.generate(
-            **inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **options
-        )
+        return loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **options)
 
 
 def answer_all(
-    samples: list[Sample], benchmark: Benchmark, loaded: Loaded, method: Method, batch_size: int,
-    directory: RunDirectory, advance: Callable[[int], None],
+    samples: list[Sample],
+    benchmark: Benchmark,
+    loaded: Loaded,
+    method: Method,
+    batch_size: int,
+    directory: RunDirectory,
+    advance: Callable[[int], None],
 ) -> None:
     """Answer `samples` under `method` and append every batch to the run directory as it comes."""
     images = Images(benchmark, loaded)

@@ -18,17 +18,16 @@ COLUMNS = {
 
 def show_choices(arguments: list[str], config_dir: str | None) -> None:
     """Print one table per kind named in `arguments`, or all of them."""
-    from rich.console import Console
     from rich.table import Table
 
+    from vlmprune.progress import results_console
+
     kinds = [choose(argument, COLUMNS, "list") for argument in arguments] or list(COLUMNS)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
+    console = results_console()
     for kind in kinds:
         group = kind.removesuffix("s")
-        table = Table(title=f"{kind} ({group}=...)", title_justify="left", box=None, header_style="bold", pad_edge=False)
-        table.add_column("name")
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        table.add_column(f"{group}=", no_wrap=True)
         for column in COLUMNS[kind]:
             table.add_column(column.replace("_", " "))
         for name in sorted(options(group, config_dir)):

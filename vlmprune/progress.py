@@ -5,11 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def say(line: str) -> None:
     """One line for the person at the terminal; results alone go to stdout."""
     print(line, file=sys.stderr, flush=True)
+
+
+def results_console() -> Console:
+    """rich on stdout; in a pipe or a file, lines long enough not to be broken."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=180)
 
 
 @contextmanager

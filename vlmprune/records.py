@@ -1,10 +1,10 @@
 """The run directory: everything a run leaves behind, written so that a crash at any moment loses nothing.
 
-    config.yaml         the resolved config                        written first
-    environment.json    versions, device, git, checkpoint, data    written first
-    predictions.jsonl   one line per sample, appended and flushed
-    kept.jsonl          kept tokens as bitmasks, once per image where the method does not read the question
-    result.json         RESULT_SCHEMA below, written last and atomically: its presence means "finished"
+config.yaml         the resolved config                        written first
+environment.json    versions, device, git, checkpoint, data    written first
+predictions.jsonl   one line per sample, appended and flushed
+kept.jsonl          kept tokens as bitmasks, once per image where the method does not read the question
+result.json         RESULT_SCHEMA below, written last and atomically: its presence means "finished"
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ RESULT_SCHEMA = {
     "subset": "limit and seed",
     "comparable": "two runs may be compared where these are equal: benchmark, subset, prompt, model, dtype",
     "answers": {
-        "metric, score, interval95, samples, images": "score as a fraction of 1; interval: bootstrap clustered by image",
+        "metric, score, interval95, samples, images": "score: a fraction of 1; interval: bootstrap clustered by image",
         "by_category": "category -> score, samples",
-        "tokens": "total, kept (mean, min, max), layer_averaged: visual tokens; sequence: with text, at decoder layer 0",
+        "tokens": "visual: total, kept (mean, min, max), layer_averaged; sequence: with text, at decoder layer 0",
         "flops": "per question, FLOP = 2 MAC: vision, projector, selection, prefill, decode, total, unpruned_total",
     },
     "timings": {
@@ -76,8 +76,8 @@ class RunDirectory:
     def _same(self, recorded: str | None, file: Path) -> None:
         if recorded != self.fingerprint:
             raise UserError(
-                f"{file} belongs to another run (fingerprint {str(recorded)[:12]}, this run is {self.fingerprint[:12]}): "
-                "move it away or choose another outputs="
+                f"{file} belongs to another run ({str(recorded)[:12]}, this one is {self.fingerprint[:12]}): "
+                "move it away or use another outputs="
             )
 
     @contextmanager

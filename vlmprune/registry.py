@@ -115,14 +115,21 @@ def _describe(hint: Any) -> str:
         if typing.get_origin(option) is Literal:
             names += [str(value) for value in typing.get_args(option)]
         else:
-            names.append({types.NoneType: "null", float: "a number", int: "an integer", str: "text"}.get(
-                option, getattr(option, "__name__", str(option))))
+            names.append(
+                {types.NoneType: "null", float: "a number", int: "an integer", str: "text"}.get(
+                    option, getattr(option, "__name__", str(option))
+                )
+            )
     return " or ".join(names)
 
 
 def _suggest(value: Any, hint: Any) -> str:
-    literals = [str(v) for option in _alternatives(hint) if typing.get_origin(option) is Literal
-                for v in typing.get_args(option)]
+    literals = [
+        str(v)
+        for option in _alternatives(hint)
+        if typing.get_origin(option) is Literal
+        for v in typing.get_args(option)
+    ]
     return nearest(str(value), literals)
 
 
@@ -145,8 +152,13 @@ def check_amount(ratio: float | None, keep: int | None) -> None:
 
 
 def build_method(
-    name: str, *, ratio: float | None = None, keep: int | None = None, config: dict[str, Any] | None = None,
-    config_dir: str | None = None, **settings: Any,
+    name: str,
+    *,
+    ratio: float | None = None,
+    keep: int | None = None,
+    config: dict[str, Any] | None = None,
+    config_dir: str | None = None,
+    **settings: Any,
 ) -> Method:
     """The method `name` of the config group, with its YAML's settings (or `config`'s) overridden by `settings`."""
     from omegaconf import OmegaConf

@@ -28,7 +28,6 @@ from vlmprune.registry import DESCRIPTION, build_method, construct, target_class
 from vlmprune.report.result import summarise_answers
 from vlmprune.report.summary import show_summary
 
-
 PROMPTING = ("attention", "prompt", "image")  # model settings that can change an answer, beside the checkpoint
 
 
@@ -86,7 +85,7 @@ def prepare(config: RunConfig) -> Plan:
 
     benchmark = build_benchmark(config)
     samples = subset(benchmark.load(), config.limit, config.seed)
-    identity = {
+    identity: dict[str, Any] = {
         "checkpoint": checkpoint.identity,
         "model": {key: value for key, value in asdict(config.model).items() if key in PROMPTING},
         "benchmark": {key: value for key, value in config.benchmark.items() if key not in DESCRIPTION},

@@ -93,8 +93,9 @@ def _without_amount(overrides: list[str]) -> list[str]:
 
 def show_jobs(jobs: list[Job]) -> None:
     """One line per job on stdout."""
-    from rich.console import Console
     from rich.table import Table
+
+    from vlmprune.progress import results_console
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("job", "score", ""):
@@ -102,7 +103,7 @@ def show_jobs(jobs: list[Job]) -> None:
     for job in jobs:
         score: Any = "" if job.score is None else f"{100 * job.score:.1f} %"
         table.add_row(job.title, score, f"FAILED {job.failure}" if job.failure else "")
-    console = Console()
+    console = results_console()
     console.print()
     console.print(table)
     console.print("\nnext   vlmprune compare")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.conftest import PATCHES, make_batch, make_llava, one_of
 
+from tests.conftest import PATCHES, make_batch, make_llava, one_of
 from vlmprune import prune
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.models.llava import SIGNALS

@@ -28,9 +28,7 @@ class Scenes(Benchmark):
         samples = []
         for index, row in enumerate(text):
             self._row_of_image.setdefault(row["image_id"], index)
-            samples.append(
-                Sample(row["question_id"], row["image_id"], row["question"], row["answer"], row["category"])
-            )
+            samples.append(Sample(row["question_id"], row["image_id"], row["question"], row["answer"], row["category"]))
         return samples
 
     def image(self, image_id: str) -> Image:

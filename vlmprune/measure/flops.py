@@ -41,7 +41,7 @@ def encoder_layer(n: int, d: int, m: int) -> float:
     return 2 * n * (4 * d * d + 2 * d * m) + 4 * n * n * d
 
 
-def decoder_layer(n: int, length: float, text: Any) -> float:
+def decoder_layer(n: float, length: float, text: Any) -> float:
     """One decoder layer: `n` new tokens that attend to `length` tokens each."""
     d, m = text.hidden_size, text.intermediate_size
     width = (getattr(text, "head_dim", None) or d // text.num_attention_heads) * text.num_attention_heads
@@ -49,7 +49,9 @@ def decoder_layer(n: int, length: float, text: Any) -> float:
     return 2 * n * (2 * d * width + 2 * d * shared + 3 * d * m) + 4 * n * length * width
 
 
-def question_flops(config: Any, tower: Tower, method: Method, lengths: list[float], images: int, generated: int) -> Flops:
+def question_flops(
+    config: Any, tower: Tower, method: Method, lengths: list[float], images: int, generated: int
+) -> Flops:
     """FLOPs of a question with `images` images and `generated` new tokens.
 
     lengths: per decoder layer, the prompt tokens (text and visual) that the layer processed.
@@ -65,7 +67,7 @@ def question_flops(config: Any, tower: Tower, method: Method, lengths: list[floa
     projected = method.count(n) if sequence and "projected" not in method.needs else n
     projector = 2 * projected * (vision.hidden_size * text.hidden_size + text.hidden_size**2)
 
-    prefill = sum(decoder_layer(length, length, text) for length in lengths) + logits(text)
+    prefill = logits(text) + sum(decoder_layer(length, length, text) for length in lengths)
     decode = 0.0
     for step in range(1, generated):  # the first new token comes out of the prefill
         decode += sum(decoder_layer(1, length + step, text) for length in lengths) + logits(text)

@@ -1,7 +1,7 @@
 """What every model family shares: the runner's view of a loaded vision-language model.
 
-A family is one file in this folder named after its `model_type` in config.json. It exports `adapt(model)`, and, so that
-impossible pairs are refused before weights load, `SIGNALS` and `describe_tower(config)`. Nothing else lists the families.
+A family is one file in this folder named after its `model_type` in config.json. It exports `adapt(model)` and, so that
+impossible pairs are refused before weights load, `SIGNALS` and `describe_tower(config)`. No list names the families.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 import vlmprune.models
 from vlmprune.errors import UserError
@@ -33,33 +33,33 @@ class Adapter(ABC):
 
     @property
     @abstractmethod
-    def base_model(self) -> nn.Module: ...
+    def base_model(self) -> Any: ...
 
     @property
     @abstractmethod
-    def vision_tower(self) -> nn.Module: ...
+    def vision_tower(self) -> Any: ...
 
     @property
     @abstractmethod
-    def projector(self) -> nn.Module: ...
+    def projector(self) -> Any: ...
 
     @property
     @abstractmethod
-    def language_model(self) -> nn.Module: ...
+    def language_model(self) -> Any: ...
 
     @abstractmethod
-    def vision_layer(self, index: int) -> nn.Module: ...
+    def vision_layer(self, index: int) -> Any: ...
 
     @abstractmethod
-    def vision_attention(self, index: int) -> nn.Module: ...
+    def vision_attention(self, index: int) -> Any: ...
 
     @abstractmethod
     def visual_mask(self, input_ids: Tensor) -> Tensor: ...
 
-    def decoder_layer(self, index: int) -> nn.Module:
+    def decoder_layer(self, index: int) -> Any:
         return self.language_model.layers[index]
 
-    def decoder_attention(self, index: int) -> nn.Module:
+    def decoder_attention(self, index: int) -> Any:
         return self.decoder_layer(index).self_attn
 
     @property

@@ -49,7 +49,9 @@ class Preprocessor:
             )
         return text.replace(self.processor.image_token, self.placeholder, 1)
 
-    def batch(self, questions: list[str], pixels: list[Tensor], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    def batch(
+        self, questions: list[str], pixels: list[Tensor], device: torch.device, dtype: torch.dtype
+    ) -> dict[str, Tensor]:
         """Inputs of `generate` for questions with one image each: left-padded ids, mask, pixel values."""
         encoded = self.tokenizer(
             [self.text(question) for question in questions], padding=True, padding_side="left", return_tensors="pt"

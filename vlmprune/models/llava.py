@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from vlmprune.errors import UserError
 from vlmprune.methods.base import Tower
@@ -36,27 +36,27 @@ class Llava(Adapter):
         self.tower = describe_tower(model.config)
 
     @property
-    def base_model(self) -> nn.Module:
+    def base_model(self) -> Any:
         return self.model.model
 
     @property
-    def vision_tower(self) -> nn.Module:
+    def vision_tower(self) -> Any:
         return self.model.model.vision_tower
 
     @property
-    def projector(self) -> nn.Module:
+    def projector(self) -> Any:
         return self.model.model.multi_modal_projector
 
     @property
-    def language_model(self) -> nn.Module:
+    def language_model(self) -> Any:
         return self.model.model.language_model
 
-    def vision_layer(self, index: int) -> nn.Module:
+    def vision_layer(self, index: int) -> Any:
         # transformers 5.17 keeps the transformer one module deeper than 5.23.
         tower = getattr(self.vision_tower, "vision_model", self.vision_tower)
         return tower.encoder.layers[index]
 
-    def vision_attention(self, index: int) -> nn.Module:
+    def vision_attention(self, index: int) -> Any:
         return self.vision_layer(index).self_attn
 
     def visual_mask(self, input_ids: Tensor) -> Tensor:
@@ -75,7 +75,8 @@ def describe_tower(config: Any) -> Tower:
     side = vision.image_size // vision.patch_size
     # hidden_states counts the embeddings as entry 0, so entry -2 of a 24-layer tower is the output of layer 22.
     feature_layer = layer - 1 if layer >= 0 else vision.num_hidden_layers + layer
-    return Tower(vision.num_hidden_layers, feature_layer, (side, side), has_cls=vision.model_type == "clip_vision_model")
+    has_cls = vision.model_type == "clip_vision_model"
+    return Tower(vision.num_hidden_layers, feature_layer, (side, side), has_cls)
 
 
 def adapt(model: Any) -> Llava:

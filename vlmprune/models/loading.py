@@ -96,7 +96,7 @@ def load(source: str, dtype: torch.dtype, attention: str, device: torch.device, 
         processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"model.path={source}: cannot be loaded ({_first_line(error)})") from error
-    model = model.to(device).eval()
+    model.to(device).eval()  # type: ignore[arg-type]  # transformers wraps `to` without its signature
     adapter = adapt(model)
     return Loaded(model, adapter, Preprocessor(processor, adapter, prompt, image), device)
 
@@ -113,7 +113,8 @@ def _first_line(error: Exception) -> str:
 def _folder_hash(folder: Path) -> str:
     """sha256 over names and contents; of files above 64 MB, the size and 16 blocks of 1 MB spread over them."""
     digest = hashlib.sha256()
-    for file in sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".jinja", ".model")):
+    kinds = (".json", ".safetensors", ".jinja", ".model")
+    for file in sorted(path for path in folder.iterdir() if path.suffix in kinds):
         size = file.stat().st_size
         digest.update(f"{file.name}:{size}\n".encode())
         with open(file, "rb") as handle:

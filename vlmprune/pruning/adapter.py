@@ -1,10 +1,13 @@
-"""What the engine must know of a model. Families implement it in vlmprune/models, one file each."""
+"""What the engine must know of a model. Families implement it in vlmprune/models, one file each.
+
+Modules are typed Any: transformers' classes differ by family, and nn.Module's attributes are not typed either.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from vlmprune.methods.base import Tower
 
@@ -12,24 +15,36 @@ from vlmprune.methods.base import Tower
 class Adapter(Protocol):
     """Where one model family keeps the parts that pruning touches. All modules are the model's own, unmodified."""
 
-    model: nn.Module  # the XForConditionalGeneration
-    base_model: nn.Module  # the XModel inside it: receives input_ids
-    vision_tower: nn.Module  # receives pixel_values
-    projector: nn.Module  # vision features [B, N, C] -> decoder embeddings [B, N, D]
-    language_model: nn.Module  # the decoder stack without its head
+    model: Any  # the XForConditionalGeneration
     tower: Tower
     signals: frozenset[str]  # names of methods.base.Signals fields that this model can give
 
-    def vision_layer(self, index: int) -> nn.Module:
+    @property
+    def base_model(self) -> Any:
+        """The XModel inside `model`: receives input_ids."""
+
+    @property
+    def vision_tower(self) -> Any:
+        """Receives pixel_values."""
+
+    @property
+    def projector(self) -> Any:
+        """Vision features [B, N, C] -> decoder embeddings [B, N, D]."""
+
+    @property
+    def language_model(self) -> Any:
+        """The decoder stack without its head."""
+
+    def vision_layer(self, index: int) -> Any:
         """Encoder layer `index`, 0-based."""
 
-    def vision_attention(self, index: int) -> nn.Module:
+    def vision_attention(self, index: int) -> Any:
         """The attention module of encoder layer `index`."""
 
-    def decoder_layer(self, index: int) -> nn.Module:
+    def decoder_layer(self, index: int) -> Any:
         """Decoder layer `index`, 0-based."""
 
-    def decoder_attention(self, index: int) -> nn.Module:
+    def decoder_attention(self, index: int) -> Any:
         """The attention module of decoder layer `index`."""
 
     @property

@@ -97,21 +97,21 @@ class DecoderStages:
 
         return hook
 
-    def _enter(self, index: int, layer: nn.Module, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
+    def _enter(self, index: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
         """Start the stretch of layers from `index` on: drop at prefill, and set what its layers are called with."""
         cache = kwargs.get("past_key_values")
         positions, rotary = kwargs["position_ids"], kwargs["position_embeddings"]
         if index != self.layers[0]:
             positions, rotary = self._inputs["position_ids"], self._inputs["position_embeddings"]
+        cached = 0 if cache is None else int(cache.get_seq_length(index))
         if self._prefilling:
             hidden, positions, rotary = self._drop(index, layer, hidden, positions, rotary, kwargs)
         else:
             segment = self._segments[index]
-            cached = cache.get_seq_length(index)
             positions = segment.positions(cached, hidden.shape[1])
             rotary = self.adapter.language_model.rotary_emb(hidden, position_ids=positions)
         segment = self._segments[index]
-        total = hidden.shape[1] + (0 if cache is None else int(cache.get_seq_length(index)))
+        total = cached + hidden.shape[1]
         mask = segment.mask(total)
         if mask is None and self._prefilling:
             mask = torch.ones(len(hidden), total, dtype=torch.bool, device=hidden.device)
@@ -130,7 +130,7 @@ class DecoderStages:
         return hidden
 
     def _drop(
-        self, index: int, layer: nn.Module, hidden: Tensor, positions: Tensor, rotary: tuple, kwargs: dict[str, Any]
+        self, index: int, layer: Any, hidden: Tensor, positions: Tensor, rotary: tuple, kwargs: dict[str, Any]
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         now = self._sequence
         targets = [self._target(index, n) for n in self._segments[0].visual_counts]
@@ -156,7 +156,7 @@ class DecoderStages:
         self._note(index, visual_counts)
         return hidden, shorter, rotary
 
-    def _rows(self, index: int, layer: nn.Module, hidden: Tensor, rotary: tuple, kwargs: dict[str, Any]) -> Tensor:
+    def _rows(self, index: int, layer: Any, hidden: Tensor, rotary: tuple, kwargs: dict[str, Any]) -> Tensor:
         if self.method.reads == "previous":
             return self._attention
         normed = layer.input_layernorm(hidden)
@@ -180,8 +180,7 @@ class DecoderStages:
         """Real tokens per row: known on the host from the prefill's one sync."""
         dropped = zip(self._segments[0].visual_counts, segment.visual_counts, strict=True)
         return [
-            length - (first - left)
-            for length, (first, left) in zip(self.record.prompt_lengths, dropped, strict=True)
+            length - (first - left) for length, (first, left) in zip(self.record.prompt_lengths, dropped, strict=True)
         ]
 
     def _note(self, index: int, visual_counts: list[int]) -> None:

@@ -31,7 +31,7 @@ def _observe_and_attend(
     observer, kernel = _observers[module]
     observer(query, key, attention_mask, kwargs["scaling"])
     if kernel == "eager":  # not in the registry: every modelling file has its own
-        attend = sys.modules[type(module).__module__].eager_attention_forward  # type: ignore[attr-defined]
+        attend = sys.modules[type(module).__module__].eager_attention_forward
     else:
         attend = ALL_ATTENTION_FUNCTIONS[kernel]
     return attend(module, query, key, value, attention_mask, **kwargs)
@@ -43,7 +43,7 @@ AttentionInterface.register(KERNEL, _observe_and_attend)
 class Probe:
     """Shows an attention module's post-RoPE query [B, H, Lq, d] and key [B, Hkv, Lk, d] to `observer` at each call."""
 
-    def __init__(self, attention: nn.Module, observer: Observer) -> None:
+    def __init__(self, attention: Any, observer: Observer) -> None:
         self.attention = attention
         self.config = attention.config
         _observers[attention] = (observer, self.config._attn_implementation)
@@ -60,7 +60,7 @@ class _Observed(Exception):
     """Ends an attention call as soon as its query and key are known."""
 
 
-def query_and_key(attention: nn.Module, **inputs: Any) -> tuple[Tensor, Tensor, Tensor | None, float]:
+def query_and_key(attention: Any, **inputs: Any) -> tuple[Tensor, Tensor, Tensor | None, float]:
     """What `attention(**inputs)` would attend with, without attending: (query, key, mask, scaling)."""
     seen: list[tuple[Tensor, Tensor, Tensor | None, float]] = []
 

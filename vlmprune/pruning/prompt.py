@@ -86,8 +86,8 @@ def full_positions(kwargs: dict[str, Any], length: int, device: torch.device) ->
 def real_tokens(mask: Tensor, length: int) -> Tensor:
     """bool [B, length], False on padding, from the mask of a prefill.
 
-    generate() with a static cache passes a 4-D mask [B, 1, length, cache size], bool or additive: its last row sees every
-    real token.
+    generate() with a static cache passes a 4-D mask [B, 1, length, cache size], bool or additive: its last row sees
+    every real token.
     """
     if mask.dim() == 4:
         row = mask[:, 0, -1, :length]

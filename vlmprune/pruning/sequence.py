@@ -30,7 +30,7 @@ class SequenceStage:
         self.adapter, self.method, self.clock = adapter, method, clock
         self.layers = method.layers(adapter.tower)
         self.rows: dict[str, dict[int, Tensor]] = {}
-        self.pixels: Tensor | None = None
+        self.pixels: Tensor
         self.selection: Selection | None = None
         self.slots = self.dropped = 0  # of the last encoding: visual tokens, and how many were dropped, on the host
         self.n = adapter.tower.grid[0] * adapter.tower.grid[1]
@@ -114,7 +114,7 @@ class SequenceStage:
         (reference,) = tensors.values()
         images, n = reference.shape[:2]
         self.n = n
-        layered = {
+        layered: dict[str, Any] = {
             name: torch.stack([rows[layer] for layer in self.layers])
             for name, rows in self.rows.items()
             if name != "cls_feature"
@@ -123,7 +123,7 @@ class SequenceStage:
             layered["cls_feature"] = self.rows["cls_feature"][0]
         if "seeds" in self.method.needs:
             layered["seeds"] = _seeds(self.pixels)
-        signals = Signals(grid=self.adapter.tower.grid, images=images, **layered, **tensors)
+        signals = Signals(grid=self.adapter.tower.grid, images=images, **layered, **tensors)  # type: ignore[arg-type]
         selection = self.method.select(signals, self.method.count(n))
         selection.indices = selection.indices.to(reference.device)
         kept = selection.indices.shape[1] * images if selection.valid is None else int(selection.valid.sum())
@@ -132,7 +132,7 @@ class SequenceStage:
 
     def _scatter(self, selection: Selection, kept: Tensor) -> Tensor:
         """kept [B, k, D] -> [B, N, D], in output order at the selected slots, NaN everywhere else."""
-        images, k, width = kept.shape
+        images, width = kept.shape[0], kept.shape[2]
         if selection.valid is not None:
             kept = kept.masked_fill(~selection.valid.unsqueeze(-1), torch.nan)
         slots = selection.indices

@@ -46,7 +46,7 @@ class Session:
     def __enter__(self) -> Session:
         model = self.adapter.model
         if model in _active:
-            raise RuntimeError("this model is already being pruned: leave the first `with prune(...)` block before the next")
+            raise RuntimeError("this model is already being pruned: leave the first `with prune(...)` before the next")
         _active.add(model)
         try:
             self._install()
@@ -100,7 +100,7 @@ class Session:
                     raise NotImplementedError(f"generate({name}=...) does not work while tokens are pruned")
             static = kwargs.get("cache_implementation", getattr(config, "cache_implementation", None))
             if self._decoder is not None and static not in (None, "dynamic"):
-                raise NotImplementedError(f"cache_implementation='{static}' with a method inside the decoder: use dynamic")
+                raise NotImplementedError(f"cache_implementation='{static}' inside the decoder: use dynamic")
             return generate(*args, **kwargs)
 
         model.generate = guarded
@@ -124,7 +124,7 @@ class Session:
         if visual is None:
             if self._sequence is None and self._decoder is None:
                 return kwargs
-            raise NotImplementedError("prompts given as inputs_embeds cannot be pruned: pass input_ids and pixel_values")
+            raise NotImplementedError("inputs_embeds cannot be pruned: pass input_ids and pixel_values")
         embeds = kwargs["inputs_embeds"]
         real = torch.ones_like(visual) if mask is None else real_tokens(mask, visual.shape[1])
         drop = torch.zeros_like(visual) if self._sequence is None else embeds[..., 0].isnan()

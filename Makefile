@@ -1,0 +1,41 @@
+# `make run` and `make test` do everything, from a bare clone and again afterwards.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+install: $(STAMP) ## create .venv and install vlmprune with the pinned versions
+
+# torch goes first and alone: with it in place nothing else asks for another build of it.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+run: $(STAMP) ## the first run: cls at 95 % on the embedded model and benchmark
+	$(BIN)/vlmprune run method=cls ratio=0.95
+
+test: $(STAMP) ## the tests (under 6 minutes on 2 cores)
+	$(BIN)/python -m pytest -m 'not slow and not gpu'
+
+slow: $(STAMP) ## the longer checks: wheel, kill -9 and resume, sweeps
+	$(BIN)/python -m pytest -m 'slow and not gpu'
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+chart: $(STAMP) ## README's picture: five methods at five ratios, then the chart
+	$(BIN)/vlmprune sweep method=cls,fastv,random,uniform ratio=0.25,0.5,0.75,0.9,0.95
+	$(BIN)/vlmprune compare chart=docs/accuracy.png
+
+clean: ## remove .venv and caches; run directories stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+
+.PHONY: help install run test slow lint chart clean
