@@ -35,9 +35,9 @@ class Scenes(Benchmark):
         return self._rows[self._row_of_image[image_id]]["image"].convert("RGB")
 
     def identity(self) -> str:
-        from vlmprune.tiny import TEST_SHA256
+        from vlmprune.tiny.testset import HASH_FILE
 
-        return f"sha256:{TEST_SHA256}"
+        return f"sha256:{HASH_FILE.read_text().split()[0]}"
 
     def score(self, prediction: str, sample: Sample) -> float:
         return exact_match(prediction, sample.answer)

@@ -10,10 +10,11 @@ def show_summary(
     result: dict[str, Any], unpruned: dict[str, Any] | None, directory: Path, wandb_line: str | None
 ) -> None:
     """Print the result of one run to stdout. `unpruned`: the unpruned run's result, if it exists."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from vlmprune.progress import results_console
+
+    console = results_console()
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in summary_lines(result, unpruned):
         table.add_row(name, value)
@@ -33,21 +34,30 @@ def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> li
     low, high = answers["interval95"]
     tokens, flops = answers["tokens"], answers["flops"]
     rows = [
-        (answers["metric"], f"{percent(answers['score'])}  (95 % interval {percent(low)} to {percent(high)}; "
-                            f"{answers['samples']:,} questions, {answers['images']:,} images)")
+        (
+            answers["metric"],
+            f"{percent(answers['score'])}  (95 % interval {percent(low)} to {percent(high)}; "
+            f"{answers['samples']:,} questions, {answers['images']:,} images)",
+        )
     ]
     if result["method"] != "none":
-        if unpruned is None:
-            rows.append(("relative score", "unknown until the unpruned run exists"))
-        else:
-            rows.append(("relative score", f"{percent(answers['score'] / unpruned['answers']['score'])} of unpruned "
-                                           f"({percent(unpruned['answers']['score'])})"))
+        rows.append(("relative score", relative(answers["score"], unpruned)))
     kept = tokens["kept"]
     spread = "" if kept["min"] == kept["max"] else f" ({kept['min']} to {kept['max']})"
-    rows.append(("visual tokens", f"{kept['mean']:g}{spread} of {tokens['total']:g} kept, "
-                                  f"{tokens['layer_averaged']:.4g} averaged over the decoder's layers"))
-    rows.append(("FLOPs", f"{giga(flops['total'])} a question, {flops['total'] / flops['unpruned_total']:.0%} of unpruned "
-                          f"(vision {giga(flops['vision'])}, prefill {giga(flops['prefill'])})"))
+    rows.append(
+        (
+            "visual tokens",
+            f"{kept['mean']:g}{spread} of {tokens['total']:g} kept, "
+            f"{tokens['layer_averaged']:.4g} averaged over the decoder's layers",
+        )
+    )
+    rows.append(
+        (
+            "FLOPs",
+            f"{giga(flops['total'])} a question, {flops['total'] / flops['unpruned_total']:.0%} of unpruned "
+            f"(vision {giga(flops['vision'])}, prefill {giga(flops['prefill'])})",
+        )
+    )
     if latency is not None:
         for part, title in (("prefill", "prefill"), ("end_to_end", "end to end")):
             ours, bare = latency["pruned"][part]["median_ms"], latency["unpruned"][part]["median_ms"]
@@ -55,9 +65,22 @@ def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> li
             rows.append((title, f"{ours:.3g} ms median{versus}  (batch 1, {latency['samples']} questions)"))
     rate = result["timings"]["samples_per_s"]
     if rate is not None:
-        rows.append(("evaluation", f"{rate:.0f} questions/s in batches of {result['environment']['batch_size']}, "
-                                   f"peak memory {result['timings']['peak_memory_mb']:.0f} MB"))
+        rows.append(
+            (
+                "evaluation",
+                f"{rate:.0f} questions/s in batches of {result['environment']['batch_size']}, "
+                f"peak memory {result['timings']['peak_memory_mb']:.0f} MB",
+            )
+        )
     return rows
+
+
+def relative(score: float, unpruned: dict[str, Any] | None) -> str:
+    """The score as a share of the unpruned one, which was measured here; or why there is none."""
+    if unpruned is None:
+        return "unknown until the unpruned run exists"
+    bare = unpruned["answers"]["score"]
+    return f"{percent(score / bare)} of unpruned ({percent(bare)})" if bare else "undefined: the unpruned score is 0"
 
 
 def suggestion(result: dict[str, Any], unpruned: dict[str, Any] | None) -> str:

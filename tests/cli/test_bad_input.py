@@ -1,0 +1,64 @@
+"""Bad input: exit code 2, one line that names the value, what is allowed and the nearest match, nothing written."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+CASES = [
+    (["run", "method=clss"], "method 'clss'", "did you mean 'cls'"),
+    (["run", "model=tinny"], "model 'tinny'", "did you mean 'tiny'"),
+    (["run", "benchmark=scene"], "benchmark 'scene'", "did you mean 'scenes'"),
+    (["run", "ratio=1.5"], "ratio=1.5", "0 to 1"),
+    (["run", "ratio=-0.1"], "ratio=-0.1", "0 to 1"),
+    (["run", "ratio=nan"], "ratio=nan", "0 to 1"),
+    (["run", "ratio=abc"], "ratio=abc", "a number"),
+    (["run", "ratios=0.5"], "'ratios'", "did you mean 'ratio'"),
+    (["run", "keep=-1"], "keep=-1", "0 or more"),
+    (["run", "keep=2.5"], "keep=2.5", "an integer"),
+    (["run", "ratio=0.5", "keep=3"], "ratio=0.5 and keep=3", "not both"),
+    (["run", "method=none", "ratio=0.5"], "ratio=0.5", "none keeps every token"),
+    (["run", "batch_size=0"], "batch_size=0", "1 or more"),
+    (["run", "limit=0"], "limit=0", "1 or more"),
+    (["run", "method=fastv", "ratio=0.5", "method.k=9"], "k=9", "1 to 5"),
+    (["run", "method=fastv", "method.kk=3"], "'method.kk'", "did you mean 'k'"),
+    (["run", "method=cls", "ratio=0.5", "method.keep_order=spatail"], "keep_order=spatail", "did you mean 'spatial'"),
+    (["run", "model.dtype=float23"], "dtype=float23", "did you mean 'float32'"),
+    (["run", "model=path"], "model.path", "missing"),
+    (["run", "model=path", "model.path=/no/such/folder"], "/no/such/folder", "no such folder"),
+    (["run", "device=gpu"], "device=gpu", "cuda"),
+    (["run", "device=cuda:99"], "device=cuda:99", "device=cpu"),
+    (["run", "benchmark=gqa"], "lmms-lab-encoder/GQA", "benchmark.path="),
+    (["run", "model=llava-1.5-7b"], "llava-hf/llava-1.5-7b-hf", "model.path="),
+    (["run", "outputs=/proc/nowhere"], "/proc/nowhere", "cannot be used"),
+    (["run", "nonsense"], "'nonsense'", "key=value"),
+    (["run", "--config-dir", "nowhere"], "nowhere", "no such folder"),
+    (["run", "--fast"], "--fast", "allowed"),
+    (["sweep", "method=cls,clss"], "method 'clss'", "did you mean 'cls'"),
+    (["sweep", "baselines=no"], "baselines=no", "true, false"),
+    (["list", "method"], "'method'", "did you mean 'methods'"),
+    (["runn"], "'runn'", "did you mean 'run'"),
+    (["compare"], "outputs", "vlmprune"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "value", "hint"), CASES, ids=[" ".join(case[0]) for case in CASES])
+def test_one_clear_line(vlmprune, tmp_path, arguments, value, hint):
+    done = vlmprune(*arguments)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("vlmprune: ")
+    assert value in line and hint.lower() in line.lower()
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("result.json"))
+
+
+def test_a_directory_of_another_fingerprint_is_refused(vlmprune, tmp_path):
+    quick = ("limit=4", "latency_samples=0", "logger=none")
+    assert vlmprune("run", "method=none", *quick).returncode == 0
+    (file,) = tmp_path.rglob("result.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"fingerprint": "0" * 64}))
+    done = vlmprune("run", "method=none", *quick)
+    assert done.returncode == 2
+    assert "belongs to another run" in done.stderr and "000000000000" in done.stderr

@@ -1,0 +1,102 @@
+"""`vlmprune run`, `sweep`, `compare` and `list` from end to end on the embedded model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+QUICK = ("limit=24", "batch_size=8", "latency_samples=2", "logger=none")
+
+
+def only_run(outputs: Path, pattern: str) -> Path:
+    (directory,) = outputs.glob(f"scenes/tiny/{pattern}")
+    return directory
+
+
+def test_a_run_says_what_it_did_and_leaves_its_files(vlmprune, tmp_path):
+    done = vlmprune("run", "method=cls", "ratio=0.9", *QUICK)
+    assert done.returncode == 0, done.stderr
+    for expected in ("accuracy", "14 of 144 kept", "FLOPs", "prefill", "end to end", "files", "next"):
+        assert expected in done.stdout
+    directory = only_run(tmp_path / "outputs", "cls-0.9-*")
+    names = {"config.yaml", "environment.json", "predictions.jsonl", "kept.jsonl", "result.json"}
+    assert names <= {file.name for file in directory.iterdir()}
+    result = json.loads((directory / "result.json").read_text())
+    assert result["answers"]["samples"] == 24
+    assert result["answers"]["tokens"]["kept"] == {"mean": 14.0, "min": 14, "max": 14}
+    assert result["timings"]["kv_cache_bytes"]["pruned"] < result["timings"]["kv_cache_bytes"]["unpruned"]
+    assert directory.name.endswith(result["fingerprint"][:12])
+
+    kept = [json.loads(line) for line in (directory / "kept.jsonl").read_text().splitlines()]
+    assert len({line["image_id"] for line in kept}) == len(kept) == result["answers"]["images"]
+    assert all(bin(int(line["kept"], 16)).count("1") == 14 for line in kept)
+
+    again = vlmprune("run", "method=cls", "ratio=0.9", *QUICK)
+    assert again.returncode == 0
+    assert "already finished" in again.stderr
+    assert "14 of 144 kept" in again.stdout
+
+
+def test_two_runs_give_equal_predictions_whatever_the_batch(vlmprune, tmp_path):
+    predictions = []
+    for folder, batch in (("a", "8"), ("b", "8"), ("c", "5")):
+        vlmprune("run", "method=random", "ratio=0.8", *QUICK, f"batch_size={batch}", f"outputs={folder}")
+        predictions.append((only_run(tmp_path / folder, "random-0.8-*") / "predictions.jsonl").read_text())
+    assert predictions[0] == predictions[1] == predictions[2]
+
+
+def test_a_sweep_adds_baselines_shares_the_model_and_compares(vlmprune, tmp_path):
+    done = vlmprune("sweep", "method=cls,fastv", "ratio=0.5,0.9", *QUICK)
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name.rsplit("-", 1)[0] for path in (tmp_path / "outputs/scenes/tiny").iterdir())
+    assert names == ["cls-0.5", "cls-0.9", "fastv-0.5", "fastv-0.9", "none-default", "random-0.5", "random-0.9"]
+    assert "[7/7]" in done.stderr
+    compared = vlmprune("compare", "format=csv", "chart=chart.png")
+    assert compared.returncode == 0, compared.stderr
+    assert len(compared.stdout.strip().splitlines()) == 8
+    assert (tmp_path / "chart.png").stat().st_size > 10_000
+
+
+def test_a_failing_job_does_not_stop_the_others(vlmprune, tmp_path):
+    done = vlmprune("sweep", "method=fastv", "method.k=2,9", "ratio=0.5", "baselines=false", *QUICK)
+    assert done.returncode == 1
+    assert "FAILED" in done.stdout and "allowed: 1 to 5" in done.stdout
+    assert (only_run(tmp_path / "outputs", "fastv-0.5-*") / "result.json").exists()
+
+
+def test_a_method_from_a_users_own_package(vlmprune, tmp_path):
+    (tmp_path / "configs/method").mkdir(parents=True)
+    (tmp_path / "corner.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from typing import ClassVar\n"
+        "from vlmprune.methods.base import ScoreMethod\n"
+        "@dataclass\n"
+        "class Corner(ScoreMethod):\n"
+        "    needs: ClassVar = ('features',)\n"
+        "    def score(self, signals):\n"
+        "        return -signals.features[..., 0]\n"
+    )
+    (tmp_path / "configs/method/corner.yaml").write_text("_target_: corner.Corner\ninfo: {title: mine}\n")
+    done = vlmprune("run", "--config-dir", "configs", "method=corner", "keep=10", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert "10 of 144 kept" in done.stdout
+    assert "corner" in vlmprune("list", "methods", "--config-dir", "configs").stdout
+
+
+@pytest.mark.parametrize("kind", ["models", "methods", "benchmarks"])
+def test_list(vlmprune, kind):
+    done = vlmprune("list", kind)
+    assert done.returncode == 0
+    assert {"models": "llava-1.5-7b", "methods": "fastv", "benchmarks": "gqa"}[kind] in done.stdout
+
+
+def test_help_imports_nothing_heavy(vlmprune):
+    import subprocess
+    import sys
+
+    code = "import sys; from vlmprune.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+    for command in ("run", "sweep", "compare", "list"):
+        assert f"vlmprune {command}" in vlmprune(command, "--help").stdout
