@@ -20,12 +20,22 @@ def make_llava(attention: str = "sdpa", layers: int = 6, seed: int = 0) -> Llava
     torch.manual_seed(seed)
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
-            hidden_size=32, intermediate_size=64, num_hidden_layers=5, num_attention_heads=4, image_size=48,
-            patch_size=8, projection_dim=32,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=5,
+            num_attention_heads=4,
+            image_size=48,
+            patch_size=8,
+            projection_dim=32,
         ),
         text_config=LlamaConfig(
-            hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=4,
-            num_key_value_heads=2, vocab_size=99, max_position_embeddings=512,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            vocab_size=99,
+            max_position_embeddings=512,
         ),
         image_token_id=IMAGE_TOKEN,
         image_seq_length=PATCHES,

@@ -50,13 +50,14 @@ def decoder_layer(n: float, length: float, text: Any) -> float:
 
 
 def question_flops(
-    config: Any, tower: Tower, method: Method, lengths: list[float], images: int, generated: int
+    config: Any, tower: Tower, method: Method, visual: list[int], words: int, generated: int, images: int = 1
 ) -> Flops:
-    """FLOPs of a question with `images` images and `generated` new tokens.
+    """FLOPs of a question with `images` images, `words` text tokens and `generated` new tokens.
 
-    lengths: per decoder layer, the prompt tokens (text and visual) that the layer processed.
+    visual: per decoder layer, the visual tokens that the layer processed (of all the question's images).
     """
     vision, text = config.vision_config, config.text_config
+    lengths = [words + tokens for tokens in visual]
     n = tower.grid[0] * tower.grid[1]
     positions = n + int(tower.has_cls)
     sequence = method.stage == "sequence" and not method.keeps_all(n)
@@ -64,7 +65,7 @@ def question_flops(
     patches = 2 * n * vision.num_channels * vision.patch_size**2 * vision.hidden_size
     encoder = patches + layers * encoder_layer(positions, vision.hidden_size, vision.intermediate_size)
 
-    projected = method.count(n) if sequence and "projected" not in method.needs else n
+    projected = visual[0] if sequence and "projected" not in method.needs else images * n
     projector = 2 * projected * (vision.hidden_size * text.hidden_size + text.hidden_size**2)
 
     prefill = logits(text) + sum(decoder_layer(length, length, text) for length in lengths)
@@ -73,8 +74,8 @@ def question_flops(
         decode += sum(decoder_layer(1, length + step, text) for length in lengths) + logits(text)
     return Flops(
         vision=images * encoder,
-        projector=images * projector,
-        selection=selection_flops(config, tower, method, images, lengths),
+        projector=projector,
+        selection=selection_flops(config, tower, method, visual, words, images),
         prefill=prefill,
         decode=decode,
     )
@@ -85,7 +86,9 @@ def logits(text: Any) -> float:
     return 2 * text.hidden_size * text.vocab_size
 
 
-def selection_flops(config: Any, tower: Tower, method: Method, images: int, lengths: list[float]) -> float:
+def selection_flops(
+    config: Any, tower: Tower, method: Method, visual: list[int], words: int, images: int
+) -> float:
     """Products that a method computes beside the model's own: attention rows, and its own matrix products."""
     n = tower.grid[0] * tower.grid[1]
     if method.stage == "none" or method.keeps_all(n):
@@ -99,13 +102,13 @@ def selection_flops(config: Any, tower: Tower, method: Method, images: int, leng
         if "received_attention" in method.needs:
             total += images * layers * 2 * positions**2 * width
         decoder_width = config.text_config.hidden_size
-        total += images * 2 * method.selection_macs(n, method.count(n), width, decoder_width)
+        total += images * 2 * method.selection_macs(n, visual[0] // images, width, decoder_width)
     if method.stage == "decoder":
-        stages = method.stages(len(lengths), n)  # type: ignore[attr-defined]
+        stages = method.stages(len(visual), n)  # type: ignore[attr-defined]
         # One query row against the keys of the layer; a method that reads its own layer projects q, k and v again.
         text = config.text_config
         for stage in stages:
-            seen = lengths[stage.layer - 1]
+            seen = words + visual[stage.layer - 1]
             total += 2 * seen * text.hidden_size
             if method.reads == "own":  # type: ignore[attr-defined]
                 head = text.hidden_size // text.num_attention_heads

@@ -158,7 +158,7 @@ class DecoderStage:
 class DecoderSignals:
     """What a method inside the language model may read before layer K, for B samples of L positions.
 
-    attention: [B, H, R, L] post-softmax rows of the queries that `DecoderMethod.query_rows` named.
+    attention: [B, H, R, L] post-softmax rows; today R = 1, the last prompt token.
     hidden: [B, L, D] the input of layer K. visual, valid: bool [B, L]; valid is False on padding.
     """
 

@@ -60,11 +60,9 @@ def _flops(rows: list[dict[str, Any]], config: Any, adapter: Adapter, method: Me
     n = adapter.tower.grid[0] * adapter.tower.grid[1]
     for row in rows:
         visual = by_layer(row["visual"], adapter.decoder_depth)
-        text = row["sequence"] - visual[0]
-        lengths = [float(text + tokens) for tokens in visual]
-        unpruned = [float(text + n)] * adapter.decoder_depth
-        flops = question_flops(config, adapter.tower, method, lengths, 1, row["generated"])
-        bare = question_flops(config, adapter.tower, Unpruned(), unpruned, 1, row["generated"])
+        words, generated = row["sequence"] - visual[0], row["generated"]
+        flops = question_flops(config, adapter.tower, method, visual, words, generated)
+        bare = question_flops(config, adapter.tower, Unpruned(), [n] * len(visual), words, generated)
         for part, value in (flops.as_dict() | {"unpruned_total": bare.total}).items():
             total[part] += value / len(rows)
     return dict(total)

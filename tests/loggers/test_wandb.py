@@ -1,0 +1,171 @@
+"""The W&B mirror: what an offline run holds on the disk, and that no trouble of W&B's reaches the run."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.loggers.wandb_reader import OfflineRun, read_offline_run
+from tests.report.synthetic import make_run
+from vlmprune.loggers.wandb import WandbLogger, has_api_key, outputs_identity, run_identity
+
+CONFIG = {
+    "model": {"name": "tiny", "info": {"title": "t"}},
+    "method": {"_target_": "a.B", "k": 2},
+    "logger": {"mode": "auto"},
+    "ratio": 0.9,
+}
+FINGERPRINT = "ab" * 32
+
+
+@pytest.fixture(autouse=True)
+def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_MODE", "WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setattr(WandbLogger, "unreachable", False)
+
+
+def placed(logger: WandbLogger, outputs: Path) -> tuple[WandbLogger, dict[str, Any], list[dict[str, Any]]]:
+    """The logger in the directory of a made-up run, with that run's result and predictions."""
+    make_run(outputs, "none")
+    directory = make_run(outputs, "fastv", 0.9)
+    logger.place(directory, outputs)
+    rows = [json.loads(line) for line in (directory / "predictions.jsonl").read_text().splitlines()]
+    return logger, json.loads((directory / "result.json").read_text()), rows
+
+
+def read_all(directory: Path) -> list[OfflineRun]:
+    """All offline runs, once W&B's service process has closed their files: finish() returns a moment before that."""
+    deadline = time.monotonic() + 10
+    while True:
+        runs = [read_offline_run(file) for file in sorted(directory.glob("wandb/offline-run-*/*.wandb"))]
+        if all(run.exit_code is not None for run in runs) or time.monotonic() > deadline:
+            return runs
+        time.sleep(0.05)
+
+
+def test_offline_run_mirrors_the_run_directory(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    logger, result, rows = placed(WandbLogger(project="mine", samples=5), tmp_path)
+    logger.start(CONFIG, FINGERPRINT, "sweep-1")
+    logger.log_result(result, rows)
+    logger.finish(0)
+    assert capfd.readouterr() == ("", "")  # W&B says nothing of its own
+
+    (run,) = read_all(logger.directory)
+    assert run.run_id == run_identity(FINGERPRINT, outputs_identity(tmp_path))
+    assert (run.group, run.project, run.exit_code) == ("sweep-1", "mine", 0)
+    assert run.config["method.k"] == 2 and run.config["method.name"] == "fastv" and run.config["ratio"] == 0.9
+    assert not [key for key in run.config if "logger" in key or "info" in key]
+    answers = result["answers"]
+    assert run.summary["score"] == answers["score"] and run.summary["questions"] == answers["samples"]
+    unpruned = json.loads(next(tmp_path.glob("scenes/tiny/none-*/result.json")).read_text())
+    assert run.summary["relative_score"] == pytest.approx(answers["score"] / unpruned["answers"]["score"])
+    assert run.summary["tokens/layer_averaged"] == answers["tokens"]["layer_averaged"]
+    assert run.summary["flops/total"] == answers["flops"]["total"]
+    assert run.summary["latency/unpruned/prefill_ms"] == pytest.approx(9.2)
+    assert run.summary["memory/peak_mb"] == 900.0
+
+    (table,) = logger.directory.glob("wandb/offline-run-*/files/media/table/*.json")
+    shown = json.loads(table.read_text())
+    assert shown["columns"] == ["id", "category", "question", "answer", "prediction", "score"]
+    assert len(shown["data"]) == 5 and shown["data"][0][0] == "q0"
+    assert logger.line is not None and str(logger.directory) in logger.line and "wandb sync" in logger.line
+
+
+def test_two_runs_of_one_process_are_two(tmp_path: Path) -> None:
+    """wandb.init would else hand the second job of a sweep the first one's run; a failed job is marked so."""
+    logger, result, rows = placed(WandbLogger(), tmp_path)
+    for fingerprint, code in (("11" * 32, 1), ("22" * 32, 0)):
+        logger.start(CONFIG, fingerprint, None)
+        logger.log_result(result, rows)
+        logger.finish(code)
+    runs = {run.run_id: run.exit_code for run in read_all(logger.directory)}
+    folder = outputs_identity(tmp_path)
+    assert runs == {run_identity("11" * 32, folder): 1, run_identity("22" * 32, folder): 0}
+
+
+@pytest.mark.parametrize("call", ["setup", "init", "Table"])
+def test_trouble_costs_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], call: str
+) -> None:
+    import wandb
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no luck\ntoday")
+
+    logger, result, rows = placed(WandbLogger(mode="offline"), tmp_path)
+    monkeypatch.setattr(wandb, call, broken)
+    logger.start(CONFIG, FINGERPRINT, None)
+    logger.log_result(result, rows)
+    logger.finish(0)
+    out, err = capfd.readouterr()
+    assert out == "" and err.count("\n") == 1 and "no luck today" in err and str(logger.directory) in err
+    assert logger.line is None
+
+
+def test_unwritable_outputs_do_not_fail_the_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    logger, result, rows = placed(WandbLogger(), tmp_path)
+    (tmp_path / "file").write_text("not a folder")
+    logger.place(logger.directory, tmp_path / "file" / "outputs")
+    logger.start(CONFIG, FINGERPRINT, None)
+    logger.log_result(result, rows)
+    logger.finish(1)
+    assert "W&B could not start" in capfd.readouterr().err
+
+
+def test_without_network_the_run_goes_offline_once_and_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    modes = []
+
+    def init(self: WandbLogger, mode: str, *rest: Any) -> Any:
+        modes.append(mode)
+        if mode == "online":
+            raise TimeoutError("no route")
+        return original(self, mode, *rest)
+
+    original = WandbLogger._init
+    monkeypatch.setattr(WandbLogger, "_init", init)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    logger, _, _ = placed(WandbLogger(), tmp_path)
+    for fingerprint in ("11" * 32, "22" * 32):
+        logger.start(CONFIG, fingerprint, None)
+        logger.finish(0)
+    assert modes == ["online", "offline", "offline"]
+    assert capfd.readouterr().err.count("warning") == 1
+    assert len(read_all(logger.directory)) == 2
+    assert not any("0" * 40 in file.read_bytes().decode("latin-1")
+                   for file in logger.directory.rglob("wandb/**/*") if file.is_file())
+
+
+def test_disabled_writes_nothing(tmp_path: Path) -> None:
+    logger, result, rows = placed(WandbLogger(mode="disabled"), tmp_path)
+    logger.start(CONFIG, FINGERPRINT, None)
+    logger.log_result(result, rows)
+    logger.finish(0)
+    assert logger.line is None and not (logger.directory / "wandb").exists() and not (tmp_path / ".id").exists()
+
+
+def test_online_is_asked_only_with_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not has_api_key()
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine example.org login a password b\n")
+    netrc.chmod(0o600)
+    assert not has_api_key()
+    netrc.write_text("machine api.wandb.ai login user password b\n")
+    assert has_api_key()
+    netrc.unlink()
+    monkeypatch.setenv("WANDB_API_KEY", "k")
+    assert has_api_key()
+
+
+def test_outputs_folder_keeps_its_id(tmp_path: Path) -> None:
+    first = outputs_identity(tmp_path / "a")
+    assert len(first) == 32 and outputs_identity(tmp_path / "a") == first
+    assert outputs_identity(tmp_path / "b") != first
+    assert [file.name for file in (tmp_path / "a").iterdir()] == [".id"]

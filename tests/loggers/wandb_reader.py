@@ -1,0 +1,70 @@
+"""Reads a W&B offline run back from its .wandb file: protobuf records in LevelDB's log format."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+BLOCK, FILE_HEADER, CHUNK_HEADER = 32768, 7, 7
+
+
+@dataclass
+class OfflineRun:
+    """What wandb-core wrote for one run."""
+
+    run_id: str = ""
+    group: str = ""
+    project: str = ""
+    exit_code: int | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def payloads(data: bytes) -> list[bytes]:
+    """The records of a log: chunks of crc (4 bytes), length (2), type (1: whole, 2..4: first, middle, last)."""
+    assert not data or data[:4] == b":W&B"
+    records, partial, at = [], b"", FILE_HEADER
+    while at + CHUNK_HEADER <= len(data):
+        left = BLOCK - at % BLOCK
+        if left < CHUNK_HEADER:
+            at += left  # too short for a header: zeros up to the next block
+            continue
+        length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        partial += data[at + CHUNK_HEADER : at + CHUNK_HEADER + length]
+        at += CHUNK_HEADER + length
+        if kind in (1, 4):
+            records.append(partial)
+            partial = b""
+    return records
+
+
+def read_offline_run(file: Path) -> OfflineRun:
+    """Config, summary, history and exit code of one .wandb file."""
+    from wandb.proto import wandb_internal_pb2
+
+    run = OfflineRun()
+    for payload in payloads(file.read_bytes()):
+        record = wandb_internal_pb2.Record.FromString(payload)
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            run.run_id, run.group, run.project = record.run.run_id, record.run.run_group, record.run.project
+            _update(run.config, record.run.config.update)
+        elif kind == "config":
+            _update(run.config, record.config.update)
+        elif kind == "summary":
+            _update(run.summary, record.summary.update)
+        elif kind == "history":
+            row: dict[str, Any] = {}
+            _update(row, record.history.item)
+            run.history.append(row)
+        elif kind == "exit":
+            run.exit_code = record.exit.exit_code
+    return run
+
+
+def _update(target: dict[str, Any], items: Any) -> None:
+    for item in items:
+        target[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)

@@ -1,0 +1,58 @@
+"""What of a run is worth showing in an experiment tracker: flat names, plain numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vlmprune.report.runs import unpruned_beside
+
+LATENCIES = ("vision", "selection", "projector", "prefill", "decode_per_token", "end_to_end")
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `method.k`, one column each; descriptions and the logger's own settings are left out."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in ("info", "logger"):
+            continue
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def summary_of(result: dict[str, Any], directory: Path) -> dict[str, float]:
+    """The numbers of result.json that runs are compared by; milliseconds, MB, FLOPs per question, tokens."""
+    answers, timings = result["answers"], result["timings"]
+    tokens = answers["tokens"]
+    low, high = answers["interval95"]
+    unpruned = unpruned_beside(result, directory)
+    values: dict[str, float | None] = {
+        "score": answers["score"],
+        "score_low": low,
+        "score_high": high,
+        "relative_score": answers["score"] / unpruned if unpruned else None,
+        "ratio": result["ratio"],
+        "questions": answers["samples"],
+        "tokens/total": tokens["total"],
+        "tokens/kept": tokens["kept"]["mean"],
+        "tokens/layer_averaged": tokens["layer_averaged"],
+        "tokens/sequence": tokens["sequence"],
+        "memory/peak_mb": timings["peak_memory_mb"],
+        "questions_per_s": timings["samples_per_s"],
+    }
+    values |= {f"flops/{part}": value for part, value in answers["flops"].items()}
+    values |= {f"score/{name}": entry["score"] for name, entry in answers["by_category"].items()}
+    for side, parts in (timings["latency"] or {}).items():
+        if isinstance(parts, dict):  # beside them stand samples and batch_size
+            values |= {f"latency/{side}/{part}_ms": parts[part]["median_ms"] for part in LATENCIES if parts.get(part)}
+    values |= {f"kv_cache/{side}_bytes": value for side, value in (timings["kv_cache_bytes"] or {}).items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """At most `count` rows, evenly over the list, so that every part of the benchmark is seen; always the same."""
+    count = min(count, len(rows))
+    return [rows[index * len(rows) // count] for index in range(count)]
