@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
+
+from tests.loggers.wandb_reader import read_offline_run
 
 QUICK = ("limit=24", "batch_size=8", "latency_samples=2", "logger=none")
 
@@ -57,6 +60,23 @@ def test_a_sweep_adds_baselines_shares_the_model_and_compares(vlmprune, tmp_path
     assert compared.returncode == 0, compared.stderr
     assert len(compared.stdout.strip().splitlines()) == 8
     assert (tmp_path / "chart.png").stat().st_size > 10_000
+
+
+def test_the_wandb_run_on_disk_mirrors_the_result(vlmprune, tmp_path):
+    done = vlmprune("run", "method=cls", "ratio=0.9", "limit=8", "latency_samples=2")
+    assert done.returncode == 0, done.stderr
+    assert "wandb sync" in done.stdout
+    (file,) = tmp_path.rglob("*.wandb")
+    directory = only_run(tmp_path / "outputs", "cls-0.9-*")
+    assert directory in file.parents
+    result = json.loads((directory / "result.json").read_text())
+    deadline = time.monotonic() + 10  # wandb-core closes its file a moment after finish() returns
+    while (run := read_offline_run(file)).exit_code is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert run.exit_code == 0
+    assert run.summary["score"] == result["answers"]["score"]
+    assert run.config["fingerprint"] == result["fingerprint"]
+    assert run.summary["samples/_type"] == "table-file"
 
 
 def test_a_failing_job_does_not_stop_the_others(vlmprune, tmp_path):

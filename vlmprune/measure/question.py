@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from vlmprune.benchmarks.base import Benchmark, Sample
@@ -39,7 +40,7 @@ def measure_questions(
                 Session(adapter, side_method, clock),
                 clock.watch(loaded.model, adapter.vision_tower, adapter.projector),
             ):
-                row = timed(lambda inputs=inputs: greedy(loaded, inputs, benchmark.max_new_tokens), clock)  # type: ignore[misc]
+                row = timed(partial(greedy, loaded, inputs, benchmark.max_new_tokens), clock)
             if number >= WARM_UP:
                 times[side].append(row)
     for side, side_method in (("unpruned", Unpruned()), ("pruned", method)):

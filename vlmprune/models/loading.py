@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
 
 from vlmprune.config import ModelConfig
@@ -94,7 +95,7 @@ def load(source: str, dtype: torch.dtype, attention: str, device: torch.device, 
         processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
         # Chosen explicitly: where torchvision is installed the default would be its backend and give other pixels.
         processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise UserError(f"model.path={source}: cannot be loaded ({_first_line(error)})") from error
     model.to(device).eval()  # type: ignore[arg-type]  # transformers wraps `to` without its signature
     adapter = adapt(model)

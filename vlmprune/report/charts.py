@@ -30,9 +30,19 @@ def accuracy_chart(groups: list[list[Row]], path: Path) -> None:
     import matplotlib
 
     style: Any = {
-        "font.size": 8, "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False,
-        "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
-        "axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "svg.fonttype": "none",
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": INK,
+        "axes.labelcolor": INK,
+        "text.color": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "axes.linewidth": 0.6,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "svg.fonttype": "none",
         "svg.hashsalt": "vlmprune",  # the same results give the same file
     }
     with matplotlib.rc_context(style):
@@ -60,8 +70,15 @@ def _draw(groups: list[list[Row]]) -> Figure:
         _group(left, right, rows, looks)
     handles, labels = _legend(panels)
     if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), frameon=False,
-                      handlelength=2.2, columnspacing=1.6)
+        figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=min(6, len(labels)),
+            frameon=False,
+            handlelength=2.2,
+            columnspacing=1.6,
+        )
     return figure
 
 
@@ -77,7 +94,9 @@ def _looks(groups: list[list[Row]]) -> dict[str, dict[str, Any]]:
         else:
             index = sum(look["color"] != BASELINE for look in looks.values())
             looks[label] = {
-                "color": COLORS[index % 6], "marker": MARKERS[index % 6], "linestyle": ("-", "--", "-.")[index // 6 % 3]
+                "color": COLORS[index % 6],
+                "marker": MARKERS[index % 6],
+                "linestyle": ("-", "--", "-.")[index // 6 % 3],
             }
     return looks
 
@@ -97,9 +116,17 @@ def _group(left: Axes, right: Axes, rows: list[Row], looks: dict[str, dict[str, 
     for name, dashes, row in _references(rows):
         for axes in (left, right):
             axes.axhline(100 * row.run.score, color=INK, linewidth=1.0, linestyle=dashes, zorder=1)
-        left.annotate(f"{name} {100 * row.run.score:.1f}", (1, 100 * row.run.score), (-2, 3), ha="right",
-                      xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=7, zorder=5,
-                      bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6})
+        left.annotate(
+            f"{name} {100 * row.run.score:.1f}",
+            (1, 100 * row.run.score),
+            (-2, 3),
+            ha="right",
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            fontsize=7,
+            zorder=5,
+            bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6},
+        )
         right.plot(row.run.flops / 1e9, 100 * row.run.score, "*", color=INK, markersize=7, zorder=4)
     for axes in (left, right):
         axes.margins(y=0.08)
@@ -117,8 +144,15 @@ def _group(left: Axes, right: Axes, rows: list[Row], looks: dict[str, dict[str, 
 
 def _curve(axes: Axes, label: str, x: list[float], points: list[Row], look: dict[str, Any]) -> None:
     baseline = look["color"] == BASELINE
-    axes.plot(x, [100 * row.run.score for row in points], label=label, linewidth=1.0 if baseline else 1.5,
-              markersize=4, zorder=2 if baseline else 3, **look)
+    axes.plot(
+        x,
+        [100 * row.run.score for row in points],
+        label=label,
+        linewidth=1.0 if baseline else 1.5,
+        markersize=4,
+        zorder=2 if baseline else 3,
+        **look,
+    )
     low, high = [100 * row.run.low for row in points], [100 * row.run.high for row in points]
     if len(points) == 1:  # a band has no width there
         axes.vlines(x, low, high, color=look["color"], linewidth=0.8, alpha=0.6)

@@ -87,8 +87,14 @@ def matches(run: Run, filters: dict[str, set[str]]) -> bool:
 def filterable(run: Run) -> dict[str, str]:
     """A run's value for every filter."""
     values = {
-        "method": run.method, "ratio": run.ratio, "keep": run.keep, "model": run.model, "benchmark": run.benchmark,
-        "limit": run.subset.get("limit"), "seed": run.subset.get("seed"), "dtype": run.comparable.get("dtype"),
+        "method": run.method,
+        "ratio": run.ratio,
+        "keep": run.keep,
+        "model": run.model,
+        "benchmark": run.benchmark,
+        "limit": run.subset.get("limit"),
+        "seed": run.subset.get("seed"),
+        "dtype": run.comparable.get("dtype"),
         "device": run.environment.get("device"),
     }
     return {key: _plain(value) for key, value in values.items()}

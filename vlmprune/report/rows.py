@@ -92,7 +92,8 @@ def _versus_random(run: Run, group: list[Run]) -> Difference | None:
     if run.unpruned or run.method == "random" or run.blind:
         return None
     randoms = [
-        other for other in group
+        other
+        for other in group
         if other.method == "random" and abs(other.layer_averaged - run.layer_averaged) <= SAME_TOKENS
     ]
     ours = read_scores(run)

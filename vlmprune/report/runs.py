@@ -90,12 +90,28 @@ def _from_result(path: Path, result: dict[str, Any]) -> Run:
     low, high = answers["interval95"]
     tokens, flops = answers["tokens"], answers["flops"]
     return Run(
-        path, result["model"], result["method"], result["benchmark"], result["ratio"], result["keep"],
-        dict(result["subset"]), dict(result["comparable"]), answers["metric"], float(answers["score"]), float(low),
-        float(high), int(answers["samples"]), float(tokens["total"]), float(tokens["kept"]["mean"]),
-        float(tokens["layer_averaged"]), float(flops["total"]), float(flops["unpruned_total"]),
-        _median(latency, "pruned", "prefill"), _median(latency, "unpruned", "prefill"),
-        _median(latency, "pruned", "end_to_end"), dict(result["environment"]),
+        path,
+        result["model"],
+        result["method"],
+        result["benchmark"],
+        result["ratio"],
+        result["keep"],
+        dict(result["subset"]),
+        dict(result["comparable"]),
+        answers["metric"],
+        float(answers["score"]),
+        float(low),
+        float(high),
+        int(answers["samples"]),
+        float(tokens["total"]),
+        float(tokens["kept"]["mean"]),
+        float(tokens["layer_averaged"]),
+        float(flops["total"]),
+        float(flops["unpruned_total"]),
+        _median(latency, "pruned", "prefill"),
+        _median(latency, "unpruned", "prefill"),
+        _median(latency, "pruned", "end_to_end"),
+        dict(result["environment"]),
     )
 
 

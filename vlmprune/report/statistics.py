@@ -42,7 +42,11 @@ def clustered_interval(
 
 
 def paired_difference(
-    a: Sequence[float], b: Sequence[float], clusters: Sequence[str], level: float = 0.95, resamples: int = 10_000,
+    a: Sequence[float],
+    b: Sequence[float],
+    clusters: Sequence[str],
+    level: float = 0.95,
+    resamples: int = 10_000,
     seed: int = 0,
 ) -> Difference:
     """Mean of a - b over the same questions in the same order, its interval and its p value.

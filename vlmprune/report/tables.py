@@ -14,7 +14,16 @@ from vlmprune.report.rows import Row
 from vlmprune.report.runs import Run
 
 COLUMNS = (
-    "", "method", "ratio", "kept", "layer avg", "score % [95 %]", "relative", "vs random (p)", "GFLOPs", "prefill ms",
+    "",
+    "method",
+    "ratio",
+    "kept",
+    "layer avg",
+    "score % [95 %]",
+    "relative",
+    "vs random (p)",
+    "GFLOPs",
+    "prefill ms",
     "end to end ms",
 )
 NUMERIC = COLUMNS[2:]
