@@ -27,16 +27,18 @@ def prune(
     Raises UserError for a name, value or pair that cannot work.
     """
     from vlmprune.methods.base import Method as MethodClass
-    from vlmprune.models.base import adapt, check_pair, check_schedule
+    from vlmprune.models.base import adapt, check_pair, check_settings, describe
     from vlmprune.pruning.session import Session
-    from vlmprune.registry import build_method
+    from vlmprune.registry import build_method, check_amount
 
     adapter = adapt(model)
+    name = method if isinstance(method, str) else type(method).__name__
     if not isinstance(method, MethodClass):
         method = build_method(method, ratio=ratio, keep=keep, **options)
     elif ratio is not None or keep is not None or options:
         raise TypeError("prune(model, Method(...)) takes its settings from the Method: drop ratio, keep and options")
-    name = type(method).__name__
-    check_pair(adapter.signals, method.needs, name, adapter.config.model_type)
-    check_schedule(method, adapter.decoder_depth)
+    check_amount(method.ratio, method.keep)
+    family = describe(model.config)
+    check_pair(family, method, name, model.config.model_type)
+    check_settings(method, family, adapter.decoder_depth, name)
     return Session(adapter, method)

@@ -37,6 +37,7 @@ class RunConfig:
     benchmark: dict[str, Any]
     logger: dict[str, Any]
     names: dict[str, str]  # group -> choice
+    overrides: tuple[str, ...]  # as typed
     resolved: dict[str, Any]
     ratio: float | None
     keep: int | None
@@ -65,8 +66,7 @@ class _Scalars:
 def compose_run(overrides: list[str], config_dir: str | None = None) -> RunConfig:
     """Compose and check one run. Raises UserError, naming the value, what is allowed and the nearest match."""
     import hydra
-    from hydra.core.hydra_config import HydraConfig  # noqa: F401  (registers hydra's own resolvers)
-    from omegaconf import OmegaConf
+    from omegaconf import OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
     choices = _check_names(overrides, config_dir)
@@ -75,22 +75,16 @@ def compose_run(overrides: list[str], config_dir: str | None = None) -> RunConfi
         with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
             composed = hydra.compose("run", overrides=overrides + search, return_hydra_config=True)
             names = {group: str(composed.hydra.runtime.choices[group]) for group in choices}
-            with _unlocked(composed):
+            with open_dict(composed):
                 del composed["hydra"]
             data = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (hydra.errors.HydraException, OmegaConfBaseException) as error:
         raise UserError(" ".join(str(error).split())) from error
     assert isinstance(data, dict)
-    return _check({str(key): value for key, value in data.items()}, names)
+    return _check({str(key): value for key, value in data.items()}, names, tuple(overrides))
 
 
-def _unlocked(config: Any) -> Any:
-    from omegaconf import open_dict
-
-    return open_dict(config)
-
-
-def _check(data: dict[str, Any], names: dict[str, str]) -> RunConfig:
+def _check(data: dict[str, Any], names: dict[str, str], overrides: tuple[str, ...]) -> RunConfig:
     groups = {group: data[group] for group in names}
     scalars = construct(_Scalars, {key: value for key, value in data.items() if key not in groups}, "")
     check_amount(scalars.ratio, scalars.keep)
@@ -98,8 +92,12 @@ def _check(data: dict[str, Any], names: dict[str, str]) -> RunConfig:
         value = getattr(scalars, key)
         if value is not None and value < 1:
             raise UserError(f"{key}={value}: allowed: 1 or more")
+    if scalars.latency_samples < 0:
+        raise UserError(f"latency_samples={scalars.latency_samples}: allowed: 0 or more")
     model = construct(ModelConfig, groups["model"], "model.")
-    return RunConfig(model, groups["method"], groups["benchmark"], groups["logger"], names, data, **vars(scalars))
+    return RunConfig(
+        model, groups["method"], groups["benchmark"], groups["logger"], names, overrides, data, **vars(scalars)
+    )
 
 
 def _check_names(overrides: list[str], config_dir: str | None) -> list[str]:
@@ -119,6 +117,8 @@ def _check_names(overrides: list[str], config_dir: str | None) -> list[str]:
         key = override.key_or_group
         if key.startswith("hydra"):
             continue
+        if override.is_sweep_override():
+            raise UserError(f"'{override.input_line}' names several values: use vlmprune sweep")
         if key in GROUPS:
             if key in groups:
                 chosen[key] = choose(str(override.value()), options(key, config_dir), key)
@@ -160,16 +160,19 @@ def expand_sweep(overrides: list[str]) -> list[list[str]]:
     import itertools
 
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob
     from hydra.errors import OverrideParseException
 
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
     except OverrideParseException as error:
         raise UserError(f"'{error.override}' is not key=value") from error
-    axes = [
-        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-        if override.is_sweep_override()
-        else [override.input_line or ""]
-        for override in parsed
-    ]
+    axes = []
+    for override in parsed:
+        if not override.is_sweep_override():
+            axes.append([override.input_line or ""])
+        elif override.is_discrete_sweep() and not isinstance(override.value(), Glob):
+            axes.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+        else:
+            raise UserError(f"'{override.input_line}': a sweep takes values (a,b,c) or a range (range(0,5))")
     return [list(job) for job in itertools.product(*axes)]

@@ -58,7 +58,7 @@ def answer_all(
 ) -> None:
     """Answer `samples` under `method` and append every batch to the run directory as it comes."""
     images = Images(benchmark, loaded)
-    recorded = {row.get("image_id") for row in directory.kept()}
+    recorded = {row.get("id") or row.get("image_id") for row in directory.kept()}
     with Session(loaded.adapter, method) as session:
         for batch in _batches(samples, batch_size):
             inputs = inputs_for(batch, benchmark, loaded, images)
@@ -125,11 +125,12 @@ def _kept(
     kept, valid = record.kept.tolist(), None if record.valid is None else record.valid.tolist()
     lines = []
     for row, sample in enumerate(batch):
-        if not method.reads_question and sample.image_id in recorded:
+        name = sample.id if method.reads_question else sample.image_id
+        if name in recorded:  # by an earlier question about this image, or before a crash
             continue
+        recorded.add(name)
         slots = kept[row] if valid is None else [s for s, ok in zip(kept[row], valid[row], strict=True) if ok]
-        key = {"id": sample.id} if method.reads_question else {"image_id": sample.image_id}
-        recorded.add(sample.image_id)
+        key = {"id" if method.reads_question else "image_id": name}
         lines.append(key | {"n": rows * columns, "kept": bitmask(slots, rows * columns)})
     return lines
 

@@ -52,26 +52,40 @@ class RunDirectory:
     def result(self) -> dict[str, Any] | None:
         """result.json of a finished run, or None."""
         file = self.path / "result.json"
+        if not file.exists():
+            return None
         try:
             result = json.loads(file.read_text())
-        except FileNotFoundError:
-            return None
+            if not isinstance(result, dict):
+                raise ValueError("not an object")
         except (OSError, ValueError) as error:
             raise UserError(f"{file} cannot be read ({error}): delete it to run again") from error
         self._same(result.get("fingerprint"), file)
         return result
 
-    def open(self, config_yaml: str, environment: dict[str, Any]) -> None:
-        """Create the folder and write what is known before the first sample."""
+    @property
+    def result_or_none(self) -> dict[str, Any] | None:
+        """The same for a run that this one merely refers to: a damaged result is none."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            environment_file = self.path / "environment.json"
-            if environment_file.exists():
-                self._same(json.loads(environment_file.read_text()).get("fingerprint"), environment_file)
+            return self.result
+        except UserError:
+            return None
+
+    def begin(self, config_yaml: str, environment: dict[str, Any]) -> None:
+        """Write what is known before the first sample. A resumed run keeps every environment that it ran in."""
+        file = self.path / "environment.json"
+        environments = []
+        try:
+            if file.exists():
+                recorded = json.loads(file.read_text())
+                self._same(recorded["fingerprint"], file)
+                environments = recorded["environments"]
+            if environment not in environments:
+                environments.append(environment)
             write_atomically(self.path / "config.yaml", config_yaml)
-            write_atomically(environment_file, to_json(environment))
-        except (OSError, ValueError) as error:
-            raise UserError(f"outputs folder {self.path} cannot be used: {error}") from error
+            write_atomically(file, to_json({"fingerprint": self.fingerprint, "environments": environments}))
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{file} cannot be read or written: {error}") from error
 
     def _same(self, recorded: str | None, file: Path) -> None:
         if recorded != self.fingerprint:
@@ -82,8 +96,13 @@ class RunDirectory:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder alone; raises UserError while another process runs in it."""
-        with open(self.path / ".lock", "w") as handle:
+        """Create the folder and hold it alone; raises UserError while another process runs in it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = open(self.path / ".lock", "w")  # noqa: SIM115  (closed below, after the run)
+        except OSError as error:
+            raise UserError(f"outputs folder {self.path} cannot be used: {error}") from error
+        with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:

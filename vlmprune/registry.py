@@ -19,26 +19,36 @@ from vlmprune.errors import UserError, choose, nearest
 if typing.TYPE_CHECKING:
     from vlmprune.methods.base import Method
 
-GROUPS = ("model", "method", "benchmark", "logger", "experiment")
+GROUPS = ("model", "method", "benchmark", "logger")
 # Keys of a choice's YAML that describe it, and are not arguments of its class.
 DESCRIPTION = frozenset({"_target_", "info", "name"})
 
 
 def options(group: str, config_dir: str | None = None) -> dict[str, Path]:
     """Choice name -> YAML file, from configs/ and a user's own config folder."""
-    folders = [Path(str(files("vlmprune.configs"))) / group]
-    if config_dir is not None:
-        folders.append(Path(config_dir) / group)
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+    shipped = {path.stem: path for path in sorted((Path(str(files("vlmprune.configs"))) / group).glob("*.yaml"))}
+    if config_dir is None:
+        return shipped
+    own = {path.stem: path for path in sorted((Path(config_dir) / group).glob("*.yaml"))}
+    for name in own.keys() & shipped.keys():
+        raise UserError(f"{own[name]}: {group}={name} is vlmprune's own choice; give yours another name")
+    return shipped | own
 
 
 def read(group: str, name: str, config_dir: str | None = None) -> dict[str, Any]:
     """One choice's YAML as plain data, without interpolations resolved. Raises UserError for an unknown name."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     found = options(group, config_dir)
-    data = OmegaConf.to_container(OmegaConf.load(found[choose(name, found, group)]))
-    assert isinstance(data, dict)
+    file = found[choose(name, found, group)]
+    try:
+        data = OmegaConf.to_container(OmegaConf.load(file))
+    except (YAMLError, OmegaConfBaseException, OSError) as error:
+        raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{file} must hold key: value lines")
     return {str(key): value for key, value in data.items()}
 
 
@@ -67,9 +77,19 @@ def construct(cls: type, values: dict[str, Any], where: str) -> Any:
                 f"{where}{name}: unknown setting{nearest(name, fields)}; allowed: {', '.join(sorted(fields))}"
             )
         check_type(f"{where}{name}", value, fields[name])
+    absent = [f.name for f in dataclasses.fields(cls) if f.init and f.name not in values and _required(f)]
+    if absent:
+        raise UserError(f"{where}{absent[0]}: missing; the choice's YAML must give it")
     # YAML has ints where floats are meant, and lists where tuples are.
     converted = {name: _convert(value, fields[name]) for name, value in values.items()}
-    return cls(**converted)
+    try:
+        return cls(**converted)
+    except ValueError as error:  # a dataclass that checks its own values
+        raise UserError(f"{where.rstrip('.')}: {error}" if where else str(error)) from error
+
+
+def _required(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def check_type(name: str, value: Any, hint: Any) -> None:
@@ -141,6 +161,14 @@ def _convert(value: Any, hint: Any) -> Any:
     return value
 
 
+def target_of(config: dict[str, Any], choice: str) -> str:
+    """The `_target_` of a choice. Raises UserError where there is none."""
+    target = config.get("_target_")
+    if not isinstance(target, str):
+        raise UserError(f"{choice}: its YAML has no _target_ (package.module.Class)")
+    return target
+
+
 def check_amount(ratio: float | None, keep: int | None) -> None:
     """Raise a UserError unless ratio is in 0..1, keep is not negative, and at most one of them is given."""
     if ratio is not None and keep is not None:
@@ -174,8 +202,11 @@ def build_method(
     check_type("ratio", ratio, float | None)
     check_type("keep", keep, int | None)
     check_amount(ratio, keep)
-    method_class = target_class(str(config["_target_"]), Method)
+    method_class = target_class(target_of(config, f"method={name}"), Method)
     own = {key: value for key, value in config.items() if key not in DESCRIPTION}
-    if method_class.stage == "none" and (ratio or keep is not None):  # type: ignore[attr-defined]
-        raise UserError(f"method=none keeps every token: drop ratio={ratio} or choose a method")
+    if method_class.stage == "none":  # type: ignore[attr-defined]
+        if ratio or keep is not None:
+            amount = f"keep={keep}" if ratio is None else f"ratio={ratio}"
+            raise UserError(f"method=none keeps every token: drop {amount} or choose a method")
+        ratio = None  # ratio=0 is what it does anyway, and must not be a run of its own
     return construct(method_class, own | settings | {"ratio": ratio, "keep": keep}, "method.")

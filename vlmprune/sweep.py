@@ -69,7 +69,7 @@ def plan_jobs(settings: list[str], config_dir: str | None) -> list[Job]:
         combinations = [*_baselines(combinations), *combinations]
     # The unpruned model has no amount: `method=none,cls ratio=0.5,0.9` means one unpruned run, not two impossible ones.
     combinations = [_without_amount(o) if "method=none" in o else o for o in combinations]
-    unique = {tuple(overrides): Job(overrides) for overrides in combinations}
+    unique = {tuple(sorted(overrides)): Job(overrides) for overrides in combinations}
     for job in unique.values():
         job.config = compose_run(job.overrides, config_dir)
     return list(unique.values())
@@ -80,15 +80,15 @@ def _baselines(combinations: list[list[str]]) -> list[list[str]]:
     added = []
     for overrides in combinations:
         plain = [o for o in overrides if not o.startswith(("method=", "method."))]
-        bare = _without_amount(plain)
+        bare = [override for override in _without_amount(plain) if not override.startswith("seed=")]
         added.append(["method=none", *bare])
-        if bare != plain:
+        if _without_amount(plain) != plain:
             added.append(["method=random", *plain])
     return added
 
 
 def _without_amount(overrides: list[str]) -> list[str]:
-    return [override for override in overrides if not override.startswith(("ratio=", "keep="))]
+    return [override for override in overrides if not override.startswith(("ratio=", "keep=", "method."))]
 
 
 def show_jobs(jobs: list[Job]) -> None:

@@ -59,8 +59,26 @@ def test_no_network_is_one_clear_line():
 
 def test_a_subset_is_stable_and_in_order(folder):
     samples = Gqa(path=str(folder), max_new_tokens=16).load()
-    chosen = subset(samples, 4, seed=0)
-    assert chosen == subset(samples, 4, seed=0) and len(chosen) == 4
+    chosen = subset(samples, 4)
+    assert chosen == subset(samples, 4) and len(chosen) == 4
     assert [samples.index(sample) for sample in chosen] == sorted(samples.index(sample) for sample in chosen)
-    assert subset(samples, 4, seed=1) != chosen
-    assert subset(samples, None, seed=0) == subset(samples, 99, seed=0) == samples
+    assert subset(samples, None) == subset(samples, 9) == samples
+
+
+def test_the_identity_is_the_content_not_the_folder(folder, tmp_path_factory):
+    import shutil
+
+    from datasets import Dataset
+
+    def identity(path):
+        gqa = Gqa(path=str(path), max_new_tokens=16)
+        gqa.load()
+        return gqa.identity()
+
+    copy = tmp_path_factory.mktemp("elsewhere") / "gqa"
+    shutil.copytree(folder, copy)
+    assert identity(copy) == identity(folder)
+    Dataset.from_list([{"id": f"n{k}", "image": Image.new("RGB", (8, 8), (9, 9, 9))} for k in range(3)]).to_parquet(
+        copy / "images.parquet"
+    )
+    assert identity(copy) != identity(folder)

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from vlmprune.records import RunDirectory
+
 ARGUMENTS = ["run", "method=cls", "ratio=0.9", "limit=160", "batch_size=4", "latency_samples=0", "logger=none"]
 
 
@@ -54,12 +56,16 @@ def test_kill_9_loses_nothing(tmp_path):
 
 
 def test_two_processes_do_not_share_a_directory(tmp_path):
-    first = start(tmp_path)
-    while not lines(tmp_path) and first.poll() is None:
-        time.sleep(0.01)
-    second = start(tmp_path)
-    assert second.wait(timeout=120) == 2
-    assert second.stderr is not None
-    assert "in use by another vlmprune process" in second.stderr.read()
-    assert first.wait(timeout=300) == 0
+    assert start(tmp_path).wait(timeout=300) == 0
+    (result,) = tmp_path.rglob("result.json")
+    result.unlink()
+    config = result.with_name("config.yaml")
+    before = config.stat().st_mtime_ns
+    with RunDirectory(result.parent, "").lock():  # as a running process holds it
+        process = start(tmp_path)
+        assert process.wait(timeout=120) == 2
+    assert process.stderr is not None
+    assert "in use by another vlmprune process" in process.stderr.read()
+    assert config.stat().st_mtime_ns == before
+    assert start(tmp_path).wait(timeout=300) == 0
     assert len(lines(tmp_path)) == 160

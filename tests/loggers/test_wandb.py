@@ -139,8 +139,11 @@ def test_without_network_the_run_goes_offline_once_and_for_all(
     assert modes == ["online", "offline", "offline"]
     assert capfd.readouterr().err.count("warning") == 1
     assert len(read_all(logger.directory)) == 2
-    assert not any("0" * 40 in file.read_bytes().decode("latin-1")
-                   for file in logger.directory.rglob("wandb/**/*") if file.is_file())
+    assert not any(
+        "0" * 40 in file.read_bytes().decode("latin-1")
+        for file in logger.directory.rglob("wandb/**/*")
+        if file.is_file()
+    )
 
 
 def test_disabled_writes_nothing(tmp_path: Path) -> None:

@@ -33,8 +33,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def loaded(path: Path, prompt: str = "chat_template", image: str = "processor"):
-    return load(str(path), torch.float32, "sdpa", torch.device("cpu"), prompt, image)
+def loaded(path: Path):
+    config = ModelConfig("path", str(path))
+    return load(find_checkpoint(config), config, torch.float32, torch.device("cpu"))
 
 
 def test_a_run_on_a_checkpoint_folder(vlmprune, folder):  # noqa: F811
@@ -110,6 +111,28 @@ class TestRefusals:
         done = vlmprune("run", "model=path", f"model.path={broken}", "ratio=0.5", "limit=4", "logger=none")
         assert done.returncode == 2, done.stderr
         assert "cannot be loaded" in done.stderr and "Traceback" not in done.stderr
+
+    def test_missing_weights(self, folder, tmp_path):
+        from safetensors.torch import load_file, save_file
+
+        save_file(
+            {name: tensor for name, tensor in load_file(folder / "model.safetensors").items() if ".0." not in name},
+            tmp_path / "model.safetensors",
+            {"format": "pt"},
+        )
+        for file in folder.glob("*.json"):
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        with pytest.raises(UserError, match="weights are missing"):
+            loaded(tmp_path)
+
+
+def test_a_template_that_writes_its_own_bos_gets_no_second_one():
+    model = loaded(CHECKPOINT)
+    preprocessor = Preprocessor(AutoProcessor.from_pretrained(CHECKPOINT), model.adapter, "chat_template", "processor")
+    image = [torch.zeros(1, 3, 144, 144)]
+    plain = preprocessor.batch(["Why?"], image, model.device, torch.float32)["input_ids"]
+    preprocessor.processor.chat_template = "{{ '<s>' }}" + preprocessor.processor.chat_template
+    assert torch.equal(preprocessor.batch(["Why?"], image, model.device, torch.float32)["input_ids"], plain)
 
 
 def test_families_are_the_files():

@@ -13,11 +13,7 @@ from vlmprune.registry import build_method, options, read
 
 NEW = 6
 GREEDY = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
-RUNNABLE = sorted(
-    name
-    for name in options("method")
-    if set(read("method", name)["info"]["needs"]) <= SIGNALS and read("method", name)["info"]["stage"] != "vision"
-)
+RUNNABLE = sorted(name for name in options("method") if set(read("method", name)["info"]["needs"]) <= SIGNALS)
 PRUNING = [name for name in RUNNABLE if name != "none"]
 
 

@@ -15,8 +15,16 @@ LOSS = {"none": 0.0, "cls": 0.16, "fastv": 0.24, "visionzip": 0.13, "random": 0.
 
 
 def make_run(
-    outputs: Path, method: str, ratio: float | None = None, *, seed: int = 0, settings: dict[str, Any] | None = None,
-    model: str = "tiny", benchmark: str = "scenes", finished: bool = True, **changes: Any,
+    outputs: Path,
+    method: str,
+    ratio: float | None = None,
+    *,
+    seed: int = 0,
+    settings: dict[str, Any] | None = None,
+    model: str = "tiny",
+    benchmark: str = "scenes",
+    finished: bool = True,
+    **changes: Any,
 ) -> Path:
     """Write one run directory and return it. changes: into result.json's top level (comparable: merged)."""
     removed = ratio or 0.0
@@ -25,8 +33,13 @@ def make_run(
     noise = np.random.default_rng([len(method), int(100 * removed), seed]).normal(0, 0.05, IMAGES * PER_IMAGE)
     rows = [
         {
-            "id": f"q{i}", "image_id": f"image{i // PER_IMAGE}", "category": ("color", "count")[i % 2],
-            "question": f"What is {i}?", "answer": "red", "prediction": "red" if score else "blue", "score": score,
+            "id": f"q{i}",
+            "image_id": f"image{i // PER_IMAGE}",
+            "category": ("color", "count")[i % 2],
+            "question": f"What is {i}?",
+            "answer": "red",
+            "prediction": "red" if score else "blue",
+            "score": score,
         }
         for i, score in enumerate((draws + noise < accuracy).astype(float).tolist())
     ]
@@ -69,7 +82,10 @@ def make_result(
         "keep": None,
         "subset": {"limit": None, "seed": 0},
         "comparable": {
-            "benchmark": f"{benchmark}-hash", "subset": "all", "prompt": "p", "model": f"{model}-hash",
+            "benchmark": f"{benchmark}-hash",
+            "subset": "all",
+            "prompt": "p",
+            "model": f"{model}-hash",
             "dtype": "float32",
         },
         "answers": {
@@ -80,17 +96,26 @@ def make_result(
             "images": IMAGES,
             "by_category": {"color": {"score": 0.8, "samples": 100}},
             "tokens": {
-                "total": float(TOTAL), "kept": {"mean": float(kept), "min": kept, "max": kept},
-                "layer_averaged": layer_averaged, "sequence": kept + 24.2,
+                "total": float(TOTAL),
+                "kept": {"mean": float(kept), "min": kept, "max": kept},
+                "layer_averaged": layer_averaged,
+                "sequence": kept + 24.2,
             },
             "flops": {
-                "vision": 5e8, "projector": 1e7, "selection": 1e5, "prefill": total - 5.2e8, "decode": 1e7,
-                "total": total, "unpruned_total": 0.9e9 + 1.4e7 * TOTAL,
+                "vision": 5e8,
+                "projector": 1e7,
+                "selection": 1e5,
+                "prefill": total - 5.2e8,
+                "decode": 1e7,
+                "total": total,
+                "unpruned_total": 0.9e9 + 1.4e7 * TOTAL,
             },
         },
         "timings": {
             "latency": {"pruned": times(prefill), "unpruned": times(unpruned), "samples": 16, "batch_size": 1},
-            "evaluation_s": 12.3, "samples_per_s": 80.1, "peak_memory_mb": 900.0,
+            "evaluation_s": 12.3,
+            "samples_per_s": 80.1,
+            "peak_memory_mb": 900.0,
             "kv_cache_bytes": {"pruned": 1000, "unpruned": 9000},
         },
         "environment": {"device": "cpu", "dtype": "float32", "attention": "sdpa", "versions": {"torch": "2.13.0"}},

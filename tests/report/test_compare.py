@@ -35,13 +35,17 @@ def by_name(group: dict[str, Any]) -> dict[tuple[str, float | None], dict[str, A
     return {(row["label"], row["ratio"]): row for row in group["runs"]}
 
 
-def test_rows_are_sorted_and_compared_within_the_group(
-    outputs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rows_are_sorted_and_compared_within_the_group(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = as_json(capsys, str(outputs))
     (group,) = report["groups"]
     assert [(row["method"], row["ratio"]) for row in group["runs"]] == [
-        ("none", None), ("cls", 0.5), ("cls", 0.9), ("fastv", 0.5), ("fastv", 0.9), ("random", 0.5), ("random", 0.9),
+        ("none", None),
+        ("cls", 0.5),
+        ("cls", 0.9),
+        ("fastv", 0.5),
+        ("fastv", 0.9),
+        ("random", 0.5),
+        ("random", 0.9),
     ]
     rows = by_name(group)
     unpruned, cls, chance = rows["none", None], rows["cls", 0.9], rows["random", 0.9]
@@ -87,10 +91,15 @@ def test_without_references_there_are_dashes(tmp_path: Path, capsys: pytest.Capt
     assert "14/144" in line
 
 
-@pytest.mark.parametrize("change", [
-    {"comparable": {"subset": "limit=100,seed=0"}}, {"comparable": {"dtype": "float16"}}, {"model": "llava"},
-    {"benchmark": "gqa"},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"comparable": {"subset": "limit=100,seed=0"}},
+        {"comparable": {"dtype": "float16"}},
+        {"model": "llava"},
+        {"benchmark": "gqa"},
+    ],
+)
 def test_what_cannot_be_compared_gets_its_own_table(
     outputs: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any]
 ) -> None:
@@ -120,10 +129,16 @@ def test_other_environments_are_pointed_at(outputs: Path, capsys: pytest.Capture
     assert 'device differs ("cpu", "cuda"): times do not compare' in out and "library versions differ (torch)" in out
 
 
-@pytest.mark.parametrize("content, said", [
-    ("{", "cannot be read"), ("[]", "not as expected"), ('{"schema": 1}', "not as expected (KeyError: 'answers')"),
-    ('{"schema": 9}', "has schema 9"), ('{"schema": 1, "answers": [], "timings": 1}', "not as expected (TypeError"),
-])
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        ("{", "cannot be read"),
+        ("[]", "not as expected"),
+        ('{"schema": 1}', "not as expected (KeyError: 'answers')"),
+        ('{"schema": 9}', "has schema 9"),
+        ('{"schema": 1, "answers": [], "timings": 1}', "not as expected (TypeError"),
+    ],
+)
 def test_damaged_directories_are_named_never_fatal(
     outputs: Path, capsys: pytest.CaptureFixture[str], content: str, said: str
 ) -> None:
@@ -162,11 +177,19 @@ def test_single_directories_may_be_named(outputs: Path, capsys: pytest.CaptureFi
     assert [row["method"] for row in group["runs"]] == ["none", "cls"]
 
 
-@pytest.mark.parametrize("argument, said", [
-    ("metod=cls", "did you mean 'method'"), ("format=tabel", "did you mean 'table'"),
-    ("chart=x.jpg", "ends in .png or .svg"), ("nowhere", "no such folder"), ("--all", "not an option"),
-    ("method=clss", "did you mean 'cls'"), ("ratio=0.3", "there are: 0.5, 0.9"), ("device=cuda", "there are: cpu"),
-])
+@pytest.mark.parametrize(
+    "argument, said",
+    [
+        ("metod=cls", "did you mean 'method'"),
+        ("format=tabel", "did you mean 'table'"),
+        ("chart=x.jpg", "ends in .png or .svg"),
+        ("nowhere", "no such folder"),
+        ("--all", "not an option"),
+        ("method=clss", "did you mean 'cls'"),
+        ("ratio=0.3", "there are: 0.5, 0.9"),
+        ("device=cuda", "there are: cpu"),
+    ],
+)
 def test_bad_arguments_are_one_clear_line(outputs: Path, argument: str, said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
         compare([f"outputs={outputs}", argument])

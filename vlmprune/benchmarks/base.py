@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -33,6 +34,10 @@ class Benchmark:
 
     metric: ClassVar[str]  # the main metric: mean of `score` over samples, 0..1, larger is better
 
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens={self.max_new_tokens}; allowed: 1 or more")
+
     def load(self) -> list[Sample]:
         """All samples, those about one image adjacent. Raises UserError where the data cannot be had."""
         raise NotImplementedError
@@ -54,14 +59,32 @@ class Benchmark:
         raise NotImplementedError
 
 
-def subset(samples: list[Sample], limit: int | None, seed: int) -> list[Sample]:
-    """At most `limit` samples: a seeded choice, the same for every method, in the dataset's order."""
+def subset(samples: list[Sample], limit: int | None) -> list[Sample]:
+    """At most `limit` samples, in the dataset's order: a random choice that is the same for every method and seed."""
     import random
 
     if limit is None or limit >= len(samples):
         return samples
-    chosen = set(random.Random(seed).sample(range(len(samples)), limit))
+    chosen = set(random.Random(0).sample(range(len(samples)), limit))
     return [sample for index, sample in enumerate(samples) if index in chosen]
+
+
+def content_hash(*tables: datasets.Dataset) -> str:
+    """sha256 over every row of every table, images as their encoded bytes: the same data anywhere, and no other."""
+    import hashlib
+
+    import datasets as hf_datasets
+
+    digest = hashlib.sha256()
+    for table in tables:
+        for name, feature in table.features.items():
+            if isinstance(feature, hf_datasets.Image):
+                table = table.cast_column(name, hf_datasets.Image(decode=False))
+        for row in table:
+            for value in row.values():
+                raw = value["bytes"] if isinstance(value, dict) and value.get("bytes") else str(value).encode()
+                digest.update(len(raw).to_bytes(8, "big") + raw)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def load_hub_dataset(path: str, fallback: str, config: str, split: str) -> datasets.Dataset:
@@ -73,7 +96,9 @@ def load_hub_dataset(path: str, fallback: str, config: str, split: str) -> datas
     reasons = []
     for source in (path, fallback):
         try:
-            return hf_datasets.load_dataset(source, config, split=split)
+            # datasets' cache does not notice that a local file was rewritten, so a folder is read afresh.
+            mode = "force_redownload" if os.path.isdir(source) else "reuse_dataset_if_exists"
+            return hf_datasets.load_dataset(source, config, split=split, download_mode=mode)
         except (ConnectionError, OSError, ValueError) as error:
             reasons.append(f"{source}: {' '.join(str(error).split())[:160]}")
     raise UserError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vlmprune.benchmarks.base import Benchmark, Sample, load_hub_dataset
+from vlmprune.benchmarks.base import Benchmark, Sample, content_hash, load_hub_dataset
 from vlmprune.benchmarks.scoring.exact import exact_match
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Gqa(Benchmark):
         rows = load_hub_dataset(self.path, self.fallback, "testdev_balanced_instructions", "testdev")
         self._images = load_hub_dataset(self.path, self.fallback, "testdev_balanced_images", "testdev")
         self._row_of_image = {image_id: index for index, image_id in enumerate(self._images["id"])}
-        self._identity = f"{rows._fingerprint}+{self._images._fingerprint}"
+        self._identity = content_hash(rows.select_columns(["id", "imageId", "question", "answer"]), self._images)
         rows = rows.sort("imageId")  # the questions about one image stand together
         return [
             Sample(str(row["id"]), row["imageId"], row["question"], row["answer"], row["types"]["structural"])

@@ -96,13 +96,29 @@ class WandbLogger(Logger):
 
         wandb.setup(wandb.Settings(silent=True))  # or it would announce the login
         settings = wandb.Settings(
-            silent=True, console="off", disable_git=True, disable_code=True, x_disable_meta=True,
-            x_disable_stats=True, x_save_requirements=False, init_timeout=INIT_SECONDS, login_timeout=INIT_SECONDS,
-            finish_timeout=FINISH_SECONDS, finish_timeout_raises=True,
+            silent=True,
+            console="off",
+            disable_git=True,
+            disable_code=True,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_save_requirements=False,
+            init_timeout=INIT_SECONDS,
+            login_timeout=INIT_SECONDS,
+            finish_timeout=FINISH_SECONDS,
+            finish_timeout_raises=True,
         )
         return wandb.init(
-            project=self.project, entity=self.entity, dir=str(self.directory), id=run_id, resume="allow",
-            name=self.directory.name, group=group, config=config, mode=mode, settings=settings,
+            project=self.project,
+            entity=self.entity,
+            dir=str(self.directory),
+            id=run_id,
+            resume="allow",
+            name=self.directory.name,
+            group=group,
+            config=config,
+            mode=mode,
+            settings=settings,
             reinit="finish_previous",  # else a sweep's second job would be given the first one's run
         )
 
@@ -116,8 +132,10 @@ class WandbLogger(Logger):
         # the time it does the run directory has what matters. KeyboardInterrupt still stops the run.
         except Exception as error:
             self._run = self._line = None
-            say(f"warning: W&B could not {doing} ({_one_line(error)}); the run goes on without it, its files are in "
-                f"{self.directory}")
+            say(
+                f"warning: W&B could not {doing} ({_one_line(error)}); the run goes on without it, its files are in "
+                f"{self.directory}"
+            )
 
 
 @contextmanager

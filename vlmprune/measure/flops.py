@@ -60,12 +60,15 @@ def question_flops(
     lengths = [words + tokens for tokens in visual]
     n = tower.grid[0] * tower.grid[1]
     positions = n + int(tower.has_cls)
-    sequence = method.stage == "sequence" and not method.keeps_all(n)
-    layers = max(tower.feature_layer, *method.layers(tower)) + 1 if sequence else tower.depth  # type: ignore[attr-defined]
-    patches = 2 * n * vision.num_channels * vision.patch_size**2 * vision.hidden_size
-    encoder = patches + layers * encoder_layer(positions, vision.hidden_size, vision.intermediate_size)
+    early = method.stage in ("vision", "sequence") and not method.keeps_all(n)
+    layers = max(tower.feature_layer, *method.layers(tower)) + 1 if early else tower.depth  # type: ignore[attr-defined]
+    vision_lengths = [positions] * layers
+    if early and method.stage == "vision":
+        vision_lengths = merged_lengths(method, tower)
+    encoder: float = 2 * n * vision.num_channels * vision.patch_size**2 * vision.hidden_size
+    encoder += sum(encoder_layer(length, vision.hidden_size, vision.intermediate_size) for length in vision_lengths)
 
-    projected = visual[0] if sequence and "projected" not in method.needs else images * n
+    projected = visual[0] if early and "projected" not in method.needs else images * n
     projector = 2 * projected * (vision.hidden_size * text.hidden_size + text.hidden_size**2)
 
     prefill = logits(text) + sum(decoder_layer(length, length, text) for length in lengths)
@@ -81,14 +84,19 @@ def question_flops(
     )
 
 
+def merged_lengths(method: Method, tower: Tower) -> list[int]:
+    """Tokens, [CLS] among them, that each encoder layer up to the feature layer processes while `method` merges."""
+    n = tower.grid[0] * tower.grid[1]
+    counts = method.merge_counts(tower, n)  # type: ignore[attr-defined]
+    return [n + int(tower.has_cls) - sum(counts[:layer]) for layer in range(len(counts))]
+
+
 def logits(text: Any) -> float:
     """The output head for one token."""
     return 2 * text.hidden_size * text.vocab_size
 
 
-def selection_flops(
-    config: Any, tower: Tower, method: Method, visual: list[int], words: int, images: int
-) -> float:
+def selection_flops(config: Any, tower: Tower, method: Method, visual: list[int], words: int, images: int) -> float:
     """Products that a method computes beside the model's own: attention rows, and its own matrix products."""
     n = tower.grid[0] * tower.grid[1]
     if method.stage == "none" or method.keeps_all(n):
@@ -103,6 +111,12 @@ def selection_flops(
             total += images * layers * 2 * positions**2 * width
         decoder_width = config.text_config.hidden_size
         total += images * 2 * method.selection_macs(n, visual[0] // images, width, decoder_width)
+    if method.stage == "vision":
+        counts = method.merge_counts(tower, n)  # type: ignore[attr-defined]
+        for layer, (length, r) in enumerate(zip(merged_lengths(method, tower), counts, strict=True)):
+            if r:
+                macs = method.matching_macs(length, r, layer, width, tower)  # type: ignore[attr-defined]
+                total += images * 2 * (macs + r * (length - r) * width)  # matching and merging
     if method.stage == "decoder":
         stages = method.stages(len(visual), n)  # type: ignore[attr-defined]
         # One query row against the keys of the layer; a method that reads its own layer projects q, k and v again.

@@ -25,7 +25,7 @@ class StageClock:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.spent: dict[str, float] = defaultdict(float)
-        self.steps = 0  # decode steps
+        self.steps = -1  # decode steps; the first forward pass is the prefill
         self._open: list[str] = []
         self._mark = 0.0
 
@@ -59,11 +59,10 @@ class StageClock:
     @contextmanager
     def watch(self, model: nn.Module, vision_tower: nn.Module, projector: nn.Module) -> Iterator[None]:
         """Charge the tower, the projector and the forward passes: the first is the prefill, later ones decode."""
-        self._forwards = 0
 
         def before_model(*_: Any) -> None:
-            self._forwards += 1
-            self.enter("prefill" if self._forwards == 1 else "decode")
+            self.steps += 1
+            self.enter("prefill" if self.steps == 0 else "decode")
 
         handles = []
         # First in, last out: the engine's own hooks on these modules run inside the part (selection apart).
@@ -79,11 +78,14 @@ class StageClock:
         finally:
             for handle in handles:
                 handle.remove()
-        self.steps = max(0, self._forwards - 1)
 
 
 def timed(generate: Callable[[], Any], clock: StageClock) -> dict[str, float | None]:
-    """Run one question and return its times in ms: the parts, per-token decode and end to end."""
+    """Run one question and return its times in ms: the parts, per-token decode and end to end.
+
+    prefill: the decoder's first pass together with all selection, wherever a method does it, so that methods before and
+    inside the decoder are charged alike; `selection` is its share of that.
+    """
     clock.enter("other")
     start = time.perf_counter()
     generate()
@@ -94,8 +96,8 @@ def timed(generate: Callable[[], Any], clock: StageClock) -> dict[str, float | N
         "vision": spent["vision"],
         "selection": spent["selection"],
         "projector": spent["projector"],
-        "prefill": spent["prefill"],
-        "decode_per_token": spent["decode"] / clock.steps if clock.steps else None,
+        "prefill": spent["prefill"] + spent["selection"],
+        "decode_per_token": spent["decode"] / clock.steps if clock.steps > 0 else None,
         "end_to_end": end_to_end,
     }
 

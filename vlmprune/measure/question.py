@@ -31,9 +31,11 @@ def measure_questions(
     images = Images(benchmark, loaded)
     times: dict[str, list[dict[str, float | None]]] = {"unpruned": [], "pruned": []}
     cache: dict[str, int] = {}
+    sides: list[tuple[str, Method]] = [("unpruned", Unpruned()), ("pruned", method)]
     for number, sample in enumerate(chosen[:WARM_UP] + chosen):
         inputs = inputs_for([sample], benchmark, loaded, images)
-        for side, side_method in (("unpruned", Unpruned()), ("pruned", method)):
+        order = sides if number % 2 else sides[::-1]  # neither side always comes first
+        for side, side_method in order:
             clock = StageClock(loaded.device)
             adapter = loaded.adapter
             with (
@@ -43,7 +45,7 @@ def measure_questions(
                 row = timed(partial(greedy, loaded, inputs, benchmark.max_new_tokens), clock)
             if number >= WARM_UP:
                 times[side].append(row)
-    for side, side_method in (("unpruned", Unpruned()), ("pruned", method)):
+    for side, side_method in sides:
         with Session(loaded.adapter, side_method):
             output = greedy(loaded, inputs, 1, return_dict_in_generate=True)
         cache[side] = cache_bytes(output.past_key_values)

@@ -17,7 +17,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from vlmprune.methods.counting import kept_count
+from vlmprune.methods.counting import exact, kept_count
+from vlmprune.methods.merging import Matching, counts_at_fraction, counts_to_reach
 
 Positions = Literal["renumber", "keep"]
 
@@ -109,6 +110,12 @@ class Method:
         """Multiply-accumulates of the method's own matrix products for one image, beside the signals it reads."""
         return 0
 
+    def check(self, tower: Tower, depth: int) -> None:
+        """Raise ValueError where the settings fit no model with this vision tower and `depth` decoder layers."""
+        n = tower.grid[0] * tower.grid[1]
+        if self.stage != "none" and self.ratio is None and self.keep is None and self.keeps_all(n):
+            raise ValueError("no amount given, so nothing would be pruned: give ratio= or keep=")
+
     def keeps_all(self, n: int) -> bool:
         """True where nothing would be removed, so that the engine leaves the model alone (bit-identical)."""
         return self.count(n) >= n
@@ -123,6 +130,10 @@ class SequenceMethod(Method):
     def layers(self, tower: Tower) -> tuple[int, ...]:
         """Encoder layers (0-based) at which layer-bound signals are read; default: the feature layer."""
         return (tower.feature_layer,)
+
+    def check(self, tower: Tower, depth: int) -> None:
+        super().check(tower, depth)
+        self.layers(tower)
 
     def select(self, signals: Signals, k: int) -> Selection:
         """Choose `k` of the N tokens of every image."""
@@ -189,13 +200,75 @@ class DecoderMethod(Method):
         """One score per position, [B, L]; read at visual positions only, larger stays."""
         raise NotImplementedError
 
+    def check(self, tower: Tower, depth: int) -> None:
+        n = tower.grid[0] * tower.grid[1]
+        stages = self.stages(depth, n)
+        if self.ratio is None and self.keep is None and all(stage.kept == n for stage in stages):
+            raise ValueError("no amount given, so nothing would be pruned: give ratio= or keep=")
+
     def keeps_all(self, n: int) -> bool:
-        return self.ratio == 0 or (self.keep is not None and self.keep >= n)
+        return self.ratio == 0  # `keep` is of a prompt's visual tokens, which may be those of several images
 
 
 @dataclass
 class VisionMethod(Method):
-    """A method that shortens the sequence inside the vision encoder (ToMe, PiToMe)."""
+    """A method that merges tokens after encoder layers, up to the one whose output goes to the projector.
+
+    With `ratio` or `keep`, every layer keeps the same fraction of its tokens, solved so that the count at the end is
+    exact; see `merging.counts_to_reach`. layer_ratio: that fraction itself, 0.5 to 1, as the papers state it; then the
+    count is what comes of it (0.9 leaves 53 or 54 of 576 after the 23 layers that LLaVA reads).
+    """
+
+    layer_ratio: float | None = None
 
     stage: ClassVar[Literal["vision"]] = "vision"
     merges: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.layer_ratio is None:
+            return
+        if not 0.5 <= self.layer_ratio <= 1:
+            raise ValueError(f"layer_ratio={self.layer_ratio}: the fraction that a layer keeps; allowed: 0.5 to 1")
+        if self.ratio is not None or self.keep is not None:
+            raise ValueError(
+                f"layer_ratio={self.layer_ratio} with ratio={self.ratio}, keep={self.keep}: give only one of them"
+            )
+
+    def check(self, tower: Tower, depth: int) -> None:
+        if self.ratio is None and self.keep is None and self.layer_ratio is None:
+            raise ValueError("no amount given, so nothing would be merged: give ratio=, keep= or method.layer_ratio=")
+        self.merge_counts(tower, tower.grid[0] * tower.grid[1])
+
+    def match(self, metric: Tensor, r: int, layer: int, tower: Tower) -> Matching:
+        """Pair off `r` of the tokens that leave `layer`, compared by `metric` [B, T, C] ([CLS] first if there is one).
+
+        Published for LLaVA with the layer's output as the metric.
+        """
+        raise NotImplementedError
+
+    def matching_macs(self, length: int, r: int, layer: int, width: int, tower: Tower) -> int:
+        """Multiply-accumulates of `match` on one image of `length` tokens."""
+        return 0
+
+    def counts_cls(self, layer: int, tower: Tower) -> bool:
+        """Whether the fraction that `layer` keeps is of a sequence that includes [CLS]."""
+        return tower.has_cls
+
+    def layers(self, tower: Tower) -> range:
+        """Encoder layers (0-based) whose output is merged: all that the projector depends on."""
+        return range(tower.feature_layer + 1)
+
+    def merge_counts(self, tower: Tower, n: int) -> tuple[int, ...]:
+        """Tokens merged away after each of `layers`, of `n` patches. Raises ValueError, naming the limit.
+
+        All 0 for the blind baseline, ratio 1: what is dropped in the end need not be merged first.
+        """
+        layers = self.layers(tower)
+        protected = tuple(int(self.counts_cls(layer, tower)) for layer in layers)
+        if self.layer_ratio is not None:
+            return counts_at_fraction(n, exact(self.layer_ratio), protected)
+        k = self.count(n)
+        return counts_to_reach(n, k, protected) if k else (0,) * len(layers)
+
+    def keeps_all(self, n: int) -> bool:
+        return super().keeps_all(n) if self.layer_ratio is None else self.layer_ratio == 1

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vlmprune.methods.base import Selection, SequenceMethod, Signals, top_k
+from vlmprune.methods.base import Selection, SequenceMethod, Signals, Tower, top_k
 from vlmprune.methods.counting import exact, round_half_up
 from vlmprune.methods.similarity import at_least_float32, unit
 
@@ -47,6 +47,10 @@ class VisionZip(SequenceMethod):
         else:
             raise ValueError(f"visionzip: contextual={self.contextual} of keep={k}; allowed: 0 to {k - 1}")
         return k - contextual, contextual
+
+    def check(self, tower: Tower, depth: int) -> None:
+        super().check(tower, depth)
+        self.split(self.count(tower.grid[0] * tower.grid[1]))
 
     def selection_macs(self, n: int, k: int, vision_width: int, decoder_width: int) -> int:
         # Merging. The cosines of keys averaged over heads, 1 / heads of this, are left out.

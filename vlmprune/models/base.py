@@ -17,6 +17,7 @@ from torch import Tensor
 import vlmprune.models
 from vlmprune.errors import UserError
 from vlmprune.methods.base import Method, Tower
+from vlmprune.registry import options, read
 
 HELPERS = {"base", "inputs", "loading"}
 
@@ -94,18 +95,22 @@ def adapt(model: Any) -> Adapter:
     return importlib.import_module(f"vlmprune.models.{model_type}").adapt(model)
 
 
-def check_pair(signals: frozenset[str], needs: tuple[str, ...], method: str, model: str) -> None:
-    """Refuse a method that reads what the model lacks."""
-    missing = [need for need in needs if need not in signals]
+def check_pair(family: Family, method: Method, name: str, model: str) -> None:
+    """Refuse a method that reads what the model lacks, naming those that do work."""
+    missing = [need for need in method.needs if need not in family.signals]
     if missing:
-        raise UserError(f"method '{method}' needs {', '.join(missing)}, which model '{model}' does not have")
+        working = [
+            other for other in options("method") if set(read("method", other)["info"]["needs"]) <= family.signals
+        ]
+        raise UserError(
+            f"method '{name}' needs {', '.join(missing)}, which model '{model}' does not have; methods that work: "
+            + ", ".join(working)
+        )
 
 
-def check_schedule(method: Method, depth: int) -> None:
-    """Refuse a decoder schedule that does not fit, before any weight loads."""
-    stages = getattr(method, "stages", None)
-    if stages is not None:
-        try:
-            stages(depth, 1)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+def check_settings(method: Method, family: Family, depth: int, name: str) -> None:
+    """Refuse settings that do not fit the model's depths and token count, before any weight loads."""
+    try:
+        method.check(family.tower, depth)
+    except ValueError as error:
+        raise UserError(f"method={name}: {str(error).removeprefix(f'{name}: ')}") from error

@@ -53,8 +53,14 @@ class Preprocessor:
         self, questions: list[str], pixels: list[Tensor], device: torch.device, dtype: torch.dtype
     ) -> dict[str, Tensor]:
         """Inputs of `generate` for questions with one image each: left-padded ids, mask, pixel values."""
+        texts = [self.text(question) for question in questions]
+        begins = self.tokenizer.bos_token is not None and texts[0].startswith(self.tokenizer.bos_token)
         encoded = self.tokenizer(
-            [self.text(question) for question in questions], padding=True, padding_side="left", return_tensors="pt"
+            texts,
+            padding=True,
+            padding_side="left",
+            add_special_tokens=not begins,  # some templates write <s> themselves, and two would be wrong
+            return_tensors="pt",
         )
         return {
             "input_ids": encoded["input_ids"].to(device),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
 
@@ -61,6 +59,8 @@ def resolve_device(device: str) -> torch.device:
         resolved = torch.device(device)
     except RuntimeError as error:
         raise UserError(f"device={device}: allowed: auto, cpu, cuda, cuda:N") from error
+    if resolved.type not in ("cpu", "cuda"):
+        raise UserError(f"device={device}: allowed: auto, cpu, cuda, cuda:N")
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device={device}: this machine has {torch.cuda.device_count()} CUDA devices; use device=cpu")
     return resolved
@@ -85,26 +85,40 @@ class Loaded:
     device: torch.device
 
 
-@functools.lru_cache(maxsize=1)
-def load(source: str, dtype: torch.dtype, attention: str, device: torch.device, prompt: str, image: str) -> Loaded:
-    """Load model and processor; the jobs of a sweep that share a model get the one that is already there."""
+_loaded: dict[tuple, Loaded] = {}  # the last model: the jobs of a sweep that share it load it once
+
+
+def load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Loaded:
+    """Load model and processor, or return the ones that are there already. Raises UserError where they are damaged."""
+    key = (checkpoint.identity, dtype, config.attention, device, config.prompt, config.image)
+    if key not in _loaded:
+        _loaded.clear()  # first, so that two large models are never in memory together
+        _loaded[key] = _load(checkpoint.source, config, dtype, device)
+    return _loaded[key]
+
+
+def _load(source: str, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Loaded:
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            source, dtype=dtype, attn_implementation=attention, use_safetensors=True, trust_remote_code=False
+        pair: Any = AutoModelForImageTextToText.from_pretrained(
+            source,
+            dtype=dtype,
+            attn_implementation=config.attention,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
         processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
         # Chosen explicitly: where torchvision is installed the default would be its backend and give other pixels.
         processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", trust_remote_code=False)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise UserError(f"model.path={source}: cannot be loaded ({_first_line(error)})") from error
-    model.to(device).eval()  # type: ignore[arg-type]  # transformers wraps `to` without its signature
+    model, loading_info = pair
+    if loading_info["missing_keys"]:  # transformers would fill them with random numbers and go on
+        missing = sorted(loading_info["missing_keys"])
+        raise UserError(f"model.path={source}: {len(missing)} weights are missing, {missing[0]} among them")
+    model.to(device).eval()
     adapter = adapt(model)
-    return Loaded(model, adapter, Preprocessor(processor, adapter, prompt, image), device)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what can change an answer."""
-    return {"torch": torch.__version__, "transformers": transformers.__version__}
+    return Loaded(model, adapter, Preprocessor(processor, adapter, config.prompt, config.image), device)
 
 
 def _first_line(error: Exception) -> str:

@@ -61,6 +61,7 @@ class DecoderStages:
             handle.remove()
         for probe in self._probes:
             probe.remove()
+        self._handles, self._probes, self._inputs, self._segments = [], [], {}, {}
 
     def begin(self, segment: Segment, visual: Tensor, record: Record) -> None:
         """A prefill starts: layers below the first stage see `segment`; what is dropped goes into `record`."""
@@ -88,8 +89,7 @@ class DecoderStages:
         def hook(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
             hidden = args[0] if args else kwargs["hidden_states"]
             if index in self.layers:
-                with self.clock("selection"):
-                    hidden = self._enter(index, layer, hidden, kwargs)
+                hidden = self._enter(index, layer, hidden, kwargs)
             changed = kwargs | self._inputs
             if args:
                 return (hidden, *args[1:]), changed
@@ -105,7 +105,8 @@ class DecoderStages:
             positions, rotary = self._inputs["position_ids"], self._inputs["position_embeddings"]
         cached = 0 if cache is None else int(cache.get_seq_length(index))
         if self._prefilling:
-            hidden, positions, rotary = self._drop(index, layer, hidden, positions, rotary, kwargs)
+            with self.clock("selection"):
+                hidden, positions, rotary = self._drop(index, layer, hidden, positions, rotary, kwargs)
         else:
             segment = self._segments[index]
             positions = segment.positions(cached, hidden.shape[1])
@@ -149,9 +150,7 @@ class DecoderStages:
             rotary = (plan.gather(rotary[0]), plan.gather(rotary[1]))
         else:
             rotary = self.adapter.language_model.rotary_emb(hidden, position_ids=shorter)
-        self._segments[index] = Segment(
-            index, hidden.shape[1], plan.valid, before.shift + shift, before.next_position - shift, visual_counts
-        )
+        self._segments[index] = Segment(index, hidden.shape[1], plan.valid, before.next_position - shift, visual_counts)
         self._sequence = _Sequence(plan.gather_flags(now.visual), plan.gather(now.slots), plan.valid)
         self._note(index, visual_counts)
         return hidden, shorter, rotary

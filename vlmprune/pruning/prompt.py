@@ -36,15 +36,13 @@ class Record:
 class Segment:
     """Decoder layers from `start` on, which hold a prompt of n tokens per row.
 
-    valid: bool [B, n] or None where nothing is padded. shift: int64 [B, 1], what is subtracted from a later token's
-    position in the unpruned prompt (0 where positions are kept). next_position: int64 [B, 1], of the first generated
-    token. visual_counts: visual tokens per row that these layers process, on the host.
+    valid: bool [B, n] or None where nothing is padded. next_position: int64 [B, 1], of the first generated token.
+    visual_counts: visual tokens per row that these layers process, on the host.
     """
 
     start: int
     length: int
     valid: Tensor | None
-    shift: Tensor
     next_position: Tensor
     visual_counts: list[int]
 
@@ -57,7 +55,7 @@ class Segment:
 
     def positions(self, cached: int, new: int) -> Tensor:
         """int64 [B, new]: positions of `new` tokens that follow `cached` tokens already in this segment's cache."""
-        steps = torch.arange(cached - self.length, cached - self.length + new, device=self.shift.device)
+        steps = torch.arange(cached - self.length, cached - self.length + new, device=self.next_position.device)
         return self.next_position + steps
 
 

@@ -30,7 +30,7 @@ class SequenceStage:
         self.adapter, self.method, self.clock = adapter, method, clock
         self.layers = method.layers(adapter.tower)
         self.rows: dict[str, dict[int, Tensor]] = {}
-        self.pixels: Tensor
+        self.pixels: Tensor | None = None
         self.selection: Selection | None = None
         self.slots = self.dropped = 0  # of the last encoding: visual tokens, and how many were dropped, on the host
         self.n = adapter.tower.grid[0] * adapter.tower.grid[1]
@@ -66,6 +66,8 @@ class SequenceStage:
             probe.remove()
         for module in self._skipped:
             del module.forward
+        self._handles, self._probes, self._skipped = [], [], []
+        self.rows, self.pixels = {}, None  # large, and of no use to whoever still holds the session
 
     def kept(self) -> tuple[Tensor | None, Tensor | None]:
         """Indices [images, k] and validity of the last selection."""
@@ -122,6 +124,7 @@ class SequenceStage:
         if "cls_feature" in self.rows:
             layered["cls_feature"] = self.rows["cls_feature"][0]
         if "seeds" in self.method.needs:
+            assert self.pixels is not None
             layered["seeds"] = _seeds(self.pixels)
         signals = Signals(grid=self.adapter.tower.grid, images=images, **layered, **tensors)  # type: ignore[arg-type]
         selection = self.method.select(signals, self.method.count(n))

@@ -14,13 +14,14 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from vlmprune.methods.base import DecoderMethod, Method, SequenceMethod
+from vlmprune.methods.base import DecoderMethod, Method, SequenceMethod, VisionMethod
 from vlmprune.pruning.adapter import Adapter
 from vlmprune.pruning.clock import Clock, NoClock
 from vlmprune.pruning.compaction import compact
 from vlmprune.pruning.decoder import DecoderStages
 from vlmprune.pruning.prompt import Record, Segment, full_positions, new_positions, real_tokens
 from vlmprune.pruning.sequence import SequenceStage
+from vlmprune.pruning.vision import VisionStage
 
 _active: WeakSet[nn.Module] = WeakSet()
 
@@ -36,6 +37,7 @@ class Session:
         self.adapter, self.method = adapter, method
         self.clock: Clock = clock or NoClock()
         self.record: Record | None = None
+        self._own_generate: dict[str, Any] = {}
         self._handles: list[Any] = []
         self._sequence: SequenceStage | None = None
         self._decoder: DecoderStages | None = None
@@ -60,6 +62,11 @@ class Session:
     ) -> None:
         self._remove()
 
+    @property
+    def owners(self) -> Tensor | None:
+        """int64 [images, N]: the output token that each patch is part of, where tokens merge inside the encoder."""
+        return getattr(self._sequence, "owners", None)
+
     def _install(self) -> None:
         tower = self.adapter.tower
         method, n = self.method, tower.grid[0] * tower.grid[1]
@@ -70,6 +77,9 @@ class Session:
             return
         if isinstance(method, SequenceMethod):
             self._sequence = SequenceStage(self.adapter, method, self.clock)
+            self._sequence.install()
+        elif isinstance(method, VisionMethod):
+            self._sequence = VisionStage(self.adapter, method, self.clock)
             self._sequence.install()
         elif isinstance(method, DecoderMethod):
             self._decoder = DecoderStages(self.adapter, method, self.clock)
@@ -84,13 +94,17 @@ class Session:
         for stage in (self._sequence, self._decoder):
             if stage is not None:
                 stage.remove()
-        self.adapter.model.__dict__.pop("generate", None)
+        model = self.adapter.model
+        model.__dict__.pop("generate", None)
+        model.__dict__.update(self._own_generate)
+        self._handles, self._own_generate = [], {}
         self._segment = self._cache = self._visual = None
         _active.discard(self.adapter.model)
 
     def _guard_generate(self) -> None:
         """Refuse, by name, the uses of generate() in which a shortened cache would give wrong tokens silently."""
         model, generate = self.adapter.model, self.adapter.model.generate
+        self._own_generate = {k: v for k, v in vars(model).items() if k == "generate"}  # a wrapper of the user's
 
         @functools.wraps(generate)
         def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -98,6 +112,8 @@ class Session:
             for name in ("assistant_model", "prompt_lookup_num_tokens", "prefill_chunk_size"):
                 if kwargs.get(name, getattr(config, name, None)) is not None:
                     raise NotImplementedError(f"generate({name}=...) does not work while tokens are pruned")
+            if self._decoder is not None and kwargs.get("use_cache", config.use_cache) is False:
+                raise NotImplementedError("use_cache=False inside the decoder: every step would prune anew")
             static = kwargs.get("cache_implementation", getattr(config, "cache_implementation", None))
             if self._decoder is not None and static not in (None, "dynamic"):
                 raise NotImplementedError(f"cache_implementation='{static}' inside the decoder: use dynamic")
@@ -144,18 +160,19 @@ class Session:
         positions = full_positions(kwargs, embeds.shape[1], embeds.device)
         last = positions[:, -1:].expand(len(embeds), 1)
         if any(dropped):
-            plan = compact(keep, lengths)
             rule = self.method.positions
-            shorter, shift = new_positions(positions, ~drop, plan, rule)
-            kwargs = kwargs | {"inputs_embeds": plan.gather_hidden(embeds), "position_ids": shorter}
+            with self.clock("selection"):
+                plan = compact(keep, lengths)
+                shorter, shift = new_positions(positions, ~drop, plan, rule)
+                kwargs = kwargs | {"inputs_embeds": plan.gather_hidden(embeds), "position_ids": shorter}
             # Gapped positions without a mask would be read as packed sequences (transformers' masking_utils).
             gapped = plan.valid is None and rule == "keep"
             kwargs["attention_mask"] = torch.ones_like(shorter) if gapped else plan.valid
-            self._segment = Segment(0, plan.index.shape[1], plan.valid, shift, last + 1 - shift, visual_counts)
+            self._segment = Segment(0, plan.index.shape[1], plan.valid, last + 1 - shift, visual_counts)
             visual = plan.gather_flags(visual)
         else:
             valid = None if mask is None else real
-            self._segment = Segment(0, embeds.shape[1], valid, torch.zeros_like(last), last + 1, visual_counts)
+            self._segment = Segment(0, embeds.shape[1], valid, last + 1, visual_counts)
         if self._decoder is not None:
             self._decoder.begin(self._segment, visual, self.record)
         return kwargs

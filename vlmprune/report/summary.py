@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 
 def show_summary(
-    result: dict[str, Any], unpruned: dict[str, Any] | None, directory: Path, wandb_line: str | None
+    result: dict[str, Any],
+    unpruned: dict[str, Any] | None,
+    directory: Path,
+    wandb_line: str | None,
+    overrides: Sequence[str],
 ) -> None:
-    """Print the result of one run to stdout. `unpruned`: the unpruned run's result, if it exists."""
+    """Print the result of one run to stdout.
+
+    unpruned: the unpruned run's result, if it exists. overrides: the run's settings as typed, for the suggestion.
+    """
     from rich.table import Table
 
     from vlmprune.progress import results_console
@@ -25,7 +34,7 @@ def show_summary(
     console.print(f"\nfiles  {directory}", soft_wrap=True)
     if wandb_line:
         console.print(f"W&B    {wandb_line}", soft_wrap=True)
-    console.print(f"next   {suggestion(result, unpruned)}", soft_wrap=True)
+    console.print(f"next   {suggestion(result, unpruned, overrides)}", soft_wrap=True)
 
 
 def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> list[tuple[str, str]]:
@@ -83,16 +92,15 @@ def relative(score: float, unpruned: dict[str, Any] | None) -> str:
     return f"{percent(score / bare)} of unpruned ({percent(bare)})" if bare else "undefined: the unpruned score is 0"
 
 
-def suggestion(result: dict[str, Any], unpruned: dict[str, Any] | None) -> str:
-    """One command worth running next."""
-    model = "" if result["model"] == "tiny" else f" model={result['model']}"
-    benchmark = "" if result["benchmark"] == "scenes" else f" benchmark={result['benchmark']}"
-    where = model + benchmark
+def suggestion(result: dict[str, Any], unpruned: dict[str, Any] | None, overrides: Sequence[str]) -> str:
+    """One command worth running next, with the settings of this run."""
+    changed = ("method=", "method.", "ratio=", "keep=", "seed=")
+    same = " ".join(["", *(shlex.quote(override) for override in overrides if not override.startswith(changed))])
     if result["method"] == "none":
-        return f"vlmprune run method=cls ratio=0.95{where}"
+        return f"vlmprune run method=cls ratio=0.95{same}"
     if unpruned is None:
-        return f"vlmprune run method=none{where}   (for the relative score)"
-    return f"vlmprune sweep method=cls,fastv,random,uniform ratio=0.5,0.75,0.9,0.95{where}   then: vlmprune compare"
+        return f"vlmprune run method=none{same}   (for the relative score)"
+    return f"vlmprune sweep method=cls,fastv,uniform ratio=0.5,0.75,0.9,0.95{same}   then: vlmprune compare"
 
 
 def percent(fraction: float) -> str:

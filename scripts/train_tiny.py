@@ -1,0 +1,105 @@
+"""Trains the embedded model from scratch: python scripts/train_tiny.py --out vlmprune/tiny/checkpoint
+
+Everything is generated and trained here: scenes, vision tower, tokenizer, projector and decoder. Step counts and
+seed are fixed; only the validation split is looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import CLIPVisionModel
+
+from vlmprune.tiny.assemble import build_model, build_processor, save_checkpoint, start_projector
+from vlmprune.tiny.corpus import Corpus, make_corpus
+from vlmprune.tiny.decoder import cache_features, score, train_decoder
+from vlmprune.tiny.packing import Packer
+from vlmprune.tiny.text import train_tokenizer, training_texts
+from vlmprune.tiny.tower import build_tower
+from vlmprune.tiny.tower_checks import cls_share_on_objects, read_out
+from vlmprune.tiny.tower_training import train_tower
+
+SEED = 2026
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of a run, in scenes and optimiser steps."""
+
+    tower_scenes: int = 32_000
+    decoder_scenes: int = 16_000
+    validation_scenes: int = 300
+    tower_steps: int = 3_200
+    decoder_steps: int = 5_500
+
+
+SMOKE = Plan(tower_scenes=256, decoder_scenes=128, validation_scenes=20, tower_steps=4, decoder_steps=4)
+
+
+def main() -> None:
+    options = parse_options()
+    plan = SMOKE if options.smoke else Plan()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(options.threads)
+    started = time.monotonic()
+
+    def log(text: str) -> None:
+        print(f"[{time.monotonic() - started:6.0f}s] {text}", flush=True)
+
+    validation = make_corpus(SEED, "validation", plan.validation_scenes)
+    tower = trained_tower(options.tower, validation, plan, device, log)
+
+    train = make_corpus(SEED, "train", plan.decoder_scenes)
+    features, seen = (cache_features(tower, corpus, device) for corpus in (train, validation))
+    log(f"cached features {tuple(features.shape)}")
+
+    tokenizer = train_tokenizer(training_texts(train.scenes[:2000], train.questions[:2000]))
+    processor = build_processor(tokenizer)
+    torch.manual_seed(SEED)
+    model = build_model(tower, tokenizer).to(device)
+    start_projector(model, features[:500])
+    packer = Packer(tokenizer)
+
+    def report(step: int) -> None:
+        result = score(model, packer, validation, seen)
+        log(f"validation {step} " + json.dumps({k: round(v, 3) for k, v in result.items()}))
+        save_checkpoint(model, processor, options.out)
+
+    train_decoder(model, packer, train, features, plan.decoder_steps, SEED, report, log)
+
+
+def trained_tower(
+    path: Path | None, validation: Corpus, plan: Plan, device: torch.device, log: Callable[[str], None]
+) -> CLIPVisionModel:
+    """The tower with weights rounded to half precision, as they will be stored; `path` resumes or keeps them."""
+    tower = build_tower().to(device)
+    if path is not None and path.exists():
+        tower.load_state_dict(torch.load(path, map_location=device))
+    else:
+        train = make_corpus(SEED, "train", plan.tower_scenes)
+        tower, heads = train_tower(train, plan.tower_steps, device, SEED, log)
+        log("tower validation " + json.dumps(read_out(tower, heads, validation, device)))
+        if path is not None:
+            torch.save(tower.state_dict(), path)
+    tower = tower.half().float().eval().requires_grad_(False)
+    log("[CLS] attention on objects " + json.dumps(cls_share_on_objects(tower, validation, device)))
+    return tower
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
+    parser.add_argument("--tower", type=Path, help="file that keeps the trained tower; read when it exists")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--smoke", action="store_true", help="a few steps only, to see that everything runs")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

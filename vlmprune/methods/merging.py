@@ -1,0 +1,86 @@
+"""What methods that merge tokens inside the vision encoder share: how many after which layer, and the merge itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from vlmprune.methods.similarity import at_least_float32
+
+
+@dataclass
+class Matching:
+    """Which rows of a sequence of T tokens merge into which, leaving T - r, in output order.
+
+    stay: int64 [B, T-r], the input row that each output row is, as it was or with others merged into it.
+    gone: int64 [B, r], the input rows that are merged away. into: int64 [B, r], the output row that each of them
+    becomes part of. [CLS], where there is one, is input and output row 0 and takes part in no merge.
+    """
+
+    stay: Tensor
+    gone: Tensor
+    into: Tensor
+
+    def mean(self, hidden: Tensor) -> Tensor:
+        """hidden [B, T, C] -> [B, T-r, C]: every output row is the plain mean of its own row and those merged into it.
+
+        As in PiToMe's LLaVA code, how many patches a row already stands for is not weighed.
+        """
+        x = at_least_float32(hidden)
+        own, others = _rows(x, self.stay), _rows(x, self.gone)
+        share = torch.nn.functional.one_hot(self.into, own.shape[1]).to(x.dtype)  # [B, r, T-r]
+        # A product instead of scatter_add, whose order of summation, so the result, is not fixed on a GPU.
+        total = own + share.mT @ others
+        return (total / (1 + share.sum(dim=1)).unsqueeze(2)).to(hidden.dtype)
+
+    def target(self) -> Tensor:
+        """int64 [B, T]: the output row that each input row is part of."""
+        places = torch.arange(self.stay.shape[1], device=self.stay.device).expand_as(self.stay)
+        return torch.cat([places, self.into], dim=1).gather(1, torch.cat([self.stay, self.gone], dim=1).argsort(dim=1))
+
+
+def counts_at_fraction(n: int, fraction: Decimal, protected: tuple[int, ...], least: int = 1) -> tuple[int, ...]:
+    """How many of `n` patches are merged away after each layer, if each layer keeps `fraction` of its tokens.
+
+    floor(T - T fraction) of T tokens. protected: for each layer, 1 where T counts [CLS], else 0. At most half of the
+    patches of a layer, since each pair needs two, and none once `least` patches are left.
+    """
+    counts: list[int] = []
+    for extra in protected:
+        length = n + extra
+        counts.append(min(int(length - length * fraction), n // 2, n - least))
+        n -= counts[-1]
+    return tuple(counts)
+
+
+@cache
+def counts_to_reach(n: int, k: int, protected: tuple[int, ...]) -> tuple[int, ...]:
+    """How many of `n` patches are merged away after each layer, so that exactly `k` of them are left at the end.
+
+    Every layer keeps the same fraction of its tokens: the largest that ends at `k` or below. Where, rounded, it would
+    end below, the last merging layer merges that many fewer. Raises ValueError where even halving in every layer
+    leaves more than `k`.
+    """
+    fewest = n - sum(counts_at_fraction(n, Decimal(0), protected))
+    if k < fewest:
+        raise ValueError(
+            f"{k} of {n} visual tokens to be kept; allowed: {fewest} or more, since none of {len(protected)} layers "
+            "can merge more than half of them"
+        )
+    low, high = Decimal(0), Decimal(1)  # `low` ends at k or below; the number left grows with the fraction
+    for _ in range(64):
+        middle = (low + high) / 2
+        if n - sum(counts_at_fraction(n, middle, protected)) <= k:
+            low = middle
+        else:
+            high = middle
+    return counts_at_fraction(n, low, protected, least=k)
+
+
+def _rows(x: Tensor, rows: Tensor) -> Tensor:
+    """x [B, T, C] at rows [B, k] -> [B, k, C]."""
+    return x.gather(1, rows.unsqueeze(2).expand(-1, -1, x.shape[2]))

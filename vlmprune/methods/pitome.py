@@ -1,0 +1,63 @@
+"""PiToMe: "Accelerating Transformers with Spectrum-Preserving Token Merging" (Tran et al., NeurIPS 2024)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vlmprune.methods.base import Tower
+from vlmprune.methods.counting import same_relative_depth
+from vlmprune.methods.merging import Matching
+from vlmprune.methods.similarity import unit
+from vlmprune.methods.tome import ToMe
+
+PUBLISHED_DEPTH = 24  # CLIP-L/14
+
+
+@dataclass
+class PiToMe(ToMe):
+    """Merges tokens that have many like them and protects those that stand alone (section 3.2).
+
+        E_i = mean over j of ELU(cos(i, j) - m);   m = margin - margin l / n   in layer l of n
+        order all patches by falling E; of the first 2r, A = even and B = odd ranks; each a goes to argmax_b cos(a, b)
+
+    Unlike ToMe's, all r pairs are merged, and [CLS] is set aside first, also where tokens are counted. Output order:
+    [CLS], protected patches by falling energy, B by rank: the raster order is lost. As published for LLaVA, compared
+    are the layer's outputs, merged are plain means, and the lower layers (0 to 12 of 24) do plain ToMe.
+
+    start_layer: first layer of PiToMe, of 24; on another depth the same relative depth.
+    margin: m in layer 0.
+    """
+
+    start_layer: int = 13
+    margin: float = 0.9
+
+    paper: ClassVar = "arXiv:2405.16148"
+
+    def match(self, metric: Tensor, r: int, layer: int, tower: Tower) -> Matching:
+        if self._is_plain(layer, tower):
+            return super().match(metric, r, layer, tower)
+        first = int(tower.has_cls)
+        margin = self.margin - self.margin * layer / tower.depth
+        x = unit(metric[:, first:])
+        cosine = x @ x.mT
+        energy = torch.nn.functional.elu(cosine - margin).mean(dim=2)
+        order = energy.sort(dim=1, descending=True, stable=True).indices  # [B, T]
+        a, b, alone = order[:, 0 : 2 * r : 2], order[:, 1 : 2 * r : 2], order[:, 2 * r :]
+        from_a = cosine.gather(1, a.unsqueeze(2).expand(-1, -1, cosine.shape[2]))
+        nearest = from_a.gather(2, b.unsqueeze(1).expand(-1, r, -1)).argmax(dim=2)  # [B, r], a rank within b
+        cls = order.new_zeros(len(order), first)
+        stay = torch.cat([cls, first + alone, first + b], dim=1)
+        return Matching(stay, first + a, first + alone.shape[1] + nearest)
+
+    def matching_macs(self, length: int, r: int, layer: int, width: int, tower: Tower) -> int:
+        if self._is_plain(layer, tower):
+            return super().matching_macs(length, r, layer, width, tower)
+        return (length - int(tower.has_cls)) ** 2 * width
+
+    def counts_cls(self, layer: int, tower: Tower) -> bool:
+        return tower.has_cls and self._is_plain(layer, tower)
+
+    def _is_plain(self, layer: int, tower: Tower) -> bool:
+        return layer < same_relative_depth(self.start_layer, PUBLISHED_DEPTH, tower.depth)

@@ -1,0 +1,79 @@
+"""Merging inside the vision encoder: ToMe and PiToMe.
+
+Reading order of one forward pass:
+    after each encoder layer up to the feature layer a hook returns a shorter hidden state, on which the next layer
+    runs; layers above are skipped;
+    the model takes the feature layer's output and drops [CLS], as ever; the projector receives the merged tokens;
+    from there on it is the road of sequence.py: the projector's output is scattered to full length, each token at the
+    slot of the patch that it grew from, all other slots NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vlmprune.methods.base import Selection, VisionMethod
+from vlmprune.pruning.adapter import Adapter
+from vlmprune.pruning.clock import Clock
+from vlmprune.pruning.sequence import SequenceStage
+
+
+class VisionStage(SequenceStage):
+    """Runs one `VisionMethod`. Behind the encoder it is a `SequenceStage` whose selection is already made.
+
+    owners: int64 [images, N] after a forward pass, the output token that each patch is part of.
+    """
+
+    def __init__(self, adapter: Adapter, method: VisionMethod, clock: Clock) -> None:
+        super().__init__(adapter, method, clock)  # type: ignore[arg-type]  # it calls layers() and reads needs only
+        self.merging = method
+        self.counts = method.merge_counts(adapter.tower, self.n)
+        self.blind = method.layer_ratio is None and method.count(self.n) == 0
+        self.owners: Tensor
+        self._kept_slots: Tensor
+
+    def install(self) -> None:
+        """Put the hooks in place."""
+        for layer, r in zip(self.layers, self.counts, strict=True):
+            # Prepended: transformers records hidden states by hooks of its own, which may be there before or come
+            # later, and must see the merged sequence.
+            hook = self._merge_after(layer, r)
+            self._handles.append(self.adapter.vision_layer(layer).register_forward_hook(hook, prepend=True))
+        super().install()
+
+    def _merge_after(self, layer: int, r: int) -> Any:
+        def hook(_layer: nn.Module, _args: tuple, output: Tensor | tuple) -> Tensor | tuple:
+            hidden = output[0] if isinstance(output, tuple) else output
+            with self.clock("selection"):
+                if layer == 0:
+                    self._begin(hidden)
+                if r == 0:
+                    return output
+                hidden = self._merge(hidden, layer, r)
+            return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+        return hook
+
+    def _begin(self, hidden: Tensor) -> None:
+        first = int(self.adapter.tower.has_cls)
+        rows = torch.arange(hidden.shape[1], device=hidden.device).expand(len(hidden), -1)
+        self.owners = rows[:, first:]  # rows of the running sequence; counted from the first patch once it ends
+        self._kept_slots = rows - first  # [CLS] is -1
+
+    def _merge(self, hidden: Tensor, layer: int, r: int) -> Tensor:
+        matching = self.merging.match(hidden, r, layer, self.adapter.tower)
+        self.owners = matching.target().gather(1, self.owners)
+        self._kept_slots = self._kept_slots.gather(1, matching.stay)
+        return matching.mean(hidden)
+
+    def _select(self, **tensors: Tensor) -> Selection:
+        (features,) = tensors.values()
+        first = int(self.adapter.tower.has_cls)
+        k = 0 if self.blind else features.shape[1]
+        self.owners = self.owners - first
+        self.n = self.owners.shape[1]
+        self.slots, self.dropped = len(features) * self.n, len(features) * (self.n - k)
+        return Selection(self._kept_slots[:, first:][:, :k], features[:, :k])
