@@ -24,16 +24,16 @@ run: $(STAMP) ## the first run: cls at 95 % on the embedded model and benchmark
 test: $(STAMP) ## the tests (under 6 minutes on 2 cores)
 	$(BIN)/python -m pytest -m 'not slow and not gpu'
 
-slow: $(STAMP) ## the longer checks: wheel, kill -9 and resume, sweeps
+slow: $(STAMP) ## the longer checks: the wheel on its own, the README's commands
 	$(BIN)/python -m pytest -m 'slow and not gpu'
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-chart: $(STAMP) ## README's picture: five methods at five ratios, then the chart
-	$(BIN)/vlmprune sweep method=cls,fastv,random,uniform ratio=0.25,0.5,0.75,0.9,0.95
-	$(BIN)/vlmprune compare chart=docs/accuracy.png
+chart: $(STAMP) ## README's picture and table: five methods at five ratios
+	$(BIN)/vlmprune sweep method=cls,divprune,fastv,uniform,random ratio=0.25,0.5,0.75,0.9,0.95 outputs=outputs/chart
+	$(BIN)/vlmprune compare outputs=outputs/chart format=markdown chart=docs/accuracy.png
 
 clean: ## remove .venv and caches; run directories stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache

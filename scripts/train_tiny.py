@@ -13,12 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from transformers import CLIPVisionModel
+from transformers import CLIPVisionModel, LlavaForConditionalGeneration
 
 from vlmprune.tiny.assemble import build_model, build_processor, save_checkpoint, start_projector
 from vlmprune.tiny.corpus import Corpus, make_corpus
-from vlmprune.tiny.decoder import cache_features, score, train_decoder
+from vlmprune.tiny.decoder import Stage, cache_features, score, train_decoder
 from vlmprune.tiny.packing import Packer
 from vlmprune.tiny.text import train_tokenizer, training_texts
 from vlmprune.tiny.tower import build_tower
@@ -26,6 +27,8 @@ from vlmprune.tiny.tower_checks import cls_share_on_objects, read_out
 from vlmprune.tiny.tower_training import train_tower
 
 SEED = 2026
+LOOK_UP = Stage(steps=5_500, peak_rate=2e-3, aligned_steps=1000, shuffled_from=2_200)
+POSITIONS = Stage(steps=2_000, peak_rate=1e-3, squeezed=True)
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,11 @@ class Plan:
     decoder_scenes: int = 16_000
     validation_scenes: int = 300
     tower_steps: int = 3_200
-    decoder_steps: int = 5_500
+    look_up: Stage = LOOK_UP
+    positions: Stage = POSITIONS
 
 
-SMOKE = Plan(tower_scenes=256, decoder_scenes=128, validation_scenes=20, tower_steps=4, decoder_steps=4)
+SMOKE = Plan(256, 128, 20, 4, Stage(4, 2e-3, aligned_steps=2, shuffled_from=2), Stage(4, 1e-3, squeezed=True))
 
 
 def main() -> None:
@@ -68,10 +72,15 @@ def main() -> None:
 
     def report(step: int) -> None:
         result = score(model, packer, validation, seen)
-        log(f"validation {step} " + json.dumps({k: round(v, 3) for k, v in result.items()}))
+        squeezed = score(model, packer, validation, seen, squeeze=np.random.default_rng(SEED))["all"]
+        log(f"validation {step} " + json.dumps({k: round(v, 3) for k, v in (result | {"squeezed": squeezed}).items()}))
         save_checkpoint(model, processor, options.out)
 
-    train_decoder(model, packer, train, features, plan.decoder_steps, SEED, report, log)
+    if options.decoder is None:
+        train_decoder(model, packer, train, features, plan.look_up, SEED, report, log)
+    else:
+        model = LlavaForConditionalGeneration.from_pretrained(options.decoder, dtype=torch.float32).to(device)
+    train_decoder(model, packer, train, features, plan.positions, SEED + 1, report, log)
 
 
 def trained_tower(
@@ -96,6 +105,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument("--tower", type=Path, help="file that keeps the trained tower; read when it exists")
+    parser.add_argument("--decoder", type=Path, help="checkpoint after the first decoder stage; trains the second only")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--smoke", action="store_true", help="a few steps only, to see that everything runs")
     return parser.parse_args()

@@ -29,7 +29,8 @@ def prune(
     from vlmprune.methods.base import Method as MethodClass
     from vlmprune.models.base import adapt, check_pair, check_settings, describe
     from vlmprune.pruning.session import Session
-    from vlmprune.registry import build_method, check_amount
+    from vlmprune.registry import build_method
+    from vlmprune.schema import check_amount
 
     adapter = adapt(model)
     name = method if isinstance(method, str) else type(method).__name__

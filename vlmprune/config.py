@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vlmprune.errors import UserError, choose, nearest
-from vlmprune.registry import GROUPS, check_amount, construct, options
+from vlmprune.registry import GROUPS, options, read
+from vlmprune.schema import check_amount, construct
 
 CONFIG_MODULE = "vlmprune.configs"
 
@@ -131,8 +132,6 @@ def _check_names(overrides: list[str], config_dir: str | None) -> list[str]:
             dotted.append((head, rest[0], key))
     for group, field, key in dotted:
         if group in groups:
-            from vlmprune.registry import read
-
             allowed = [name for name in read(group, chosen[group], config_dir) if name not in ("_target_", "info")]
             if field not in allowed:
                 raise UserError(

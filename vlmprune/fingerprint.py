@@ -13,7 +13,7 @@ from typing import Any
 from vlmprune.methods.base import Method
 
 # What carries a selection out is not a method's own code: tests guard it, and a change of it is a new version.
-ENGINE = ("vlmprune.pruning", "vlmprune.models", "vlmprune.measure", "vlmprune.errors", "vlmprune.registry")
+ENGINE = tuple(f"vlmprune.{part}" for part in ("pruning", "models", "measure", "errors", "registry", "schema"))
 
 
 def sha256(data: Any) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 from tests.report.synthetic import make_run
 from vlmprune.loggers.base import Logger, NoLogger
 from vlmprune.loggers.mirror import spread, summary_of
-from vlmprune.registry import DESCRIPTION, construct, options, read, target_class
+from vlmprune.registry import DESCRIPTION, options, read, target_class
+from vlmprune.schema import construct
 
 
 def test_summary_of_a_run_without_latency_or_baseline(tmp_path: Path) -> None:

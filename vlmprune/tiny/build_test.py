@@ -24,7 +24,8 @@ def build_test_split(folder: Path) -> Path:
     """Scenes in order of their index until there are 1,000 questions; the last scene gives only what is missing."""
     from datasets import Dataset, Features, Image, Value
 
-    rows, missing = [], TEST_QUESTIONS
+    rows: list[dict] = []
+    missing = TEST_QUESTIONS
     while missing:
         row = _row(len(rows), missing)
         missing -= len(row["questions"])

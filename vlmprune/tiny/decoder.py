@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,9 +23,6 @@ from vlmprune.tiny.tower_training import batches, cosine
 # How many different questions of a category are asked about one scene; the late learners get more.
 REPEATS = dict.fromkeys(CATEGORIES, 2) | {"relation": 4, "side": 3, "exist_adversarial": 4}
 BATCH = 8  # scenes a step
-PEAK_RATE = 2e-3
-SHUFFLED_FROM = 0.4  # share of the steps after which captions list objects in random order
-ALIGNED_STEPS = 1000  # the alignment loss decays to zero over these
 
 Log = Callable[[str], None]
 
@@ -94,12 +92,23 @@ def lesson(corpus: Corpus, index: int, rng: np.random.Generator, shuffled: bool)
     return asked + captions([scene.objects[int(k)] for k in order])
 
 
+@dataclass(frozen=True)
+class Stage:
+    """One cosine cycle. The alignment loss decays over the first steps; captions are shuffled from a step on."""
+
+    steps: int
+    peak_rate: float
+    aligned_steps: int = 0
+    shuffled_from: int = 0
+    squeezed: bool = False  # visual positions vary, see packing.squeezed
+
+
 def train_decoder(
     model: LlavaForConditionalGeneration,
     packer: Packer,
     corpus: Corpus,
     features: Tensor,
-    steps: int,
+    stage: Stage,
     seed: int,
     report: Callable[[int], None],
     log: Log,
@@ -108,25 +117,30 @@ def train_decoder(
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng([seed, 99])
+    steps = stage.steps
     device = features.device
     # Eager attention takes the block mask as it is and is the fastest on CPU in bfloat16.
     model.model.language_model.set_attn_implementation("eager")
     weights = [*model.model.multi_modal_projector.parameters(), *model.model.language_model.parameters()]
     matrices, vectors = [w for w in weights if w.ndim > 1], [w for w in weights if w.ndim < 2]
     groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(groups, lr=stage.peak_rate, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: cosine(s, steps, warmup=min(100, steps)))
     owner, words = torch.from_numpy(corpus.owner).long(), align_targets(corpus, packer)
     sums: dict[str, float] = defaultdict(float)
     for step, index in zip(range(steps), batches(len(corpus), BATCH, generator), strict=False):
         pack = to_device(
-            packer.pack([lesson(corpus, int(i), rng, step >= SHUFFLED_FROM * steps) for i in index]), device
+            packer.pack(
+                [lesson(corpus, int(i), rng, step >= stage.shuffled_from) for i in index],
+                rng if stage.squeezed else None,
+            ),
+            device,
         )
         with torch.autocast(device.type, torch.bfloat16):
             logits, visual = answer_logits(model, packer, pack, features[index.to(device)])
             loss = F.cross_entropy(logits.float(), pack.labels[pack.labels != IGNORED])
             sums["loss"] += loss.item()
-            weight = max(0.0, 1 - step / ALIGNED_STEPS)
+            weight = max(0.0, 1 - step / stage.aligned_steps) if stage.aligned_steps else 0.0
             if weight:
                 aligned = alignment(model, visual, owner[index].to(device), words[index].to(device))
                 sums["aligned"] += aligned.item()
@@ -151,15 +165,18 @@ def score(
     corpus: Corpus,
     features: Tensor,
     keep: Callable[[int], Tensor] | None = None,
+    squeeze: np.random.Generator | None = None,
 ) -> dict[str, float]:
     """Share of right answers overall ("all") and per category; `keep(b)` gives bool (b, 144), kept visual tokens.
+
+    `squeeze` varies the positions of the visual tokens, see packing.squeezed.
 
     An answer counts only when the word and the </s> behind it are both the most likely token.
     """
     right: dict[str, list[bool]] = defaultdict(list)
     for start in range(0, len(corpus), 20):
         rows = corpus.questions[start : start + 20]
-        pack = to_device(packer.pack([[(q.text, q.answer) for q in row] for row in rows]), features.device)
+        pack = to_device(packer.pack([[(q.text, q.answer) for q in row] for row in rows], squeeze), features.device)
         kept = keep(len(rows)).to(features.device) if keep else None
         logits, _ = answer_logits(model, packer, pack, features[start : start + 20], kept)
         wanted = pack.labels[pack.labels != IGNORED]

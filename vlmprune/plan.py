@@ -1,0 +1,103 @@
+"""Before a run: names become things, and what cannot work is refused while nothing is loaded yet."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vlmprune.benchmarks.base import Benchmark, Sample, subset
+from vlmprune.config import RunConfig
+from vlmprune.fingerprint import code_identity, method_identity, sha256
+from vlmprune.methods.base import Method
+from vlmprune.methods.none import Unpruned
+from vlmprune.models import loading
+from vlmprune.models.base import check_pair, check_settings, describe
+from vlmprune.records import RunDirectory
+from vlmprune.registry import DESCRIPTION, build_method, target_class, target_of
+from vlmprune.schema import construct
+
+LOCATION = ("path", "fallback")  # where a benchmark's data lies; what counts is the data's own identity
+PROMPTING = ("attention", "prompt", "image")  # model settings that can change an answer, beside the checkpoint
+
+
+@dataclass
+class Plan:
+    """A run that can work: everything resolved and checked, no weight loaded."""
+
+    config: RunConfig
+    method: Method
+    checkpoint: loading.Checkpoint
+    benchmark: Benchmark
+    samples: list[Sample]
+    device: torch.device
+    dtype: torch.dtype
+    directory: RunDirectory
+    unpruned: RunDirectory  # of the same model, benchmark and subset; what a relative score is relative to
+    comparable: dict[str, str]
+
+
+def prepare(config: RunConfig) -> Plan:
+    """Resolve names to things and refuse what cannot work, before any weight is loaded."""
+    method = build_method(config.names["method"], ratio=config.ratio, keep=config.keep, config=config.method)
+    checkpoint = loading.find_checkpoint(config.model)
+    family = describe(checkpoint.config)
+    check_pair(family, method, config.names["method"], model_name(config))
+    check_settings(method, family, checkpoint.config.text_config.num_hidden_layers, config.names["method"])
+    device = loading.resolve_device(config.device)
+    dtype = loading.resolve_dtype(config.model.dtype, checkpoint, device)
+
+    benchmark = build_benchmark(config)
+    everything = benchmark.load()
+    samples = subset(everything, config.limit)
+    identity: dict[str, Any] = {
+        "checkpoint": checkpoint.identity,
+        "model": {key: value for key, value in asdict(config.model).items() if key in PROMPTING},
+        "benchmark": {key: value for key, value in config.benchmark.items() if key not in (*DESCRIPTION, *LOCATION)},
+        "benchmark_code": code_identity(type(benchmark)),
+        "data": benchmark.identity(),
+        "subset": "all" if len(samples) == len(everything) else f"limit={config.limit}",
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+    if dtype != torch.float32:  # kernels of another batch shape round differently in half precision
+        identity["batch_size"] = config.batch_size
+    comparable = {
+        "benchmark": sha256([identity[key] for key in ("benchmark", "benchmark_code", "data")])[:16],
+        "subset": identity["subset"],
+        "prompt": sha256([config.model.prompt, config.model.image, identity["benchmark"].get("suffix")])[:16],
+        "model": sha256(identity["checkpoint"])[:16],
+        "dtype": identity["dtype"],
+    }
+    folder = Path(config.outputs) / config.names["benchmark"] / model_name(config)
+    directory = run_directory(folder, f"{config.names['method']}-{amount(config)}", identity, method)
+    unpruned = run_directory(folder, "none-default", identity, Unpruned())
+    return Plan(config, method, checkpoint, benchmark, samples, device, dtype, directory, unpruned, comparable)
+
+
+def run_directory(folder: Path, name: str, identity: dict[str, Any], method: Method) -> RunDirectory:
+    """The directory of a run, named by the fingerprint of all that can change its answers."""
+    fingerprint = sha256(identity | method_identity(method))
+    return RunDirectory(folder / f"{name}-{fingerprint[:12]}", fingerprint)
+
+
+def build_benchmark(config: RunConfig) -> Benchmark:
+    """The benchmark object of the composed config."""
+    settings = {key: value for key, value in config.benchmark.items() if key not in DESCRIPTION}
+    target = target_of(config.benchmark, f"benchmark={config.names['benchmark']}")
+    return construct(target_class(target, Benchmark), settings, "benchmark.")
+
+
+def amount(config: RunConfig) -> str:
+    """How much is pruned, as it stands in a directory's name."""
+    if config.keep is not None:
+        return f"keep{config.keep}"
+    return "default" if config.ratio is None else f"{config.ratio:g}"
+
+
+def model_name(config: RunConfig) -> str:
+    """The model's choice, or the folder's name for model=path."""
+    if config.names["model"] == "path":
+        return Path(str(config.model.path)).expanduser().resolve().name
+    return config.names["model"]
