@@ -110,6 +110,14 @@ def test_caches_hold_only_what_each_layer_saw(sdpa_model):
     assert [layer.keys.shape[2] for layer in out.past_key_values.layers] == [full, full, short, short, short, short]
 
 
+@pytest.mark.parametrize("name", ["fastv", "pyramiddrop"])
+def test_keep_inside_the_decoder_counts_all_images_of_a_prompt(sdpa_model, name):
+    with prune(sdpa_model, name, keep=PATCHES) as session:
+        sdpa_model(**make_batch([8], images=2))
+    assert session.record.visual_counts[0] == [2 * PATCHES]
+    assert session.record.visual_counts[-1] == [PATCHES]
+
+
 def test_fastv_equals_a_masked_reference(model):
     """Layers from K on must see the dropped tokens neither at prefill nor in eight decode steps."""
     batch = make_batch([8, 8, 8])
