@@ -60,7 +60,7 @@ def test_ratio_and_keep_are_what_is_left_in_the_end() -> None:
     assert [kept for _, kept in schedule(PyramidDrop(ratio=1), 32, 576)] == [0, 0, 0]
     assert [kept for _, kept in schedule(PyramidDrop(ratio=0.95), 32, 0)] == [0, 0, 0]
     assert PyramidDrop(ratio=0).keeps_all(576)
-    # `keep` is of the prompt's tokens, and a prompt may hold several images of 576: the schedule decides, not keeps_all.
+    # `keep` is of the prompt's tokens, and a prompt may hold several images: the schedule decides.
     assert not PyramidDrop(keep=576).keeps_all(576)
     assert schedule(PyramidDrop(keep=576), 32, 576) == [(8, 576), (16, 576), (24, 576)]
 
