@@ -10,7 +10,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+# transformers 5.17 hides its top-level name where torchvision is missing, though the PIL backend does not need it.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError
