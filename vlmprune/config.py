@@ -103,18 +103,11 @@ def _check(data: dict[str, Any], names: dict[str, str], overrides: tuple[str, ..
 
 def _check_names(overrides: list[str], config_dir: str | None) -> list[str]:
     """Check every override's key and, where it picks a choice, the choice. Returns the groups of a run."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
-
     run_keys = _top_level()
     groups = [key for key in run_keys if key in GROUPS]
     chosen: dict[str, str] = {group: str(run_keys[group]) for group in groups}
-    try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
-    except OverrideParseException as error:
-        raise UserError(f"'{error.override}' is not key=value") from error
     dotted = []
-    for override in parsed:
+    for override in _parse(overrides):
         key = override.key_or_group
         if key.startswith("hydra"):
             continue
@@ -141,6 +134,17 @@ def _check_names(overrides: list[str], config_dir: str | None) -> list[str]:
     return groups
 
 
+def _parse(overrides: list[str]) -> list[Any]:
+    """Hydra's own reading of `key=value`."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    try:
+        return OverridesParser.create().parse_overrides(overrides)
+    except OverrideParseException as error:
+        raise UserError(f"'{error.override}' is not key=value") from error
+
+
 def _top_level() -> dict[str, Any]:
     """Keys of run.yaml: the groups with their default choice, and the scalars."""
     from importlib.resources import files
@@ -158,16 +162,10 @@ def expand_sweep(overrides: list[str]) -> list[list[str]]:
     """`method=cls,fastv ratio=0.5,0.9` -> one list of plain overrides per job, in Hydra's own sweep grammar."""
     import itertools
 
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Glob
-    from hydra.errors import OverrideParseException
 
-    try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
-    except OverrideParseException as error:
-        raise UserError(f"'{error.override}' is not key=value") from error
     axes = []
-    for override in parsed:
+    for override in _parse(overrides):
         if not override.is_sweep_override():
             axes.append([override.input_line or ""])
         elif override.is_discrete_sweep() and not isinstance(override.value(), Glob):

@@ -71,7 +71,7 @@ def prepare(config: RunConfig) -> Plan:
         "dtype": identity["dtype"],
     }
     folder = Path(config.outputs) / config.names["benchmark"] / model_name(config)
-    directory = run_directory(folder, f"{config.names['method']}-{amount(config)}", identity, method)
+    directory = run_directory(folder, f"{config.names['method']}-{amount(method)}", identity, method)
     unpruned = run_directory(folder, "none-default", identity, Unpruned())
     return Plan(config, method, checkpoint, benchmark, samples, device, dtype, directory, unpruned, comparable)
 
@@ -89,11 +89,11 @@ def build_benchmark(config: RunConfig) -> Benchmark:
     return construct(target_class(target, Benchmark), settings, "benchmark.")
 
 
-def amount(config: RunConfig) -> str:
+def amount(method: Method) -> str:
     """How much is pruned, as it stands in a directory's name."""
-    if config.keep is not None:
-        return f"keep{config.keep}"
-    return "default" if config.ratio is None else f"{config.ratio:g}"
+    if method.keep is not None:
+        return f"keep{method.keep}"
+    return "default" if method.ratio is None else f"{method.ratio:g}"
 
 
 def model_name(config: RunConfig) -> str:

@@ -67,7 +67,7 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
         say(f"resuming: {len(done)} of {len(plan.samples)} samples are answered already")
 
     start = time.perf_counter()
-    title = f"{config.names['method']} {amount(config)} on {config.names['benchmark']}"
+    title = f"{config.names['method']} {amount(plan.method)} on {config.names['benchmark']}"
     with progress_bar(title, len(plan.samples), len(done)) as advance:
         answer_all(open_samples, plan.benchmark, loaded, plan.method, config.batch_size, directory, advance)
     seconds = time.perf_counter() - start

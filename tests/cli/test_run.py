@@ -79,6 +79,12 @@ def test_the_wandb_run_on_disk_mirrors_the_result(vlmprune, tmp_path):
     assert run.summary["samples/_type"] == "table-file"
 
 
+def test_none_at_ratio_0_is_the_unpruned_run(vlmprune, tmp_path):
+    assert vlmprune("run", "method=none", "ratio=0", *QUICK).returncode == 0
+    assert only_run(tmp_path / "outputs", "none-*").name.startswith("none-default-")
+    assert "of unpruned" in vlmprune("run", "method=cls", "ratio=0.9", *QUICK).stdout
+
+
 def test_a_failing_job_does_not_stop_the_others(vlmprune, tmp_path):
     done = vlmprune("sweep", "method=fastv", "method.k=2,9", "ratio=0.5", "baselines=false", *QUICK)
     assert done.returncode == 1

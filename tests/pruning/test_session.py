@@ -180,6 +180,15 @@ def test_the_model_is_left_as_it_was(sdpa_model, name):
     assert torch.equal(generate(sdpa_model, batch), bare)
 
 
+@pytest.mark.parametrize("ratio", [0, 0.5])
+def test_a_generate_of_the_users_own_survives(sdpa_model, ratio):
+    bound = sdpa_model.generate
+    sdpa_model.generate = wrapper = lambda *args, **kwargs: bound(*args, **kwargs)
+    with prune(sdpa_model, "cls", ratio=ratio):
+        generate(sdpa_model, make_batch([8]))
+    assert vars(sdpa_model)["generate"] is wrapper
+
+
 def test_text_only_prompts_are_untouched(sdpa_model):
     ids = torch.randint(3, 97, (2, 9))
     bare = sdpa_model(input_ids=ids).logits

@@ -37,7 +37,7 @@ class Session:
         self.adapter, self.method = adapter, method
         self.clock: Clock = clock or NoClock()
         self.record: Record | None = None
-        self._own_generate: dict[str, Any] = {}
+        self._own_generate: dict[str, Any] | None = None  # what `generate` was on the instance, while it is guarded
         self._handles: list[Any] = []
         self._sequence: SequenceStage | None = None
         self._decoder: DecoderStages | None = None
@@ -94,17 +94,17 @@ class Session:
         for stage in (self._sequence, self._decoder):
             if stage is not None:
                 stage.remove()
-        model = self.adapter.model
-        model.__dict__.pop("generate", None)
-        model.__dict__.update(self._own_generate)
-        self._handles, self._own_generate = [], {}
+        if self._own_generate is not None:
+            del self.adapter.model.generate
+            vars(self.adapter.model).update(self._own_generate)
+        self._handles, self._own_generate = [], None
         self._segment = self._cache = self._visual = None
         _active.discard(self.adapter.model)
 
     def _guard_generate(self) -> None:
         """Refuse, by name, the uses of generate() in which a shortened cache would give wrong tokens silently."""
         model, generate = self.adapter.model, self.adapter.model.generate
-        self._own_generate = {k: v for k, v in vars(model).items() if k == "generate"}  # a wrapper of the user's
+        self._own_generate = {k: v for k, v in vars(model).items() if k == "generate"}
 
         @functools.wraps(generate)
         def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -153,7 +153,7 @@ class Session:
             return kwargs
         if not all(ends_real):
             raise ValueError("prompts must be padded on the left (processor.tokenizer.padding_side = 'left')")
-        if self._sequence is not None and any(dropped) | any(visual_counts):
+        if self._sequence is not None and (any(dropped) or any(visual_counts)):
             self._check_finite(self._sequence, sum(dropped), sum(dropped) + sum(visual_counts))
             self.record.kept, self.record.valid = self._sequence.kept()
 
