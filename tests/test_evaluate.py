@@ -6,9 +6,10 @@ from vlmprune.evaluate import bitmask, by_layer, generated_lengths, run_lengths
 
 
 def test_bitmask_puts_the_first_patch_highest():
-    assert bitmask([0, 3], 4) == "9"
-    assert bitmask([], 9) == "000"
-    assert int(bitmask([8], 9), 16) == 1
+    assert bitmask([True, False, False, True]) == "9"
+    assert bitmask([False] * 9) == "000"
+    assert int(bitmask([False] * 8 + [True]), 16) == 1
+    assert bitmask([]) == "0"
 
 
 def test_run_lengths_round_trip():

@@ -23,7 +23,8 @@ def prune(
     """A context manager in which `model` prunes visual tokens; outside it the model is untouched.
 
     model: a loaded transformers vision-language model. method: a name from `vlmprune list methods`, or a Method.
-    ratio: fraction of visual tokens removed, 0..1; or keep: tokens kept. options: the method's own fields.
+    ratio: fraction of visual tokens removed, 0..1; or keep: tokens kept. options: the method's own fields, and
+    positions=renumber|keep, budget=average (see `Method` and `DecoderMethod`).
     Raises UserError for a name, value or pair that cannot work.
     """
     from vlmprune.methods.base import Method as MethodClass

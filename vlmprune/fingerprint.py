@@ -41,5 +41,8 @@ def code_identity(cls: type) -> str:
 
 def method_identity(method: Method) -> dict[str, Any]:
     """A method's class, settings and code: an edited method is another run."""
-    cls = type(method)
-    return {"method": {"class": cls.__qualname__, **vars(method)}, "method_code": code_identity(cls)}
+    cls, settings = type(method), dict(vars(method))
+    for name, value in settings.items():
+        if isinstance(value, Method):  # a part of a composed method
+            settings[name] = method_identity(value)
+    return {"method": {"class": cls.__qualname__, **settings}, "method_code": code_identity(cls)}

@@ -10,7 +10,7 @@ import importlib
 import typing
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vlmprune.errors import UserError, choose
 from vlmprune.schema import check_amount, check_type, construct
@@ -76,11 +76,16 @@ def build_method(
     *,
     ratio: float | None = None,
     keep: int | None = None,
+    positions: str = "published",
+    budget: str = "published",
     config: dict[str, Any] | None = None,
     config_dir: str | None = None,
     **settings: Any,
 ) -> Method:
-    """The method `name` of the config group, with its YAML's settings (or `config`'s) overridden by `settings`."""
+    """The method `name` of the config group, with its YAML's settings (or `config`'s) overridden by `settings`.
+
+    budget concerns methods inside the language model; before it, every layer sees what is kept, and all are the same.
+    """
     from omegaconf import OmegaConf
 
     from vlmprune.methods.base import Method
@@ -101,4 +106,22 @@ def build_method(
             amount = f"keep={keep}" if ratio is None else f"ratio={ratio}"
             raise UserError(f"method=none keeps every token: drop {amount} or choose a method")
         ratio = None  # ratio=0 is what it does anyway, and must not be a run of its own
-    return construct(method_class, own | settings | {"ratio": ratio, "keep": keep}, "method.")
+    given = own | settings | {"ratio": ratio, "keep": keep, "positions": positions}
+    hints = typing.get_type_hints(method_class)
+    if "budget" in hints:
+        given["budget"] = budget
+    else:
+        check_type("budget", budget, Literal["published", "average"])
+    for field in [field for field in given if hints.get(field) is Method]:  # a part of a composed method
+        given[field] = _build_part(f"method.{field}", given[field], config_dir)
+    return construct(method_class, given, "method.")
+
+
+def _build_part(where: str, choice: Any, config_dir: str | None) -> Method:
+    """The method that a name, or a mapping of `name` and settings, stands for. Raises UserError for anything else."""
+    if isinstance(choice, str):
+        choice = {"name": choice}
+    if not isinstance(choice, dict) or not isinstance(choice.get("name"), str):
+        raise UserError(f"{where}={choice}: expected a method's name, or {{name: cls, setting: value}}")
+    settings = {str(key): value for key, value in choice.items() if key != "name"}
+    return build_method(choice["name"], config_dir=config_dir, **settings)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tests.methods.golden import Vectors
-from vlmprune.methods.base import DecoderSignals, DecoderStage, top_k
+from tests.methods.synthetic import decoder_signals
+from vlmprune.methods.decoder_base import DecoderStage
 from vlmprune.methods.fastv import FastV
 
 VECTORS = Vectors("fastv_select")
@@ -18,10 +19,8 @@ def test_keeps_what_the_authors_keep(case: str, rank: int) -> None:
     length = attention.shape[1]
     position = torch.arange(length)
     visual = (position >= start) & (position < start + n)
-    everywhere = torch.ones(1, length, dtype=torch.bool)
-    signals = DecoderSignals(attention[None, :, None], torch.empty(1, length, 0), visual[None], everywhere)
-    method = FastV(keep=rank)
-    kept = top_k(method.score(signals)[0, start : start + n], rank) + start
+    signals = decoder_signals(attention[None, :, None], visual[None])
+    kept = FastV().select(signals, [DecoderStage(2, rank)]).keep[0].nonzero()[:, 0]
     everything = torch.cat([position[:start], kept, position[start + n :]])
     assert torch.equal(everything, VECTORS[f"{case}.rank{rank}.keep"])
 
@@ -32,7 +31,7 @@ def test_there_are_vectors() -> None:
 
 def test_reads_the_last_query_only() -> None:
     rows = torch.rand(2, 3, 4, 9, generator=torch.Generator().manual_seed(0))
-    score = FastV().score(DecoderSignals(rows, rows, rows, rows))
+    score = FastV().score(decoder_signals(rows))
     torch.testing.assert_close(score, rows[:, :, 3].mean(dim=1))
 
 

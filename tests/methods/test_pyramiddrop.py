@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tests.methods.golden import Vectors
-from vlmprune.methods.base import DecoderSignals, top_k
+from tests.methods.synthetic import decoder_signals
+from vlmprune.methods.base import top_k
 from vlmprune.methods.pyramiddrop import PyramidDrop
 
 VECTORS = Vectors("pyramiddrop")
@@ -27,7 +28,7 @@ def test_keeps_what_the_authors_keep(case: str) -> None:
         score = VECTORS[f"{case}.stage{index}.score"]
         row = torch.cat([torch.ones(start), score, torch.ones(len(after))])
         rows = row.expand(1, 2, 1, -1)  # two heads that agree, one query
-        score = method.score(DecoderSignals(rows, rows, rows, rows))[0, start : start + len(left)]
+        score = method.score(decoder_signals(rows))[0, start : start + len(left)]
         left = left[top_k(score, stage.kept)]
         assert torch.equal(torch.cat([before, left, after]), VECTORS[f"{case}.stage{index}.keep_orig"])
 

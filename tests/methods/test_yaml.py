@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from vlmprune.methods.base import Method
+from vlmprune.registry import build_method
+
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "configs" / "method").glob("*.yaml"))
 SOURCES = sorted((ROOT / "vlmprune" / "methods").glob("*.py"))
 INFO = ["title", "paper", "stage", "needs", "merges", "positions"]
-RUN_LEVEL = {"ratio", "keep"}  # set at the top level of the run config
+RUN_LEVEL = {"ratio", "keep", "positions", "budget"}  # set at the top level of the run config
 
 
 def method_class(config: dict) -> type:
@@ -24,24 +27,28 @@ def method_class(config: dict) -> type:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_info_is_the_class(path: Path) -> None:
     config = yaml.safe_load(path.read_text())
-    cls, info = method_class(config), config["info"]
+    method, info = method_class(config)(), config["info"]
     assert list(info) == INFO
     assert info["title"]
-    for name in ("paper", "stage", "merges", "positions"):
-        assert info[name] == getattr(cls, name), name
-    assert tuple(info["needs"]) == cls.needs
+    for name in ("paper", "stage", "merges"):
+        assert info[name] == getattr(method, name), name
+    assert info["positions"] == method.published_positions
+    assert tuple(info["needs"]) == method.needs
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_fields_and_defaults_are_the_dataclass(path: Path) -> None:
     config = yaml.safe_load(path.read_text())
-    fields = {field.name: field.default for field in dataclasses.fields(method_class(config))}
+    method = method_class(config)()
+    fields = {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}
     given = {name: value for name, value in config.items() if name not in ("_target_", "info")}
     assert set(given) == set(fields) - RUN_LEVEL
     for name, value in given.items():
         if isinstance(value, str) and value.startswith("${"):
             continue  # taken from the run config
         default = fields[name]
+        if isinstance(default, Method):  # a part of a composed method, by name
+            value = build_method(value)
         assert value == (list(default) if isinstance(default, tuple) else default), name
 
 

@@ -90,8 +90,8 @@ def test_kept_count_is_exact(name, ratio, kept):
     with prune(model, name, ratio=ratio) as session, Seen(model) as seen:
         model(**make_batch([8, 12]))
     assert session.record.visual_counts == [[kept, kept]] * 6
-    assert session.record.kept.shape == (2, kept)
-    assert all(len(set(slots)) == kept and set(slots) <= set(range(PATCHES)) for slots in session.record.kept.tolist())
+    assert session.record.kept.shape == (2, PATCHES)
+    assert session.record.kept.sum(1).tolist() == [kept, kept]
     assert seen.projected.shape[1] == kept
 
 
@@ -148,7 +148,8 @@ def test_where_each_patch_went(name):
         assert session.owners is None  # nothing has been encoded yet
         model(**make_batch([8, 12]))
     assert session.owners.shape == (2, PATCHES)
-    assert torch.equal(session.owners.gather(1, session.record.kept), torch.arange(9).expand(2, -1))
+    owners_of_kept = session.owners[session.record.kept].view(2, 9)  # each output token sits in its own group
+    assert torch.equal(owners_of_kept.sort(dim=1).values, torch.arange(9).expand(2, -1))
     assert session.owners.unique().tolist() == list(range(9))
     with prune(model, "cls", keep=9) as session:
         assert session.owners is None

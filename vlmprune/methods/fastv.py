@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from vlmprune.methods.base import DecoderMethod, DecoderSignals, DecoderStage
 from vlmprune.methods.counting import kept_count
+from vlmprune.methods.decoder_base import DecoderMethod, DecoderSignals, DecoderStage
 
 
 @dataclass
@@ -25,7 +25,7 @@ class FastV(DecoderMethod):
 
     paper: ClassVar = "arXiv:2403.06764"
 
-    def stages(self, depth: int, n: int) -> list[DecoderStage]:
+    def schedule(self, depth: int, n: int) -> list[DecoderStage]:
         if not 1 <= self.k < depth:
             raise ValueError(f"fastv: k={self.k} on a decoder of {depth} layers; allowed: 1 to {depth - 1}")
         return [DecoderStage(self.k, kept_count(n, self.ratio, self.keep))]

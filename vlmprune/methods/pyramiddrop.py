@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from vlmprune.methods.base import DecoderMethod, DecoderSignals, DecoderStage
 from vlmprune.methods.counting import kept_count, round_half_up, same_relative_depth
+from vlmprune.methods.decoder_base import DecoderMethod, DecoderSignals, DecoderStage
 
 
 @dataclass
@@ -40,7 +40,7 @@ class PyramidDrop(DecoderMethod):
     published_depth: int = 32
 
     reads: ClassVar = "own"
-    positions: ClassVar = "renumber"
+    published_positions: ClassVar = "renumber"
     paper: ClassVar = "arXiv:2410.17247"
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ class PyramidDrop(DecoderMethod):
                 f"fraction for each of the {len(self.layer_list)} layers of layer_list"
             )
 
-    def stages(self, depth: int, n: int) -> list[DecoderStage]:
+    def schedule(self, depth: int, n: int) -> list[DecoderStage]:
         return [DecoderStage(*stage) for stage in zip(self._layers(depth), self._kept(n), strict=True)]
 
     def score(self, signals: DecoderSignals) -> Tensor:

@@ -6,9 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vlmprune.methods.base import Tower, VisionMethod
+from vlmprune.methods.base import Tower
 from vlmprune.methods.merging import Matching
 from vlmprune.methods.similarity import unit
+from vlmprune.methods.vision_base import VisionMethod
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from vlmprune.methods.base import Tower
+from vlmprune.methods.base import Method, Positions, Tower
 
 
 class Adapter(Protocol):
@@ -53,3 +53,16 @@ class Adapter(Protocol):
 
     def visual_mask(self, input_ids: Tensor) -> Tensor:
         """bool [B, L]: which positions of a prompt hold visual tokens."""
+
+    def detail(self, visual: Tensor) -> Tensor:
+        """bool [B, L]: of the visual positions, those of high-resolution tiles; all where there are no tiles."""
+
+    def position_rule(self, method: Method) -> Positions:
+        """Whether position ids are renumbered or kept when `method` drops tokens."""
+
+
+class TextTower(Protocol):
+    """The text half of CLIP, which says how much each image patch has to do with a question."""
+
+    def relevance(self, features: Tensor, questions: list[str]) -> Tensor:
+        """float32 [images, N] from the vision features [images, N, C] and one question per prompt."""

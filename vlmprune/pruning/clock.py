@@ -1,9 +1,17 @@
-"""A stopwatch that the engine reports to; the default one measures nothing and costs nothing."""
+"""Stopwatches that the engine reports to.
+
+Every session times its method's selection with a `SelectionTimer`: two CUDA events a block, or two readings of a
+monotonic clock, and no host sync until somebody reads the sum. A `Clock` of the caller's is told of the same blocks.
+"""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
+
+import torch
 
 
 class Clock(Protocol):
@@ -12,8 +20,50 @@ class Clock(Protocol):
     def __call__(self, part: str) -> AbstractContextManager[None]: ...
 
 
-class NoClock:
-    """Measures nothing."""
+class Spans:
+    """Stretches of time, each from one mark to another."""
 
-    def __call__(self, part: str) -> AbstractContextManager[None]:
-        return nullcontext()
+    def __init__(self) -> None:
+        self._pairs: list[tuple[torch.cuda.Event, torch.cuda.Event] | tuple[float, float]] = []
+
+    def add(self, start: torch.cuda.Event | float, end: torch.cuda.Event | float) -> None:
+        """One more stretch; both marks are of the same kind."""
+        self._pairs.append((start, end))  # type: ignore[arg-type]
+
+    def milliseconds(self) -> float:
+        """Their sum in ms; waits for the device where they were measured there."""
+        total = 0.0
+        for start, end in self._pairs:
+            if isinstance(start, float) and isinstance(end, float):
+                total += (end - start) * 1e3
+            else:
+                end.synchronize()  # type: ignore[union-attr]
+                total += start.elapsed_time(end)  # type: ignore[union-attr]
+        return total
+
+
+class SelectionTimer:
+    """Times the blocks of a session, on the stream where they run."""
+
+    def __init__(self, device: torch.device, clock: Clock | None = None) -> None:
+        self.device, self.clock = device, clock
+        self._spans = Spans()
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        start = self._mark()
+        with nullcontext() if self.clock is None else self.clock(part):
+            yield
+        self._spans.add(start, self._mark())
+
+    def take(self) -> Spans:
+        """What was timed since the last call."""
+        spans, self._spans = self._spans, Spans()
+        return spans
+
+    def _mark(self) -> torch.cuda.Event | float:
+        if self.device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self.device))
+        return event

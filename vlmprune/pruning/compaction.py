@@ -20,10 +20,12 @@ class Compaction:
     valid: Tensor | None
     counts: list[int]
 
-    def gather(self, tensor: Tensor) -> Tensor:
-        """[B, L, ...] -> [B, n, ...]; a batch of 1 is broadcast."""
-        index = self.index.view(*self.index.shape, *[1] * (tensor.dim() - 2)).expand(-1, -1, *tensor.shape[2:])
-        return tensor.expand(len(self.index), *tensor.shape[1:]).gather(1, index)
+    def gather(self, tensor: Tensor, batch: int = 0) -> Tensor:
+        """[..., B, L, ...] -> [..., B, n, ...], with B at dimension `batch`; a batch of 1 is broadcast."""
+        before, after = tensor.shape[:batch], tensor.shape[batch + 2 :]
+        index = self.index.view(*[1] * batch, *self.index.shape, *[1] * len(after)).expand(*before, -1, -1, *after)
+        whole = tensor.expand(*before, len(self.index), *tensor.shape[batch + 1 :])
+        return whole.gather(batch + 1, index)
 
     def gather_hidden(self, hidden: Tensor) -> Tensor:
         """Like gather, with zeros on padding, so that nothing of a dropped token can reach a softmax."""
@@ -36,14 +38,16 @@ class Compaction:
         return gathered if self.valid is None else gathered & self.valid
 
 
-def compact(keep: Tensor, counts: list[int]) -> Compaction:
+def compact(keep: Tensor, counts: list[int], order: Tensor | None = None) -> Compaction:
     """Plan the batch that holds the True positions of `keep`, bool [B, L], in their order, padded on the left.
 
-    counts: True positions per row. The caller has fetched them, so that this adds no host sync.
+    counts: True positions per row. The caller has fetched them, so that this adds no host sync. order: int64 [B, L],
+    sort keys of 0 or more, where the new order is not that of the positions.
     """
     longest = max(counts)
     length = keep.shape[1]
-    index = keep.to(torch.uint8).argsort(dim=1, stable=True)[:, length - longest :]
+    key = keep.to(torch.uint8) if order is None else torch.where(keep, order, -1)
+    index = key.argsort(dim=1, stable=True)[:, length - longest :]
     if min(counts) == longest:
         return Compaction(index, None, counts)
     starts = torch.tensor([longest - count for count in counts], device=keep.device)

@@ -1,4 +1,4 @@
-"""Selection before decoder layers K > 0: FastV, PyramidDrop and their kin, with tokens really gone.
+"""Selection before decoder layers K > 0: FastV, PyramidDrop, SparseVLM and their kin, with tokens really gone.
 
 Each stretch of layers between two K is a `Segment` with its own prompt mask, positions and causal mask, and its layers'
 KV caches hold just what they saw. One mask for all layers, as transformers builds it, fits only the first stretch.
@@ -6,28 +6,20 @@ KV caches hold just what they saw. One mask for all layers, as transformers buil
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.masking_utils import create_causal_mask
 
-from vlmprune.methods.base import DecoderMethod, DecoderSignals, DecoderStage
+from vlmprune.methods.decoder_base import DecoderMethod, DecoderSelection, DecoderSignals, DecoderStage
 from vlmprune.pruning.adapter import Adapter
 from vlmprune.pruning.clock import Clock
 from vlmprune.pruning.compaction import compact
-from vlmprune.pruning.probe import Probe, attention_rows, query_and_key
-from vlmprune.pruning.prompt import Record, Segment, new_positions
-
-
-@dataclass
-class _Sequence:
-    """The running state of one forward pass, [B, L]: visual tokens, where they stood, validity."""
-
-    visual: Tensor
-    slots: Tensor  # index of each visual token among the prompt's visual tokens
-    valid: Tensor | None
+from vlmprune.pruning.probe import Probe, query_and_key
+from vlmprune.pruning.prompt import Record, Segment, marked_slots, new_positions
+from vlmprune.pruning.running import Running, trailing_attention
 
 
 class DecoderStages:
@@ -36,10 +28,11 @@ class DecoderStages:
     def __init__(self, adapter: Adapter, method: DecoderMethod, clock: Clock) -> None:
         self.adapter, self.method, self.clock = adapter, method, clock
         # The layers are known before any prompt; how many tokens stay depends on the prompt.
-        self.layers = [stage.layer for stage in method.stages(adapter.decoder_depth, 1)]
+        self.layers = [stage.layer for stage in method.schedule(adapter.decoder_depth, 1)]
         self.record: Record
+        self._texts: list[int]  # text tokens of each prompt
         self._attention: Tensor
-        self._sequence: _Sequence
+        self._running: Running
         self._prefilling = False
         self._segments: dict[int, Segment] = {}
         self._inputs: dict[str, Any] = {}
@@ -63,27 +56,24 @@ class DecoderStages:
             probe.remove()
         self._handles, self._probes, self._inputs, self._segments = [], [], {}, {}
 
-    def begin(self, segment: Segment, visual: Tensor, record: Record) -> None:
+    def begin(self, segment: Segment, running: Running, record: Record, embeds: Tensor) -> None:
         """A prefill starts: layers below the first stage see `segment`; what is dropped goes into `record`."""
         self._prefilling = True
         self._segments = {0: segment}
-        self.record = record
-        self._sequence = _Sequence(visual, visual.cumsum(1) - 1, segment.valid)
+        raters = self.method.raters(embeds, running.visual, running.valid)
+        self._texts = [total - n for total, n in zip(record.prompt_lengths, segment.visual_counts, strict=True)]
+        if raters is not None:
+            running = replace(running, raters=raters, rows=max(self._texts))  # text raters stand among the last so many
+        self._running, self.record = running, record
 
     def step(self) -> None:
         """A decode step starts: nothing is scored or dropped any more."""
         self._prefilling = False
 
-    def _observe(self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
+    def _observe(self, query: Tensor, key: Tensor, _mask: Tensor | None, scaling: float) -> None:
         if self._prefilling:
             with self.clock("selection"):
-                self._attention = self._last_row(query, key, mask, scaling)
-
-    def _last_row(self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
-        """Attention [B, H, 1, L] of the last prompt token, which causality lets see every real token."""
-        valid = self._sequence.valid
-        row_mask = None if valid is None else valid[:, None, None, :]
-        return attention_rows(query[:, :, -1:], key, row_mask, scaling)
+                self._attention = trailing_attention(query, key, self._running, scaling)
 
     def _before_layer(self, index: int) -> Any:
         def hook(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
@@ -106,14 +96,12 @@ class DecoderStages:
         cached = 0 if cache is None else int(cache.get_seq_length(index))
         if self._prefilling:
             with self.clock("selection"):
-                hidden, positions, rotary = self._drop(index, layer, hidden, positions, rotary, kwargs)
+                hidden, positions, rotary = self._drop(index, layer, hidden, positions, rotary)
         else:
-            segment = self._segments[index]
-            positions = segment.positions(cached, hidden.shape[1])
+            positions = self._segments[index].positions(cached, hidden.shape[1])
             rotary = self.adapter.language_model.rotary_emb(hidden, position_ids=positions)
-        segment = self._segments[index]
         total = cached + hidden.shape[1]
-        mask = segment.mask(total)
+        mask = self._segments[index].mask(total)
         if mask is None and self._prefilling:
             mask = torch.ones(len(hidden), total, dtype=torch.bool, device=hidden.device)
         self._inputs = {
@@ -131,71 +119,66 @@ class DecoderStages:
         return hidden
 
     def _drop(
-        self, index: int, layer: Any, hidden: Tensor, positions: Tensor, rotary: tuple, kwargs: dict[str, Any]
+        self, index: int, layer: Any, hidden: Tensor, positions: Tensor, rotary: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-        now = self._sequence
-        targets = [self._target(index, n) for n in self._segments[0].visual_counts]
-        valid = torch.ones_like(now.visual) if now.valid is None else now.valid
-        signals = DecoderSignals(self._rows(index, layer, hidden, rotary, kwargs), hidden, now.visual, valid)
-        stays = _best(self.method.score(signals), now.visual, torch.tensor(targets, device=hidden.device))
-        keep = stays | (valid & ~now.visual)
-        before = self._previous(index)
-        texts = [total - visual for total, visual in zip(self._lengths(before), before.visual_counts, strict=True)]
-        visual_counts = [min(target, n) for target, n in zip(targets, before.visual_counts, strict=True)]
-        plan = compact(keep, [text + n for text, n in zip(texts, visual_counts, strict=True)])
+        now, rule = self._running, self.adapter.position_rule(self.method)
+        before = self._segments[max(start for start in self._segments if start < index)]
+        stages = [self._stage(index, n) for n in self._segments[0].visual_counts]
+        chosen = self._select(index, layer, hidden, positions, rotary, stages)
 
-        shorter, shift = new_positions(positions, keep | ~valid, plan, self.method.positions)
-        hidden = plan.gather_hidden(hidden)
-        if self.method.positions == "keep":
-            rotary = (plan.gather(rotary[0]), plan.gather(rotary[1]))
+        left = chosen.left or [min(s.left, n) for s, n in zip(stages, before.visual_counts, strict=True)]
+        keep = chosen.keep | (now.valid & ~now.visual)
+        counts = [text + n for text, n in zip(self._texts, left, strict=True)]
+        spatial = compact(keep, counts)
+        plan = spatial if chosen.order is None else compact(keep, counts, chosen.order)
+
+        shorter, shift = new_positions(positions, keep | ~now.valid, spatial, rule)
+        hidden = plan.gather_hidden(hidden if chosen.hidden is None else chosen.hidden)
+        if rule == "keep":
+            cos, sin = (plan.gather(part, part.dim() - 3) for part in rotary)
         else:
-            rotary = self.adapter.language_model.rotary_emb(hidden, position_ids=shorter)
-        self._segments[index] = Segment(index, hidden.shape[1], plan.valid, before.next_position - shift, visual_counts)
-        self._sequence = _Sequence(plan.gather_flags(now.visual), plan.gather(now.slots), plan.valid)
-        self._note(index, visual_counts)
-        return hidden, shorter, rotary
+            cos, sin = self.adapter.language_model.rotary_emb(hidden, position_ids=shorter)
+        self._segments[index] = Segment(index, hidden.shape[1], plan.valid, before.next_position - shift, left)
+        self._running = now.after(plan)
+        self.record.visual_counts[index:] = [left] * (self.adapter.decoder_depth - index)
+        self.record.kept = marked_slots(self._running.visual, self._running.visual, self._running.slots, now.slot_count)
+        return hidden, shorter, (cos, sin)
 
-    def _rows(self, index: int, layer: Any, hidden: Tensor, rotary: tuple, kwargs: dict[str, Any]) -> Tensor:
-        if self.method.reads == "previous":
-            return self._attention
-        normed = layer.input_layernorm(hidden)
-        seen = query_and_key(
+    def _select(
+        self,
+        index: int,
+        layer: Any,
+        hidden: Tensor,
+        positions: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        stages: list[DecoderStage],
+    ) -> DecoderSelection:
+        now = self._running
+        attention = self._attention if self.method.reads == "previous" else self._own_rows(index, layer, hidden, rotary)
+        signals = DecoderSignals(
+            attention=attention,
+            raters=now.raters[:, -attention.shape[2] :],
+            hidden=hidden,
+            visual=now.visual,
+            detail=now.detail,
+            valid=now.valid,
+            positions=positions,
+            frequencies=self.adapter.language_model.rotary_emb.inv_freq,
+        )
+        return self.method.select(signals, stages)
+
+    def _own_rows(self, index: int, layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        query, key, _, scaling = query_and_key(
             self.adapter.decoder_attention(index),
-            hidden_states=normed,
+            hidden_states=layer.input_layernorm(hidden),
             position_embeddings=rotary,
             attention_mask=None,
             past_key_values=None,
         )
-        return self._last_row(*seen)
+        return trailing_attention(query, key, self._running, scaling)
 
-    def _target(self, index: int, n: int) -> int:
-        stages: list[DecoderStage] = self.method.stages(self.adapter.decoder_depth, n)
-        return next(stage.kept for stage in stages if stage.layer == index)
-
-    def _previous(self, index: int) -> Segment:
-        return self._segments[max(start for start in self._segments if start < index)]
-
-    def _lengths(self, segment: Segment) -> list[int]:
-        """Real tokens per row: known on the host from the prefill's one sync."""
-        dropped = zip(self._segments[0].visual_counts, segment.visual_counts, strict=True)
-        return [
-            length - (first - left) for length, (first, left) in zip(self.record.prompt_lengths, dropped, strict=True)
-        ]
-
-    def _note(self, index: int, visual_counts: list[int]) -> None:
-        record = self.record
-        record.visual_counts = record.visual_counts[:index] + [visual_counts] * (self.adapter.decoder_depth - index)
-        longest = max(visual_counts)
-        # Visual tokens first, in order; a row with fewer is padded and marked.
-        order = (~self._sequence.visual).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]
-        record.kept = self._sequence.slots.gather(1, order)
-        record.valid = self._sequence.visual.gather(1, order)
-
-
-def _best(score: Tensor, visual: Tensor, counts: Tensor) -> Tensor:
-    """bool [B, L]: the counts[b] visual positions of row b with the largest score; of equals the first wins."""
-    ranked = score.masked_fill(~visual, -torch.inf).sort(dim=1, descending=True, stable=True).indices
-    rank = torch.empty_like(ranked).scatter_(
-        1, ranked, torch.arange(score.shape[1], device=score.device).expand_as(ranked)
-    )
-    return visual & (rank < counts.unsqueeze(1))
+    def _stage(self, index: int, n: int) -> DecoderStage:
+        """What happens before layer `index` to a sample with `n` visual tokens at the start."""
+        if n == 0:
+            return DecoderStage(index, 0)
+        return next(stage for stage in self.method.stages(self.adapter.decoder_depth, n) if stage.layer == index)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vlmprune.methods.base import Selection, SequenceMethod, Signals
-from vlmprune.pruning.adapter import Adapter
+from vlmprune.pruning.adapter import Adapter, TextTower
 from vlmprune.pruning.clock import Clock
 from vlmprune.pruning.probe import Probe, attention_rows
 
@@ -26,8 +26,11 @@ AFTER_PROJECTOR = frozenset({"projected"})
 class SequenceStage:
     """Runs one `SequenceMethod` on every image that the vision encoder encodes."""
 
-    def __init__(self, adapter: Adapter, method: SequenceMethod, clock: Clock) -> None:
-        self.adapter, self.method, self.clock = adapter, method, clock
+    def __init__(
+        self, adapter: Adapter, method: SequenceMethod, clock: Clock, text_tower: TextTower | None = None
+    ) -> None:
+        self.adapter, self.method, self.clock, self.text_tower = adapter, method, clock, text_tower
+        self.questions: list[str] = []
         self.layers = method.layers(adapter.tower)
         self.rows: dict[str, dict[int, Tensor]] = {}
         self.pixels: Tensor | None = None
@@ -68,10 +71,6 @@ class SequenceStage:
             del module.forward
         self._handles, self._probes, self._skipped = [], [], []
         self.rows, self.pixels = {}, None  # large, and of no use to whoever still holds the session
-
-    def kept(self) -> tuple[Tensor | None, Tensor | None]:
-        """Indices [images, k] and validity of the last selection."""
-        return (None, None) if self.selection is None else (self.selection.indices, self.selection.valid)
 
     def _observe(self, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
         with self.clock("selection"):
@@ -139,7 +138,7 @@ class SequenceStage:
         if selection.valid is not None:
             kept = kept.masked_fill(~selection.valid.unsqueeze(-1), torch.nan)
         slots = selection.indices
-        if self.method.positions == "renumber":
+        if self.adapter.position_rule(self.method) == "renumber":
             slots = slots.sort(dim=1).values  # order is all that renumbered positions can carry
         full = kept.new_full((images, self.n, width), torch.nan)
         return full.scatter(1, slots.unsqueeze(-1).expand(-1, -1, width), kept)

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlmprune.methods.base import Selection, VisionMethod
+from vlmprune.methods.base import Selection
+from vlmprune.methods.vision_base import VisionMethod
 from vlmprune.pruning.adapter import Adapter
 from vlmprune.pruning.clock import Clock
 from vlmprune.pruning.sequence import SequenceStage

@@ -1,0 +1,166 @@
+"""Methods inside the language model: a schedule of decoder layers, and what stays before each of them.
+
+Shapes: B samples, L positions of the running sequence, H heads, R query rows, D decoder width, d head width.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from vlmprune.methods.base import Method, Positions, Tower
+from vlmprune.methods.counting import kept_count
+
+
+@dataclass(frozen=True)
+class DecoderStage:
+    """Before decoder layer `layer` (0-based) the visual tokens of a sample go down to `kept` as they are and `merged`
+    new ones that stand for some of the others."""
+
+    layer: int
+    kept: int
+    merged: int = 0
+
+    @property
+    def left(self) -> int:
+        """Visual tokens from this layer on."""
+        return self.kept + self.merged
+
+
+@dataclass
+class DecoderSignals:
+    """What a method inside the language model may read before layer K, for B samples of L positions.
+
+    attention: float32 [B, H, R, L], post-softmax rows of the last R positions. raters: bool [B, R], which of those
+    rows the method asked for. hidden: [B, L, D], the input of layer K. visual, detail, valid: bool [B, L]; detail are
+    the visual tokens of high-resolution tiles (all of them where the model has no tiles); valid is False on padding.
+    positions: int64 [B, L]. frequencies: [d/2], the rotary embedding's radians per position, for heads of width d.
+    """
+
+    attention: Tensor
+    raters: Tensor
+    hidden: Tensor
+    visual: Tensor
+    detail: Tensor
+    valid: Tensor
+    positions: Tensor
+    frequencies: Tensor
+
+
+@dataclass
+class DecoderSelection:
+    """Which visual tokens go on into layer K.
+
+    keep: bool [B, L], True at visual positions that go on; text always does. hidden: None, or [B, L, D] with the new
+    embeddings of merged tokens at positions that are kept. order: None to leave tokens where they are, or int64 [B, L]
+    sort keys of the new sequence (equal keys keep their order). left: visual tokens that go on in each sample where
+    only the method knows, on the host; None where it is what the stage said.
+    """
+
+    keep: Tensor
+    hidden: Tensor | None = None
+    order: Tensor | None = None
+    left: list[int] | None = None
+
+
+@dataclass
+class DecoderMethod(Method):
+    """A method that drops visual tokens before one or several decoder layers, by attention inside the decoder.
+
+    budget: `published` takes `ratio` and `keep` as the authors do, for the layers after the drop. `average` takes them
+    for the mean over all decoder layers, so that the method costs what one before the language model costs at the same
+    ratio.
+
+    reads: `previous` if the attention is that of layer K-1 (FastV), `own` if it is what layer K would compute on its
+    own input (PyramidDrop).
+    """
+
+    budget: Literal["published", "average"] = "published"
+
+    stage: ClassVar[Literal["decoder"]] = "decoder"
+    needs: ClassVar[tuple[str, ...]] = ("decoder_attention",)
+    published_positions: ClassVar[Positions] = "keep"
+    reads: ClassVar[Literal["previous", "own"]] = "previous"
+
+    def schedule(self, depth: int, n: int) -> list[DecoderStage]:
+        """The published schedule on a decoder of `depth` layers for a sample with `n` visual tokens."""
+        raise NotImplementedError
+
+    def stages(self, depth: int, n: int) -> list[DecoderStage]:
+        """The schedule that runs. Raises ValueError where no schedule reaches the average asked for."""
+        if self.budget == "published":
+            return self.schedule(depth, n)
+        return self._schedule_at_average(depth, n)
+
+    def raters(self, embeds: Tensor, visual: Tensor, valid: Tensor) -> Tensor | None:
+        """Which positions rate the visual tokens, bool [B, L] over the prompt; None is the last one only.
+
+        embeds: [B, L, D], the input of layer 0. Raters must be text.
+        """
+        return None
+
+    def score(self, signals: DecoderSignals) -> Tensor:
+        """One score per position, [B, L]; read at visual positions only, larger stays."""
+        raise NotImplementedError
+
+    def select(self, signals: DecoderSignals, stages: Sequence[DecoderStage]) -> DecoderSelection:
+        """Choose by `score` what each sample's stage keeps."""
+        kept = [stage.kept for stage in stages]
+        return DecoderSelection(best_visual(self.score(signals), signals.visual, kept))
+
+    def rater_count(self, words: int) -> int:
+        """How many of the last positions rate, in a prompt with `words` text tokens."""
+        return 1
+
+    def rater_macs(self, length: int, width: int) -> int:
+        """Multiply-accumulates of `raters` for a prompt of `length` tokens on a decoder of `width`."""
+        return 0
+
+    def stage_macs(self, stage: DecoderStage, length: int, raters: int, width: int, head_width: int) -> int:
+        """Multiply-accumulates of `select` for a sample of which `length` tokens reach the stage and `raters` rate."""
+        return 0
+
+    def check(self, tower: Tower, depth: int) -> None:
+        n = tower.grid[0] * tower.grid[1]
+        stages = self.stages(depth, n)
+        if self.ratio is None and self.keep is None and all(stage.left == n for stage in stages):
+            raise ValueError("no amount given, so nothing would be pruned: give ratio= or keep=")
+
+    def keeps_all(self, n: int) -> bool:
+        return self.ratio == 0  # `keep` is of a prompt's visual tokens, which may be those of several images
+
+    def _schedule_at_average(self, depth: int, n: int) -> list[DecoderStage]:
+        target = kept_count(n, self.ratio, self.keep)
+
+        def keeping(k: int) -> list[DecoderStage]:
+            return replace(self, ratio=None, keep=k, budget="published").schedule(depth, n)
+
+        least = average_tokens(keeping(0), depth, n)
+        if least > target:
+            raise ValueError(
+                f"budget=average: {target} of {n} visual tokens a layer cannot be reached, because the first "
+                f"{keeping(0)[0].layer} of {depth} layers see them all; the least is {math.ceil(least)}"
+            )
+        k = bisect_right(range(n + 1), target, key=lambda kept: average_tokens(keeping(kept), depth, n)) - 1
+        return keeping(k)
+
+
+def average_tokens(stages: Sequence[DecoderStage], depth: int, n: int) -> float:
+    """Layer-averaged tokens: the mean over `depth` layers of the visual tokens, `n` at first, that each sees."""
+    starts = [0, *(stage.layer for stage in stages), depth]
+    counts = [n, *(stage.left for stage in stages)]
+    return sum(count * (end - start) for count, start, end in zip(counts, starts, starts[1:], strict=False)) / depth
+
+
+def best_visual(score: Tensor, visual: Tensor, kept: Sequence[int]) -> Tensor:
+    """bool [B, L]: the kept[b] visual positions of row b with the largest score [B, L]; of equals the first wins."""
+    ranked = score.masked_fill(~visual, -torch.inf).sort(dim=1, descending=True, stable=True).indices
+    places = torch.arange(score.shape[1], device=score.device).expand_as(ranked)
+    rank = torch.empty_like(ranked).scatter_(1, ranked, places)
+    return visual & (rank < torch.tensor(kept, device=score.device).unsqueeze(1))
