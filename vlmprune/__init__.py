@@ -18,22 +18,30 @@ __all__ = ["prune"]
 
 
 def prune(
-    model: Any, method: str | Method, *, ratio: float | None = None, keep: int | None = None, **options: Any
+    model: Any,
+    method: str | Method,
+    *,
+    ratio: float | None = None,
+    keep: int | None = None,
+    model_options: dict[str, Any] | None = None,
+    **options: Any,
 ) -> Session:
     """A context manager in which `model` prunes visual tokens; outside it the model is untouched.
 
     model: a loaded transformers vision-language model. method: a name from `vlmprune list methods`, or a Method.
     ratio: fraction of visual tokens removed, 0..1; or keep: tokens kept. options: the method's own fields, and
-    positions=renumber|keep, budget=average (see `Method` and `DecoderMethod`).
+    positions=renumber|keep, scope=tile|image, budget=average (see `Method`, `SequenceMethod`, `DecoderMethod`).
+    model_options: the family's own, such as newline="keep" on LLaVA-NeXT.
     Raises UserError for a name, value or pair that cannot work.
     """
     from vlmprune.methods.base import Method as MethodClass
     from vlmprune.models.base import adapt, check_pair, check_settings, describe
+    from vlmprune.models.clip_text import find_for, load_text_tower
     from vlmprune.pruning.session import Session
     from vlmprune.registry import build_method
     from vlmprune.schema import check_amount
 
-    adapter = adapt(model)
+    adapter = adapt(model, **model_options or {})
     name = method if isinstance(method, str) else type(method).__name__
     if not isinstance(method, MethodClass):
         method = build_method(method, ratio=ratio, keep=keep, **options)
@@ -43,4 +51,5 @@ def prune(
     family = describe(model.config)
     check_pair(family, method, name, model.config.model_type)
     check_settings(method, family, adapter.decoder_depth, name)
-    return Session(adapter, method)
+    clip = find_for(method, adapter.tower, model.config.vision_config)
+    return Session(adapter, method, text_tower=None if clip is None else load_text_tower(clip, model.device))

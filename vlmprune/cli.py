@@ -1,4 +1,4 @@
-"""The command line: run, sweep, compare, list. Nothing heavy is imported until a command needs it.
+"""The command line: run, sweep, compare, score, list. Nothing heavy is imported until a command needs it.
 
 Exit codes: 0 done; 2 bad input, told in one line; 1 anything else, with its traceback (the run can be resumed).
 """
@@ -17,14 +17,15 @@ vlmprune: training-free visual-token pruning of vision-language models
   vlmprune run method=cls ratio=0.95          one run: evaluate, measure, record, log to W&B
   vlmprune sweep method=cls,fastv ratio=0.5,0.9   one run for every combination
   vlmprune compare                            a table and a chart of all finished runs
+  vlmprune score DIR                          score answers again, or have them judged
   vlmprune list methods                       what there is: models, methods, benchmarks
 
 Settings are key=value, as in Hydra; `vlmprune COMMAND --help` explains each command. Other settings:
 
   model=tiny            the embedded model; model=path model.path=/folder for a checkpoint of yours
-  benchmark=scenes      the embedded benchmark
+  benchmark=scenes      the embedded benchmark; benchmark=folder benchmark.path=/folder for images of yours
   ratio=0.95            fraction of visual tokens removed, or keep=64 tokens kept
-  limit=100             a seeded subset of the questions
+  limit=100             a seeded subset of the questions, also limit=10% and shard=1/4
   outputs=outputs       where run directories go
 
 Options: --help, --version, --config-dir DIR (your own configs/: method/mine.yaml adds method=mine)
@@ -47,6 +48,9 @@ vlmprune sweep [key=value,value ...]: one run for every combination, the model l
 
   vlmprune sweep method=cls,fastv,random ratio=0.5,0.75,0.9,0.95
   vlmprune sweep 'method=random' ratio=0.9 'seed=range(0,5)'
+  vlmprune sweep experiment=fastervlm model=llava-1.5-7b method=cls,fastv ratio=0.5,0.75,0.9
+
+experiment= is a paper's set of benchmarks (vlmprune list experiments); what is given beside it goes first.
 
 The unpruned run and, at the same ratios, random pruning are added; baselines=false leaves them out. A job that fails is
 shown at once and does not stop the others; finished jobs are skipped. Exit code 1 if any failed.
@@ -62,8 +66,20 @@ vlmprune compare [DIR ...] [key=value ...]: a table of finished runs, and a char
 format=table|markdown|csv|json, chart=FILE.png|svg, outputs=FOLDER, and filters such as method=cls ratio=0.9.
 """
 
+SCORE_HELP = """\
+vlmprune score DIR ... [judge.key=value ...]: score the answers of run directories again, without a model.
+
+  vlmprune score outputs/pope/tiny/cls-0.9-0123456789ab                after a scorer changed
+  vlmprune score outputs/mmvet/tiny/* judge.base_url=https://host/v1 judge.model=NAME
+
+The judge is any OpenAI-compatible endpoint; its key comes from VLMPRUNE_JUDGE_KEY in the environment. Verdicts are kept
+in the run directory: the same command goes on where it stopped.
+"""
+
 LIST_HELP = """\
-vlmprune list [models|methods|benchmarks|loggers]: the choices of each config group, one line each.
+vlmprune list [models|methods|benchmarks|experiments|loggers]: the choices of each config group, one line each.
+
+format=table|markdown
 """
 
 
@@ -96,6 +112,7 @@ def _dispatch(arguments: list[str]) -> int:
         "run": (_run, RUN_HELP),
         "sweep": (_sweep, SWEEP_HELP),
         "compare": (_compare, COMPARE_HELP),
+        "score": (_score, SCORE_HELP),
         "list": (_list, LIST_HELP),
     }
     command, help_text = commands[choose(arguments[0], commands, "command")]
@@ -154,6 +171,13 @@ def _compare(arguments: list[str]) -> int:
     from vlmprune.report.compare import compare
 
     return compare(arguments)
+
+
+def _score(arguments: list[str]) -> int:
+    settings, _ = _options(arguments)  # a user's own benchmark may stand beside --config-dir
+    from vlmprune.score import score
+
+    return score(settings)
 
 
 def _list(arguments: list[str]) -> int:

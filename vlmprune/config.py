@@ -6,9 +6,10 @@ gets its nearest match, and values afterwards, against the type hints below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from vlmprune.benchmarks.subset import Subset
 from vlmprune.errors import UserError, choose, nearest
 from vlmprune.registry import GROUPS, options, read
 from vlmprune.schema import check_amount, construct
@@ -42,7 +43,14 @@ class RunConfig:
     resolved: dict[str, Any]
     ratio: float | None
     keep: int | None
-    limit: int | None
+    positions: str
+    scope: str
+    budget: str
+    limit: int | str | None
+    shard: str | None
+    on_bad_sample: str
+    data: str | None
+    judge: dict[str, Any]
     batch_size: int
     seed: int
     device: str
@@ -56,7 +64,14 @@ class _Scalars:
 
     ratio: float | None = None
     keep: int | None = None
-    limit: int | None = None
+    positions: Literal["published", "renumber", "keep"] = "published"
+    scope: Literal["published", "tile", "image"] = "published"
+    budget: Literal["published", "average"] = "published"
+    limit: int | str | None = None
+    shard: str | None = None
+    on_bad_sample: Literal["fail", "skip"] = "fail"
+    data: str | None = None
+    judge: dict = field(default_factory=dict)
     batch_size: int = 32
     seed: int = 0
     device: str = "auto"
@@ -89,10 +104,9 @@ def _check(data: dict[str, Any], names: dict[str, str], overrides: tuple[str, ..
     groups = {group: data[group] for group in names}
     scalars = construct(_Scalars, {key: value for key, value in data.items() if key not in groups}, "")
     check_amount(scalars.ratio, scalars.keep)
-    for key in ("limit", "batch_size"):
-        value = getattr(scalars, key)
-        if value is not None and value < 1:
-            raise UserError(f"{key}={value}: allowed: 1 or more")
+    Subset(scalars.limit, scalars.shard)  # checks both
+    if scalars.batch_size < 1:
+        raise UserError(f"batch_size={scalars.batch_size}: allowed: 1 or more")
     if scalars.latency_samples < 0:
         raise UserError(f"latency_samples={scalars.latency_samples}: allowed: 0 or more")
     model = construct(ModelConfig, groups["model"], "model.")
@@ -117,18 +131,23 @@ def _check_names(overrides: list[str], config_dir: str | None) -> list[str]:
             if key in groups:
                 chosen[key] = choose(str(override.value()), options(key, config_dir), key)
             continue
+        if key == "experiment":
+            raise UserError(f"experiment={override.value()} names several benchmarks: use vlmprune sweep")
         head, *rest = key.split(".")
         if head not in run_keys:
             keys = ", ".join(sorted(run_keys))
             raise UserError(f"'{key}' is not a setting{nearest(head, run_keys)}; allowed: {keys}")
         if rest and not override.is_add():
             dotted.append((head, rest[0], key))
-    for group, field, key in dotted:
+    for group, name, key in dotted:
+        if isinstance(run_keys[group], dict) and name not in run_keys[group]:
+            allowed = sorted(run_keys[group])
+            raise UserError(f"'{key}' is not a setting{nearest(name, allowed)}; allowed: {', '.join(allowed)}")
         if group in groups:
-            allowed = [name for name in read(group, chosen[group], config_dir) if name not in ("_target_", "info")]
-            if field not in allowed:
+            allowed = [each for each in read(group, chosen[group], config_dir) if each not in ("_target_", "info")]
+            if name not in allowed:
                 raise UserError(
-                    f"'{key}' is not a setting of {group}={chosen[group]}{nearest(field, allowed)}; "
+                    f"'{key}' is not a setting of {group}={chosen[group]}{nearest(name, allowed)}; "
                     f"allowed: {', '.join(sorted(allowed)) or 'none'}"
                 )
     return groups

@@ -3,39 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vlmprune.benchmarks.base import Benchmark, Sample
+from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
+from vlmprune.errors import UserError
 from vlmprune.methods.base import Method
+from vlmprune.models.inputs import Media
 from vlmprune.models.loading import Loaded
+from vlmprune.progress import say
 from vlmprune.pruning.prompt import Record
 from vlmprune.pruning.session import Session
 from vlmprune.records import RunDirectory
 
 
 class Images:
-    """Preprocessed images, the last few kept: questions about one image stand together in a benchmark."""
+    """Preprocessed media, decoded in threads ahead of their use and the last few kept: questions about one image stand
+    together in a benchmark."""
 
-    def __init__(self, benchmark: Benchmark, loaded: Loaded, size: int = 64) -> None:
+    def __init__(self, benchmark: Benchmark, loaded: Loaded, size: int = 64, workers: int = 4) -> None:
         self.benchmark, self.loaded, self.size = benchmark, loaded, size
-        self._pixels: dict[str, Tensor] = {}
+        self._workers = ThreadPoolExecutor(workers)
+        self._media: dict[str, Future[list[Media]]] = {}
 
-    def __getitem__(self, image_id: str) -> Tensor:
-        if image_id not in self._pixels:
-            if len(self._pixels) >= self.size:
-                del self._pixels[next(iter(self._pixels))]
-            self._pixels[image_id] = self.loaded.preprocessor.pixels(self.benchmark.image(image_id))
-        return self._pixels[image_id]
+    def prefetch(self, samples: list[Sample]) -> None:
+        """Start decoding the media of `samples`, the next ones to be asked."""
+        for sample in samples:
+            if sample.image_id not in self._media:
+                if len(self._media) >= self.size:
+                    del self._media[next(iter(self._media))]
+                self._media[sample.image_id] = self._workers.submit(self._preprocess, sample)
+
+    def __getitem__(self, sample: Sample) -> list[Media]:
+        """The sample's images or its video. Raises BadSample."""
+        self.prefetch([sample])
+        return self._media[sample.image_id].result()
+
+    def _preprocess(self, sample: Sample) -> list[Media]:
+        return self.loaded.preprocessor.media(self.benchmark.images(sample), sample.media)
 
 
 def inputs_for(samples: list[Sample], benchmark: Benchmark, loaded: Loaded, images: Images) -> dict[str, Tensor]:
     """Inputs of generate() for a batch of samples."""
     return loaded.preprocessor.batch(
         [benchmark.prompt(sample) for sample in samples],
-        [images[sample.image_id] for sample in samples],
+        [images[sample] for sample in samples],
         loaded.device,
         loaded.model.dtype,
     )
@@ -55,28 +70,53 @@ def answer_all(
     batch_size: int,
     directory: RunDirectory,
     advance: Callable[[int], None],
+    skip_bad: bool = False,
 ) -> None:
-    """Answer `samples` under `method` and append every batch to the run directory as it comes."""
-    images = Images(benchmark, loaded)
+    """Answer `samples` under `method` and append every batch to the run directory as it comes.
+
+    skip_bad: a sample whose media cannot be had is noted in the directory and left out; else it raises a UserError.
+    """
+    images = Images(benchmark, loaded, size=max(64, 4 * batch_size))
     recorded = {row.get("id") or row.get("image_id") for row in directory.kept()}
     with Session(loaded.adapter, method) as session:
-        for batch in _batches(samples, batch_size):
-            inputs = inputs_for(batch, benchmark, loaded, images)
-            output = greedy(loaded, inputs, benchmark.max_new_tokens)
-            new = output[:, inputs["input_ids"].shape[1] :]
-            assert session.record is not None
-            predictions = _predictions(batch, benchmark, loaded, new, session.record)
-            directory.append(predictions, _kept(batch, method, session.record, loaded, recorded))
+        for batch, following in _batches(samples, batch_size):
+            images.prefetch(batch + following)
+            usable = _usable(batch, images, directory, skip_bad)
+            if usable:
+                inputs = inputs_for(usable, benchmark, loaded, images)
+                output = greedy(loaded, inputs, benchmark.max_new_tokens)
+                new = output[:, inputs["input_ids"].shape[1] :]
+                assert session.record is not None
+                predictions = _predictions(usable, benchmark, loaded, new, session.record, images)
+                directory.append(predictions, _kept(usable, method, session.record, recorded))
             advance(len(batch))
 
 
-def _batches(samples: list[Sample], size: int) -> Iterator[list[Sample]]:
+def _batches(samples: list[Sample], size: int) -> Iterator[tuple[list[Sample], list[Sample]]]:
+    """Every batch, and the one after it."""
     for start in range(0, len(samples), size):
-        yield samples[start : start + size]
+        yield samples[start : start + size], samples[start + size : start + 2 * size]
+
+
+def _usable(batch: list[Sample], images: Images, directory: RunDirectory, skip_bad: bool) -> list[Sample]:
+    """The samples of a batch whose media could be decoded."""
+    usable, bad = [], []
+    for sample in batch:
+        try:
+            images[sample]
+        except BadSample as error:
+            if not skip_bad:
+                raise UserError(f"sample {sample.id}: {error}; on_bad_sample=skip leaves such samples out") from error
+            bad.append({"id": sample.id, "reason": str(error)})
+            say(f"left out: sample {sample.id}: {error}")
+        else:
+            usable.append(sample)
+    directory.append_bad(bad)
+    return usable
 
 
 def _predictions(
-    batch: list[Sample], benchmark: Benchmark, loaded: Loaded, new: Tensor, record: Record
+    batch: list[Sample], benchmark: Benchmark, loaded: Loaded, new: Tensor, record: Record, images: Images
 ) -> list[dict[str, Any]]:
     texts = loaded.preprocessor.decode(new)
     lengths = generated_lengths(new, loaded.model.generation_config.eos_token_id)
@@ -89,6 +129,8 @@ def _predictions(
             "answer": sample.answer,
             "prediction": text,
             "score": benchmark.score(text, sample),
+            "extra": sample.extra,
+            "images": sum(media.pictures for media in images[sample]),
             "sequence": record.prompt_lengths[row],
             "visual": run_lengths([counts[row] for counts in record.visual_counts]),
             "generated": lengths[row],
@@ -115,27 +157,22 @@ def by_layer(runs: list[tuple[int, int]], depth: int) -> list[int]:
     return [n for (layer, n), end in zip(runs, starts[1:], strict=True) for _ in range(layer, end)]
 
 
-def _kept(
-    batch: list[Sample], method: Method, record: Record, loaded: Loaded, recorded: set[str | None]
-) -> list[dict[str, Any]]:
-    """Bitmask lines (hex, first patch in the highest bit), once per image unless the question decides."""
+def _kept(batch: list[Sample], method: Method, record: Record, recorded: set[str | None]) -> list[dict[str, Any]]:
+    """Lines of kept slots as bitmasks, once per image unless the question decides."""
     if record.kept is None:
         return []
-    rows, columns = loaded.adapter.tower.grid
-    kept, valid = record.kept.tolist(), None if record.valid is None else record.valid.tolist()
     lines = []
-    for row, sample in enumerate(batch):
+    for sample, kept in zip(batch, record.kept.tolist(), strict=True):
         name = sample.id if method.reads_question else sample.image_id
         if name in recorded:  # by an earlier question about this image, or before a crash
             continue
         recorded.add(name)
-        slots = kept[row] if valid is None else [s for s, ok in zip(kept[row], valid[row], strict=True) if ok]
         key = {"id" if method.reads_question else "image_id": name}
-        lines.append(key | {"n": rows * columns, "kept": bitmask(slots, rows * columns)})
+        lines.append(key | {"n": len(kept), "kept": bitmask(kept)})
     return lines
 
 
-def bitmask(slots: list[int], n: int) -> str:
-    """Hex of n bits, those of `slots` set; slot 0 is the highest bit."""
-    value = sum(1 << (n - 1 - slot) for slot in set(slots))
-    return f"{value:0{-(-n // 4)}x}"
+def bitmask(flags: list[bool]) -> str:
+    """Hex of one bit per visual slot of the prompt, the first slot the highest bit; True where it was kept."""
+    digits = "".join("01"[flag] for flag in flags)
+    return f"{int(digits or '0', 2):0{-(-len(flags) // 4)}x}"

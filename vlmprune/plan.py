@@ -8,8 +8,11 @@ from typing import Any
 
 import torch
 
-from vlmprune.benchmarks.base import Benchmark, Sample, subset
+from vlmprune.benchmarks.base import Benchmark, Sample
+from vlmprune.benchmarks.judge_client import Judge
+from vlmprune.benchmarks.subset import Subset
 from vlmprune.config import RunConfig
+from vlmprune.errors import UserError
 from vlmprune.fingerprint import code_identity, method_identity, sha256
 from vlmprune.methods.base import Method
 from vlmprune.methods.none import Unpruned
@@ -19,7 +22,8 @@ from vlmprune.records import RunDirectory
 from vlmprune.registry import DESCRIPTION, build_method, target_class, target_of
 from vlmprune.schema import construct
 
-LOCATION = ("path", "fallback")  # where a benchmark's data lies; what counts is the data's own identity
+# Where a benchmark's data lies and how it is read; what counts is the data's own identity.
+LOCATION = ("path", "fallback", "videos", "streaming")
 PROMPTING = ("attention", "prompt", "image")  # model settings that can change an answer, beside the checkpoint
 
 
@@ -37,11 +41,20 @@ class Plan:
     directory: RunDirectory
     unpruned: RunDirectory  # of the same model, benchmark and subset; what a relative score is relative to
     comparable: dict[str, str]
+    judge: Judge | None  # of the answers that a language model scores
 
 
 def prepare(config: RunConfig) -> Plan:
     """Resolve names to things and refuse what cannot work, before any weight is loaded."""
-    method = build_method(config.names["method"], ratio=config.ratio, keep=config.keep, config=config.method)
+    method = build_method(
+        config.names["method"],
+        ratio=config.ratio,
+        keep=config.keep,
+        positions=config.positions,
+        scope=config.scope,
+        budget=config.budget,
+        config=config.method,
+    )
     checkpoint = loading.find_checkpoint(config.model)
     family = describe(checkpoint.config)
     check_pair(family, method, config.names["method"], model_name(config))
@@ -50,30 +63,34 @@ def prepare(config: RunConfig) -> Plan:
     dtype = loading.resolve_dtype(config.model.dtype, checkpoint, device)
 
     benchmark = build_benchmark(config)
-    everything = benchmark.load()
-    samples = subset(everything, config.limit)
+    judge = build_judge(config, benchmark)
+    subset = Subset(config.limit, config.shard)
+    everything = benchmark.load(part=not subset.whole)
+    samples = subset.choose(everything)
     identity: dict[str, Any] = {
         "checkpoint": checkpoint.identity,
         "model": {key: value for key, value in asdict(config.model).items() if key in PROMPTING},
         "benchmark": {key: value for key, value in config.benchmark.items() if key not in (*DESCRIPTION, *LOCATION)},
         "benchmark_code": code_identity(type(benchmark)),
         "data": benchmark.identity(),
-        "subset": "all" if len(samples) == len(everything) else f"limit={config.limit}",
+        "subset": subset.name(len(everything)),
         "dtype": str(dtype).removeprefix("torch."),
     }
     if dtype != torch.float32:  # kernels of another batch shape round differently in half precision
         identity["batch_size"] = config.batch_size
+    prompting = {key: identity["benchmark"].get(key) for key in ("prefix", "suffix")}
     comparable = {
-        "benchmark": sha256([identity[key] for key in ("benchmark", "benchmark_code", "data")])[:16],
+        "benchmark": sha256([identity[key] for key in ("benchmark", "data")])[:16],
+        "scorer": identity["benchmark_code"][:16],  # which `vlmprune score` renews
         "subset": identity["subset"],
-        "prompt": sha256([config.model.prompt, config.model.image, identity["benchmark"].get("suffix")])[:16],
+        "prompt": sha256([config.model.prompt, config.model.image, prompting])[:16],
         "model": sha256(identity["checkpoint"])[:16],
         "dtype": identity["dtype"],
     }
     folder = Path(config.outputs) / config.names["benchmark"] / model_name(config)
     directory = run_directory(folder, f"{config.names['method']}-{amount(method)}", identity, method)
     unpruned = run_directory(folder, "none-default", identity, Unpruned())
-    return Plan(config, method, checkpoint, benchmark, samples, device, dtype, directory, unpruned, comparable)
+    return Plan(config, method, checkpoint, benchmark, samples, device, dtype, directory, unpruned, comparable, judge)
 
 
 def run_directory(folder: Path, name: str, identity: dict[str, Any], method: Method) -> RunDirectory:
@@ -85,8 +102,26 @@ def run_directory(folder: Path, name: str, identity: dict[str, Any], method: Met
 def build_benchmark(config: RunConfig) -> Benchmark:
     """The benchmark object of the composed config."""
     settings = {key: value for key, value in config.benchmark.items() if key not in DESCRIPTION}
+    if config.data is not None and (copy := local_copy(config)) is not None:
+        settings["path"] = str(copy)
     target = target_of(config.benchmark, f"benchmark={config.names['benchmark']}")
     return construct(target_class(target, Benchmark), settings, "benchmark.")
+
+
+def local_copy(config: RunConfig) -> Path | None:
+    """data/BENCHMARK, with any ending; None where the folder `data` has no such entry. Raises UserError without it."""
+    folder = Path(str(config.data)).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"data={config.data}: no such folder")
+    name = config.names["benchmark"]
+    return next((entry for entry in sorted(folder.iterdir()) if entry.name == name or entry.stem == name), None)
+
+
+def build_judge(config: RunConfig, benchmark: Benchmark) -> Judge | None:
+    """The judge that judge.base_url names; None without one, and for a benchmark that needs none."""
+    if benchmark.protocol is None or config.judge["base_url"] is None:
+        return None
+    return construct(Judge, config.judge, "judge.")
 
 
 def amount(method: Method) -> str:

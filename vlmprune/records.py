@@ -4,6 +4,7 @@ config.yaml         the resolved config                        written first
 environment.json    versions, device, git, checkpoint, data    written first
 predictions.jsonl   one line per sample, appended and flushed
 kept.jsonl          kept tokens as bitmasks, once per image where the method does not read the question
+bad.jsonl           samples that were left out because they cannot be used: id and reason; only where there are some
 result.json         RESULT_SCHEMA below, written last and atomically: its presence means "finished"
 """
 
@@ -24,20 +25,27 @@ RESULT_SCHEMA = {
     "fingerprint": "sha256 of all that can change the answers",
     "model, method, benchmark": "names of the choices",
     "ratio, keep": "what was asked for; null where it was not",
-    "subset": "limit and seed",
-    "comparable": "two runs may be compared where these are equal: benchmark, subset, prompt, model, dtype",
+    "subset": "limit, shard and seed",
+    "comparable": "runs may be compared where all are equal: benchmark, scorer, subset, prompt, model, dtype, judge",
     "answers": {
-        "metric, score, interval95, samples, images": "score: a fraction of 1; interval: bootstrap clustered by image",
+        "metric, score, interval95": "the main metric, a fraction of 1 where it has a maximum; bootstrap clustered by "
+        "image; null while the answers are not judged or have no public reference, and an interval that means nothing",
+        "metrics": "every metric of the set by name, in the scale of its authors; {} where score is null",
+        "samples, images": "that were answered",
         "by_category": "category -> score, samples",
         "tokens": "visual: total, kept (mean, min, max), layer_averaged; sequence: with text, at decoder layer 0",
         "flops": "per question, FLOP = 2 MAC: vision, projector, selection, prefill, decode, total, unpruned_total",
     },
+    "media": "images, or how many frames of a video were given, and how",
+    "bad_samples": "left out because they cannot be used (on_bad_sample=skip): count, ids (the first 20)",
     "timings": {
         "latency": "pruned and unpruned in turn at batch 1, ms: median_ms and p90_ms of each part; samples",
         "evaluation_s, samples_per_s": "the batched evaluation of this process's share of the samples",
         "peak_memory_mb, kv_cache_bytes": "of this process; of one question, pruned and unpruned",
     },
     "environment": "device, dtype, attention, batch_size, versions",
+    "judge": "of a judged benchmark, once asked: model, base_url, protocol/version",
+    "rescored": "by `vlmprune score`: UTC date and time, vlmprune's version; absent where it never was",
     "finished": "UTC date and time",
 }
 
@@ -121,6 +129,14 @@ class RunDirectory:
         """Add answered samples and flush them to the disk. Kept tokens go first: an answer is never without them."""
         append_lines(self.path / "kept.jsonl", kept)
         append_lines(self.path / "predictions.jsonl", predictions)
+
+    def bad(self) -> list[dict[str, Any]]:
+        """Samples that were left out: id and reason."""
+        return read_lines(self.path / "bad.jsonl")
+
+    def append_bad(self, rows: list[dict[str, Any]]) -> None:
+        """Note samples that are left out."""
+        append_lines(self.path / "bad.jsonl", rows)
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write result.json in one step."""

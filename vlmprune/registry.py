@@ -77,6 +77,7 @@ def build_method(
     ratio: float | None = None,
     keep: int | None = None,
     positions: str = "published",
+    scope: str = "published",
     budget: str = "published",
     config: dict[str, Any] | None = None,
     config_dir: str | None = None,
@@ -84,7 +85,8 @@ def build_method(
 ) -> Method:
     """The method `name` of the config group, with its YAML's settings (or `config`'s) overridden by `settings`.
 
-    budget concerns methods inside the language model; before it, every layer sees what is kept, and all are the same.
+    budget concerns methods inside the language model (before it, every layer sees what is kept), scope those before it
+    (inside, all visual tokens of a prompt are ranked together): the others have no such setting and ignore it.
     """
     from omegaconf import OmegaConf
 
@@ -108,10 +110,9 @@ def build_method(
         ratio = None  # ratio=0 is what it does anyway, and must not be a run of its own
     given = own | settings | {"ratio": ratio, "keep": keep, "positions": positions}
     hints = typing.get_type_hints(method_class)
-    if "budget" in hints:
-        given["budget"] = budget
-    else:
-        check_type("budget", budget, Literal["published", "average"])
+    check_type("budget", budget, Literal["published", "average"])
+    check_type("scope", scope, Literal["published", "tile", "image"])
+    given |= {name: value for name, value in {"budget": budget, "scope": scope}.items() if name in hints}
     for field in [field for field in given if hints.get(field) is Method]:  # a part of a composed method
         given[field] = _build_part(f"method.{field}", given[field], config_dir)
     return construct(method_class, given, "method.")

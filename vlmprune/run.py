@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from vlmprune.benchmarks.base import Sample
 from vlmprune.config import RunConfig
 from vlmprune.environment import describe_environment
+from vlmprune.errors import UserError
 from vlmprune.evaluate import answer_all
 from vlmprune.loggers.base import Logger
 from vlmprune.measure.memory import peak_mb, reset_peak
@@ -20,6 +22,8 @@ from vlmprune.registry import DESCRIPTION, target_class, target_of
 from vlmprune.report.result import summarise_answers
 from vlmprune.report.summary import show_summary
 from vlmprune.schema import construct
+
+SHOWN = 20  # ids of broken samples in the result; all of them are in bad.jsonl
 
 
 def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
@@ -43,6 +47,10 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
             logger.finish(1)
             raise
         plan.directory.finish(result)
+        write_submission(plan)
+    try:
+        result = judged(plan, result)
+    finally:  # without a judge's verdicts the answers are logged all the same
         logger.log_result(result, plan.directory.predictions())
         logger.finish(0)
     show_summary(result, plan.unpruned.result_or_none, plan.directory.path, logger.line, config.overrides)
@@ -50,10 +58,36 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
 
 
 def show_again(plan: Plan, finished: dict[str, Any]) -> dict[str, Any]:
-    """A finished run is printed; nothing of it is evaluated, measured or logged again."""
+    """A finished run is printed, and judged if it was not; nothing of it is evaluated, measured or logged again."""
+    if finished["bad_samples"]["count"] and plan.config.on_bad_sample == "fail":
+        raise UserError(
+            f"{plan.directory.path} left out {finished['bad_samples']['count']} broken samples: give "
+            "on_bad_sample=skip, or repair them and delete it"
+        )
+    finished = judged(plan, finished)
     say(f"already finished, nothing was run, timed or logged again; delete it to start over: {plan.directory.path}")
     show_summary(finished, plan.unpruned.result_or_none, plan.directory.path, None, plan.config.overrides)
     return finished
+
+
+def judged(plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
+    """The result with its score, where a judge was given and has not been asked yet."""
+    if plan.judge is None or result["answers"]["score"] is not None:
+        return result
+    from vlmprune.score import rescore
+
+    rescore(plan.directory.path, plan.judge)
+    scored = plan.directory.result
+    assert scored is not None
+    return scored
+
+
+def write_submission(plan: Plan) -> None:
+    """The file for the authors' server, beside the answers, where there is such a server."""
+    file = plan.benchmark.submission_file(plan.directory.predictions())
+    if file is not None:
+        name, content = file
+        (plan.directory.path / name).write_bytes(content)
 
 
 def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +95,7 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
     config, directory = plan.config, plan.directory
     reset_peak(plan.device)
     loaded = loading.load(plan.checkpoint, config.model, plan.dtype, plan.device)
-    done = {row["id"] for row in directory.predictions()}
+    done = {row["id"] for row in [*directory.predictions(), *directory.bad()]}
     open_samples = [sample for sample in plan.samples if sample.id not in done]
     if done:
         say(f"resuming: {len(done)} of {len(plan.samples)} samples are answered already")
@@ -69,12 +103,17 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
     start = time.perf_counter()
     title = f"{config.names['method']} {amount(plan.method)} on {config.names['benchmark']}"
     with progress_bar(title, len(plan.samples), len(done)) as advance:
-        answer_all(open_samples, plan.benchmark, loaded, plan.method, config.batch_size, directory, advance)
+        skip_bad = config.on_bad_sample == "skip"
+        answer_all(open_samples, plan.benchmark, loaded, plan.method, config.batch_size, directory, advance, skip_bad)
+    rows, bad = directory.predictions(), directory.bad()
+    if not rows:
+        raise UserError(f"none of the {len(bad)} samples can be used; the first, {bad[0]['id']}: {bad[0]['reason']}")
     seconds = time.perf_counter() - start
 
     peak = peak_mb(plan.device)  # before the timing pass, which runs the unpruned model too
-    latency, cache = measure_questions(plan.samples, plan.benchmark, loaded, plan.method, config.latency_samples)
-    rows = directory.predictions()
+    broken = {row["id"] for row in bad}
+    usable = [sample for sample in plan.samples if sample.id not in broken]
+    latency, cache = measure_questions(usable, plan.benchmark, loaded, plan.method, config.latency_samples)
     return {
         "schema": 1,
         "fingerprint": directory.fingerprint,
@@ -83,9 +122,11 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
         "benchmark": config.names["benchmark"],
         "ratio": plan.method.ratio,
         "keep": plan.method.keep,
-        "subset": {"limit": config.limit, "seed": config.seed},
+        "subset": {"limit": config.limit, "shard": config.shard, "seed": config.seed},
         "comparable": plan.comparable,
-        "answers": summarise_answers(rows, plan.benchmark.metric, plan.checkpoint.config, loaded.adapter, plan.method),
+        "answers": summarise_answers(rows, plan.benchmark, plan.checkpoint.config, loaded.adapter, plan.method),
+        "media": describe_media(usable, rows, loaded.preprocessor.takes_video),
+        "bad_samples": {"count": len(bad), "ids": sorted(broken)[:SHOWN]},
         "timings": {
             "latency": latency,
             "evaluation_s": seconds,
@@ -96,6 +137,14 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
         "environment": environment | {"attention": config.model.attention, "batch_size": config.batch_size},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def describe_media(samples: list[Sample], rows: list[dict[str, Any]], takes_video: bool) -> str:
+    """What the questions are about, and how a video was given to the model."""
+    if all(sample.media == "image" for sample in samples):
+        return "images"
+    given = "as a video" if takes_video else "as images"
+    return f"video: {max(row['images'] for row in rows)} frames per question, given {given}"
 
 
 def build_logger(config: RunConfig, directory: Path) -> Logger:

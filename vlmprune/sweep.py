@@ -6,11 +6,11 @@ import hashlib
 import time
 import traceback
 from dataclasses import dataclass
-from typing import Any
 
 from vlmprune.config import RunConfig, compose_run, expand_sweep
 from vlmprune.errors import UserError
 from vlmprune.progress import say
+from vlmprune.registry import read
 
 
 @dataclass
@@ -56,7 +56,7 @@ def plan_jobs(settings: list[str], config_dir: str | None) -> list[Job]:
     """All combinations, each composed and checked before the first one runs; baselines first."""
     baselines = True
     kept = []
-    for setting in settings:
+    for setting in with_experiment(settings, config_dir):
         if setting.startswith("baselines="):
             value = setting.partition("=")[2].lower()
             if value not in ("true", "false"):
@@ -73,6 +73,15 @@ def plan_jobs(settings: list[str], config_dir: str | None) -> list[Job]:
     for job in unique.values():
         job.config = compose_run(job.overrides, config_dir)
     return list(unique.values())
+
+
+def with_experiment(settings: list[str], config_dir: str | None) -> list[str]:
+    """`experiment=NAME` replaced by that preset's overrides, of which those that `settings` give too are dropped."""
+    names = [setting.partition("=")[2] for setting in settings if setting.startswith("experiment=")]
+    own = [setting for setting in settings if not setting.startswith("experiment=")]
+    given = {setting.partition("=")[0] for setting in own}
+    preset = [override for name in names for override in read("experiment", name, config_dir)["overrides"]]
+    return [override for override in preset if override.partition("=")[0] not in given] + own
 
 
 def _baselines(combinations: list[list[str]]) -> list[list[str]]:
@@ -101,7 +110,8 @@ def show_jobs(jobs: list[Job]) -> None:
     for column in ("job", "score", ""):
         table.add_column(column)
     for job in jobs:
-        score: Any = "" if job.score is None else f"{100 * job.score:.1f} %"
+        missing = "" if job.failure else "not judged"
+        score = missing if job.score is None else f"{100 * job.score:.1f} %"
         table.add_row(job.title, score, f"FAILED {job.failure}" if job.failure else "")
     console = results_console()
     console.print()

@@ -1,84 +1,64 @@
-"""GQA from a local dataset of the hub's layout: two configs joined on the image's id."""
+"""GQA: two configs joined on the image's id, and what its data's identity is."""
 
 from __future__ import annotations
 
-import pytest
-from PIL import Image
+import shutil
 
-from vlmprune.benchmarks.base import subset
+import pytest
+
+from tests.benchmarks.fixtures import COUNT, gqa, picture, write_hub_folder
+from vlmprune.benchmarks.base import BadSample
 from vlmprune.benchmarks.gqa import Gqa
 from vlmprune.errors import UserError
-
-README = """---
-configs:
-- config_name: testdev_balanced_instructions
-  data_files: [{split: testdev, path: instructions.parquet}]
-- config_name: testdev_balanced_images
-  data_files: [{split: testdev, path: images.parquet}]
----
-"""
+from vlmprune.registry import DESCRIPTION, read
 
 
 @pytest.fixture
 def folder(tmp_path):
-    from datasets import Dataset
+    write_hub_folder(tmp_path / "gqa", read("benchmark", "gqa"), [gqa(k) for k in range(COUNT)])
+    return tmp_path / "gqa"
 
-    rows = [
-        {
-            "id": f"q{number}",
-            "imageId": f"n{number % 3}",
-            "question": f"Is it {number}?",
-            "answer": "Yes" if number % 2 else "no",
-            "types": {"structural": "verify", "semantic": "obj", "detailed": "exist"},
-        }
-        for number in range(9)
-    ]
-    Dataset.from_list(rows).to_parquet(tmp_path / "instructions.parquet")
-    images = [{"id": f"n{k}", "image": Image.new("RGB", (8, 8), (k * 40, 0, 0))} for k in range(3)]
-    Dataset.from_list(images).to_parquet(tmp_path / "images.parquet")
-    (tmp_path / "README.md").write_text(README)
-    return tmp_path
+
+def make(path, **settings):
+    config = {key: value for key, value in read("benchmark", "gqa").items() if key not in DESCRIPTION}
+    return Gqa(**(config | {"path": str(path)} | settings))
 
 
 def test_questions_meet_their_images(folder):
-    gqa = Gqa(path=str(folder), max_new_tokens=16, suffix="\nAnswer shortly.")
-    samples = gqa.load()
-    assert len(samples) == 9
-    assert [sample.image_id for sample in samples] == ["n0"] * 3 + ["n1"] * 3 + ["n2"] * 3
-    assert gqa.image("n2").getpixel((0, 0)) == (80, 0, 0)
+    benchmark = make(folder, suffix="\nAnswer shortly.")
+    samples = benchmark.load()
+    assert [sample.image_id for sample in samples] == ["n0"] * 4 + ["n1"] * 4 + ["n2"] * 4
     by_id = {sample.id: sample for sample in samples}
-    assert gqa.prompt(by_id["q4"]) == "Is it 4?\nAnswer shortly."
-    assert gqa.score("yes.", by_id["q1"]) == 1.0 and gqa.score("Yes", by_id["q2"]) == 0.0
-    assert gqa.identity()
+    (image,) = benchmark.images(by_id["q5"])
+    assert image.getpixel((20, 15)) == picture(2).getpixel((20, 15))
+    assert benchmark.prompt(by_id["q4"]) == "Is it 4?\nAnswer shortly."
+    assert by_id["q4"].category == "verify"
+    assert benchmark.score("yes.", by_id["q1"]) == 1.0 and benchmark.score("Yes", by_id["q2"]) == 0.0
 
 
 def test_no_network_is_one_clear_line():
-    with pytest.raises(UserError, match=r"benchmark\.path="):
-        Gqa(path="lmms-lab-encoder/GQA", fallback="lmms-lab/GQA", max_new_tokens=16).load()
+    with pytest.raises(UserError, match=r"lmms-lab/GQA.*benchmark\.path="):
+        make("lmms-lab-encoder/GQA").load()
 
 
-def test_a_subset_is_stable_and_in_order(folder):
-    samples = Gqa(path=str(folder), max_new_tokens=16).load()
-    chosen = subset(samples, 4)
-    assert chosen == subset(samples, 4) and len(chosen) == 4
-    assert [samples.index(sample) for sample in chosen] == sorted(samples.index(sample) for sample in chosen)
-    assert subset(samples, None) == subset(samples, 9) == samples
-
-
-def test_the_identity_is_the_content_not_the_folder(folder, tmp_path_factory):
-    import shutil
-
-    from datasets import Dataset
-
+def test_the_identity_is_the_content_not_the_folder(folder, tmp_path):
     def identity(path):
-        gqa = Gqa(path=str(path), max_new_tokens=16)
-        gqa.load()
-        return gqa.identity()
+        benchmark = make(path)
+        benchmark.load()
+        return benchmark.identity()
 
-    copy = tmp_path_factory.mktemp("elsewhere") / "gqa"
+    copy = tmp_path / "elsewhere"
     shutil.copytree(folder, copy)
     assert identity(copy) == identity(folder)
-    Dataset.from_list([{"id": f"n{k}", "image": Image.new("RGB", (8, 8), (9, 9, 9))} for k in range(3)]).to_parquet(
-        copy / "images.parquet"
-    )
+    rows = [gqa(k) | {"question": "What?"} for k in range(COUNT)]
+    write_hub_folder(copy, read("benchmark", "gqa"), rows)
     assert identity(copy) != identity(folder)
+
+
+def test_a_question_whose_image_is_not_there_is_bad(folder):
+    rows = [gqa(k) | ({"imageId": "gone"} if k == 3 else {}) for k in range(COUNT)]
+    write_hub_folder(folder, read("benchmark", "gqa"), rows)
+    benchmark = make(folder)
+    (sample,) = [sample for sample in benchmark.load() if sample.id == "q3"]
+    with pytest.raises(BadSample, match="gone is missing"):
+        benchmark.images(sample)

@@ -37,7 +37,7 @@ def test_every_part_of_a_question_is_timed(method: Method):
     def generate() -> None:
         adapter.model.generate(**make_batch([9]), max_new_tokens=5, do_sample=False, pad_token_id=0, eos_token_id=None)
 
-    with Session(adapter, method, clock), clock.watch(adapter.model, adapter.vision_tower, adapter.projector):
+    with Session(adapter, method, clock), clock.watch(adapter.model, adapter.vision_towers, adapter.projector):
         row = timed(generate, clock)
     assert clock.steps == 4
     for part in ("vision", "projector", "prefill", "decode_per_token", "end_to_end"):

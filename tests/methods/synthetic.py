@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from vlmprune.methods.base import Selection, Signals
+from vlmprune.methods.decoder_base import DecoderSignals
 
 LAYERED = {"cls_attention", "received_attention", "keys", "queries"}  # [layers, B, ...]; all others [B, ...]
 
@@ -29,6 +30,7 @@ def random_signals(images: int = 3, grid: tuple[int, int] = (6, 8), seed: int = 
         features=normal(images, n, 8),
         cls_feature=normal(images, 8),
         projected=normal(images, n, 10),
+        text_relevance=normal(images, n) / 10,
     )
 
 
@@ -53,3 +55,20 @@ def kept_of(selection: Selection, image: int) -> list[int]:
     """The valid source slots of one image, in output order."""
     indices = selection.indices[image]
     return (indices if selection.valid is None else indices[selection.valid[image]]).tolist()
+
+
+def decoder_signals(attention: torch.Tensor, visual: torch.Tensor | None = None) -> DecoderSignals:
+    """What a method inside the decoder reads, from attention rows [B, H, R, L] and bool [B, L]; the rest is blank."""
+    batch, _, rows, length = attention.shape
+    everywhere = torch.ones(batch, length, dtype=torch.bool)
+    visual = everywhere if visual is None else visual
+    return DecoderSignals(
+        attention=attention,
+        raters=everywhere[:, :rows],
+        hidden=torch.zeros(batch, length, 1),
+        visual=visual,
+        detail=visual,
+        valid=everywhere,
+        positions=torch.arange(length).expand(batch, -1),
+        frequencies=torch.ones(1),
+    )

@@ -88,7 +88,7 @@ def test_all_deeper_ones_work() -> None:
 
 @pytest.mark.parametrize("layers", [(8, 8, 16), (16, 8, 24), (0, 8, 16), (8, 16, 32)])
 def test_refuses_other_orders_of_layers(layers: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="allowed: ascending layers of 1 to 31"):
+    with pytest.raises(ValueError, match="allowed: one or more ascending layers of 1 to 31"):
         PyramidDrop(layer_list=layers)
 
 

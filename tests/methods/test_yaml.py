@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "configs" / "method").glob("*.yaml"))
 SOURCES = sorted((ROOT / "vlmprune" / "methods").glob("*.py"))
 INFO = ["title", "paper", "stage", "needs", "merges", "positions"]
-RUN_LEVEL = {"ratio", "keep", "positions", "budget"}  # set at the top level of the run config
+RUN_LEVEL = {"ratio", "keep", "positions", "scope", "budget"}  # set at the top level of the run config
 
 
 def method_class(config: dict) -> type:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 from tests.cli.conftest import vlmprune  # noqa: F401  (a fixture)
 from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError
-from vlmprune.models.base import adapt, families
-from vlmprune.models.inputs import VICUNA_V1, Preprocessor, pad_to_square
+from vlmprune.models.base import families
+from vlmprune.models.inputs import pad_to_square
+from vlmprune.models.llava import Inputs
 from vlmprune.models.loading import find_checkpoint, load
+from vlmprune.models.prompts import VICUNA_V1
 from vlmprune.tiny import CHECKPOINT
 
 
@@ -52,23 +55,24 @@ def test_inputs_equal_the_processors_own():
     image = Image.effect_noise((200, 150), 60).convert("RGB")
     question = "What color is the star?"
     chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
-    processor = model.preprocessor.processor
+    processor = AutoProcessor.from_pretrained(CHECKPOINT)
+    processor.image_processor = model.preprocessor.parts.image_processor
     expected = processor(
         images=image, text=processor.apply_chat_template(chat, add_generation_prompt=True), return_tensors="pt"
     )
-    ours = model.preprocessor.batch([question], [model.preprocessor.pixels(image)], model.device, torch.float32)
+    ours = model.preprocessor.batch([question], [[model.preprocessor.image(image)]], model.device, torch.float32)
     for name in ("input_ids", "attention_mask", "pixel_values"):
         assert torch.equal(ours[name], expected[name]), name
 
 
 def test_vicuna_prompt_and_padding():
-    preprocessor = Preprocessor(
-        AutoProcessor.from_pretrained(CHECKPOINT), adapt(loaded(CHECKPOINT).model), "vicuna_v1", "pad"
-    )
-    text = preprocessor.text("Why?")
+    model = loaded(CHECKPOINT)
+    preprocessor = Inputs(model.preprocessor.parts, model.adapter, ModelConfig("x", prompt="vicuna_v1", image="pad"))
+    image = preprocessor.image(Image.new("RGB", (40, 20), "white"))
+    text, _ = preprocessor.text("Why?", [image])
     assert text.startswith("A chat between a curious user") and text.endswith("\nWhy? ASSISTANT:")
-    assert text.count(preprocessor.processor.image_token) == 144
-    assert VICUNA_V1.count("{") == 2
+    assert text.count(preprocessor.parts.image_token) == 144
+    assert VICUNA_V1.count("{") == 1
     wide = pad_to_square(Image.new("RGB", (40, 20), "white"), [0.0, 0.5, 1.0])
     assert wide.size == (40, 40)
     assert wide.getpixel((0, 0)) == (0, 127, 255) and wide.getpixel((20, 20)) == (255, 255, 255)
@@ -95,7 +99,7 @@ class TestRefusals:
 
     def test_an_unsupported_family(self, tmp_path):
         (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
-        with pytest.raises(UserError, match="'llama' is not supported; supported: llava"):
+        with pytest.raises(UserError, match="'llama' is not supported; supported: .*llava"):
             find_checkpoint(ModelConfig("path", str(tmp_path)))
 
     def test_not_a_checkpoint(self, tmp_path):
@@ -128,10 +132,11 @@ class TestRefusals:
 
 def test_a_template_that_writes_its_own_bos_gets_no_second_one():
     model = loaded(CHECKPOINT)
-    preprocessor = Preprocessor(AutoProcessor.from_pretrained(CHECKPOINT), model.adapter, "chat_template", "processor")
-    image = [torch.zeros(1, 3, 144, 144)]
-    plain = preprocessor.batch(["Why?"], image, model.device, torch.float32)["input_ids"]
-    preprocessor.processor.chat_template = "{{ '<s>' }}" + preprocessor.processor.chat_template
+    parts = model.preprocessor.parts
+    image = [[model.preprocessor.image(Image.new("RGB", (144, 144)))]]
+    plain = model.preprocessor.batch(["Why?"], image, model.device, torch.float32)["input_ids"]
+    own = replace(parts, chat_template="{{ '<s>' }}" + parts.chat_template)
+    preprocessor = Inputs(own, model.adapter, ModelConfig("tiny"))
     assert torch.equal(preprocessor.batch(["Why?"], image, model.device, torch.float32)["input_ids"], plain)
 
 

@@ -13,7 +13,8 @@ from vlmprune.registry import build_method, options, read
 
 NEW = 6
 GREEDY = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
-RUNNABLE = sorted(name for name in options("method") if set(read("method", name)["info"]["needs"]) <= SIGNALS)
+OWN_SIGNALS = SIGNALS - {"text_relevance"}  # that one needs a second checkpoint: test_text_relevance.py
+RUNNABLE = sorted(name for name in options("method") if set(read("method", name)["info"]["needs"]) <= OWN_SIGNALS)
 PRUNING = [name for name in RUNNABLE if name != "none"]
 
 

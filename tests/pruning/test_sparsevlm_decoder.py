@@ -7,8 +7,10 @@ from functools import cache
 import pytest
 import torch
 
+from tests.conftest import PATCHES, make_batch
 from tests.methods.golden import MERGED, Vectors
 from tests.pruning.golden_llava import GoldenLlava
+from vlmprune import prune
 from vlmprune.methods.sparsevlm import SparseVLM
 from vlmprune.methods.sparsevlm_base import TextRated
 from vlmprune.methods.sparsevlm_plus import SparseVLMPlus
@@ -71,3 +73,26 @@ def test_a_batch_gives_what_its_samples_give(cls: type[TextRated], settings: dic
         assert alone.cache_lengths[-1] == len(prompt) - N + alone.record.kept.sum()
         torch.testing.assert_close(alone.last[0], together.last[row], **MERGED)
         torch.testing.assert_close(alone.decode[:, 0], together.decode[:, row], **MERGED)
+
+
+@pytest.mark.parametrize("keep", [10, 0, None])
+@pytest.mark.parametrize("name", ["sparsevlm", "sparsevlm_plus"])
+def test_a_prompt_without_an_image_or_without_text_after_it(sdpa_model, name: str, keep: int | None) -> None:
+    """Nothing rates there; in a batch with a usual prompt, and alone."""
+    usual = make_batch([8])
+    ids = usual["input_ids"][0]
+    prompts = [ids, ids[:3].flip(0), ids[: 3 + PATCHES]]
+    batch = torch.stack([torch.cat([ids.new_zeros(len(ids) - len(prompt)), prompt]) for prompt in prompts])
+    options = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+
+    def generate(ids: torch.Tensor, images: int) -> torch.Tensor:
+        given = {"pixel_values": usual["pixel_values"].repeat(images, 1, 1, 1)} if images else {}
+        return sdpa_model.generate(input_ids=ids, attention_mask=(ids != 0).long(), **given, **options)[:, -5:]
+
+    with prune(sdpa_model, name, keep=keep) as session:
+        together = generate(batch, 2)
+        counts = session.record.visual_counts[-1]
+        assert counts[0] == counts[2] < PATCHES
+        assert counts[1] == 0
+        for row, images in enumerate([1, 0, 1]):
+            assert torch.equal(generate(prompts[row][None], images)[0], together[row])

@@ -80,7 +80,7 @@ def make_result(
         "benchmark": benchmark,
         "ratio": ratio,
         "keep": None,
-        "subset": {"limit": None, "seed": 0},
+        "subset": {"limit": None, "shard": None, "seed": 0},
         "comparable": {
             "benchmark": f"{benchmark}-hash",
             "subset": "all",
@@ -94,6 +94,7 @@ def make_result(
             "interval95": list(clustered_interval(scores, [row["image_id"] for row in rows], resamples=500)),
             "samples": len(rows),
             "images": IMAGES,
+            "metrics": {"accuracy": sum(scores) / len(scores)},
             "by_category": {"color": {"score": 0.8, "samples": 100}},
             "tokens": {
                 "total": float(TOTAL),
@@ -111,6 +112,8 @@ def make_result(
                 "unpruned_total": 0.9e9 + 1.4e7 * TOTAL,
             },
         },
+        "media": "images",
+        "bad_samples": {"count": 0, "ids": []},
         "timings": {
             "latency": {"pruned": times(prefill), "unpruned": times(unpruned), "samples": 16, "batch_size": 1},
             "evaluation_s": 12.3,
@@ -118,6 +121,12 @@ def make_result(
             "peak_memory_mb": 900.0,
             "kv_cache_bytes": {"pruned": 1000, "unpruned": 9000},
         },
-        "environment": {"device": "cpu", "dtype": "float32", "attention": "sdpa", "versions": {"torch": "2.13.0"}},
+        "environment": {
+            "device": "cpu",
+            "dtype": "float32",
+            "attention": "sdpa",
+            "batch_size": 32,
+            "versions": {"torch": "2.13.0"},
+        },
         "finished": "2026-11-21T05:00:00+00:00",
     }

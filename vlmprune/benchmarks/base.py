@@ -1,49 +1,70 @@
-"""What a benchmark is: questions about images as a `datasets` Dataset, a prompt suffix and a score per answer."""
+"""What a benchmark is: samples with their images or video frames, a prompt, a score per answer, metrics of the set."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from vlmprune.benchmarks.scoring.metric import Metric
+from vlmprune.benchmarks.scoring.protocol import Protocol
 
 if TYPE_CHECKING:
-    import datasets
     from PIL.Image import Image
+
+ACCURACY = Metric("accuracy", 0.0, 1.0, True)
+
+
+class BadSample(Exception):
+    """One sample cannot be used: an image that is missing or corrupt, a value that is absent. The message says why."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One question about one image; `image_id` is shared by the questions about the same image."""
+    """One question about one or several images or about one video.
+
+    image_id: the same for all questions about the same media, which is what intervals are clustered by. answer: the
+    reference answer, "" where the split has none. extra: what scoring needs beside it (annotators' answers, choices,
+    official ids), plain data that goes into predictions.jsonl.
+    """
 
     id: str
     image_id: str
     question: str
     answer: str
     category: str
+    media: Literal["image", "video"] = "image"
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Benchmark:
     """Base of all benchmarks. One YAML gives the fields; a subclass gives loading and scoring.
 
-    suffix: appended to every question, as published. max_new_tokens: cap of the generated answer.
+    prefix, suffix: put before and after every question, as published. max_new_tokens: cap of the generated answer.
     """
 
     max_new_tokens: int
+    prefix: str = ""
     suffix: str = ""
 
-    metric: ClassVar[str]  # the main metric: mean of `score` over samples, 0..1, larger is better
+    metric: ClassVar[Metric] = ACCURACY  # the main metric: a key of what `summarise` returns
+    needs_judge: ClassVar[bool] = False  # whether `score` leaves the answers to a language model ...
+    protocol: ClassVar[Protocol | None] = None  # ... and how that is asked
+    resampled: ClassVar[bool] = True  # whether the main metric of a random choice of images estimates that of all
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens}; allowed: 1 or more")
 
-    def load(self) -> list[Sample]:
-        """All samples, those about one image adjacent. Raises UserError where the data cannot be had."""
+    def load(self, part: bool = False) -> list[Sample]:
+        """All samples, those about the same media adjacent. Raises UserError where the data cannot be had.
+
+        part: only a subset will be asked, so that large data are better read in place than downloaded.
+        """
         raise NotImplementedError
 
-    def image(self, image_id: str) -> Image:
-        """Decode one image, RGB."""
+    def images(self, sample: Sample) -> list[Image]:
+        """The sample's images or video frames in order, RGB. Raises BadSample where one cannot be decoded."""
         raise NotImplementedError
 
     def identity(self) -> str:
@@ -52,56 +73,25 @@ class Benchmark:
 
     def prompt(self, sample: Sample) -> str:
         """The question as the model is asked it."""
-        return sample.question + self.suffix
+        return self.prefix + sample.question + self.suffix
 
-    def score(self, prediction: str, sample: Sample) -> float:
-        """Score of one answer, 0..1."""
+    def score(self, prediction: str, sample: Sample) -> float | None:
+        """Score of one answer, 0..1; None where a judge or the whole set decides, or where the split has no answers."""
         raise NotImplementedError
 
+    def summarise(self, rows: list[dict[str, Any]]) -> dict[str, float]:
+        """Metrics of the set, by name, from lines of predictions.jsonl; {} while a line has no score yet."""
+        scores = [row["score"] for row in rows]
+        return {} if None in scores else {self.metric.name: sum(scores) / len(scores)}
 
-def subset(samples: list[Sample], limit: int | None) -> list[Sample]:
-    """At most `limit` samples, in the dataset's order: a random choice that is the same for every method and seed."""
-    import random
+    def submission_file(self, rows: list[dict[str, Any]]) -> tuple[str, bytes] | None:
+        """Name and content of the file that the authors' server takes; None where there is no such server."""
+        return None
 
-    if limit is None or limit >= len(samples):
-        return samples
-    chosen = set(random.Random(0).sample(range(len(samples)), limit))
-    return [sample for index, sample in enumerate(samples) if index in chosen]
+    def units(self, rows: list[dict[str, Any]]) -> tuple[list[float], list[str]] | None:
+        """Scores whose plain mean is the main score, and the image of each; None where it is no mean of anything."""
+        return [row["score"] for row in rows], [row["image_id"] for row in rows]
 
-
-def content_hash(*tables: datasets.Dataset) -> str:
-    """sha256 over every row of every table, images as their encoded bytes: the same data anywhere, and no other."""
-    import hashlib
-
-    import datasets as hf_datasets
-
-    digest = hashlib.sha256()
-    for table in tables:
-        for name, feature in table.features.items():
-            if isinstance(feature, hf_datasets.Image):
-                table = table.cast_column(name, hf_datasets.Image(decode=False))
-        for row in table:
-            for value in row.values():
-                raw = value["bytes"] if isinstance(value, dict) and value.get("bytes") else str(value).encode()
-                digest.update(len(raw).to_bytes(8, "big") + raw)
-    return f"sha256:{digest.hexdigest()}"
-
-
-def load_hub_dataset(path: str, fallback: str, config: str, split: str) -> datasets.Dataset:
-    """A hub dataset or a local copy of it; one clear error where neither can be reached."""
-    import datasets as hf_datasets
-
-    from vlmprune.errors import UserError
-
-    reasons = []
-    for source in (path, fallback):
-        try:
-            # datasets' cache does not notice that a local file was rewritten, so a folder is read afresh.
-            mode = "force_redownload" if os.path.isdir(source) else "reuse_dataset_if_exists"
-            return hf_datasets.load_dataset(source, config, split=split, download_mode=mode)
-        except (ConnectionError, OSError, ValueError) as error:
-            reasons.append(f"{source}: {' '.join(str(error).split())[:160]}")
-    raise UserError(
-        f"benchmark data cannot be loaded ({'; '.join(reasons)}). With network, check the hub; without, download it "
-        "elsewhere and set benchmark.path=/folder"
-    )
+    def main_score(self, metrics: dict[str, float]) -> float | None:
+        """The main metric as it is compared: a fraction of 1 where it has a natural maximum; None while unknown."""
+        return metrics.get(self.metric.name)

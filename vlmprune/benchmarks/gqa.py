@@ -2,47 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from vlmprune.benchmarks.base import Benchmark, Sample, content_hash, load_hub_dataset
+from vlmprune.benchmarks.base import BadSample, Sample
+from vlmprune.benchmarks.hub import HubBenchmark
+from vlmprune.benchmarks.media import decode_image
 from vlmprune.benchmarks.scoring.exact import exact_match
+from vlmprune.benchmarks.source import Source
+from vlmprune.benchmarks.tables import Table
+from vlmprune.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
 @dataclass
-class Gqa(Benchmark):
+class Gqa(HubBenchmark):
     """Questions and images are two configs of one dataset, joined on the image's id.
 
-    path: a hub dataset or a folder with the same layout; fallback: the dataset's former name.
+    images_config: the config with the columns `id` and `image`.
     """
 
-    path: str = ""
-    fallback: str = ""
+    images_config: str = "testdev_balanced_images"
 
-    metric: ClassVar[str] = "accuracy"
-    _images: Any = field(default=None, init=False, repr=False)
-    _row_of_image: dict[str, int] = field(default_factory=dict, init=False, repr=False)
-    _identity: str = field(default="", init=False, repr=False)
+    def open_table(self, streaming: bool) -> tuple[Table, str]:
+        questions, identity = super().open_table(streaming)
+        source = Source(self.path, self.fallback, self.images_config, self.split, self.revision)
+        self._images, images_identity = source.open(streaming)
+        if missing := {"id", "image"} - set(self._images.columns):
+            raise UserError(f"benchmark.images_config={self.images_config}: has no column {', '.join(sorted(missing))}")
+        self._image_row = {str(row["id"]): index for index, row in enumerate(self._images.rows(["id"]))}
+        return questions, f"{identity} {images_identity}"
 
-    def load(self) -> list[Sample]:
-        rows = load_hub_dataset(self.path, self.fallback, "testdev_balanced_instructions", "testdev")
-        self._images = load_hub_dataset(self.path, self.fallback, "testdev_balanced_images", "testdev")
-        self._row_of_image = {image_id: index for index, image_id in enumerate(self._images["id"])}
-        self._identity = content_hash(rows.select_columns(["id", "imageId", "question", "answer"]), self._images)
-        rows = rows.sort("imageId")  # the questions about one image stand together
-        return [
-            Sample(str(row["id"]), row["imageId"], row["question"], row["answer"], row["types"]["structural"])
-            for row in rows
-        ]
-
-    def image(self, image_id: str) -> Image:
-        return self._images[self._row_of_image[image_id]]["image"].convert("RGB")
-
-    def identity(self) -> str:
-        return self._identity
+    def decode(self, sample: Sample) -> list[Image]:
+        if sample.image_id not in self._image_row:
+            raise BadSample(f"its image {sample.image_id} is missing")
+        return [decode_image(self._images.cell(self._image_row[sample.image_id], "image"))]
 
     def score(self, prediction: str, sample: Sample) -> float:
         return exact_match(prediction, sample.answer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.benchmarks.scoring.exact import exact_match
@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 class Scenes(Benchmark):
     """Attributes and relations, existence, counting, reading: see vlmprune/tiny/MODEL_CARD.md."""
 
-    metric: ClassVar[str] = "accuracy"
     _rows: Any = field(default=None, init=False, repr=False)
     _row_of_image: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
-    def load(self) -> list[Sample]:
+    def load(self, part: bool = False) -> list[Sample]:
         from vlmprune.tiny import load_test_split
 
         self._rows = load_test_split()
@@ -31,8 +30,8 @@ class Scenes(Benchmark):
             samples.append(Sample(row["question_id"], row["image_id"], row["question"], row["answer"], row["category"]))
         return samples
 
-    def image(self, image_id: str) -> Image:
-        return self._rows[self._row_of_image[image_id]]["image"].convert("RGB")
+    def images(self, sample: Sample) -> list[Image]:
+        return [self._rows[self._row_of_image[sample.image_id]]["image"].convert("RGB")]
 
     def identity(self) -> str:
         from vlmprune.tiny.testset import HASH_FILE

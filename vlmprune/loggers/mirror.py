@@ -27,13 +27,13 @@ def summary_of(result: dict[str, Any], directory: Path) -> dict[str, float]:
     """The numbers of result.json that runs are compared by; milliseconds, MB, FLOPs per question, tokens."""
     answers, timings = result["answers"], result["timings"]
     tokens = answers["tokens"]
-    low, high = answers["interval95"]
+    low, high = answers["interval95"] or (None, None)
     unpruned = unpruned_beside(result, directory)
     values: dict[str, float | None] = {
         "score": answers["score"],
         "score_low": low,
         "score_high": high,
-        "relative_score": answers["score"] / unpruned if unpruned else None,
+        "relative_score": answers["score"] / unpruned if unpruned and answers["score"] is not None else None,
         "ratio": result["ratio"],
         "questions": answers["samples"],
         "tokens/total": tokens["total"],
@@ -44,6 +44,7 @@ def summary_of(result: dict[str, Any], directory: Path) -> dict[str, float]:
         "questions_per_s": timings["samples_per_s"],
     }
     values |= {f"flops/{part}": value for part, value in answers["flops"].items()}
+    values |= {f"metrics/{name}": value for name, value in answers["metrics"].items()}
     values |= {f"score/{name}": entry["score"] for name, entry in answers["by_category"].items()}
     for side, parts in (timings["latency"] or {}).items():
         if isinstance(parts, dict):  # beside them stand samples and batch_size

@@ -57,7 +57,7 @@ class StageClock:
         self._mark = now
 
     @contextmanager
-    def watch(self, model: nn.Module, vision_tower: nn.Module, projector: nn.Module) -> Iterator[None]:
+    def watch(self, model: nn.Module, vision_towers: list[nn.Module], projector: nn.Module) -> Iterator[None]:
         """Charge the tower, the projector and the forward passes: the first is the prefill, later ones decode."""
 
         def before_model(*_: Any) -> None:
@@ -67,7 +67,7 @@ class StageClock:
         handles = []
         # First in, last out: the engine's own hooks on these modules run inside the part (selection apart).
         for module, before in (
-            (vision_tower, lambda *_: self.enter("vision")),
+            *((tower, lambda *_: self.enter("vision")) for tower in vision_towers),
             (projector, lambda *_: self.enter("projector")),
             (model, before_model),
         ):

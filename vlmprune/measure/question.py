@@ -40,7 +40,7 @@ def measure_questions(
             adapter = loaded.adapter
             with (
                 Session(adapter, side_method, clock),
-                clock.watch(loaded.model, adapter.vision_tower, adapter.projector),
+                clock.watch(loaded.model, adapter.vision_towers, adapter.projector),
             ):
                 row = timed(partial(greedy, loaded, inputs, benchmark.max_new_tokens), clock)
             if number >= WARM_UP:

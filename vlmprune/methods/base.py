@@ -32,6 +32,7 @@ class Tower:
     feature_layer: int  # 0-based layer whose output goes to the projector (CLIP in LLaVA: 22 of 24)
     grid: tuple[int, int]  # (rows, columns) of the patches of one image or tile
     has_cls: bool
+    grid_varies: bool = False  # images have grids of their own size; `grid` is that of a typical one
 
 
 @dataclass
@@ -137,9 +138,22 @@ class Method:
 
 @dataclass
 class SequenceMethod(Method):
-    """A method that selects once, between the vision encoder and decoder layer 0."""
+    """A method that selects once, between the vision encoder and decoder layer 0.
+
+    scope: what is ranked together, and what `ratio` and `keep` are of, where an image is cut into tiles: each `tile` or
+    frame, the whole `image`, or as `published`.
+    """
+
+    scope: Literal["published", "tile", "image"] = "published"
 
     stage: ClassVar[Literal["sequence"]] = "sequence"
+    published_scope: ClassVar[Literal["tile", "image"]] = "tile"
+    scopes: ClassVar[tuple[str, ...]] = ("tile", "image")
+
+    @property
+    def scope_rule(self) -> Literal["tile", "image"]:
+        """What is ranked together: the published rule, or the one that was asked for."""
+        return self.published_scope if self.scope == "published" else self.scope
 
     def layers(self, tower: Tower) -> tuple[int, ...]:
         """Encoder layers (0-based) at which layer-bound signals are read; default: the feature layer."""
@@ -148,6 +162,8 @@ class SequenceMethod(Method):
     def check(self, tower: Tower, depth: int) -> None:
         super().check(tower, depth)
         self.layers(tower)
+        if self.scope_rule not in self.scopes:
+            raise ValueError(f"scope={self.scope}: the method works on a tile's own grid; allowed: tile")
 
     def select(self, signals: Signals, k: int) -> Selection:
         """Choose `k` of the N tokens of every image."""

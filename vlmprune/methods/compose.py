@@ -69,6 +69,8 @@ class Compose(Method):
         )
 
     def check(self, tower: Tower, depth: int) -> None:
+        if tower.grid_varies and self.keep is not None:
+            raise ValueError(f"keep={self.keep} is split by an image's own token count, which varies here: give ratio=")
         for part in self.parts(tower.grid[0] * tower.grid[1]):
             part.check(tower, depth)
 

@@ -40,7 +40,8 @@ class DecoderSignals:
     attention: float32 [B, H, R, L], post-softmax rows of the last R positions. raters: bool [B, R], which of those
     rows the method asked for. hidden: [B, L, D], the input of layer K. visual, detail, valid: bool [B, L]; detail are
     the visual tokens of high-resolution tiles (all of them where the model has no tiles); valid is False on padding.
-    positions: int64 [B, L]. frequencies: [d/2], the rotary embedding's radians per position, for heads of width d.
+    positions: int64 [B, L], those of time where there are three kinds. frequencies: [d/2], the rotary embedding's
+    radians per position, for heads of width d.
     """
 
     attention: Tensor
@@ -148,7 +149,10 @@ class DecoderMethod(Method):
                 f"{keeping(0)[0].layer} of {depth} layers see them all; the least is {math.ceil(least)}"
             )
         k = bisect_right(range(n + 1), target, key=lambda kept: average_tokens(keeping(kept), depth, n)) - 1
-        return keeping(k)
+        stages, larger = keeping(k), keeping(min(k + 1, n))
+        # One token more at the end may be many more on the way: as many first stages as fit have that many.
+        mixed = (larger[:first] + stages[first:] for first in reversed(range(len(stages))))
+        return next(schedule for schedule in mixed if average_tokens(schedule, depth, n) <= target)
 
 
 def average_tokens(stages: Sequence[DecoderStage], depth: int, n: int) -> float:
@@ -163,4 +167,4 @@ def best_visual(score: Tensor, visual: Tensor, kept: Sequence[int]) -> Tensor:
     ranked = score.masked_fill(~visual, -torch.inf).sort(dim=1, descending=True, stable=True).indices
     places = torch.arange(score.shape[1], device=score.device).expand_as(ranked)
     rank = torch.empty_like(ranked).scatter_(1, ranked, places)
-    return visual & (rank < torch.tensor(kept, device=score.device).unsqueeze(1))
+    return visual & (rank < torch.tensor(kept).to(score.device, non_blocking=True).unsqueeze(1))

@@ -25,9 +25,10 @@ class DivPrune(SequenceMethod):
     """
 
     needs: ClassVar = ("projected",)
+    published_scope: ClassVar = "image"
     paper: ClassVar = "arXiv:2503.02175"
 
-    def selection_macs(self, n: int, k: int, vision_width: int, decoder_width: int) -> int:
+    def selection_macs(self, n: int, k: int, vision_width: int, decoder_width: int, head_width: int) -> int:
         return n * n * decoder_width  # one Gram matrix
 
     def select(self, signals: Signals, k: int) -> Selection:

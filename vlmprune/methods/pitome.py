@@ -45,8 +45,8 @@ class PiToMe(ToMe):
         energy = torch.nn.functional.elu(cosine - margin).mean(dim=2)
         order = energy.sort(dim=1, descending=True, stable=True).indices  # [B, T]
         a, b, alone = order[:, 0 : 2 * r : 2], order[:, 1 : 2 * r : 2], order[:, 2 * r :]
-        from_a = cosine.gather(1, a.unsqueeze(2).expand(-1, -1, cosine.shape[2]))
-        nearest = from_a.gather(2, b.unsqueeze(1).expand(-1, r, -1)).argmax(dim=2)  # [B, r], a rank within b
+        image = torch.arange(len(x), device=x.device).view(-1, 1, 1)
+        nearest = cosine[image, a.unsqueeze(2), b.unsqueeze(1)].argmax(dim=2)  # [B, r], a rank within b
         cls = order.new_zeros(len(order), first)
         stay = torch.cat([cls, first + alone, first + b], dim=1)
         return Matching(stay, first + a, first + alone.shape[1] + nearest)

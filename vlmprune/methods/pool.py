@@ -24,6 +24,7 @@ class Pool(SequenceMethod):
 
     needs: ClassVar = ("features",)
     merges: ClassVar = True
+    scopes: ClassVar = ("tile",)
 
     def select(self, signals: Signals, k: int) -> Selection:
         height, width = signals.grid

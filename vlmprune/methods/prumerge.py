@@ -38,6 +38,7 @@ class PruMerge(SequenceMethod):
 
     needs: ClassVar = ("queries", "keys", "features")
     merges: ClassVar = True
+    scopes: ClassVar = ("tile",)  # its [CLS] query is a tile's
     paper: ClassVar = "arXiv:2403.15388"
 
     @property
@@ -58,7 +59,7 @@ class PruMerge(SequenceMethod):
             return order, outliers(attention).sum(dim=1, keepdim=True)
         return order, torch.full_like(order[:, :1], k - 1)
 
-    def selection_macs(self, n: int, k: int, vision_width: int, decoder_width: int) -> int:
+    def selection_macs(self, n: int, k: int, vision_width: int, decoder_width: int, head_width: int) -> int:
         # The [CLS] row, then cosines and merging of k rows. An adaptive count is the image's own: give it as k.
         return (1 + n) * vision_width + 2 * k * n * vision_width
 
@@ -69,7 +70,7 @@ class PruMerge(SequenceMethod):
         attention = logits.softmax(dim=1)[:, 1:]  # [B, N], [CLS]->[CLS] dropped, not renormalised
 
         order, kept = self.rank(attention, k)
-        rows = int(kept.max()) + 1 if self.adaptive else k
+        rows = min(int(kept.max()) + 1, order.shape[1]) if self.adaptive else k  # nothing is extra if all are kept
         row = torch.arange(rows, device=order.device)
         weights = merge_weights(attention, unit(keys[:, 1:]), order[:, :rows], self.neighbors)
         is_kept = torch.arange(order.shape[1], device=order.device) < kept  # [B, N] along `order`

@@ -1,15 +1,15 @@
 """PyramidDrop: "Accelerating Your Large Vision-Language Models via Pyramid Visual Redundancy Reduction"
 (Xing et al., CVPR 2025)."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from vlmprune.methods.counting import kept_count, round_half_up, same_relative_depth
+from vlmprune.methods.counting import kept_count
 from vlmprune.methods.decoder_base import DecoderMethod, DecoderSignals, DecoderStage
+from vlmprune.methods.schedule import equal_factors, increasing, relative_layers
 
 
 @dataclass
@@ -44,9 +44,9 @@ class PyramidDrop(DecoderMethod):
     paper: ClassVar = "arXiv:2410.17247"
 
     def __post_init__(self) -> None:
-        if not increasing([0, *self.layer_list, self.published_depth]):
+        if not self.layer_list or not increasing([0, *self.layer_list, self.published_depth]):
             raise ValueError(
-                f"pyramiddrop: layer_list={list(self.layer_list)}; allowed: ascending layers of 1 to "
+                f"pyramiddrop: layer_list={list(self.layer_list)}; allowed: one or more ascending layers of 1 to "
                 f"{self.published_depth - 1} (published_depth={self.published_depth})"
             )
         if len(self.image_token_ratio_list) != len(self.layer_list):
@@ -56,31 +56,12 @@ class PyramidDrop(DecoderMethod):
             )
 
     def schedule(self, depth: int, n: int) -> list[DecoderStage]:
-        return [DecoderStage(*stage) for stage in zip(self._layers(depth), self._kept(n), strict=True)]
+        layers = relative_layers(self.layer_list, self.published_depth, depth)
+        if self.ratio is None and self.keep is None:
+            kept = [int(n * fraction) for fraction in self.image_token_ratio_list]
+        else:
+            kept = equal_factors(n, kept_count(n, self.ratio, self.keep), len(layers))
+        return [DecoderStage(layer, count) for layer, count in zip(layers, kept, strict=True)]
 
     def score(self, signals: DecoderSignals) -> Tensor:
         return signals.attention[:, :, -1].mean(dim=1)  # [B, H, R, L] -> [B, L]
-
-    def _layers(self, depth: int) -> list[int]:
-        if not increasing([0, *self._resolved(depth)]):
-            deeper = range(depth + 1, self.published_depth + 1)  # the last of these always works
-            smallest = next(d for d in deeper if increasing([0, *self._resolved(d)]))
-            raise ValueError(
-                f"pyramiddrop: layers {list(self.layer_list)} of {self.published_depth} fall on "
-                f"{self._resolved(depth)} of a decoder of {depth}; the smallest depth that works: {smallest}"
-            )
-        return self._resolved(depth)
-
-    def _resolved(self, depth: int) -> list[int]:
-        return [same_relative_depth(layer, self.published_depth, depth) for layer in self.layer_list]
-
-    def _kept(self, n: int) -> list[int]:
-        if self.ratio is None and self.keep is None:
-            return [int(n * fraction) for fraction in self.image_token_ratio_list]
-        k = kept_count(n, self.ratio, self.keep)
-        stages = len(self.layer_list)
-        return [round_half_up(n ** (1 - s / stages) * k ** (s / stages)) for s in range(1, stages + 1)]
-
-
-def increasing(numbers: Sequence[int]) -> bool:
-    return all(a < b for a, b in itertools.pairwise(numbers))

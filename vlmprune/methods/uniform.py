@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -15,6 +16,8 @@ class Uniform(SequenceMethod):
     The k tokens are dealt to r ~ sqrt(k h / w) evenly spaced rows, as equally as possible, and stand at the centres of
     equal intervals of their row. So 29 of 24 x 24 becomes 5 rows of 5 or 6.
     """
+
+    scopes: ClassVar = ("tile",)
 
     def select(self, signals: Signals, k: int) -> Selection:
         height, width = signals.grid

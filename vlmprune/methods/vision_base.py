@@ -24,7 +24,9 @@ class VisionMethod(Method):
     layer_ratio: float | None = None
 
     stage: ClassVar[Literal["vision"]] = "vision"
+    needs: ClassVar[tuple[str, ...]] = ("encoder_layers",)
     merges: ClassVar[bool] = True
+    scope_rule: ClassVar[str] = "tile"  # the encoder sees each tile and each frame by itself
 
     def __post_init__(self) -> None:
         if self.layer_ratio is None:

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from vlmprune.methods.base import Selection, SequenceMethod, Signals, Tower, top_k
 from vlmprune.methods.counting import exact, round_half_up
+from vlmprune.methods.merging import rows_of
 from vlmprune.methods.similarity import at_least_float32, unit
 
 
@@ -34,6 +34,7 @@ class VisionZip(SequenceMethod):
 
     needs: ClassVar = ("cls_attention", "keys", "features", "cls_feature")
     merges: ClassVar = True
+    scopes: ClassVar = ("tile",)  # its [CLS] is a tile's
     paper: ClassVar = "arXiv:2412.04467"
 
     def split(self, k: int) -> tuple[int, int]:
@@ -52,10 +53,9 @@ class VisionZip(SequenceMethod):
         super().check(tower, depth)
         self.split(self.count(tower.grid[0] * tower.grid[1]))
 
-    def selection_macs(self, n: int, k: int, vision_width: int, decoder_width: int) -> int:
-        # Merging. The cosines of keys averaged over heads, 1 / heads of this, are left out.
+    def selection_macs(self, n: int, k: int, vision_width: int, decoder_width: int, head_width: int) -> int:
         dominant, contextual = self.split(k)
-        return (n + 1 - dominant) * contextual * vision_width
+        return (n + 1 - dominant) * contextual * (head_width + vision_width)  # cosines of mean keys, then merging
 
     def select(self, signals: Signals, k: int) -> Selection:
         h = signals.features
@@ -69,18 +69,13 @@ class VisionZip(SequenceMethod):
         targets = rest[:, : contextual_count * step : step]  # [B, K]
         first_free = taken.scatter(1, targets, True).int().argmin(dim=1, keepdim=True)
 
-        merged = [signals.cls_feature.unsqueeze(1), gather_rows(h, dominant)]
+        merged = [signals.cls_feature.unsqueeze(1), rows_of(h, dominant)]
         if contextual_count:
             key = unit(signals.keys[-1][:, :, 1:].mean(dim=1))  # [B, H, 1+N, d] -> [B, N, d]
-            closest = (gather_rows(key, rest) @ gather_rows(key, targets).mT).argmax(dim=2)  # [B, R]
+            closest = (rows_of(key, rest) @ rows_of(key, targets).mT).argmax(dim=2)  # [B, R]
             assigned = torch.nn.functional.one_hot(closest, contextual_count).to(key.dtype)  # [B, R, K]
             assigned[:, : contextual_count * step : step] = 0  # a target is not merged into itself or another
-            total = assigned.mT @ at_least_float32(gather_rows(h, rest))  # [B, K, C]
+            total = assigned.mT @ at_least_float32(rows_of(h, rest))  # [B, K, C]
             mean = total / assigned.sum(dim=1).clamp(min=1).unsqueeze(2)  # 0 where nothing is assigned
-            merged.append((gather_rows(h, targets) + mean).to(h.dtype))
+            merged.append((rows_of(h, targets) + mean).to(h.dtype))
         return Selection(torch.cat([first_free, dominant, targets], dim=1), torch.cat(merged, dim=1))
-
-
-def gather_rows(x: Tensor, indices: Tensor) -> Tensor:
-    """x [B, N, C] at indices [B, k] -> [B, k, C]."""
-    return x.gather(1, indices.unsqueeze(2).expand(-1, -1, x.shape[2]))

@@ -1,7 +1,8 @@
 """What every model family shares: the runner's view of a loaded vision-language model.
 
 A family is one file in this folder named after its `model_type` in config.json. It exports `adapt(model)` and, so that
-impossible pairs are refused before weights load, `SIGNALS` and `describe_tower(config)`. No list names the families.
+impossible pairs are refused before weights load, `SIGNALS`, `describe_tower(config)` and, where it refuses settings of
+its own, `check_method(method)`. No list names the families.
 """
 
 from __future__ import annotations
@@ -9,17 +10,20 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 import vlmprune.models
 from vlmprune.errors import UserError
-from vlmprune.methods.base import Method, Tower
+from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
+from vlmprune.pruning.layout import Layout
 from vlmprune.registry import options, read
 
-HELPERS = {"base", "inputs", "loading"}
+HELPERS = {"anyres", "base", "clip_text", "inputs", "loading", "prompts"}
 
 
 class Adapter(ABC):
@@ -38,7 +42,7 @@ class Adapter(ABC):
 
     @property
     @abstractmethod
-    def vision_tower(self) -> Any: ...
+    def vision_towers(self) -> list[Any]: ...
 
     @property
     @abstractmethod
@@ -49,19 +53,45 @@ class Adapter(ABC):
     def language_model(self) -> Any: ...
 
     @abstractmethod
-    def vision_layer(self, index: int) -> Any: ...
+    def vision_layers(self, index: int) -> list[Any]: ...
 
     @abstractmethod
-    def vision_attention(self, index: int) -> Any: ...
+    def vision_attentions(self, index: int) -> list[Any]: ...
+
+    @abstractmethod
+    def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout: ...
 
     @abstractmethod
     def visual_mask(self, input_ids: Tensor) -> Tensor: ...
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        return ("get_image_features",)
+
+    @property
+    def projects_each_token(self) -> bool:
+        return True
+
+    def per_token(self, parts: list[Tensor]) -> Tensor:
+        return torch.cat([part.movedim(1, 0).flatten(1, 2) for part in parts], dim=1)
+
+    def prepare(self, prunes_before: bool) -> list[Any]:
+        return []
+
+    def detail(self, visual: Tensor) -> Tensor:
+        raise NotImplementedError(f"{self.config.model_type} has no tiles")
+
+    def position_rule(self, method: Method) -> Positions:
+        return method.position_rule
 
     def decoder_layer(self, index: int) -> Any:
         return self.language_model.layers[index]
 
     def decoder_attention(self, index: int) -> Any:
         return self.decoder_layer(index).self_attn
+
+    def rotary(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        return self.language_model.rotary_emb(hidden, position_ids=positions)
 
     @property
     def decoder_depth(self) -> int:
@@ -79,16 +109,28 @@ class Family:
 
     signals: frozenset[str]
     tower: Tower
+    sliding_window: bool = False  # in the decoder
+    check: Callable[[Method], None] = lambda _: None  # the family's own; raises ValueError
 
 
 def describe(config: Any) -> Family:
-    """Signals and vision tower of a checkpoint whose weights are not loaded."""
+    """What config.json says of a checkpoint whose weights are not loaded."""
     module = importlib.import_module(f"vlmprune.models.{config.model_type}")
-    return Family(module.SIGNALS, module.describe_tower(config))
+    family = Family(module.SIGNALS, module.describe_tower(config), has_sliding_window(config.text_config))
+    return replace(family, check=module.check_method) if hasattr(module, "check_method") else family
 
 
-def adapt(model: Any) -> Adapter:
-    """The adapter of a loaded transformers model. Raises UserError where its family has none."""
+def has_sliding_window(text: Any) -> bool:
+    """Whether some decoder layer attends to a window of the sequence only."""
+    types = getattr(text, "layer_types", None)
+    return getattr(text, "sliding_window", None) is not None and (types is None or "sliding_attention" in types)
+
+
+def adapt(model: Any, **options: Any) -> Adapter:
+    """The adapter of a loaded transformers model, with its family's own options (LLaVA-NeXT: newline, packing).
+
+    Raises UserError where the family has no adapter or no such option.
+    """
     model_type = model.config.model_type
     if model_type not in families():
         raise UserError(f"model family '{model_type}' is not supported; supported: {', '.join(families())}")
@@ -112,5 +154,8 @@ def check_settings(method: Method, family: Family, depth: int, name: str) -> Non
     """Refuse settings that do not fit the model's depths and token count, before any weight loads."""
     try:
         method.check(family.tower, depth)
+        family.check(method)
+        if family.sliding_window and "decoder_attention" in method.needs:
+            raise ValueError("drops tokens inside the decoder, which has sliding-window attention; allowed: methods before it")
     except ValueError as error:
         raise UserError(f"method={name}: {str(error).removeprefix(f'{name}: ')}") from error

@@ -1,59 +1,98 @@
-"""From an image and a question to a model's inputs, each image preprocessed once, not once per question."""
+"""From images or frames and a question to a model's inputs, each image preprocessed once, not once per question."""
 
 from __future__ import annotations
 
-from typing import Any
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from vlmprune.config import ModelConfig
 from vlmprune.models.base import Adapter
-
-# LLaVA's conversation template "vicuna_v1", system sentence included.
-VICUNA_V1 = (
-    "A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user's questions. "
-    "USER: {image}\n{question} ASSISTANT:"
-)
+from vlmprune.models.prompts import Prompts
 
 
-class Preprocessor:
-    """The checkpoint's own image processor, tokenizer and chat template, driven piece by piece.
+@dataclass(frozen=True)
+class Media:
+    """One image or one video as the model takes it.
 
-    prompt: `chat_template` or `vicuna_v1`. image: `processor` (resize and crop) or `pad` (LLaVA-1.5's evaluation: pad
-    to a square with the mean colour first).
+    tensors: inputs of `generate` by name; the first dimension is what several media are joined along. text: what stands
+    in the prompt for the medium's token, its placeholders written out. pictures: the image or the frames it was.
     """
 
-    def __init__(self, processor: Any, adapter: Adapter, prompt: str, image: str) -> None:
-        self.processor, self.adapter = processor, adapter
-        self.tokenizer = processor.tokenizer
-        self.prompt_style, self.image_style = prompt, image
-        rows, columns = adapter.tower.grid
-        self.placeholder = processor.image_token * (rows * columns)
+    kind: Literal["image", "video"]
+    tensors: dict[str, Tensor]
+    text: str
+    pictures: int = 1
 
-    def pixels(self, image: Image.Image) -> Tensor:
-        """float32 [tiles, 3, H, W] of one RGB image."""
-        if self.image_style == "pad":
-            image = pad_to_square(image, self.processor.image_processor.image_mean)
-        return self.processor.image_processor(images=image, return_tensors="pt")["pixel_values"]
 
-    def text(self, question: str) -> str:
-        """The whole prompt, with the image's placeholder expanded to one token per patch."""
-        if self.prompt_style == "vicuna_v1":
-            text = VICUNA_V1.format(image=self.processor.image_token, question=question)
-        else:
-            content = [{"type": "image"}, {"type": "text", "text": question}]
-            text = self.processor.apply_chat_template(
-                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-            )
-        return text.replace(self.processor.image_token, self.placeholder, 1)
+@dataclass(frozen=True)
+class Parts:
+    """What a checkpoint brings beside its model. image_processor: of transformers' PIL backend.
+
+    image_token, video_token: one placeholder in the prompt; video_token is None where the checkpoint has none.
+    """
+
+    tokenizer: Any
+    image_processor: Any
+    chat_template: str | None
+    image_token: str
+    video_token: str | None = None
+
+
+class Preprocessor(ABC):
+    """The checkpoint's own image processor, tokenizer and chat template, driven piece by piece. One class a family."""
+
+    takes_video: ClassVar[bool] = False  # else a video's frames are given as images
+
+    def __init__(self, parts: Parts, adapter: Adapter, config: ModelConfig) -> None:
+        self.parts, self.adapter, self.config = parts, adapter, config
+        self.tokenizer = parts.tokenizer
+        tokens = {"image": parts.image_token} | ({"video": parts.video_token} if parts.video_token else {})
+        self.prompts = Prompts(parts.tokenizer, parts.chat_template, tokens, config.prompt)
+
+    @abstractmethod
+    def image(self, image: Image.Image) -> Media:
+        """One RGB image."""
+
+    def video(self, frames: list[Image.Image]) -> Media:
+        """The RGB frames of one video, in order. Of families that take videos."""
+        raise TypeError(f"{type(self).__name__} takes no video: give its frames as images")
+
+    def media(self, pictures: list[Image.Image], kind: Literal["image", "video"]) -> list[Media]:
+        """Images, or the frames of one video: one medium where the family takes videos, else an image per frame."""
+        if kind == "video" and self.takes_video:
+            return [replace(self.video(pictures), pictures=len(pictures))]
+        return [self.image(picture) for picture in pictures]
+
+    def collate(self, media: list[Media]) -> dict[str, Tensor]:
+        """The tensors of a batch's media, in the order of its prompts."""
+        names = dict.fromkeys(name for each in media for name in each.tensors)
+        return {name: torch.cat([each.tensors[name] for each in media if name in each.tensors]) for name in names}
+
+    def extras(self, input_ids: Tensor) -> dict[str, Tensor]:
+        """Inputs that follow from the prompts' ids [B, L]."""
+        return {}
+
+    def squared(self, image: Image.Image) -> Image.Image:
+        """The image as the image processor is given it: padded to a square where the config says so."""
+        return pad_to_square(image, self.parts.image_processor.image_mean) if self.config.image == "pad" else image
+
+    def text(self, question: str, media: list[Media]) -> tuple[str, list[Media]]:
+        """The whole prompt, placeholders written out, and its media in the order in which they stand in it."""
+        pieces, order = self.prompts.text(question, [each.kind for each in media])
+        ordered = [media[index] for index in order]
+        return pieces[0] + "".join(each.text + piece for each, piece in zip(ordered, pieces[1:], strict=True)), ordered
 
     def batch(
-        self, questions: list[str], pixels: list[Tensor], device: torch.device, dtype: torch.dtype
+        self, questions: list[str], media: list[list[Media]], device: torch.device, dtype: torch.dtype
     ) -> dict[str, Tensor]:
-        """Inputs of `generate` for questions with one image each: left-padded ids, mask, pixel values."""
-        texts = [self.text(question) for question in questions]
+        """Inputs of `generate` for questions with one or more media each: left-padded ids, mask and the media's own."""
+        pairs = [self.text(question, own) for question, own in zip(questions, media, strict=True)]
+        texts = [text for text, _ in pairs]
         begins = self.tokenizer.bos_token is not None and texts[0].startswith(self.tokenizer.bos_token)
         encoded = self.tokenizer(
             texts,
@@ -62,10 +101,15 @@ class Preprocessor:
             add_special_tokens=not begins,  # some templates write <s> themselves, and two would be wrong
             return_tensors="pt",
         )
+        tensors = self.collate([each for _, ordered in pairs for each in ordered])
         return {
             "input_ids": encoded["input_ids"].to(device),
             "attention_mask": encoded["attention_mask"].to(device),
-            "pixel_values": torch.cat(pixels).to(device, dtype),
+            **{name: given.to(device) for name, given in self.extras(encoded["input_ids"]).items()},
+            **{
+                name: given.to(device, dtype) if given.is_floating_point() else given.to(device)
+                for name, given in tensors.items()
+            },
         }
 
     def decode(self, ids: Tensor) -> list[str]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from PIL import Image
 from torch import Tensor
 
 from vlmprune.errors import UserError
-from vlmprune.methods.base import Tower
+from vlmprune.methods.base import SequenceMethod, Tower
 from vlmprune.models.base import Adapter
+from vlmprune.models.inputs import Media, Preprocessor
+from vlmprune.pruning.layout import Layout, whole_tiles
 
-# text_relevance is absent: it needs the CLIP text tower, which a LLaVA checkpoint does not carry.
 SIGNALS = frozenset(
     {
         "seeds",
@@ -21,6 +23,8 @@ SIGNALS = frozenset(
         "features",
         "cls_feature",
         "projected",
+        "encoder_layers",  # their outputs may be shortened: nothing behind them counts patches
+        "text_relevance",  # with the text tower of its CLIP, which the checkpoint does not carry (clip_text.py)
         "decoder_attention",
     }
 )
@@ -40,8 +44,8 @@ class Llava(Adapter):
         return self.model.model
 
     @property
-    def vision_tower(self) -> Any:
-        return self.model.model.vision_tower
+    def vision_towers(self) -> list[Any]:
+        return [self.model.model.vision_tower]
 
     @property
     def projector(self) -> Any:
@@ -51,13 +55,16 @@ class Llava(Adapter):
     def language_model(self) -> Any:
         return self.model.model.language_model
 
-    def vision_layer(self, index: int) -> Any:
+    def vision_layers(self, index: int) -> list[Any]:
         # transformers 5.17 keeps the transformer one module deeper than 5.23.
-        tower = getattr(self.vision_tower, "vision_model", self.vision_tower)
-        return tower.encoder.layers[index]
+        towers = (getattr(tower, "vision_model", tower) for tower in self.vision_towers)
+        return [tower.encoder.layers[index] for tower in towers]
 
-    def vision_attention(self, index: int) -> Any:
-        return self.vision_layer(index).self_attn
+    def vision_attentions(self, index: int) -> list[Any]:
+        return [layer.self_attn for layer in self.vision_layers(index)]
+
+    def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
+        return whole_tiles(arguments["pixel_values"], self.tower.grid)
 
     def visual_mask(self, input_ids: Tensor) -> Tensor:
         return input_ids == self.config.image_token_id
@@ -77,6 +84,15 @@ def describe_tower(config: Any) -> Tower:
     feature_layer = layer - 1 if layer >= 0 else vision.num_hidden_layers + layer
     has_cls = vision.model_type == "clip_vision_model"
     return Tower(vision.num_hidden_layers, feature_layer, (side, side), has_cls)
+
+
+class Inputs(Preprocessor):
+    """One tile per image, resized and cropped by the processor or padded first as in LLaVA-1.5's own evaluation."""
+
+    def image(self, image: Image.Image) -> Media:
+        pixels = self.parts.image_processor(images=self.squared(image), return_tensors="pt")["pixel_values"]
+        rows, columns = self.adapter.tower.grid
+        return Media("image", {"pixel_values": pixels}, self.parts.image_token * (rows * columns))
 
 
 def adapt(model: Any) -> Llava:

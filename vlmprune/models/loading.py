@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer, ProcessorMixin
 
 # transformers 5.17 hides its top-level name where torchvision is missing, though the PIL backend does not need it.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
@@ -18,7 +19,7 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError
 from vlmprune.models.base import Adapter, adapt, families
-from vlmprune.models.inputs import Preprocessor
+from vlmprune.models.inputs import Parts, Preprocessor
 
 EMBEDDED = Path(__file__).parent.parent / "tiny" / "checkpoint"
 
@@ -42,7 +43,7 @@ def find_checkpoint(model: ModelConfig) -> Checkpoint:
         config = AutoConfig.from_pretrained(folder if folder.is_dir() else source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"model.path={source}: cannot be loaded ({_first_line(error)}); without network, download it elsewhere "
+            f"model.path={source}: cannot be loaded ({first_line(error)}); without network, download it elsewhere "
             "and set model.path=/folder"
         ) from error
     if config.model_type not in families():
@@ -50,7 +51,7 @@ def find_checkpoint(model: ModelConfig) -> Checkpoint:
             f"model.path={source}: family '{config.model_type}' is not supported; supported: {', '.join(families())}"
         )
     if folder.is_dir():
-        return Checkpoint(str(folder), config, _folder_hash(folder))
+        return Checkpoint(str(folder), config, folder_hash(folder))
     return Checkpoint(source, config, f"commit:{config._commit_hash}")
 
 
@@ -93,15 +94,17 @@ _loaded: dict[tuple, Loaded] = {}  # the last model: the jobs of a sweep that sh
 
 def load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Loaded:
     """Load model and processor, or return the ones that are there already. Raises UserError where they are damaged."""
-    key = (checkpoint.identity, dtype, config.attention, device, config.prompt, config.image)
+    key = (checkpoint.identity, dtype, device, repr(config))
     if key not in _loaded:
         _loaded.clear()  # first, so that two large models are never in memory together
-        _loaded[key] = _load(checkpoint.source, config, dtype, device)
+        _loaded[key] = _load(checkpoint, config, dtype, device)
     return _loaded[key]
 
 
-def _load(source: str, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Loaded:
+def _load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Loaded:
+    source = checkpoint.source
     try:
+        parts = read_parts(checkpoint)
         pair: Any = AutoModelForImageTextToText.from_pretrained(
             source,
             dtype=dtype,
@@ -110,25 +113,42 @@ def _load(source: str, config: ModelConfig, dtype: torch.dtype, device: torch.de
             trust_remote_code=False,
             output_loading_info=True,
         )
-        processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
-        # Chosen explicitly: where torchvision is installed the default would be its backend and give other pixels.
-        processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", trust_remote_code=False)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
-        raise UserError(f"model.path={source}: cannot be loaded ({_first_line(error)})") from error
+        raise UserError(f"model.path={source}: cannot be loaded ({first_line(error)})") from error
     model, loading_info = pair
     if loading_info["missing_keys"]:  # transformers would fill them with random numbers and go on
         missing = sorted(loading_info["missing_keys"])
         raise UserError(f"model.path={source}: {len(missing)} weights are missing, {missing[0]} among them")
     model.to(device).eval()
     adapter = adapt(model)
-    return Loaded(model, adapter, Preprocessor(processor, adapter, config.prompt, config.image), device)
+    family = importlib.import_module(f"vlmprune.models.{checkpoint.config.model_type}")
+    return Loaded(model, adapter, family.Inputs(parts, adapter, config), device)
 
 
-def _first_line(error: Exception) -> str:
+def read_parts(checkpoint: Checkpoint) -> Parts:
+    """Tokenizer, image processor and chat template. Raises OSError or ValueError where one is absent or damaged."""
+    source, config = checkpoint.source, checkpoint.config
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    # Chosen explicitly: where torchvision is installed the default would be its backend and give other pixels.
+    image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", trust_remote_code=False)
+    # The processor's own file, read without building it: most processors cannot be built without torchvision.
+    settings, _ = ProcessorMixin.get_processor_dict(source)
+    template = settings.get("chat_template") or tokenizer.chat_template
+    video_id = getattr(config, "video_token_id", None)
+    return Parts(
+        tokenizer,
+        image_processor,
+        template["default"] if isinstance(template, dict) else template,
+        image_token=tokenizer.convert_ids_to_tokens(config.image_token_id),
+        video_token=None if video_id is None else tokenizer.convert_ids_to_tokens(video_id),
+    )
+
+
+def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
-def _folder_hash(folder: Path) -> str:
+def folder_hash(folder: Path) -> str:
     """sha256 over names and contents; of files above 64 MB, the size and 16 blocks of 1 MB spread over them."""
     digest = hashlib.sha256()
     kinds = (".json", ".safetensors", ".jinja", ".model")

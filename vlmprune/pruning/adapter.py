@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from vlmprune.methods.base import Method, Positions, Tower
+from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
+from vlmprune.pruning.layout import Layout
 
 
 class Adapter(Protocol):
@@ -24,28 +25,44 @@ class Adapter(Protocol):
         """The XModel inside `model`: receives input_ids."""
 
     @property
-    def vision_tower(self) -> Any:
-        """Receives pixel_values."""
+    def encoders(self) -> tuple[str, ...]:
+        """Methods of `base_model` that turn pixels into features: get_image_features, get_video_features."""
 
     @property
     def projector(self) -> Any:
-        """Vision features [B, N, C] -> decoder embeddings [B, N, D]."""
+        """Vision features [tiles, N, C] -> decoder embeddings [tiles, N, D]."""
+
+    @property
+    def projects_each_token(self) -> bool:
+        """Whether the projector maps each token by itself, so that dropped ones need not pass it."""
 
     @property
     def language_model(self) -> Any:
         """The decoder stack without its head."""
 
-    def vision_layer(self, index: int) -> Any:
-        """Encoder layer `index`, 0-based."""
+    def vision_layers(self, index: int) -> list[Any]:
+        """Encoder layer `index`, 0-based, of each vision encoder that the model has."""
 
-    def vision_attention(self, index: int) -> Any:
-        """The attention module of encoder layer `index`."""
+    def vision_attentions(self, index: int) -> list[Any]:
+        """The attention modules of those."""
+
+    def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
+        """How the features that `encoder` returns for these arguments lie, and what `method` ranks together."""
+
+    def per_token(self, parts: list[Tensor]) -> Tensor:
+        """What one encoder layer showed of its patches, [tiles, H, P, ...] per call, for tokens: [H, S, ...].
+
+        Where several patches become one token, their mean.
+        """
 
     def decoder_layer(self, index: int) -> Any:
         """Decoder layer `index`, 0-based."""
 
     def decoder_attention(self, index: int) -> Any:
         """The attention module of decoder layer `index`."""
+
+    def rotary(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """The decoder's cos and sin of position ids [..., B, n] as the language model is called with them."""
 
     @property
     def decoder_depth(self) -> int:
@@ -54,8 +71,14 @@ class Adapter(Protocol):
     def visual_mask(self, input_ids: Tensor) -> Tensor:
         """bool [B, L]: which positions of a prompt hold visual tokens."""
 
+    def prepare(self, prunes_before: bool) -> list[Any]:
+        """What a session puts in place on the model for this family, to `remove()` at its end.
+
+        prunes_before: whether tokens are dropped before the language model.
+        """
+
     def detail(self, visual: Tensor) -> Tensor:
-        """bool [B, L]: of the visual positions, those of high-resolution tiles; all where there are no tiles."""
+        """bool [B, L]: of the visual positions, those of high-resolution tiles. Asked of families with `tiles` only."""
 
     def position_rule(self, method: Method) -> Positions:
         """Whether position ids are renumbered or kept when `method` drops tokens."""

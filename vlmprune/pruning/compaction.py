@@ -50,6 +50,6 @@ def compact(keep: Tensor, counts: list[int], order: Tensor | None = None) -> Com
     index = key.argsort(dim=1, stable=True)[:, length - longest :]
     if min(counts) == longest:
         return Compaction(index, None, counts)
-    starts = torch.tensor([longest - count for count in counts], device=keep.device)
+    starts = torch.tensor([longest - count for count in counts]).to(keep.device, non_blocking=True)
     valid = torch.arange(longest, device=keep.device) >= starts.unsqueeze(1)
     return Compaction(index, valid, counts)

@@ -17,8 +17,9 @@ from vlmprune.methods.decoder_base import DecoderMethod, DecoderSelection, Decod
 from vlmprune.pruning.adapter import Adapter
 from vlmprune.pruning.clock import Clock
 from vlmprune.pruning.compaction import compact
+from vlmprune.pruning.deepstack import Deepstack
 from vlmprune.pruning.probe import Probe, query_and_key
-from vlmprune.pruning.prompt import Record, Segment, marked_slots, new_positions
+from vlmprune.pruning.prompt import Record, Segment, full_positions, marked_slots, new_positions
 from vlmprune.pruning.running import Running, trailing_attention
 
 
@@ -33,6 +34,8 @@ class DecoderStages:
         self._texts: list[int]  # text tokens of each prompt
         self._attention: Tensor
         self._running: Running
+        self._positions: Tensor  # of the running sequence
+        self._deepstack: Deepstack
         self._prefilling = False
         self._segments: dict[int, Segment] = {}
         self._inputs: dict[str, Any] = {}
@@ -56,15 +59,22 @@ class DecoderStages:
             probe.remove()
         self._handles, self._probes, self._inputs, self._segments = [], [], {}, {}
 
-    def begin(self, segment: Segment, running: Running, record: Record, embeds: Tensor) -> None:
-        """A prefill starts: layers below the first stage see `segment`; what is dropped goes into `record`."""
+    def begin(self, segment: Segment, running: Running, record: Record, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """A prefill starts: layers below the first stage see `segment`; what is dropped goes into `record`.
+
+        kwargs: those of the language model. Returns them without what the stages will add themselves.
+        """
+        embeds = kwargs["inputs_embeds"]
         self._prefilling = True
+        self._positions = full_positions(kwargs, embeds.shape[1], embeds.device)
+        self._deepstack, kwargs = Deepstack.take(kwargs, self.layers[0])
         self._segments = {0: segment}
         raters = self.method.raters(embeds, running.visual, running.valid)
         self._texts = [total - n for total, n in zip(record.prompt_lengths, segment.visual_counts, strict=True)]
         if raters is not None:
             running = replace(running, raters=raters, rows=max(self._texts))  # text raters stand among the last so many
         self._running, self.record = running, record
+        return kwargs
 
     def step(self) -> None:
         """A decode step starts: nothing is scored or dropped any more."""
@@ -78,6 +88,8 @@ class DecoderStages:
     def _before_layer(self, index: int) -> Any:
         def hook(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
             hidden = args[0] if args else kwargs["hidden_states"]
+            if self._prefilling:
+                hidden = self._deepstack.add(index - 1, hidden)
             if index in self.layers:
                 hidden = self._enter(index, layer, hidden, kwargs)
             changed = kwargs | self._inputs
@@ -90,16 +102,16 @@ class DecoderStages:
     def _enter(self, index: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
         """Start the stretch of layers from `index` on: drop at prefill, and set what its layers are called with."""
         cache = kwargs.get("past_key_values")
-        positions, rotary = kwargs["position_ids"], kwargs["position_embeddings"]
-        if index != self.layers[0]:
-            positions, rotary = self._inputs["position_ids"], self._inputs["position_embeddings"]
         cached = 0 if cache is None else int(cache.get_seq_length(index))
         if self._prefilling:
             with self.clock("selection"):
-                hidden, positions, rotary = self._drop(index, layer, hidden, positions, rotary)
+                before = kwargs if index == self.layers[0] else self._inputs
+                hidden, rotary = self._drop(index, layer, hidden, before["position_embeddings"])
+                positions = self._positions
         else:
             positions = self._segments[index].positions(cached, hidden.shape[1])
-            rotary = self.adapter.language_model.rotary_emb(hidden, position_ids=positions)
+            rotary = self.adapter.rotary(hidden, positions)
+        plain = positions if positions.dim() == 2 else None  # only to find packed sequences, which there are none of
         total = cached + hidden.shape[1]
         mask = self._segments[index].mask(total)
         if mask is None and self._prefilling:
@@ -110,21 +122,21 @@ class DecoderStages:
                 inputs_embeds=hidden,
                 attention_mask=mask,
                 past_key_values=cache,
-                position_ids=positions,
+                position_ids=plain,
                 layer_idx=index,
             ),
-            "position_ids": positions,
+            "position_ids": plain,
             "position_embeddings": rotary,
         }
         return hidden
 
     def _drop(
-        self, index: int, layer: Any, hidden: Tensor, positions: Tensor, rotary: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        self, index: int, layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         now, rule = self._running, self.adapter.position_rule(self.method)
         before = self._segments[max(start for start in self._segments if start < index)]
         stages = [self._stage(index, n) for n in self._segments[0].visual_counts]
-        chosen = self._select(index, layer, hidden, positions, rotary, stages)
+        chosen = self._select(index, layer, hidden, rotary, stages)
 
         left = chosen.left or [min(s.left, n) for s, n in zip(stages, before.visual_counts, strict=True)]
         keep = chosen.keep | (now.valid & ~now.visual)
@@ -132,24 +144,24 @@ class DecoderStages:
         spatial = compact(keep, counts)
         plan = spatial if chosen.order is None else compact(keep, counts, chosen.order)
 
-        shorter, shift = new_positions(positions, keep | ~now.valid, spatial, rule)
+        places = plan if rule == "keep" else spatial  # renumbered ones rise, whatever moved
+        self._positions, shift = new_positions(self._positions, keep | ~now.valid, places, rule)
         hidden = plan.gather_hidden(hidden if chosen.hidden is None else chosen.hidden)
         if rule == "keep":
             cos, sin = (plan.gather(part, part.dim() - 3) for part in rotary)
         else:
-            cos, sin = self.adapter.language_model.rotary_emb(hidden, position_ids=shorter)
+            cos, sin = self.adapter.rotary(hidden, self._positions)
         self._segments[index] = Segment(index, hidden.shape[1], plan.valid, before.next_position - shift, left)
-        self._running = now.after(plan)
+        self._running, self._deepstack = now.after(plan), self._deepstack.after(plan)
         self.record.visual_counts[index:] = [left] * (self.adapter.decoder_depth - index)
         self.record.kept = marked_slots(self._running.visual, self._running.visual, self._running.slots, now.slot_count)
-        return hidden, shorter, (cos, sin)
+        return hidden, (cos, sin)
 
     def _select(
         self,
         index: int,
         layer: Any,
         hidden: Tensor,
-        positions: Tensor,
         rotary: tuple[Tensor, Tensor],
         stages: list[DecoderStage],
     ) -> DecoderSelection:
@@ -162,7 +174,7 @@ class DecoderStages:
             visual=now.visual,
             detail=now.detail,
             valid=now.valid,
-            positions=positions,
+            positions=self._positions if self._positions.dim() == 2 else self._positions[-3],
             frequencies=self.adapter.language_model.rotary_emb.inv_freq,
         )
         return self.method.select(signals, stages)

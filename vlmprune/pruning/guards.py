@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 from typing import Any
 
+from vlmprune.pruning.shadow import Shadow
 
-class GenerateGuard:
-    """Stands before `model.generate`, as an instance attribute, until `remove`."""
 
-    def __init__(self, model: Any, *, inside_decoder: bool) -> None:
-        self.model = model
-        self._own = {name: value for name, value in vars(model).items() if name == "generate"}
-        generate = model.generate
+def guard_generate(model: Any, *, inside_decoder: bool) -> Shadow:
+    """Check the arguments of every `model.generate` until the shadow is removed."""
 
-        @functools.wraps(generate)
+    def wrap(generate: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(*args: Any, **kwargs: Any) -> Any:
             refuse(kwargs, kwargs.get("generation_config") or model.generation_config, inside_decoder)
             return generate(*args, **kwargs)
 
-        model.generate = guarded
+        return guarded
 
-    def remove(self) -> None:
-        """Give the model back the generate() that it had, the class's or a user's own."""
-        del self.model.generate
-        vars(self.model).update(self._own)
+    return Shadow(model, "generate", wrap)
 
 
 def refuse(kwargs: dict[str, Any], config: Any, inside_decoder: bool) -> None:

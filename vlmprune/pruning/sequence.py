@@ -1,158 +1,204 @@
 """Selection between the vision encoder and decoder layer 0.
 
-Reading order of one forward pass:
-    probes on the declared encoder layers collect the signals; layers that nothing reads are skipped;
+Reading order of one encoding (model.get_image_features or get_video_features):
+    probes on the declared encoder layers collect the signals (signals.py); layers that nothing reads are skipped;
     the projector receives the kept tokens only, and its output is scattered back to full length, dropped slots marked
     NaN, so that transformers' own placeholder checks, packing and beam expansion see what they expect;
-    the language model's pre-hook (prompt.py) then drops the marked slots for good.
-A method that reads projected features selects after the projector instead.
+    the language model's pre-hook (session.py) then drops the marked slots for good.
+A method that reads projected features selects after the projector. So does any method on a family whose projector mixes
+tokens: there the encoding's result is marked.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vlmprune.methods.base import Selection, SequenceMethod, Signals
+from vlmprune.methods.base import SequenceMethod
 from vlmprune.pruning.adapter import Adapter, TextTower
 from vlmprune.pruning.clock import Clock
-from vlmprune.pruning.probe import Probe, attention_rows
+from vlmprune.pruning.layout import Layout
+from vlmprune.pruning.shadow import Shadow
+from vlmprune.pruning.signals import SignalReader
 
-AFTER_PROJECTOR = frozenset({"projected"})
+
+@dataclass
+class Picked:
+    """K tokens that go on. rows: int64 [K], the rows that they take. tokens: [K, C]. valid: bool [K] or None."""
+
+    rows: Tensor
+    tokens: Tensor
+    valid: Tensor | None
 
 
 class SequenceStage:
-    """Runs one `SequenceMethod` on every image that the vision encoder encodes."""
+    """Runs one `SequenceMethod` on every tile that the vision encoder encodes."""
 
     def __init__(
         self, adapter: Adapter, method: SequenceMethod, clock: Clock, text_tower: TextTower | None = None
     ) -> None:
         self.adapter, self.method, self.clock, self.text_tower = adapter, method, clock, text_tower
         self.questions: list[str] = []
+        # Per encoder since the last prefill: visual slots, and how many of them were dropped, on the host.
+        self._counts: dict[str, tuple[int, int]] = {}
+        self._encoder = ""
         self.layers = method.layers(adapter.tower)
-        self.rows: dict[str, dict[int, Tensor]] = {}
-        self.pixels: Tensor | None = None
-        self.selection: Selection | None = None
-        self.slots = self.dropped = 0  # of the last encoding: visual tokens, and how many were dropped, on the host
-        self.n = adapter.tower.grid[0] * adapter.tower.grid[1]
-        self._probes: list[Probe] = []
+        self._reader = SignalReader(adapter, method, clock)
+        self._layout: Layout
+        self._picked: Picked | None = None
+        self._features: Tensor | None = None
         self._handles: list[Any] = []
-        self._skipped: list[nn.Module] = []
 
     def install(self) -> None:
         """Put the hooks in place."""
-        needs, adapter = self.method.needs, self.adapter
-        if set(needs) & {"cls_attention", "received_attention", "keys", "queries"}:
-            for layer in self.layers:
-                attention = adapter.vision_attention(layer)
-                self._probes.append(Probe(attention, lambda *seen, layer=layer: self._observe(layer, *seen)))
-        self._handles.append(adapter.vision_tower.register_forward_pre_hook(self._see_pixels, with_kwargs=True))
-        if not AFTER_PROJECTOR & set(needs):
+        adapter = self.adapter
+        self._reader.install()
+        for encode in adapter.encoders:
+            self._handles.append(Shadow(adapter.base_model, encode, self._around(encode)))
+        if adapter.projects_each_token:
             self._handles.append(adapter.projector.register_forward_pre_hook(self._before_projector))
-        self._handles.append(adapter.projector.register_forward_hook(self._after_projector))
-        if "cls_feature" in needs:
-            layer = adapter.vision_layer(adapter.tower.feature_layer)
-            self._handles.append(layer.register_forward_hook(self._see_cls))
+            self._handles.append(adapter.projector.register_forward_hook(self._after_projector))
         last_read = max(adapter.tower.feature_layer, *self.layers)
         for index in range(last_read + 1, adapter.tower.depth):
-            module = adapter.vision_layer(index)
-            module.forward = _pass_through  # an instance attribute that shadows the class's forward
-            self._skipped.append(module)
+            for module in adapter.vision_layers(index):
+                self._handles.append(Shadow(module, "forward", lambda _: _pass_through))
 
     def remove(self) -> None:
         """Leave the model as it was found."""
         for handle in self._handles:
             handle.remove()
-        for probe in self._probes:
-            probe.remove()
-        for module in self._skipped:
-            del module.forward
-        self._handles, self._probes, self._skipped = [], [], []
-        self.rows, self.pixels = {}, None  # large, and of no use to whoever still holds the session
+        self._reader.remove()
+        self._handles, self._picked, self._features = [], None, None
 
-    def _observe(self, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
-        with self.clock("selection"):
-            first_patch = int(self.adapter.tower.has_cls)
-            if "cls_attention" in self.method.needs:
-                row = attention_rows(query[:, :, :1], key, mask, scaling)[:, :, 0, first_patch:]
-                self.rows.setdefault("cls_attention", {})[layer] = row
-            if "received_attention" in self.method.needs:
-                received = attention_rows(query, key, mask, scaling).mean(dim=2)[:, :, first_patch:]
-                self.rows.setdefault("received_attention", {})[layer] = received
-            if "keys" in self.method.needs:
-                self.rows.setdefault("keys", {})[layer] = key
-            if "queries" in self.method.needs:
-                self.rows.setdefault("queries", {})[layer] = query
+    def _around(self, encode: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+            signature = inspect.signature(original)
 
-    def _see_pixels(self, _tower: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        self.pixels = args[0] if args else kwargs["pixel_values"]
-        self.rows = {}
-        self.selection = None
+            def encoded(*args: Any, **kwargs: Any) -> Any:
+                self._reader.clear()
+                self._encoder = encode
+                self._layout = self.adapter.layout(encode, signature.bind(*args, **kwargs).arguments, self.method)
+                output = original(*args, **kwargs)
+                if not self.adapter.projects_each_token:
+                    with self.clock("selection"):
+                        output.pooler_output = self._mark(output.pooler_output)
+                self._reader.clear()  # large, and of no use while answers are generated
+                return output
 
-    def _see_cls(self, _layer: nn.Module, _args: tuple, output: Tensor | tuple) -> None:
-        hidden = output[0] if isinstance(output, tuple) else output
-        self.rows["cls_feature"] = {0: hidden[:, 0]}
+            return encoded
+
+        return wrap
 
     def _before_projector(self, _projector: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
         (features,) = args
+        self._features = features if "text_relevance" in self.method.needs else None
+        if "projected" in self.method.needs:
+            return args
         with self.clock("selection"):
-            self.selection = selection = self._select(features=features)
-            if selection.features is not None:
-                return (selection.features.to(features.dtype),)
-            return (_rows_of(features, selection.indices),)
+            self._picked = self._pick("features", features)
+            return (self._picked.tokens.unsqueeze(0),)
 
     def _after_projector(self, _projector: nn.Module, _args: tuple[Tensor], output: Tensor) -> Tensor:
         with self.clock("selection"):
-            if self.selection is None:
-                self.selection = self._select(projected=output)
-                kept = self.selection.features
-                output = _rows_of(output, self.selection.indices) if kept is None else kept.to(output.dtype)
-            return self._scatter(self.selection, output)
+            if "projected" in self.method.needs:
+                picked = self._pick("projected", output)
+            else:
+                assert self._picked is not None
+                picked = Picked(self._picked.rows, output[0], self._picked.valid)
+            tiles = len(self._layout.pixels)
+            return self._scatter(picked, tiles * self._layout.tile_rows).unflatten(0, (tiles, -1))
 
-    def _select(self, **tensors: Tensor) -> Selection:
-        (reference,) = tensors.values()
-        images, n = reference.shape[:2]
-        self.n = n
-        layered: dict[str, Any] = {
-            name: torch.stack([rows[layer] for layer in self.layers])
-            for name, rows in self.rows.items()
-            if name != "cls_feature"
-        }
-        if "cls_feature" in self.rows:
-            layered["cls_feature"] = self.rows["cls_feature"][0]
-        if "seeds" in self.method.needs:
-            assert self.pixels is not None
-            layered["seeds"] = _seeds(self.pixels)
-        signals = Signals(grid=self.adapter.tower.grid, images=images, **layered, **tensors)  # type: ignore[arg-type]
-        selection = self.method.select(signals, self.method.count(n))
-        selection.indices = selection.indices.to(reference.device)
-        kept = selection.indices.shape[1] * images if selection.valid is None else int(selection.valid.sum())
-        self.slots, self.dropped = images * n, images * n - kept
-        return selection
+    def _mark(self, features: Any) -> Any:
+        """Drop by marks from an encoding's result: a tensor [B, n, D], or one [n_i, D] per image.
 
-    def _scatter(self, selection: Selection, kept: Tensor) -> Tensor:
-        """kept [B, k, D] -> [B, N, D], in output order at the selected slots, NaN everywhere else."""
-        images, width = kept.shape[0], kept.shape[2]
-        if selection.valid is not None:
-            kept = kept.masked_fill(~selection.valid.unsqueeze(-1), torch.nan)
-        slots = selection.indices
-        if self.adapter.position_rule(self.method) == "renumber":
-            slots = slots.sort(dim=1).values  # order is all that renumbered positions can carry
-        full = kept.new_full((images, self.n, width), torch.nan)
-        return full.scatter(1, slots.unsqueeze(-1).expand(-1, -1, width), kept)
+        Rows that are no token (newlines) stay what they are.
+        """
+        parts = list(features)
+        whole = torch.cat(parts)
+        full = self._scatter(self._pick("projected", whole.unsqueeze(0)), len(whole))
+        tokens = torch.zeros(len(whole), 1, dtype=torch.bool, device=whole.device)
+        for group in self._layout.groups:
+            tokens[group.index.flatten()] = True
+        marked = torch.where(tokens, full, whole).split([len(part) for part in parts])
+        return torch.stack(marked) if isinstance(features, Tensor) else type(features)(marked)
+
+    def _pick(self, name: str, features: Tensor) -> Picked:
+        """Ask the method, group by group. features: [tiles, rows, C], the signal `name`."""
+        layout, flat = self._layout, features.flatten(0, 1)
+        tokens = {name: flat if layout.tile_rows == layout.tile_tokens else flat[self._token_rows(flat)]}
+        if not self.adapter.projects_each_token:
+            tokens["features"] = flat
+        if "text_relevance" in self.method.needs:
+            tokens["text_relevance"] = self._relevance()
+        picked = []
+        for group in layout.groups:
+            own = layout.rows(group.index)
+            signals = self._reader.of(group, layout, **tokens)
+            selection = self.method.select(signals, self.method.count(group.index.shape[1]))
+            indices = selection.indices.to(flat.device)
+            chosen = own.gather(1, indices)
+            kept = flat[chosen] if selection.features is None else selection.features.to(flat.dtype)
+            if self.adapter.position_rule(self.method) == "renumber":
+                chosen = chosen.sort(dim=1).values  # order is all that renumbered positions can carry
+            valid = selection.valid
+            picked.append(Picked(chosen.flatten(), kept.flatten(0, 1), None if valid is None else valid.flatten()))
+        return self._count(_joined(picked, flat))
+
+    def _token_rows(self, flat: Tensor) -> Tensor:
+        tiles = len(self._layout.pixels)
+        return self._layout.rows(torch.arange(tiles * self._layout.tile_tokens, device=flat.device))
+
+    def _relevance(self) -> Tensor:
+        if self.text_tower is None or not self.questions:
+            raise RuntimeError(
+                f"{type(self.method).__name__} reads the question: call session.ask([question, ...]), one per prompt"
+            )
+        assert self._features is not None
+        owner = self._layout.images or list(range(len(self._layout.pixels)))
+        images = max(owner) + 1
+        if images % len(self.questions):
+            raise ValueError(f"{images} images do not divide among {len(self.questions)} questions: ask one per prompt")
+        per_prompt = images // len(self.questions)
+        questions = [self.questions[image // per_prompt] for image in owner]
+        self.questions = []  # an old question must not answer for a new one
+        return self.text_tower.relevance(self._features, questions).flatten()
+
+    def _count(self, picked: Picked) -> Picked:
+        kept = len(picked.rows) if picked.valid is None else int(picked.valid.sum())
+        slots = self._layout.slots
+        self._counts[self._encoder] = slots, slots - self._layout.stays - kept
+        return picked
+
+    def take_counts(self) -> tuple[int, int]:
+        """Visual slots of the encodings since the last call, images and videos together, and how many were dropped."""
+        slots, dropped = (sum(column) for column in zip((0, 0), *self._counts.values(), strict=True))
+        self._counts.clear()
+        return slots, dropped
+
+    def _scatter(self, picked: Picked, rows: int) -> Tensor:
+        """[rows, D] with the picked tokens at their rows and NaN everywhere else."""
+        tokens = picked.tokens
+        if picked.valid is not None:
+            tokens = tokens.masked_fill(~picked.valid.unsqueeze(1), torch.nan)
+        full = tokens.new_full((rows, tokens.shape[1]), torch.nan)
+        return full.index_copy(0, picked.rows, tokens)
 
 
-def _rows_of(features: Tensor, indices: Tensor) -> Tensor:
-    return features.gather(1, indices.unsqueeze(-1).expand(-1, -1, features.shape[-1]))
-
-
-def _seeds(pixels: Tensor) -> list[int]:
-    """One integer per image from its pixels: exact integer sums, so the batch and the device do not matter."""
-    levels = (pixels.float() * 4096).round().to(torch.int64).flatten(1)
-    weights = torch.arange(levels.shape[1], device=levels.device) % 8191 + 1
-    return (levels * weights).sum(dim=1).abs().tolist()
+def _joined(picked: list[Picked], flat: Tensor) -> Picked:
+    """All groups together; where one is ragged the others are full."""
+    if not picked:
+        return Picked(torch.empty(0, dtype=torch.long, device=flat.device), flat[:0], None)
+    valid = None
+    if any(part.valid is not None for part in picked):
+        valid = torch.cat(
+            [torch.ones_like(part.rows, dtype=torch.bool) if part.valid is None else part.valid for part in picked]
+        )
+    return Picked(torch.cat([part.rows for part in picked]), torch.cat([part.tokens for part in picked]), valid)
 
 
 def _pass_through(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:

@@ -20,11 +20,14 @@ from vlmprune.pruning.adapter import Adapter, TextTower
 from vlmprune.pruning.clock import Clock, SelectionTimer
 from vlmprune.pruning.compaction import compact
 from vlmprune.pruning.decoder import DecoderStages
-from vlmprune.pruning.guards import GenerateGuard
+from vlmprune.pruning.deepstack import without_dropped
+from vlmprune.pruning.guards import guard_generate
 from vlmprune.pruning.prompt import Record, Segment, full_positions, marked_slots, new_positions, real_tokens
 from vlmprune.pruning.running import Running
 from vlmprune.pruning.sequence import SequenceStage
 from vlmprune.pruning.vision import VisionStage
+
+LARGEST = 1_000_000  # visual tokens; more than any image has
 
 _active: WeakSet[nn.Module] = WeakSet()
 
@@ -44,13 +47,13 @@ class Session:
         self.adapter, self.method, self.text_tower = adapter, method, text_tower
         self.record: Record | None = None
         self._timer = SelectionTimer(adapter.model.device, clock)
-        self._guard: GenerateGuard | None = None
         self._handles: list[Any] = []
         self._sequence: SequenceStage | None = None
         self._decoder: DecoderStages | None = None
         self._visual: Tensor | None = None
         self._segment: Segment | None = None
         self._cache: Any = None
+        self._prefilling = False
 
     def __enter__(self) -> Session:
         model = self.adapter.model
@@ -75,7 +78,7 @@ class Session:
         return getattr(self._sequence, "owners", None)
 
     def ask(self, questions: list[str]) -> None:
-        """The questions of the forward passes that follow, one per prompt, for methods that read text_relevance."""
+        """The questions of the next forward pass or generate(), one per prompt: read by text_relevance."""
         if self._sequence is not None:
             self._sequence.questions = questions
 
@@ -83,10 +86,13 @@ class Session:
         base, language_model = self.adapter.base_model, self.adapter.language_model
         self._handles.append(base.register_forward_pre_hook(self._see_prompt, with_kwargs=True))
         self._handles.append(language_model.register_forward_pre_hook(self._shorten, with_kwargs=True))
-        n = self.adapter.tower.grid[0] * self.adapter.tower.grid[1]
-        for part in self.method.parts(n):
-            if part.keeps_all(n):
-                continue
+        tower = self.adapter.tower
+        # Where images differ in size, only what keeps everything of the largest is left out.
+        n = LARGEST if tower.grid_varies else tower.grid[0] * tower.grid[1]
+        parts = [part for part in self.method.parts(n) if not part.keeps_all(n)]
+        before = any(not isinstance(part, DecoderMethod) for part in parts)
+        self._handles += self.adapter.prepare(before)
+        for part in parts:
             if isinstance(part, SequenceMethod):
                 self._sequence = SequenceStage(self.adapter, part, self._timer, self.text_tower)
                 self._sequence.install()
@@ -99,8 +105,8 @@ class Session:
             else:
                 raise NotImplementedError(f"{type(part).__name__}: no engine for stage '{part.stage}'")
         if self._prunes:
-            self._handles.append(language_model.register_forward_hook(self._take_time))
-            self._guard = GenerateGuard(self.adapter.model, inside_decoder=self._decoder is not None)
+            self._handles.append(language_model.register_forward_hook(self._after))
+            self._handles.append(guard_generate(self.adapter.model, inside_decoder=self._decoder is not None))
 
     @property
     def _prunes(self) -> bool:
@@ -112,9 +118,7 @@ class Session:
         for stage in (self._sequence, self._decoder):
             if stage is not None:
                 stage.remove()
-        if self._guard is not None:
-            self._guard.remove()
-        self._handles, self._guard = [], None
+        self._handles = []
         self._segment = self._cache = self._visual = None
         _active.discard(self.adapter.model)
 
@@ -122,18 +126,18 @@ class Session:
         input_ids = args[0] if args else kwargs.get("input_ids")
         self._visual = None if input_ids is None else self.adapter.visual_mask(input_ids)
 
-    def _take_time(self, *_: Any) -> None:
+    def _after(self, _lm: nn.Module, _args: tuple, output: Any) -> None:
         spans = self._timer.take()
-        if self._cache_is_new and self.record is not None:
+        if self._prefilling and self.record is not None:
             self.record.selection = spans
+            self._cache = getattr(output, "past_key_values", None)  # the caller's, or one that the model made
 
     def _shorten(self, _lm: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         cache = kwargs.get("past_key_values")
         cached = 0 if cache is None else int(cache.get_seq_length())
-        self._cache_is_new = cached == 0
-        if cached == 0:
+        self._prefilling = cached == 0
+        if self._prefilling:
             kwargs = self._prefill(kwargs)
-            self._cache = cache
         elif self._prunes:
             kwargs = self._decode(kwargs, cached)
         return args, kwargs
@@ -157,7 +161,8 @@ class Session:
         if not all(ends_real):
             raise ValueError("prompts must be padded on the left (processor.tokenizer.padding_side = 'left')")
         slot_count = max(n + gone for n, gone in zip(visual_counts, dropped, strict=True))
-        running = Running.of_prompt(visual, self.adapter.detail(visual), real, mask is not None, slot_count)
+        detail = self.adapter.detail(visual) if "tiles" in self.method.needs else visual
+        running = Running.of_prompt(visual, detail, real, mask is not None, slot_count)
         if self._sequence is not None and slot_count:
             self._check_finite(self._sequence, sum(dropped), sum(dropped) + sum(visual_counts))
             self.record.kept = marked_slots(keep, visual, running.slots, slot_count)
@@ -170,6 +175,7 @@ class Session:
             with self._timer("selection"):
                 plan = compact(keep, lengths)
                 shorter, shift = new_positions(positions, ~drop, plan, rule)
+                kwargs = without_dropped(kwargs, keep, plan)
                 kwargs = kwargs | {"inputs_embeds": plan.gather_hidden(embeds), "position_ids": shorter}
                 running = running.after(plan)
             # Gapped positions without a mask would be read as packed sequences (transformers' masking_utils).
@@ -180,7 +186,8 @@ class Session:
             valid = None if mask is None else real
             self._segment = Segment(0, embeds.shape[1], valid, last + 1, visual_counts)
         if self._decoder is not None:
-            self._decoder.begin(self._segment, running, self.record, kwargs["inputs_embeds"])
+            with self._timer("selection"):
+                kwargs = self._decoder.begin(self._segment, running, self.record, kwargs)
         return kwargs
 
     @staticmethod
@@ -189,9 +196,10 @@ class Session:
 
         The share of marked slots is compared, not their number, because beam search repeats every row.
         """
-        if marked * stage.slots != stage.dropped * slots:
+        encoded, dropped = stage.take_counts()
+        if marked * encoded != dropped * slots:
             raise RuntimeError(
-                f"{marked} of {slots} visual embeddings are not finite where {stage.dropped} of {stage.slots} were "
+                f"{marked} of {slots} visual embeddings are not finite where {dropped} of {encoded} were "
                 "dropped: the vision tower or projector overflowed (try dtype=bfloat16 or float32)"
             )
 

@@ -15,11 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlmprune.methods.base import Selection
 from vlmprune.methods.vision_base import VisionMethod
 from vlmprune.pruning.adapter import Adapter
 from vlmprune.pruning.clock import Clock
-from vlmprune.pruning.sequence import SequenceStage
+from vlmprune.pruning.sequence import Picked, SequenceStage
 
 
 class VisionStage(SequenceStage):
@@ -31,8 +30,9 @@ class VisionStage(SequenceStage):
     def __init__(self, adapter: Adapter, method: VisionMethod, clock: Clock) -> None:
         super().__init__(adapter, method, clock)  # type: ignore[arg-type]  # it calls layers() and reads needs only
         self.merging = method
-        self.counts = method.merge_counts(adapter.tower, self.n)
-        self.blind = method.layer_ratio is None and method.count(self.n) == 0
+        n = adapter.tower.grid[0] * adapter.tower.grid[1]
+        self.counts = method.merge_counts(adapter.tower, n)
+        self.blind = method.layer_ratio is None and method.count(n) == 0
         self.owners: Tensor
         self._kept_slots: Tensor
 
@@ -42,7 +42,8 @@ class VisionStage(SequenceStage):
             # Prepended: transformers records hidden states by hooks of its own, which may be there before or come
             # later, and must see the merged sequence.
             hook = self._merge_after(layer, r)
-            self._handles.append(self.adapter.vision_layer(layer).register_forward_hook(hook, prepend=True))
+            for module in self.adapter.vision_layers(layer):
+                self._handles.append(module.register_forward_hook(hook, prepend=True))
         super().install()
 
     def _merge_after(self, layer: int, r: int) -> Any:
@@ -70,11 +71,14 @@ class VisionStage(SequenceStage):
         self._kept_slots = self._kept_slots.gather(1, matching.stay)
         return matching.mean(hidden)
 
-    def _select(self, **tensors: Tensor) -> Selection:
-        (features,) = tensors.values()
-        first = int(self.adapter.tower.has_cls)
+    def _pick(self, name: str, features: Tensor) -> Picked:
+        """The selection was made on the way: features [tiles, T - r, C] are what is left of each tile."""
+        first, n = int(self.adapter.tower.has_cls), self._layout.tile_tokens
+        features = features[:, self._layout.first_row :]  # a video's frames may come with their [CLS]
         k = 0 if self.blind else features.shape[1]
         self.owners = self.owners - first
-        self.n = self.owners.shape[1]
-        self.slots, self.dropped = len(features) * self.n, len(features) * (self.n - k)
-        return Selection(self._kept_slots[:, first:][:, :k], features[:, :k])
+        slots = self._kept_slots[:, first:][:, :k]
+        if self.adapter.position_rule(self.method) == "renumber":
+            slots = slots.sort(dim=1).values
+        tokens = slots + n * torch.arange(len(features), device=features.device).unsqueeze(1)
+        return self._count(Picked(self._layout.rows(tokens).flatten(), features[:, :k].flatten(0, 1), None))

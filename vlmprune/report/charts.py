@@ -25,10 +25,14 @@ def accuracy_chart(groups: list[list[Row]], path: Path) -> None:
     """Score against reduction ratio and against FLOPs, a pair of panels per group of comparable runs.
 
     One line per method with its 95 % band; the unpruned model dashed and the blind baseline dotted, a star at
-    their cost, where they were run. `path` ends in .png or .svg; raises UserError where it cannot be written.
+    their cost, where they were run. Runs that are not judged are left out. `path` ends in .png or .svg; raises
+    UserError where it cannot be written.
     """
     import matplotlib
 
+    groups = [scored for rows in groups if (scored := [row for row in rows if row.run.score is not None])]
+    if not groups:
+        raise UserError(f"chart={path}: no run has a score yet; vlmprune score judges them")
     style: Any = {
         "font.size": 8,
         "axes.titlesize": 8,
@@ -115,10 +119,10 @@ def _group(left: Axes, right: Axes, rows: list[Row], looks: dict[str, dict[str, 
         _curve(right, label, [row.run.flops / 1e9 for row in points], points, looks[label])
     for name, dashes, row in _references(rows):
         for axes in (left, right):
-            axes.axhline(100 * row.run.score, color=INK, linewidth=1.0, linestyle=dashes, zorder=1)
+            axes.axhline(_percent(row)[0], color=INK, linewidth=1.0, linestyle=dashes, zorder=1)
         left.annotate(
-            f"{name} {100 * row.run.score:.1f}",
-            (1, 100 * row.run.score),
+            f"{name} {_percent(row)[0]:.1f}",
+            (1, _percent(row)[0]),
             (-2, 3),
             ha="right",
             xycoords=("axes fraction", "data"),
@@ -127,7 +131,7 @@ def _group(left: Axes, right: Axes, rows: list[Row], looks: dict[str, dict[str, 
             zorder=5,
             bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6},
         )
-        right.plot(row.run.flops / 1e9, 100 * row.run.score, "*", color=INK, markersize=7, zorder=4)
+        right.plot(row.run.flops / 1e9, _percent(row)[0], "*", color=INK, markersize=7, zorder=4)
     for axes in (left, right):
         axes.margins(y=0.08)
         axes.grid(axis="y", color="#E6E6E6", linewidth=0.6)
@@ -146,17 +150,25 @@ def _curve(axes: Axes, label: str, x: list[float], points: list[Row], look: dict
     baseline = look["color"] == BASELINE
     axes.plot(
         x,
-        [100 * row.run.score for row in points],
+        [_percent(row)[0] for row in points],
         label=label,
         linewidth=1.0 if baseline else 1.5,
         markersize=4,
         zorder=2 if baseline else 3,
         **look,
     )
-    low, high = [100 * row.run.low for row in points], [100 * row.run.high for row in points]
+    low, high = [_percent(row)[1] for row in points], [_percent(row)[2] for row in points]
     if len(points) == 1:  # a band has no width there
         axes.vlines(x, low, high, color=look["color"], linewidth=0.8, alpha=0.6)
     axes.fill_between(x, low, high, color=look["color"], alpha=0.10, linewidth=0)
+
+
+def _percent(row: Row) -> tuple[float, float, float]:
+    """Score and interval in percent; a metric without an interval gets a band of no height."""
+    run = row.run
+    assert run.score is not None
+    low = run.score if run.low is None else run.low
+    return 100 * run.score, 100 * low, 100 * (run.score if run.high is None else run.high)
 
 
 def _references(rows: list[Row]) -> list[tuple[str, Any, Row]]:

@@ -75,10 +75,11 @@ def make_rows(shown: list[Run], group: list[Run]) -> list[Row]:
     labels = label_runs(group)
     rows = [Row(run, labels[run.path]) for run in shown]
     tested = []
-    for row, front in zip(rows, pareto_front([(row.run.flops, row.run.score) for row in rows]), strict=True):
+    scored = [(row, row.run.flops, row.run.score) for row in rows if row.run.score is not None]
+    for (row, _, score), front in zip(scored, pareto_front([entry[1:] for entry in scored]), strict=True):
         row.front = front
-        if unpruned is not None and unpruned.score > 0:
-            row.relative = row.run.score / unpruned.score
+        if unpruned is not None and unpruned.score is not None and unpruned.score > 0:
+            row.relative = score / unpruned.score
         row.versus_random = _versus_random(row.run, group)
         if row.versus_random is not None:
             tested.append(row)
@@ -88,7 +89,10 @@ def make_rows(shown: list[Run], group: list[Run]) -> list[Row]:
 
 
 def _versus_random(run: Run, group: list[Run]) -> Difference | None:
-    """Paired difference to random pruning at the same tokens; several seeds count as their mean per question."""
+    """Paired difference to random pruning at the same tokens; several seeds count as their mean per question.
+
+    None where the score is no mean over the questions (F1, MME's sums): their difference would be another number's.
+    """
     if run.unpruned or run.method == "random" or run.blind:
         return None
     randoms = [
@@ -99,11 +103,15 @@ def _versus_random(run: Run, group: list[Run]) -> Difference | None:
     ours = read_scores(run)
     theirs = [scores for other in randoms if (scores := read_scores(other)) is not None]
     theirs = [scores for scores in theirs if ours is not None and scores.keys() == ours.keys()]
-    if not ours or not theirs:
+    if not ours or not theirs or not _is_mean(run, [score for score, _ in ours.values()]):
         return None
     ids = sorted(ours)
     baseline = [sum(scores[id_][0] for scores in theirs) / len(theirs) for id_ in ids]
     return paired_difference([ours[id_][0] for id_ in ids], baseline, [ours[id_][1] for id_ in ids])
+
+
+def _is_mean(run: Run, scores: list[float]) -> bool:
+    return run.score is not None and abs(sum(scores) / len(scores) - run.score) < 1e-9
 
 
 def label_runs(runs: list[Run]) -> dict[Path, str]:

@@ -14,7 +14,10 @@ REFERENCE = "reference"  # committed results of another machine: read when named
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run, the numbers of result.json that `compare` shows. Times in ms, None where not measured."""
+    """One finished run, the numbers of result.json that `compare` shows. Times in ms, None where not measured.
+
+    score: None until the answers are judged; low, high: its interval, None where there is none.
+    """
 
     path: Path
     model: str
@@ -25,9 +28,9 @@ class Run:
     subset: dict[str, Any]
     comparable: dict[str, str]
     metric: str
-    score: float
-    low: float
-    high: float
+    score: float | None
+    low: float | None
+    high: float | None
     samples: int
     total: float
     kept: float
@@ -87,7 +90,7 @@ def read_run(path: Path) -> Run | str:
 
 def _from_result(path: Path, result: dict[str, Any]) -> Run:
     answers, latency = result["answers"], result["timings"]["latency"]
-    low, high = answers["interval95"]
+    low, high = answers["interval95"] or (None, None)
     tokens, flops = answers["tokens"], answers["flops"]
     return Run(
         path,
@@ -99,9 +102,9 @@ def _from_result(path: Path, result: dict[str, Any]) -> Run:
         dict(result["subset"]),
         dict(result["comparable"]),
         answers["metric"],
-        float(answers["score"]),
-        float(low),
-        float(high),
+        _float(answers["score"]),
+        _float(low),
+        _float(high),
         int(answers["samples"]),
         float(tokens["total"]),
         float(tokens["kept"]["mean"]),
@@ -113,6 +116,10 @@ def _from_result(path: Path, result: dict[str, Any]) -> Run:
         _median(latency, "pruned", "end_to_end"),
         dict(result["environment"]),
     )
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _median(latency: dict[str, Any] | None, side: str, part: str) -> float | None:
@@ -152,9 +159,9 @@ def group_runs(runs: list[Run]) -> list[list[Run]]:
 
 
 def unpruned_beside(result: dict[str, Any], directory: Path) -> float | None:
-    """Score of the unpruned run that `result`, of the run in `directory`, may be compared with; None if not run."""
+    """Score of the unpruned run that `result`, of the run in `directory`, may be compared with, or None."""
     if result["method"] == "none":
-        return float(result["answers"]["score"])
+        return _float(result["answers"]["score"])
     for path in sorted(directory.parent.glob("none-*")):
         run = read_run(path)
         if isinstance(run, Run) and run.comparable == result["comparable"]:
@@ -163,7 +170,7 @@ def unpruned_beside(result: dict[str, Any], directory: Path) -> float | None:
 
 
 def read_scores(run: Run) -> dict[str, tuple[float, str]] | None:
-    """Question id -> (score, image id) from predictions.jsonl; None where that file is gone or damaged."""
+    """Question id -> (score, image id) from predictions.jsonl; None where it is gone, damaged or not judged."""
     try:
         with open(run.path / "predictions.jsonl") as lines:
             rows = [json.loads(line) for line in lines]

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+METRICS_SHOWN = 6
+
 
 def show_summary(
     result: dict[str, Any],
@@ -40,16 +42,14 @@ def show_summary(
 def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> list[tuple[str, str]]:
     """(name, value) rows."""
     answers, latency = result["answers"], result["timings"]["latency"]
-    low, high = answers["interval95"]
     tokens, flops = answers["tokens"], answers["flops"]
-    rows = [
-        (
-            answers["metric"],
-            f"{percent(answers['score'])}  (95 % interval {percent(low)} to {percent(high)}; "
-            f"{answers['samples']:,} questions, {answers['images']:,} images)",
-        )
-    ]
-    if result["method"] != "none":
+    rows = [(answers["metric"], score_line(answers))]
+    rows += other_metrics(answers)
+    if bad := result["bad_samples"]["count"]:
+        rows.append(("left out", f"{bad} broken samples, listed in bad.jsonl"))
+    if result["media"] != "images":
+        rows.append(("media", result["media"]))
+    if result["method"] != "none" and answers["score"] is not None:
         rows.append(("relative score", relative(answers["score"], unpruned)))
     kept = tokens["kept"]
     spread = "" if kept["min"] == kept["max"] else f" ({kept['min']} to {kept['max']})"
@@ -84,11 +84,34 @@ def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> li
     return rows
 
 
+def score_line(answers: dict[str, Any]) -> str:
+    """The main score with its interval, or why there is none."""
+    asked = f"{answers['samples']:,} questions, {answers['images']:,} images"
+    if answers["score"] is None:
+        return f"none yet  ({asked}; vlmprune score judges them, or a server that has the answers)"
+    if answers["interval95"] is None:
+        return f"{percent(answers['score'])}  ({asked})"
+    low, high = answers["interval95"]
+    return f"{percent(answers['score'])}  (95 % interval {percent(low)} to {percent(high)}; {asked})"
+
+
+def other_metrics(answers: dict[str, Any]) -> list[tuple[str, str]]:
+    """The benchmark's own metrics in one line, where they say more than the score."""
+    metrics = answers["metrics"]
+    if list(metrics) in ([], [answers["metric"]]):
+        return []
+    shown = list(metrics.items())[:METRICS_SHOWN]
+    more = f" · and {len(metrics) - len(shown)} more in result.json" if len(metrics) > len(shown) else ""
+    return [("metrics", " · ".join(f"{name} {value:.4g}" for name, value in shown) + more)]
+
+
 def relative(score: float, unpruned: dict[str, Any] | None) -> str:
     """The score as a share of the unpruned one, which was measured here; or why there is none."""
     if unpruned is None:
         return "unknown until the unpruned run exists"
     bare = unpruned["answers"]["score"]
+    if bare is None:
+        return "unknown until the unpruned run is judged"
     return f"{percent(score / bare)} of unpruned ({percent(bare)})" if bare else "undefined: the unpruned score is 0"
 
 

@@ -76,7 +76,7 @@ def cells(row: Row) -> list[str]:
         run.amount,
         f"{run.kept:.4g}/{run.total:.4g}",
         f"{run.layer_averaged:.1f}",
-        f"{100 * run.score:.1f} [{100 * run.low:.1f}, {100 * run.high:.1f}]",
+        _score(run),
         "-" if row.relative is None else f"{100 * row.relative:.1f} %",
         versus,
         _number(run.flops / 1e9),
@@ -186,6 +186,14 @@ def _csv(tables: list[list[Row]]) -> None:
     writer = csv.DictWriter(sys.stdout, list(records[0]), lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(records)
+
+
+def _score(run: Run) -> str:
+    if run.score is None:
+        return "not judged"
+    if run.low is None or run.high is None:
+        return f"{100 * run.score:.1f}"
+    return f"{100 * run.score:.1f} [{100 * run.low:.1f}, {100 * run.high:.1f}]"
 
 
 def _number(value: float | None) -> str:

@@ -38,7 +38,7 @@ def main() -> None:
     corpus = frozen_corpus(options.limit)
     processor = AutoProcessor.from_pretrained(options.checkpoint, local_files_only=True)
     model = LlavaForConditionalGeneration.from_pretrained(
-        options.checkpoint, dtype=torch.float32, local_files_only=True, attn_implementation="eager"
+        options.checkpoint, dtype=torch.float32, local_files_only=True
     ).eval()
     packer = Packer(processor.tokenizer)
     cpu = torch.device("cpu")

@@ -119,8 +119,6 @@ def train_decoder(
     rng = np.random.default_rng([seed, 99])
     steps = stage.steps
     device = features.device
-    # Eager attention takes the block mask as it is and is the fastest on CPU in bfloat16.
-    model.model.language_model.set_attn_implementation("eager")
     weights = [*model.model.multi_modal_projector.parameters(), *model.model.language_model.parameters()]
     matrices, vectors = [w for w in weights if w.ndim > 1], [w for w in weights if w.ndim < 2]
     groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]

@@ -1,0 +1,90 @@
+"""What judges are shown, which replies are verdicts, and the metrics of judged sets."""
+
+import pytest
+
+from vlmprune.benchmarks.scoring import llava_wild, mmvet, video_qa
+
+ROW = {
+    "question": "What is it?",
+    "answer": "a dog<OR>a wolf",
+    "prediction": "A dog.",
+    "extra": {"caption": ["In a park."]},
+}
+
+
+@pytest.mark.parametrize("module", [mmvet, llava_wild, video_qa])
+def test_the_judge_sees_question_reference_and_answer(module):
+    system, user = module.messages(ROW)
+    assert system["role"] == "system" and user["role"] == "user"
+    assert "What is it?" in user["content"] and "A dog." in user["content"] and "wolf" in user["content"]
+
+
+def test_the_judge_of_llava_wild_sees_the_description():
+    assert "In a park." in llava_wild.messages(ROW)[1]["content"]
+
+
+@pytest.mark.parametrize(("reply", "score"), [("0.5", 0.5), (" 1.0 ", 1.0), ("0", 0.0), ("Grade: 0.7, because", 0.7)])
+def test_mmvet_grades(reply, score):
+    assert mmvet.parse(reply) == {"score": score}
+
+
+@pytest.mark.parametrize("reply", ["", "good", "1.5", "7", "10", "0.5.1", "-1", "The grade is 0.5"])
+def test_mmvet_refuses_what_is_no_grade(reply):
+    with pytest.raises(ValueError, match="grade"):
+        mmvet.parse(reply)
+
+
+def test_mmvet_by_capability():
+    def row(score, capability):
+        return {"score": score, "extra": {"capability": capability}}
+
+    metrics = mmvet.summarise([row(1.0, "ocr,math"), row(0.5, "ocr"), row(0.0, "rec")])
+    assert metrics == {"score": 0.5, "math": 1.0, "ocr": 0.75, "rec": 0.0}
+
+
+@pytest.mark.parametrize("reply", ["8 6\nBecause ...", "8, 6", " 8.0 6.0 \n"])
+def test_llava_wild_ratings(reply):
+    assert llava_wild.parse(reply) == {"reference": 8.0, "model": 6.0, "score": 0.6}
+
+
+@pytest.mark.parametrize("reply", ["", "8", "8 6 4", "0 5", "8 11", "Both are good.\n8 6"])
+def test_llava_wild_refuses_what_is_no_pair(reply):
+    with pytest.raises(ValueError, match="ratings"):
+        llava_wild.parse(reply)
+
+
+def test_llava_wild_is_a_ratio_of_sums():
+    def row(category, reference, model):
+        return {"category": category, "extra": {"verdict": {"reference": reference, "model": model}}}
+
+    metrics = llava_wild.summarise([row("conv", 8.0, 6.0), row("conv", 10.0, 3.0), row("detail", 2.0, 3.0)])
+    assert metrics == {"relative_score": 0.6, "relative_score_conv": 0.5, "relative_score_detail": 1.5}
+
+
+@pytest.mark.parametrize(
+    "reply", ['{"pred": "yes", "score": 4}', "{'pred': 'Yes', 'score': 4.8}", 'Sure: {"score": 4, "pred": "yes"}.']
+)
+def test_video_qa_verdicts(reply):
+    assert video_qa.parse(reply) == {"score": 1.0, "rating": 4.0}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "yes",
+        "{}",
+        '{"pred": "maybe", "score": 4}',
+        '{"pred": "yes"}',
+        '{"pred": "no", "score": 6}',
+        "{1, 2}",
+        "{pred: yes}",
+    ],
+)
+def test_video_qa_refuses_what_is_no_verdict(reply):
+    with pytest.raises(ValueError, match=r"\{|pred|score"):
+        video_qa.parse(reply)
+
+
+def test_video_qa_metrics():
+    rows = [{"score": s, "extra": {"verdict": {"rating": r}}} for s, r in ((1.0, 5.0), (0.0, 2.0))]
+    assert video_qa.summarise(rows) == {"accuracy": 0.5, "rating": 3.5}

@@ -1,0 +1,52 @@
+"""Content hashes of local data: of what is in the files, read once."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from vlmprune.benchmarks import hashing
+
+
+@pytest.fixture
+def reads(monkeypatch, tmp_path):
+    """Names of the files that were read for a hash, as they are read."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    read, original = [], hashing._sha256
+    monkeypatch.setattr(hashing, "_sha256", lambda file: read.append(file.name) or original(file))
+    return read
+
+
+def test_large_files_are_read_once_until_they_change(reads, tmp_path):
+    large, small = tmp_path / "large", tmp_path / "small"
+    large.write_bytes(b"x" * hashing.REMEMBERED)
+    small.write_bytes(b"y")
+    first = hashing.content_identity([large, small])
+    assert hashing.content_identity([small, large]) == first
+    assert reads == ["large", "small", "small"]
+    large.write_bytes(b"z" * hashing.REMEMBERED)
+    os.utime(large, ns=(1, 1))  # a file system may not tell two writes within a tick apart
+    assert hashing.content_identity([large, small]) != first
+
+
+def test_a_folder_that_cannot_be_written_costs_time_only(reads, tmp_path):
+    (tmp_path / "cache").write_text("not a folder")
+    large = tmp_path / "large"
+    large.write_bytes(b"x" * hashing.REMEMBERED)
+    assert hashing.content_identity([large]) == hashing.content_identity([large])
+    assert reads == ["large", "large"]
+
+
+def test_a_damaged_cache_is_ignored(reads, tmp_path):
+    (tmp_path / "cache/vlmprune").mkdir(parents=True)
+    (tmp_path / "cache/vlmprune/sha256.json").write_text("{")
+    (tmp_path / "small").write_bytes(b"y")
+    assert hashing.content_identity([tmp_path / "small"]).startswith("sha256:")
+
+
+def test_videos_are_told_apart_by_name_and_size(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"1")
+    before = hashing.listing_identity([tmp_path / "a.mp4"])
+    (tmp_path / "a.mp4").write_bytes(b"12")
+    assert hashing.listing_identity([tmp_path / "a.mp4"]) != before

@@ -1,0 +1,72 @@
+"""Submission files: the format of each server, and a workbook that is a workbook."""
+
+import io
+import json
+import xml.etree.ElementTree as ElementTree
+import zipfile
+
+from vlmprune.benchmarks import submission
+from vlmprune.benchmarks.xlsx import workbook
+
+
+def row(row_id, prediction, **extra):
+    return {"id": row_id, "question": "Which?", "category": "colour", "prediction": prediction, "extra": extra}
+
+
+def test_vqav2_has_numbers_for_ids_and_normalised_answers():
+    name, content = submission.vqav2([row("x", "The Dog.", question_id=42), row("x", "two", question_id=7)])
+    assert name.endswith(".json")
+    assert json.loads(content) == [{"question_id": 42, "answer": "dog"}, {"question_id": 7, "answer": "2"}]
+
+
+def test_vizwiz_names_the_image():
+    rows = [row("VizWiz_test_0.jpg", "Coke"), row("1", "unanswerable", question_id="VizWiz_test_1")]
+    assert json.loads(submission.vizwiz(rows)[1]) == [
+        {"image": "VizWiz_test_0.jpg", "answer": "coke"},
+        {"image": "VizWiz_test_1.jpg", "answer": "unanswerable"},
+    ]
+
+
+def test_mmvet_maps_ids_to_answers():
+    name, content = submission.mmvet([row("v1_0", "Ünïcode, as is.\n"), row("v1_1", "")])
+    assert name.endswith(".json") and json.loads(content) == {"v1_0": "Ünïcode, as is.\n", "v1_1": ""}
+
+
+def test_seed_has_a_letter_per_line():
+    choices = ["red", "blue", "green", "black"]
+    name, content = submission.seed([row(1, "B. blue", choices=choices), row(2, "no idea", choices=choices)])
+    assert name.endswith(".jsonl")
+    assert [json.loads(line) for line in content.decode().splitlines()] == [
+        {"question_id": 1, "prediction": "B"},
+        {"question_id": 2, "prediction": ""},
+    ]
+
+
+def sheet(content):
+    """Rows of a workbook's first sheet, as Excel would show them."""
+    namespace = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        assert {"[Content_Types].xml", "_rels/.rels", "xl/workbook.xml"} <= set(archive.namelist())
+        root = ElementTree.fromstring(archive.read("xl/worksheets/sheet1.xml"))
+    return [
+        ["".join(cell.itertext()) if cell.get("t") else float("".join(cell.itertext())) for cell in line]
+        for line in root.iter(f"{namespace}row")
+    ]
+
+
+def test_mmbench_is_a_sheet_with_raw_predictions():
+    rows = [row("7", "B. blue", index=7, choices=["red", "blue"]), row("8", "A", index=8, choices=["x", "y", "z"])]
+    name, content = submission.mmbench(rows)
+    assert name.endswith(".xlsx")
+    assert sheet(content) == [
+        ["index", "question", "A", "B", "C", "prediction", "category"],
+        [7.0, "Which?", "red", "blue", "", "B. blue", "colour"],
+        [8.0, "Which?", "x", "y", "z", "A", "colour"],
+    ]
+
+
+def test_a_workbook_holds_any_text_and_has_no_clock():
+    table = [["a < b & 'c' \"d\"", " spaced ", "é 中文", "=1+1", "two\nlines"], ["\x00\x0bcontrol", 1, 2.5]]
+    assert sheet(workbook(table)) == [table[0], ["  control", 1.0, 2.5]]
+    assert workbook(table) == workbook(table)

@@ -1,0 +1,101 @@
+"""Qwen2.5-VL: pictures of 4 x 6, 6 x 4 and 4 x 4 tokens; windows of 2 x 2 tokens; a video of three temporal steps."""
+
+from __future__ import annotations
+
+import torch
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from tests.families.internvl import left_padded
+
+START, END, VIDEO, IMAGE = 95, 96, 97, 98
+GRIDS = [(8, 12), (12, 8), (8, 8)]  # patches
+STEPS, FRAME = 3, (8, 12)
+PIXELS = 3 * 2 * 4 * 4  # of a patch: channels, frames, rows, columns
+
+TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 99,
+    "max_position_embeddings": 1024,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]},
+}
+TOKENS = {
+    "image_token_id": IMAGE,
+    "video_token_id": VIDEO,
+    "vision_start_token_id": START,
+    "vision_end_token_id": END,
+}
+VISION = {"hidden_size": 32, "intermediate_size": 64, "num_heads": 4, "patch_size": 4, "out_hidden_size": 32, "depth": 4}
+
+
+def make(attention: str = "sdpa", **options) -> Qwen2_5_VLForConditionalGeneration:
+    torch.manual_seed(0)
+    vision = VISION | {"window_size": 16, "fullatt_block_indexes": [1, 3]}
+    config = Qwen2_5_VLConfig(vision_config=vision, text_config=TEXT | options, **TOKENS)
+    return random_weights(Qwen2_5_VLForConditionalGeneration, config, attention)
+
+
+def random_weights(cls, config, attention: str):
+    model = cls._from_config(config, attn_implementation=attention).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+    return model
+
+
+def prompts(texts: list[int], visual: list[list[int]], generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Prompts of so many text tokens, the visual ones after the first word."""
+    rows = []
+    for length, tokens in zip(texts, visual, strict=True):
+        text = length - sum(token not in (IMAGE, VIDEO) for token in tokens)
+        words = torch.randint(3, 94, (text,), generator=generator)
+        rows.append(torch.cat([words[:1], torch.tensor(tokens), words[1:]]))
+    inputs = left_padded(rows)
+    ids = inputs["input_ids"]
+    return inputs | {"mm_token_type_ids": (ids == IMAGE).int() + 2 * (ids == VIDEO).int()}
+
+
+def batch(texts: list[int], media: int = 1, seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    grids, visual = [], []
+    for index in range(len(texts)):
+        own = [GRIDS[(index + number) % len(GRIDS)] for number in range(media)]
+        visual.append([token for h, w in own for token in (START, *[IMAGE] * (h * w // 4), END)])
+        grids += [(1, h, w) for h, w in own]
+    inputs = prompts(texts, visual, generator)
+    patches = sum(h * w for _, h, w in grids)
+    pixels = torch.randn(patches, PIXELS, generator=generator)
+    return inputs | {"pixel_values": pixels, "image_grid_thw": torch.tensor(grids)}
+
+
+def video_batch(texts: list[int], seed: int = 0) -> dict[str, torch.Tensor]:
+    return videos(texts, [START, *[VIDEO] * (STEPS * FRAME[0] * FRAME[1] // 4), END], seed)
+
+
+def videos(texts: list[int], visual: list[int], seed: int) -> dict[str, torch.Tensor]:
+    """A video of STEPS temporal steps a prompt, its placeholders `visual`."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = prompts(texts, [visual] * len(texts), generator)
+    pixels = torch.randn(len(texts) * STEPS * FRAME[0] * FRAME[1], PIXELS, generator=generator)
+    return inputs | {"pixel_values_videos": pixels, "video_grid_thw": torch.tensor([(STEPS, *FRAME)] * len(texts))}
+
+
+def one_of(given: dict[str, torch.Tensor], row: int) -> dict[str, torch.Tensor]:
+    length = int(given["attention_mask"][row].sum())
+    alone = {
+        name: given[name][row : row + 1, -length:] for name in ("input_ids", "attention_mask", "mm_token_type_ids")
+    }
+    for pixels, grid in (("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw")):
+        if pixels in given:
+            each = len(given[grid]) // len(given["input_ids"])
+            own = given[grid].split(each)
+            alone[grid] = own[row]
+            alone[pixels] = given[pixels].split([int(sizes.prod(1).sum()) for sizes in own])[row]
+    return alone
+
+
+def slots(given: dict[str, torch.Tensor]) -> list[int]:
+    return given["mm_token_type_ids"].bool().sum(1).tolist()

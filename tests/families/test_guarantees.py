@@ -1,0 +1,164 @@
+"""The engine's guarantees over every model family: methods x families x attention backends."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from vlmprune import prune
+from vlmprune.models.base import adapt
+from vlmprune.registry import build_method, options
+
+NEW = 5
+GREEDY = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+NOT_FAMILIES = ("test_", "checkpoint", "__init__")
+FAMILIES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith(NOT_FAMILIES))
+NEEDS = {name: set(build_method(name).needs) for name in options("method")}
+
+
+def methods_of(family: str) -> list[str]:
+    """Methods that the family's signals allow, without those that need a second checkpoint."""
+    signals = import_module(f"vlmprune.models.{family}").SIGNALS - {"text_relevance"}
+    return sorted(name for name, needs in NEEDS.items() if needs <= signals and name != "none")
+
+
+PAIRS = [(family, method) for family in FAMILIES for method in methods_of(family)]
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> ModuleType:
+    return import_module(f"tests.families.{request.param}")
+
+
+@pytest.fixture(params=PAIRS, ids="-".join)
+def pair(request: pytest.FixtureRequest) -> tuple[ModuleType, str]:
+    return import_module(f"tests.families.{request.param[0]}"), request.param[1]
+
+
+def generate(model, inputs, **settings):
+    return model.generate(**inputs, **GREEDY, **settings)[:, -NEW:]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_ratio_0_is_bit_identical(family, attention):
+    model, inputs = family.make(attention), family.batch([9, 6])
+    bare, tokens = model(**inputs).logits, generate(model, inputs)
+    for name in ("none", "cls", "fastv", "divprune", "compose"):
+        if name != "none" and name not in methods_of(family.__name__.rpartition(".")[2]):
+            continue
+        with prune(model, name, ratio=0) as session:
+            assert torch.equal(model(**inputs).logits, bare), name
+            assert torch.equal(generate(model, inputs), tokens), name
+        assert session.record.visual_counts[0] == family.slots(inputs)
+
+
+def test_a_batch_gives_what_its_samples_give(pair):
+    family, name = pair
+    model = family.make()
+    for media in (1, 2):
+        inputs = family.batch([8, 12, 6, 8], media)
+        with prune(model, name, ratio=0.6) as session:
+            together, record = generate(model, inputs), session.record
+            for row in range(4):
+                alone = generate(model, family.one_of(inputs, row))
+                assert torch.equal(alone[0], together[row])
+                assert [count[0] for count in session.record.visual_counts] == [c[row] for c in record.visual_counts]
+                kept = session.record.kept[0]
+                assert torch.equal(kept, record.kept[row, : len(kept)])
+                assert not record.kept[row, len(kept) :].any()
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", ["fastv", "pyramiddrop"])
+def test_dropped_inside_the_decoder_equals_masked(family, attention, name):
+    """Layers from each stage on must see the dropped tokens neither at prefill nor while decoding."""
+    model, inputs = family.make(attention), family.batch([8, 8])
+    layers = adapt(model).language_model.layers
+    with prune(model, name, ratio=0.7, positions="keep") as session:
+        tokens = model.generate(**inputs, **GREEDY | {"max_new_tokens": 9}, return_dict_in_generate=True)
+    new = tokens.sequences[:, -9:]
+    counts = session.record.visual_counts
+    texts = [total - visual for total, visual in zip(session.record.prompt_lengths, counts[0], strict=True)]
+    for index, layer in enumerate(tokens.past_key_values.layers[: len(layers)]):
+        assert layer.keys.shape[2] == max(t + n for t, n in zip(texts, counts[index], strict=True)) + 8
+    if name == "pyramiddrop":  # its earlier stages' sets are not in the record
+        return
+    seen = seen_by_layer(adapt(model), inputs, session.record)
+    reference = masked_generate(model, adapt(model), inputs, seen, 9)
+    assert torch.equal(new, reference)
+
+
+def seen_by_layer(adapter, inputs, record):
+    """bool [B, L], the positions that layers see whose visual tokens are fewer than at first."""
+    visual = adapter.visual_mask(inputs["input_ids"])
+    real = torch.ones_like(visual) & inputs["attention_mask"].bool()
+    slot = visual.cumsum(1) - 1
+    dropped = visual & ~record.kept.gather(1, slot.clamp(0, record.kept.shape[1] - 1))
+    return real & ~dropped
+
+
+def masked_generate(model, adapter, inputs, seen, steps):
+    """Greedy decoding with a cache in which layers from 2 on may attend to `seen` and generated positions only."""
+
+    def hide(_layer, args, kwargs):
+        hidden = args[0] if args else kwargs["hidden_states"]
+        total = (kwargs["past_key_values"].get_seq_length(0) if kwargs.get("past_key_values") is not None else 0) or 0
+        length = max(total, hidden.shape[1])
+        rows = torch.arange(length - hidden.shape[1], length)
+        allowed = torch.arange(length) <= rows[:, None]
+        columns = torch.cat([seen, seen.new_ones(len(seen), length - seen.shape[1])], 1)
+        allowed = allowed & columns[:, None, None, :] | torch.eye(length, dtype=torch.bool)[rows]
+        mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)
+        return args, kwargs | {"attention_mask": mask}
+
+    handles = [layer.register_forward_pre_hook(hide, with_kwargs=True) for layer in adapter.language_model.layers[2:]]
+    try:
+        return model.generate(**inputs, **GREEDY | {"max_new_tokens": steps})[:, -steps:]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def test_beams_give_what_one_prompt_gives(family):
+    model, inputs = family.make(), family.batch([8, 12])
+    for name in ("uniform", "fastv"):
+        with prune(model, name, ratio=0.6):
+            beams = generate(model, inputs, num_beams=3)
+            assert torch.equal(beams[1], generate(model, family.one_of(inputs, 1), num_beams=3)[0])
+
+
+def test_no_visual_token_at_all(family):
+    """The blind baseline: what the image shows must not matter."""
+    model, inputs = family.make(), family.batch([8, 12])
+    other = family.batch([8, 12], seed=1) | {"input_ids": inputs["input_ids"]}
+    with prune(model, "uniform", ratio=1) as session:
+        assert torch.equal(model(**inputs).logits, model(**other).logits)
+    assert session.record.visual_counts == [[0, 0]] * len(session.record.visual_counts)
+
+
+def snapshot(model):
+    """Everything a session could leave behind: hooks, instance attributes, configs."""
+    return {
+        name: (
+            [len(hooks) for key, hooks in sorted(vars(module).items()) if key.endswith("_hooks")],
+            sorted(vars(module)),
+            id(getattr(module, "config", None)),
+        )
+        for name, module in model.named_modules()
+    }
+
+
+def test_the_model_is_left_as_it_was(family):
+    model, inputs = family.make(), family.batch([8])
+    bare = generate(model, inputs)
+    before = snapshot(model)
+    for name in methods_of(family.__name__.rpartition(".")[2]):
+        with pytest.raises(ZeroDivisionError), prune(model, name, ratio=0.5):
+            generate(model, inputs)
+            raise ZeroDivisionError
+        assert snapshot(model) == before, name
+    assert torch.equal(generate(model, inputs), bare)

@@ -1,0 +1,90 @@
+"""Families that take images and videos: each, both in one prompt, both in one batch, and prompts without either."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+import torch
+
+from tests.families.test_guarantees import GREEDY, generate, masked_generate, methods_of, seen_by_layer
+from vlmprune import prune
+from vlmprune.models.base import adapt
+
+FAMILIES = ["video_llava", "llava_onevision"]
+MIXED = ["vi", "v", "i", ""]  # per prompt: i an image, v a video
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    return import_module(f"tests.families.{request.param}")
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("media", [["v", "v"], MIXED], ids="+".join)
+def test_ratio_0_is_bit_identical(family, attention, media):
+    model, inputs = family.make(attention), family.prompts([9, 6, 8, 12][: len(media)], media, 0)
+    bare, tokens = model(**inputs).logits, generate(model, inputs)
+    for name in ("cls", "fastv", "compose"):
+        with prune(model, name, ratio=0) as session:
+            assert torch.equal(model(**inputs).logits, bare), name
+            assert torch.equal(generate(model, inputs), tokens), name
+        assert session.record.visual_counts[0] == family.slots(inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"), [(name, method) for name in FAMILIES for method in methods_of(name)], ids=str
+)
+@pytest.mark.parametrize("media", [["v", "v"], MIXED], ids="+".join)
+def test_a_batch_gives_what_its_samples_give(name, method, media):
+    family = import_module(f"tests.families.{name}")
+    model, inputs = family.make(), family.prompts([8, 12, 6, 9][: len(media)], media, 0)
+    with prune(model, method, ratio=0.6) as session:
+        together, record = generate(model, inputs), session.record
+        for row in range(len(media)):
+            alone = generate(model, family.one_of(inputs, row))
+            assert torch.equal(alone[0], together[row])
+            assert [count[0] for count in session.record.visual_counts] == [c[row] for c in record.visual_counts]
+            kept = torch.zeros_like(record.kept[row])
+            if media[row]:
+                kept[: session.record.kept.shape[1]] = session.record.kept[0]
+            assert torch.equal(kept, record.kept[row])
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_dropped_inside_the_decoder_equals_masked(family, attention):
+    model, inputs = family.make(attention), family.prompts([8, 7, 9, 8], MIXED, 0)
+    with prune(model, "fastv", ratio=0.7, positions="keep") as session:
+        output = model.generate(**inputs, **GREEDY | {"max_new_tokens": 9}, return_dict_in_generate=True)
+    counts, texts = session.record.visual_counts, [8, 7, 9, 8]
+    for index, layer in enumerate(output.past_key_values.layers):
+        longest = max(text + visual for text, visual in zip(texts, counts[index], strict=True))
+        assert layer.keys.shape[2] == longest + 8
+    seen = seen_by_layer(adapt(model), inputs, session.record)
+    assert torch.equal(output.sequences[:, -9:], masked_generate(model, adapt(model), inputs, seen, 9))
+
+
+def test_beams_over_videos(family):
+    model, inputs = family.make(), family.video_batch([8, 12])
+    with prune(model, "cls", ratio=0.6):
+        beams = generate(model, inputs, num_beams=3)
+        assert torch.equal(beams[1], generate(model, family.one_of(inputs, 1), num_beams=3)[0])
+
+
+def test_no_visual_token_at_all(family):
+    """The blind baseline leaves no newline and no [CLS] of a frame behind."""
+    model, inputs = family.make(), family.prompts([9, 6, 8, 12], MIXED, 0)
+    words = [9, 6, 8, 12]
+    with prune(model, "uniform", ratio=1) as session:
+        model(**inputs)
+    assert session.record.prompt_lengths == words
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_features_that_are_not_finite_are_refused_in_either_encoding(family, broken):
+    """Their NaN must not pass for the mark of a dropped token, whichever of the two encodings they come from."""
+    model, inputs = family.make(), family.prompts([9], ["vi"], 0)
+    name = [name for name in inputs if name.startswith("pixel_values")][broken]
+    inputs[name] = torch.full_like(inputs[name], torch.nan)
+    with prune(model, "uniform", ratio=0.5), pytest.raises(RuntimeError, match="not finite"):
+        model(**inputs)

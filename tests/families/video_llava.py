@@ -1,0 +1,99 @@
+"""Video-LLaVA: 36 visual tokens an image, 37 a frame ([CLS] among them), 3 frames a video."""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+from transformers import CLIPVisionConfig, LlamaConfig, VideoLlavaConfig, VideoLlavaForConditionalGeneration
+
+IMAGE, VIDEO = 97, 98
+PATCHES, FRAMES = 36, 3
+ARGUMENTS = inspect.signature(VideoLlavaForConditionalGeneration.forward).parameters
+PIXELS = "pixel_values" if "pixel_values" in ARGUMENTS else "pixel_values_images"  # the latter on transformers 5.17
+
+
+def make(attention: str = "sdpa", seed: int = 0) -> VideoLlavaForConditionalGeneration:
+    """Random weights, large enough for distinct logits."""
+    torch.manual_seed(seed)
+    config = VideoLlavaConfig(
+        vision_config=CLIPVisionConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=5,
+            num_attention_heads=4,
+            image_size=48,
+            patch_size=8,
+            projection_dim=32,
+        ),
+        text_config=LlamaConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=6,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            vocab_size=99,
+            max_position_embeddings=512,
+        ),
+        image_token_index=IMAGE,
+        video_token_index=VIDEO,
+        image_seq_length=PATCHES,
+        video_seq_length=FRAMES * (PATCHES + 1),
+    )
+    model = VideoLlavaForConditionalGeneration._from_config(config, attn_implementation=attention).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+    return model
+
+
+def prompts(texts: list[int], media: list[str], seed: int) -> dict[str, torch.Tensor]:
+    """Left-padded prompts of `texts` text tokens; media: per prompt, "i" for an image and "v" for a video, in order."""
+    generator = torch.Generator().manual_seed(seed)
+    place = {"i": torch.full((PATCHES,), IMAGE), "v": torch.full((FRAMES * (PATCHES + 1),), VIDEO)}
+    rows = []
+    for length, kinds in zip(texts, media, strict=True):
+        words = torch.randint(3, IMAGE, (length,), generator=generator)
+        rows.append(torch.cat([words[:3], *[place[kind] for kind in kinds], words[3:]]))
+    longest = max(map(len, rows))
+    ids = torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0)) for row in rows])
+    inputs = {"input_ids": ids, "attention_mask": (ids > 0).long()}
+    kinds = "".join(media)
+    if "i" in kinds:
+        inputs[PIXELS] = torch.rand(kinds.count("i"), 3, 48, 48, generator=generator)
+    if "v" in kinds:
+        inputs["pixel_values_videos"] = torch.rand(kinds.count("v"), FRAMES, 3, 48, 48, generator=generator)
+    return inputs
+
+
+def batch(texts: list[int], media: int = 1, seed: int = 0) -> dict[str, torch.Tensor]:
+    return prompts(texts, ["i" * media] * len(texts), seed)
+
+
+def video_batch(texts: list[int], seed: int = 0) -> dict[str, torch.Tensor]:
+    return prompts(texts, ["v"] * len(texts), seed)
+
+
+def media_of(given: dict[str, torch.Tensor]) -> list[tuple[int, int]]:
+    """Images and videos of each prompt."""
+    ids = given["input_ids"]
+    images = (ids == IMAGE).sum(1) // PATCHES
+    videos = (ids == VIDEO).sum(1) // (FRAMES * (PATCHES + 1))
+    return list(zip(images.tolist(), videos.tolist(), strict=True))
+
+
+def one_of(given: dict[str, torch.Tensor], row: int) -> dict[str, torch.Tensor]:
+    """Row `row` alone, without its padding."""
+    length = int(given["attention_mask"][row].sum())
+    alone = {name: given[name][row : row + 1, -length:] for name in ("input_ids", "attention_mask")}
+    counts = media_of(given)
+    for index, name in enumerate((PIXELS, "pixel_values_videos")):
+        first = sum(count[index] for count in counts[:row])
+        if counts[row][index]:
+            alone[name] = given[name][first : first + counts[row][index]]
+    return alone
+
+
+def slots(given: dict[str, torch.Tensor]) -> list[int]:
+    """Visual slots of each prompt."""
+    return [images * PATCHES + videos * FRAMES * (PATCHES + 1) for images, videos in media_of(given)]

@@ -1,0 +1,44 @@
+"""Image captions, scored as a set: COCO, NoCaps, Flickr30k."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from vlmprune.benchmarks.base import Sample
+from vlmprune.benchmarks.columns import texts
+from vlmprune.benchmarks.hub import HubBenchmark
+from vlmprune.benchmarks.scoring import captions
+from vlmprune.benchmarks.scoring.metric import Metric
+from vlmprune.errors import UserError
+
+
+@dataclass
+class Captions(HubBenchmark):
+    """CIDEr against several references, the role `answer`. One caption has no score of its own: its weights come from
+    the whole set."""
+
+    metric: ClassVar[Metric] = captions.METRIC
+    resampled: ClassVar[bool] = False
+    required: ClassVar[tuple[str, ...]] = ("answer",)
+
+    def load(self, part: bool = False) -> list[Sample]:
+        if importlib.util.find_spec("pycocoevalcap") is None:  # or it would be missed when all is answered
+            raise UserError("CIDEr needs pycocoevalcap: pip install 'vlmprune[captions]'")
+        return super().load(part)
+
+    def extra(self, row: dict[str, Any]) -> dict[str, Any]:
+        return super().extra(row) | {"answers": texts(self.value(row, "answer"))}
+
+    def answer(self, row: dict[str, Any]) -> str:
+        return texts(self.value(row, "answer"))[0]
+
+    def score(self, prediction: str, sample: Sample) -> None:
+        return None
+
+    def summarise(self, rows: list[dict[str, Any]]) -> dict[str, float]:
+        return captions.summarise(rows)
+
+    def units(self, rows: list[dict[str, Any]]) -> None:
+        return None

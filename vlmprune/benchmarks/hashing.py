@@ -1,0 +1,64 @@
+"""What a local file is, whatever its name: sha256 of its content, remembered so that a large set is read once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+REMEMBERED = 2**20  # bytes; hashing a smaller file costs less than looking it up
+
+
+def content_identity(files: Iterable[Path]) -> str:
+    """sha256 over the contents of `files`, in the order of their names: the same data in any folder, and no other."""
+    known = _read_known()
+    digest, new = hashlib.sha256(), {}
+    for file in sorted(files):
+        status = file.stat()
+        # Path, size and time of the last change: what rsync and make trust too.
+        key = f"{file.resolve()}:{status.st_size}:{status.st_mtime_ns}"
+        value = known.get(key) or _sha256(file)
+        if status.st_size >= REMEMBERED and key not in known:
+            new[key] = value
+        digest.update(value.encode())
+    if new:
+        _write_known(known | new)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def listing_identity(files: Iterable[Path]) -> str:
+    """sha256 over names and sizes: of video files, which are too many and too large to be read for a hash."""
+    listing = sorted(f"{file.name}:{file.stat().st_size}" for file in files)
+    return f"sha256:{hashlib.sha256(chr(10).join(listing).encode()).hexdigest()}"
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _cache_file() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlmprune" / "sha256.json"
+
+
+def _read_known() -> dict[str, str]:
+    try:
+        known = json.loads(_cache_file().read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _write_known(known: dict[str, str]) -> None:
+    """Replace the cache in one step; where the home folder cannot be written the hashes are computed again."""
+    file = _cache_file()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as handle:
+            json.dump(known, handle)
+        os.replace(handle.name, file)
+    except OSError:
+        return

@@ -1,0 +1,175 @@
+"""A benchmark of one `datasets` split: the YAML says which column plays which role, a subclass how it is scored."""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
+from vlmprune.benchmarks.columns import columns_of, field_of, joined, most_common, present, texts, top_level
+from vlmprune.benchmarks.media import decode_image
+from vlmprune.benchmarks.source import Source
+from vlmprune.benchmarks.tables import Table
+from vlmprune.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MEDIA = ("image",)  # roles whose cells are large: read one by one, when the sample is asked
+
+
+@dataclass
+class HubBenchmark(Benchmark):
+    """Base of all benchmarks on the hub; the data may lie anywhere that `Source` knows.
+
+    columns: role -> column. Roles: id, image_id, image, question, answer, category, and a subclass's own. A column may
+    be a field of another ("types.structural"), a list of columns, or null for a role that the data do not have; the
+    "?" of "E?" allows it to be absent. where: column -> value of the rows that belong to the benchmark. submission:
+    package.module.function that makes the file for the authors' server. streaming: read a hub dataset's parquet files
+    in place instead of downloading all of it; null does so where only a subset is asked.
+    """
+
+    path: str = ""
+    fallback: str | None = None
+    config: str | None = None
+    split: str = "test"
+    revision: str | None = None
+    columns: dict = field(default_factory=dict)
+    submission: str | None = None
+    where: dict = field(default_factory=dict)
+    streaming: bool | None = None
+
+    required: ClassVar[tuple[str, ...]] = ("question", "answer")  # roles that every sample must have a value for
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._table: Table
+        self._identity = ""
+        self._row: dict[str, int] = {}
+        self._times: Counter[str] = Counter()  # how often an id occurred
+        self._labelled = True
+        self._bad: dict[str, str] = {}  # sample -> which value it lacks
+
+    def source(self) -> Source:
+        """Where the data are. Raises UserError for a benchmark that is not on the hub and was given no place."""
+        if not self.path:
+            raise UserError("benchmark.path is empty: these data are not on the hub; give a folder or a file")
+        return Source(self.path, self.fallback, self.config, self.split, self.revision)
+
+    def open_table(self, streaming: bool) -> tuple[Table, str]:
+        """The rows and what fixes them."""
+        return self.source().open(streaming)
+
+    def load(self, part: bool = False) -> list[Sample]:
+        self._table, self._identity = self.open_table(part if self.streaming is None else self.streaming)
+        self._check_columns()
+        named = [columns_of(named) for role, named in self.columns.items() if role not in MEDIA]
+        text = {top_level(column) for columns in named for column in columns} | set(self.where)
+        rows = list(self._table.rows(sorted(text & set(self._table.columns))))
+        # A test split without public answers is answered all the same: for its authors' server.
+        self._labelled = any(present(self.value(row, "answer")) for row in rows)
+        samples: dict[str, Sample] = {}
+        for index, row in enumerate(rows):
+            if self.selects(row):
+                sample_id = self._unique_id(row, index, samples)
+                self._row[sample_id] = index
+                try:
+                    samples[sample_id] = self.sample(row, sample_id)
+                except BadSample as error:
+                    # It stays in the list: whoever asks for its images is told why it cannot be used.
+                    samples[sample_id] = Sample(sample_id, sample_id, "", "", "")
+                    self._bad[sample_id] = str(error)
+        if not samples:
+            raise UserError(f"benchmark.path={self.path}: no row of split '{self.split}' belongs to this benchmark")
+        return together(list(samples.values()))
+
+    def identity(self) -> str:
+        return self._identity
+
+    def submission_file(self, rows: list[dict[str, Any]]) -> tuple[str, bytes] | None:
+        if self.submission is None:
+            return None
+        module, _, function = self.submission.rpartition(".")
+        return getattr(importlib.import_module(module), function)(rows)
+
+    def images(self, sample: Sample) -> list[Image]:
+        if sample.id in self._bad:
+            raise BadSample(self._bad[sample.id])
+        return self.decode(sample)
+
+    def decode(self, sample: Sample) -> list[Image]:
+        """The images of a sample whose text is complete. Raises BadSample."""
+        cells = [self._table.cell(self._row[sample.id], column) for column in self._existing("image")]
+        values = [value for cell in cells for value in (cell if isinstance(cell, list) else [cell])]
+        # Several columns for images mean "up to so many": those left empty are no images.
+        used = [value for value in values if present(value)] or values[:1]
+        return [decode_image(value, self.source().folder) for value in used]
+
+    def selects(self, row: dict[str, Any]) -> bool:
+        """Whether a row of the split belongs to the benchmark."""
+        return all(row.get(column) == value for column, value in self.where.items())
+
+    def sample(self, row: dict[str, Any], sample_id: str) -> Sample:
+        """The sample of one row, text columns alone. Raises BadSample where a required value is absent."""
+        for role in self.required:
+            if not present(self.value(row, role)) and not (role == "answer" and not self._labelled):
+                raise BadSample(f"its {role} is absent (column {self.columns.get(role)})")
+        return Sample(
+            id=sample_id,
+            image_id=joined(self.value(row, "image_id")) or sample_id,
+            question=self.question(row),
+            answer=self.answer(row) if self._labelled else "",
+            category=joined(self.value(row, "category")) or "all",
+            extra=self.extra(row),
+        )
+
+    def question(self, row: dict[str, Any]) -> str:
+        """The question, without prefix and suffix."""
+        return str(self.value(row, "question") or "")
+
+    def answer(self, row: dict[str, Any]) -> str:
+        """The reference answer, or the one that most annotators gave."""
+        return most_common(texts(self.value(row, "answer")))
+
+    def extra(self, row: dict[str, Any]) -> dict[str, Any]:
+        """What scoring or a submission file needs beside the answer."""
+        question_id = self.value(row, "question_id")
+        return {} if question_id is None else {"question_id": question_id}
+
+    def value(self, row: dict[str, Any], role: str) -> Any:
+        """A row's value for a role: None where the data do not have it, a list where the role has several columns."""
+        named = self.columns.get(role)
+        if isinstance(named, list):
+            return [field_of(row, column) for column in named]
+        return field_of(row, named) if named else None
+
+    def _unique_id(self, row: dict[str, Any], index: int, taken: dict[str, Sample]) -> str:
+        """The dataset's own id; a repeated one gets "#2", because a run is resumed by ids."""
+        name = joined(self.value(row, "id")) or str(index)
+        self._times[name] += 1
+        unique = name if self._times[name] == 1 else f"{name}#{self._times[name]}"
+        return unique if unique not in taken else f"{unique}#{index}"
+
+    def _existing(self, role: str) -> list[str]:
+        columns = map(top_level, columns_of(self.columns.get(role)))
+        return [column for column in columns if column in self._table.columns]
+
+    def _check_columns(self) -> None:
+        settings = {f"columns.{role}": named for role, named in self.columns.items()}
+        for setting, named in [*settings.items(), ("where", list(self.where))]:
+            for column in columns_of(named):
+                if not column.endswith("?") and top_level(column) not in self._table.columns:
+                    raise UserError(
+                        f"benchmark.{setting}={column}: no such column in {self.path}"
+                        f"{nearest(column, self._table.columns)}; there are: {', '.join(self._table.columns)}"
+                    )
+
+
+def together(samples: list[Sample]) -> list[Sample]:
+    """Samples about the same media side by side, otherwise in the order of the data: files are read best so."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.image_id, []).append(sample)
+    return [sample for group in groups.values() for sample in group]

@@ -1,0 +1,102 @@
+"""Answers that a language model judges: asked in parallel, every verdict kept in the run directory as it comes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from vlmprune.benchmarks.judge_client import Judge, NoVerdict
+from vlmprune.benchmarks.scoring.protocol import Protocol, Row
+from vlmprune.errors import UserError
+from vlmprune.progress import progress_bar
+from vlmprune.records import append_lines, read_lines
+
+FILE = "judge.jsonl"
+
+
+def judge_answers(rows: list[Row], protocol: Protocol, judge: Judge, directory: Path) -> list[Row]:
+    """The rows with score and extra["verdict"]; verdicts already in the directory's judge.jsonl are not asked again.
+
+    Raises UserError where the judge cannot be used, and, after all that could be had is saved, where verdicts are
+    missing: the same call asks for those alone.
+    """
+    known = {line["key"]: line["verdict"] for line in read_lines(directory / FILE)}
+    keys = [verdict_key(row, protocol, judge.model) for row in rows]
+    open_rows = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
+    title = f"{judge.model} judges {protocol.name}"
+    missing: list[str] = []
+    with progress_bar(title, len(rows), len(rows) - len(open_rows)) as advance:
+        for key, outcome in _ask_all(open_rows, protocol, judge):
+            if isinstance(outcome, NoVerdict):
+                missing.append(str(outcome))
+                continue
+            reply, verdict = outcome
+            line = {"key": key, "id": open_rows[key]["id"], "judge": judge.model, "protocol": protocol.name}
+            append_lines(directory / FILE, [line | {"version": protocol.version, "reply": reply, "verdict": verdict}])
+            known[key] = verdict
+            advance(1)
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(rows)} verdicts of {judge.model} are missing (the last: {missing[-1]}): "
+            "the others are kept, run the same command again for the rest"
+        )
+    return [_judged(row, known[key]) for key, row in zip(keys, rows, strict=True)]
+
+
+def verdict_key(row: Row, protocol: Protocol, model: str) -> str:
+    """What makes two verdicts the same: judge, protocol, its version, and all that the judge is shown."""
+    identity = [model, protocol.name, protocol.version, protocol.messages(row)]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+
+
+def describe_judge(judge: Judge, protocol: Protocol) -> dict[str, str]:
+    """Who judged, for result.json. There is no key in it: a `Judge` does not hold one."""
+    return {"model": judge.model, "base_url": judge.base_url, "protocol": f"{protocol.name}/{protocol.version}"}
+
+
+def _judged(row: Row, verdict: dict[str, float]) -> Row:
+    return row | {"score": verdict["score"], "extra": row["extra"] | {"verdict": verdict}}
+
+
+def _ask_all(open_rows: dict[str, Row], protocol: Protocol, judge: Judge) -> Any:
+    """Yields (key, (reply, verdict) or NoVerdict) as they come. Ends early where the judge seems to be gone."""
+    stop = threading.Event()
+    refusals: list[UserError] = []
+    failures = 0
+
+    def ask(row: Row) -> tuple[str, dict[str, float]]:
+        try:
+            return judge.ask(protocol.messages(row), protocol, stop)
+        except UserError as error:
+            refusals.append(error)
+            stop.set()  # at once, so that the other threads do not ask the rest
+            raise
+
+    with ThreadPoolExecutor(judge.concurrency) as pool:
+        futures: dict[Future, str] = {pool.submit(ask, row): key for key, row in open_rows.items()}
+        try:
+            for future in as_completed(futures):
+                try:
+                    outcome: Any = future.result()
+                    failures = 0
+                except UserError:
+                    continue  # raised below, when what was under way is saved
+                except NoVerdict as error:
+                    outcome = error
+                    failures += not stop.is_set()
+                yield futures[future], outcome
+                if failures >= max(3, judge.concurrency) and not stop.is_set():
+                    stop.set()
+                    message = (
+                        f"the judge at {judge.base_url} failed {failures} questions in a row (the last: {outcome})"
+                    )
+                    refusals.append(UserError(f"{message}: verdicts so far are kept, run the same command again later"))
+            if refusals:
+                raise refusals[0]
+        finally:  # also when the caller is interrupted: nobody waits for questions that were not asked yet
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,44 @@
+"""CIDEr-D (Vedantam et al., CVPR 2015) of captions, by pycocoevalcap, as tables of COCO, NoCaps and Flickr30k have it.
+
+A caption's n-grams are compared with the references', rare ones counting more; how rare they are is read off the
+references of the same set. So CIDEr is a number of a set, not a mean of independent answers, and that of a subset is
+not comparable with that of the whole.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vlmprune.benchmarks.scoring.metric import Metric
+from vlmprune.benchmarks.scoring.ptb import find_jar, java_tokens, tokens
+from vlmprune.errors import UserError
+
+METRIC = Metric("cider", 0.0, 10.0)  # tables show it times 100: 1.1 is "110"
+
+
+def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """cider: 0..10; java_tokeniser: 1 where CoreNLP made the tokens, 0 where vlmprune's port of it did (ptb.py).
+
+    Reads extra["answers"], the reference captions. Raises UserError without pycocoevalcap.
+    """
+    return cider(rows, find_jar())
+
+
+def cider(rows: list[dict[str, Any]], jar: Path | None) -> dict[str, float]:
+    """The same with CoreNLP's tokeniser in `jar`, or with ours where that is None."""
+    try:
+        from pycocoevalcap.cider.cider import Cider
+    except ImportError as error:
+        raise UserError(
+            f"CIDEr needs pycocoevalcap ({error}): pip install 'vlmprune[captions]', then vlmprune score"
+        ) from error
+    captions = [row["prediction"] for row in rows]
+    references = [row["extra"]["answers"] for row in rows]
+    flat = captions + [text for texts in references for text in texts]
+    tokenised = [" ".join(words) for words in (java_tokens(flat, jar) if jar else map(tokens, flat))]
+    rest = iter(tokenised[len(captions) :])
+    predicted = {index: [text] for index, text in enumerate(tokenised[: len(captions)])}
+    expected = {index: [next(rest) for _ in texts] for index, texts in enumerate(references)}
+    score, _ = Cider().compute_score(expected, predicted)
+    return {"cider": float(score), "java_tokeniser": float(jar is not None)}

@@ -1,0 +1,57 @@
+"""LLaVA-Bench in the wild (Liu et al., NeurIPS 2023): a judge rates the answer beside a reference, both from 1 to 10.
+
+The protocol is the paper's (section 5.1): the judge reads a description of the image, the question, the reference
+answer of text-only GPT-4 and the model's answer, and rates both; the score is the ratio of the ratings' sums. The
+wording is ours.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from vlmprune.benchmarks.scoring.metric import Metric
+from vlmprune.benchmarks.scoring.protocol import Messages, Protocol, verdict
+
+METRIC = Metric("relative_score", 0.1, 10.0)  # 1.0: rated as the reference is; the official one is the same times 100
+
+INSTRUCTIONS = """\
+Two assistants answered a question about an image, which is described to you in a few sentences. Rate each answer from 1
+to 10 for helpfulness, relevance, accuracy and level of detail; higher is better. The order of the answers must not
+matter. Write the two ratings on the first line, that of assistant 1 first, separated by a space and without any other
+text; explain them from the second line on."""
+
+
+def messages(row: dict[str, Any]) -> Messages:
+    """Reads question, answer (the reference), prediction and extra["caption"], the image's description."""
+    caption = row["extra"]["caption"]
+    context = "\n".join(caption) if isinstance(caption, list) else caption
+    case = (
+        f"[Image]\n{context}\n\n[Question]\n{row['question']}\n\n[Assistant 1]\n{row['answer']}\n\n"
+        f"[Assistant 2]\n{row['prediction']}\n\n[End]"
+    )
+    return [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": case}]
+
+
+def parse(reply: str) -> dict[str, float]:
+    """{"reference", "model": 1..10, "score": the model's rating / 10} from a first line with both ratings."""
+    first_line = (reply.strip().splitlines() or [""])[0]
+    ratings = [float(number) for number in re.findall(r"(?<![\d.])\d+(?:\.\d+)?", first_line)]
+    if len(ratings) != 2 or not all(1 <= rating <= 10 for rating in ratings):
+        raise ValueError("no two ratings from 1 to 10 on the first line")
+    return {"reference": ratings[0], "model": ratings[1], "score": ratings[1] / 10}
+
+
+PROTOCOL = Protocol("llava_wild", 1, messages, parse)
+
+
+def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """relative_score: sum of the model's ratings / sum of the references'; the same for each category."""
+    metrics = {"relative_score": _ratio(rows)}
+    for name in sorted({row["category"] for row in rows}):
+        metrics[f"relative_score_{name}"] = _ratio([row for row in rows if row["category"] == name])
+    return metrics
+
+
+def _ratio(rows: list[dict[str, Any]]) -> float:
+    return sum(verdict(row)["model"] for row in rows) / sum(verdict(row)["reference"] for row in rows)

@@ -1,0 +1,15 @@
+"""What a metric is called, the values it can take, and which end is the good one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named metric of a set of answers. lowest, highest: its range, in the scale in which it is reported."""
+
+    name: str
+    lowest: float = 0.0
+    highest: float = 1.0
+    higher_is_better: bool = True

@@ -1,0 +1,33 @@
+"""How a language model is asked to judge one answer, and how its reply is read.
+
+A benchmark that is judged says so in its class: `needs_judge = True` and `protocol = mmvet.PROTOCOL`; its `score` gives
+None, and `vlmprune score` fills in what the judge says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Row = dict[str, Any]  # one line of predictions.jsonl
+Messages = list[dict[str, str]]  # of an OpenAI-compatible chat: role and content
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """name, version: in every verdict's key, so that a changed prompt is asked again.
+
+    messages: a prediction row -> what the judge is sent. parse: the judge's reply -> the verdict, plain numbers; its
+    "score" (0..1) is the answer's score. Raises ValueError for a reply that is no verdict, which is then asked again.
+    """
+
+    name: str
+    version: int
+    messages: Callable[[Row], Messages]
+    parse: Callable[[str], dict[str, float]]
+
+
+def verdict(row: Row) -> dict[str, float]:
+    """What the judge said about a row. Raises KeyError where it has not been asked."""
+    return row["extra"]["verdict"]

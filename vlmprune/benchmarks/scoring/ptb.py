@@ -1,0 +1,96 @@
+"""Penn Treebank tokens of English captions, which caption scores are computed on: by Stanford's tokeniser, or by ours.
+
+`java_tokens` runs the PTBTokenizer of CoreNLP 3.4.1, whose jar ships with pycocoevalcap; `tokens` is a port of what it
+does to captions, for machines without Java. Punctuation is dropped, as pycocoevalcap does, so quotes need no direction.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from vlmprune.errors import UserError
+
+# pycocoevalcap lists brackets in capitals, but the tokeniser gives them in lower case: "-lrb-" stays, as in its scores.
+DROPPED = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
+JAVA_CLASS = "edu.stanford.nlp.process.PTBTokenizer"
+JAR = "stanford-corenlp-3.4.1.jar"
+
+_PLAIN = str.maketrans(
+    {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": " -- ", "\u2014": " -- ", "\u2026": " ... "}
+    | {"\u00a3": "#", "\u20ac": "$", "\u00bd": " 1/2 ", "\u00bc": " 1/4 ", "\u00be": " 3/4 ", "\u00a0": " "}
+)
+_BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
+_TWO_WORDS = {"cannot": "can not", "gonna": "gon na", "gotta": "got ta", "wanna": "wan na"} | {
+    "lemme": "lem me",
+    "gimme": "gim me",
+    "'tis": "'t is",
+    "'twas": "'t was",
+    "y'all": "y' all",
+}
+_CONTRACTED = re.compile(r"(?<=[a-z])n't(?![a-z])|(?<=[^\W_])'(?:s|ll|re|ve|d|m)(?![^\W_])", re.IGNORECASE)
+_ABBREVIATIONS = (
+    "mr|mrs|ms|messrs|dr|prof|rev|gov|gen|sen|rep|col|capt|lt|sgt|st|mt|ft|ave|blvd|rd|jr|sr|vs|etc|co|corp|inc|ltd|bros"
+    "|jan|feb|mar|apr|jun|jul|aug|sept|sep|oct|nov|dec|mon|tue|tues|wed|thu|thurs|fri|calif|fla|tex|wash|dept|univ|est"
+)
+_TOKEN = re.compile(
+    rf"""
+    (?:https?://|www\.)[^\s"<>]*[^\s"<>.,;:!?()'\[\]]   # a link
+    | [\w.+-]+@[\w-]+(?:\.[\w-]+)+                       # an address
+    | @\w+ | <[a-z/][^<>\s]*>                            # @name, <tag>
+    | n't(?![a-z]) | '(?:s|ll|re|ve|d|m|t)(?![^\W_])     # split off above
+    | 'n' | 'n(?![a-z]) | 'em\b | 'cause\b | '[2-9]0s | '(?:tis|twas)\b | ol'(?![a-z]) | y'all\b
+    | [a-hj-xz]'[a-z]{{2,}} | [a-z]+[aeiouy]'[aeiou][a-z]*   # o'brien, o'clock, ma'am
+    | (?-i:[A-Z]+(?:&[A-Z]+)+)                           # AT&T
+    | (?:[a-z]\.){{2,}}                                  # u.s., p.m.
+    | (?:{_ABBREVIATIONS})\. | no\.(?=\s*\d) | (?<![\w.])[a-z]\.(?=\s)
+    | \d{{1,2}}:\d\d                                     # a time
+    | (?<![^\s(])(?>[+-]?\.?\d+(?:[.,:/-]\d+)*)(?![\w-]|/\w)  # a number, a date, a score
+    | [^\W_]+(?:[-/._][^\W_]+)*                          # a word, with what joins its parts
+    | [?!]+ | \.{{3}} | -{{2,}} | _{{2,}} | \*{{2,}}
+    | [^\s\U00010000-\U0010ffff]                         # one mark; emoji are dropped
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def tokens(caption: str) -> list[str]:
+    """Words in lower case without punctuation; "don't" is "do", "n't" and "dog's" is "dog", "'s"."""
+    text = html.unescape(caption).translate(_PLAIN).replace("\n", " ")
+    text = _CONTRACTED.sub(lambda match: f" {match[0]}", text)
+    found = [_BRACKETS.get(token, token.lower()) for token in _TOKEN.findall(text)]
+    words = [word for token in found for word in _TWO_WORDS.get(token, token).split()]
+    return [word for word in words if word not in DROPPED and word.strip('-"')]
+
+
+def java_tokens(captions: Sequence[str], jar: Path) -> list[list[str]]:
+    """The same for many captions by CoreNLP's tokeniser. Raises UserError where Java or the jar fails."""
+    lines = [" ".join(caption.split()) for caption in captions]
+    command = ["java", "-cp", str(jar), JAVA_CLASS, "-preserveLines", "-lowerCase"]
+    try:
+        done = subprocess.run(command, input="\n".join(lines).encode(), capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UserError(
+            f"Java's PTB tokeniser failed ({error}): remove java from PATH to use vlmprune's own"
+        ) from error
+    output = done.stdout.decode().split("\n")
+    # split(), as CIDEr does: "1 1/2" comes as one token with a no-break space in it.
+    return [
+        [word for token in line.split(" ") if token not in DROPPED for word in token.split()]
+        for line in output[: len(lines)]
+    ]
+
+
+def find_jar() -> Path | None:
+    """The jar, where both it and Java are installed."""
+    from importlib.util import find_spec
+
+    package = find_spec("pycocoevalcap")
+    if package is None or shutil.which("java") is None:
+        return None
+    folders = package.submodule_search_locations or []  # a namespace package: it has no file of its own
+    return next((jar for folder in folders if (jar := Path(folder) / "tokenizer" / JAR).exists()), None)

@@ -1,0 +1,92 @@
+"""VQA accuracy (Goyal et al., CVPR 2017): agreement with ten annotators, after the official normalisation.
+
+Two scripts are in use and differ in what they normalise. `vqa_accuracy` is VQA's own (vqaEval.py of the VQA API), for
+VQAv2. `evalai_accuracy` is that of TextVQA's challenge on EvalAI, which LLaVA runs for TextVQA, and lmms-eval for
+VizWiz and OK-VQA too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from vlmprune.benchmarks.scoring.metric import Metric
+
+METRIC = Metric("vqa_accuracy")
+
+PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+# The scripts' "(?!<=\d)" is a slip for a lookbehind and does nothing: "5." loses its period, "1.5" keeps it.
+PERIOD = re.compile(r"\.(?!\d)")
+# They pass re.UNICODE where the number of replacements stands, so that only the first 32 periods go.
+PERIODS_REMOVED = int(re.UNICODE)
+COMMA_IN_NUMBER = re.compile(r"\d,\d")
+COMMAS_IN_NUMBER = re.compile(r"(?<=\d),+(?=\d)")  # EvalAI's version
+
+_DIGITS = "zero one two three four five six seven eight nine ten"
+NUMBERS = {word: str(value) for value, word in enumerate(_DIGITS.split())} | {"none": "0"}
+ARTICLES = {"a", "an", "the"}
+
+# The scripts list every contraction with exactly one of its apostrophes missing; so the list of contractions is enough.
+_CONTRACTIONS = """
+ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've he's
+how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've needn't not've o'clock
+oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd
+someone'd've someone'll someone's something'd something'd've something'll that's there'd there'd've there're there's
+they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's what've when's
+where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've wouldn't wouldn't've
+y'all y'all'll y'all'd've you'd you'd've you'll you're you've
+"""
+CONTRACTIONS = {
+    word[:index] + word[index + 1 :]: word
+    for word in _CONTRACTIONS.split()
+    for index, letter in enumerate(word)
+    if letter == "'"
+} | {"somebody'd": "somebodyd"}  # the other way round, as published
+
+
+def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
+    """VQA's own script, 0..1. answers: of the annotators, as in the annotation file.
+
+    The prediction is always normalised; of the annotators' answers only the punctuation, and only where they differ.
+    """
+    predicted = _numbers_and_articles(_punctuation(_one_line(prediction), COMMA_IN_NUMBER))
+    if len(set(answers)) > 1:
+        answers = [_punctuation(answer, COMMA_IN_NUMBER) for answer in answers]
+    return leave_one_out(predicted, answers)
+
+
+def evalai_accuracy(prediction: str, answers: Sequence[str]) -> float:
+    """EvalAI's script, 0..1: prediction and annotators' answers are normalised alike."""
+    return leave_one_out(evalai_answer(prediction), [evalai_answer(answer) for answer in answers])
+
+
+def evalai_answer(text: str) -> str:
+    """EvalAI's normalisation: lower case, possessives apart, then punctuation, numbers, articles, contractions."""
+    words = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
+    return _numbers_and_articles(_punctuation(_one_line(words), COMMAS_IN_NUMBER))
+
+
+def leave_one_out(prediction: str, answers: Sequence[str]) -> float:
+    """Mean over the annotators of min(1, agreeing others / 3): every annotator is left out once."""
+    agreeing = sum(answer == prediction for answer in answers)
+    scores = [min(1.0, (agreeing - (answer == prediction)) / 3) for answer in answers]
+    return sum(scores) / len(scores)
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", " ").replace("\t", " ").strip()
+
+
+def _punctuation(text: str, comma: re.Pattern[str]) -> str:
+    """A mark beside a space goes, one inside a word becomes a space; where a number has a comma, all of them go."""
+    numeric = comma.search(text) is not None
+    result = text
+    for mark in PUNCTUATION:
+        beside_space = f"{mark} " in text or f" {mark}" in text
+        result = result.replace(mark, "" if numeric or beside_space else " ")
+    return PERIOD.sub("", result, count=PERIODS_REMOVED)
+
+
+def _numbers_and_articles(text: str) -> str:
+    words = [NUMBERS.get(word, word) for word in text.lower().split()]
+    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)

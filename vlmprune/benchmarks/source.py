@@ -1,0 +1,165 @@
+"""Where a benchmark's data come from: the hub, or a folder, a parquet file or a saved dataset on disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlmprune.benchmarks.hashing import content_identity
+from vlmprune.benchmarks.tables import InPlace, Listed, Prepared, Table
+from vlmprune.errors import UserError, nearest
+
+HELP = "With network, check the hub; without, download it elsewhere and set benchmark.path=/folder"
+
+
+@dataclass(frozen=True)
+class Source:
+    """path: a hub dataset, a folder in a hub dataset's layout or of save_to_disk, or a .parquet, .json or .jsonl file.
+
+    fallback: the dataset's former name on the hub. config, split, revision: as `datasets` knows them; what a single
+    file or a saved split lies in has no config and no split to choose.
+    """
+
+    path: str
+    fallback: str | None = None
+    config: str | None = None
+    split: str = "test"
+    revision: str | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder that relative media paths are in; None on the hub."""
+        path = Path(self.path).expanduser()
+        if path.is_dir():
+            return path
+        return path.parent if path.exists() else None
+
+    def open(self, streaming: bool) -> tuple[Table, str]:
+        """The rows, and what fixes them: the hub's commit or a content hash. Raises UserError.
+
+        streaming: parquet files of a hub dataset are read in place; local ones always are.
+        """
+        path = Path(self.path).expanduser()
+        if path.exists() or self.path.startswith((".", "/", "~")):
+            table, identity = self._local(path)
+        else:
+            table, identity = self._hub(streaming)
+        if not len(table):
+            raise UserError(f"benchmark.path={self.path}: split '{self.split}' is empty")
+        return table, identity
+
+    def _local(self, path: Path) -> tuple[Table, str]:
+        if not path.exists():
+            raise UserError(f"benchmark.path={self.path}: no such folder or file")
+        if path.suffix in (".json", ".jsonl"):
+            return Listed(read_json(path)), content_identity([path])
+        if path.is_file():
+            if path.suffix != ".parquet":
+                raise UserError(f"benchmark.path={self.path}: allowed: a folder, or a .parquet, .json or .jsonl file")
+            return self._in_place([str(path)]), content_identity([path])
+        if (path / "dataset_dict.json").exists():
+            path = path / _choose(self.split, [entry.name for entry in path.iterdir() if entry.is_dir()], self.path)
+        if (path / "state.json").exists():
+            return self._saved(path), content_identity(path.glob("*.arrow"))
+        builder = self._builder(str(path), None)
+        files = self._files(builder)
+        identity = content_identity(map(Path, files))
+        if all(file.endswith(".parquet") for file in files):
+            return self._in_place(files), identity
+        return Prepared(_prepare(builder, self.split, self.path, fresh=True)), identity
+
+    def _hub(self, streaming: bool) -> tuple[Table, str]:
+        reasons = []
+        for name in (self.path, self.fallback):
+            if not name:
+                continue
+            try:
+                builder = self._builder(name, self.revision)
+            except UserError as error:
+                reasons.append(str(error))
+                continue
+            identity = f"commit:{builder.hash}"
+            files = self._files(builder) if builder.config.data_files else []
+            if streaming and files and all(file.endswith(".parquet") for file in files):
+                return self._in_place(files), identity
+            return Prepared(_prepare(builder, self.split, name, fresh=False)), identity
+        raise UserError(f"benchmark data cannot be loaded ({'; '.join(reasons)}). {HELP}")
+
+    def _builder(self, name: str, revision: str | None) -> Any:
+        import datasets
+
+        try:
+            return datasets.load_dataset_builder(name, self.config, revision=revision)
+        except (ConnectionError, OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"{name}: {_one_line(error)}") from error
+
+    def _files(self, builder: Any) -> list[str]:
+        """The split's data files: local paths, or hf:// addresses that name the commit."""
+        splits = {str(split): list(files) for split, files in builder.config.data_files.items()}
+        return [str(file) for file in splits[_choose(self.split, list(splits), self.path)]]
+
+    def _in_place(self, files: list[str]) -> Table:
+        import pyarrow
+
+        try:
+            return InPlace(files)
+        except (OSError, pyarrow.ArrowException) as error:
+            raise UserError(f"benchmark.path={self.path}: not readable as parquet ({_one_line(error)})") from error
+
+    def _saved(self, path: Path) -> Table:
+        import datasets
+
+        try:
+            return Prepared(datasets.Dataset.load_from_disk(str(path)))
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"benchmark.path={self.path}: cannot be loaded ({_one_line(error)})") from error
+
+
+def read_json(file: Path) -> list[dict[str, Any]]:
+    """Rows of a JSON list or of a JSON-lines file. Raises UserError, naming the line."""
+    try:
+        text = file.read_text()
+        if text.lstrip().startswith("["):
+            rows = json.loads(text)
+        else:
+            rows = [_json_line(file, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error}") from error
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON ({error})") from error
+    if not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{file}: every row must be an object, {{...}}")
+    return rows
+
+
+def _json_line(file: Path, number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{file} line {number} is not JSON ({error})") from error
+
+
+def _prepare(builder: Any, split: str, name: str, fresh: bool) -> Any:
+    """Download and convert a split. fresh: datasets' cache does not notice that a local file was rewritten."""
+    import datasets
+
+    mode = "force_redownload" if fresh else "reuse_dataset_if_exists"
+    try:
+        builder.download_and_prepare(download_mode=mode)
+        return builder.as_dataset(split=split)
+    except (ConnectionError, OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise UserError(f"benchmark data cannot be loaded ({name}: {_one_line(error)}). {HELP}") from error
+
+
+def _choose(split: str, there: list[str], path: str) -> str:
+    if split not in there:
+        raise UserError(
+            f"benchmark.split={split}: not in {path}{nearest(split, there)}; there are: {', '.join(sorted(there))}"
+        )
+    return split
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

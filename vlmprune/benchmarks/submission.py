@@ -1,0 +1,81 @@
+"""Files that the official evaluation servers take, from prediction rows: for splits whose answers are not public.
+
+Every function takes the rows of predictions.jsonl and returns the file's name and content. The official id of a
+question is extra["question_id"], or the row's own id where there is none.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from typing import Any
+
+from vlmprune.benchmarks.scoring.choices import letter
+from vlmprune.benchmarks.scoring.vqa import evalai_answer
+from vlmprune.benchmarks.xlsx import workbook
+
+Rows = list[dict[str, Any]]
+File = tuple[str, bytes]  # name, content
+
+
+def vqav2(rows: Rows) -> File:
+    """VQAv2 test-dev and test-standard on EvalAI: [{"question_id", "answer"}], answers normalised as LLaVA submits."""
+    return _json("vqav2_submission.json", [{"question_id": _id(row), "answer": _short(row)} for row in rows])
+
+
+def vizwiz(rows: Rows) -> File:
+    """VizWiz test on EvalAI: [{"image", "answer"}]; a question's id is its image's name."""
+    return _json("vizwiz_submission.json", [{"image": _jpg(str(_id(row))), "answer": _short(row)} for row in rows])
+
+
+def mmbench(rows: Rows) -> File:
+    """MMBench on OpenCompass's server: an Excel sheet of index, question, A, B, ..., prediction, category.
+
+    Reads extra["index"] and extra["choices"]. The prediction is the raw text: the server finds the option in it itself.
+    """
+    letters = string.ascii_uppercase[: max(len(row["extra"]["choices"]) for row in rows)]
+    table: list[list[str | int | float]] = [["index", "question", *letters, "prediction", "category"]]
+    for row in rows:
+        choices = row["extra"]["choices"]
+        options = choices + [""] * (len(letters) - len(choices))
+        table.append([int(row["extra"]["index"]), row["question"], *options, row["prediction"], row["category"]])
+    return "mmbench_submission.xlsx", workbook(table)
+
+
+def mmvet(rows: Rows) -> File:
+    """MM-Vet's online GPT-4 grader: {"v1_0": answer, ...}."""
+    return _json("mmvet_submission.json", {str(_id(row)): row["prediction"] for row in rows})
+
+
+def seed(rows: Rows) -> File:
+    """SEED-Bench's leaderboard: a line {"question_id", "prediction"} each, the prediction a letter, "" for none.
+
+    Reads extra["choices"].
+    """
+    lines = [{"question_id": _id(row), "prediction": letter(row["prediction"], _choices(row)) or ""} for row in rows]
+    return "seed_submission.jsonl", "".join(_dump(line) + "\n" for line in lines).encode()
+
+
+def _id(row: dict[str, Any]) -> Any:
+    """As the dataset has it, a number where it is one: EvalAI compares ids by value."""
+    return row["extra"].get("question_id", row["id"])
+
+
+def _short(row: dict[str, Any]) -> str:
+    return evalai_answer(row["prediction"])
+
+
+def _choices(row: dict[str, Any]) -> list[str]:
+    return row["extra"]["choices"]
+
+
+def _jpg(name: str) -> str:
+    return name if name.endswith((".jpg", ".png")) else f"{name}.jpg"
+
+
+def _json(name: str, data: Any) -> File:
+    return name, _dump(data).encode()
+
+
+def _dump(data: Any) -> str:
+    return json.dumps(data, ensure_ascii=False)

@@ -1,0 +1,62 @@
+"""Which of a benchmark's samples a run asks: a seeded choice that is the same for every method, seed and machine."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+
+from vlmprune.benchmarks.base import Sample
+from vlmprune.errors import UserError
+
+
+@dataclass(frozen=True)
+class Subset:
+    """limit: at most so many samples, a number or a percentage; shard: part i of n of what `limit` leaves."""
+
+    limit: int | str | None = None
+    shard: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.limit, str):
+            found = re.fullmatch(r"(\d+(?:\.\d+)?)%", self.limit)
+            if not found or not 0 < float(found[1]) <= 100:
+                raise UserError(f"limit={self.limit}: expected an integer of 1 or more, or a percentage such as 10%")
+        elif self.limit is not None and self.limit < 1:
+            raise UserError(f"limit={self.limit}: allowed: 1 or more")
+        if self.shard is not None:
+            found = re.fullmatch(r"(\d+)/(\d+)", self.shard)
+            if not found or not 1 <= int(found[1]) <= int(found[2]):
+                raise UserError(f"shard={self.shard}: expected i/n with i from 1 to n, such as 1/4")
+
+    @property
+    def whole(self) -> bool:
+        return self.limit is None and self.shard is None
+
+    def size(self, total: int) -> int:
+        """Samples that `limit` leaves of `total`, at least 1."""
+        if isinstance(self.limit, str):
+            return max(1, round(total * float(self.limit.rstrip("%")) / 100))
+        return total if self.limit is None else min(self.limit, total)
+
+    def choose(self, samples: list[Sample]) -> list[Sample]:
+        """The chosen samples, in the order given. Raises UserError where the shard is empty.
+
+        A random order that only depends on the number of samples decides: its first `size` are the limit's, so that a
+        smaller limit asks some of the questions of a larger one, and every n-th of those is a shard's.
+        """
+        order = list(range(len(samples)))
+        random.Random(0).shuffle(order)
+        chosen = order[: self.size(len(samples))]
+        if self.shard is not None:
+            part, parts = map(int, self.shard.split("/"))
+            chosen = chosen[part - 1 :: parts]
+            if not chosen:
+                raise UserError(f"shard={self.shard}: empty, as there are only {self.size(len(samples))} samples")
+        return [samples[index] for index in sorted(chosen)]
+
+    def name(self, total: int) -> str:
+        """How the subset is named in the result and in the fingerprint: "all", or what was asked for."""
+        limited = self.size(total) < total
+        parts = [f"limit={self.limit}" if limited else "", f"shard={self.shard}" if self.shard else ""]
+        return " ".join(part for part in parts if part) or "all"

@@ -1,0 +1,135 @@
+"""A split's rows, text and media apart: text columns are read at once, media cells one by one when asked for."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import datasets
+
+
+class Table(Protocol):
+    """Rows of one split. A media cell is given as it is stored: encoded bytes or a path, or a list of such."""
+
+    columns: list[str]
+
+    def __len__(self) -> int: ...
+
+    def rows(self, columns: list[str]) -> Iterator[dict[str, Any]]:
+        """All rows in order, these columns alone."""
+        ...
+
+    def cell(self, index: int, column: str) -> Any:
+        """One cell of row `index`."""
+        ...
+
+
+class Listed:
+    """Rows that are in memory, as of a JSON-lines file. A key that some rows lack is None there."""
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self._rows = rows
+        self.columns = list(dict.fromkeys(name for row in rows for name in row))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def rows(self, columns: list[str]) -> Iterator[dict[str, Any]]:
+        for row in self._rows:
+            yield {name: row.get(name) for name in columns}
+
+    def cell(self, index: int, column: str) -> Any:
+        return self._rows[index].get(column)
+
+
+class Joined:
+    """Several tables of the same columns as one, with the name of each row's table in the column `table`."""
+
+    def __init__(self, tables: dict[str, Table]) -> None:
+        self._tables = tables
+        self._starts = [0, *accumulate(map(len, tables.values()))]
+        self.columns = [*next(iter(tables.values())).columns, "table"]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def rows(self, columns: list[str]) -> Iterator[dict[str, Any]]:
+        for name, table in self._tables.items():
+            for row in table.rows([column for column in columns if column in table.columns]):
+                yield row | {"table": name}
+
+    def cell(self, index: int, column: str) -> Any:
+        number = bisect_right(self._starts, index) - 1
+        return list(self._tables.values())[number].cell(index - self._starts[number], column)
+
+
+class Prepared:
+    """A `datasets` Dataset: memory-mapped Arrow, of a downloaded hub dataset or of one kept by save_to_disk."""
+
+    def __init__(self, dataset: datasets.Dataset) -> None:
+        import datasets as hf_datasets
+
+        for name, feature in dataset.features.items():
+            if isinstance(feature, hf_datasets.Image):
+                dataset = dataset.cast_column(name, hf_datasets.Image(decode=False))
+            elif isinstance(getattr(feature, "feature", None), hf_datasets.Image):
+                dataset = dataset.cast_column(name, hf_datasets.List(hf_datasets.Image(decode=False)))
+            elif isinstance(feature, hf_datasets.Video):
+                dataset = dataset.cast_column(name, hf_datasets.Video(decode=False))
+        self._dataset = dataset
+        self.columns = list(dataset.column_names)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def rows(self, columns: list[str]) -> Iterator[dict[str, Any]]:
+        yield from self._dataset.select_columns(columns)
+
+    def cell(self, index: int, column: str) -> Any:
+        return self._dataset.select_columns([column])[index][column]
+
+
+class InPlace:
+    """Parquet files read where they are, on disk or on the hub: no copy, no conversion, a row group at a time.
+
+    For a subset of a large hub dataset this reads the text columns and the row groups that hold the chosen rows.
+    """
+
+    def __init__(self, files: list[str]) -> None:
+        import fsspec
+        import pyarrow.parquet as pq
+
+        self._lock = threading.Lock()  # a parquet reader is one stream, which images are decoded from in threads
+        self._files = [pq.ParquetFile(fsspec.open(file, "rb").open()) for file in files]
+        self.columns = list(self._files[0].schema_arrow.names)
+        groups = [
+            (file, group, file.metadata.row_group(group).num_rows)
+            for file in self._files
+            for group in range(file.metadata.num_row_groups)
+        ]
+        self._groups = [(file, group) for file, group, _ in groups]
+        self._starts = [0, *accumulate(rows for *_, rows in groups)]
+        self._held: dict[str, tuple[int, Any]] = {}  # column -> its row group that was read last
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def rows(self, columns: list[str]) -> Iterator[dict[str, Any]]:
+        for file in self._files:
+            with self._lock:
+                batches = list(file.iter_batches(columns=columns))
+            for batch in batches:
+                yield from batch.to_pylist()
+
+    def cell(self, index: int, column: str) -> Any:
+        number = bisect_right(self._starts, index) - 1
+        with self._lock:
+            if self._held.get(column, (-1,))[0] != number:
+                file, group = self._groups[number]
+                self._held[column] = (number, file.read_row_group(group, columns=[column])[column])
+            held = self._held[column][1]
+        return held[index - self._starts[number]].as_py()

@@ -1,0 +1,62 @@
+"""Short answers with several annotators: VQAv2, VizWiz, TextVQA, OK-VQA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from vlmprune.benchmarks.base import Sample
+from vlmprune.benchmarks.columns import texts
+from vlmprune.benchmarks.hub import HubBenchmark
+from vlmprune.benchmarks.scoring import vqa
+from vlmprune.benchmarks.scoring.metric import Metric
+
+
+@dataclass
+class Vqa(HubBenchmark):
+    """VQA accuracy, as VQA's own script has it. The role `answer` is the annotators' answers.
+
+    capitalize: ask the question with a capital first letter and everything else in lower case, as published for
+    VizWiz, TextVQA and OK-VQA.
+    """
+
+    capitalize: bool = False
+
+    metric: ClassVar[Metric] = vqa.METRIC
+
+    def question(self, row: dict[str, Any]) -> str:
+        question = super().question(row)
+        return question.capitalize() if self.capitalize else question
+
+    def extra(self, row: dict[str, Any]) -> dict[str, Any]:
+        return super().extra(row) | {"answers": texts(self.value(row, "answer"))}
+
+    def score(self, prediction: str, sample: Sample) -> float | None:
+        answers = sample.extra["answers"]
+        return self.accuracy(prediction, answers) if answers else None
+
+    def accuracy(self, prediction: str, answers: list[str]) -> float:
+        """Agreement with the annotators, 0..1."""
+        return vqa.vqa_accuracy(prediction, answers)
+
+
+@dataclass
+class EvalAiVqa(Vqa):
+    """The same with EvalAI's normalisation of prediction and answers, as VizWiz's and TextVQA's scorers have it."""
+
+    def accuracy(self, prediction: str, answers: list[str]) -> float:
+        return vqa.evalai_accuracy(prediction, answers)
+
+
+@dataclass
+class TextVqa(EvalAiVqa):
+    """TextVQA (Singh et al., CVPR 2019). ocr: append the dataset's OCR tokens, as LLaVA-1.5's published number has."""
+
+    ocr: bool = False
+
+    def extra(self, row: dict[str, Any]) -> dict[str, Any]:
+        return super().extra(row) | ({"ocr_tokens": self.value(row, "ocr_tokens") or []} if self.ocr else {})
+
+    def prompt(self, sample: Sample) -> str:
+        hint = f"\nReference OCR token: {', '.join(sample.extra['ocr_tokens'])}" if self.ocr else ""
+        return self.prefix + sample.question + hint + self.suffix

@@ -1,0 +1,81 @@
+"""AnyRes geometry: which patches of a tiled image reach the prompt, told by transformers' own packing functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape, unpad_image
+
+Size = tuple[int, int]  # height, width
+
+
+@dataclass(frozen=True)
+class Anyres:
+    """One tiled image: a base tile, then rows x columns tiles of `side` x `side` patches each.
+
+    rectangle: first row, end row, first column, end column of the stitched patches that survive unpadding.
+    """
+
+    side: int
+    rows: int
+    columns: int
+    rectangle: tuple[int, int, int, int]
+
+    @property
+    def tiles(self) -> int:
+        """Tiles, the base among them."""
+        return 1 + self.rows * self.columns
+
+    @property
+    def detail(self) -> int:
+        """Patches of the tiles that reach the prompt."""
+        top, bottom, left, right = self.rectangle
+        return (bottom - top) * (right - left)
+
+    @property
+    def newlines(self) -> int:
+        """Newline embeddings: one after each stitched row."""
+        top, bottom, _, _ = self.rectangle
+        return bottom - top
+
+    @property
+    def slots(self) -> int:
+        """Placeholders of the image in a prompt."""
+        return self.side**2 + self.detail + self.newlines
+
+    def alive(self) -> list[tuple[Tensor, Size]]:
+        """Per tile, base first: the patches that reach the prompt, int64 [n] in raster order, and their grid."""
+        whole = torch.arange(self.side**2)
+        top, bottom, left, right = self.rectangle
+        units = [(whole, (self.side, self.side))]
+        patches = whole.view(self.side, self.side)
+        for row in range(self.rows):
+            for column in range(self.columns):
+                y, x = row * self.side, column * self.side
+                part = patches[max(0, top - y) : max(0, bottom - y), max(0, left - x) : max(0, right - x)]
+                units.append((part.flatten(), (part.shape[0], part.shape[1])))
+        return units
+
+
+def anyres(image_size: Size, pinpoints: list[list[int]], tile_size: int, side: int) -> Anyres:
+    """The geometry of an image of `image_size` pixels on tiles of `tile_size` pixels and `side` patches a side."""
+    rows, columns = get_anyres_image_grid_shape(image_size, pinpoints, tile_size)
+    height, width = rows * side, columns * side
+    kept = unpad_image(torch.arange(height * width).view(1, height, width), image_size)[0]
+    first, last = int(kept[0, 0]), int(kept[-1, -1])
+    return Anyres(side, rows, columns, (first // width, last // width + 1, first % width, last % width + 1))
+
+
+def best_filled_resolution(image_size: Size, pinpoints: Sequence[Sequence[int]]) -> Size:
+    """FasterVLM's choice: the resolution of which the resized image fills the largest fraction; the first of equals."""
+    height, width = image_size
+
+    def filled(resolution: Sequence[int]) -> float:
+        scale = min(resolution[0] / height, resolution[1] / width)
+        return int(height * scale) * int(width * scale) / (resolution[0] * resolution[1])
+
+    best = max(pinpoints, key=filled)
+    return best[0], best[1]

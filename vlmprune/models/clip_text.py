@@ -1,0 +1,149 @@
+"""The text side of CLIP beside a vision-language model: how relevant is an image patch to the question?
+
+A LLaVA checkpoint carries CLIP's vision encoder alone. What else it takes comes from the CLIP checkpoint itself: the
+text encoder, both projections into the common space and the norm before the visual one. CLIP's vision layers are not
+loaded, because the model has run its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.nn.functional import normalize
+from transformers import AutoConfig, AutoTokenizer, CLIPModel
+
+from vlmprune.errors import UserError
+from vlmprune.methods.base import Method, Tower
+from vlmprune.models.loading import Checkpoint, first_line, folder_hash
+
+MATCHING = ("hidden_size", "patch_size", "image_size", "num_hidden_layers")  # a different encoder differs in these
+
+
+class _WithoutVisionLayers(CLIPModel):
+    """CLIP without its vision encoder's layers; their weights in the checkpoint are no surprise."""
+
+    _keys_to_ignore_on_load_unexpected = [r"vision_model\.encoder\."]  # noqa: RUF012  (transformers' own attribute)
+
+
+class TextTower:
+    """Scores patches of the model's vision encoder against questions, as CDPruner does (arXiv:2506.10967).
+
+    clip: a CLIPModel; its vision encoder is not used. tokenizer: the one of its checkpoint.
+    """
+
+    def __init__(self, clip: Any, tokenizer: Any) -> None:
+        self.clip, self.tokenizer = clip.eval().requires_grad_(False), tokenizer
+        self.context: int = clip.config.text_config.max_position_embeddings  # 77 tokens
+        # Of the last call only: what a question costs is part of its time, whenever it was asked before.
+        self._embeddings: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def relevance(self, features: Tensor, questions: list[str]) -> Tensor:
+        """float32 [images, N]: cosine of each patch and its question, the mean over the question's segments.
+
+        features: [images, N, C] patches at the projector's input; the images of one question stand together, in the
+        questions' order. Raises ValueError where the images cannot be divided evenly over the questions.
+        """
+        images = len(features)
+        if not questions or images % len(questions):
+            raise ValueError(f"{images} images for {len(questions)} questions: every question needs equally many")
+        device = self.clip.device
+        patches = self.clip.vision_model.post_layernorm(features.to(device, torch.float32))
+        patches = normalize(self.clip.visual_projection(patches), dim=-1)
+        text = self.embed(questions).repeat_interleave(images // len(questions), dim=0)
+        return (patches @ text.unsqueeze(2)).squeeze(2).to(features.device)
+
+    @torch.no_grad()
+    def embed(self, questions: list[str]) -> Tensor:
+        """float32 [questions, projection width]: the mean of the unit embeddings of each question's segments.
+
+        Its product with a unit vector is the mean of the cosines.
+        """
+        new = [question for question in dict.fromkeys(questions) if question not in self._embeddings]
+        if new:
+            segments = [self.segments(question) for question in new]
+            pooled = self.clip.text_model(torch.cat(segments).to(self.clip.device)).pooler_output
+            units = normalize(self.clip.text_projection(pooled), dim=-1).split([len(part) for part in segments])
+            self._embeddings |= {question: part.mean(dim=0) for question, part in zip(new, units, strict=True)}
+        self._embeddings = {question: self._embeddings[question] for question in questions}
+        return torch.stack([self._embeddings[question] for question in questions])
+
+    def segments(self, question: str) -> Tensor:
+        """int64 [segments, 77]: all tokens of the question, the last segment padded with zeros, as published.
+
+        No mask is needed: attention is causal, so that padding at the end is seen by nothing that is pooled.
+        """
+        ids = self.tokenizer(question, truncation=False, verbose=False)["input_ids"]
+        return torch.tensor(ids + [0] * (-len(ids) % self.context)).view(-1, self.context)
+
+
+def find_for(method: Method, tower: Tower, vision_config: Any) -> Checkpoint | None:
+    """The CLIP that `method` names in its field `clip`; None for a method that reads no text_relevance.
+
+    tower, vision_config: of the vision-language model. Raises UserError like `find_text_tower`.
+    """
+    for part in method.parts(tower.grid[0] * tower.grid[1]):
+        if "text_relevance" in part.needs:
+            return find_text_tower(part.clip, vision_config)  # type: ignore[attr-defined]
+    return None
+
+
+def find_text_tower(source: str, vision_config: Any) -> Checkpoint:
+    """Read the config.json of the CLIP in folder or hub name `source`, without weights.
+
+    vision_config: that of the vision-language model. Raises UserError where there is no CLIP, or one whose vision
+    encoder is not the model's.
+    """
+    folder = Path(source).expanduser()
+    if source.startswith((".", "/", "~")) and not folder.is_dir():
+        raise UserError(f"method.clip={source}: no such folder")
+    try:
+        config = AutoConfig.from_pretrained(folder if folder.is_dir() else source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"method.clip={source}: cannot be loaded ({first_line(error)})") from error
+    if config.model_type != "clip":
+        raise UserError(f"method.clip={source}: a '{config.model_type}' checkpoint, not a CLIP with both towers")
+    if vision_config.model_type != "clip_vision_model":
+        raise UserError(f"method.clip={source}: the model's vision encoder is '{vision_config.model_type}', not CLIP")
+    for field in MATCHING:
+        theirs, ours = getattr(config.vision_config, field), getattr(vision_config, field)
+        if theirs != ours:
+            raise UserError(
+                f"method.clip={source}: not the CLIP of this model, its vision encoder has {field}={theirs} and the "
+                f"model's has {ours}"
+            )
+    if folder.is_dir():
+        return Checkpoint(str(folder), config, folder_hash(folder))
+    return Checkpoint(source, config, f"commit:{config._commit_hash}")
+
+
+def load_text_tower(checkpoint: Checkpoint, device: torch.device) -> TextTower:
+    """Load what `find_text_tower` found, in float32 as published, from safetensors only.
+
+    Raises UserError where the files are damaged or weights are missing.
+    """
+    source = checkpoint.source
+    config = copy.deepcopy(checkpoint.config)
+    config.vision_config.num_hidden_layers = 0
+    try:
+        pair: Any = _WithoutVisionLayers.from_pretrained(
+            source,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        raise UserError(f"method.clip={source}: cannot be loaded ({first_line(error)})") from error
+    clip, loading_info = pair
+    if loading_info["missing_keys"]:  # transformers would fill them with random numbers and go on
+        missing = sorted(loading_info["missing_keys"])
+        raise UserError(f"method.clip={source}: {len(missing)} weights are missing, {missing[0]} among them")
+    return TextTower(clip.to(device), tokenizer)

@@ -1,0 +1,117 @@
+"""InternVL2.5 and 3 in transformers' format (InternVLForConditionalGeneration): InternViT tower, Qwen2 or Llama decoder.
+
+A picture is cut into tiles of 448 px, a thumbnail of the whole last; a frame of a video is one tile. Of the 32 x 32
+patches of a tile, pixel shuffle makes 16 x 16 tokens: each holds the features of 2 x 2 patches side by side and passes
+the projector by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlmprune.errors import UserError
+from vlmprune.methods.base import Method, SequenceMethod, Tower
+from vlmprune.models.base import Adapter
+from vlmprune.pruning.layout import Layout, whole_tiles
+
+# cls_feature is absent, because a token of four patches is four times as wide as [CLS]; encoder_layers, because pixel
+# shuffle needs the whole grid.
+SIGNALS = frozenset(
+    {
+        "seeds",
+        "cls_attention",
+        "received_attention",
+        "keys",
+        "queries",
+        "features",
+        "projected",
+        "decoder_attention",
+        "tiles",
+    }
+)
+
+
+class InternVL(Adapter):
+    """Every tile is a unit of 16 x 16 tokens. What attention says of patches is averaged over the 2 x 2 of a token."""
+
+    signals = SIGNALS
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self.tower = describe_tower(model.config)
+        self.side = round(1 / model.config.downsample_ratio)  # patches of a token, in each direction
+
+    @property
+    def base_model(self) -> Any:
+        return self.model.model
+
+    @property
+    def vision_towers(self) -> list[Any]:
+        return [self.model.model.vision_tower]
+
+    @property
+    def projector(self) -> Any:
+        return self.model.model.multi_modal_projector
+
+    @property
+    def language_model(self) -> Any:
+        return self.model.model.language_model
+
+    def vision_layers(self, index: int) -> list[Any]:
+        return [self.model.model.vision_tower.encoder.layer[index]]
+
+    def vision_attentions(self, index: int) -> list[Any]:
+        return [layer.attention for layer in self.vision_layers(index)]
+
+    def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
+        return whole_tiles(arguments["pixel_values"], self.tower.grid)
+
+    def per_token(self, parts: list[Tensor]) -> Tensor:
+        (rows, columns), side = self.tower.grid, self.side
+        patches = torch.cat(parts)  # [tiles, H, P, ...] in raster order
+        blocks = patches.unflatten(2, (rows, side, columns, side)).mean(dim=(3, 5))
+        return super().per_token([blocks.flatten(2, 3)])
+
+    def visual_mask(self, input_ids: Tensor) -> Tensor:
+        return input_ids == self.config.image_token_id
+
+    def detail(self, visual: Tensor) -> Tensor:
+        """All tiles of a picture but the last, its thumbnail. Other tokens stand between two pictures in a prompt."""
+        n = self.tower.grid[0] * self.tower.grid[1]
+        count = visual.cumsum(dim=1)
+        followed = torch.zeros_like(visual)  # by n more of the same picture
+        followed[:, :-n] = count[:, n:] - count[:, :-n] == n
+        return visual & followed
+
+
+def describe_tower(config: Any) -> Tower:
+    """The tower's facts from config.json alone. grid: tokens of one tile."""
+    vision, layer = config.vision_config, config.vision_feature_layer
+    if not isinstance(layer, int):
+        raise UserError(f"vision_feature_layer={layer}: only InternVL checkpoints that read one layer are supported")
+    if config.vision_feature_select_strategy != "default":
+        raise UserError(
+            f"vision_feature_select_strategy='{config.vision_feature_select_strategy}': only 'default' is supported"
+        )
+    height, width = (size // patch for size, patch in zip(vision.image_size, vision.patch_size, strict=True))
+    if height != width:
+        raise UserError(f"image_size={list(vision.image_size)}: only InternVL checkpoints with square tiles are supported")
+    side = int(height * config.downsample_ratio)
+    # hidden_states counts the embeddings as entry 0, so entry -1 of 24 layers is the output of layer 23.
+    feature_layer = layer - 1 if layer >= 0 else vision.num_hidden_layers + layer
+    return Tower(vision.num_hidden_layers, feature_layer, (side, side), has_cls=True)
+
+
+def check_method(method: Method) -> None:
+    """Raise ValueError for scope=image: the encoder is given tiles, and is not told which are of one picture."""
+    for part in method.parts(1):  # whatever the number of tokens, they are the same
+        if getattr(part, "scope", None) == "image":
+            raise ValueError("scope=image: InternVL's tiles cannot be ranked together; allowed: tile")
+
+
+def adapt(model: Any) -> InternVL:
+    """The adapter of an InternVLForConditionalGeneration."""
+    return InternVL(model)

@@ -1,0 +1,104 @@
+"""LLaVA-NeXT (transformers: LlavaNextForConditionalGeneration): a base tile, then tiles of higher resolution.
+
+In a prompt an image is its base tile, then the stitched tiles row by row without their padding, a newline embedding
+after each row. Units of selection are the base tile and what is left of each tile after unpadding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from vlmprune.methods.base import SequenceMethod
+from vlmprune.models import llava
+from vlmprune.models.anyres import Anyres, anyres
+from vlmprune.pruning.layout import Layout, Unit, grouped, together
+from vlmprune.pruning.shadow import Shadow
+
+SIGNALS = (llava.SIGNALS - {"encoder_layers"}) | {"tiles"}
+describe_tower = llava.describe_tower
+
+
+class LlavaNext(llava.Llava):
+    """newline: `drop` the newline embeddings where pruning drops patches, or `keep` them.
+
+    packing: `checkpoint` is transformers' own; `fastervlm` is that of FasterVLM's code, without unpadding and newlines
+    (its preprocessor then gives every image the size of its resolution, which leaves nothing to unpad).
+    """
+
+    signals = SIGNALS
+
+    def __init__(
+        self,
+        model: Any,
+        newline: Literal["drop", "keep"] = "drop",
+        packing: Literal["checkpoint", "fastervlm"] = "checkpoint",
+    ) -> None:
+        super().__init__(model)
+        self.newline, self.packing = newline, packing
+        self._images: list[Anyres] = []
+
+    def geometry(self, image_size: tuple[int, int]) -> Anyres:
+        """Tiles and surviving patches of an image of `image_size` (height, width) pixels."""
+        config = self.config
+        return anyres(image_size, config.image_grid_pinpoints, config.vision_config.image_size, self.tower.grid[0])
+
+    def slots(self, image: Anyres) -> int:
+        """Placeholders of an image in a prompt."""
+        return image.slots - (image.newlines if self.packing == "fastervlm" else 0)
+
+    def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
+        images = [self.geometry((int(height), int(width))) for height, width in arguments["image_sizes"].tolist()]
+        pixels = arguments["pixel_values"]
+        tiles = [tile for image, geometry in zip(pixels, images, strict=True) for tile in image[: geometry.tiles]]
+        self._images = images
+        n = self.tower.grid[0] * self.tower.grid[1]
+        units: list[Unit] = []
+        first = 0
+        for image in images:
+            alive = image.alive()
+            own = [
+                Unit(patches + (first + tile) * n, grid, first + tile) for tile, (patches, grid) in enumerate(alive)
+            ]
+            units += own if method.scope_rule == "tile" else [together(own)]
+            first += image.tiles
+        newlines = sum(self.slots(image) - image.slots + image.newlines for image in images)
+        return Layout(
+            grouped(units, pixels.device),
+            tiles,
+            slots=sum(map(self.slots, images)),
+            tile_tokens=n,
+            tile_rows=n,
+            stays=newlines if self.newline == "keep" else 0,
+            images=[index for index, image in enumerate(images) for _ in range(image.tiles)],
+        )
+
+    def prepare(self, prunes_before: bool) -> list[Any]:
+        if self.packing == "fastervlm":
+            newline = None
+        elif prunes_before and self.newline == "drop":
+            newline = torch.full_like(self.model.model.image_newline, torch.nan)
+        else:
+            return []
+
+        def wrap(pack: Callable[..., Any]) -> Callable[..., Any]:
+            return lambda *args, **kwargs: pack(*args, **kwargs | {"image_newline": newline})
+
+        return [Shadow(self.model.model, "pack_image_features", wrap)]
+
+    def detail(self, visual: Tensor) -> Tensor:
+        flags = torch.cat(
+            [torch.arange(self.slots(image), device=visual.device) >= image.side**2 for image in self._images]
+        )
+        copies = int(visual.sum()) // max(1, len(flags))  # beams and several sequences repeat every prompt
+        marked = torch.zeros_like(visual)
+        marked[::copies] = marked[::copies].masked_scatter(visual[::copies], flags)
+        return marked[::copies].repeat_interleave(copies, dim=0)
+
+
+def adapt(model: Any, **options: Any) -> LlavaNext:
+    """The adapter of a LlavaNextForConditionalGeneration."""
+    return LlavaNext(model, **options)

@@ -1,0 +1,168 @@
+"""LLaVA-OneVision (transformers: LlavaOnevisionForConditionalGeneration): SigLIP tower, tiled images, pooled frames.
+
+In a prompt a single image is its base tile, then its tiles stitched, unpadded and, where they are many, shrunk
+bilinearly, with a newline embedding after each row; one of several images is its base tile and one newline. A video is
+its frames, pooled bilinearly to half the side, and one newline. The units of selection are the base tile, the stitched
+grid, and each pooled frame. Shrinking and pooling come after the projector, so tokens are dropped behind them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers.models.llava_onevision.modeling_llava_onevision import image_size_to_num_patches
+
+from vlmprune.errors import UserError
+from vlmprune.methods.base import SequenceMethod, Tower
+from vlmprune.models import llava
+from vlmprune.models.base import Adapter
+from vlmprune.pruning.layout import Layout, Unit, grouped, together
+
+# SigLIP has no [CLS]: cls_attention is the mean attention that a patch receives. encoder_layers is absent because what
+# is stitched and pooled behind the encoder is a full grid.
+SIGNALS = frozenset({"seeds", "cls_attention", "received_attention", "features", "projected", "decoder_attention"})
+
+
+class LlavaOnevision(llava.Llava):
+    """newline: `drop` the newline embeddings where pruning drops tokens before the decoder, or `keep` them."""
+
+    signals = SIGNALS
+
+    def __init__(self, model: Any, newline: Literal["drop", "keep"] = "drop") -> None:
+        Adapter.__init__(self, model)  # not Llava's, which would describe a CLIP tower
+        self.tower = describe_tower(model.config)
+        if newline not in ("drop", "keep"):
+            raise UserError(f"newline={newline}: allowed: drop, keep")
+        self.newline = newline
+        # What the model does to patches [tiles, P, C] of the last encoding: rows [R, C] of its result, 0 for newlines.
+        self._arrange: Callable[[Tensor], Tensor]
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        return ("get_image_features", "get_video_features")
+
+    @property
+    def projects_each_token(self) -> bool:
+        return False
+
+    def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
+        if encoder == "get_image_features":
+            return self._images(arguments, method)
+        return self._videos(arguments, method)
+
+    def _images(self, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
+        sizes, tiles = self.tiles(arguments["image_sizes"], arguments.get("batch_num_images"))
+        stacked = arguments["pixel_values"]
+        if stacked.dim() == 5:  # [images, tiles of the largest, 3, H, W]
+            pixels = [tile for image, count in zip(stacked, tiles, strict=True) for tile in image[:count]]
+        else:
+            pixels = list(stacked)
+        aspect = arguments.get("vision_aspect_ratio") or self.config.vision_aspect_ratio
+
+        def pack(maps: Tensor) -> list[Tensor]:
+            newline = maps.new_zeros(maps.shape[-1])
+            return self.base_model.pack_image_features(maps.split(tiles), sizes, newline, aspect)[0]
+
+        self._arrange = lambda maps: torch.cat(pack(maps))
+        n = self.tower.grid[0] * self.tower.grid[1]
+        units: list[Unit] = []
+        row = tile = newlines = 0
+        for image, count in zip(pack(torch.ones(len(pixels), n, 1)), tiles, strict=True):
+            tokens = row + image.flatten().round().nonzero().flatten()
+            lines = len(image) - len(tokens)
+            own = [Unit(tokens[:n], self.tower.grid, tile)]
+            if len(tokens) > n:
+                own.append(Unit(tokens[n:], (lines, (len(tokens) - n) // lines), tile + 1))
+            units += own if method.scope_rule == "tile" else [together(own)]
+            row, tile, newlines = row + len(image), tile + count, newlines + lines
+        owners = [image for image, count in enumerate(tiles) for _ in range(count)]
+        return self._laid_out(units, pixels, row, newlines, owners)
+
+    def tiles(self, image_sizes: Any, images_per_prompt: Any = None) -> tuple[list[list[int]], list[int]]:
+        """Sizes (height, width) and tiles of images; only the single image of a prompt is cut into tiles."""
+        sizes = torch.as_tensor(image_sizes).tolist()
+        together = [1] * len(sizes) if images_per_prompt is None else torch.as_tensor(images_per_prompt).tolist()
+        cut = [number == 1 for number in together for _ in range(number)]
+        pinpoints, side = self.config.image_grid_pinpoints, self.config.vision_config.image_size
+        return sizes, [
+            image_size_to_num_patches(size, pinpoints, side) if many else 1
+            for size, many in zip(sizes, cut, strict=True)
+        ]
+
+    def _videos(self, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
+        # transformers 5.17 has another name for a video's pixels, and writes its newline later, in forward().
+        pixels = arguments.get("pixel_values_videos")
+        closes = pixels is not None
+        pixels = pixels if closes else arguments["pixel_values"]  # [videos, frames, 3, H, W]
+        videos, frames = pixels.shape[:2]
+        grid = ((self.tower.grid[0] + 1) // 2, (self.tower.grid[1] + 1) // 2)
+        n = grid[0] * grid[1]
+
+        def arrange(maps: Tensor) -> Tensor:
+            pooled = self.base_model.apply_pooling(maps).reshape(videos, frames * n, -1)
+            return torch.nn.functional.pad(pooled, (0, 0, 0, int(closes))).flatten(0, 1)
+
+        self._arrange = arrange
+        units: list[Unit] = []
+        for video in range(videos):
+            first = video * (frames * n + closes)
+            own = [
+                Unit(torch.arange(first + i * n, first + (i + 1) * n), grid, video * frames + i) for i in range(frames)
+            ]
+            units += own if method.scope_rule == "tile" else [together(own)]
+        owners = [video for video in range(videos) for _ in range(frames)]
+        return self._laid_out(units, list(pixels.flatten(0, 1)), videos * (frames * n + 1), videos, owners)
+
+    def _laid_out(
+        self, units: list[Unit], pixels: list[Tensor], slots: int, newlines: int, owners: list[int]
+    ) -> Layout:
+        stays = newlines if self.newline == "keep" else 0
+        n = self.tower.grid[0] * self.tower.grid[1]
+        return Layout(grouped(units, pixels[0].device), pixels, slots, n, n, stays=stays, images=owners)
+
+    def per_token(self, parts: list[Tensor]) -> Tensor:
+        return self._arrange(torch.cat(parts).transpose(1, 2)).T
+
+    def prepare(self, prunes_before: bool) -> list[Any]:
+        return [MarkedNewline(self.base_model)] if prunes_before and self.newline == "drop" else []
+
+    def visual_mask(self, input_ids: Tensor) -> Tensor:
+        tokens = (self.config.image_token_id, self.config.video_token_id)
+        return torch.isin(input_ids, torch.tensor(tokens, device=input_ids.device))
+
+
+class MarkedNewline:
+    """Marks every newline embedding as dropped: an instance attribute stands before the model's parameter."""
+
+    def __init__(self, base_model: Any) -> None:
+        self.base_model = base_model
+        vars(base_model)["image_newline"] = torch.full_like(base_model.image_newline, torch.nan)
+
+    def remove(self) -> None:
+        """Give the model its own newline back."""
+        del vars(self.base_model)["image_newline"]
+
+
+def describe_tower(config: Any) -> Tower:
+    """The tower's facts from config.json alone. Raises UserError for towers other than the published SigLIP."""
+    vision, layer = config.vision_config, config.vision_feature_layer
+    if vision.model_type != "siglip_vision_model" or config.vision_feature_select_strategy != "full":
+        raise UserError(
+            f"vision encoder '{vision.model_type}' with vision_feature_select_strategy="
+            f"'{config.vision_feature_select_strategy}': only siglip_vision_model with 'full' is supported"
+        )
+    if not isinstance(layer, int):
+        raise UserError(f"vision_feature_layer={layer}: only checkpoints that read one layer are supported")
+    side = vision.image_size // vision.patch_size
+    # hidden_states counts the embeddings as entry 0, so entry -1 is the output of the last layer.
+    return Tower(
+        vision.num_hidden_layers, layer - 1 if layer >= 0 else vision.num_hidden_layers + layer, (side, side), False
+    )
+
+
+def adapt(model: Any, newline: Literal["drop", "keep"] = "drop") -> LlavaOnevision:
+    """The adapter of a LlavaOnevisionForConditionalGeneration. newline: `drop` or `keep`, see there."""
+    return LlavaOnevision(model, newline)

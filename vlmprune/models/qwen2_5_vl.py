@@ -1,0 +1,149 @@
+"""Qwen2.5-VL (Qwen2_5_VLForConditionalGeneration): windowed ViT without [CLS], merger inside the tower, mrope.
+
+Every picture keeps its own grid of patches, in groups of 2 x 2 that the merger makes one token. Two frames of a video
+make one temporal step, a grid like a picture's. Rotary positions are (time, row, column), so that a kept token must
+keep its own.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
+from vlmprune.models.base import Adapter
+from vlmprune.pruning.layout import Layout, Unit, grouped, together
+
+SIGNALS = frozenset({"seeds", "cls_attention", "received_attention", "features", "projected", "decoder_attention"})
+TYPICAL = (480, 640)  # pixels of the picture whose grid stands for all in Tower.grid
+
+
+class Qwen2_5VL(Adapter):
+    """A unit is a picture, or one temporal step of a video. The tower's result is marked, not the merger's input.
+
+    `cls_attention` is the mean attention that a token's 2 x 2 patches receive from all patches of their picture.
+    """
+
+    signals = SIGNALS
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self.tower = describe_tower(model.config)
+        self._patches: list[int] = []  # of each tile of the last encoding
+        self._raster = torch.empty(0, dtype=torch.long)  # where the tower holds its tokens, in raster order
+
+    @property
+    def base_model(self) -> Any:
+        return self.model.model
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        return ("get_image_features", "get_video_features")
+
+    @property
+    def vision_towers(self) -> list[Any]:
+        return [self.model.model.visual]
+
+    @property
+    def projector(self) -> Any:
+        return self.model.model.visual.merger
+
+    @property
+    def projects_each_token(self) -> bool:
+        return False
+
+    @property
+    def language_model(self) -> Any:
+        return self.model.model.language_model
+
+    def vision_layers(self, index: int) -> list[Any]:
+        return [self.model.model.visual.blocks[index]]
+
+    def vision_attentions(self, index: int) -> list[Any]:
+        return [layer.attn for layer in self.vision_layers(index)]
+
+    def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
+        video = encoder == "get_video_features"
+        pixels = arguments["pixel_values_videos" if video else "pixel_values"]  # [patches of all tiles, pixels of one]
+        sizes = arguments["video_grid_thw" if video else "image_grid_thw"].tolist()
+        merge = self.config.vision_config.spatial_merge_size
+        units: list[Unit] = []
+        orders, images = [], []
+        self._patches = []
+        first = 0
+        for image, (steps, height, width) in enumerate(sizes):
+            grid = (height // merge, width // merge)
+            n = grid[0] * grid[1]
+            tile = len(images)
+            own = [Unit(torch.arange(n) + first + step * n, grid, tile + step) for step in range(steps)]
+            units += own if method.scope_rule == "tile" or steps == 1 else [together(own)]
+            orders += [self.tower_order(grid) + unit.tokens[0] for unit in own]
+            self._patches += [height * width] * steps
+            images += [image] * steps
+            first += steps * n
+        self._raster = torch.cat(orders).argsort().to(pixels.device)
+        return Layout(
+            grouped(units, pixels.device),
+            list(pixels.split(self._patches)),
+            slots=first,
+            tile_tokens=1,  # tiles differ in size; what is marked has tokens for rows
+            tile_rows=1,
+            images=images,
+        )
+
+    def tower_order(self, grid: tuple[int, int]) -> Tensor:
+        """int64 [n]: the tokens of a grid in the order in which the tower holds them, window after window."""
+        vision = self.config.vision_config
+        side = vision.window_size // vision.spatial_merge_size // vision.patch_size
+        row, column = torch.arange(grid[0]).unsqueeze(1), torch.arange(grid[1])
+        window = row // side * grid[1] + column // side
+        return window.flatten().argsort(stable=True)
+
+    def per_token(self, parts: list[Tensor]) -> Tensor:
+        """One part per picture or, in layers with window attention, per window, [1, H, P].
+
+        The mean over query rows is over those of the whole picture: rows outside a window give it nothing.
+        """
+        ends = list(accumulate(self._patches))
+        shares, start = [], 0
+        for part in parts:
+            rows = part.shape[2]
+            shares.append(part[0] * (rows / self._patches[bisect_right(ends, start)]))
+            start += rows
+        group = self.config.vision_config.spatial_merge_size**2
+        return torch.cat(shares, dim=1).unflatten(1, (-1, group)).mean(dim=2)[:, self._raster]
+
+    def rotary(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        # transformers may pass a fourth, first row of plain positions along; 5.17 cannot do with plain ones alone.
+        spatial = positions.expand(3, -1, -1) if positions.dim() == 2 else positions[-3:]
+        return self.language_model.rotary_emb(hidden, position_ids=spatial)
+
+    def visual_mask(self, input_ids: Tensor) -> Tensor:
+        return (input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)
+
+    def position_rule(self, method: Method) -> Positions:
+        return "keep"
+
+
+def describe_tower(config: Any) -> Tower:
+    """The tower's facts from config.json alone. grid: tokens of a picture of 640 x 480; real grids differ."""
+    vision = config.vision_config
+    cell = vision.patch_size * vision.spatial_merge_size
+    rows, columns = (round(length / cell) for length in TYPICAL)
+    return Tower(vision.depth, vision.depth - 1, (rows, columns), has_cls=False, grid_varies=True)
+
+
+def check_method(method: Method) -> None:
+    """Raise ValueError where the method asks for other positions than a token's own."""
+    for part in (method, *method.parts(1)):
+        if part.positions == "renumber":
+            raise ValueError("positions=renumber: this model's positions are rows and columns; allowed: keep")
+
+
+def adapt(model: Any) -> Qwen2_5VL:
+    """The adapter of a Qwen2_5_VLForConditionalGeneration."""
+    return Qwen2_5VL(model)

@@ -1,0 +1,43 @@
+"""Qwen3-VL (Qwen3VLForConditionalGeneration): as Qwen2.5-VL, without windows, and with DeepStack.
+
+Features of earlier vision layers are added to visual tokens inside the decoder; pruning/deepstack.py drops them along.
+In a prompt each temporal step of a video stands by itself, after its timestamp.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlmprune.errors import UserError
+from vlmprune.methods.base import Tower
+from vlmprune.models import qwen2_5_vl
+
+SIGNALS = qwen2_5_vl.SIGNALS
+check_method = qwen2_5_vl.check_method
+
+
+class Qwen3VL(qwen2_5_vl.Qwen2_5VL):
+    """Units, signals and positions are those of Qwen2.5-VL."""
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        return ("get_image_features",)  # get_video_features calls it
+
+    def tower_order(self, grid: tuple[int, int]) -> Tensor:
+        return torch.arange(grid[0] * grid[1])
+
+
+def describe_tower(config: Any) -> Tower:
+    """The tower's facts from config.json alone. grid: tokens of a picture of 640 x 480; real grids differ."""
+    levels, depth = len(config.vision_config.deepstack_visual_indexes), config.text_config.num_hidden_layers
+    if levels >= depth:
+        raise UserError(f"deepstack_visual_indexes: {levels} levels need a decoder of more than {depth} layers")
+    return qwen2_5_vl.describe_tower(config)
+
+
+def adapt(model: Any) -> Qwen3VL:
+    """The adapter of a Qwen3VLForConditionalGeneration."""
+    return Qwen3VL(model)

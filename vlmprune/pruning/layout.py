@@ -1,0 +1,84 @@
+"""Where visual tokens come from and which of them are ranked together: images -> tiles -> grid -> slots.
+
+An encoding of several images gives `tokens`, numbered through: tile after tile (a tile is an image, a crop or a frame),
+each in raster order. A unit is what one selection ranks: the tokens of a tile that reach the prompt, or those of a
+whole image. Units of the same shape form a group, which a method sees as one batch of images.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Tokens that are ranked together. tile: the first tile that they come from. grid: their rows and columns."""
+
+    tokens: Tensor  # int64 [n], on the CPU
+    grid: tuple[int, int]
+    tile: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units of one shape. index: int64 [units, n], their tokens. tiles: the first tile of each."""
+
+    index: Tensor
+    grid: tuple[int, int]
+    tiles: list[int]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One encoding.
+
+    pixels: the pixels of each tile. slots: places in the prompts that its features fill, newlines among them.
+    stays: those of them that pruning leaves alone. tile_tokens: tokens of a tile. tile_rows, first_row: rows that a
+    tile has where selection happens, and the first that is a token ([CLS] may come before it). images: the image that
+    each tile belongs to; None where each is its own.
+    """
+
+    groups: list[Group]
+    pixels: list[Tensor]
+    slots: int
+    tile_tokens: int
+    tile_rows: int
+    first_row: int = 0
+    stays: int = 0
+    images: list[int] | None = None
+
+    def rows(self, tokens: Tensor) -> Tensor:
+        """Where tokens stand among all rows of all tiles."""
+        if self.tile_rows == self.tile_tokens:
+            return tokens
+        return tokens // self.tile_tokens * self.tile_rows + self.first_row + tokens % self.tile_tokens
+
+
+def whole_tiles(pixels: Tensor, grid: tuple[int, int], extra_rows: int = 0) -> Layout:
+    """Tiles [U, 3, H, W] of which every token reaches the prompt, each tile a unit."""
+    tiles, n = len(pixels), grid[0] * grid[1]
+    index = torch.arange(tiles * n, device=pixels.device).view(tiles, n)
+    group = Group(index, grid, list(range(tiles)))
+    return Layout([group], list(pixels), tiles * (n + extra_rows), n, n + extra_rows, extra_rows)
+
+
+def together(units: list[Unit]) -> Unit:
+    """All tiles of an image as one unit, which has no grid of its own."""
+    tokens = torch.cat([unit.tokens for unit in units])
+    return Unit(tokens, (1, len(tokens)), units[0].tile)
+
+
+def grouped(units: list[Unit], device: torch.device) -> list[Group]:
+    """Units of the same grid together, in the order in which each shape comes first."""
+    shapes: dict[tuple[int, int], list[Unit]] = defaultdict(list)
+    for unit in units:
+        if len(unit.tokens):
+            shapes[unit.grid].append(unit)
+    return [
+        Group(torch.stack([unit.tokens for unit in members]).to(device), grid, [unit.tile for unit in members])
+        for grid, members in shapes.items()
+    ]

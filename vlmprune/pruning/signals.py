@@ -1,0 +1,114 @@
+"""What a method before the language model asked to read, collected while the vision encoder runs.
+
+Attention signals are computed beside SDPA or flash, for the rows and layers that were declared and no others.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vlmprune.methods.base import SequenceMethod, Signals
+from vlmprune.pruning.adapter import Adapter
+from vlmprune.pruning.clock import Clock
+from vlmprune.pruning.layout import Group, Layout
+from vlmprune.pruning.probe import Probe, attention_rows
+
+LAYERED = frozenset({"cls_attention", "received_attention", "keys", "queries"})
+
+
+class SignalReader:
+    """Probes the encoder layers that a method reads, and hands it each group's share."""
+
+    def __init__(self, adapter: Adapter, method: SequenceMethod, clock: Clock) -> None:
+        self.adapter, self.method, self.clock = adapter, method, clock
+        self.layers = method.layers(adapter.tower)
+        # What each layer showed, one part per call of its attention: [tiles, H, tokens of a tile, ...].
+        self._parts: dict[str, dict[int, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
+        self._cls_features: list[Tensor] = []
+        self._probes: list[Probe] = []
+        self._handles: list[Any] = []
+
+    def install(self) -> None:
+        """Put the probes in place."""
+        if LAYERED & set(self.method.needs):
+            for layer in self.layers:
+                for attention in self.adapter.vision_attentions(layer):
+                    self._probes.append(Probe(attention, lambda *seen, layer=layer: self._observe(layer, *seen)))
+        if "cls_feature" in self.method.needs:
+            for module in self.adapter.vision_layers(self.adapter.tower.feature_layer):
+                self._handles.append(module.register_forward_hook(self._see_cls))
+
+    def remove(self) -> None:
+        """Leave the model as it was found, and free what was collected."""
+        for probe in self._probes:
+            probe.remove()
+        for handle in self._handles:
+            handle.remove()
+        self._probes, self._handles = [], []
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the last encoding."""
+        self._parts.clear()
+        self._cls_features.clear()
+
+    def _observe(self, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
+        first, needs = int(self.adapter.tower.has_cls), self.method.needs
+        with self.clock("selection"):
+            if "cls_attention" in needs and self.adapter.tower.has_cls:
+                row = attention_rows(query[:, :, :1], key, mask, scaling)[:, :, 0, 1:]
+                self._parts["cls_attention"][layer].append(row)
+            elif "cls_attention" in needs:
+                self._parts["cls_attention"][layer].append(received_attention(query, key, mask, scaling))
+            if "received_attention" in needs:
+                received = received_attention(query, key, mask, scaling)[:, :, first:]
+                self._parts["received_attention"][layer].append(received)
+            if "keys" in needs:
+                self._parts["keys"][layer].append(key)
+            if "queries" in needs:
+                self._parts["queries"][layer].append(query)
+
+    def _see_cls(self, _layer: nn.Module, _args: tuple, output: Tensor | tuple) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        self._cls_features.append(hidden[:, 0])
+
+    def of(self, group: Group, layout: Layout, **tokens: Tensor) -> Signals:
+        """The signals of one group. tokens: signals [S, ...] that have a row for every token of the encoding."""
+        signals = Signals(grid=group.grid, images=len(group.index))
+        for name, rows in tokens.items():
+            setattr(signals, name, rows[group.index])
+        for name in LAYERED & set(self.method.needs):
+            setattr(signals, name, torch.stack([self._layered(name, layer, group) for layer in self.layers]))
+        if "cls_feature" in self.method.needs:
+            signals.cls_feature = torch.cat(self._cls_features)[group.tiles]
+        if "seeds" in self.method.needs:
+            signals.seeds = [seed_of(layout.pixels[tile]) for tile in group.tiles]
+        return signals
+
+    def _layered(self, name: str, layer: int, group: Group) -> Tensor:
+        parts = self._parts[name][layer]
+        if name not in ("keys", "queries"):
+            return self.adapter.per_token(parts)[:, group.index].movedim(0, 1)  # [H, S] -> [G, H, n]
+        patches = self.adapter.per_token([part[:, :, 1:] for part in parts])[:, group.index].movedim(0, 1)
+        cls = torch.cat([part[:, :, :1] for part in parts])[group.tiles]
+        return torch.cat([cls, patches], dim=2)
+
+
+def received_attention(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float, rows: int = 512) -> Tensor:
+    """Mean over query rows of the attention that each key receives, float32 [B, H, Lk]; `rows` at a time in memory."""
+    total = torch.zeros(*query.shape[:2], key.shape[2], device=query.device)
+    for start in range(0, query.shape[2], rows):
+        part = None if mask is None else mask[..., start : start + rows, :]
+        total += attention_rows(query[:, :, start : start + rows], key, part, scaling).sum(dim=2)
+    return total / query.shape[2]
+
+
+def seed_of(pixels: Tensor) -> int:
+    """One integer from the pixels of a tile: exact integer sums, so neither the batch nor the device matters."""
+    levels = (pixels.float() * 4096).round().to(torch.int64).flatten()
+    weights = torch.arange(len(levels), device=levels.device) % 8191 + 1
+    return int((levels * weights).sum().abs())

@@ -1,0 +1,133 @@
+"""`vlmprune score`: the answers of a run directory scored again, by today's scorer or by a judge. Needs no model."""
+
+from __future__ import annotations
+
+import json
+import typing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vlmprune import __version__
+from vlmprune.benchmarks.base import Benchmark, Sample
+from vlmprune.benchmarks.judge import describe_judge, judge_answers
+from vlmprune.benchmarks.judge_client import Judge
+from vlmprune.errors import UserError, choose
+from vlmprune.fingerprint import code_identity
+from vlmprune.progress import say
+from vlmprune.records import RunDirectory, write_atomically
+from vlmprune.registry import DESCRIPTION, target_class, target_of
+from vlmprune.report.scores import summarise_scores
+from vlmprune.schema import construct
+
+Row = dict[str, Any]
+PREFIX = "judge."
+
+
+def score(arguments: list[str]) -> int:
+    """Score the run directories among `arguments`; judge.key=value settings name the judge. Returns the exit code."""
+    folders = [Path(argument) for argument in arguments if "=" not in argument]
+    judge = read_judge([argument for argument in arguments if "=" in argument])
+    if not folders:
+        raise UserError("name a run directory: vlmprune score outputs/BENCHMARK/MODEL/METHOD-RATIO-FINGERPRINT")
+    for folder in folders:
+        show(folder, *rescore(folder, judge))
+    return 0
+
+
+def read_judge(settings: list[str]) -> Judge | None:
+    """The judge of `judge.base_url=... judge.model=...` settings, None where there are none. Raises UserError."""
+    hints = typing.get_type_hints(Judge)
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        name = choose(key, [PREFIX + name for name in hints], "setting").removeprefix(PREFIX)
+        values[name] = value if hints[name] is str else yaml.safe_load(value)
+    return construct(Judge, values, PREFIX) if values else None
+
+
+def rescore(folder: Path, judge: Judge | None) -> tuple[dict[str, Any], float | None, bool]:
+    """Score the answers in `folder` and write them back: predictions.jsonl, and result.json where the run is finished.
+
+    Returns the scores (as `summarise_scores` has them), the score before, and whether the run is finished. Timings and
+    everything else in result.json stay. Raises UserError where the folder is no run or a judge is needed.
+    """
+    benchmark = read_benchmark(folder)
+    if judge is not None and benchmark.protocol is None:
+        raise UserError(f"{folder} is scored by rule, without a judge: leave out judge.*")
+    directory = RunDirectory(folder, "")
+    with directory.lock():
+        rows = [row | {"score": benchmark.score(row["prediction"], sample_of(row))} for row in directory.predictions()]
+        if not rows:
+            raise UserError(f"{folder} has no answers: run it first")
+        if benchmark.protocol is not None:
+            rows = judge_answers(rows, benchmark.protocol, judge, folder) if judge else judged_before(rows, folder)
+        scores = summarise_scores(rows, benchmark)
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        before, finished = None, (folder / "result.json").exists()
+        if finished:
+            result = read_result(folder / "result.json")
+            before = result["answers"]["score"]
+            result["answers"] |= scores
+            result["comparable"]["scorer"] = code_identity(type(benchmark))[:16]
+            result["rescored"] = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "version": __version__}
+            if benchmark.protocol is not None and judge is not None:
+                result["judge"] = describe_judge(judge, benchmark.protocol)
+                result["comparable"]["judge"] = judge.model  # verdicts of two judges are two scales
+        write_atomically(folder / "predictions.jsonl", lines)
+        if finished:
+            directory.finish(result)
+    return scores, before, finished
+
+
+def read_benchmark(folder: Path) -> Benchmark:
+    """The benchmark of a run directory's config.yaml; its data are not read. Raises UserError."""
+    file = folder / "config.yaml"
+    try:
+        config = yaml.safe_load(file.read_text())["benchmark"]
+        settings = {key: value for key, value in config.items() if key not in DESCRIPTION}
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} is not a run directory: it has no config.yaml") from error
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+    return construct(target_class(target_of(config, str(file)), Benchmark), settings, "benchmark.")
+
+
+def read_result(file: Path) -> dict[str, Any]:
+    """result.json. Raises UserError where it is damaged."""
+    try:
+        result = json.loads(file.read_text())
+        result["answers"]["score"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} cannot be read ({error}): delete it and run again") from error
+    return result
+
+
+def sample_of(row: Row) -> Sample:
+    """The question that a prediction line answers."""
+    fields = {key: row[key] for key in ("id", "image_id", "question", "answer", "category")}
+    return Sample(**fields, extra=row.get("extra", {}))
+
+
+def judged_before(rows: list[Row], folder: Path) -> list[Row]:
+    """Rows with the score of the verdict that they hold. Raises UserError where one has none."""
+    open_rows = sum("verdict" not in row.get("extra", {}) for row in rows)
+    if open_rows:
+        raise UserError(
+            f"{open_rows} of {len(rows)} answers have to be judged: "
+            f"vlmprune score {folder} judge.base_url=https://host/v1 judge.model=NAME"
+        )
+    return [row | {"score": row["extra"]["verdict"]["score"]} for row in rows]
+
+
+def show(folder: Path, scores: dict[str, Any], before: float | None, finished: bool) -> None:
+    """Print the metrics; what became of the files goes to stderr."""
+    for name, value in scores["metrics"].items():
+        print(f"{name:<24} {value:.4f}")
+    if finished:
+        changed = "" if before is None else f", main score before: {before:.4f}"
+        say(f"rescored {scores['samples']} answers in {folder}{changed}; a W&B run keeps what it was sent")
+    else:
+        say(f"scored {scores['samples']} answers in {folder}; the run is not finished, so there is no result.json yet")
