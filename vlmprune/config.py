@@ -23,11 +23,17 @@ class ModelConfig:
 
     name: str
     path: str | None = None
+    revision: str | None = None  # branch, tag or commit on the hub
     info: dict | None = None
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     attention: Literal["sdpa", "flash_attention_2", "eager"] = "sdpa"
-    prompt: Literal["chat_template", "vicuna_v1"] = "chat_template"
+    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
+    quantization: Literal["4bit", "8bit"] | None = None
+    random_weights: bool = False
+    prompt: Literal["chat_template", "vicuna_v1", "llava_v1"] = "chat_template"
     image: Literal["processor", "pad"] = "processor"
+    newline: Literal["drop", "keep"] | None = None  # of models that have newline tokens
+    packing: Literal["checkpoint", "fastervlm"] | None = None  # of LLaVA-NeXT
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from vlmprune.registry import options, read
 
 # What is shown of each kind beside name and title: keys of the YAML's `info`.
 COLUMNS = {
-    "models": ("title",),
+    "models": ("title", "family", "parameters", "visual_tokens", "has_cls", "methods"),
     "methods": ("title", "stage", "needs", "merges", "positions", "paper"),
     "benchmarks": ("title", "task", "size", "metric", "hub", "needs_judge"),
     "experiments": ("title", "paper"),
@@ -26,7 +26,7 @@ def show_choices(arguments: list[str], config_dir: str | None) -> None:
 
     names = [argument for argument in arguments if not argument.startswith("format=")]
     formats = [argument.removeprefix("format=") for argument in arguments if argument not in names]
-    kinds = [choose(name, COLUMNS, "list") for name in names] or list(COLUMNS)
+    kinds = [choose(name, [*COLUMNS, "matrix"], "list") for name in names] or list(COLUMNS)
     if "markdown" in [choose(name, FORMATS, "format") for name in formats]:
         print("\n\n".join(markdown(kind, config_dir) for kind in kinds))
         return
@@ -44,7 +44,7 @@ def show_choices(arguments: list[str], config_dir: str | None) -> None:
 
 
 def markdown(kind: str, config_dir: str | None = None) -> str:
-    """The table of one kind in Markdown: vlmprune/methods/README.md holds that of the methods."""
+    """The table of one kind in Markdown: vlmprune/methods/README.md holds that of the methods, README.md the matrix."""
     header, *rows = _cells(kind, config_dir)
     rows = [[f"`{name}`", *rest] for name, *rest in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
@@ -52,12 +52,49 @@ def markdown(kind: str, config_dir: str | None = None) -> str:
 
 def _cells(kind: str, config_dir: str | None) -> list[list[str]]:
     """Header and one row per choice, by name."""
+    if kind == "matrix":
+        return matrix(config_dir)
     group = kind.removesuffix("s")
     cells = [[f"{group}=", *(column.replace("_", " ") for column in COLUMNS[kind])]]
     for name in sorted(options(group, config_dir)):
         info: dict[str, Any] = read(group, name, config_dir).get("info") or {}
+        if kind == "models":
+            info["methods"] = working(info, config_dir)
         cells.append([name, *(_text(info.get(column, "")) for column in COLUMNS[kind])])
     return cells
+
+
+def missing(model: dict[str, Any], method: dict[str, Any]) -> list[str]:
+    """What a method needs and a model lacks, from the `info` of both."""
+    return [need for need in method["needs"] if need in model["lacks"]]
+
+
+def working(model: dict[str, Any], config_dir: str | None = None) -> str:
+    """The methods that work on a model, in words: all but those that need what it lacks."""
+    if "lacks" not in model:
+        return "those of its family"
+    methods = {name: read("method", name, config_dir)["info"] for name in sorted(options("method", config_dir))}
+    without = [f"{name} ({', '.join(lack)})" for name in methods if (lack := missing(model, methods[name]))]
+    return f"all but {', '.join(without)}" if without else "all"
+
+
+def matrix(config_dir: str | None = None) -> list[list[str]]:
+    """Methods x model families."""
+    infos = [read("model", name, config_dir).get("info") or {} for name in options("model", config_dir)]
+    families = {info["family"]: info for info in infos if "lacks" in info}
+    cells = [["method=", *sorted(families)]]
+    for name in sorted(options("method", config_dir)):
+        method = read("method", name, config_dir)["info"]
+        cells.append([name, *(cell(families[family], method) for family in sorted(families))])
+    return cells
+
+
+def cell(model: dict[str, Any], method: dict[str, Any]) -> str:
+    """Whether a method works on a family, or what that lacks."""
+    if lack := missing(model, method):
+        return f"no {', '.join(lack)}"
+    # Without [CLS], its attention is replaced by the mean attention that a token receives.
+    return "yes" if model["has_cls"] or "cls_attention" not in method["needs"] else "yes (attention received)"
 
 
 def _text(value: Any) -> str:

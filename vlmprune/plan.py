@@ -24,7 +24,8 @@ from vlmprune.schema import construct
 
 # Where a benchmark's data lies and how it is read; what counts is the data's own identity.
 LOCATION = ("path", "fallback", "videos", "streaming")
-PROMPTING = ("attention", "prompt", "image")  # model settings that can change an answer, beside the checkpoint
+# Model settings that can change an answer, beside the checkpoint.
+PROMPTING = ("attention", "quantization", "prompt", "image", "newline", "packing")
 
 
 @dataclass
@@ -61,6 +62,7 @@ def prepare(config: RunConfig) -> Plan:
     check_settings(method, family, checkpoint.config.text_config.num_hidden_layers, config.names["method"])
     device = loading.resolve_device(config.device)
     dtype = loading.resolve_dtype(config.model.dtype, checkpoint, device)
+    loading.check_hardware(config.model, checkpoint, dtype, device)
 
     benchmark = build_benchmark(config)
     judge = build_judge(config, benchmark)
@@ -69,7 +71,7 @@ def prepare(config: RunConfig) -> Plan:
     samples = subset.choose(everything)
     identity: dict[str, Any] = {
         "checkpoint": checkpoint.identity,
-        "model": {key: value for key, value in asdict(config.model).items() if key in PROMPTING},
+        "model": {key: value for key, value in asdict(config.model).items() if key in PROMPTING and value is not None},
         "benchmark": {key: value for key, value in config.benchmark.items() if key not in (*DESCRIPTION, *LOCATION)},
         "benchmark_code": code_identity(type(benchmark)),
         "data": benchmark.identity(),
@@ -84,7 +86,7 @@ def prepare(config: RunConfig) -> Plan:
         "scorer": identity["benchmark_code"][:16],  # which `vlmprune score` renews
         "subset": identity["subset"],
         "prompt": sha256([config.model.prompt, config.model.image, prompting])[:16],
-        "model": sha256(identity["checkpoint"])[:16],
+        "model": sha256([identity["checkpoint"], *map(identity["model"].get, ("quantization", "packing"))])[:16],
         "dtype": identity["dtype"],
     }
     folder = Path(config.outputs) / config.names["benchmark"] / model_name(config)

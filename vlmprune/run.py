@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
         return show_again(plan, finished)
 
     environment = describe_environment(plan.checkpoint.identity, plan.benchmark.identity(), plan.device, plan.dtype)
+    environment["model"] = {name: value for name, value in asdict(config.model).items() if name != "info"}
     with plan.directory.lock():
         finished = plan.directory.result  # another process may have finished it since
         if finished is not None:

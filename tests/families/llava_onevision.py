@@ -1,7 +1,8 @@
-"""LLaVA-OneVision: 25 patches a tile, up to 2 x 3 tiles, shrunk above 2 x 25 x 1.21 tokens; 9 tokens a frame, 3 frames."""
+"""LLaVA-OneVision: 25 patches a tile, up to 2 x 3 tiles, shrunk above 2 x 25 x 1.21 tokens; 3 frames of 9 tokens."""
 
 from __future__ import annotations
 
+import inspect
 from types import SimpleNamespace
 
 import torch
@@ -9,6 +10,7 @@ from torch.nn.functional import pad
 from transformers import (
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionModel,
     LlavaOnevisionProcessor,
     Qwen2Config,
     SiglipVisionConfig,
@@ -20,11 +22,16 @@ VIDEO_SLOTS = FRAMES * 9 + 1
 PINPOINTS = [[TILE * rows, TILE * columns] for rows in (1, 2) for columns in (1, 2, 3)]
 ASPECT = "anyres_max_2"
 SIZES = [(40, 40), (100, 60), (35, 90), (80, 120)]  # a whole tile; unpadded in width and in height; shrunk
+ARGUMENTS = inspect.signature(LlavaOnevisionModel.get_video_features).parameters
+VIDEO_PIXELS = "pixel_values_videos" if "pixel_values_videos" in ARGUMENTS else "pixel_values"  # transformers 5.17
 
 
-def make(attention: str = "sdpa", seed: int = 0) -> LlavaOnevisionForConditionalGeneration:
-    """Random weights, large enough for distinct logits."""
-    torch.manual_seed(seed)
+def make(
+    attention: str = "sdpa", ids: dict[str, int] | None = None, vocab_size: int = 99
+) -> LlavaOnevisionForConditionalGeneration:
+    """Random weights, large enough for distinct logits. ids: of the tokens <image> and <video>."""
+    ids = ids or {"<image>": IMAGE, "<video>": VIDEO}
+    torch.manual_seed(0)
     config = LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(
             hidden_size=32,
@@ -41,11 +48,11 @@ def make(attention: str = "sdpa", seed: int = 0) -> LlavaOnevisionForConditional
             num_hidden_layers=6,
             num_attention_heads=4,
             num_key_value_heads=2,
-            vocab_size=99,
+            vocab_size=vocab_size,
             max_position_embeddings=512,
         ),
-        image_token_index=IMAGE,
-        video_token_index=VIDEO,
+        image_token_index=ids["<image>"],
+        video_token_index=ids["<video>"],
         image_grid_pinpoints=PINPOINTS,
         vision_aspect_ratio=ASPECT,
     )

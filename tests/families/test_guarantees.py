@@ -101,8 +101,8 @@ def seen_by_layer(adapter, inputs, record):
     return real & ~dropped
 
 
-def masked_generate(model, adapter, inputs, seen, steps):
-    """Greedy decoding with a cache in which layers from 2 on may attend to `seen` and generated positions only."""
+def masked_generate(model, adapter, inputs, seen, steps, first=2):
+    """Greedy decoding with a cache in which layers from `first` on may attend to `seen` and generated positions only."""
 
     def hide(_layer, args, kwargs):
         hidden = args[0] if args else kwargs["hidden_states"]
@@ -115,7 +115,7 @@ def masked_generate(model, adapter, inputs, seen, steps):
         mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)
         return args, kwargs | {"attention_mask": mask}
 
-    handles = [layer.register_forward_pre_hook(hide, with_kwargs=True) for layer in adapter.language_model.layers[2:]]
+    handles = [layer.register_forward_pre_hook(hide, with_kwargs=True) for layer in adapter.language_model.layers[first:]]
     try:
         return model.generate(**inputs, **GREEDY | {"max_new_tokens": steps})[:, -steps:]
     finally:

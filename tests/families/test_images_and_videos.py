@@ -51,6 +51,35 @@ def test_a_batch_gives_what_its_samples_give(name, method, media):
             assert torch.equal(kept, record.kept[row])
 
 
+def decoder_input(model, inputs):
+    """Embeddings [B, L, D] at decoder layer 0."""
+    seen, layer = [], adapt(model).language_model.layers[0]
+    handle = layer.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
+    )
+    model(**inputs)
+    handle.remove()
+    return seen[0]
+
+
+@pytest.mark.parametrize("method", ["cls", "divprune", "random", "uniform"])
+def test_a_kept_slot_holds_what_the_bare_model_has_there(family, method):
+    """Every slot of a random model is unlike any other, so this pins tokens to slots."""
+    model, inputs = family.make(), family.prompts([9, 6, 8, 12], MIXED, 0)
+    bare = decoder_input(model, inputs)
+    with prune(model, method, ratio=0.6) as session:
+        shorter = decoder_input(model, inputs)
+    visual = inputs["input_ids"] >= family.IMAGE
+    for row, kept in enumerate(session.record.kept):
+        stays = inputs["attention_mask"][row].bool()
+        stays[visual[row]] = kept[: int(visual[row].sum())]
+        expected = bare[row][stays]
+        torch.testing.assert_close(shorter[row, -len(expected) :], expected, rtol=0, atol=1e-5)
+    distances = torch.cdist(bare[0][visual[0]], bare[0][visual[0]])
+    newlines = distances < 1e-3  # the only slots that are alike
+    assert newlines.fill_diagonal_(False).any(1).sum() < len(newlines) / 4
+
+
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_dropped_inside_the_decoder_equals_masked(family, attention):
     model, inputs = family.make(attention), family.prompts([8, 7, 9, 8], MIXED, 0)

@@ -13,30 +13,36 @@ ARGUMENTS = inspect.signature(VideoLlavaForConditionalGeneration.forward).parame
 PIXELS = "pixel_values" if "pixel_values" in ARGUMENTS else "pixel_values_images"  # the latter on transformers 5.17
 
 
-def make(attention: str = "sdpa", seed: int = 0) -> VideoLlavaForConditionalGeneration:
-    """Random weights, large enough for distinct logits."""
-    torch.manual_seed(seed)
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 4,
+    "image_size": 48,
+    "patch_size": 8,
+    "projection_dim": 32,
+}
+
+
+def make(
+    attention: str = "sdpa", ids: dict[str, int] | None = None, vocab_size: int = 99, **vision: int
+) -> VideoLlavaForConditionalGeneration:
+    """Random weights, large enough for distinct logits. ids: of the tokens <image> and <video>."""
+    ids = ids or {"<image>": IMAGE, "<video>": VIDEO}
+    torch.manual_seed(0)
     config = VideoLlavaConfig(
-        vision_config=CLIPVisionConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=5,
-            num_attention_heads=4,
-            image_size=48,
-            patch_size=8,
-            projection_dim=32,
-        ),
+        vision_config=CLIPVisionConfig(**VISION | vision),
         text_config=LlamaConfig(
             hidden_size=32,
             intermediate_size=64,
             num_hidden_layers=6,
             num_attention_heads=4,
             num_key_value_heads=2,
-            vocab_size=99,
+            vocab_size=vocab_size,
             max_position_embeddings=512,
         ),
-        image_token_index=IMAGE,
-        video_token_index=VIDEO,
+        image_token_index=ids["<image>"],
+        video_token_index=ids["<video>"],
         image_seq_length=PATCHES,
         video_seq_length=FRAMES * (PATCHES + 1),
     )

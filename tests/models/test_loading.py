@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,15 +11,18 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
+import vlmprune.models.checkpoint as checkpoint_module
 from tests.cli.conftest import vlmprune  # noqa: F401  (a fixture)
-from vlmprune.config import ModelConfig
-from vlmprune.errors import UserError
+from vlmprune.config import ModelConfig, compose_run
+from vlmprune.models.architecture import architecture
 from vlmprune.models.base import families
-from vlmprune.models.inputs import pad_to_square
-from vlmprune.models.llava import Inputs
 from vlmprune.models.loading import find_checkpoint, load
-from vlmprune.models.prompts import VICUNA_V1
+from vlmprune.plan import prepare
+from vlmprune.pruning.session import Session
+from vlmprune.registry import build_method, options, read
 from vlmprune.tiny import CHECKPOINT
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +39,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def loaded(path: Path):
-    config = ModelConfig("path", str(path))
-    return load(find_checkpoint(config), config, torch.float32, torch.device("cpu"))
+def loaded(config: ModelConfig):
+    return load(find_checkpoint(config), config, torch.float32, CPU)
 
 
 def test_a_run_on_a_checkpoint_folder(vlmprune, folder):  # noqa: F811
@@ -50,37 +52,7 @@ def test_a_run_on_a_checkpoint_folder(vlmprune, folder):  # noqa: F811
     assert "72 of 144 kept, 96 averaged" in done.stdout  # one layer sees 144, two see 72
 
 
-def test_inputs_equal_the_processors_own():
-    model = loaded(CHECKPOINT)
-    image = Image.effect_noise((200, 150), 60).convert("RGB")
-    question = "What color is the star?"
-    chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
-    processor = AutoProcessor.from_pretrained(CHECKPOINT)
-    processor.image_processor = model.preprocessor.parts.image_processor
-    expected = processor(
-        images=image, text=processor.apply_chat_template(chat, add_generation_prompt=True), return_tensors="pt"
-    )
-    ours = model.preprocessor.batch([question], [[model.preprocessor.image(image)]], model.device, torch.float32)
-    for name in ("input_ids", "attention_mask", "pixel_values"):
-        assert torch.equal(ours[name], expected[name]), name
-
-
-def test_vicuna_prompt_and_padding():
-    model = loaded(CHECKPOINT)
-    preprocessor = Inputs(model.preprocessor.parts, model.adapter, ModelConfig("x", prompt="vicuna_v1", image="pad"))
-    image = preprocessor.image(Image.new("RGB", (40, 20), "white"))
-    text, _ = preprocessor.text("Why?", [image])
-    assert text.startswith("A chat between a curious user") and text.endswith("\nWhy? ASSISTANT:")
-    assert text.count(preprocessor.parts.image_token) == 144
-    assert VICUNA_V1.count("{") == 1
-    wide = pad_to_square(Image.new("RGB", (40, 20), "white"), [0.0, 0.5, 1.0])
-    assert wide.size == (40, 40)
-    assert wide.getpixel((0, 0)) == (0, 127, 255) and wide.getpixel((20, 20)) == (255, 255, 255)
-
-
 def test_identity_follows_the_weights(folder, tmp_path):
-    import shutil
-
     first = find_checkpoint(ModelConfig("path", str(folder))).identity
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
@@ -92,52 +64,93 @@ def test_identity_follows_the_weights(folder, tmp_path):
     assert find_checkpoint(ModelConfig("path", str(copy))).identity != first
 
 
-class TestRefusals:
-    def test_no_folder(self):
-        with pytest.raises(UserError, match="no such folder"):
-            find_checkpoint(ModelConfig("path", "/nowhere"))
-
-    def test_an_unsupported_family(self, tmp_path):
-        (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
-        with pytest.raises(UserError, match="'llama' is not supported; supported: .*llava"):
-            find_checkpoint(ModelConfig("path", str(tmp_path)))
-
-    def test_not_a_checkpoint(self, tmp_path):
-        with pytest.raises(UserError, match="cannot be loaded"):
-            find_checkpoint(ModelConfig("path", str(tmp_path)))
-
-    def test_broken_weights(self, folder, tmp_path, vlmprune):  # noqa: F811
-        import shutil
-
-        broken = tmp_path / "broken"
-        shutil.copytree(folder, broken)
-        (broken / "model.safetensors").write_bytes(b"not safetensors")
-        done = vlmprune("run", "model=path", f"model.path={broken}", "ratio=0.5", "limit=4", "logger=none")
-        assert done.returncode == 2, done.stderr
-        assert "cannot be loaded" in done.stderr and "Traceback" not in done.stderr
-
-    def test_missing_weights(self, folder, tmp_path):
-        from safetensors.torch import load_file, save_file
-
-        save_file(
-            {name: tensor for name, tensor in load_file(folder / "model.safetensors").items() if ".0." not in name},
-            tmp_path / "model.safetensors",
-            {"format": "pt"},
-        )
-        for file in folder.glob("*.json"):
-            (tmp_path / file.name).write_bytes(file.read_bytes())
-        with pytest.raises(UserError, match="weights are missing"):
-            loaded(tmp_path)
+def test_code_beside_a_checkpoint_is_not_run(folder, tmp_path):
+    """A config.json that points at code: transformers' own classes are used, the code is left alone."""
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    data = json.loads((copy / "config.json").read_text())
+    modules = {"AutoConfig": "evil.Config", "AutoModelForImageTextToText": "evil.Model"}
+    (copy / "config.json").write_text(json.dumps(data | {"auto_map": modules}))
+    (copy / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    model = loaded(ModelConfig("path", str(copy)))
+    assert type(model.model) is LlavaForConditionalGeneration
+    assert not (tmp_path / "ran").exists()
 
 
-def test_a_template_that_writes_its_own_bos_gets_no_second_one():
-    model = loaded(CHECKPOINT)
-    parts = model.preprocessor.parts
-    image = [[model.preprocessor.image(Image.new("RGB", (144, 144)))]]
-    plain = model.preprocessor.batch(["Why?"], image, model.device, torch.float32)["input_ids"]
-    own = replace(parts, chat_template="{{ '<s>' }}" + parts.chat_template)
-    preprocessor = Inputs(own, model.adapter, ModelConfig("tiny"))
-    assert torch.equal(preprocessor.batch(["Why?"], image, model.device, torch.float32)["input_ids"], plain)
+def test_settings_of_the_checkpoint_are_settings_of_the_run(folder, tmp_path):
+    """What can change an answer is in the fingerprint; where weights lie and on how many devices is not."""
+
+    def directory(*overrides: str) -> str:
+        given = ["model=path", f"model.path={folder}", "method=none", "logger=none", f"outputs={tmp_path}"]
+        return prepare(compose_run([*given, *overrides])).directory.path.name
+
+    plain = directory()
+    assert directory("model.device_map=auto") == plain
+    for other in ("model.attention=eager", "model.prompt=vicuna_v1", "model.image=pad", "model.dtype=bfloat16"):
+        assert directory(other) != plain, other
+
+
+def test_the_last_model_is_kept_until_a_setting_changes(folder):
+    config = ModelConfig("path", str(folder))
+    first = loaded(config)
+    assert loaded(config) is first
+    other = loaded(ModelConfig("path", str(folder), attention="eager"))
+    assert other is not first and other.model.config._attn_implementation == "eager"
+
+
+class TestRandomWeights:
+    def test_a_folder_needs_no_weights(self, folder, tmp_path):
+        for file in folder.iterdir():
+            if file.suffix != ".safetensors":
+                shutil.copy(file, tmp_path)
+        config = ModelConfig("path", str(tmp_path), random_weights=True)
+        first = loaded(config)
+        assert first.preprocessor.parts.image_token == "<image>"
+        weights = {name: weight.clone() for name, weight in first.model.state_dict().items()}
+        checkpoint_module.find_checkpoint(config)
+        again = load(find_checkpoint(config), ModelConfig("path", str(tmp_path), None, None, "float32",
+                     random_weights=True), torch.float32, CPU)  # fmt: skip
+        assert again is not first
+        assert all(torch.equal(weight, weights[name]) for name, weight in again.model.state_dict().items())
+
+    @pytest.mark.parametrize("name", options("architecture"))
+    def test_every_published_model_has_an_architecture(self, name):
+        """Its size is the published one, from its config alone; no memory is taken."""
+        shipped = read("model", name)
+        config = architecture(name)
+        assert config.model_type == shipped["info"]["family"]
+        with torch.device("meta"):
+            model = checkpoint_model(config)
+        parameters = sum(weight.numel() for weight in model.parameters())
+        assert shipped["info"]["parameters"] == f"{parameters / 1e9:.2f} B"
+
+    def test_models_and_architectures_are_the_same_names(self):
+        assert set(options("architecture")) == set(options("model")) - {"tiny", "path"}
+
+    def test_it_answers_without_a_tokenizer(self, monkeypatch):
+        def shallow(name: str):
+            config = architecture(name)
+            config.text_config.num_hidden_layers = config.vision_config.num_hidden_layers = 2
+            config.text_config.hidden_size = config.text_config.intermediate_size = 64
+            config.text_config.num_attention_heads = config.text_config.num_key_value_heads = 4
+            config.text_config.head_dim = 16
+            return config
+
+        monkeypatch.setattr(checkpoint_module, "architecture", shallow)
+        model = loaded(ModelConfig("llava-1.5-7b", "llava-hf/x", random_weights=True, prompt="vicuna_v1"))
+        image = Image.effect_noise((40, 30), 60).convert("RGB")
+        media = [model.preprocessor.media([image], "image")]
+        inputs = model.preprocessor.batch(["How many dogs are there?"], media, CPU, torch.float32)
+        assert inputs["pixel_values"].shape == (1, 3, 336, 336)
+        with Session(model.adapter, build_method("cls", ratio=0.95)) as session:
+            model.model.generate(**inputs, max_new_tokens=1)
+        assert session.record.visual_counts[0] == [29]
+
+
+def checkpoint_model(config):
+    from transformers import AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText.from_config(config)
 
 
 def test_families_are_the_files():

@@ -99,6 +99,11 @@ class DecoderMethod(Method):
             return self.schedule(depth, n)
         return self._schedule_at_average(depth, n)
 
+    @property
+    def restarts(self) -> bool:
+        """Whether the layers before its only stage run ahead, and the decoder then starts again on what stays."""
+        return False
+
     def raters(self, embeds: Tensor, visual: Tensor, valid: Tensor) -> Tensor | None:
         """Which positions rate the visual tokens, bool [B, L] over the prompt; None is the last one only.
 

@@ -65,8 +65,9 @@ def anyres(image_size: Size, pinpoints: list[list[int]], tile_size: int, side: i
     rows, columns = get_anyres_image_grid_shape(image_size, pinpoints, tile_size)
     height, width = rows * side, columns * side
     kept = unpad_image(torch.arange(height * width).view(1, height, width), image_size)[0]
-    first, last = int(kept[0, 0]), int(kept[-1, -1])
-    return Anyres(side, rows, columns, (first // width, last // width + 1, first % width, last % width + 1))
+    first = int(kept[0, 0]) if kept.numel() else 0  # of a very long image nothing may be left
+    top, left = divmod(first, width)
+    return Anyres(side, rows, columns, (top, top + kept.shape[0], left, left + kept.shape[1]))
 
 
 def best_filled_resolution(image_size: Size, pinpoints: Sequence[Sequence[int]]) -> Size:

@@ -8,6 +8,7 @@ its own, `check_method(method)`. No list names the families.
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -23,7 +24,19 @@ from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
 from vlmprune.pruning.layout import Layout
 from vlmprune.registry import options, read
 
-HELPERS = {"anyres", "base", "clip_text", "inputs", "loading", "prompts"}
+HELPERS = {
+    "anyres",
+    "architecture",
+    "base",
+    "checkpoint",
+    "clip_text",
+    "hardware",
+    "inputs",
+    "llava_onevision_inputs",
+    "loading",
+    "prompts",
+    "qwen2_5_vl_inputs",
+}
 
 
 class Adapter(ABC):
@@ -134,7 +147,11 @@ def adapt(model: Any, **options: Any) -> Adapter:
     model_type = model.config.model_type
     if model_type not in families():
         raise UserError(f"model family '{model_type}' is not supported; supported: {', '.join(families())}")
-    return importlib.import_module(f"vlmprune.models.{model_type}").adapt(model)
+    module = importlib.import_module(f"vlmprune.models.{model_type}")
+    allowed = [name for name in inspect.signature(module.adapt).parameters if name != "model"]
+    for name in options.keys() - set(allowed):
+        raise UserError(f"'{name}' is no option of {model_type}; allowed: {', '.join(allowed) or 'none'}")
+    return module.adapt(model, **options)
 
 
 def check_pair(family: Family, method: Method, name: str, model: str) -> None:

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoTokenizer, CLIPModel
 
 from vlmprune.errors import UserError
 from vlmprune.methods.base import Method, Tower
-from vlmprune.models.loading import Checkpoint, first_line, folder_hash
+from vlmprune.models.checkpoint import Checkpoint, first_line, folder_hash
 
 MATCHING = ("hidden_size", "patch_size", "image_size", "num_hidden_layers")  # a different encoder differs in these
 

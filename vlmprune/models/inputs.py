@@ -34,6 +34,7 @@ class Parts:
     """What a checkpoint brings beside its model. image_processor: of transformers' PIL backend.
 
     image_token, video_token: one placeholder in the prompt; video_token is None where the checkpoint has none.
+    video_size: `size` of the checkpoint's video processor, where it has settings of its own.
     """
 
     tokenizer: Any
@@ -41,6 +42,7 @@ class Parts:
     chat_template: str | None
     image_token: str
     video_token: str | None = None
+    video_size: dict[str, int] | None = None
 
 
 class Preprocessor(ABC):

@@ -7,14 +7,18 @@ the projector by itself.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
+from PIL import Image
 from torch import Tensor
 
+from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError
 from vlmprune.methods.base import Method, SequenceMethod, Tower
 from vlmprune.models.base import Adapter
+from vlmprune.models.inputs import Media, Parts, Preprocessor
 from vlmprune.pruning.layout import Layout, whole_tiles
 
 # cls_feature is absent, because a token of four patches is four times as wide as [CLS]; encoder_layers, because pixel
@@ -85,6 +89,37 @@ class InternVL(Adapter):
         followed = torch.zeros_like(visual)  # by n more of the same picture
         followed[:, :-n] = count[:, n:] - count[:, :-n] == n
         return visual & followed
+
+
+class Inputs(Preprocessor):
+    """A picture is up to 12 tiles and a thumbnail, a frame of a video one tile, which has its number before it."""
+
+    takes_video: ClassVar[bool] = True
+
+    def __init__(self, parts: Parts, adapter: Adapter, config: ModelConfig) -> None:
+        names = ("start_image_token", "<img>"), ("end_image_token", "</img>"), ("video_token", "<video>")
+        self.start, self.end, video = (getattr(parts.tokenizer, name, default) for name, default in names)
+        # The model has no token for videos; the chat template does.
+        super().__init__(replace(parts, video_token=video), adapter, config)
+
+    def image(self, image: Image.Image) -> Media:
+        pixels = self.pixels([image], crop_to_patches=True)
+        return Media("image", {"pixel_values": pixels}, self.tiles(len(pixels)))
+
+    def video(self, frames: list[Image.Image]) -> Media:
+        text = "\n".join(f"Frame{number}: {self.tiles(1)}" for number in range(1, len(frames) + 1))
+        return Media("video", {"pixel_values": self.pixels(frames, crop_to_patches=False)}, text)
+
+    def pixels(self, images: list[Image.Image], crop_to_patches: bool) -> Tensor:
+        """float32 [tiles, 3, H, W]."""
+        squared = [self.squared(image) for image in images]
+        given = self.parts.image_processor(images=squared, crop_to_patches=crop_to_patches, return_tensors="pt")
+        return given["pixel_values"]
+
+    def tiles(self, count: int) -> str:
+        """The placeholders of a picture of `count` tiles."""
+        rows, columns = self.adapter.tower.grid
+        return self.start + self.parts.image_token * (rows * columns * count) + self.end
 
 
 def describe_tower(config: Any) -> Tower:

@@ -51,10 +51,9 @@ class LlavaNext(llava.Llava):
         return image.slots - (image.newlines if self.packing == "fastervlm" else 0)
 
     def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
-        images = [self.geometry((int(height), int(width))) for height, width in arguments["image_sizes"].tolist()]
+        images = [self.geometry((height, width)) for height, width in arguments["image_sizes"].tolist()]
         pixels = arguments["pixel_values"]
         tiles = [tile for image, geometry in zip(pixels, images, strict=True) for tile in image[: geometry.tiles]]
-        self._images = images
         n = self.tower.grid[0] * self.tower.grid[1]
         units: list[Unit] = []
         first = 0
@@ -77,15 +76,18 @@ class LlavaNext(llava.Llava):
         )
 
     def prepare(self, prunes_before: bool) -> list[Any]:
+        newline: Tensor | None = self.model.model.image_newline
         if self.packing == "fastervlm":
             newline = None
         elif prunes_before and self.newline == "drop":
             newline = torch.full_like(self.model.model.image_newline, torch.nan)
-        else:
-            return []
 
         def wrap(pack: Callable[..., Any]) -> Callable[..., Any]:
-            return lambda *args, **kwargs: pack(*args, **kwargs | {"image_newline": newline})
+            def packed(features: Any, image_sizes: Tensor, *args: Any, **kwargs: Any) -> Any:
+                self._images = [self.geometry((height, width)) for height, width in image_sizes.tolist()]
+                return pack(features, image_sizes, *args, **kwargs | {"image_newline": newline})
+
+            return packed
 
         return [Shadow(self.model.model, "pack_image_features", wrap)]
 
@@ -99,6 +101,10 @@ class LlavaNext(llava.Llava):
         return marked[::copies].repeat_interleave(copies, dim=0)
 
 
-def adapt(model: Any, **options: Any) -> LlavaNext:
+def adapt(
+    model: Any,
+    newline: Literal["drop", "keep"] = "drop",
+    packing: Literal["checkpoint", "fastervlm"] = "checkpoint",
+) -> LlavaNext:
     """The adapter of a LlavaNextForConditionalGeneration."""
-    return LlavaNext(model, **options)
+    return LlavaNext(model, newline, packing)

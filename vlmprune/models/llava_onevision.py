@@ -19,7 +19,10 @@ from vlmprune.errors import UserError
 from vlmprune.methods.base import SequenceMethod, Tower
 from vlmprune.models import llava
 from vlmprune.models.base import Adapter
+from vlmprune.models.llava_onevision_inputs import Inputs
 from vlmprune.pruning.layout import Layout, Unit, grouped, together
+
+__all__ = ["SIGNALS", "Inputs", "LlavaOnevision", "adapt", "describe_tower"]
 
 # SigLIP has no [CLS]: cls_attention is the mean attention that a patch receives. encoder_layers is absent because what
 # is stitched and pooled behind the encoder is a full grid.
@@ -60,17 +63,12 @@ class LlavaOnevision(llava.Llava):
             pixels = [tile for image, count in zip(stacked, tiles, strict=True) for tile in image[:count]]
         else:
             pixels = list(stacked)
-        aspect = arguments.get("vision_aspect_ratio") or self.config.vision_aspect_ratio
-
-        def pack(maps: Tensor) -> list[Tensor]:
-            newline = maps.new_zeros(maps.shape[-1])
-            return self.base_model.pack_image_features(maps.split(tiles), sizes, newline, aspect)[0]
-
-        self._arrange = lambda maps: torch.cat(pack(maps))
+        aspect = arguments.get("vision_aspect_ratio")
+        self._arrange = lambda maps: torch.cat(self.packed(maps, sizes, tiles, aspect))
         n = self.tower.grid[0] * self.tower.grid[1]
         units: list[Unit] = []
         row = tile = newlines = 0
-        for image, count in zip(pack(torch.ones(len(pixels), n, 1)), tiles, strict=True):
+        for image, count in zip(self.packed(torch.ones(len(pixels), n, 1), sizes, tiles, aspect), tiles, strict=True):
             tokens = row + image.flatten().round().nonzero().flatten()
             lines = len(image) - len(tokens)
             own = [Unit(tokens[:n], self.tower.grid, tile)]
@@ -80,6 +78,12 @@ class LlavaOnevision(llava.Llava):
             row, tile, newlines = row + len(image), tile + count, newlines + lines
         owners = [image for image, count in enumerate(tiles) for _ in range(count)]
         return self._laid_out(units, pixels, row, newlines, owners)
+
+    def packed(self, maps: Tensor, sizes: list[list[int]], tiles: list[int], aspect: str | None = None) -> list[Tensor]:
+        """Maps of patches [tiles, P, C] as the model packs them, [slots, C] per image, with 0 for newlines."""
+        newline = maps.new_zeros(maps.shape[-1])
+        aspect = aspect or self.config.vision_aspect_ratio
+        return self.base_model.pack_image_features(maps.split(tiles), sizes, newline, aspect)[0]
 
     def tiles(self, image_sizes: Any, images_per_prompt: Any = None) -> tuple[list[list[int]], list[int]]:
         """Sizes (height, width) and tiles of images; only the single image of a prompt is cut into tiles."""
@@ -94,9 +98,8 @@ class LlavaOnevision(llava.Llava):
 
     def _videos(self, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
         # transformers 5.17 has another name for a video's pixels, and writes its newline later, in forward().
-        pixels = arguments.get("pixel_values_videos")
-        closes = pixels is not None
-        pixels = pixels if closes else arguments["pixel_values"]  # [videos, frames, 3, H, W]
+        closes = "pixel_values_videos" in arguments
+        pixels = arguments["pixel_values_videos" if closes else "pixel_values"]  # [videos, frames, 3, H, W]
         videos, frames = pixels.shape[:2]
         grid = ((self.tower.grid[0] + 1) // 2, (self.tower.grid[1] + 1) // 2)
         n = grid[0] * grid[1]

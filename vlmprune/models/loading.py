@@ -2,81 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer, ProcessorMixin
+from transformers import AutoModelForImageTextToText, AutoTokenizer, ProcessorMixin
 
 # transformers 5.17 hides its top-level name where torchvision is missing, though the PIL backend does not need it.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError
-from vlmprune.models.base import Adapter, adapt, families
+from vlmprune.models.architecture import draw_weights, stand_in
+from vlmprune.models.base import Adapter, adapt
+from vlmprune.models.checkpoint import Checkpoint, explain, find_checkpoint, first_line
+from vlmprune.models.hardware import check_hardware, quantizer, resolve_device, resolve_dtype
 from vlmprune.models.inputs import Parts, Preprocessor
 
-EMBEDDED = Path(__file__).parent.parent / "tiny" / "checkpoint"
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint that was found and whose config.json was read; no weight is loaded yet."""
-
-    source: str  # folder or hub name
-    config: Any  # transformers config
-    identity: str  # commit on the hub, or a hash of the folder's files
-
-
-def find_checkpoint(model: ModelConfig) -> Checkpoint:
-    """Resolve `model.path` and read its config.json. Raises UserError where there is none or no family fits."""
-    source = model.path or str(EMBEDDED)
-    folder = Path(source).expanduser()
-    if source.startswith((".", "/", "~")) and not folder.is_dir():
-        raise UserError(f"model.path={source}: no such folder")
-    try:
-        config = AutoConfig.from_pretrained(folder if folder.is_dir() else source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"model.path={source}: cannot be loaded ({first_line(error)}); without network, download it elsewhere "
-            "and set model.path=/folder"
-        ) from error
-    if config.model_type not in families():
-        raise UserError(
-            f"model.path={source}: family '{config.model_type}' is not supported; supported: {', '.join(families())}"
-        )
-    if folder.is_dir():
-        return Checkpoint(str(folder), config, folder_hash(folder))
-    return Checkpoint(source, config, f"commit:{config._commit_hash}")
-
-
-def resolve_device(device: str) -> torch.device:
-    """`auto` is the first GPU where there is one, else the CPU."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError as error:
-        raise UserError(f"device={device}: allowed: auto, cpu, cuda, cuda:N") from error
-    if resolved.type not in ("cpu", "cuda"):
-        raise UserError(f"device={device}: allowed: auto, cpu, cuda, cuda:N")
-    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"device={device}: this machine has {torch.cuda.device_count()} CUDA devices; use device=cpu")
-    return resolved
-
-
-def resolve_dtype(dtype: str, checkpoint: Checkpoint, device: torch.device) -> torch.dtype:
-    """`auto` is float32 on a CPU and the checkpoint's own dtype elsewhere."""
-    if dtype != "auto":
-        return getattr(torch, dtype)
-    if device.type == "cpu":
-        return torch.float32
-    return checkpoint.config.dtype or torch.float16
+__all__ = ["Checkpoint", "Loaded", "check_hardware", "find_checkpoint", "load", "resolve_device", "resolve_dtype"]
 
 
 @dataclass
@@ -102,64 +47,90 @@ def load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device
 
 
 def _load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Loaded:
+    if checkpoint.random and not checkpoint.folder:
+        parts = stand_in(config.name, checkpoint.config)
+    else:
+        parts = read_parts(checkpoint, config.prompt)  # before the weights: it takes a second, those take minutes
+    if checkpoint.random:
+        model = draw_weights(checkpoint.config, config.attention, dtype, device)
+    else:
+        model = read_weights(checkpoint, config, dtype, device)
+    model.eval()
+    options = {"newline": config.newline, "packing": config.packing}
+    adapter = adapt(model, **{name: value for name, value in options.items() if value is not None})
+    family = importlib.import_module(f"vlmprune.models.{checkpoint.config.model_type}")
+    return Loaded(model, adapter, family.Inputs(parts, adapter, config), model.device)
+
+
+def read_weights(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Any:
+    """The model with the checkpoint's weights, on `device` or where `device_map` puts them. Raises UserError."""
     source = checkpoint.source
+    placed: dict[str, Any] = {}
+    if config.device_map is not None:
+        placed["device_map"] = config.device_map
+    elif config.quantization is not None:  # a quantized model cannot be moved
+        placed["device_map"] = {"": device}
     try:
-        parts = read_parts(checkpoint)
         pair: Any = AutoModelForImageTextToText.from_pretrained(
             source,
+            revision=checkpoint.revision,
             dtype=dtype,
             attn_implementation=config.attention,
+            quantization_config=quantizer(config.quantization, dtype),
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **placed,
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
-        raise UserError(f"model.path={source}: cannot be loaded ({first_line(error)})") from error
+        raise UserError(explain(source, error, checkpoint.revision)) from error
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise UserError(f"model.path={source}: its weights have other shapes than its config.json says") from error
     model, loading_info = pair
     if loading_info["missing_keys"]:  # transformers would fill them with random numbers and go on
         missing = sorted(loading_info["missing_keys"])
         raise UserError(f"model.path={source}: {len(missing)} weights are missing, {missing[0]} among them")
-    model.to(device).eval()
-    adapter = adapt(model)
-    family = importlib.import_module(f"vlmprune.models.{checkpoint.config.model_type}")
-    return Loaded(model, adapter, family.Inputs(parts, adapter, config), device)
+    return model if placed else model.to(device)
 
 
-def read_parts(checkpoint: Checkpoint) -> Parts:
-    """Tokenizer, image processor and chat template. Raises OSError or ValueError where one is absent or damaged."""
+def read_parts(checkpoint: Checkpoint, prompt: str) -> Parts:
+    """Tokenizer, image processor and chat template. Raises UserError where one is absent or damaged.
+
+    transformers' own processor is not built: most need torchvision.
+    """
     source, config = checkpoint.source, checkpoint.config
-    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    # Chosen explicitly: where torchvision is installed the default would be its backend and give other pixels.
-    image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", trust_remote_code=False)
-    # The processor's own file, read without building it: most processors cannot be built without torchvision.
-    settings, _ = ProcessorMixin.get_processor_dict(source)
+    common: dict[str, Any] = {"revision": checkpoint.revision, "trust_remote_code": False}
+    try:
+        what = "tokenizer"
+        tokenizer = AutoTokenizer.from_pretrained(source, **common)
+        what = "image processor"
+        # Chosen explicitly: where torchvision is installed the default would be its backend and give other pixels.
+        image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **common)
+        what = "processor_config.json"
+        settings, _ = ProcessorMixin.get_processor_dict(source, revision=checkpoint.revision)
+    except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
+        raise UserError(f"model.path={source}: its {what} cannot be loaded ({first_line(error)})") from error
     template = settings.get("chat_template") or tokenizer.chat_template
-    video_id = getattr(config, "video_token_id", None)
+    if isinstance(template, dict):
+        template = template.get("default")
+    if template is None and prompt == "chat_template":
+        raise UserError(f"model.path={source}: it has no chat template; use model.prompt=vicuna_v1")
     return Parts(
         tokenizer,
         image_processor,
-        template["default"] if isinstance(template, dict) else template,
-        image_token=tokenizer.convert_ids_to_tokens(config.image_token_id),
-        video_token=None if video_id is None else tokenizer.convert_ids_to_tokens(video_id),
+        template,
+        image_token=_token(tokenizer, config.image_token_id, source),
+        # InternVL's has no id: its videos become images before the prompt is read.
+        video_token=_token(tokenizer, config.video_token_id, source)
+        if hasattr(config, "video_token_id")
+        else getattr(tokenizer, "video_token", None),
     )
 
 
-def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-
-
-def folder_hash(folder: Path) -> str:
-    """sha256 over names and contents; of files above 64 MB, the size and 16 blocks of 1 MB spread over them."""
-    digest = hashlib.sha256()
-    kinds = (".json", ".safetensors", ".jinja", ".model")
-    for file in sorted(path for path in folder.iterdir() if path.suffix in kinds):
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size}\n".encode())
-        with open(file, "rb") as handle:
-            if size <= 64 * 2**20:
-                digest.update(handle.read())
-            else:
-                for block in range(16):
-                    handle.seek(block * (size - 2**20) // 15, os.SEEK_SET)
-                    digest.update(handle.read(2**20))
-    return f"sha256:{digest.hexdigest()}"
+def _token(tokenizer: Any, index: int, source: str) -> str:
+    token = tokenizer.convert_ids_to_tokens(index)
+    if token is None:
+        raise UserError(f"model.path={source}: its tokenizer has no token {index}, which its config.json names")
+    return token

@@ -9,12 +9,12 @@ from typing import Any
 
 from vlmprune.errors import UserError
 
-# LLaVA's conversation template "vicuna_v1", system sentence included.
-VICUNA_V1 = (
-    "A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user's questions. "
-    "USER: {content} ASSISTANT:"
+# Conversation templates of LLaVA's code, system sentence included: that of LLaVA-1.5 and -NeXT, that of Video-LLaVA.
+SYSTEM = (
+    "A chat between a curious {who} and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the {who}'s questions. "
 )
+STYLES = {"vicuna_v1": SYSTEM.format(who="user"), "llava_v1": SYSTEM.format(who="human")}
 MARKER = re.compile(r"<image(?: (\d+))?>")  # "<image 2>" in a question is where its second image stands
 
 Content = list[dict[str, str]]  # of a chat message: {"type": "text", "text": ...}, {"type": "image"}, {"type": "video"}
@@ -22,7 +22,10 @@ Content = list[dict[str, str]]  # of a chat message: {"type": "text", "text": ..
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts of one checkpoint. style: `chat_template` (its own) or `vicuna_v1`. tokens: kind of media -> its token."""
+    """Prompts of one checkpoint.
+
+    style: `chat_template` (its own), `vicuna_v1` or `llava_v1`. tokens: kind of media -> its token.
+    """
 
     tokenizer: Any
     chat_template: str | None
@@ -43,9 +46,9 @@ class Prompts:
             {"type": kinds[next(placed)]} if piece is None else {"type": "text", "text": self._token.sub("", piece)}
             for piece in pieces
         ]
-        if self.style == "vicuna_v1":
+        if self.style in STYLES:
             lines = "".join(f"{self.tokens[item['type']]}\n" for item in before)
-            text = VICUNA_V1.format(content=lines + self._flat(inline))
+            text = f"{STYLES[self.style]}USER: {lines}{self._flat(inline)} ASSISTANT:"
         elif self._interleaves:
             text = self._chat(before + inline)
         else:

@@ -16,7 +16,10 @@ from torch import Tensor
 
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
 from vlmprune.models.base import Adapter
+from vlmprune.models.qwen2_5_vl_inputs import Inputs
 from vlmprune.pruning.layout import Layout, Unit, grouped, together
+
+__all__ = ["SIGNALS", "Inputs", "adapt", "check_method", "describe_tower"]
 
 SIGNALS = frozenset({"seeds", "cls_attention", "received_attention", "features", "projected", "decoder_attention"})
 TYPICAL = (480, 640)  # pixels of the picture whose grid stands for all in Tower.grid

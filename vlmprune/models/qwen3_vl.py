@@ -13,9 +13,10 @@ from torch import Tensor
 
 from vlmprune.errors import UserError
 from vlmprune.methods.base import Tower
-from vlmprune.models import qwen2_5_vl
+from vlmprune.models import qwen2_5_vl, qwen2_5_vl_inputs
 
 SIGNALS = qwen2_5_vl.SIGNALS
+VIDEO_SIZE = {"shortest_edge": 4096, "longest_edge": 25165824}  # pixels of all frames, as the published checkpoints say
 check_method = qwen2_5_vl.check_method
 
 
@@ -28,6 +29,22 @@ class Qwen3VL(qwen2_5_vl.Qwen2_5VL):
 
     def tower_order(self, grid: tuple[int, int]) -> Tensor:
         return torch.arange(grid[0] * grid[1])
+
+
+class Inputs(qwen2_5_vl_inputs.Inputs):
+    """A video's resolution is chosen so that all its frames together stay within the limits; its text has times."""
+
+    def video_settings(self, frames: int) -> dict[str, Any]:
+        limits = self.parts.video_size or VIDEO_SIZE
+        return {"size": {name: pixels / frames for name, pixels in limits.items()}}
+
+    def video_text(self, grid: Tensor) -> str:
+        config = self.adapter.config
+        tokens = (config.vision_start_token_id, config.vision_end_token_id)
+        start, end = self.tokenizer.convert_ids_to_tokens(tokens)
+        steps = int(grid[0, 0])
+        step = start + str(self.parts.video_token) * (self.tokens(grid) // steps) + end
+        return "".join(f"<{index + 0.25:.1f} seconds>{step}" for index in range(steps))
 
 
 def describe_tower(config: Any) -> Tower:

@@ -6,14 +6,17 @@ pruned it is dropped, so that a ratio concerns patches alone (FasterVLM's branch
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from vlmprune.methods.base import SequenceMethod
 from vlmprune.models import llava
+from vlmprune.models.inputs import Media, Preprocessor
 from vlmprune.pruning.layout import Group, Layout, whole_tiles
 
 # No text_relevance: both towers are LanguageBind's, which have no text side in common with a CLIP checkpoint.
@@ -51,6 +54,36 @@ class VideoLlava(llava.Llava):
     def visual_mask(self, input_ids: Tensor) -> Tensor:
         tokens = (self.config.image_token_id, self.config.video_token_id)
         return torch.isin(input_ids, torch.tensor(tokens, device=input_ids.device))
+
+
+class Inputs(Preprocessor):
+    """Images and frames go through the same resize and crop; padding to a square first (`image=pad`) is for images."""
+
+    takes_video = True
+
+    def image(self, image: Image.Image) -> Media:
+        # transformers 5.17 has another name for it.
+        known = inspect.signature(self.adapter.base_model.get_image_features).parameters
+        name = "pixel_values" if "pixel_values" in known else "pixel_values_images"
+        return Media("image", {name: self._pixels([self.squared(image)])}, self.parts.image_token * self._patches)
+
+    def video(self, frames: list[Image.Image]) -> Media:
+        slots = len(frames) * (self._patches + 1)  # each frame with its [CLS]
+        assert self.parts.video_token is not None
+        return Media("video", {"pixel_values_videos": self._pixels(frames)[None]}, self.parts.video_token * slots)
+
+    @property
+    def _patches(self) -> int:
+        rows, columns = self.adapter.tower.grid
+        return rows * columns
+
+    def _pixels(self, pictures: list[Image.Image]) -> Tensor:
+        """float32 [pictures, 3, H, W]."""
+        processor = self.parts.image_processor
+        name = "return_legacy_image_output"  # transformers 5.23 warns of its own default; 5.17 has no choice
+        settings = {name: False} if name in inspect.signature(processor.preprocess).parameters else {}
+        (pixels,) = processor(images=pictures, return_tensors="pt", **settings).values()
+        return pixels
 
 
 def adapt(model: Any) -> VideoLlava:

@@ -6,7 +6,6 @@ KV caches hold just what they saw. One mask for all layers, as transformers buil
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -69,11 +68,9 @@ class DecoderStages:
         self._positions = full_positions(kwargs, embeds.shape[1], embeds.device)
         self._deepstack, kwargs = Deepstack.take(kwargs, self.layers[0])
         self._segments = {0: segment}
-        raters = self.method.raters(embeds, running.visual, running.valid)
         self._texts = [total - n for total, n in zip(record.prompt_lengths, segment.visual_counts, strict=True)]
-        if raters is not None:
-            running = replace(running, raters=raters, rows=max(self._texts))  # text raters stand among the last so many
-        self._running, self.record = running, record
+        raters = self.method.raters(embeds, running.visual, running.valid)
+        self._running, self.record = running.rated_by(raters, self._texts), record
         return kwargs
 
     def step(self) -> None:

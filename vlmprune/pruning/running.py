@@ -17,7 +17,8 @@ class Running:
 
     visual: bool. slots: int64, the visual slot of the prompt that stands at each visual position. detail: bool, the
     visual tokens of high-resolution tiles. valid: bool, False on padding. raters: bool, the positions whose attention
-    rates the visual tokens; they stand among the last `rows`. slot_count: V, visual slots of the longest prompt.
+    rates the visual tokens; they stand among the last `rows`. slot_count: V, visual slots of the longest prompt. padded:
+    whether any position is not valid. tiled: whether detail differs from visual.
     """
 
     visual: Tensor
@@ -28,13 +29,25 @@ class Running:
     rows: int
     slot_count: int
     padded: bool
+    tiled: bool
 
     @classmethod
     def of_prompt(cls, visual: Tensor, detail: Tensor, real: Tensor, padded: bool, slot_count: int) -> Running:
         """A whole prompt at decoder layer 0, rated by its last position."""
         last = torch.zeros_like(visual)
         last[:, -1] = True
-        return cls(visual, visual.cumsum(1) - 1, detail, real, last, 1, slot_count, padded)
+        return cls(visual, visual.cumsum(1) - 1, detail, real, last, 1, slot_count, padded, detail is not visual)
+
+    def rated_by(self, raters: Tensor | None, texts: list[int]) -> Running:
+        """The same with the method's own raters, bool [B, L]; `texts`: text tokens of each prompt, on the host.
+
+        Text stands among the last so many positions. Where tiles are told apart, so does a global view behind them.
+        """
+        if raters is None:
+            return self
+        if not self.tiled:
+            return replace(self, raters=raters, rows=max(texts))
+        return replace(self, raters=raters, rows=int((self.valid & ~self.detail).sum(1).max()))
 
     def after(self, plan: Compaction) -> Running:
         """The same of the shorter sequence."""

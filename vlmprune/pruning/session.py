@@ -13,7 +13,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from vlmprune.methods.base import Method, SequenceMethod
+from vlmprune.methods.base import Method, Positions, SequenceMethod
 from vlmprune.methods.decoder_base import DecoderMethod
 from vlmprune.methods.vision_base import VisionMethod
 from vlmprune.pruning.adapter import Adapter, TextTower
@@ -24,6 +24,7 @@ from vlmprune.pruning.deepstack import without_dropped
 from vlmprune.pruning.guards import guard_generate
 from vlmprune.pruning.prompt import Record, Segment, full_positions, marked_slots, new_positions, real_tokens
 from vlmprune.pruning.running import Running
+from vlmprune.pruning.scout import Scout
 from vlmprune.pruning.sequence import SequenceStage
 from vlmprune.pruning.vision import VisionStage
 
@@ -50,6 +51,7 @@ class Session:
         self._handles: list[Any] = []
         self._sequence: SequenceStage | None = None
         self._decoder: DecoderStages | None = None
+        self._scout: Scout | None = None
         self._visual: Tensor | None = None
         self._segment: Segment | None = None
         self._cache: Any = None
@@ -99,6 +101,9 @@ class Session:
             elif isinstance(part, VisionMethod):
                 self._sequence = VisionStage(self.adapter, part, self._timer)
                 self._sequence.install()
+            elif isinstance(part, DecoderMethod) and part.restarts:
+                self._scout = Scout(self.adapter, part)
+                self._scout.install()
             elif isinstance(part, DecoderMethod):
                 self._decoder = DecoderStages(self.adapter, part, self._timer)
                 self._decoder.install()
@@ -110,12 +115,12 @@ class Session:
 
     @property
     def _prunes(self) -> bool:
-        return self._sequence is not None or self._decoder is not None
+        return any(stage is not None for stage in (self._sequence, self._decoder, self._scout))
 
     def _remove(self) -> None:
         for handle in self._handles:
             handle.remove()
-        for stage in (self._sequence, self._decoder):
+        for stage in (self._sequence, self._decoder, self._scout):
             if stage is not None:
                 stage.remove()
         self._handles = []
@@ -169,25 +174,57 @@ class Session:
 
         positions = full_positions(kwargs, embeds.shape[1], embeds.device)
         last = positions[..., -1:].expand(*positions.shape[:-2], len(embeds), 1)
+        self._segment = Segment(0, embeds.shape[1], None if mask is None else real, last + 1, visual_counts)
         if any(dropped):
             assert self._sequence is not None
             rule = self.adapter.position_rule(self._sequence.method)
             with self._timer("selection"):
-                plan = compact(keep, lengths)
-                shorter, shift = new_positions(positions, ~drop, plan, rule)
-                kwargs = without_dropped(kwargs, keep, plan)
-                kwargs = kwargs | {"inputs_embeds": plan.gather_hidden(embeds), "position_ids": shorter}
-                running = running.after(plan)
-            # Gapped positions without a mask would be read as packed sequences (transformers' masking_utils).
-            gapped = plan.valid is None and rule == "keep"
-            kwargs["attention_mask"] = torch.ones_like(plan.index) if gapped else plan.valid
-            self._segment = Segment(0, plan.index.shape[1], plan.valid, last + 1 - shift, visual_counts)
-        else:
-            valid = None if mask is None else real
-            self._segment = Segment(0, embeds.shape[1], valid, last + 1, visual_counts)
+                kwargs, running = self._drop(kwargs, running, keep, drop, lengths, visual_counts, rule)
+        if self._scout is not None:
+            with self._timer("selection"):
+                kwargs = self._restart(kwargs, running, self._scout)
         if self._decoder is not None:
             with self._timer("selection"):
                 kwargs = self._decoder.begin(self._segment, running, self.record, kwargs)
+        return kwargs
+
+    def _drop(
+        self,
+        kwargs: dict[str, Any],
+        running: Running,
+        keep: Tensor,
+        drop: Tensor,
+        lengths: list[int],
+        visual_counts: list[int],
+        rule: Positions,
+    ) -> tuple[dict[str, Any], Running]:
+        """The language model's arguments for the positions in `keep`, bool [B, L]; `drop` are the visual ones gone."""
+        assert self._segment is not None
+        embeds = kwargs["inputs_embeds"]
+        plan = compact(keep, lengths)
+        positions = full_positions(kwargs, embeds.shape[1], embeds.device)
+        shorter, shift = new_positions(positions, ~drop, plan, rule)
+        kwargs = without_dropped(kwargs, keep, plan)
+        kwargs = kwargs | {"inputs_embeds": plan.gather_hidden(embeds), "position_ids": shorter}
+        # Gapped positions without a mask would be read as packed sequences (transformers' masking_utils).
+        gapped = plan.valid is None and rule == "keep"
+        kwargs["attention_mask"] = torch.ones_like(plan.index) if gapped else plan.valid
+        following = self._segment.next_position - shift
+        self._segment = Segment(0, plan.index.shape[1], plan.valid, following, visual_counts)
+        return kwargs, running.after(plan)
+
+    def _restart(self, kwargs: dict[str, Any], running: Running, scout: Scout) -> dict[str, Any]:
+        """Drop what the scout's layers rate low, so that the decoder starts on what is left."""
+        assert self.record is not None and self._segment is not None
+        embeds, counts = kwargs["inputs_embeds"], self._segment.visual_counts
+        texts = [total - n for total, n in zip(self.record.prompt_lengths, counts, strict=True)]
+        positions = full_positions(kwargs, embeds.shape[1], embeds.device)
+        keep, left = scout.choose(embeds, positions, running, texts, counts)
+        self.record.kept = marked_slots(keep, running.visual, running.slots, running.slot_count)
+        self.record.prompt_lengths = [text + n for text, n in zip(texts, left, strict=True)]
+        self.record.visual_counts = [left] * self.adapter.decoder_depth
+        rule = self.adapter.position_rule(scout.method)
+        kwargs, _ = self._drop(kwargs, running, keep, running.valid & ~keep, self.record.prompt_lengths, left, rule)
         return kwargs
 
     @staticmethod

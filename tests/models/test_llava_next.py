@@ -1,0 +1,146 @@
+"""LLaVA-NeXT's visual structure: what a tile's patch becomes in the prompt, and what pruning leaves of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.families import llava_next
+from vlmprune import prune
+from vlmprune.methods.cls import ClsAttention
+from vlmprune.methods.divprune import DivPrune
+from vlmprune.models.anyres import anyres, best_filled_resolution
+from vlmprune.models.llava_next import LlavaNext
+
+PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]  # llava-v1.6's
+SIDE = llava_next.SIDE
+
+
+@pytest.fixture(scope="module")
+def model():
+    return llava_next.make()
+
+
+@pytest.mark.parametrize("size", [(30, 40), (20, 60), (45, 17), (33, 24), (7, 90), (91, 8)])
+def test_slots_and_patches_are_those_of_transformers_packing(model, size):
+    """Ids written into the features come out of transformers' own packing where the geometry says."""
+    geometry = LlavaNext(model).geometry(size)
+    ids = torch.arange(float(geometry.tiles * SIDE**2)).view(geometry.tiles, SIDE**2, 1)
+    (packed,), (length,) = model.model.pack_image_features(
+        [ids], torch.tensor([size]), "default", image_newline=torch.tensor([-1.0])
+    )
+    assert int(length) == geometry.slots
+    assert int((packed == -1).sum()) == geometry.newlines
+    alive = [tile * SIDE**2 + patches for tile, (patches, _) in enumerate(geometry.alive())]
+    assert sorted(packed[packed >= 0].tolist()) == torch.cat(alive).tolist()
+    for patches, (height, width) in geometry.alive():
+        assert len(patches) == height * width
+
+
+def test_published_size_of_a_672_image():
+    """FasterVLM: 5 x 29 = 145 tokens at 95 %."""
+    geometry = anyres((672, 672), PINPOINTS, 336, 24)
+    assert geometry.tiles == 5
+    assert geometry.slots == 5 * 576 + 48
+    assert sum(ClsAttention(ratio=0.95).count(len(patches)) for patches, _ in geometry.alive()) == 145
+
+
+@pytest.mark.parametrize(
+    ("size", "best"),
+    [((480, 640), (672, 672)), ((500, 500), (672, 672)), ((400, 600), (336, 672)), ((300, 1200), (336, 1008))],
+)
+def test_fastervlm_chooses_the_fullest_resolution(size, best):
+    assert best_filled_resolution(size, PINPOINTS) == best
+
+
+def test_every_tile_keeps_its_share_of_what_survives_unpadding(model):
+    inputs = llava_next.batch([8])
+    with prune(model, "cls", ratio=0.5) as session:
+        model(**inputs)
+    geometry = LlavaNext(model).geometry(llava_next.SIZES[0])
+    expected = sum(ClsAttention(ratio=0.5).count(len(patches)) for patches, _ in geometry.alive() if len(patches))
+    assert session.record.visual_counts == [[expected]] * 6
+    assert session.record.kept.shape == (1, geometry.slots)
+
+
+@pytest.mark.parametrize(("newline", "extra"), [("drop", 0), ("keep", 1)])
+def test_newlines_go_with_the_patches_or_stay(model, newline, extra):
+    inputs = llava_next.batch([8, 9], media=2)
+    with prune(model, "uniform", ratio=0.5, model_options={"newline": newline}) as session:
+        model(**inputs)
+    adapter = LlavaNext(model)
+    geometry = [adapter.geometry(tuple(size)) for size in inputs["image_sizes"].tolist()]
+    patches = [sum(ClsAttention(ratio=0.5).count(len(p)) for p, _ in g.alive() if len(p)) for g in geometry]
+    newlines = [extra * g.newlines for g in geometry]
+    totals = [patches[i] + newlines[i] for i in range(4)]
+    assert session.record.visual_counts[0] == [totals[0] + totals[1], totals[2] + totals[3]]
+
+
+def test_fastervlm_packing_has_neither_padding_nor_newlines(model):
+    """An image of its resolution's size: base and tiles whole, no newline, also unpruned."""
+    adapter = LlavaNext(model, packing="fastervlm")
+    geometry = adapter.geometry((32, 32))
+    slots = adapter.slots(geometry)
+    assert slots == 5 * SIDE**2
+    ids = torch.cat([torch.tensor([5, 6]), torch.full((slots,), llava_next.IMAGE_TOKEN), torch.tensor([7])])[None]
+    pixels = torch.rand(1, 5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    inputs = {"input_ids": ids, "pixel_values": pixels, "image_sizes": torch.tensor([[32, 32]])}
+    for method, kept in (("none", slots), ("cls", 5 * 4)):
+        options = {} if method == "none" else {"ratio": 0.75}
+        with prune(model, method, **options, model_options={"packing": "fastervlm"}) as session:
+            model(**inputs)
+        assert session.record.visual_counts[0] == [kept]
+    assert "pack_image_features" not in vars(model.model)
+
+
+def test_scope_decides_what_is_ranked_together(model):
+    inputs, adapter = llava_next.batch([8]), LlavaNext(model)
+    alive = [len(patches) for patches, _ in adapter.geometry(llava_next.SIZES[0]).alive()]
+    counts = {}
+    for scope in ("published", "tile", "image"):
+        with prune(model, "divprune", keep=3, scope=scope) as session:
+            model(**inputs)
+        counts[scope] = session.record.visual_counts[0][0]
+    assert counts == {"published": 3, "image": 3, "tile": sum(min(3, n) for n in alive)}
+    assert DivPrune(keep=3).scope_rule == "image"
+
+
+def test_a_tiles_own_grid_is_needed_by_some(model):
+    from vlmprune.errors import UserError
+
+    with pytest.raises(UserError, match="scope=image"):
+        prune(model, "uniform", ratio=0.5, scope="image")
+
+
+def test_scm_keeps_the_base_tile_and_starts_again(model):
+    """What the decoder gives is what it gives on a prompt that was written shorter."""
+    inputs = llava_next.batch([8])
+    geometry = LlavaNext(model).geometry(llava_next.SIZES[0])
+    embeds = {}
+
+    def see(_lm, _args, kwargs):
+        embeds["whole"] = kwargs["inputs_embeds"]
+
+    handle = model.model.language_model.register_forward_pre_hook(see, with_kwargs=True)
+    model(**inputs)
+    handle.remove()
+    with prune(model, "scm") as session:
+        pruned = model(**inputs).logits
+    kept = session.record.kept[0]
+    detail = geometry.slots - SIDE**2
+    assert kept[: SIDE**2].all()
+    assert int(kept.sum()) == SIDE**2 + detail // 2
+    assert session.record.visual_counts == [[int(kept.sum())]] * 6
+    stays = torch.ones_like(inputs["input_ids"][0], dtype=torch.bool)
+    stays[inputs["input_ids"][0] == llava_next.IMAGE_TOKEN] = kept
+    hidden = model.model.language_model(inputs_embeds=embeds["whole"][:, stays]).last_hidden_state
+    torch.testing.assert_close(pruned, model.lm_head(hidden), rtol=1e-4, atol=1e-4)
+
+
+def test_scm_without_a_restart_drops_before_its_layer(model):
+    inputs = llava_next.batch([8, 9])
+    with prune(model, "scm", ratio=0.75, restart=False) as session:
+        model.generate(**inputs, max_new_tokens=3, do_sample=False, pad_token_id=0)
+    whole, left = session.record.visual_counts[1], session.record.visual_counts[2]
+    assert whole == llava_next.slots(inputs)
+    assert all(few < many for few, many in zip(left, whole, strict=True))

@@ -1,0 +1,71 @@
+"""`model.random_weights=true`: the true architecture from configs/architecture, for speed measurements.
+
+The weights are drawn, so that answers mean nothing; no file is downloaded. A tokenizer is not drawn: a stand-in has the
+checkpoint's special tokens at their ids, and one unknown token for every word. The image processor is transformers' own
+with the checkpoint's sizes.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedTokenizerFast
+
+# transformers 5.17 hides its top-level name where torchvision is missing, though the PIL backend does not need it.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
+
+from vlmprune.errors import UserError
+from vlmprune.models.inputs import Parts
+from vlmprune.registry import options, read
+
+# Every piece of content in its order; media as the placeholders between which the checkpoints' own templates put them.
+TEMPLATE = (
+    "{% for message in messages %}{% for item in message['content'] %}"
+    "{% if item['type'] == 'text' %}{{ ' ' + item['text'] + ' ' }}{% else %}{{ media[item['type']] }}{% endif %}"
+    "{% endfor %}{% endfor %}"
+)
+
+
+def architecture(name: str) -> Any:
+    """The transformers config of a published model. Raises UserError where none is shipped."""
+    known = options("architecture")
+    if name not in known:
+        raise UserError(
+            f"model.random_weights=true: no architecture of model={name} is shipped; known: {', '.join(known)}; or "
+            "model=path with a folder that has a config.json"
+        )
+    config = dict(read("architecture", name)["config"])
+    return AutoConfig.for_model(**config)
+
+
+def draw_weights(config: Any, attention: str, dtype: torch.dtype, device: torch.device) -> Any:
+    """The model with weights from a fixed seed, drawn on `device`."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.device(device):
+        torch.manual_seed(0)
+        return AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation=attention)
+
+
+def stand_in(name: str, config: Any) -> Parts:
+    """Tokenizer, image processor and chat template of a model that was not downloaded."""
+    data = read("architecture", name)
+    special: dict[str, int] = data["tokens"]
+    tokenizer = Tokenizer(WordLevel({"<unk>": 0, **special}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<unk>")
+    fast.add_special_tokens({"additional_special_tokens": list(special)})
+    tokens = {index: token for token, index in special.items()}
+    media = {"image": data["image"], "video": data.get("video", "")}
+    template = "{% set media = " + json.dumps(media) + " %}" + TEMPLATE
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "preprocessor_config.json").write_text(json.dumps(data["image_processor"]))
+        processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+    video = tokens.get(getattr(config, "video_token_id", -1)) or media["video"].strip()
+    return Parts(fast, processor, template, tokens[config.image_token_id], video or None)

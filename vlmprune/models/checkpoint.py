@@ -1,0 +1,153 @@
+"""Finding a checkpoint: its config.json is read and its family known before anything large is touched.
+
+Nothing here or in loading.py executes code that comes with a checkpoint, and weights are read from safetensors only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, PreTrainedConfig
+
+from vlmprune.config import ModelConfig
+from vlmprune.errors import UserError, nearest
+from vlmprune.models.architecture import architecture
+from vlmprune.models.base import families
+from vlmprune.registry import options, read
+
+EMBEDDED = Path(__file__).parent.parent / "tiny" / "checkpoint"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose config.json was read; no weight is loaded yet."""
+
+    source: str  # folder or hub name
+    config: Any  # transformers config
+    identity: str  # commit on the hub, a hash of the folder's files, or one of the architecture
+    revision: str | None = None  # commit on the hub
+    random: bool = False  # only the architecture is used
+    folder: bool = False  # whether `source` is a local folder
+
+
+def find_checkpoint(model: ModelConfig) -> Checkpoint:
+    """Resolve `model.path` and read its config.json. Raises UserError where there is none or it cannot work."""
+    source = model.path or str(EMBEDDED)
+    folder = Path(source).expanduser()
+    if source.startswith((".", "/", "~")) and not folder.is_dir():
+        raise UserError(f"model.path={source}: no such folder{_neighbour(folder)}")
+    if folder.is_dir() and model.revision is not None:
+        raise UserError(f"model.revision={model.revision}: {source} is a folder; revisions are of hub names")
+    if model.random_weights and not folder.is_dir():
+        config = supported(architecture(model.name), source)
+        return Checkpoint(source, config, f"random:{model.name}", random=True)
+    try:
+        # As plain data first: the class of a family that transformers does not know could only come as remote code.
+        data, _ = PreTrainedConfig.get_config_dict(folder if folder.is_dir() else source, revision=model.revision)
+    except (OSError, ValueError) as error:
+        raise UserError(explain(source, error, model.revision)) from error
+    if "model_type" not in data:
+        raise UserError(f"model.path={source}: cannot be loaded (no config.json with a model_type)")
+    supported(data, source)
+    if "vision_config" not in data:  # transformers would fill in that of another model
+        raise UserError(
+            f"model.path={source}: its config.json has no vision_config; a checkpoint in the format of the original "
+            "code needs its '-hf' conversion"
+        )
+    try:
+        config = AutoConfig.from_pretrained(
+            folder if folder.is_dir() else source, revision=data.get("_commit_hash"), trust_remote_code=False
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:  # values that the config's class cannot take
+        raise UserError(f"model.path={source}: its config.json cannot be used ({first_line(error)})") from error
+    if not folder.is_dir():
+        return Checkpoint(source, config, f"commit:{config._commit_hash}", config._commit_hash)
+    if model.random_weights:
+        return Checkpoint(str(folder), config, f"random:{folder_hash(folder)}", random=True, folder=True)
+    check_files(folder, source)
+    return Checkpoint(str(folder), config, folder_hash(folder), folder=True)
+
+
+def supported(config: Any, source: str) -> Any:
+    """The config, or its plain data, if its family is one of ours. Raises UserError."""
+    plain = isinstance(config, dict)
+    model_type = config["model_type"] if plain else config.model_type
+    if model_type in families():
+        return config
+    known = f"supported: {', '.join(families())}"
+    if plain and not any(name.startswith(("vision", "visual", "mm_vision")) for name in config):
+        raise UserError(f"model.path={source}: '{model_type}' is a text-only model, without images to prune; {known}")
+    remark = "; code of its own is never run: try its '-hf' conversion" if plain and "auto_map" in config else ""
+    raise UserError(f"model.path={source}: family '{model_type}' is not supported; {known}{remark}")
+
+
+def explain(source: str, error: Exception, revision: str | None) -> str:
+    """One line that says why a checkpoint of the hub, or a file of it, cannot be had and what to do."""
+    cause, start = error.__cause__, f"model.path={source}:"
+    if Path(source).is_dir():
+        return f"{start} cannot be loaded ({first_line(error)})"
+    if isinstance(cause, GatedRepoError):
+        return f"{start} gated: accept its terms at https://huggingface.co/{source} and run 'hf auth login'"
+    if isinstance(cause, RevisionNotFoundError):
+        return f"model.revision={revision}: {source} has no such branch, tag or commit"
+    published = [path for name in options("model") if "/" in (path := str(read("model", name).get("path")))]
+    suggestion = nearest(source, published)
+    if source in published:
+        suggestion = ""
+    elif not suggestion:
+        suggestion = f"; hub names of vlmprune list models: {', '.join(sorted(published)[:3])}, ..."
+    if isinstance(cause, RepositoryNotFoundError):
+        return f"{start} not on the hub{suggestion}; a private one needs 'hf auth login'"
+    return (
+        f"{start} neither a folder nor downloaded, and the hub cannot be reached{suggestion}; where there is a "
+        f"network, run 'hf download {source} --local-dir /folder', then set model.path=/folder"
+    )
+
+
+def _neighbour(folder: Path) -> str:
+    """What stands beside a folder that does not exist and is named like it."""
+    beside = [each.name for each in folder.parent.iterdir() if each.is_dir()] if folder.parent.is_dir() else []
+    return nearest(folder.name, beside)
+
+
+def check_files(folder: Path, source: str) -> None:
+    """Open every weight file's header. Raises UserError where there is none or one is damaged."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        other = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pth"))
+        remark = f": {other[0].name} is not read, as loading it could run code; convert it" if other else ""
+        raise UserError(f"model.path={source}: cannot be loaded (no .safetensors file{remark})")
+    for file in files:
+        try:
+            with safe_open(str(file), framework="numpy") as handle:
+                handle.keys()
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"model.path={source}: cannot be loaded ({file.name}: {first_line(error)})") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, cut to a length that fits one."""
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+
+
+def folder_hash(folder: Path) -> str:
+    """sha256 over names and contents; of files above 64 MB, the size and 16 blocks of 1 MB spread over them."""
+    digest = hashlib.sha256()
+    kinds = (".json", ".safetensors", ".jinja", ".model")
+    for file in sorted(path for path in folder.iterdir() if path.suffix in kinds):
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}\n".encode())
+        with open(file, "rb") as handle:
+            if size <= 64 * 2**20:
+                digest.update(handle.read())
+            else:
+                for block in range(16):
+                    handle.seek(block * (size - 2**20) // 15, os.SEEK_SET)
+                    digest.update(handle.read(2**20))
+    return f"sha256:{digest.hexdigest()}"

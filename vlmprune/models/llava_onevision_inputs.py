@@ -1,0 +1,65 @@
+"""Preprocessing of LLaVA-OneVision: a single image is cut into tiles, one of several images is not, nor is a frame."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import pad
+
+from vlmprune.models.inputs import Media, Preprocessor
+
+
+class Inputs(Preprocessor):
+    """Placeholders are counted by the adapter, which asks the model's own packing functions."""
+
+    takes_video = True
+    adapter: Any  # a LlavaOnevision
+
+    def image(self, image: Image.Image) -> Media:
+        """A prompt's only image."""
+        given = self._processed([[self.squared(image)]])
+        sizes, tiles = self.adapter.tiles(given["image_sizes"])
+        rows, columns = self.adapter.tower.grid
+        (slots,) = self.adapter.packed(torch.ones(tiles[0], rows * columns, 1), sizes, tiles)
+        return Media("image", given, self.parts.image_token * len(slots))
+
+    def media(self, pictures: list[Image.Image], kind: Literal["image", "video"]) -> list[Media]:
+        if kind == "video" or len(pictures) == 1:
+            return super().media(pictures, kind)
+        given = self._processed([[self.squared(picture) for picture in pictures]])
+        rows, columns = self.adapter.tower.grid
+        text = self.parts.image_token * (rows * columns + 1)  # and a newline
+        each = zip(given["pixel_values"].split(1), given["image_sizes"].split(1), strict=True)
+        media = [Media("image", {"pixel_values": pixels, "image_sizes": size}, text) for pixels, size in each]
+        media[0].tensors["batch_num_images"] = given["batch_num_images"]  # one number for the prompt
+        return media
+
+    def video(self, frames: list[Image.Image]) -> Media:
+        processor = self.parts.image_processor
+        # Squeezed to the tile like a base tile, not padded to a square like one of several images.
+        size = (processor.size["width"], processor.size["height"])
+        squares = [frame.resize(size, Image.Resampling(processor.resample)) for frame in frames]
+        pixels = self._processed([squares])["pixel_values"][:, 0]
+        rows, columns = self.adapter.tower.grid
+        slots = len(frames) * ((rows + 1) // 2) * ((columns + 1) // 2) + 1  # and a newline
+        assert self.parts.video_token is not None
+        return Media("video", {"pixel_values_videos": pixels[None]}, self.parts.video_token * slots)
+
+    def _processed(self, prompts: list[list[Image.Image]]) -> dict[str, Tensor]:
+        """pixel_values [images, tiles, 3, H, W], image_sizes [images, 2], batch_num_images [prompts]."""
+        return dict(self.parts.image_processor(images=prompts, return_tensors="pt"))
+
+    def collate(self, media: list[Media]) -> dict[str, Tensor]:
+        """Images are filled up to the tiles of the largest, as the model expects."""
+        most = max((each.tensors["pixel_values"].shape[1] for each in media if each.kind == "image"), default=0)
+        return super().collate([_filled(each, most) if each.kind == "image" else each for each in media])
+
+
+def _filled(image: Media, tiles: int) -> Media:
+    pixels = image.tensors["pixel_values"]
+    missing = (0, 0, 0, 0, 0, 0, 0, tiles - pixels.shape[1])
+    return replace(image, tensors=image.tensors | {"pixel_values": pad(pixels, missing)})

@@ -1,0 +1,77 @@
+"""A method inside the decoder that restarts: its first layers run ahead on the whole prompt, only to score.
+
+Then the decoder runs on what is left from layer 0, as if the prompt had been shorter: no layer's KV cache saw more.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from transformers.masking_utils import create_causal_mask
+
+from vlmprune.methods.decoder_base import DecoderMethod, DecoderSignals, DecoderStage
+from vlmprune.pruning.adapter import Adapter
+from vlmprune.pruning.probe import Probe
+from vlmprune.pruning.running import Running, trailing_attention
+
+
+class Scout:
+    """Scores with the first K layers. It hooks nothing but the attention of layer K-1."""
+
+    def __init__(self, adapter: Adapter, method: DecoderMethod) -> None:
+        self.adapter, self.method = adapter, method
+        self.layer = method.schedule(adapter.decoder_depth, 1)[0].layer
+        self._running: Running | None = None
+        self._attention: Tensor
+        self._probe: Probe
+
+    def install(self) -> None:
+        """Put the probe in place."""
+        self._probe = Probe(self.adapter.decoder_attention(self.layer - 1), self._observe)
+
+    def remove(self) -> None:
+        """Leave the model as it was found."""
+        self._probe.remove()
+
+    def _observe(self, query: Tensor, key: Tensor, _mask: Tensor | None, scaling: float) -> None:
+        if self._running is not None:
+            self._attention = trailing_attention(query, key, self._running, scaling)
+
+    def choose(
+        self, embeds: Tensor, positions: Tensor, running: Running, texts: list[int], visual_counts: list[int]
+    ) -> tuple[Tensor, list[int]]:
+        """What stays of the prompt, bool [B, L] with its text, and the visual tokens left in each row.
+
+        embeds: [B, L, D]. positions: [..., B, L]. texts, visual_counts: tokens of each kind in each prompt.
+        """
+        model = self.adapter.language_model
+        running = running.rated_by(self.method.raters(embeds, running.visual, running.valid), texts)
+        mask = create_causal_mask(
+            config=model.config,
+            inputs_embeds=embeds,
+            attention_mask=running.valid,
+            past_key_values=None,
+            position_ids=positions,
+        )
+        rotary = model.rotary_emb(embeds, position_ids=positions)
+        hidden: Any = embeds
+        self._running = running
+        for index in range(self.layer):
+            layer = self.adapter.decoder_layer(index)
+            hidden = layer(hidden, attention_mask=mask, position_ids=positions, position_embeddings=rotary)
+        self._running = None
+        signals = DecoderSignals(
+            attention=self._attention,
+            raters=running.raters[:, -self._attention.shape[2] :],
+            hidden=hidden,
+            visual=running.visual,
+            detail=running.detail,
+            valid=running.valid,
+            positions=positions,
+            frequencies=model.rotary_emb.inv_freq,
+        )
+        stages = [DecoderStage(self.layer, n) for n in visual_counts]
+        chosen = self.method.select(signals, stages)
+        assert chosen.left is not None
+        return chosen.keep | (running.valid & ~running.visual), chosen.left
