@@ -78,6 +78,7 @@ in the run directory: the same command goes on where it stopped.
 
 LIST_HELP = """\
 vlmprune list [models|methods|benchmarks|experiments|loggers]: the choices of each config group, one line each.
+vlmprune list matrix: which method works on which model family, and what is lacking where one does not.
 
 format=table|markdown
 """

@@ -66,29 +66,30 @@ def answer_all(
     samples: list[Sample],
     benchmark: Benchmark,
     loaded: Loaded,
-    method: Method,
+    session: Session,
     batch_size: int,
     directory: RunDirectory,
     advance: Callable[[int], None],
     skip_bad: bool = False,
 ) -> None:
-    """Answer `samples` under `method` and append every batch to the run directory as it comes.
+    """Answer `samples` in `session`, not open yet, and append every batch to the run directory as it comes.
 
     skip_bad: a sample whose media cannot be had is noted in the directory and left out; else it raises a UserError.
     """
     images = Images(benchmark, loaded, size=max(64, 4 * batch_size))
     recorded = {row.get("id") or row.get("image_id") for row in directory.kept()}
-    with Session(loaded.adapter, method) as session:
+    with session:
         for batch, following in _batches(samples, batch_size):
             images.prefetch(batch + following)
             usable = _usable(batch, images, directory, skip_bad)
             if usable:
                 inputs = inputs_for(usable, benchmark, loaded, images)
+                session.ask([sample.question for sample in usable])
                 output = greedy(loaded, inputs, benchmark.max_new_tokens)
                 new = output[:, inputs["input_ids"].shape[1] :]
                 assert session.record is not None
                 predictions = _predictions(usable, benchmark, loaded, new, session.record, images)
-                directory.append(predictions, _kept(usable, method, session.record, recorded))
+                directory.append(predictions, _kept(usable, session.method, session.record, recorded))
             advance(len(batch))
 
 

@@ -93,6 +93,8 @@ def cell(model: dict[str, Any], method: dict[str, Any]) -> str:
     """Whether a method works on a family, or what that lacks."""
     if lack := missing(model, method):
         return f"no {', '.join(lack)}"
+    if "text_relevance" in method["needs"]:  # no checkpoint carries the text half of its CLIP
+        return "yes (with method.clip)"
     # Without [CLS], its attention is replaced by the mean attention that a token receives.
     return "yes" if model["has_cls"] or "cls_attention" not in method["needs"] else "yes (attention received)"
 

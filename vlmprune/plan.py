@@ -18,6 +18,8 @@ from vlmprune.methods.base import Method
 from vlmprune.methods.none import Unpruned
 from vlmprune.models import loading
 from vlmprune.models.base import check_pair, check_settings, describe
+from vlmprune.models.checkpoint import Checkpoint
+from vlmprune.models.clip_text import find_for
 from vlmprune.records import RunDirectory
 from vlmprune.registry import DESCRIPTION, build_method, target_class, target_of
 from vlmprune.schema import construct
@@ -43,6 +45,7 @@ class Plan:
     unpruned: RunDirectory  # of the same model, benchmark and subset; what a relative score is relative to
     comparable: dict[str, str]
     judge: Judge | None  # of the answers that a language model scores
+    text_tower: Checkpoint | None  # of methods that compare patches with the question
 
 
 def prepare(config: RunConfig) -> Plan:
@@ -60,6 +63,7 @@ def prepare(config: RunConfig) -> Plan:
     family = describe(checkpoint.config)
     check_pair(family, method, config.names["method"], model_name(config))
     check_settings(method, family, checkpoint.config.text_config.num_hidden_layers, config.names["method"])
+    text_tower = find_for(method, family.tower, checkpoint.config.vision_config)
     device = loading.resolve_device(config.device)
     dtype = loading.resolve_dtype(config.model.dtype, checkpoint, device)
     loading.check_hardware(config.model, checkpoint, dtype, device)
@@ -90,9 +94,24 @@ def prepare(config: RunConfig) -> Plan:
         "dtype": identity["dtype"],
     }
     folder = Path(config.outputs) / config.names["benchmark"] / model_name(config)
-    directory = run_directory(folder, f"{config.names['method']}-{amount(method)}", identity, method)
     unpruned = run_directory(folder, "none-default", identity, Unpruned())
-    return Plan(config, method, checkpoint, benchmark, samples, device, dtype, directory, unpruned, comparable, judge)
+    if text_tower is not None:
+        identity["text_tower"] = text_tower.identity
+    directory = run_directory(folder, f"{config.names['method']}-{amount(method)}", identity, method)
+    return Plan(
+        config,
+        method,
+        checkpoint,
+        benchmark,
+        samples,
+        device,
+        dtype,
+        directory,
+        unpruned,
+        comparable,
+        judge,
+        text_tower,
+    )
 
 
 def run_directory(folder: Path, name: str, identity: dict[str, Any], method: Method) -> RunDirectory:
@@ -121,9 +140,10 @@ def local_copy(config: RunConfig) -> Path | None:
 
 def build_judge(config: RunConfig, benchmark: Benchmark) -> Judge | None:
     """The judge that judge.base_url names; None without one, and for a benchmark that needs none."""
-    if benchmark.protocol is None or config.judge["base_url"] is None:
+    if config.judge["base_url"] is None:
         return None
-    return construct(Judge, config.judge, "judge.")
+    judge = construct(Judge, config.judge, "judge.")  # checked in any case: a key in the address must not be recorded
+    return None if benchmark.protocol is None else judge
 
 
 def amount(method: Method) -> str:

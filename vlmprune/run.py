@@ -17,8 +17,10 @@ from vlmprune.loggers.base import Logger
 from vlmprune.measure.memory import peak_mb, reset_peak
 from vlmprune.measure.question import measure_questions
 from vlmprune.models import loading
+from vlmprune.models.clip_text import load_text_tower
 from vlmprune.plan import Plan, amount, model_name, prepare
 from vlmprune.progress import progress_bar, say
+from vlmprune.pruning.session import Session
 from vlmprune.registry import DESCRIPTION, target_class, target_of
 from vlmprune.report.result import summarise_answers
 from vlmprune.report.summary import show_summary
@@ -97,6 +99,7 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
     config, directory = plan.config, plan.directory
     reset_peak(plan.device)
     loaded = loading.load(plan.checkpoint, config.model, plan.dtype, plan.device)
+    text_tower = None if plan.text_tower is None else load_text_tower(plan.text_tower, plan.device)
     done = {row["id"] for row in [*directory.predictions(), *directory.bad()]}
     open_samples = [sample for sample in plan.samples if sample.id not in done]
     if done:
@@ -106,7 +109,8 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
     title = f"{config.names['method']} {amount(plan.method)} on {config.names['benchmark']}"
     with progress_bar(title, len(plan.samples), len(done)) as advance:
         skip_bad = config.on_bad_sample == "skip"
-        answer_all(open_samples, plan.benchmark, loaded, plan.method, config.batch_size, directory, advance, skip_bad)
+        session = Session(loaded.adapter, plan.method, text_tower=text_tower)
+        answer_all(open_samples, plan.benchmark, loaded, session, config.batch_size, directory, advance, skip_bad)
     rows, bad = directory.predictions(), directory.bad()
     if not rows:
         raise UserError(f"none of the {len(bad)} samples can be used; the first, {bad[0]['id']}: {bad[0]['reason']}")
@@ -115,7 +119,9 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
     peak = peak_mb(plan.device)  # before the timing pass, which runs the unpruned model too
     broken = {row["id"] for row in bad}
     usable = [sample for sample in plan.samples if sample.id not in broken]
-    latency, cache = measure_questions(usable, plan.benchmark, loaded, plan.method, config.latency_samples)
+    latency, cache = measure_questions(
+        usable, plan.benchmark, loaded, plan.method, config.latency_samples, text_tower
+    )
     return {
         "schema": 1,
         "fingerprint": directory.fingerprint,

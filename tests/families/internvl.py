@@ -9,7 +9,7 @@ START, IMAGE, END = 96, 97, 98
 TOKENS = 36
 
 
-def make(attention: str = "sdpa", **options) -> InternVLForConditionalGeneration:
+def make(attention: str = "sdpa", **text) -> InternVLForConditionalGeneration:
     torch.manual_seed(0)
     vision = InternVLVisionConfig(
         hidden_size=32,
@@ -20,17 +20,22 @@ def make(attention: str = "sdpa", **options) -> InternVLForConditionalGeneration
         patch_size=8,
         layer_scale_init_value=0.5,
     )
-    text = Qwen2Config(
+    decoder = Qwen2Config(
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=6,
         num_attention_heads=4,
         num_key_value_heads=2,
+        max_position_embeddings=2048,
         vocab_size=99,
-        max_position_embeddings=1024,
+        **text,
     )
     config = InternVLConfig(
-        vision_config=vision, text_config=text, image_token_id=IMAGE, image_seq_length=TOKENS, tie_word_embeddings=False
+        vision_config=vision,
+        text_config=decoder,
+        image_token_id=IMAGE,
+        image_seq_length=TOKENS,
+        tie_word_embeddings=False,
     )
     model = InternVLForConditionalGeneration._from_config(config, attn_implementation=attention).eval()
     with torch.no_grad():

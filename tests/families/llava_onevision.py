@@ -26,11 +26,8 @@ ARGUMENTS = inspect.signature(LlavaOnevisionModel.get_video_features).parameters
 VIDEO_PIXELS = "pixel_values_videos" if "pixel_values_videos" in ARGUMENTS else "pixel_values"  # transformers 5.17
 
 
-def make(
-    attention: str = "sdpa", ids: dict[str, int] | None = None, vocab_size: int = 99
-) -> LlavaOnevisionForConditionalGeneration:
-    """Random weights, large enough for distinct logits. ids: of the tokens <image> and <video>."""
-    ids = ids or {"<image>": IMAGE, "<video>": VIDEO}
+def make(attention: str = "sdpa") -> LlavaOnevisionForConditionalGeneration:
+    """Random weights, large enough for distinct logits."""
     torch.manual_seed(0)
     config = LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(
@@ -48,11 +45,11 @@ def make(
             num_hidden_layers=6,
             num_attention_heads=4,
             num_key_value_heads=2,
-            vocab_size=vocab_size,
+            vocab_size=99,
             max_position_embeddings=512,
         ),
-        image_token_index=ids["<image>"],
-        video_token_index=ids["<video>"],
+        image_token_index=IMAGE,
+        video_token_index=VIDEO,
         image_grid_pinpoints=PINPOINTS,
         vision_aspect_ratio=ASPECT,
     )

@@ -28,13 +28,20 @@ TOKENS = {
     "vision_start_token_id": START,
     "vision_end_token_id": END,
 }
-VISION = {"hidden_size": 32, "intermediate_size": 64, "num_heads": 4, "patch_size": 4, "out_hidden_size": 32, "depth": 4}
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_heads": 4,
+    "patch_size": 4,
+    "out_hidden_size": 32,
+    "depth": 4,
+}
 
 
-def make(attention: str = "sdpa", **options) -> Qwen2_5_VLForConditionalGeneration:
+def make(attention: str = "sdpa", **text) -> Qwen2_5_VLForConditionalGeneration:
     torch.manual_seed(0)
     vision = VISION | {"window_size": 16, "fullatt_block_indexes": [1, 3]}
-    config = Qwen2_5_VLConfig(vision_config=vision, text_config=TEXT | options, **TOKENS)
+    config = Qwen2_5_VLConfig(vision_config=vision, text_config=TEXT | text, **TOKENS)
     return random_weights(Qwen2_5_VLForConditionalGeneration, config, attention)
 
 

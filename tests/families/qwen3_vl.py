@@ -11,12 +11,12 @@ from tests.families.qwen2_5_vl import END, FRAME, START, STEPS, TEXT, TOKENS, VI
 batch, one_of, slots = qwen2_5_vl.batch, qwen2_5_vl.one_of, qwen2_5_vl.slots
 
 
-def make(attention: str = "sdpa", **options) -> Qwen3VLForConditionalGeneration:
+def make(attention: str = "sdpa", **text) -> Qwen3VLForConditionalGeneration:
     torch.manual_seed(0)
     rope = TEXT["rope_parameters"] | {"mrope_interleaved": True}
     config = Qwen3VLConfig(
         vision_config=VISION | {"num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1, 2]},
-        text_config=TEXT | {"head_dim": 8, "rope_parameters": rope} | options,
+        text_config=TEXT | {"head_dim": 8, "rope_parameters": rope} | text,
         **TOKENS,
     )
     return random_weights(Qwen3VLForConditionalGeneration, config, attention)

@@ -102,7 +102,7 @@ def seen_by_layer(adapter, inputs, record):
 
 
 def masked_generate(model, adapter, inputs, seen, steps, first=2):
-    """Greedy decoding with a cache in which layers from `first` on may attend to `seen` and generated positions only."""
+    """Greedy decoding with a cache in which layers from `first` on may attend to `seen` and what is generated only."""
 
     def hide(_layer, args, kwargs):
         hidden = args[0] if args else kwargs["hidden_states"]
@@ -115,7 +115,9 @@ def masked_generate(model, adapter, inputs, seen, steps, first=2):
         mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)
         return args, kwargs | {"attention_mask": mask}
 
-    handles = [layer.register_forward_pre_hook(hide, with_kwargs=True) for layer in adapter.language_model.layers[first:]]
+    handles = [
+        layer.register_forward_pre_hook(hide, with_kwargs=True) for layer in adapter.language_model.layers[first:]
+    ]
     try:
         return model.generate(**inputs, **GREEDY | {"max_new_tokens": steps})[:, -steps:]
     finally:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.nn.functional import interpolate, pad
 from transformers.image_processing_utils import select_best_resolution
 
 from tests.families import llava_onevision
@@ -55,7 +56,7 @@ def test_ids_written_into_features_stand_where_the_layout_says(media):
     ids = places(inputs, len(layout.pixels))
 
     def write(_projector, _args, output):
-        return torch.nn.functional.pad(ids, (0, output.shape[-1] - 3))
+        return pad(ids, (0, output.shape[-1] - 3))
 
     handle = model.model.multi_modal_projector.register_forward_hook(write)
     features = getattr(model.model, encoder)(**arguments).pooler_output
@@ -102,6 +103,14 @@ def test_kept_counts_of_a_single_image():
         assert not stitched[:, :-1].all()
 
 
+def test_keep_is_a_number_of_each_units_tokens():
+    """25 are all of a base tile, yet not all of a stitched grid."""
+    model, inputs = llava_onevision.make(), llava_onevision.batch([4] * 4)
+    with prune(model, "cls", keep=BASE) as session:
+        model(**inputs)
+    assert session.record.visual_counts[0] == [BASE + min(BASE, rows * columns) for rows, columns in GRIDS]
+
+
 @pytest.mark.parametrize(("newline", "last"), [("drop", 0), ("keep", 1)])
 def test_frames_and_the_newline_after_them(newline, last):
     model, inputs = llava_onevision.make(), llava_onevision.video_batch([4, 4])
@@ -143,3 +152,16 @@ def test_what_cannot_work_is_refused():
     model.config.vision_feature_select_strategy = "default"
     with pytest.raises(UserError, match="only siglip_vision_model with 'full'"):
         adapt(model)
+
+
+def test_frames_keep_the_tokens_whose_patches_receive_most_attention():
+    """Against the tower's own attention maps, pooled like the features."""
+    model, inputs = llava_onevision.make("eager"), llava_onevision.video_batch([4])
+    frames = inputs["pixel_values_videos"][0]
+    maps = model.model.vision_tower(frames, output_attentions=True).attentions[adapt(model).tower.feature_layer]
+    received = maps.mean((1, 2)).view(FRAMES, 1, SIDE, SIDE)
+    best = interpolate(received, (3, 3), mode="bilinear").flatten(1).topk(4).indices.sort().values
+    with prune(model, "cls", ratio=0.6) as session:
+        model(**inputs)
+    kept = session.record.kept[0, :-1].view(FRAMES, 9)
+    assert torch.equal(kept.nonzero()[:, 1].view(FRAMES, 4), best)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from types import ModuleType
 
@@ -18,6 +19,7 @@ from vlmprune.methods.divprune import DivPrune
 from vlmprune.methods.fastv import FastV
 from vlmprune.models.base import adapt
 from vlmprune.pruning.probe import Probe
+from vlmprune.pruning.session import Session
 from vlmprune.registry import build_method
 
 
@@ -196,12 +198,8 @@ class TestAmounts:
 
     def test_keep_beyond_the_typical_grid_still_prunes_larger_pictures(self, family):
         model, inputs = family.make(), family.batch([8])
-        typical = adapt(model).tower
-        object.__setattr__(typical, "grid", (2, 2))
-        from vlmprune.pruning.session import Session
-
         adapter = adapt(model)
-        adapter.tower = typical
+        adapter.tower = replace(adapter.tower, grid=(2, 2))
         with Session(adapter, ClsAttention(keep=10)) as session:
             model(**inputs)
         assert session.record.visual_counts[0] == [10]

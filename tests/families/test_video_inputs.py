@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +9,7 @@ import torch
 from PIL import Image
 from transformers import LlavaOnevisionProcessor, VideoLlavaProcessor
 
+from tests.models.hub import save
 from vlmprune import prune
 from vlmprune.config import ModelConfig
 from vlmprune.models.loading import find_checkpoint, load
@@ -20,8 +20,7 @@ SIZES = [(100, 60), (35, 90), (44, 44), (120, 80)]
 
 @pytest.fixture(scope="module", params=PROCESSORS)
 def loaded(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
-    import_module(f"tests.families.checkpoint_{request.param}").save(folder)
+    folder = save(tmp_path_factory.mktemp("hub") / request.param, request.param)
     config = ModelConfig("path", str(folder))
     return load(find_checkpoint(config), config, torch.float32, torch.device("cpu"))
 
@@ -38,9 +37,9 @@ def processor_of(loaded):
             pass
 
     parts = loaded.preprocessor.parts
-    settings = {"num_image_tokens": 25, "vision_feature_select_strategy": "full", "vision_aspect_ratio": "anyres_max_2"}
+    settings = {"num_image_tokens": 16, "vision_feature_select_strategy": "full", "vision_aspect_ratio": "anyres_max_9"}
     if loaded.model.config.model_type == "video_llava":
-        settings = {"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+        settings = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
     return ForImages(
         image_processor=parts.image_processor,
         tokenizer=parts.tokenizer,

@@ -24,11 +24,8 @@ VISION = {
 }
 
 
-def make(
-    attention: str = "sdpa", ids: dict[str, int] | None = None, vocab_size: int = 99, **vision: int
-) -> VideoLlavaForConditionalGeneration:
-    """Random weights, large enough for distinct logits. ids: of the tokens <image> and <video>."""
-    ids = ids or {"<image>": IMAGE, "<video>": VIDEO}
+def make(attention: str = "sdpa", **vision: int) -> VideoLlavaForConditionalGeneration:
+    """Random weights, large enough for distinct logits."""
     torch.manual_seed(0)
     config = VideoLlavaConfig(
         vision_config=CLIPVisionConfig(**VISION | vision),
@@ -38,11 +35,11 @@ def make(
             num_hidden_layers=6,
             num_attention_heads=4,
             num_key_value_heads=2,
-            vocab_size=vocab_size,
+            vocab_size=99,
             max_position_embeddings=512,
         ),
-        image_token_index=ids["<image>"],
-        video_token_index=ids["<video>"],
+        image_token_index=IMAGE,
+        video_token_index=VIDEO,
         image_seq_length=PATCHES,
         video_seq_length=FRAMES * (PATCHES + 1),
     )

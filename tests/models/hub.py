@@ -17,7 +17,22 @@ from vlmprune.registry import options, read
 # One published model of every family.
 MODELS = {read("architecture", name)["config"]["model_type"]: name for name in options("architecture")}
 
-WORDS = ["What", "color", "is", "the", "star?", "red", "blue", "yes", "no", "left", "USER:", "ASSISTANT:", "How", "many"]
+WORDS = [
+    "What",
+    "color",
+    "is",
+    "the",
+    "star?",
+    "red",
+    "blue",
+    "yes",
+    "no",
+    "left",
+    "USER:",
+    "ASSISTANT:",
+    "How",
+    "many",
+]
 TEXT = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 6, "num_attention_heads": 4}
 TEXT |= {"num_key_value_heads": 2, "vocab_size": 256, "max_position_embeddings": 4096, "head_dim": 16}
 VISION = {"hidden_size": 32, "intermediate_size": 64}
@@ -75,7 +90,7 @@ def save(folder: Path, family: str) -> Path:
 
 def small_config(shipped: dict[str, Any], special: dict[str, int]) -> Any:
     """The family's config with few and narrow layers, its tokens at the ids of `special`."""
-    config = {key: value for key, value in shipped["config"].items()}
+    config = dict(shipped["config"])
     at = {index: special[token] for token, index in shipped["tokens"].items()}
     config |= {key: at[value] for key, value in config.items() if key.endswith(("token_id", "token_index"))}
     family = config["model_type"]

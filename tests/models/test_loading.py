@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoProcessor, LlavaForConditionalGeneration
+from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
 
-import vlmprune.models.checkpoint as checkpoint_module
 from tests.cli.conftest import vlmprune  # noqa: F401  (a fixture)
 from vlmprune.config import ModelConfig, compose_run
+from vlmprune.models import checkpoint
 from vlmprune.models.architecture import architecture
 from vlmprune.models.base import families
 from vlmprune.models.loading import find_checkpoint, load
@@ -106,12 +107,10 @@ class TestRandomWeights:
         config = ModelConfig("path", str(tmp_path), random_weights=True)
         first = loaded(config)
         assert first.preprocessor.parts.image_token == "<image>"
-        weights = {name: weight.clone() for name, weight in first.model.state_dict().items()}
-        checkpoint_module.find_checkpoint(config)
-        again = load(find_checkpoint(config), ModelConfig("path", str(tmp_path), None, None, "float32",
-                     random_weights=True), torch.float32, CPU)  # fmt: skip
+        again = loaded(replace(config, dtype="float32"))
         assert again is not first
-        assert all(torch.equal(weight, weights[name]) for name, weight in again.model.state_dict().items())
+        for weight, same in zip(first.model.parameters(), again.model.parameters(), strict=True):
+            assert torch.equal(weight, same)
 
     @pytest.mark.parametrize("name", options("architecture"))
     def test_every_published_model_has_an_architecture(self, name):
@@ -120,7 +119,7 @@ class TestRandomWeights:
         config = architecture(name)
         assert config.model_type == shipped["info"]["family"]
         with torch.device("meta"):
-            model = checkpoint_model(config)
+            model = AutoModelForImageTextToText.from_config(config)
         parameters = sum(weight.numel() for weight in model.parameters())
         assert shipped["info"]["parameters"] == f"{parameters / 1e9:.2f} B"
 
@@ -136,7 +135,7 @@ class TestRandomWeights:
             config.text_config.head_dim = 16
             return config
 
-        monkeypatch.setattr(checkpoint_module, "architecture", shallow)
+        monkeypatch.setattr(checkpoint, "architecture", shallow)
         model = loaded(ModelConfig("llava-1.5-7b", "llava-hf/x", random_weights=True, prompt="vicuna_v1"))
         image = Image.effect_noise((40, 30), 60).convert("RGB")
         media = [model.preprocessor.media([image], "image")]
@@ -145,12 +144,6 @@ class TestRandomWeights:
         with Session(model.adapter, build_method("cls", ratio=0.95)) as session:
             model.model.generate(**inputs, max_new_tokens=1)
         assert session.record.visual_counts[0] == [29]
-
-
-def checkpoint_model(config):
-    from transformers import AutoModelForImageTextToText
-
-    return AutoModelForImageTextToText.from_config(config)
 
 
 def test_families_are_the_files():

@@ -109,6 +109,43 @@ def test_caches_hold_only_what_each_layer_saw(sdpa_model):
     assert [layer.keys.shape[2] for layer in out.past_key_values.layers] == [full, full, short, short, short, short]
 
 
+@pytest.mark.parametrize(("rule", "contiguous"), [("published", False), ("keep", False), ("renumber", True)])
+def test_positions_inside_the_decoder_are_kept_or_renumbered(sdpa_model, rule, contiguous):
+    seen = []
+
+    def see(_layer, _args, kwargs):
+        seen.append(kwargs["position_ids"])
+
+    with prune(sdpa_model, "fastv", keep=5, positions=rule):
+        handle = sdpa_model.model.language_model.layers[3].register_forward_pre_hook(see, with_kwargs=True)
+        sdpa_model.generate(**make_batch([8, 8]), **GREEDY)
+        handle.remove()
+    prompt, first = seen[0], seen[1]
+    assert prompt.shape == (2, 13)
+    assert bool((prompt.diff(dim=1) == 1).all()) == contiguous
+    assert torch.equal(first, prompt[:, -1:] + 1)  # generation goes on where the prompt ended
+
+
+def test_a_cache_that_the_model_made_can_be_gone_on_with(sdpa_model):
+    batch = make_batch([8])
+    with prune(sdpa_model, "fastv", ratio=0.5):
+        out = sdpa_model(**batch, use_cache=True)
+        token = out.logits[:, -1:].argmax(-1)
+        second = sdpa_model(input_ids=token, past_key_values=out.past_key_values).logits[:, -1].argmax(-1)
+        expected = generate(sdpa_model, batch)
+    assert torch.equal(torch.cat([token[:, 0], second]), expected[0, :2])
+
+
+def test_the_record_says_what_selecting_took(sdpa_model):
+    with prune(sdpa_model, "cls", ratio=0.5) as session:
+        sdpa_model(**make_batch([8]))
+    assert 0 < session.record.selection_ms < 10_000
+    with prune(sdpa_model, "none") as session:
+        sdpa_model(**make_batch([8]))
+    assert session.record.selection_ms == 0
+    assert session.record.kept is None
+
+
 @pytest.mark.parametrize("name", ["fastv", "pyramiddrop"])
 def test_keep_inside_the_decoder_counts_all_images_of_a_prompt(sdpa_model, name):
     with prune(sdpa_model, name, keep=PATCHES) as session:

@@ -12,13 +12,19 @@ from vlmprune.measure.memory import cache_bytes
 from vlmprune.methods.base import Method
 from vlmprune.methods.none import Unpruned
 from vlmprune.models.loading import Loaded
+from vlmprune.pruning.adapter import TextTower
 from vlmprune.pruning.session import Session
 
 WARM_UP = 2
 
 
 def measure_questions(
-    samples: list[Sample], benchmark: Benchmark, loaded: Loaded, method: Method, count: int
+    samples: list[Sample],
+    benchmark: Benchmark,
+    loaded: Loaded,
+    method: Method,
+    count: int,
+    text_tower: TextTower | None = None,
 ) -> tuple[dict[str, Any] | None, dict[str, int] | None]:
     """Latency summary and KV-cache bytes, {"pruned": ..., "unpruned": ...}; (None, None) where count is 0.
 
@@ -32,21 +38,24 @@ def measure_questions(
     times: dict[str, list[dict[str, float | None]]] = {"unpruned": [], "pruned": []}
     cache: dict[str, int] = {}
     sides: list[tuple[str, Method]] = [("unpruned", Unpruned()), ("pruned", method)]
-    for number, sample in enumerate(chosen[:WARM_UP] + chosen):
+    warm_up = chosen[:WARM_UP]
+    for number, sample in enumerate(warm_up + chosen):
         inputs = inputs_for([sample], benchmark, loaded, images)
         order = sides if number % 2 else sides[::-1]  # neither side always comes first
         for side, side_method in order:
             clock = StageClock(loaded.device)
             adapter = loaded.adapter
             with (
-                Session(adapter, side_method, clock),
+                Session(adapter, side_method, clock, text_tower) as session,
                 clock.watch(loaded.model, adapter.vision_towers, adapter.projector),
             ):
+                session.ask([sample.question])
                 row = timed(partial(greedy, loaded, inputs, benchmark.max_new_tokens), clock)
-            if number >= WARM_UP:
+            if number >= len(warm_up):
                 times[side].append(row)
     for side, side_method in sides:
-        with Session(loaded.adapter, side_method):
+        with Session(loaded.adapter, side_method, text_tower=text_tower) as session:
+            session.ask([sample.question])
             output = greedy(loaded, inputs, 1, return_dict_in_generate=True)
         cache[side] = cache_bytes(output.past_key_values)
     latency = {side: summarise(rows) for side, rows in times.items()}

@@ -35,6 +35,16 @@ class Tower:
     grid_varies: bool = False  # images have grids of their own size; `grid` is that of a typical one
 
 
+@dataclass(frozen=True)
+class Widths:
+    """Last dimensions of the signals: of one head's keys, of all heads' together, of `features` and of `projected`."""
+
+    head: int
+    keys: int
+    features: int
+    projected: int
+
+
 @dataclass
 class Signals:
     """What a method before the language model may read, for B images of N patches each.
@@ -118,11 +128,8 @@ class Method:
         """Kept tokens of an image of `n`."""
         return kept_count(n, self.ratio, self.keep)
 
-    def selection_macs(self, n: int, k: int, vision_width: int, decoder_width: int, head_width: int) -> int:
-        """Multiply-accumulates of the method's own matrix products for one image, beside the signals it reads.
-
-        head_width: of one head of the vision encoder, which all heads together make vision_width.
-        """
+    def selection_macs(self, n: int, k: int, widths: Widths) -> int:
+        """Multiply-accumulates of the method's own matrix products for one image, beside the signals it reads."""
         return 0
 
     def check(self, tower: Tower, depth: int) -> None:

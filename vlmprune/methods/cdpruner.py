@@ -43,8 +43,8 @@ class CDPruner(SequenceMethod):
                 "name its CLIP with method.clip=openai/clip-vit-large-patch14-336 (or a folder)"
             )
 
-    def selection_macs(self, n: int, k: int, vision_width: int, decoder_width: int, head_width: int) -> int:
-        return n * n * decoder_width + n * k * (k - 1) // 2  # one Gram matrix, and the recurrence of map_dpp
+    def selection_macs(self, n: int, k: int, widths: Widths) -> int:
+        return n * n * widths.projected + n * k * (k - 1) // 2  # one Gram matrix, and the recurrence of map_dpp
 
     def select(self, signals: Signals, k: int) -> Selection:
         similarity = at_least_float32(signals.text_relevance)

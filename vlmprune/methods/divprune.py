@@ -28,8 +28,8 @@ class DivPrune(SequenceMethod):
     published_scope: ClassVar = "image"
     paper: ClassVar = "arXiv:2503.02175"
 
-    def selection_macs(self, n: int, k: int, vision_width: int, decoder_width: int, head_width: int) -> int:
-        return n * n * decoder_width  # one Gram matrix
+    def selection_macs(self, n: int, k: int, widths: Widths) -> int:
+        return n * n * widths.projected  # one Gram matrix
 
     def select(self, signals: Signals, k: int) -> Selection:
         x = unit(signals.projected)  # [B, N, D]

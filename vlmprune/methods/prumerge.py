@@ -59,9 +59,9 @@ class PruMerge(SequenceMethod):
             return order, outliers(attention).sum(dim=1, keepdim=True)
         return order, torch.full_like(order[:, :1], k - 1)
 
-    def selection_macs(self, n: int, k: int, vision_width: int, decoder_width: int, head_width: int) -> int:
+    def selection_macs(self, n: int, k: int, widths: Widths) -> int:
         # The [CLS] row, then cosines and merging of k rows. An adaptive count is the image's own: give it as k.
-        return (1 + n) * vision_width + 2 * k * n * vision_width
+        return (1 + n) * widths.keys + k * n * (widths.keys + widths.features)
 
     def select(self, signals: Signals, k: int) -> Selection:
         keys = at_least_float32(signals.keys[-1]).transpose(1, 2).flatten(2)  # [B, 1+N, C]

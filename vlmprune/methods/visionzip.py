@@ -53,9 +53,9 @@ class VisionZip(SequenceMethod):
         super().check(tower, depth)
         self.split(self.count(tower.grid[0] * tower.grid[1]))
 
-    def selection_macs(self, n: int, k: int, vision_width: int, decoder_width: int, head_width: int) -> int:
+    def selection_macs(self, n: int, k: int, widths: Widths) -> int:
         dominant, contextual = self.split(k)
-        return (n + 1 - dominant) * contextual * (head_width + vision_width)  # cosines of mean keys, then merging
+        return (n + 1 - dominant) * contextual * (widths.head + widths.features)  # cosines of mean keys, then merging
 
     def select(self, signals: Signals, k: int) -> Selection:
         h = signals.features

@@ -42,8 +42,8 @@ class VisPruner(SequenceMethod):
         if not 0 <= self.important_ratio <= 1:
             raise ValueError(f"vispruner: important_ratio={self.important_ratio}; allowed: 0 to 1")
 
-    def selection_macs(self, n: int, k: int, vision_width: int, decoder_width: int, head_width: int) -> int:
-        return n * n * vision_width  # one Gram matrix
+    def selection_macs(self, n: int, k: int, widths: Widths) -> int:
+        return n * n * widths.features  # one Gram matrix
 
     def select(self, signals: Signals, k: int) -> Selection:
         score = signals.cls_attention[-1].mean(dim=1)  # [B, H, N] -> [B, N]

@@ -173,6 +173,8 @@ def check_settings(method: Method, family: Family, depth: int, name: str) -> Non
         method.check(family.tower, depth)
         family.check(method)
         if family.sliding_window and "decoder_attention" in method.needs:
-            raise ValueError("drops tokens inside the decoder, which has sliding-window attention; allowed: methods before it")
+            raise ValueError(
+                "drops tokens inside the decoder, which has sliding-window attention; allowed: methods before it"
+            )
     except ValueError as error:
         raise UserError(f"method={name}: {str(error).removeprefix(f'{name}: ')}") from error

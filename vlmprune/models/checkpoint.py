@@ -6,12 +6,13 @@ Nothing here or in loading.py executes code that comes with a checkpoint, and we
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError, StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PreTrainedConfig
 
@@ -64,8 +65,9 @@ def find_checkpoint(model: ModelConfig) -> Checkpoint:
         config = AutoConfig.from_pretrained(
             folder if folder.is_dir() else source, revision=data.get("_commit_hash"), trust_remote_code=False
         )
-    except (OSError, ValueError, TypeError, KeyError) as error:  # values that the config's class cannot take
-        raise UserError(f"model.path={source}: its config.json cannot be used ({first_line(error)})") from error
+    except (OSError, ValueError, TypeError, KeyError, StrictDataclassError) as error:  # values it cannot take
+        reason = first_line(error.__cause__ or error)
+        raise UserError(f"model.path={source}: its config.json cannot be used ({reason})") from error
     if not folder.is_dir():
         return Checkpoint(source, config, f"commit:{config._commit_hash}", config._commit_hash)
     if model.random_weights:
@@ -117,13 +119,19 @@ def _neighbour(folder: Path) -> str:
 
 
 def check_files(folder: Path, source: str) -> None:
-    """Open every weight file's header. Raises UserError where there is none or one is damaged."""
+    """Open every weight file's header. Raises UserError where a file is absent or damaged."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         other = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pth"))
         remark = f": {other[0].name} is not read, as loading it could run code; convert it" if other else ""
         raise UserError(f"model.path={source}: cannot be loaded (no .safetensors file{remark})")
-    for file in files:
+    index = folder / "model.safetensors.index.json"
+    named = (
+        {folder / name for name in json.loads(index.read_text())["weight_map"].values()} if index.exists() else set()
+    )
+    for file in sorted({*files, *named}):
+        if not file.exists():
+            raise UserError(f"model.path={source}: cannot be loaded ({file.name} is missing)")
         try:
             with safe_open(str(file), framework="numpy") as handle:
                 handle.keys()

@@ -1,4 +1,4 @@
-"""InternVL2.5 and 3 in transformers' format (InternVLForConditionalGeneration): InternViT tower, Qwen2 or Llama decoder.
+"""InternVL 3 (transformers: InternVLForConditionalGeneration): InternViT tower, MLP projector, Qwen2 decoder.
 
 A picture is cut into tiles of 448 px, a thumbnail of the whole last; a frame of a video is one tile. Of the 32 x 32
 patches of a tile, pixel shuffle makes 16 x 16 tokens: each holds the features of 2 x 2 patches side by side and passes
@@ -103,7 +103,7 @@ class Inputs(Preprocessor):
         super().__init__(replace(parts, video_token=video), adapter, config)
 
     def image(self, image: Image.Image) -> Media:
-        pixels = self.pixels([image], crop_to_patches=True)
+        pixels = self.pixels([self.squared(image)], crop_to_patches=True)
         return Media("image", {"pixel_values": pixels}, self.tiles(len(pixels)))
 
     def video(self, frames: list[Image.Image]) -> Media:
@@ -112,8 +112,7 @@ class Inputs(Preprocessor):
 
     def pixels(self, images: list[Image.Image], crop_to_patches: bool) -> Tensor:
         """float32 [tiles, 3, H, W]."""
-        squared = [self.squared(image) for image in images]
-        given = self.parts.image_processor(images=squared, crop_to_patches=crop_to_patches, return_tensors="pt")
+        given = self.parts.image_processor(images=images, crop_to_patches=crop_to_patches, return_tensors="pt")
         return given["pixel_values"]
 
     def tiles(self, count: int) -> str:
@@ -133,7 +132,9 @@ def describe_tower(config: Any) -> Tower:
         )
     height, width = (size // patch for size, patch in zip(vision.image_size, vision.patch_size, strict=True))
     if height != width:
-        raise UserError(f"image_size={list(vision.image_size)}: only InternVL checkpoints with square tiles are supported")
+        raise UserError(
+            f"image_size={list(vision.image_size)}: only InternVL checkpoints with square tiles are supported"
+        )
     side = int(height * config.downsample_ratio)
     # hidden_states counts the embeddings as entry 0, so entry -1 of 24 layers is the output of layer 23.
     feature_layer = layer - 1 if layer >= 0 else vision.num_hidden_layers + layer

@@ -3,7 +3,8 @@
 In a prompt a single image is its base tile, then its tiles stitched, unpadded and, where they are many, shrunk
 bilinearly, with a newline embedding after each row; one of several images is its base tile and one newline. A video is
 its frames, pooled bilinearly to half the side, and one newline. The units of selection are the base tile, the stitched
-grid, and each pooled frame. Shrinking and pooling come after the projector, so tokens are dropped behind them.
+grid (one unit, since shrinking mixes patches of neighbouring tiles), and each pooled frame. Shrinking and pooling come
+after the projector, so tokens are dropped behind them.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ class LlavaOnevision(llava.Llava):
     def tiles(self, image_sizes: Any, images_per_prompt: Any = None) -> tuple[list[list[int]], list[int]]:
         """Sizes (height, width) and tiles of images; only the single image of a prompt is cut into tiles."""
         sizes = torch.as_tensor(image_sizes).tolist()
-        together = [1] * len(sizes) if images_per_prompt is None else torch.as_tensor(images_per_prompt).tolist()
-        cut = [number == 1 for number in together for _ in range(number)]
+        numbers = [1] * len(sizes) if images_per_prompt is None else torch.as_tensor(images_per_prompt).tolist()
+        cut = [number == 1 for number in numbers for _ in range(number)]
         pinpoints, side = self.config.image_grid_pinpoints, self.config.vision_config.image_size
         return sizes, [
             image_size_to_num_patches(size, pinpoints, side) if many else 1
@@ -161,9 +162,8 @@ def describe_tower(config: Any) -> Tower:
         raise UserError(f"vision_feature_layer={layer}: only checkpoints that read one layer are supported")
     side = vision.image_size // vision.patch_size
     # hidden_states counts the embeddings as entry 0, so entry -1 is the output of the last layer.
-    return Tower(
-        vision.num_hidden_layers, layer - 1 if layer >= 0 else vision.num_hidden_layers + layer, (side, side), False
-    )
+    feature_layer = layer - 1 if layer >= 0 else vision.num_hidden_layers + layer
+    return Tower(vision.num_hidden_layers, feature_layer, (side, side), has_cls=False, grid_varies=True)
 
 
 def adapt(model: Any, newline: Literal["drop", "keep"] = "drop") -> LlavaOnevision:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer, ProcessorMi
 
 # transformers 5.17 hides its top-level name where torchvision is missing, though the PIL backend does not need it.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
+from transformers.utils import cached_file
 
 from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError
@@ -110,6 +113,8 @@ def read_parts(checkpoint: Checkpoint, prompt: str) -> Parts:
         image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **common)
         what = "processor_config.json"
         settings, _ = ProcessorMixin.get_processor_dict(source, revision=checkpoint.revision)
+        what = "video_preprocessor_config.json"
+        video_size = _video_size(source, settings, checkpoint.revision)
     except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
         raise UserError(f"model.path={source}: its {what} cannot be loaded ({first_line(error)})") from error
     template = settings.get("chat_template") or tokenizer.chat_template
@@ -126,7 +131,18 @@ def read_parts(checkpoint: Checkpoint, prompt: str) -> Parts:
         video_token=_token(tokenizer, config.video_token_id, source)
         if hasattr(config, "video_token_id")
         else getattr(tokenizer, "video_token", None),
+        video_size=video_size,
     )
+
+
+def _video_size(source: str, settings: dict[str, Any], revision: str | None) -> dict[str, int] | None:
+    """`size` of the video processor, in processor_config.json or a file of its own; None where neither has it."""
+    if "video_processor" in settings:
+        return settings["video_processor"].get("size")
+    file = cached_file(
+        source, "video_preprocessor_config.json", revision=revision, _raise_exceptions_for_missing_entries=False
+    )
+    return None if file is None else json.loads(Path(file).read_text(encoding="utf-8")).get("size")
 
 
 def _token(tokenizer: Any, index: int, source: str) -> str:

@@ -75,7 +75,8 @@ class Qwen2_5VL(Adapter):
         sizes = arguments["video_grid_thw" if video else "image_grid_thw"].tolist()
         merge = self.config.vision_config.spatial_merge_size
         units: list[Unit] = []
-        orders, images = [], []
+        orders: list[Tensor] = []
+        images: list[int] = []
         self._patches = []
         first = 0
         for image, (steps, height, width) in enumerate(sizes):

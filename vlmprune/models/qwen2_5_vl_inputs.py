@@ -31,8 +31,8 @@ class Inputs(Preprocessor):
 
     def video(self, frames: list[Image.Image]) -> Media:
         step = self.parts.image_processor.temporal_patch_size
-        frames = [self.squared(frame) for frame in frames]
-        frames += [frames[-1]] * (-len(frames) % step)
+        shown = len(frames)
+        frames = frames + [frames[-1]] * (-len(frames) % step)
         given = self.parts.image_processor(images=frames, return_tensors="pt", **self.video_settings(len(frames)))
         _, height, width = given["image_grid_thw"][0].tolist()
         # The processor repeats a picture for each frame of a temporal step: [frames, patches, channels, step, pixels].
@@ -40,14 +40,14 @@ class Inputs(Preprocessor):
         joined = single.unflatten(0, (-1, step)).permute(0, 2, 3, 1, 4)  # [steps, patches, channels, step, pixels]
         grid = torch.tensor([[len(joined), height, width]])
         tensors = {"pixel_values_videos": joined.flatten(0, 1).flatten(1), "video_grid_thw": grid}
-        return Media("video", tensors, self.video_text(grid))
+        return Media("video", tensors, self.video_text(grid, shown))
 
     def video_settings(self, frames: int) -> dict[str, Any]:
         """Arguments of the image processor for a video of so many frames."""
         return {} if self.parts.video_size is None else {"size": self.parts.video_size}
 
-    def video_text(self, grid: Tensor) -> str:
-        """What stands for a video of `grid` [1, 3] in the prompt."""
+    def video_text(self, grid: Tensor, frames: int) -> str:
+        """What stands for a video of `grid` [1, 3] and so many frames in the prompt."""
         return str(self.parts.video_token) * self.tokens(grid)
 
     def tokens(self, grid: Tensor) -> int:

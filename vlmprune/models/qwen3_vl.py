@@ -6,6 +6,7 @@ In a prompt each temporal step of a video stands by itself, after its timestamp.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -23,10 +24,6 @@ check_method = qwen2_5_vl.check_method
 class Qwen3VL(qwen2_5_vl.Qwen2_5VL):
     """Units, signals and positions are those of Qwen2.5-VL."""
 
-    @property
-    def encoders(self) -> tuple[str, ...]:
-        return ("get_image_features",)  # get_video_features calls it
-
     def tower_order(self, grid: tuple[int, int]) -> Tensor:
         return torch.arange(grid[0] * grid[1])
 
@@ -36,15 +33,18 @@ class Inputs(qwen2_5_vl_inputs.Inputs):
 
     def video_settings(self, frames: int) -> dict[str, Any]:
         limits = self.parts.video_size or VIDEO_SIZE
-        return {"size": {name: pixels / frames for name, pixels in limits.items()}}
+        least, most = limits["shortest_edge"], limits["longest_edge"]
+        return {"size": {"shortest_edge": math.ceil(least / frames), "longest_edge": most // frames}}
 
-    def video_text(self, grid: Tensor) -> str:
+    def video_text(self, grid: Tensor, frames: int) -> str:
         config = self.adapter.config
         tokens = (config.vision_start_token_id, config.vision_end_token_id)
         start, end = self.tokenizer.convert_ids_to_tokens(tokens)
         steps = int(grid[0, 0])
         step = start + str(self.parts.video_token) * (self.tokens(grid) // steps) + end
-        return "".join(f"<{index + 0.25:.1f} seconds>{step}" for index in range(steps))
+        # A step's time is the mean of its frames', each half a second after the one before.
+        times = [(index * 2 + min(index * 2 + 1, frames - 1)) / 4 for index in range(steps)]
+        return "".join(f"<{time:.1f} seconds>{step}" for time in times)
 
 
 def describe_tower(config: Any) -> Tower:

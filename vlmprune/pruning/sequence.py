@@ -46,7 +46,7 @@ class SequenceStage:
         self.questions: list[str] = []
         # Per encoder since the last prefill: visual slots, and how many of them were dropped, on the host.
         self._counts: dict[str, tuple[int, int]] = {}
-        self._encoder = ""
+        self._encoder = ""  # the one that runs
         self.layers = method.layers(adapter.tower)
         self._reader = SignalReader(adapter, method, clock)
         self._layout: Layout
@@ -80,14 +80,18 @@ class SequenceStage:
             signature = inspect.signature(original)
 
             def encoded(*args: Any, **kwargs: Any) -> Any:
-                self._reader.clear()
+                if self._encoder:  # which calls this one, as Qwen3-VL's does, and will see to its result
+                    return original(*args, **kwargs)
                 self._encoder = encode
-                self._layout = self.adapter.layout(encode, signature.bind(*args, **kwargs).arguments, self.method)
-                output = original(*args, **kwargs)
-                if not self.adapter.projects_each_token:
-                    with self.clock("selection"):
-                        output.pooler_output = self._mark(output.pooler_output)
-                self._reader.clear()  # large, and of no use while answers are generated
+                try:
+                    self._layout = self.adapter.layout(encode, signature.bind(*args, **kwargs).arguments, self.method)
+                    output = original(*args, **kwargs)
+                    if not self.adapter.projects_each_token:
+                        with self.clock("selection"):
+                            output.pooler_output = self._mark(output.pooler_output)
+                finally:
+                    self._encoder = ""  # the one that runs
+                    self._reader.clear()  # large, and of no use while answers are generated
                 return output
 
             return encoded

@@ -1,0 +1,107 @@
+"""What a family's vision encoder is made of, and what of one question it really encoded: tiles, frames, grids.
+
+The first comes from the checkpoint's config, the second from the question's images or video; flops.py multiplies them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from vlmprune.methods.base import SequenceMethod
+
+if TYPE_CHECKING:
+    from vlmprune.models.base import Adapter
+
+Grid = tuple[int, int]  # rows, columns
+EACH_TILE = SequenceMethod(scope="tile")  # whatever method runs, a layout is asked for its smallest units
+
+
+@dataclass(frozen=True)
+class EncoderSizes:
+    """Matrix sizes of one family's vision encoder, mergers and projector, in multiply-accumulates (MACs).
+
+    width: of its hidden states. heads: of its attention. cls: 1 where a tile has [CLS] before its patches. patch_macs:
+    embedding one patch. layer_macs: one token in one layer, without what grows with the sequence. projector_macs: one
+    token. merger_macs: one token in what the tower has beside layers and projector (DeepStack's mergers).
+    feature_width: of what a method reads as `features`. window: patches along a side of an attention window, None for
+    attention over whole tiles, which `full_layers` have in any case.
+    """
+
+    width: int
+    heads: int
+    cls: int
+    patch_macs: int
+    layer_macs: int
+    projector_macs: int
+    feature_width: int
+    merger_macs: int = 0
+    window: int | None = None
+    full_layers: frozenset[int] = frozenset()
+
+    def spans(self, layer: int, tile: Grid) -> list[int]:
+        """Lengths of the sequences within which the tokens of a tile attend to one another in `layer`."""
+        rows, columns = tile
+        if self.window is None or layer in self.full_layers:
+            return [rows * columns + self.cls]
+        return [height * width for height in cut(rows, self.window) for width in cut(columns, self.window)]
+
+
+def cut(length: int, size: int) -> list[int]:
+    """Pieces of `size` along `length`, the last one what is left."""
+    return [min(size, length - start) for start in range(0, length, size)]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What one question gave the vision encoder; it stands on the question's line in predictions.jsonl.
+
+    slots: visual slots of the unpruned prompt. newlines: those of them that pruning before the language model leaves
+    alone. tiles: the patch grid of each tile, crop, frame or temporal step. projected: rows that go to the projector
+    where nothing is dropped before it. units: per image or video, how many tokens each of its tiles brings to the
+    prompt, which is what a method ranks together (or all of them, with scope=image).
+    """
+
+    slots: int
+    newlines: int
+    tiles: list[Grid]
+    projected: int
+    units: list[list[int]]
+
+    @classmethod
+    def of(cls, adapter: Adapter, tensors: dict[str, Tensor]) -> Encoded:
+        """Of the media of one prompt, as `Media.tensors` has them. No pixel is looked at."""
+        slots = newlines = projected = 0
+        tiles: list[Grid] = []
+        units: list[list[int]] = []
+        videos = {name: tensor for name, tensor in tensors.items() if "video" in name}
+        images = {name: tensor for name, tensor in tensors.items() if name not in videos}
+        for encoder, arguments in (("get_image_features", images), ("get_video_features", videos)):
+            if not arguments:
+                continue
+            layout = adapter.layout(encoder, arguments, EACH_TILE)
+            slots, newlines = slots + layout.slots, newlines + layout.stays
+            tiles += adapter.patch_grids(layout)
+            projected += adapter.projected_rows(layout)
+            owners = layout.images or list(range(len(layout.pixels)))
+            own: list[list[int]] = [[] for _ in range(max(owners) + 1)]
+            for group in layout.groups:
+                for tile in group.tiles:
+                    own[owners[tile]].append(group.index.shape[1])
+            units += own
+        return cls(slots, newlines, tiles, projected, units)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Encoded:
+        """The inverse of `as_dict`, also after a way through JSON."""
+        return cls(**data | {"tiles": [(rows, columns) for rows, columns in data["tiles"]]})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    def ranked(self, scope: str) -> list[int]:
+        """Tokens of each unit that a method with this scope ranks."""
+        return [n for image in self.units for n in (image if scope == "tile" else [sum(image)])]
