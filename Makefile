@@ -27,6 +27,10 @@ test: $(STAMP) ## the tests (under 6 minutes on 2 cores)
 slow: $(STAMP) ## the longer checks: the wheel on its own, the README's commands
 	$(BIN)/python -m pytest -m 'slow and not gpu'
 
+oldest: $(STAMP) ## the engine's and the loader's tests on the oldest transformers that is supported
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps --target .oldest 'transformers==5.17.0' 'huggingface_hub<2'
+	PYTHONPATH=.oldest $(BIN)/python -m pytest -m 'not slow and not gpu' tests/pruning tests/families tests/models tests/measure
+
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -36,6 +40,6 @@ chart: $(STAMP) ## README's picture and table: five methods at five ratios
 	$(BIN)/vlmprune compare outputs=outputs/chart format=markdown chart=docs/accuracy.png
 
 clean: ## remove .venv and caches; run directories stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) .oldest build *.egg-info .pytest_cache .ruff_cache .mypy_cache
 
-.PHONY: help install run test slow lint chart clean
+.PHONY: help install run test slow oldest lint chart clean

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 PACKAGES = ("vlmprune", "torch", "transformers", "tokenizers", "datasets", "numpy", "pillow")
+EXTRAS = ("accelerate", "av", "bitsandbytes", "flash-attn")  # where they are installed
 
 
 def describe_environment(checkpoint: str, data: str, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
@@ -26,9 +28,18 @@ def describe_environment(checkpoint: str, data: str, device: torch.device, dtype
         "data": data,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": versions(),
         "git": git_commit(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result may depend on."""
+    found = {package: version(package) for package in PACKAGES}
+    for package in EXTRAS:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def git_commit() -> str | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
 from vlmprune.errors import UserError
+from vlmprune.measure.encoder import Encoded
 from vlmprune.methods.base import Method
 from vlmprune.models.inputs import Media
 from vlmprune.models.loading import Loaded
@@ -132,12 +133,19 @@ def _predictions(
             "score": benchmark.score(text, sample),
             "extra": sample.extra,
             "images": sum(media.pictures for media in images[sample]),
+            "encoded": _encoded(images[sample], loaded).as_dict(),
             "sequence": record.prompt_lengths[row],
             "visual": run_lengths([counts[row] for counts in record.visual_counts]),
             "generated": lengths[row],
         }
         for row, (sample, text) in enumerate(zip(batch, texts, strict=True))
     ]
+
+
+def _encoded(media: list[Media], loaded: Loaded) -> Encoded:
+    """What a sample's media give the encoder, told on the CPU by the tensors' shapes and grids."""
+    tensors = media[0].tensors if len(media) == 1 else loaded.preprocessor.collate(media)  # which copies pixels
+    return Encoded.of(loaded.adapter, tensors)
 
 
 def generated_lengths(new: Tensor, eos: int | list[int] | None) -> list[int]:

@@ -34,7 +34,8 @@ RESULT_SCHEMA = {
         "samples, images": "that were answered",
         "by_category": "category -> score, samples",
         "tokens": "visual: total, kept (mean, min, max), layer_averaged; sequence: with text, at decoder layer 0",
-        "flops": "per question, FLOP = 2 MAC: vision, projector, selection, prefill, decode, total, unpruned_total",
+        "flops": "per question, FLOP = 2 MAC: vision, projector, selection, prefill, decode, total, unpruned_total; "
+        "null where they cannot be counted, and flops_unknown says why",
     },
     "media": "images, or how many frames of a video were given, and how",
     "bad_samples": "left out because they cannot be used (on_bad_sample=skip): count, ids (the first 20)",

@@ -118,6 +118,7 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
 
     peak = peak_mb(plan.device)  # before the timing pass, which runs the unpruned model too
     broken = {row["id"] for row in bad}
+    clip = None if plan.text_tower is None else plan.text_tower.config
     usable = [sample for sample in plan.samples if sample.id not in broken]
     latency, cache = measure_questions(
         usable, plan.benchmark, loaded, plan.method, config.latency_samples, text_tower
@@ -132,7 +133,7 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
         "keep": plan.method.keep,
         "subset": {"limit": config.limit, "shard": config.shard, "seed": config.seed},
         "comparable": plan.comparable,
-        "answers": summarise_answers(rows, plan.benchmark, plan.checkpoint.config, loaded.adapter, plan.method),
+        "answers": summarise_answers(rows, plan.benchmark, loaded.adapter, plan.method, clip),
         "media": describe_media(usable, rows, loaded.preprocessor.takes_video),
         "bad_samples": {"count": len(bad), "ids": sorted(broken)[:SHOWN]},
         "timings": {

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.families import internvl
+from tests.families.test_guarantees import generate
 from vlmprune import prune
 from vlmprune.errors import UserError
 from vlmprune.methods.compose import Compose
@@ -73,3 +74,11 @@ def test_methods_that_need_the_width_or_length_of_clip_are_refused():
     for name in ("visionzip", "tome"):
         with pytest.raises(UserError, match=r"which model .* does not have"):
             prune(internvl.make(), name, ratio=0.5)
+
+
+@pytest.mark.parametrize("texts", [[8, 12], [8]])
+def test_a_static_cache_works_before_the_decoder(texts):
+    """Whose mask generate() passes once for every kind of layer that Qwen2 may have."""
+    model, inputs = internvl.make(), internvl.batch(texts)
+    with prune(model, "cls", ratio=0.8):
+        assert torch.equal(generate(model, inputs, cache_implementation="static"), generate(model, inputs))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from contextlib import contextmanager
-
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPConfig, CLIPModel, LlavaForConditionalGeneration
 
 from tests.conftest import make_batch, make_llava
-from vlmprune.measure.flops import decoder_layer, encoder_layer, question_flops
+from tests.measure.meter import compare
+from vlmprune.measure.encoder import Encoded, EncoderSizes
+from vlmprune.measure.flops import decoder_layer, question_flops
+from vlmprune.measure.selection_flops import Uncountable
 from vlmprune.methods.base import ScoreMethod
 from vlmprune.methods.cdpruner import CDPruner
 from vlmprune.methods.cls import ClsAttention
@@ -34,8 +33,6 @@ from vlmprune.methods.vispruner import VisPruner
 from vlmprune.methods.vtc_cls import VtcCls
 from vlmprune.models.base import adapt
 from vlmprune.models.clip_text import TextTower
-from vlmprune.models.llava import describe_tower
-from vlmprune.pruning.session import Session
 
 
 class Received(ScoreMethod):
@@ -79,41 +76,12 @@ METHODS = [
     Compose(ratio=0.8),
     Compose(before=ToMe(), inside=PyramidDrop(**STAGES), ratio=0.8),
 ]
+PICTURE = Encoded(slots=36, newlines=0, tiles=[(6, 6)], projected=36, units=[[36]])
 ADAPTIVE = [PruMerge(), PruMergePlus()]  # images keep different numbers, so that only one can be foretold
 
 
 def name_of(method):
     return type(method).__name__
-
-
-class Meter:
-    """Adds what torch counts to the innermost part that is running; an engine's clock, too."""
-
-    def __init__(self, counter):
-        self.counter, self.parts, self.running, self.seen = counter, Counter(), ["other"], 0
-
-    @contextmanager
-    def __call__(self, part):
-        self._settle()
-        self.running.append(part)
-        yield
-        self._settle()
-        self.running.pop()
-
-    def _settle(self):
-        now = self.counter.get_total_flops()
-        self.parts[self.running[-1]] += now - self.seen
-        self.seen = now
-
-    def watch(self, module, names):
-        """Count `module` under one name after the other, call by call, the last for good."""
-        forward, names = module.forward, list(names)
-
-        def watched(*args, **kwargs):
-            with self(names.pop(0) if len(names) > 1 else names[0]):
-                return forward(*args, **kwargs)
-
-        module.forward = watched
 
 
 def make_text_tower():
@@ -127,42 +95,16 @@ def make_text_tower():
     )
 
 
-def compare(model, method, images):
-    """Formula and counter, part by part, on a question of 9 words and 3 new tokens."""
-    words, new = 9, 3
-    tower, clip = describe_tower(model.config), None
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        meter = Meter(counter)
-        meter.watch(model.model.vision_tower, ["vision"])
-        meter.watch(model.model.multi_modal_projector, ["projector"])
-        meter.watch(model.model.language_model, ["prefill", "decode"])
-        meter.watch(model.lm_head, ["prefill", "decode"])
-        reads_text = "text_relevance" in method.needs
-        text_tower = make_text_tower() if reads_text else None
-        with Session(adapt(model), method, meter, text_tower) as session:
-            session.ask(["which?"])
-            model.generate(
-                **make_batch([words], images), max_new_tokens=new, do_sample=False, pad_token_id=0, eos_token_id=None
-            )
-    if text_tower is not None:
-        clip = text_tower.clip.config
-    visual = [counts[0] for counts in session.record.visual_counts]
-    formula = question_flops(model.config, tower, method, visual, words, new, images, clip).as_dict()
-    counted = dict(meter.parts)
-    counted["selection"] = counted.get("selection", 0) + counted.pop("other")  # the engine's, outside any module
-    assert formula.pop("total") == pytest.approx(counter.get_total_flops(), rel=0.01)
-    assert formula == pytest.approx(dict.fromkeys(formula, 0) | counted, rel=0.01)
-
-
 @pytest.mark.parametrize("images", [1, 2])
 @pytest.mark.parametrize("method", METHODS, ids=name_of)
 def test_every_part_equals_torchs_counter(method, images):
-    compare(make_llava("eager"), method, images)
+    text_tower = make_text_tower() if "text_relevance" in method.needs else None
+    compare(make_llava("eager"), method, make_batch([9], images), text_tower)
 
 
 @pytest.mark.parametrize("method", ADAPTIVE, ids=name_of)
 def test_adaptive_methods_too(method):
-    compare(make_llava("eager"), method, images=1)
+    compare(make_llava("eager"), method, make_batch([9]))
 
 
 @pytest.mark.parametrize("method", [FastV(ratio=0.5), PyramidDrop(**STAGES), SparseVLMPlus(**WORDS)], ids=name_of)
@@ -170,18 +112,20 @@ def test_heads_may_be_wider_than_the_decoder(method):
     config = make_llava().config
     config.text_config.head_dim = 16  # times 4 heads, on a width of 32
     torch.manual_seed(0)
-    compare(LlavaForConditionalGeneration._from_config(config, attn_implementation="eager").eval(), method, images=1)
+    model = LlavaForConditionalGeneration._from_config(config, attn_implementation="eager").eval()
+    compare(model, method, make_batch([9]))
 
 
 def test_text_relevance_is_not_forgotten():
     model = make_llava()
-    with pytest.raises(ValueError, match="text_relevance"):
-        question_flops(model.config, describe_tower(model.config), CDPruner(keep=9), [9] * 6, 9, 1)
+    with pytest.raises(Uncountable, match="text_relevance"):
+        question_flops(adapt(model), CDPruner(keep=9), PICTURE, [9] * 6, 9, 1)
 
 
 def test_one_layer_by_hand():
     # 3 tokens, width 4, MLP 8: projections 4 x (3x4x4), MLP 2 x (3x4x8), attention 2 x (3x3x4); two FLOPs each
-    assert encoder_layer(3, 4, 8) == 2 * (4 * 48 + 2 * 96 + 2 * 36)
+    sizes = EncoderSizes(4, 2, 0, 0, layer_macs=4 * 4 * 4 + 2 * 4 * 8, projector_macs=0, feature_width=4)
+    assert sizes.layer_flops(3, 9) == 2 * (4 * 48 + 2 * 96 + 2 * 36)
 
 
 def test_grouped_keys_cost_less():
@@ -193,7 +137,7 @@ def test_grouped_keys_cost_less():
 
 def test_pruning_by_cls_costs_one_row():
     model = make_llava()
-    tower = describe_tower(model.config)
-    flops = question_flops(model.config, tower, ClsAttention(ratio=0.5), [18] * 6, 9, 1)
+    adapter = adapt(model)
+    flops = question_flops(adapter, ClsAttention(ratio=0.5), PICTURE, [18] * 6, 9, 1)
     assert flops.selection == 2 * 37 * 32
-    assert flops.vision < question_flops(model.config, tower, Unpruned(), [36] * 6, 9, 1).vision
+    assert flops.vision < question_flops(adapter, Unpruned(), PICTURE, [36] * 6, 9, 1).vision

@@ -30,6 +30,7 @@ def test_slots_and_patches_are_those_of_transformers_packing(model, size):
         [ids], torch.tensor([size]), "default", image_newline=torch.tensor([-1.0])
     )
     assert int(length) == geometry.slots
+    assert packed[:, 0].tolist() == geometry.slot_patches().tolist()
     assert int((packed == -1).sum()) == geometry.newlines
     alive = [tile * SIDE**2 + patches for tile, (patches, _) in enumerate(geometry.alive())]
     assert sorted(packed[packed >= 0].tolist()) == torch.cat(alive).tolist()
@@ -93,6 +94,22 @@ def test_fastervlm_packing_has_neither_padding_nor_newlines(model):
     assert "pack_image_features" not in vars(model.model)
 
 
+def test_the_layout_says_which_patch_stands_at_each_slot(model):
+    """Of two images of different shapes, through the whole encoding: each slot holds its own patch's feature."""
+    inputs = llava_next.batch([8], media=2)
+    adapter = LlavaNext(model)
+    arguments = {"pixel_values": inputs["pixel_values"], "image_sizes": inputs["image_sizes"]}
+    layout = adapter.layout("get_image_features", arguments, ClsAttention())
+    projected = {}
+    handle = adapter.projector.register_forward_hook(lambda _m, _a, out: projected.update(all=out.flatten(0, 1)))
+    features = torch.cat(model.model.get_image_features(**arguments).pooler_output)
+    handle.remove()
+    assert len(layout.order) == len(features) == layout.slots
+    patches = layout.order >= 0
+    assert torch.equal(features[patches], projected["all"][layout.order[patches]])
+    assert torch.equal(features[~patches], model.model.image_newline.expand(int((~patches).sum()), -1))
+
+
 def test_scope_decides_what_is_ranked_together(model):
     inputs, adapter = llava_next.batch([8]), LlavaNext(model)
     alive = [len(patches) for patches, _ in adapter.geometry(llava_next.SIZES[0]).alive()]
@@ -103,6 +120,9 @@ def test_scope_decides_what_is_ranked_together(model):
         counts[scope] = session.record.visual_counts[0][0]
     assert counts == {"published": 3, "image": 3, "tile": sum(min(3, n) for n in alive)}
     assert DivPrune(keep=3).scope_rule == "image"
+    with prune(model, "cls", keep=20, scope="image") as session:  # more than one tile has
+        model(**inputs)
+    assert session.record.visual_counts[0] == [20]
 
 
 def test_a_tiles_own_grid_is_needed_by_some(model):

@@ -44,13 +44,17 @@ def loaded(config: ModelConfig):
     return load(find_checkpoint(config), config, torch.float32, CPU)
 
 
-def test_a_run_on_a_checkpoint_folder(vlmprune, folder):  # noqa: F811
+def test_a_run_on_a_checkpoint_folder(vlmprune, folder, tmp_path):  # noqa: F811
     done = vlmprune(
         "run", "model=path", f"model.path={folder}", "method=fastv", "method.k=1", "ratio=0.5", "limit=8",
         "latency_samples=2", "logger=none",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "72 of 144 kept, 96 averaged" in done.stdout  # one layer sees 144, two see 72
+    (environment,) = tmp_path.rglob("environment.json")
+    (recorded,) = json.loads(environment.read_text())["environments"]
+    assert recorded["model"]["path"] == str(folder) and recorded["model"]["image"] == "processor"
+    assert {"torch", "transformers"} <= recorded["versions"].keys()
 
 
 def test_identity_follows_the_weights(folder, tmp_path):
@@ -122,6 +126,12 @@ class TestRandomWeights:
             model = AutoModelForImageTextToText.from_config(config)
         parameters = sum(weight.numel() for weight in model.parameters())
         assert shipped["info"]["parameters"] == f"{parameters / 1e9:.2f} B"
+
+    def test_its_identity_is_that_of_the_architecture(self):
+        config = ModelConfig("llava-1.5-7b", "llava-hf/x", random_weights=True)
+        first = find_checkpoint(config).identity
+        assert find_checkpoint(config).identity == first
+        assert find_checkpoint(replace(config, name="llava-1.5-13b")).identity != first
 
     def test_models_and_architectures_are_the_same_names(self):
         assert set(options("architecture")) == set(options("model")) - {"tiny", "path"}

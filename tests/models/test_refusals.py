@@ -108,6 +108,8 @@ class TestTheHub:
     def test_offline(self):
         with pytest.raises(UserError, match="hub cannot be reached; where there is a network, run 'hf download"):
             find_checkpoint(ModelConfig("x", PUBLISHED))
+        with pytest.raises(UserError, match=r"hub cannot be reached \(vlmprune list models: "):
+            find_checkpoint(ModelConfig("x", "gpt2"))
         with pytest.raises(UserError, match=rf"did you mean '{PUBLISHED}'"):
             find_checkpoint(ModelConfig("x", "llava-hf/llava-1.5-7b"))
 
@@ -122,6 +124,10 @@ class TestTheHub:
     def test_a_wrong_revision(self):
         line = explain(PUBLISHED, self.error(RevisionNotFoundError), "v9")
         assert line == f"model.revision=v9: {PUBLISHED} has no such branch, tag or commit"
+
+    def test_a_file_that_is_not_there(self):
+        line = explain("me/mine", OSError("me/mine does not appear to have a file named model.safetensors."), None)
+        assert line.endswith("cannot be loaded (me/mine does not appear to have a file named model.safetensors.)")
 
 
 class TestFiles:
@@ -146,6 +152,11 @@ class TestFiles:
         weights = dict.fromkeys(load_file(CHECKPOINT / "model.safetensors"), "model-00002-of-00002.safetensors")
         (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weights}))
         with pytest.raises(UserError, match=r"model-00002-of-00002.safetensors is missing"):
+            find(folder)
+
+    def test_a_damaged_index(self, folder):
+        (folder / "model.safetensors.index.json").write_text("{")
+        with pytest.raises(UserError, match=r"model.safetensors.index.json is damaged"):
             find(folder)
 
     def test_missing_weights(self, folder):
@@ -203,9 +214,11 @@ class TestHardware:
     def test_quantization(self, monkeypatch, quantization):
         with pytest.raises(UserError, match="random weights are not quantized"):
             self.check(quantization=quantization, random_weights=True)
+        with pytest.raises(UserError, match=r"needs a CUDA device; use model.quantization=null"):
+            self.check(quantization=quantization)
         monkeypatch.setattr(hardware, "find_spec", lambda name: None)
         with pytest.raises(UserError, match="bitsandbytes is not installed; pip install bitsandbytes accelerate"):
-            self.check(quantization=quantization)
+            self.check(GPU, torch.float16, quantization=quantization)
         made = quantizer(quantization, torch.bfloat16)
         assert made.load_in_4bit == (quantization == "4bit") and made.load_in_8bit == (quantization == "8bit")
 

@@ -43,7 +43,7 @@ def summary_of(result: dict[str, Any], directory: Path) -> dict[str, float]:
         "memory/peak_mb": timings["peak_memory_mb"],
         "questions_per_s": timings["samples_per_s"],
     }
-    values |= {f"flops/{part}": value for part, value in answers["flops"].items()}
+    values |= {f"flops/{part}": value for part, value in (answers["flops"] or {}).items()}
     values |= {f"metrics/{name}": value for name, value in answers["metrics"].items()}
     values |= {f"score/{name}": entry["score"] for name, entry in answers["by_category"].items()}
     for side, parts in (timings["latency"] or {}).items():

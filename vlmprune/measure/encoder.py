@@ -41,17 +41,24 @@ class EncoderSizes:
     window: int | None = None
     full_layers: frozenset[int] = frozenset()
 
-    def spans(self, layer: int, tile: Grid) -> list[int]:
-        """Lengths of the sequences within which the tokens of a tile attend to one another in `layer`."""
-        rows, columns = tile
+    def tokens(self, tile: Grid) -> int:
+        """Positions of a tile in a layer: its patches, and [CLS]."""
+        return tile[0] * tile[1] + self.cls
+
+    def pairs(self, layer: int, tile: Grid) -> int:
+        """(query, key) pairs of a tile that attention in `layer` multiplies."""
         if self.window is None or layer in self.full_layers:
-            return [rows * columns + self.cls]
-        return [height * width for height in cut(rows, self.window) for width in cut(columns, self.window)]
+            return self.tokens(tile) ** 2
+        return _squares(tile[0], self.window) * _squares(tile[1], self.window)
+
+    def layer_flops(self, tokens: int, pairs: int) -> float:
+        """FLOPs of one layer."""
+        return 2 * tokens * self.layer_macs + 4 * pairs * self.width
 
 
-def cut(length: int, size: int) -> list[int]:
-    """Pieces of `size` along `length`, the last one what is left."""
-    return [min(size, length - start) for start in range(0, length, size)]
+def _squares(length: int, size: int) -> int:
+    """Sum of the squares of the pieces, `size` or what is left, that `length` is cut into."""
+    return length // size * size**2 + (length % size) ** 2
 
 
 @dataclass(frozen=True)

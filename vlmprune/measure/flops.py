@@ -1,12 +1,15 @@
 """How many floating-point operations one question costs, from the checkpoint's config and the lengths that really ran.
 
-FLOP = 2 multiply-accumulates. Matrix products only (norms, softmax, activations, embeddings count nothing); causal
-attention is not halved, because the kernels in use compute or skip whole blocks. Per layer, for n tokens of width d,
-MLP width m, query heads of width w together and key heads of width e together:
+FLOP = 2 multiply-accumulates. Matrix products only (norms, softmax, activations, embeddings, interpolation count
+nothing); causal attention is not halved, because the kernels in use compute or skip whole blocks. Per layer, for n
+tokens of width d, MLP width m, query heads of width w together and key heads of width e together:
 
-    encoder      2n(4dd + 2dm) + 4nnd
-    decoder      2n(2dw + 2de + 3dm) + 4nLw        n new tokens that attend to L
+    encoder      2n(4dd + 2dm) + 4pd           p pairs of tokens that attend: nn, or the sum over windows of theirs
+    decoder      2n(2dw + 2de + 3dm) + 4nLw    n new tokens that attend to L
 
+with 3dm where the encoder's MLP is gated. The n of the encoder are those of one tile, frame or picture at its own size,
+and everything it encodes counts, also what unpadding cuts away later; embedding a patch is one product with its pixels.
+The projector, or the merger of 2 x 2 patches, counts the tokens that pass it; DeepStack's mergers are part of vision.
 Prefill counts the logits of its last token only, as generate() asks for them; so does every decode step. What a method
 adds is in selection_flops.py.
 """
@@ -16,15 +19,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vlmprune.measure.selection_flops import (
-    acting_parts,
-    attention_widths,
-    encoder_layer,
-    merging_layers,
-    selection_flops,
-)
-from vlmprune.methods.base import Method, SequenceMethod, Tower
+from vlmprune.measure.encoder import Encoded
+from vlmprune.measure.selection_flops import acting_parts, attention_widths, merging_layers, selection_flops
+from vlmprune.methods.base import Method, SequenceMethod
 from vlmprune.methods.vision_base import VisionMethod
+from vlmprune.models.base import Adapter
 
 
 @dataclass(frozen=True)
@@ -58,53 +57,56 @@ def logits(text: Any) -> float:
 
 
 def question_flops(
-    config: Any,
-    tower: Tower,
+    adapter: Adapter,
     method: Method,
+    encoded: Encoded,
     visual: list[int],
     words: int,
     generated: int,
-    images: int = 1,
     clip: Any = None,
 ) -> Flops:
-    """FLOPs of a question with `images` images, `words` text tokens and `generated` new tokens.
+    """FLOPs of a question with `words` text tokens, the media in `encoded` and `generated` new tokens.
 
-    visual: per decoder layer, the visual tokens that the layer processed (of all the question's images). clip: the
-    config of the CLIP that a method reading text_relevance takes its text tower from; without it, ValueError.
+    visual: per decoder layer, the visual tokens that the layer processed (of all the question's media). clip: the
+    config of the CLIP that a method reading text_relevance takes its text tower from. Raises Uncountable where a number
+    would be a guess.
     """
-    text = config.text_config
+    text = adapter.config.text_config
     lengths = [words + tokens for tokens in visual]
     prefill = logits(text) + sum(decoder_layer(length, length, text) for length in lengths)
     decode = 0.0
     for step in range(1, generated):  # the first new token comes out of the prefill
         decode += sum(decoder_layer(1, length + step, text) for length in lengths) + logits(text)
     return Flops(
-        vision=images * _encoder(config.vision_config, tower, method),
-        projector=_projector(config, tower, method, visual[0], images),
-        selection=selection_flops(config, tower, method, visual, words, images, clip),
+        vision=_encoder(adapter, method, encoded),
+        projector=2 * _projected(adapter, method, encoded, visual[0]) * adapter.encoder_sizes.projector_macs,
+        selection=selection_flops(adapter, method, encoded, visual, words, clip),
         prefill=prefill,
         decode=decode,
     )
 
 
-def _encoder(vision: Any, tower: Tower, method: Method) -> float:
-    """One image, up to the last layer that the projector or the method reads; all layers where nothing is skipped."""
-    n = tower.grid[0] * tower.grid[1]
-    lengths = [n + int(tower.has_cls)] * tower.depth
+def _encoder(adapter: Adapter, method: Method, encoded: Encoded) -> float:
+    """Up to the last layer that the projector or the method reads; all layers where nothing is skipped."""
+    sizes, tower = adapter.encoder_sizes, adapter.tower
+    last, merging = tower.depth - 1, []
     for part in acting_parts(method, tower):
         if isinstance(part, SequenceMethod):
-            lengths = lengths[: max(tower.feature_layer, *part.layers(tower)) + 1]
+            last = max(tower.feature_layer, *part.layers(tower))
         elif isinstance(part, VisionMethod):
-            lengths = [length for length, _ in merging_layers(part, tower)]
-    patches = 2 * n * vision.num_channels * vision.patch_size**2 * vision.hidden_size
-    return patches + sum(encoder_layer(length, vision.hidden_size, vision.intermediate_size) for length in lengths)
+            merging = [length for length, _ in merging_layers(part, tower)]
+    total = 2.0 * encoded.projected * sizes.merger_macs
+    for tile in encoded.tiles:
+        layers = [(n, n**2) for n in merging]
+        layers = layers or [(sizes.tokens(tile), sizes.pairs(layer, tile)) for layer in range(last + 1)]
+        total += 2 * tile[0] * tile[1] * sizes.patch_macs + sum(sizes.layer_flops(*layer) for layer in layers)
+    return total
 
 
-def _projector(config: Any, tower: Tower, method: Method, kept: int, images: int) -> float:
-    """Kept tokens only, but all of them where the method reads their projections or selects later."""
-    tokens = images * tower.grid[0] * tower.grid[1]
-    for part in acting_parts(method, tower):
-        if isinstance(part, SequenceMethod | VisionMethod) and "projected" not in part.needs:
-            tokens = kept
-    width = config.text_config.hidden_size
-    return 2 * tokens * (config.vision_config.hidden_size * width + width**2)
+def _projected(adapter: Adapter, method: Method, encoded: Encoded, kept: int) -> int:
+    """Rows that pass the projector: kept tokens only, but all where the method selects by what comes out, or later."""
+    for part in acting_parts(method, adapter.tower):
+        if isinstance(part, SequenceMethod | VisionMethod):
+            early = adapter.projects_each_token and "projected" not in part.needs
+            return kept - encoded.newlines if early else encoded.projected
+    return encoded.projected

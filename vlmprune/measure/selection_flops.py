@@ -1,17 +1,19 @@
 """How many floating-point operations a method costs beside the model's own: the signals it reads, and its products.
 
-Per image before the language model, with T positions of width d in the encoder (n patches, and [CLS]):
+Per tile before the language model, with T positions of width d in the encoder (n patches, and [CLS]):
 
     a [CLS] row        2Td  for each layer read          received attention   2TTd for each layer read
     merging r tokens   what the method compares, and 2rrd for the averages, after each layer
     text relevance     the CLIP text tower on one segment of the question, and 2(ndp + np) in the space of width p
 
-Inside it, for L tokens that reach a stage and R positions that rate, with w = heads x head width:
+(in layers with window attention TT is the sum over the windows of theirs). Inside the language model, for L tokens that
+reach a stage and R positions that rate, with w = heads x head width:
 
     attention rows     2RLw, and where the method reads its own layer, its q, k and v once more: 2Ld(w + 2e)
 
-To each the method adds its own products (`selection_macs`, `stage_macs`, `rater_macs`). FLOP = 2 multiply-accumulates.
-Elementwise work, sorting, distances that are no product and a singular value decomposition count nothing.
+To each the method adds its own products (`selection_macs`, for every unit that it ranks, `stage_macs`, `rater_macs`).
+FLOP = 2 multiply-accumulates. Elementwise work, sorting, distances that are no product and a singular value
+decomposition count nothing.
 """
 
 from __future__ import annotations
@@ -19,20 +21,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from vlmprune.methods.base import Method, SequenceMethod, Tower
+from vlmprune.measure.encoder import Encoded
+from vlmprune.methods.base import Method, SequenceMethod, Tower, Widths
 from vlmprune.methods.decoder_base import DecoderMethod
 from vlmprune.methods.vision_base import VisionMethod
+from vlmprune.models.base import Adapter
+from vlmprune.pruning.session import LARGEST
+
+
+class Uncountable(ValueError):
+    """A number of FLOPs that would be a guess, and why."""
 
 
 def acting_parts(method: Method, tower: Tower) -> tuple[Method, ...]:
     """The parts of `method` that the engine runs on this tower; none where everything is kept."""
-    n = tower.grid[0] * tower.grid[1]
+    n = LARGEST if tower.grid_varies else tower.grid[0] * tower.grid[1]
     return tuple(part for part in method.parts(n) if part.stage != "none" and not part.keeps_all(n))
-
-
-def encoder_layer(n: int, d: int, m: int) -> float:
-    """One layer of a bidirectional encoder over n tokens of width d, with an MLP of width m."""
-    return 2 * n * (4 * d * d + 2 * d * m) + 4 * n * n * d
 
 
 def attention_widths(text: Any) -> tuple[int, int]:
@@ -51,40 +55,51 @@ def merging_layers(method: VisionMethod, tower: Tower) -> Iterator[tuple[int, in
 
 
 def selection_flops(
-    config: Any, tower: Tower, method: Method, visual: list[int], words: int, images: int, clip: Any = None
+    adapter: Adapter, method: Method, encoded: Encoded, visual: list[int], words: int, clip: Any = None
 ) -> float:
     """FLOPs of selecting for one question; arguments as in `flops.question_flops`."""
-    total = 0.0
-    for part in acting_parts(method, tower):
+    macs = 0
+    for part in acting_parts(method, adapter.tower):
         if isinstance(part, SequenceMethod):
-            total += images * 2 * _sequence_macs(config, tower, part, visual[0] // max(1, images))
-            if "text_relevance" in part.needs:
-                total += _relevance(clip, tower.grid[0] * tower.grid[1], images)
+            macs += _signal_macs(adapter, part, encoded, clip) + _sequence_macs(adapter, part, encoded, visual[0])
         elif isinstance(part, VisionMethod):
-            total += images * 2 * _merging_macs(config.vision_config.hidden_size, tower, part)
+            macs += len(encoded.tiles) * _merging_macs(adapter.encoder_sizes.width, adapter.tower, part)
         elif isinstance(part, DecoderMethod):
-            total += 2 * _decoder_macs(config.text_config, part, visual, words)
-    return total
+            macs += _decoder_macs(adapter.config.text_config, part, visual, words)
+    return 2.0 * macs
 
 
-def _sequence_macs(config: Any, tower: Tower, method: SequenceMethod, k: int) -> int:
-    vision, n = config.vision_config, tower.grid[0] * tower.grid[1]
-    positions, width, layers = n + int(tower.has_cls), vision.hidden_size, len(method.layers(tower))
-    total = method.selection_macs(n, k, width, config.text_config.hidden_size, width // vision.num_attention_heads)
-    if "cls_attention" in method.needs:
-        total += layers * positions * width
-    if "received_attention" in method.needs:
-        total += layers * positions**2 * width
-    return total
+def _signal_macs(adapter: Adapter, method: SequenceMethod, encoded: Encoded, clip: Any) -> int:
+    sizes, tower = adapter.encoder_sizes, adapter.tower
+    # Without [CLS] the mean attention received stands for its row.
+    received = ("received_attention" in method.needs) + ("cls_attention" in method.needs and not tower.has_cls)
+    rows = int("cls_attention" in method.needs and tower.has_cls)
+    total = 0
+    for layer in method.layers(tower):
+        for tile in encoded.tiles:
+            total += sizes.width * (rows * sizes.tokens(tile) + received * sizes.pairs(layer, tile))
+    return total + (_relevance_macs(clip, encoded.projected) if "text_relevance" in method.needs else 0)
 
 
-def _relevance(clip: Any, n: int, images: int) -> float:
+def _sequence_macs(adapter: Adapter, method: SequenceMethod, encoded: Encoded, kept: int) -> int:
+    sizes = adapter.encoder_sizes
+    head, projected = sizes.width // sizes.heads, adapter.config.text_config.hidden_size
+    widths = Widths(head, sizes.width, sizes.feature_width, projected)
+    units = encoded.ranked(method.scope_rule)
+    counts = [method.count(n) for n in units]
+    most = sum(counts)
+    if kept < most:  # an adaptive method kept fewer than it may: as if each unit had the same share
+        counts = [round(count * kept / most) for count in counts]
+    return sum(method.selection_macs(n, k, widths) for n, k in zip(units, counts, strict=True))
+
+
+def _relevance_macs(clip: Any, patches: int) -> int:
     if clip is None:
-        raise ValueError("text_relevance is the work of a CLIP text tower: give clip=, its config")
+        raise Uncountable("text_relevance is the work of a CLIP text tower, whose config was not given")
     text, common = clip.text_config, clip.projection_dim
-    layer = encoder_layer(text.max_position_embeddings, text.hidden_size, text.intermediate_size)
-    patches = images * n * (clip.vision_config.hidden_size * common + common)
-    return text.num_hidden_layers * layer + 2 * (text.hidden_size * common + patches)
+    n, d = text.max_position_embeddings, text.hidden_size
+    tower = text.num_hidden_layers * (n * (4 * d * d + 2 * d * text.intermediate_size) + 2 * n * n * d)
+    return tower + d * common + patches * (clip.vision_config.hidden_size * common + common)
 
 
 def _merging_macs(width: int, tower: Tower, method: VisionMethod) -> int:
@@ -96,6 +111,8 @@ def _merging_macs(width: int, tower: Tower, method: VisionMethod) -> int:
 
 
 def _decoder_macs(text: Any, method: DecoderMethod, visual: list[int], words: int) -> int:
+    if "tiles" in method.needs:
+        raise Uncountable("which positions rate depends on how much of a prompt is tiles, which is not recorded")
     width, shared = attention_widths(text)
     stages = method.stages(len(visual), max(1, visual[0]))
     lengths = [words + visual[stage.layer - 1] for stage in stages]

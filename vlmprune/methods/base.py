@@ -30,7 +30,7 @@ class Tower:
 
     depth: int  # number of encoder layers
     feature_layer: int  # 0-based layer whose output goes to the projector (CLIP in LLaVA: 22 of 24)
-    grid: tuple[int, int]  # (rows, columns) of the patches of one image or tile
+    grid: tuple[int, int]  # (rows, columns) of the tokens of one image or tile: patches, or groups that are joined
     has_cls: bool
     grid_varies: bool = False  # images have grids of their own size; `grid` is that of a typical one
 
@@ -171,6 +171,11 @@ class SequenceMethod(Method):
         self.layers(tower)
         if self.scope_rule not in self.scopes:
             raise ValueError(f"scope={self.scope}: the method works on a tile's own grid; allowed: tile")
+
+    def keeps_all(self, n: int) -> bool:
+        if self.scope_rule == "image" and self.keep is not None:
+            return False  # of all tiles or frames together, whose number differs
+        return super().keeps_all(n)
 
     def select(self, signals: Signals, k: int) -> Selection:
         """Choose `k` of the N tokens of every image."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vlmprune.methods.base import Selection, SequenceMethod, Signals, Tower
+from vlmprune.methods.base import Selection, SequenceMethod, Signals, Tower, Widths
 from vlmprune.methods.similarity import at_least_float32, unit
 
 SPENT = 64  # float roundings; a residual within so many of its token's own kernel entry counts as zero

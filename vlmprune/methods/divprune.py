@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vlmprune.methods.base import Selection, SequenceMethod, Signals
+from vlmprune.methods.base import Selection, SequenceMethod, Signals, Widths
 from vlmprune.methods.similarity import unit
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vlmprune.methods.base import Selection, SequenceMethod, Signals, Tower, top_k
+from vlmprune.methods.base import Selection, SequenceMethod, Signals, Tower, Widths, top_k
 from vlmprune.methods.similarity import at_least_float32, unit
 
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 
-from vlmprune.methods.base import Selection, SequenceMethod, Signals, Tower, top_k
+from vlmprune.methods.base import Selection, SequenceMethod, Signals, Tower, Widths, top_k
 from vlmprune.methods.counting import exact, round_half_up
 from vlmprune.methods.merging import rows_of
 from vlmprune.methods.similarity import at_least_float32, unit

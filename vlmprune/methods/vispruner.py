@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vlmprune.methods.base import Selection, SequenceMethod, Signals, top_k
+from vlmprune.methods.base import Selection, SequenceMethod, Signals, Widths, top_k
 from vlmprune.methods.similarity import unit
 
 DROPPED_PER_ROUND = 8  # as in the authors' code

@@ -46,6 +46,15 @@ class Anyres:
         """Placeholders of the image in a prompt."""
         return self.side**2 + self.detail + self.newlines
 
+    def slot_patches(self) -> Tensor:
+        """int64 [slots]: the patch at each placeholder, tile * side^2 + its place in the tile; -1 at a newline."""
+        n = self.side**2
+        grid = torch.arange(n, n * self.tiles).view(self.rows, self.columns, self.side, self.side)
+        top, bottom, left, right = self.rectangle
+        stitched = grid.transpose(1, 2).reshape(self.rows * self.side, self.columns * self.side)
+        lines = stitched[top:bottom, left:right]
+        return torch.cat([torch.arange(n), torch.cat([lines, lines.new_full((len(lines), 1), -1)], dim=1).flatten()])
+
     def alive(self) -> list[tuple[Tensor, Size]]:
         """Per tile, base first: the patches that reach the prompt, int64 [n] in raster order, and their grid."""
         whole = torch.arange(self.side**2)

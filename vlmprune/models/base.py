@@ -20,6 +20,7 @@ from torch import Tensor
 
 import vlmprune.models
 from vlmprune.errors import UserError
+from vlmprune.measure.encoder import EncoderSizes, Grid
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
 from vlmprune.pruning.layout import Layout
 from vlmprune.registry import options, read
@@ -32,6 +33,7 @@ HELPERS = {
     "clip_text",
     "hardware",
     "inputs",
+    "llava_next_inputs",
     "llava_onevision_inputs",
     "loading",
     "prompts",
@@ -76,6 +78,18 @@ class Adapter(ABC):
 
     @abstractmethod
     def visual_mask(self, input_ids: Tensor) -> Tensor: ...
+
+    @property
+    @abstractmethod
+    def encoder_sizes(self) -> EncoderSizes: ...
+
+    def patch_grids(self, layout: Layout) -> list[Grid]:
+        """Rows and columns of the patches of every tile of an encoding."""
+        return [self.tower.grid] * len(layout.pixels)
+
+    def projected_rows(self, layout: Layout) -> int:
+        """Rows of an encoding that go to the projector where nothing is dropped before it."""
+        return len(layout.pixels) * layout.tile_rows
 
     @property
     def encoders(self) -> tuple[str, ...]:

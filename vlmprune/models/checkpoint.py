@@ -12,12 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError, StrictDataclassError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    StrictDataclassError,
+)
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PreTrainedConfig
 
 from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError, nearest
+from vlmprune.fingerprint import sha256
 from vlmprune.models.architecture import architecture
 from vlmprune.models.base import families
 from vlmprune.registry import options, read
@@ -47,7 +55,7 @@ def find_checkpoint(model: ModelConfig) -> Checkpoint:
         raise UserError(f"model.revision={model.revision}: {source} is a folder; revisions are of hub names")
     if model.random_weights and not folder.is_dir():
         config = supported(architecture(model.name), source)
-        return Checkpoint(source, config, f"random:{model.name}", random=True)
+        return Checkpoint(source, config, f"random:{sha256(config.to_dict())}", random=True)
     try:
         # As plain data first: the class of a family that transformers does not know could only come as remote code.
         data, _ = PreTrainedConfig.get_config_dict(folder if folder.is_dir() else source, revision=model.revision)
@@ -90,26 +98,28 @@ def supported(config: Any, source: str) -> Any:
 
 
 def explain(source: str, error: Exception, revision: str | None) -> str:
-    """One line that says why a checkpoint of the hub, or a file of it, cannot be had and what to do."""
+    """One line that says why a checkpoint, or a file of it, cannot be had and what to do."""
     cause, start = error.__cause__, f"model.path={source}:"
-    if Path(source).is_dir():
-        return f"{start} cannot be loaded ({first_line(error)})"
     if isinstance(cause, GatedRepoError):
         return f"{start} gated: accept its terms at https://huggingface.co/{source} and run 'hf auth login'"
     if isinstance(cause, RevisionNotFoundError):
         return f"model.revision={revision}: {source} has no such branch, tag or commit"
-    published = [path for name in options("model") if "/" in (path := str(read("model", name).get("path")))]
-    suggestion = nearest(source, published)
-    if source in published:
-        suggestion = ""
-    elif not suggestion:
-        suggestion = f"; hub names of vlmprune list models: {', '.join(sorted(published)[:3])}, ..."
     if isinstance(cause, RepositoryNotFoundError):
-        return f"{start} not on the hub{suggestion}; a private one needs 'hf auth login'"
-    return (
-        f"{start} neither a folder nor downloaded, and the hub cannot be reached{suggestion}; where there is a "
-        f"network, run 'hf download {source} --local-dir /folder', then set model.path=/folder"
-    )
+        return f"{start} not on the hub{_published_name(source)}; a private one needs 'hf auth login'"
+    if isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled):
+        return (
+            f"{start} neither a folder nor downloaded, and the hub cannot be reached{_published_name(source)}; where "
+            f"there is a network, run 'hf download {source} --local-dir /folder', then set model.path=/folder"
+        )
+    return f"{start} cannot be loaded ({first_line(error)})"
+
+
+def _published_name(source: str) -> str:
+    """The nearest hub name that a model's YAML has, or how to see them; '' where `source` is one."""
+    names = [path for name in options("model") if "/" in (path := str(read("model", name).get("path")))]
+    if source in names:
+        return ""
+    return nearest(source, names) or f" (vlmprune list models: {', '.join(sorted(names)[:3])}, ...)"
 
 
 def _neighbour(folder: Path) -> str:
@@ -126,10 +136,12 @@ def check_files(folder: Path, source: str) -> None:
         remark = f": {other[0].name} is not read, as loading it could run code; convert it" if other else ""
         raise UserError(f"model.path={source}: cannot be loaded (no .safetensors file{remark})")
     index = folder / "model.safetensors.index.json"
-    named = (
-        {folder / name for name in json.loads(index.read_text())["weight_map"].values()} if index.exists() else set()
-    )
-    for file in sorted({*files, *named}):
+    if index.exists():
+        try:
+            files = sorted({folder / name for name in json.loads(index.read_text())["weight_map"].values()})
+        except (ValueError, KeyError) as error:
+            raise UserError(f"model.path={source}: cannot be loaded ({index.name} is damaged)") from error
+    for file in files:
         if not file.exists():
             raise UserError(f"model.path={source}: cannot be loaded ({file.name} is missing)")
         try:

@@ -53,6 +53,8 @@ def check_hardware(model: ModelConfig, checkpoint: Checkpoint, dtype: torch.dtyp
             raise UserError(f"{where}: random weights are not quantized; use model.quantization=null")
         if getattr(checkpoint.config, "quantization_config", None) is not None:
             raise UserError(f"{where}: {checkpoint.source} is quantized already; use model.quantization=null")
+        if device.type != "cuda":  # on a CPU bitsandbytes may fetch compiled code from the hub
+            raise UserError(f"{where}: needs a CUDA device; use model.quantization=null")
         _need(where, "bitsandbytes", "bitsandbytes accelerate")
     if model.device_map is not None:
         if checkpoint.random:

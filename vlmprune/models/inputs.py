@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import pad
 
 from vlmprune.config import ModelConfig
 from vlmprune.models.base import Adapter
@@ -126,3 +127,10 @@ def pad_to_square(image: Image.Image, mean: list[float]) -> Image.Image:
     square = Image.new("RGB", (side, side), tuple(int(channel * 255) for channel in mean))
     square.paste(image, ((side - width) // 2, (side - height) // 2))
     return square
+
+
+def filled(image: Media, tiles: int) -> Media:
+    """The image with its pixel_values [1, T, 3, H, W] filled up to `tiles` tiles, which the model then leaves out."""
+    pixels = image.tensors["pixel_values"]
+    missing = (0, 0, 0, 0, 0, 0, 0, tiles - pixels.shape[1])
+    return replace(image, tensors=image.tensors | {"pixel_values": pad(pixels, missing)})

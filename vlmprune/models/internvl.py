@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError
+from vlmprune.measure.encoder import EncoderSizes, Grid
 from vlmprune.methods.base import Method, SequenceMethod, Tower
 from vlmprune.models.base import Adapter
 from vlmprune.models.inputs import Media, Parts, Preprocessor
@@ -89,6 +90,24 @@ class InternVL(Adapter):
         followed = torch.zeros_like(visual)  # by n more of the same picture
         followed[:, :-n] = count[:, n:] - count[:, :-n] == n
         return visual & followed
+
+    @property
+    def encoder_sizes(self) -> EncoderSizes:
+        vision, width = self.config.vision_config, self.config.text_config.hidden_size
+        c, token = vision.hidden_size, vision.hidden_size * self.side**2  # a token is its patches side by side
+        return EncoderSizes(
+            width=c,
+            heads=vision.num_attention_heads,
+            cls=1,
+            patch_macs=vision.num_channels * vision.patch_size[0] * vision.patch_size[1] * c,
+            layer_macs=4 * c**2 + 2 * c * vision.intermediate_size,
+            projector_macs=token * width + width**2,
+            feature_width=token,
+        )
+
+    def patch_grids(self, layout: Layout) -> list[Grid]:
+        rows, columns = self.tower.grid
+        return [(rows * self.side, columns * self.side)] * len(layout.pixels)
 
 
 class Inputs(Preprocessor):

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from vlmprune.errors import UserError
+from vlmprune.measure.encoder import EncoderSizes
 from vlmprune.methods.base import SequenceMethod, Tower
 from vlmprune.models.base import Adapter
 from vlmprune.models.inputs import Media, Preprocessor
@@ -68,6 +69,20 @@ class Llava(Adapter):
 
     def visual_mask(self, input_ids: Tensor) -> Tensor:
         return input_ids == self.config.image_token_id
+
+    @property
+    def encoder_sizes(self) -> EncoderSizes:
+        vision, width = self.config.vision_config, self.config.text_config.hidden_size
+        c = vision.hidden_size
+        return EncoderSizes(
+            width=c,
+            heads=vision.num_attention_heads,
+            cls=int(self.tower.has_cls),
+            patch_macs=vision.num_channels * vision.patch_size**2 * c,
+            layer_macs=4 * c**2 + 2 * c * vision.intermediate_size,
+            projector_macs=c * width + width**2,
+            feature_width=c if self.projects_each_token else width,
+        )
 
 
 def describe_tower(config: Any) -> Tower:

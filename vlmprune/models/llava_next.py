@@ -15,8 +15,11 @@ from torch import Tensor
 from vlmprune.methods.base import SequenceMethod
 from vlmprune.models import llava
 from vlmprune.models.anyres import Anyres, anyres
+from vlmprune.models.llava_next_inputs import Inputs
 from vlmprune.pruning.layout import Layout, Unit, grouped, together
 from vlmprune.pruning.shadow import Shadow
+
+__all__ = ["SIGNALS", "Inputs", "LlavaNext", "adapt", "describe_tower"]
 
 SIGNALS = (llava.SIGNALS - {"encoder_layers"}) | {"tiles"}
 describe_tower = llava.describe_tower
@@ -73,7 +76,18 @@ class LlavaNext(llava.Llava):
             tile_rows=n,
             stays=newlines if self.newline == "keep" else 0,
             images=[index for index, image in enumerate(images) for _ in range(image.tiles)],
+            order=self._order(images),
         )
+
+    def _order(self, images: list[Anyres]) -> Tensor:
+        """The token at each slot of several images, -1 at a newline."""
+        slots, first = [], 0
+        for image in images:
+            patches = image.slot_patches()
+            patches = patches[patches >= 0] if self.packing == "fastervlm" else patches
+            slots.append(torch.where(patches < 0, patches, patches + first * self.tower.grid[0] ** 2))
+            first += image.tiles
+        return torch.cat(slots)
 
     def prepare(self, prunes_before: bool) -> list[Any]:
         newline: Tensor | None = self.model.model.image_newline

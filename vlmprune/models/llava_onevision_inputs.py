@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import pad
 
-from vlmprune.models.inputs import Media, Preprocessor
+from vlmprune.models.inputs import Media, Preprocessor, filled
 
 
 class Inputs(Preprocessor):
@@ -56,10 +54,4 @@ class Inputs(Preprocessor):
     def collate(self, media: list[Media]) -> dict[str, Tensor]:
         """Images are filled up to the tiles of the largest, as the model expects."""
         most = max((each.tensors["pixel_values"].shape[1] for each in media if each.kind == "image"), default=0)
-        return super().collate([_filled(each, most) if each.kind == "image" else each for each in media])
-
-
-def _filled(image: Media, tiles: int) -> Media:
-    pixels = image.tensors["pixel_values"]
-    missing = (0, 0, 0, 0, 0, 0, 0, tiles - pixels.shape[1])
-    return replace(image, tensors=image.tensors | {"pixel_values": pad(pixels, missing)})
+        return super().collate([filled(each, most) if each.kind == "image" else each for each in media])

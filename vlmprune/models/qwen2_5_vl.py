@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlmprune.measure.encoder import EncoderSizes, Grid
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
 from vlmprune.models.base import Adapter
 from vlmprune.models.qwen2_5_vl_inputs import Inputs
@@ -131,6 +132,31 @@ class Qwen2_5VL(Adapter):
 
     def position_rule(self, method: Method) -> Positions:
         return "keep"
+
+    @property
+    def encoder_sizes(self) -> EncoderSizes:
+        vision = self.config.vision_config
+        c, token = vision.hidden_size, vision.hidden_size * vision.spatial_merge_size**2
+        cell = vision.patch_size * vision.spatial_merge_size
+        return EncoderSizes(
+            width=c,
+            heads=vision.num_heads,
+            cls=0,
+            patch_macs=vision.in_channels * vision.temporal_patch_size * vision.patch_size**2 * c,
+            layer_macs=4 * c**2 + 3 * c * vision.intermediate_size,  # its MLP is gated
+            projector_macs=token**2 + token * vision.out_hidden_size,
+            feature_width=vision.out_hidden_size,
+            window=vision.window_size // cell * vision.spatial_merge_size,
+            full_layers=frozenset(vision.fullatt_block_indexes),
+        )
+
+    def patch_grids(self, layout: Layout) -> list[Grid]:
+        merge = self.config.vision_config.spatial_merge_size
+        grids = (group.grid for group in layout.groups for _ in group.tiles)
+        return [(rows * merge, columns * merge) for rows, columns in grids]
+
+    def projected_rows(self, layout: Layout) -> int:
+        return layout.slots
 
 
 def describe_tower(config: Any) -> Tower:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vlmprune.errors import UserError
+from vlmprune.measure.encoder import EncoderSizes
 from vlmprune.methods.base import Tower
 from vlmprune.models import qwen2_5_vl, qwen2_5_vl_inputs
 
@@ -26,6 +27,22 @@ class Qwen3VL(qwen2_5_vl.Qwen2_5VL):
 
     def tower_order(self, grid: tuple[int, int]) -> Tensor:
         return torch.arange(grid[0] * grid[1])
+
+    @property
+    def encoder_sizes(self) -> EncoderSizes:
+        vision = self.config.vision_config
+        c, token = vision.hidden_size, vision.hidden_size * vision.spatial_merge_size**2
+        merger = token**2 + token * vision.out_hidden_size
+        return EncoderSizes(
+            width=c,
+            heads=vision.num_heads,
+            cls=0,
+            patch_macs=vision.in_channels * vision.temporal_patch_size * vision.patch_size**2 * c,
+            layer_macs=4 * c**2 + 2 * c * vision.intermediate_size,
+            projector_macs=merger,
+            merger_macs=merger * len(vision.deepstack_visual_indexes),
+            feature_width=vision.out_hidden_size,
+        )
 
 
 class Inputs(qwen2_5_vl_inputs.Inputs):

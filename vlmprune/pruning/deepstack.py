@@ -57,4 +57,4 @@ class Deepstack:
     def add(self, layer: int, hidden: Tensor) -> Tensor:
         """The output [B, L, D] of decoder layer `layer`, with its features."""
         level = self.pending.pop(layer, None)
-        return hidden if level is None else hidden + level
+        return hidden if level is None else hidden + level.to(hidden.device)

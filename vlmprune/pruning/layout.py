@@ -39,7 +39,8 @@ class Layout:
     pixels: the pixels of each tile. slots: places in the prompts that its features fill, newlines among them.
     stays: those of them that pruning leaves alone. tile_tokens: tokens of a tile. tile_rows, first_row: rows that a
     tile has where selection happens, and the first that is a token ([CLS] may come before it). images: the image that
-    each tile belongs to; None where each is its own.
+    each tile belongs to; None where each is its own. order: int64 [slots], the token that stands at each slot, -1 where
+    none does; None where slots are the tokens in their order.
     """
 
     groups: list[Group]
@@ -50,6 +51,7 @@ class Layout:
     first_row: int = 0
     stays: int = 0
     images: list[int] | None = None
+    order: Tensor | None = None
 
     def rows(self, tokens: Tensor) -> Tensor:
         """Where tokens stand among all rows of all tiles."""
@@ -63,7 +65,8 @@ def whole_tiles(pixels: Tensor, grid: tuple[int, int], extra_rows: int = 0) -> L
     tiles, n = len(pixels), grid[0] * grid[1]
     index = torch.arange(tiles * n, device=pixels.device).view(tiles, n)
     group = Group(index, grid, list(range(tiles)))
-    return Layout([group], list(pixels), tiles * (n + extra_rows), n, n + extra_rows, extra_rows)
+    order = torch.cat([index.new_full((tiles, extra_rows), -1), index], dim=1).flatten() if extra_rows else None
+    return Layout([group], list(pixels), tiles * (n + extra_rows), n, n + extra_rows, extra_rows, order=order)
 
 
 def together(units: list[Unit]) -> Unit:

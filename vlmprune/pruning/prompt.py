@@ -84,6 +84,12 @@ def full_positions(kwargs: dict[str, Any], length: int, device: torch.device) ->
     return torch.arange(length, device=device).unsqueeze(0) if positions is None else positions
 
 
+def full_mask(kwargs: dict[str, Any]) -> Tensor | None:
+    """The attention mask of a prefill; of several, one per kind of decoder layer, that of full attention."""
+    mask = kwargs.get("attention_mask")
+    return mask["full_attention"] if isinstance(mask, dict) else mask
+
+
 def real_tokens(mask: Tensor, length: int) -> Tensor:
     """bool [B, length], False on padding, from the mask of a prefill.
 

@@ -22,7 +22,15 @@ from vlmprune.pruning.compaction import compact
 from vlmprune.pruning.decoder import DecoderStages
 from vlmprune.pruning.deepstack import without_dropped
 from vlmprune.pruning.guards import guard_generate
-from vlmprune.pruning.prompt import Record, Segment, full_positions, marked_slots, new_positions, real_tokens
+from vlmprune.pruning.prompt import (
+    Record,
+    Segment,
+    full_mask,
+    full_positions,
+    marked_slots,
+    new_positions,
+    real_tokens,
+)
 from vlmprune.pruning.running import Running
 from vlmprune.pruning.scout import Scout
 from vlmprune.pruning.sequence import SequenceStage
@@ -148,7 +156,7 @@ class Session:
         return args, kwargs
 
     def _prefill(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        visual, mask = self._visual, kwargs.get("attention_mask")
+        visual, mask = self._visual, full_mask(kwargs)
         if visual is None:
             if not self._prunes:
                 return kwargs

@@ -115,8 +115,9 @@ def _group(left: Axes, right: Axes, rows: list[Row], looks: dict[str, dict[str, 
     for label, points in curves.items():
         points.sort(key=lambda row: row.run.reduction)
         _curve(left, label, [100 * row.run.reduction for row in points], points, looks[label])
-        points.sort(key=lambda row: row.run.flops)
-        _curve(right, label, [row.run.flops / 1e9 for row in points], points, looks[label])
+        costs = [(row.run.flops / 1e9, row) for row in points if row.run.flops is not None]
+        costs.sort(key=lambda cost: cost[0])
+        _curve(right, label, [flops for flops, _ in costs], [row for _, row in costs], looks[label])
     for name, dashes, row in _references(rows):
         for axes in (left, right):
             axes.axhline(_percent(row)[0], color=INK, linewidth=1.0, linestyle=dashes, zorder=1)
@@ -131,7 +132,8 @@ def _group(left: Axes, right: Axes, rows: list[Row], looks: dict[str, dict[str, 
             zorder=5,
             bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6},
         )
-        right.plot(row.run.flops / 1e9, _percent(row)[0], "*", color=INK, markersize=7, zorder=4)
+        if row.run.flops is not None:
+            right.plot(row.run.flops / 1e9, _percent(row)[0], "*", color=INK, markersize=7, zorder=4)
     for axes in (left, right):
         axes.margins(y=0.08)
         axes.grid(axis="y", color="#E6E6E6", linewidth=0.6)

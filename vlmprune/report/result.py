@@ -7,7 +7,9 @@ from typing import Any
 
 from vlmprune.benchmarks.base import Benchmark
 from vlmprune.evaluate import by_layer
+from vlmprune.measure.encoder import Encoded
 from vlmprune.measure.flops import question_flops
+from vlmprune.measure.selection_flops import Uncountable
 from vlmprune.methods.base import Method
 from vlmprune.methods.none import Unpruned
 from vlmprune.models.base import Adapter
@@ -15,13 +17,17 @@ from vlmprune.report.scores import summarise_scores
 
 
 def summarise_answers(
-    rows: list[dict[str, Any]], benchmark: Benchmark, config: Any, adapter: Adapter, method: Method
+    rows: list[dict[str, Any]], benchmark: Benchmark, adapter: Adapter, method: Method, clip: Any = None
 ) -> dict[str, Any]:
-    """Score with its interval, metrics, scores by category, tokens and FLOPs per question, over prediction lines."""
-    return summarise_scores(rows, benchmark) | {
-        "tokens": _tokens(rows, adapter),
-        "flops": _flops(rows, config, adapter, method),
-    }
+    """Score with its interval, metrics, scores by category, tokens and FLOPs per question, over prediction lines.
+
+    clip: the config of the CLIP that a method reading text_relevance uses.
+    """
+    answers = summarise_scores(rows, benchmark) | {"tokens": _tokens(rows, adapter.decoder_depth)}
+    try:
+        return answers | {"flops": _flops(rows, adapter, method, clip)}
+    except Uncountable as error:
+        return answers | {"flops": None, "flops_unknown": str(error)}
 
 
 def mean(values: list[float]) -> float:
@@ -29,27 +35,24 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _tokens(rows: list[dict[str, Any]], adapter: Adapter) -> dict[str, Any]:
+def _tokens(rows: list[dict[str, Any]], depth: int) -> dict[str, Any]:
     kept = [row["visual"][-1][1] for row in rows]
-    averaged = [mean([float(n) for n in by_layer(row["visual"], adapter.decoder_depth)]) for row in rows]
-    height, width = adapter.tower.grid
+    averaged = [mean([float(n) for n in by_layer(row["visual"], depth)]) for row in rows]
     return {
-        "total": height * width * mean([row["images"] for row in rows]),
+        "total": mean([row["encoded"]["slots"] for row in rows]),
         "kept": {"mean": mean(kept), "min": min(kept), "max": max(kept)},
         "layer_averaged": mean(averaged),
         "sequence": mean([row["sequence"] for row in rows]),
     }
 
 
-def _flops(rows: list[dict[str, Any]], config: Any, adapter: Adapter, method: Method) -> dict[str, float]:
+def _flops(rows: list[dict[str, Any]], adapter: Adapter, method: Method, clip: Any) -> dict[str, float]:
     total: dict[str, float] = defaultdict(float)
-    n = adapter.tower.grid[0] * adapter.tower.grid[1]
     for row in rows:
-        visual = by_layer(row["visual"], adapter.decoder_depth)
-        words, generated, images = row["sequence"] - visual[0], row["generated"], row["images"]
-        flops = question_flops(config, adapter.tower, method, visual, words, generated, images)
-        everything = [images * n] * len(visual)
-        bare = question_flops(config, adapter.tower, Unpruned(), everything, words, generated, images)
+        visual, encoded = by_layer(row["visual"], adapter.decoder_depth), Encoded.from_dict(row["encoded"])
+        words, generated = row["sequence"] - visual[0], row["generated"]
+        flops = question_flops(adapter, method, encoded, visual, words, generated, clip)
+        bare = question_flops(adapter, Unpruned(), encoded, [encoded.slots] * len(visual), words, generated)
         for part, value in (flops.as_dict() | {"unpruned_total": bare.total}).items():
             total[part] += value / len(rows)
     return dict(total)

@@ -75,17 +75,25 @@ def make_rows(shown: list[Run], group: list[Run]) -> list[Row]:
     labels = label_runs(group)
     rows = [Row(run, labels[run.path]) for run in shown]
     tested = []
-    scored = [(row, row.run.flops, row.run.score) for row in rows if row.run.score is not None]
-    for (row, _, score), front in zip(scored, pareto_front([entry[1:] for entry in scored]), strict=True):
+    for row, front in zip(rows, _fronts(shown), strict=True):
+        if row.run.score is None:
+            continue
         row.front = front
         if unpruned is not None and unpruned.score is not None and unpruned.score > 0:
-            row.relative = score / unpruned.score
+            row.relative = row.run.score / unpruned.score
         row.versus_random = _versus_random(row.run, group)
         if row.versus_random is not None:
             tested.append(row)
     for row, p in zip(tested, holm([row.versus_random.p for row in tested if row.versus_random]), strict=True):
         row.p = p
     return rows
+
+
+def _fronts(runs: list[Run]) -> list[bool]:
+    """Which runs are on the Pareto front of score and FLOPs; none without both."""
+    points = {run.path: (run.flops, run.score) for run in runs if run.flops is not None and run.score is not None}
+    front = dict(zip(points, pareto_front(list(points.values())), strict=True))
+    return [front.get(run.path, False) for run in runs]
 
 
 def _versus_random(run: Run, group: list[Run]) -> Difference | None:

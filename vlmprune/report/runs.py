@@ -16,7 +16,7 @@ REFERENCE = "reference"  # committed results of another machine: read when named
 class Run:
     """One finished run, the numbers of result.json that `compare` shows. Times in ms, None where not measured.
 
-    score: None until the answers are judged; low, high: its interval, None where there is none.
+    flops, unpruned_flops: None where they cannot be counted. score: None until the answers are judged; low, high: its interval, None where there is none.
     """
 
     path: Path
@@ -35,8 +35,8 @@ class Run:
     total: float
     kept: float
     layer_averaged: float
-    flops: float
-    unpruned_flops: float
+    flops: float | None
+    unpruned_flops: float | None
     prefill_ms: float | None
     unpruned_prefill_ms: float | None
     end_to_end_ms: float | None
@@ -91,7 +91,7 @@ def read_run(path: Path) -> Run | str:
 def _from_result(path: Path, result: dict[str, Any]) -> Run:
     answers, latency = result["answers"], result["timings"]["latency"]
     low, high = answers["interval95"] or (None, None)
-    tokens, flops = answers["tokens"], answers["flops"]
+    tokens, flops = answers["tokens"], answers["flops"] or {}
     return Run(
         path,
         result["model"],
@@ -109,8 +109,8 @@ def _from_result(path: Path, result: dict[str, Any]) -> Run:
         float(tokens["total"]),
         float(tokens["kept"]["mean"]),
         float(tokens["layer_averaged"]),
-        float(flops["total"]),
-        float(flops["unpruned_total"]),
+        _float(flops.get("total")),
+        _float(flops.get("unpruned_total")),
         _median(latency, "pruned", "prefill"),
         _median(latency, "unpruned", "prefill"),
         _median(latency, "pruned", "end_to_end"),

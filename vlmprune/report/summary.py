@@ -42,7 +42,7 @@ def show_summary(
 def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> list[tuple[str, str]]:
     """(name, value) rows."""
     answers, latency = result["answers"], result["timings"]["latency"]
-    tokens, flops = answers["tokens"], answers["flops"]
+    tokens = answers["tokens"]
     rows = [(answers["metric"], score_line(answers))]
     rows += other_metrics(answers)
     if bad := result["bad_samples"]["count"]:
@@ -60,13 +60,7 @@ def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> li
             f"{tokens['layer_averaged']:.4g} averaged over the decoder's layers",
         )
     )
-    rows.append(
-        (
-            "FLOPs",
-            f"{giga(flops['total'])} a question, {flops['total'] / flops['unpruned_total']:.0%} of unpruned "
-            f"(vision {giga(flops['vision'])}, prefill {giga(flops['prefill'])})",
-        )
-    )
+    rows.append(("FLOPs", flops_line(answers)))
     if latency is not None:
         for part, title in (("prefill", "prefill"), ("end_to_end", "end to end")):
             ours, bare = latency["pruned"][part]["median_ms"], latency["unpruned"][part]["median_ms"]
@@ -82,6 +76,17 @@ def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> li
             )
         )
     return rows
+
+
+def flops_line(answers: dict[str, Any]) -> str:
+    """FLOPs of a question, or why they are not known."""
+    flops = answers["flops"]
+    if flops is None:
+        return f"-  ({answers['flops_unknown']})"
+    return (
+        f"{giga(flops['total'])} a question, {flops['total'] / flops['unpruned_total']:.0%} of unpruned "
+        f"(vision {giga(flops['vision'])}, prefill {giga(flops['prefill'])})"
+    )
 
 
 def score_line(answers: dict[str, Any]) -> str:

@@ -79,7 +79,7 @@ def cells(row: Row) -> list[str]:
         _score(run),
         "-" if row.relative is None else f"{100 * row.relative:.1f} %",
         versus,
-        _number(run.flops / 1e9),
+        _number(None if run.flops is None else run.flops / 1e9),
         prefill,
         _number(run.end_to_end_ms),
     ]

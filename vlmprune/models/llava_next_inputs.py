@@ -1,0 +1,41 @@
+"""Preprocessing of LLaVA-NeXT: a base tile, then the tiles of the resolution that suits the image's shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vlmprune.models.anyres import best_filled_resolution
+from vlmprune.models.inputs import Media, Preprocessor, filled
+
+
+class Inputs(Preprocessor):
+    """packing=fastervlm takes the resolution that FasterVLM's code takes, and says that the image fills it."""
+
+    adapter: Any  # a LlavaNext
+
+    def image(self, image: Image.Image) -> Media:
+        given = dict(self.parts.image_processor(images=self.squared(image), return_tensors="pt", **self._choice(image)))
+        if self.config.packing == "fastervlm":
+            given["image_sizes"] = torch.tensor([self._resolution(image)])
+        height, width = given["image_sizes"][0].tolist()
+        slots = self.adapter.slots(self.adapter.geometry((height, width)))
+        return Media("image", given, self.parts.image_token * slots)
+
+    def collate(self, media: list[Media]) -> dict[str, Tensor]:
+        """pixel_values [images, tiles, 3, H, W], filled up to the tiles of the largest, and image_sizes [images, 2]."""
+        most = max(each.tensors["pixel_values"].shape[1] for each in media)
+        return super().collate([filled(each, most) for each in media])
+
+    def _choice(self, image: Image.Image) -> dict[str, Any]:
+        """Settings of the image processor that leave it one resolution; none where the choice is its own."""
+        if self.config.packing != "fastervlm":
+            return {}
+        return {"image_grid_pinpoints": [list(self._resolution(image))]}
+
+    def _resolution(self, image: Image.Image) -> tuple[int, int]:
+        width, height = self.squared(image).size
+        return best_filled_resolution((height, width), self.parts.image_processor.image_grid_pinpoints)
