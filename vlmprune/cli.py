@@ -62,6 +62,7 @@ vlmprune compare [DIR ...] [key=value ...]: a table of finished runs, and a char
   vlmprune compare                                   everything under outputs/
   vlmprune compare method=cls,random format=markdown
   vlmprune compare chart=accuracy.png
+  vlmprune compare --published                       our figures beside the published ones, and the difference
 
 format=table|markdown|csv|json, chart=FILE.png|svg, outputs=FOLDER, and filters such as method=cls ratio=0.9.
 """

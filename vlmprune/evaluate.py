@@ -133,7 +133,7 @@ def _predictions(
             "score": benchmark.score(text, sample),
             "extra": sample.extra,
             "images": sum(media.pictures for media in images[sample]),
-            "encoded": _encoded(images[sample], loaded).as_dict(),
+            "encoded": encoded(images[sample], loaded).as_dict(),
             "sequence": record.prompt_lengths[row],
             "visual": run_lengths([counts[row] for counts in record.visual_counts]),
             "generated": lengths[row],
@@ -142,7 +142,7 @@ def _predictions(
     ]
 
 
-def _encoded(media: list[Media], loaded: Loaded) -> Encoded:
+def encoded(media: list[Media], loaded: Loaded) -> Encoded:
     """What a sample's media give the encoder, told on the CPU by the tensors' shapes and grids."""
     tensors = media[0].tensors if len(media) == 1 else loaded.preprocessor.collate(media)  # which copies pixels
     return Encoded.of(loaded.adapter, tensors)

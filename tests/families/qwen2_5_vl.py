@@ -1,4 +1,4 @@
-"""Qwen2.5-VL: pictures of 4 x 6, 6 x 4 and 4 x 4 tokens; windows of 2 x 2 tokens; a video of three temporal steps."""
+"""Qwen2.5-VL: pictures of 5 x 6, 6 x 4 and 3 x 5 tokens; windows of up to 2 x 2; a video of three temporal steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from tests.families.internvl import left_padded
 
 START, END, VIDEO, IMAGE = 95, 96, 97, 98
-GRIDS = [(8, 12), (12, 8), (8, 8)]  # patches
+GRIDS = [(10, 12), (12, 8), (6, 10)]  # patches
 STEPS, FRAME = 3, (8, 12)
 PIXELS = 3 * 2 * 4 * 4  # of a patch: channels, frames, rows, columns
 

@@ -91,7 +91,7 @@ def test_attention_received_is_a_mean_over_the_whole_picture(family, layer):
 
     with prune(family.make(), Spy(ratio=0.5)) as session:
         session.adapter.model(**family.batch([6, 6, 6]))
-    assert {grid for grid, _ in seen} == {(4, 6), (6, 4), (4, 4)}
+    assert {grid for grid, _ in seen} == {(5, 6), (6, 4), (3, 5)}
     for (rows, columns), received in seen:
         assert received.shape == (1, 1, 4, rows * columns)
         assert torch.allclose(received.sum(3) * 4, torch.ones(1, 1, 4), atol=1e-5)
@@ -105,7 +105,7 @@ def test_dropped_before_the_decoder_equals_masked(family, media, rule):
     inputs = family.batch([8, 11], 2) if media == "image" else family.video_batch([11, 13])
     with prune(model, ClsAttention(ratio=0.7, positions=rule)) as session:
         pruned, tokens = model(**inputs).logits, generate(model, inputs)
-    assert session.record.visual_counts[0] == ([14, 12] if media == "image" else [21, 21])
+    assert session.record.visual_counts[0] == ([16, 12] if media == "image" else [21, 21])
     seen = seen_by_layer(session.adapter, inputs, session.record).long()
     grids = {name: inputs[name] for name in inputs if not name.startswith("pixel")}
     positions, _ = model.model.get_rope_index(**grids)
@@ -158,7 +158,7 @@ def test_a_picture_and_a_video_in_one_prompt(family, name):
         assert torch.equal(model(**inputs).logits, bare)
     with prune(model, name, ratio=0.5) as session:
         generate(model, inputs)
-    assert session.record.visual_counts[-1] == [12 + 36]
+    assert session.record.visual_counts[-1] == [15 + 36]
 
 
 def test_stages_between_the_levels_of_deepstack():
@@ -184,7 +184,7 @@ def test_pixels_are_seen_by_the_probe_only_inside_one_picture(family):
     probe = Probe(adapt(model).vision_attentions(3)[0], lambda query, *_: lengths.append(query.shape[2]))
     model(**inputs)
     probe.remove()
-    assert lengths == [96, 96, 64]
+    assert lengths == [120, 96, 60]
 
 
 class TestAmounts:

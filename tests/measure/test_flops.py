@@ -8,9 +8,8 @@ from transformers import CLIPConfig, CLIPModel, LlavaForConditionalGeneration
 
 from tests.conftest import make_batch, make_llava
 from tests.measure.meter import compare
-from vlmprune.measure.encoder import Encoded, EncoderSizes
+from vlmprune.measure.encoder import Encoded, EncoderSizes, Uncountable
 from vlmprune.measure.flops import decoder_layer, question_flops
-from vlmprune.measure.selection_flops import Uncountable
 from vlmprune.methods.base import ScoreMethod
 from vlmprune.methods.cdpruner import CDPruner
 from vlmprune.methods.cls import ClsAttention

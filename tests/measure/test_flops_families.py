@@ -7,10 +7,9 @@ from importlib import import_module
 import pytest
 
 from tests.families.test_guarantees import FAMILIES, methods_of
-from tests.measure.meter import compare, encoded_of
-from vlmprune.measure.encoder import Encoded, EncoderSizes
+from tests.measure.meter import NEW, compare, encoded_of
+from vlmprune.measure.encoder import EncoderSizes, Uncountable
 from vlmprune.measure.flops import question_flops
-from vlmprune.measure.selection_flops import Uncountable
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.divprune import DivPrune
 from vlmprune.methods.fastv import FastV
@@ -20,12 +19,12 @@ from vlmprune.models.base import adapt
 from vlmprune.pruning.session import Session
 from vlmprune.registry import build_method
 
-FIRST = [Unpruned(), ClsAttention(ratio=0.6), DivPrune(ratio=0.6), FastV(ratio=0.6)]
+METHODS = [Unpruned(), ClsAttention(ratio=0.6), DivPrune(ratio=0.6), FastV(ratio=0.6)]
 OTHERS = [
     (family, name)
     for family in FAMILIES
     for name in methods_of(family)
-    if name not in ("cls", "divprune", "fastv", "scm")
+    if family != "llava" and name not in ("cls", "divprune", "fastv", "scm")
 ]
 
 
@@ -33,18 +32,71 @@ def name_of(method):
     return type(method).__name__
 
 
-@pytest.mark.parametrize("method", FIRST, ids=name_of)
+def batches(module):
+    """One prompt with one image, with two, and with a video."""
+    given = [module.batch([9]), module.batch([9], 2)]
+    return [*given, module.video_batch([9])] if getattr(module, "video_batch", None) else given
+
+
+@pytest.mark.parametrize("method", METHODS, ids=name_of)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_part_equals_torchs_counter(family, method):
     module = import_module(f"tests.families.{family}")
     model = module.make("eager")
-    compare(model, method, module.batch([9]))
-    compare(model, method, module.batch([9], 2))
-    if getattr(module, "video_batch", None) is not None:
-        compare(model, method, module.video_batch([9]))
+    for batch in batches(module):
+        compare(model, method, batch)
 
 
 @pytest.mark.parametrize("family, name", OTHERS)
 def test_other_methods_too(family, name):
     module = import_module(f"tests.families.{family}")
     compare(module.make("eager"), build_method(name, ratio=0.6), module.batch([9]))
+
+
+@pytest.mark.parametrize("family", ["llava_next", "llava_onevision", "video_llava", "qwen2_5_vl", "qwen3_vl"])
+def test_all_tiles_ranked_together(family):
+    module = import_module(f"tests.families.{family}")
+    for batch in batches(module):
+        compare(module.make("eager"), DivPrune(ratio=0.6, scope="image"), batch)
+
+
+@pytest.mark.parametrize("family", ["llava_next", "llava_onevision"])
+@pytest.mark.parametrize("method", METHODS[1:3], ids=name_of)
+def test_newlines_may_stay(family, method):
+    module = import_module(f"tests.families.{family}")
+    compare(module.make("eager"), method, module.batch([9]), newline="keep")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_slots_are_those_of_the_unpruned_prompt(family):
+    module = import_module(f"tests.families.{family}")
+    model = module.make()
+    adapter = adapt(model)
+    for batch in batches(module):
+        with Session(adapter, Unpruned()) as session:
+            model.generate(**batch, max_new_tokens=1, pad_token_id=0)
+        assert [encoded_of(adapter, batch).slots] == session.record.visual_counts[0]
+
+
+def test_windows_at_the_edge_are_smaller():
+    sizes = EncoderSizes(8, 2, 0, 0, 0, 0, 8, window=4, full_layers=frozenset({1}))
+    # 6 x 5 patches: windows of 4 x 4, 4 x 1, 2 x 4 and 2 x 1
+    assert sizes.pairs(0, (6, 5)) == 16**2 + 4**2 + 8**2 + 2**2
+    assert sizes.pairs(1, (6, 5)) == 30**2
+
+
+@pytest.mark.parametrize("family", ["llava_next", "internvl"])
+def test_no_number_where_the_raters_are_not_known(family):
+    module = import_module(f"tests.families.{family}")
+    adapter = adapt(module.make())
+    encoded = encoded_of(adapter, module.batch([9]))
+    with pytest.raises(Uncountable, match="rate"):
+        question_flops(adapter, ScaleCompression(), encoded, [encoded.slots] * adapter.decoder_depth, 9, NEW)
+
+
+def test_no_number_for_a_pooling_head():
+    module = import_module("tests.families.llava_onevision")
+    adapter = adapt(module.make())
+    adapter.config.vision_config.vision_use_head = True
+    with pytest.raises(Uncountable, match="pooling head"):
+        question_flops(adapter, Unpruned(), encoded_of(adapter, module.batch([9])), [9] * 6, 9, NEW)

@@ -16,7 +16,7 @@ from tests.cli.conftest import vlmprune  # noqa: F401  (a fixture)
 from vlmprune.cli import main
 from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError
-from vlmprune.models import NEWEST, OLDEST, check_transformers, hardware
+from vlmprune.models import NEWEST, OLDEST, check_transformers, hardware, loading
 from vlmprune.models.checkpoint import explain, find_checkpoint
 from vlmprune.models.hardware import check_hardware, quantizer, resolve_device
 from vlmprune.models.loading import load
@@ -185,6 +185,11 @@ class TestFiles:
         with pytest.raises(UserError, match=r"no chat template; use model.prompt=vicuna_v1"):
             loaded(folder)
         assert loaded(folder, prompt="vicuna_v1").preprocessor.prompts.style == "vicuna_v1"
+
+    def test_an_option_of_another_family(self, folder, monkeypatch):
+        monkeypatch.setattr(loading, "read_weights", None)  # refused before them
+        with pytest.raises(UserError, match="'packing' is no option of llava; allowed: none"):
+            loaded(folder, packing="fastervlm")
 
     def test_a_tokenizer_of_another_model(self, folder):
         edit(folder / "config.json", image_token_index=5000)

@@ -19,6 +19,10 @@ Grid = tuple[int, int]  # rows, columns
 EACH_TILE = SequenceMethod(scope="tile")  # whatever method runs, a layout is asked for its smallest units
 
 
+class Uncountable(ValueError):
+    """FLOPs of which any number would be a guess; says why."""
+
+
 @dataclass(frozen=True)
 class EncoderSizes:
     """Matrix sizes of one family's vision encoder, mergers and projector, in multiply-accumulates (MACs).

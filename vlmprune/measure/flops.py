@@ -16,6 +16,7 @@ adds is in selection_flops.py.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -72,17 +73,17 @@ def question_flops(
     would be a guess.
     """
     text = adapter.config.text_config
-    lengths = [words + tokens for tokens in visual]
-    prefill = logits(text) + sum(decoder_layer(length, length, text) for length in lengths)
-    decode = 0.0
-    for step in range(1, generated):  # the first new token comes out of the prefill
-        decode += sum(decoder_layer(1, length + step, text) for length in lengths) + logits(text)
+    lengths = Counter(words + tokens for tokens in visual)  # length -> how many layers
+    prefill = decode = logits(text)
+    for length, layers in lengths.items():
+        prefill += layers * decoder_layer(length, length, text)
+        decode += layers * decoder_layer(1, length + generated / 2, text)  # the mean over the steps
     return Flops(
         vision=_encoder(adapter, method, encoded),
         projector=2 * _projected(adapter, method, encoded, visual[0]) * adapter.encoder_sizes.projector_macs,
         selection=selection_flops(adapter, method, encoded, visual, words, clip),
         prefill=prefill,
-        decode=decode,
+        decode=max(0, generated - 1) * decode,  # the first new token comes out of the prefill
     )
 
 
@@ -96,10 +97,11 @@ def _encoder(adapter: Adapter, method: Method, encoded: Encoded) -> float:
         elif isinstance(part, VisionMethod):
             merging = [length for length, _ in merging_layers(part, tower)]
     total = 2.0 * encoded.projected * sizes.merger_macs
-    for tile in encoded.tiles:
+    for tile, count in Counter(encoded.tiles).items():
         layers = [(n, n**2) for n in merging]
         layers = layers or [(sizes.tokens(tile), sizes.pairs(layer, tile)) for layer in range(last + 1)]
-        total += 2 * tile[0] * tile[1] * sizes.patch_macs + sum(sizes.layer_flops(*layer) for layer in layers)
+        patches = 2 * tile[0] * tile[1] * sizes.patch_macs
+        total += count * (patches + sum(sizes.layer_flops(*layer) for layer in layers))
     return total
 
 

@@ -18,19 +18,16 @@ decomposition count nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from vlmprune.measure.encoder import Encoded
+from vlmprune.measure.encoder import Encoded, Uncountable
 from vlmprune.methods.base import Method, SequenceMethod, Tower, Widths
 from vlmprune.methods.decoder_base import DecoderMethod
 from vlmprune.methods.vision_base import VisionMethod
 from vlmprune.models.base import Adapter
 from vlmprune.pruning.session import LARGEST
-
-
-class Uncountable(ValueError):
-    """A number of FLOPs that would be a guess, and why."""
 
 
 def acting_parts(method: Method, tower: Tower) -> tuple[Method, ...]:
@@ -76,8 +73,8 @@ def _signal_macs(adapter: Adapter, method: SequenceMethod, encoded: Encoded, cli
     rows = int("cls_attention" in method.needs and tower.has_cls)
     total = 0
     for layer in method.layers(tower):
-        for tile in encoded.tiles:
-            total += sizes.width * (rows * sizes.tokens(tile) + received * sizes.pairs(layer, tile))
+        for tile, count in Counter(encoded.tiles).items():
+            total += count * sizes.width * (rows * sizes.tokens(tile) + received * sizes.pairs(layer, tile))
     return total + (_relevance_macs(clip, encoded.projected) if "text_relevance" in method.needs else 0)
 
 

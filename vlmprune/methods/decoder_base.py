@@ -153,7 +153,7 @@ class DecoderMethod(Method):
                 f"budget=average: {target} of {n} visual tokens a layer cannot be reached, because the first "
                 f"{keeping(0)[0].layer} of {depth} layers see them all; the least is {math.ceil(least)}"
             )
-        k = bisect_right(range(n + 1), target, key=lambda kept: average_tokens(keeping(kept), depth, n)) - 1
+        k = bisect_right([average_tokens(keeping(kept), depth, n) for kept in range(n + 1)], target) - 1
         stages, larger = keeping(k), keeping(min(k + 1, n))
         # One token more at the end may be many more on the way: as many first stages as fit have that many.
         mixed = (larger[:first] + stages[first:] for first in reversed(range(len(stages))))

@@ -161,11 +161,16 @@ def adapt(model: Any, **options: Any) -> Adapter:
     model_type = model.config.model_type
     if model_type not in families():
         raise UserError(f"model family '{model_type}' is not supported; supported: {', '.join(families())}")
+    check_options(model_type, options)
+    return importlib.import_module(f"vlmprune.models.{model_type}").adapt(model, **options)
+
+
+def check_options(model_type: str, options: dict[str, Any]) -> None:
+    """Raise a UserError where the family has no such option."""
     module = importlib.import_module(f"vlmprune.models.{model_type}")
     allowed = [name for name in inspect.signature(module.adapt).parameters if name != "model"]
-    for name in options.keys() - set(allowed):
+    for name in sorted(options.keys() - set(allowed)):
         raise UserError(f"'{name}' is no option of {model_type}; allowed: {', '.join(allowed) or 'none'}")
-    return module.adapt(model, **options)
 
 
 def check_pair(family: Family, method: Method, name: str, model: str) -> None:

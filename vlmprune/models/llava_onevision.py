@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers.models.llava_onevision.modeling_llava_onevision import image_size_to_num_patches
 
 from vlmprune.errors import UserError
+from vlmprune.measure.encoder import EncoderSizes, Uncountable
 from vlmprune.methods.base import SequenceMethod, Tower
 from vlmprune.models import llava
 from vlmprune.models.base import Adapter
@@ -136,6 +137,12 @@ class LlavaOnevision(llava.Llava):
     def visual_mask(self, input_ids: Tensor) -> Tensor:
         tokens = (self.config.image_token_id, self.config.video_token_id)
         return torch.isin(input_ids, torch.tensor(tokens, device=input_ids.device))
+
+    @property
+    def encoder_sizes(self) -> EncoderSizes:
+        if self.config.vision_config.vision_use_head:
+            raise Uncountable("the vision encoder has a pooling head (vision_use_head), which is not counted")
+        return super().encoder_sizes
 
 
 class MarkedNewline:

@@ -19,7 +19,7 @@ from transformers.utils import cached_file
 from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError
 from vlmprune.models.architecture import draw_weights, stand_in
-from vlmprune.models.base import Adapter, adapt
+from vlmprune.models.base import Adapter, adapt, check_options
 from vlmprune.models.checkpoint import Checkpoint, explain, find_checkpoint, first_line
 from vlmprune.models.hardware import check_hardware, quantizer, resolve_device, resolve_dtype
 from vlmprune.models.inputs import Parts, Preprocessor
@@ -50,6 +50,9 @@ def load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device
 
 
 def _load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Loaded:
+    given = {"newline": config.newline, "packing": config.packing}
+    options = {name: value for name, value in given.items() if value is not None}
+    check_options(checkpoint.config.model_type, options)
     if checkpoint.random and not checkpoint.folder:
         parts = stand_in(config.name, checkpoint.config)
     else:
@@ -59,8 +62,7 @@ def _load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, devic
     else:
         model = read_weights(checkpoint, config, dtype, device)
     model.eval()
-    options = {"newline": config.newline, "packing": config.packing}
-    adapter = adapt(model, **{name: value for name, value in options.items() if value is not None})
+    adapter = adapt(model, **options)
     family = importlib.import_module(f"vlmprune.models.{checkpoint.config.model_type}")
     return Loaded(model, adapter, family.Inputs(parts, adapter, config), model.device)
 

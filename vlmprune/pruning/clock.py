@@ -13,6 +13,8 @@ from typing import Protocol
 
 import torch
 
+Mark = torch.cuda.Event | float  # on the device's clock, or seconds on the host's
+
 
 class Clock(Protocol):
     """`with clock("selection"):` adds the block's time to that part."""
@@ -24,11 +26,11 @@ class Spans:
     """Stretches of time, each from one mark to another."""
 
     def __init__(self) -> None:
-        self._pairs: list[tuple[torch.cuda.Event, torch.cuda.Event] | tuple[float, float]] = []
+        self._pairs: list[tuple[Mark, Mark]] = []
 
-    def add(self, start: torch.cuda.Event | float, end: torch.cuda.Event | float) -> None:
+    def add(self, start: Mark, end: Mark) -> None:
         """One more stretch; both marks are of the same kind."""
-        self._pairs.append((start, end))  # type: ignore[arg-type]
+        self._pairs.append((start, end))
 
     def milliseconds(self) -> float:
         """Their sum in ms; waits for the device where they were measured there."""
@@ -36,9 +38,9 @@ class Spans:
         for start, end in self._pairs:
             if isinstance(start, float) and isinstance(end, float):
                 total += (end - start) * 1e3
-            else:
-                end.synchronize()  # type: ignore[union-attr]
-                total += start.elapsed_time(end)  # type: ignore[union-attr]
+            elif isinstance(start, torch.cuda.Event) and isinstance(end, torch.cuda.Event):
+                end.synchronize()
+                total += start.elapsed_time(end)
         return total
 
 
@@ -61,7 +63,7 @@ class SelectionTimer:
         spans, self._spans = self._spans, Spans()
         return spans
 
-    def _mark(self) -> torch.cuda.Event | float:
+    def _mark(self) -> Mark:
         if self.device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)

@@ -17,8 +17,8 @@ class Running:
 
     visual: bool. slots: int64, the visual slot of the prompt that stands at each visual position. detail: bool, the
     visual tokens of high-resolution tiles. valid: bool, False on padding. raters: bool, the positions whose attention
-    rates the visual tokens; they stand among the last `rows`. slot_count: V, visual slots of the longest prompt. padded:
-    whether any position is not valid. tiled: whether detail differs from visual.
+    rates the visual tokens; they stand among the last `rows`. slot_count: V, visual slots of the longest prompt.
+    padded: whether any position is not valid. tiled: whether detail differs from visual.
     """
 
     visual: Tensor

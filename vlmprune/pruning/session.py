@@ -10,28 +10,17 @@ from types import TracebackType
 from typing import Any
 from weakref import WeakSet
 
-import torch
 from torch import Tensor, nn
 
-from vlmprune.methods.base import Method, Positions, SequenceMethod
+from vlmprune.methods.base import Method, SequenceMethod
 from vlmprune.methods.decoder_base import DecoderMethod
 from vlmprune.methods.vision_base import VisionMethod
 from vlmprune.pruning.adapter import Adapter, TextTower
 from vlmprune.pruning.clock import Clock, SelectionTimer
-from vlmprune.pruning.compaction import compact
 from vlmprune.pruning.decoder import DecoderStages
-from vlmprune.pruning.deepstack import without_dropped
 from vlmprune.pruning.guards import guard_generate
-from vlmprune.pruning.prompt import (
-    Record,
-    Segment,
-    full_mask,
-    full_positions,
-    marked_slots,
-    new_positions,
-    real_tokens,
-)
-from vlmprune.pruning.running import Running
+from vlmprune.pruning.prefill import Prefill
+from vlmprune.pruning.prompt import Record, Segment
 from vlmprune.pruning.scout import Scout
 from vlmprune.pruning.sequence import SequenceStage
 from vlmprune.pruning.vision import VisionStage
@@ -156,97 +145,27 @@ class Session:
         return args, kwargs
 
     def _prefill(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        visual, mask = self._visual, full_mask(kwargs)
-        if visual is None:
+        if self._visual is None:
             if not self._prunes:
                 return kwargs
             raise NotImplementedError("inputs_embeds cannot be pruned: pass input_ids and pixel_values")
-        embeds = kwargs["inputs_embeds"]
-        real = torch.ones_like(visual) if mask is None else real_tokens(mask, visual.shape[1])
-        drop = torch.zeros_like(visual) if self._sequence is None else embeds[..., 0].isnan()
-        keep = real & ~drop
-        # The one host sync of a prefill: lengths decide the shapes of everything that follows.
-        facts = torch.stack([keep.sum(1), (visual & keep).sum(1), drop.sum(1), real[:, -1].long()]).tolist()
-        lengths, visual_counts, dropped, ends_real = facts
-        self.record = Record([visual_counts] * self.adapter.decoder_depth, lengths)
+        adapter, visual = self.adapter, self._visual
+        prompt = Prefill(kwargs, visual, self._sequence is not None, adapter.decoder_depth)
+        self.record = prompt.record
         if not self._prunes:
             return kwargs
-        if not all(ends_real):
-            raise ValueError("prompts must be padded on the left (processor.tokenizer.padding_side = 'left')")
-        slot_count = max(n + gone for n, gone in zip(visual_counts, dropped, strict=True))
-        detail = self.adapter.detail(visual) if "tiles" in self.method.needs else visual
-        running = Running.of_prompt(visual, detail, real, mask is not None, slot_count)
-        if self._sequence is not None and slot_count:
-            self._check_finite(self._sequence, sum(dropped), sum(dropped) + sum(visual_counts))
-            self.record.kept = marked_slots(keep, visual, running.slots, slot_count)
-
-        positions = full_positions(kwargs, embeds.shape[1], embeds.device)
-        last = positions[..., -1:].expand(*positions.shape[:-2], len(embeds), 1)
-        self._segment = Segment(0, embeds.shape[1], None if mask is None else real, last + 1, visual_counts)
-        if any(dropped):
-            assert self._sequence is not None
-            rule = self.adapter.position_rule(self._sequence.method)
-            with self._timer("selection"):
-                kwargs, running = self._drop(kwargs, running, keep, drop, lengths, visual_counts, rule)
-        if self._scout is not None:
-            with self._timer("selection"):
-                kwargs = self._restart(kwargs, running, self._scout)
-        if self._decoder is not None:
-            with self._timer("selection"):
-                kwargs = self._decoder.begin(self._segment, running, self.record, kwargs)
+        prompt.begin(adapter.detail(visual) if "tiles" in self.method.needs else visual)
+        if self._sequence is not None and any(prompt.slot_counts):
+            prompt.check_finite(*self._sequence.take_counts())
+        with self._timer("selection"):
+            if self._sequence is not None:
+                prompt.drop_marked(adapter.position_rule(self._sequence.method))
+            if self._scout is not None:
+                prompt.restart(self._scout, adapter.position_rule(self._scout.method))
+            self._segment, kwargs = prompt.segment, prompt.kwargs
+            if self._decoder is not None:
+                kwargs = self._decoder.begin(prompt.segment, prompt.running, prompt.record, kwargs)
         return kwargs
-
-    def _drop(
-        self,
-        kwargs: dict[str, Any],
-        running: Running,
-        keep: Tensor,
-        drop: Tensor,
-        lengths: list[int],
-        visual_counts: list[int],
-        rule: Positions,
-    ) -> tuple[dict[str, Any], Running]:
-        """The language model's arguments for the positions in `keep`, bool [B, L]; `drop` are the visual ones gone."""
-        assert self._segment is not None
-        embeds = kwargs["inputs_embeds"]
-        plan = compact(keep, lengths)
-        positions = full_positions(kwargs, embeds.shape[1], embeds.device)
-        shorter, shift = new_positions(positions, ~drop, plan, rule)
-        kwargs = without_dropped(kwargs, keep, plan)
-        kwargs = kwargs | {"inputs_embeds": plan.gather_hidden(embeds), "position_ids": shorter}
-        # Gapped positions without a mask would be read as packed sequences (transformers' masking_utils).
-        gapped = plan.valid is None and rule == "keep"
-        kwargs["attention_mask"] = torch.ones_like(plan.index) if gapped else plan.valid
-        following = self._segment.next_position - shift
-        self._segment = Segment(0, plan.index.shape[1], plan.valid, following, visual_counts)
-        return kwargs, running.after(plan)
-
-    def _restart(self, kwargs: dict[str, Any], running: Running, scout: Scout) -> dict[str, Any]:
-        """Drop what the scout's layers rate low, so that the decoder starts on what is left."""
-        assert self.record is not None and self._segment is not None
-        embeds, counts = kwargs["inputs_embeds"], self._segment.visual_counts
-        texts = [total - n for total, n in zip(self.record.prompt_lengths, counts, strict=True)]
-        positions = full_positions(kwargs, embeds.shape[1], embeds.device)
-        keep, left = scout.choose(embeds, positions, running, texts, counts)
-        self.record.kept = marked_slots(keep, running.visual, running.slots, running.slot_count)
-        self.record.prompt_lengths = [text + n for text, n in zip(texts, left, strict=True)]
-        self.record.visual_counts = [left] * self.adapter.decoder_depth
-        rule = self.adapter.position_rule(scout.method)
-        kwargs, _ = self._drop(kwargs, running, keep, running.valid & ~keep, self.record.prompt_lengths, left, rule)
-        return kwargs
-
-    @staticmethod
-    def _check_finite(stage: SequenceStage, marked: int, slots: int) -> None:
-        """Dropped slots are marked NaN: any other NaN must not pass for a dropped token.
-
-        The share of marked slots is compared, not their number, because beam search repeats every row.
-        """
-        encoded, dropped = stage.take_counts()
-        if marked * encoded != dropped * slots:
-            raise RuntimeError(
-                f"{marked} of {slots} visual embeddings are not finite where {dropped} of {encoded} were "
-                "dropped: the vision tower or projector overflowed (try dtype=bfloat16 or float32)"
-            )
 
     def _decode(self, kwargs: dict[str, Any], cached: int) -> dict[str, Any]:
         if kwargs.get("past_key_values") is not self._cache or self._segment is None:

@@ -22,6 +22,7 @@ class Request:
     outputs: Path = Path("outputs")
     format: str = "table"
     chart: Path | None = None
+    published: bool = False
 
 
 def compare(arguments: list[str]) -> int:
@@ -35,6 +36,11 @@ def compare(arguments: list[str]) -> int:
     chosen = [run for run in runs if matches(run, request.filters)]
     if not chosen:
         raise UserError(_nothing(request, runs, others))
+    if request.published:
+        from vlmprune.report.published_table import show_published
+
+        show_published(chosen, runs, request.format)
+        return 0
     groups = group_runs(runs)
     shown = [[run for run in group if run in chosen] for group in groups]
     tables = [make_rows(some, group) for some, group in zip(shown, groups, strict=True) if some]
@@ -56,8 +62,14 @@ def parse(arguments: list[str]) -> Request:
     request = Request()
     for argument in arguments:
         key, equals, value = argument.partition("=")
+        if argument == "--published":
+            request.published = True
+            continue
         if argument.startswith("-"):
-            raise UserError(f"'{argument}' is not an option of compare; settings are key=value, see compare --help")
+            hint = nearest(argument, ["--published"])
+            raise UserError(
+                f"'{argument}' is not an option of compare{hint}; settings are key=value, see compare --help"
+            )
         if not equals or Path(argument).is_dir():
             if not Path(argument).is_dir():
                 raise UserError(f"'{argument}': no such folder; give run directories, or filters such as method=cls")
@@ -75,6 +87,8 @@ def parse(arguments: list[str]) -> Request:
         else:
             allowed = sorted(FILTERS + SETTINGS)
             raise UserError(f"'{key}' is not a filter or setting{nearest(key, allowed)}; allowed: {', '.join(allowed)}")
+    if request.published and request.chart is not None:
+        raise UserError(f"chart={request.chart} draws runs; --published prints a table: give one of the two")
     return request
 
 

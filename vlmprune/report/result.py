@@ -7,9 +7,8 @@ from typing import Any
 
 from vlmprune.benchmarks.base import Benchmark
 from vlmprune.evaluate import by_layer
-from vlmprune.measure.encoder import Encoded
+from vlmprune.measure.encoder import Encoded, Uncountable
 from vlmprune.measure.flops import question_flops
-from vlmprune.measure.selection_flops import Uncountable
 from vlmprune.methods.base import Method
 from vlmprune.methods.none import Unpruned
 from vlmprune.models.base import Adapter

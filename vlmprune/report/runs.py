@@ -16,7 +16,8 @@ REFERENCE = "reference"  # committed results of another machine: read when named
 class Run:
     """One finished run, the numbers of result.json that `compare` shows. Times in ms, None where not measured.
 
-    flops, unpruned_flops: None where they cannot be counted. score: None until the answers are judged; low, high: its interval, None where there is none.
+    score: None until the answers are judged; low, high: its interval, None where there is none. flops, unpruned_flops:
+    None where they cannot be counted.
     """
 
     path: Path

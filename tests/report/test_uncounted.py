@@ -1,0 +1,67 @@
+"""Runs whose FLOPs cannot be counted: '-' or null wherever the number would stand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.report.synthetic import make_run
+from tests.report.test_unjudged import change
+from vlmprune.loggers.mirror import summary_of
+from vlmprune.report.charts import accuracy_chart
+from vlmprune.report.compare import compare
+from vlmprune.report.rows import make_rows
+from vlmprune.report.runs import find_runs, group_runs
+from vlmprune.report.summary import summary_lines
+
+UNKNOWN = {"flops": None, "flops_unknown": "the raters are not recorded"}
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    """cls at 0.5 could not be counted, cls at 0.9 and random could."""
+    make_run(tmp_path, "none")
+    change(make_run(tmp_path, "cls", 0.5), **UNKNOWN)
+    make_run(tmp_path, "cls", 0.9)
+    make_run(tmp_path, "random", 0.5)
+    return tmp_path
+
+
+@pytest.mark.parametrize("style", ["table", "markdown"])
+def test_the_table_has_a_dash(outputs, style, capsys):
+    assert compare([f"outputs={outputs}", f"format={style}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (unknown,) = [line for line in lines if "cls" in line and "50 %" in line]
+    assert unknown.split().count("-") == 1 and "+" in unknown  # compared with random, which is another column's dash
+    assert "*" not in unknown
+
+
+def test_machine_formats_have_null(outputs, capsys):
+    compare([f"outputs={outputs}", "format=json"])
+    runs = json.loads(capsys.readouterr().out)["groups"][0]["runs"]
+    (unknown,) = [run for run in runs if run["method"] == "cls" and run["ratio"] == 0.5]
+    assert unknown["flops_per_question"] is unknown["flops_unpruned"] is None and unknown["pareto"] is False
+    assert unknown["relative_score"] is not None and unknown["score"] is not None
+
+
+def test_the_chart_has_it_on_one_side(outputs, tmp_path):
+    (group,) = group_runs(find_runs([outputs])[0])
+    accuracy_chart([make_rows(group, group)], tmp_path / "some.svg")
+    for path in outputs.glob("*/*/*"):
+        change(path, **UNKNOWN)
+    (group,) = group_runs(find_runs([outputs])[0])
+    accuracy_chart([make_rows(group, group)], tmp_path / "none.svg")
+    some, none = ((tmp_path / f"{name}.svg").read_text() for name in ("some", "none"))
+    assert "cls" in some and "cls" in none and len(none) < len(some)
+
+
+def test_the_summary_says_why(outputs):
+    result = change(make_run(outputs, "cls", 0.75), **UNKNOWN)
+    assert dict(summary_lines(result, None))["FLOPs"] == "-  (the raters are not recorded)"
+
+
+def test_the_mirror_leaves_them_out(outputs):
+    path = make_run(outputs, "cls", 0.75)
+    assert "flops/total" in summary_of(json.loads((path / "result.json").read_text()), path)
+    assert not any(name.startswith("flops") for name in summary_of(change(path, **UNKNOWN), path))
