@@ -22,14 +22,14 @@ run: $(STAMP) ## the first run: cls at 95 % on the embedded model and benchmark
 	$(BIN)/vlmprune run method=cls ratio=0.95
 
 test: $(STAMP) ## the tests (under 6 minutes on 2 cores)
-	$(BIN)/python -m pytest -m 'not slow and not gpu'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow and not gpu'
 
 slow: $(STAMP) ## the longer checks: the wheel on its own, the README's commands
 	$(BIN)/python -m pytest -m 'slow and not gpu'
 
 oldest: $(STAMP) ## the engine's and the loader's tests on the oldest transformers that is supported
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps --target .oldest 'transformers==5.17.0' 'huggingface_hub<2'
-	PYTHONPATH=.oldest $(BIN)/python -m pytest -m 'not slow and not gpu' tests/pruning tests/families tests/models tests/measure
+	PYTHONPATH=.oldest OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow and not gpu' tests/pruning tests/families tests/models tests/measure
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -32,21 +32,27 @@ def prune(
     ratio: fraction of visual tokens removed, 0..1; or keep: tokens kept. options: the method's own fields, and
     positions=renumber|keep, scope=tile|image, budget=average (see `Method`, `SequenceMethod`, `DecoderMethod`).
     model_options: the family's own, such as newline="keep" on LLaVA-NeXT.
+    Inside, model(...) returns logits of the shortened prompt, and get_image_features() marks what is dropped with NaN.
     Raises UserError for a name, value or pair that cannot work.
     """
+    from vlmprune.errors import UserError
     from vlmprune.methods.base import Method as MethodClass
     from vlmprune.models.base import adapt, check_pair, check_settings, describe
     from vlmprune.models.clip_text import find_for, load_text_tower
     from vlmprune.pruning.session import Session
     from vlmprune.registry import build_method
-    from vlmprune.schema import check_amount
+    from vlmprune.schema import check_amount, check_fields
 
     adapter = adapt(model, **model_options or {})
     name = method if isinstance(method, str) else type(method).__name__
-    if not isinstance(method, MethodClass):
+    if isinstance(method, str):
         method = build_method(method, ratio=ratio, keep=keep, **options)
+    elif not isinstance(method, MethodClass):
+        raise UserError(f"method={method!r}: expected a name of `vlmprune list methods`, or a Method object")
     elif ratio is not None or keep is not None or options:
         raise TypeError("prune(model, Method(...)) takes its settings from the Method: drop ratio, keep and options")
+    else:
+        check_fields(method)
     check_amount(method.ratio, method.keep)
     family = describe(model.config)
     check_pair(family, method, name, model.config.model_type)

@@ -47,6 +47,7 @@ class RunConfig:
     names: dict[str, str]  # group -> choice
     overrides: tuple[str, ...]  # as typed
     resolved: dict[str, Any]
+    config_dir: str | None  # a user's own config folder
     ratio: float | None
     keep: int | None
     positions: str
@@ -103,10 +104,12 @@ def compose_run(overrides: list[str], config_dir: str | None = None) -> RunConfi
     except (hydra.errors.HydraException, OmegaConfBaseException) as error:
         raise UserError(" ".join(str(error).split())) from error
     assert isinstance(data, dict)
-    return _check({str(key): value for key, value in data.items()}, names, tuple(overrides))
+    return _check({str(key): value for key, value in data.items()}, names, tuple(overrides), config_dir)
 
 
-def _check(data: dict[str, Any], names: dict[str, str], overrides: tuple[str, ...]) -> RunConfig:
+def _check(
+    data: dict[str, Any], names: dict[str, str], overrides: tuple[str, ...], config_dir: str | None
+) -> RunConfig:
     groups = {group: data[group] for group in names}
     scalars = construct(_Scalars, {key: value for key, value in data.items() if key not in groups}, "")
     check_amount(scalars.ratio, scalars.keep)
@@ -117,7 +120,15 @@ def _check(data: dict[str, Any], names: dict[str, str], overrides: tuple[str, ..
         raise UserError(f"latency_samples={scalars.latency_samples}: allowed: 0 or more")
     model = construct(ModelConfig, groups["model"], "model.")
     return RunConfig(
-        model, groups["method"], groups["benchmark"], groups["logger"], names, overrides, data, **vars(scalars)
+        model,
+        groups["method"],
+        groups["benchmark"],
+        groups["logger"],
+        names,
+        overrides,
+        data,
+        config_dir,
+        **vars(scalars),
     )
 
 

@@ -58,6 +58,8 @@ def prepare(config: RunConfig) -> Plan:
         scope=config.scope,
         budget=config.budget,
         config=config.method,
+        config_dir=config.config_dir,
+        run_seed=config.seed,
     )
     checkpoint = loading.find_checkpoint(config.model)
     family = describe(checkpoint.config)

@@ -81,20 +81,22 @@ def build_method(
     budget: str = "published",
     config: dict[str, Any] | None = None,
     config_dir: str | None = None,
+    run_seed: int = 0,
+    where: str = "method.",
     **settings: Any,
 ) -> Method:
     """The method `name` of the config group, with its YAML's settings (or `config`'s) overridden by `settings`.
 
     budget concerns methods inside the language model (before it, every layer sees what is kept), scope those before it
     (inside, all visual tokens of a prompt are ranked together): the others have no such setting and ignore it.
+    run_seed: what ${seed} in a YAML stands for. where: prefix of settings in messages.
     """
     from omegaconf import OmegaConf
 
     from vlmprune.methods.base import Method
 
     if config is None:
-        # YAMLs may refer to the run's own settings, such as ${seed}; here those have their defaults.
-        root = OmegaConf.create({"seed": 0, "method": read("method", name, config_dir)})
+        root = OmegaConf.create({"seed": run_seed, "method": read("method", name, config_dir)})
         resolved = OmegaConf.to_container(root.method, resolve=True)
         assert isinstance(resolved, dict)
         config = {str(key): value for key, value in resolved.items()}
@@ -114,15 +116,15 @@ def build_method(
     check_type("scope", scope, Literal["published", "tile", "image"])
     given |= {name: value for name, value in {"budget": budget, "scope": scope}.items() if name in hints}
     for field in [field for field in given if hints.get(field) is Method]:  # a part of a composed method
-        given[field] = _build_part(f"method.{field}", given[field], config_dir)
-    return construct(method_class, given, "method.")
+        given[field] = _build_part(where + field, given[field], config_dir, run_seed)
+    return construct(method_class, given, where)
 
 
-def _build_part(where: str, choice: Any, config_dir: str | None) -> Method:
+def _build_part(where: str, choice: Any, config_dir: str | None, run_seed: int) -> Method:
     """The method that a name, or a mapping of `name` and settings, stands for. Raises UserError for anything else."""
     if isinstance(choice, str):
         choice = {"name": choice}
     if not isinstance(choice, dict) or not isinstance(choice.get("name"), str):
         raise UserError(f"{where}={choice}: expected a method's name, or {{name: cls, setting: value}}")
     settings = {str(key): value for key, value in choice.items() if key != "name"}
-    return build_method(choice["name"], config_dir=config_dir, **settings)
+    return build_method(choice["name"], config_dir=config_dir, run_seed=run_seed, where=f"{where}.", **settings)

@@ -120,9 +120,7 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
     broken = {row["id"] for row in bad}
     clip = None if plan.text_tower is None else plan.text_tower.config
     usable = [sample for sample in plan.samples if sample.id not in broken]
-    latency, cache = measure_questions(
-        usable, plan.benchmark, loaded, plan.method, config.latency_samples, text_tower
-    )
+    latency, cache = measure_questions(usable, plan.benchmark, loaded, plan.method, config.latency_samples, text_tower)
     return {
         "schema": 1,
         "fingerprint": directory.fingerprint,

@@ -44,6 +44,13 @@ def check_type(name: str, value: Any, hint: Any) -> None:
         raise UserError(f"{name}={value}: expected {_describe(hint)}{_suggest(value, hint)}")
 
 
+def check_fields(given: Any) -> None:
+    """Raise a UserError unless every field of a dataclass object fits its type hint."""
+    hints = typing.get_type_hints(type(given))
+    for field in dataclasses.fields(given):
+        check_type(field.name, getattr(given, field.name), hints[field.name])
+
+
 def _alternatives(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 

@@ -72,6 +72,20 @@ def test_a_batch_gives_what_its_samples_give(pair):
                 assert not record.kept[row, len(kept) :].any()
 
 
+@pytest.mark.parametrize("name", ["prumerge", "prumerge_plus"])
+def test_images_that_decide_their_own_number_do_not_depend_on_the_batch(family, name):
+    if name not in methods_of(family.__name__.rpartition(".")[2]):
+        pytest.skip("the family has no such signals")
+    model, inputs = family.make(), family.batch([8, 12, 6])
+    with prune(model, name) as session:
+        together, record = model(**inputs).logits[:, -1], session.record
+        for row in range(3):
+            alone = model(**family.one_of(inputs, row)).logits[0, -1]
+            torch.testing.assert_close(alone, together[row], rtol=1e-4, atol=1e-4)
+            kept = session.record.kept[0]
+            assert torch.equal(kept, record.kept[row, : len(kept)])
+
+
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("name", ["fastv", "pyramiddrop"])
 def test_dropped_inside_the_decoder_equals_masked(family, attention, name):

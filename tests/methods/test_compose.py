@@ -63,6 +63,9 @@ def test_what_it_needs_is_what_its_parts_need():
         ({"before": "clss"}, "clss"),
         ({"before": 3}, "expected a method's name"),
         ({"split": 1.5}, "allowed: 0 to 1"),
+        ({"before": {"name": "cls", "ratio": 0.9}}, "give one of them"),
+        ({"before": {"name": "cls", "keep_order": "x"}}, "method.before.keep_order=x"),
+        ({"before": "tome", "scope": "image"}, "ToMe acts on tiles"),
     ],
 )
 def test_bad_parts_get_one_line(settings, message):
@@ -73,3 +76,12 @@ def test_bad_parts_get_one_line(settings, message):
 def test_without_an_amount_anywhere_nothing_would_be_pruned(sdpa_model):
     with pytest.raises(UserError, match="no amount given"):
         prune(sdpa_model, Compose())
+
+
+def test_the_runs_seed_reaches_a_part():
+    assert build_method("compose", ratio=0.5, before="random", run_seed=3).before.seed == 3
+
+
+def test_scope_is_that_of_the_first_part():
+    method = build_method("compose", ratio=0.5, scope="image")
+    assert method.parts(36)[0].scope_rule == "image"

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tests.methods.golden import MERGED, Vectors
 from tests.methods.synthetic import random_signals
-from vlmprune.methods.base import Signals
+from vlmprune.methods.base import Signals, Tower
 from vlmprune.methods.visionzip import VisionZip
 
 LARGE, SMALL = Vectors("visionzip_577"), Vectors("visionzip_small")
@@ -54,8 +54,15 @@ def test_other_budgets(k: int, split: tuple[int, int]) -> None:
 
 
 def test_refuses_more_contextual_tokens_than_fit() -> None:
+    tower = Tower(24, 22, (24, 24), True)
     with pytest.raises(ValueError, match="allowed: 0 to 28"):
-        VisionZip(contextual=30).split(29)
+        VisionZip(keep=29, contextual=29).check(tower, 32)
+    VisionZip(keep=29, contextual=28).check(tower, 32)
+
+
+def test_a_tile_with_little_room_keeps_fewer_contextual_tokens() -> None:
+    assert VisionZip(contextual=10).split(29) == (19, 10)
+    assert VisionZip(contextual=10).split(4) == (1, 3)
 
 
 def test_slots() -> None:

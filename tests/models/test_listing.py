@@ -84,7 +84,9 @@ def test_words():
     assert working({"lacks": ["text_relevance"]}) == "all but cdpruner (text_relevance)"
 
 
-@pytest.mark.parametrize(("kind", "file"), [("models", "docs/models.md"), ("matrix", "docs/models.md"), ("matrix", "README.md")])
+@pytest.mark.parametrize(
+    ("kind", "file"), [("models", "docs/models.md"), ("matrix", "docs/models.md"), ("matrix", "README.md")]
+)
 def test_the_documents_are_current(kind, file):
     assert markdown(kind) in (ROOT / file).read_text(), f"write it anew: vlmprune list {kind} format=markdown"
 

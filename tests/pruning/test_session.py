@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import GenerationConfig, StaticCache
 
 from tests.conftest import PATCHES, make_batch, make_llava, one_of
 from vlmprune import prune
 from vlmprune.methods.cls import ClsAttention
+from vlmprune.methods.fastv import FastV
 from vlmprune.models.llava import SIGNALS
 from vlmprune.registry import build_method, options, read
 
@@ -313,3 +315,67 @@ class TestRefusals:
 
         with pytest.raises(UserError, match="1 to 5"):
             prune(make_llava(), "fastv", ratio=0.5, k=9)
+
+    @pytest.mark.parametrize("name", ["fastv", "compose"])
+    def test_a_static_cache_of_the_callers(self, sdpa_model, name):
+        batch = make_batch([8])
+        cache = StaticCache(config=sdpa_model.config.get_text_config(), max_cache_len=80)
+        with prune(sdpa_model, name, ratio=0.5), pytest.raises(NotImplementedError, match="StaticCache"):
+            generate(sdpa_model, batch, past_key_values=cache)
+
+    def test_a_positional_generation_config(self, sdpa_model):
+        batch = make_batch([8])
+        config = GenerationConfig(use_cache=False, max_new_tokens=3)
+        with prune(sdpa_model, "fastv", ratio=0.5), pytest.raises(NotImplementedError, match="use_cache"):
+            sdpa_model.generate(batch.pop("input_ids"), config, **batch)
+
+    def test_guidance_and_labels(self, sdpa_model):
+        batch = make_batch([8])
+        with prune(sdpa_model, "cls", ratio=0.5):
+            with pytest.raises(NotImplementedError, match="guidance_scale"):
+                generate(sdpa_model, batch, guidance_scale=1.5)
+            with pytest.raises(NotImplementedError, match="labels"):
+                sdpa_model(**batch, labels=batch["input_ids"])
+
+    def test_padding_inside_a_later_turn(self, sdpa_model):
+        batch = make_batch([8, 8])
+        with prune(sdpa_model, "cls", ratio=0.5):
+            cache = sdpa_model(**batch, use_cache=True).past_key_values
+            mask = torch.cat([batch["attention_mask"], torch.tensor([[1, 1], [0, 1]])], dim=1)
+            with pytest.raises(NotImplementedError, match="padding inside a later turn"):
+                sdpa_model(input_ids=torch.full((2, 2), 5), attention_mask=mask, past_key_values=cache)
+
+    def test_a_failing_installation_leaves_the_model_usable(self, sdpa_model, monkeypatch):
+        from vlmprune.pruning import session
+
+        def fail(*_):
+            raise ZeroDivisionError
+
+        before = snapshot(sdpa_model)
+        monkeypatch.setattr(session.DecoderStages, "install", fail)
+        with pytest.raises(ZeroDivisionError), prune(sdpa_model, "compose", ratio=0.5):
+            pass
+        assert snapshot(sdpa_model) == before
+        with prune(sdpa_model, "cls", ratio=0.5):
+            pass
+
+    @pytest.mark.parametrize(
+        ("method", "message"),
+        [
+            (FastV(ratio=0.5, positions="kept"), "positions=kept"),
+            (ClsAttention(ratio="0.5"), "ratio=0.5"),
+            (ClsAttention, "expected a name"),
+        ],
+    )
+    def test_a_method_object_that_is_none(self, sdpa_model, method, message):
+        from vlmprune.errors import UserError
+
+        with pytest.raises(UserError, match=message):
+            prune(sdpa_model, method)
+
+    def test_half_a_model(self, sdpa_model):
+        from vlmprune.errors import UserError
+
+        for part in (sdpa_model.model, None):
+            with pytest.raises(UserError, match="whole model"):
+                prune(part, "cls", ratio=0.5)

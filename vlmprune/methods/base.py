@@ -73,7 +73,7 @@ class Selection:
     indices: int64 [B, k], the source slot that each output token takes.
     features: None to keep the tokens as they are, or [B, k, C] new embeddings (merging) before the projector,
         [B, k, D] after it where the method reads `projected`.
-    valid: None where every image keeps k, or bool [B, k] where an adaptive method keeps fewer of some.
+    valid: None where every image keeps k, or bool [B, k] where an adaptive method keeps fewer of some: its first ones.
     """
 
     indices: Tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-from vlmprune.methods.base import Method, Tower
+from vlmprune.methods.base import Method, SequenceMethod, Tower
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.counting import round_half_up
 from vlmprune.methods.decoder_base import DecoderMethod
@@ -20,13 +20,14 @@ class Compose(Method):
     method goes: it keeps N (k/N)^split, the second one k of those. 0.5 gives both the same factor, 1 leaves everything
     to the first, 0 to the second. With neither, each runs with the ratio, keep or schedule that is set on it.
 
-    before, inside: the two methods. budget: that of the second one; `average` makes the mean over all decoder layers,
-    instead of the end, k.
+    before, inside: the two methods. scope: that of the first one. budget: that of the second one; `average` makes the
+    mean over all decoder layers, instead of the end, k.
     """
 
     before: Method = field(default_factory=ClsAttention)
     inside: Method = field(default_factory=FastV)
     split: float = 0.5
+    scope: Literal["published", "tile", "image"] = "published"
     budget: Literal["published", "average"] = "published"
 
     stage: ClassVar[Literal["composed"]] = "composed"
@@ -39,6 +40,13 @@ class Compose(Method):
             raise ValueError(f"inside={type(self.inside).__name__} does not act inside the language model")
         if not 0 <= self.split <= 1:
             raise ValueError(f"split={self.split}: the first method's share of the reduction; allowed: 0 to 1")
+        own = [part for part in (self.before, self.inside) if part.ratio is not None or part.keep is not None]
+        if own and (self.ratio is not None or self.keep is not None):
+            raise ValueError(
+                f"ratio={self.ratio}, keep={self.keep} and an amount on {type(own[0]).__name__}: give one of them"
+            )
+        if self.scope != "published" and not isinstance(self.before, SequenceMethod):
+            raise ValueError(f"scope={self.scope}: {type(self.before).__name__} acts on tiles; allowed: published")
 
     @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -57,6 +65,8 @@ class Compose(Method):
     def parts(self, n: int) -> tuple[Method, ...]:
         common: dict[str, Any] = {} if self.positions == "published" else {"positions": self.positions}
         before, inside = replace(self.before, **common), replace(self.inside, **common)
+        if self.scope != "published":
+            before = replace(before, scope=self.scope)  # type: ignore[call-arg]
         if self.budget == "average":
             inside = replace(inside, budget="average")  # type: ignore[call-arg]
         if self.ratio is None and self.keep is None:

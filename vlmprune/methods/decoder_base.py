@@ -148,16 +148,17 @@ class DecoderMethod(Method):
             return replace(self, ratio=None, keep=k, budget="published").schedule(depth, n)
 
         least = average_tokens(keeping(0), depth, n)
-        if least > target:
+        if math.floor(least) > target:  # a target is a rounded number itself
             raise ValueError(
                 f"budget=average: {target} of {n} visual tokens a layer cannot be reached, because the first "
                 f"{keeping(0)[0].layer} of {depth} layers see them all; the least is {math.ceil(least)}"
             )
         k = bisect_right([average_tokens(keeping(kept), depth, n) for kept in range(n + 1)], target) - 1
+        k = max(k, 0)
         stages, larger = keeping(k), keeping(min(k + 1, n))
         # One token more at the end may be many more on the way: as many first stages as fit have that many.
         mixed = (larger[:first] + stages[first:] for first in reversed(range(len(stages))))
-        return next(schedule for schedule in mixed if average_tokens(schedule, depth, n) <= target)
+        return next((each for each in mixed if average_tokens(each, depth, n) <= target), stages)
 
 
 def average_tokens(stages: Sequence[DecoderStage], depth: int, n: int) -> float:

@@ -8,7 +8,7 @@ from vlmprune.methods.base import Method
 
 @dataclass
 class Unpruned(Method):
-    """Keeps every token; the engine installs no hook at all."""
+    """Keeps every token; the engine only looks on, for the record."""
 
     stage: ClassVar = "none"
 

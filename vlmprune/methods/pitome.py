@@ -35,6 +35,13 @@ class PiToMe(ToMe):
 
     paper: ClassVar = "arXiv:2405.16148"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.start_layer <= PUBLISHED_DEPTH:
+            raise ValueError(f"start_layer={self.start_layer}: of {PUBLISHED_DEPTH}; allowed: 0 to {PUBLISHED_DEPTH}")
+        if not 0 <= self.margin <= 1:
+            raise ValueError(f"margin={self.margin}: a cosine; allowed: 0 to 1")
+
     def match(self, metric: Tensor, r: int, layer: int, tower: Tower) -> Matching:
         if self._is_plain(layer, tower):
             return super().match(metric, r, layer, tower)

@@ -41,6 +41,10 @@ class PruMerge(SequenceMethod):
     scopes: ClassVar = ("tile",)  # its [CLS] query is a tile's
     paper: ClassVar = "arXiv:2403.15388"
 
+    def __post_init__(self) -> None:
+        if self.neighbors < 0:
+            raise ValueError(f"neighbors={self.neighbors}: tokens added to each kept one; allowed: 0 or more")
+
     @property
     def adaptive(self) -> bool:
         """Whether every image decides how many tokens it keeps."""

@@ -1,6 +1,7 @@
 """PyramidDrop: "Accelerating Your Large Vision-Language Models via Pyramid Visual Redundancy Reduction"
 (Xing et al., CVPR 2025)."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -48,6 +49,12 @@ class PyramidDrop(DecoderMethod):
             raise ValueError(
                 f"pyramiddrop: layer_list={list(self.layer_list)}; allowed: one or more ascending layers of 1 to "
                 f"{self.published_depth - 1} (published_depth={self.published_depth})"
+            )
+        fractions = [1.0, *self.image_token_ratio_list, 0.0]
+        if any(after > before for before, after in itertools.pairwise(fractions)):
+            raise ValueError(
+                f"pyramiddrop: image_token_ratio_list={list(self.image_token_ratio_list)}; allowed: falling fractions "
+                "of 1 to 0"
             )
         if len(self.image_token_ratio_list) != len(self.layer_list):
             raise ValueError(

@@ -11,7 +11,8 @@ from vlmprune.methods.base import ScoreMethod, Signals
 
 @dataclass
 class Random(ScoreMethod):
-    """Keeps a uniformly random subset, drawn per image from `seed` and the image's content.
+    """Keeps a uniformly random subset, drawn per image from `seed` and its pixels as the model is given them,
+    which are rounded in half precision.
 
     The draw is made on the CPU, so that it depends neither on the batch that an image sits in nor on the device.
     """

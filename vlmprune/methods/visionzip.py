@@ -27,7 +27,8 @@ class VisionZip(SequenceMethod):
     Output order: [CLS], dominant patches by position, contextual tokens by position of their targets. Patches
     take their own slots, contextual tokens those of their targets, [CLS] the first slot that is free.
 
-    contextual: K; None: the published share, 10 of 64, at least 1 of a budget of 2 or more.
+    contextual: K; None: the published share, 10 of 64, at least 1 of a budget of 2 or more. A tile of which padding has
+        left too little for K keeps [CLS] and as many as there is room for.
     """
 
     contextual: int | None = None
@@ -43,15 +44,15 @@ class VisionZip(SequenceMethod):
             return 0, 0
         if self.contextual is None:
             contextual = min(k - 1, max(1, round_half_up(exact(k) * 10 / 64)))
-        elif 0 <= self.contextual < k:
-            contextual = self.contextual
         else:
-            raise ValueError(f"visionzip: contextual={self.contextual} of keep={k}; allowed: 0 to {k - 1}")
+            contextual = min(self.contextual, k - 1)
         return k - contextual, contextual
 
     def check(self, tower: Tower, depth: int) -> None:
         super().check(tower, depth)
-        self.split(self.count(tower.grid[0] * tower.grid[1]))
+        k = self.count(tower.grid[0] * tower.grid[1])
+        if self.contextual is not None and k and not 0 <= self.contextual < k:
+            raise ValueError(f"visionzip: contextual={self.contextual} of keep={k}; allowed: 0 to {k - 1}")
 
     def selection_macs(self, n: int, k: int, widths: Widths) -> int:
         dominant, contextual = self.split(k)

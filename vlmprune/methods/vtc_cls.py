@@ -38,7 +38,7 @@ class VtcCls(ScoreMethod):
         end = tower.feature_layer
         if self.end_layer is not None:
             end = same_relative_depth(self.end_layer, PUBLISHED_DEPTH, tower.depth)
-        if not 0 <= start <= end < tower.depth:
+        if self.start_layer < 0 or not start <= end < tower.depth:
             raise ValueError(
                 f"vtc_cls: start_layer={self.start_layer}, end_layer={self.end_layer} (of {PUBLISHED_DEPTH}) "
                 f"are layers {start} to {end} here; allowed: 0 <= start <= end <= {tower.depth - 1}"

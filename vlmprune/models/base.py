@@ -158,7 +158,9 @@ def adapt(model: Any, **options: Any) -> Adapter:
 
     Raises UserError where the family has no adapter or no such option.
     """
-    model_type = model.config.model_type
+    model_type = getattr(getattr(model, "config", None), "model_type", None)
+    if model_type is None or not hasattr(model, "generate"):
+        raise UserError(f"{type(model).__name__} is no transformers model that generates: give the whole model")
     if model_type not in families():
         raise UserError(f"model family '{model_type}' is not supported; supported: {', '.join(families())}")
     check_options(model_type, options)

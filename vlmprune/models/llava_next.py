@@ -62,9 +62,7 @@ class LlavaNext(llava.Llava):
         first = 0
         for image in images:
             alive = image.alive()
-            own = [
-                Unit(patches + (first + tile) * n, grid, first + tile) for tile, (patches, grid) in enumerate(alive)
-            ]
+            own = [Unit(patches + (first + tile) * n, grid, first + tile) for tile, (patches, grid) in enumerate(alive)]
             units += own if method.scope_rule == "tile" else [together(own)]
             first += image.tiles
         newlines = sum(self.slots(image) - image.slots + image.newlines for image in images)
@@ -106,6 +104,8 @@ class LlavaNext(llava.Llava):
         return [Shadow(self.model.model, "pack_image_features", wrap)]
 
     def detail(self, visual: Tensor) -> Tensor:
+        if not visual.any():
+            return visual
         flags = torch.cat(
             [torch.arange(self.slots(image), device=visual.device) >= image.side**2 for image in self._images]
         )

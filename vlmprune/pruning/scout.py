@@ -24,15 +24,17 @@ class Scout:
         self.layer = method.schedule(adapter.decoder_depth, 1)[0].layer
         self._running: Running | None = None
         self._attention: Tensor
-        self._probe: Probe
+        self._probes: list[Probe] = []
 
     def install(self) -> None:
         """Put the probe in place."""
-        self._probe = Probe(self.adapter.decoder_attention(self.layer - 1), self._observe)
+        self._probes.append(Probe(self.adapter.decoder_attention(self.layer - 1), self._observe))
 
     def remove(self) -> None:
         """Leave the model as it was found."""
-        self._probe.remove()
+        for probe in self._probes:
+            probe.remove()
+        self._probes = []
 
     def _observe(self, query: Tensor, key: Tensor, _mask: Tensor | None, scaling: float) -> None:
         if self._running is not None:

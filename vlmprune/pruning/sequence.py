@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,17 +22,9 @@ from vlmprune.methods.base import SequenceMethod
 from vlmprune.pruning.adapter import Adapter, TextTower
 from vlmprune.pruning.clock import Clock
 from vlmprune.pruning.layout import Layout
+from vlmprune.pruning.picked import Picked, in_raster_order, joined
 from vlmprune.pruning.shadow import Shadow
 from vlmprune.pruning.signals import SignalReader
-
-
-@dataclass
-class Picked:
-    """K tokens that go on. rows: int64 [K], the rows that they take. tokens: [K, C]. valid: bool [K] or None."""
-
-    rows: Tensor
-    tokens: Tensor
-    valid: Tensor | None
 
 
 class SequenceStage:
@@ -90,7 +81,7 @@ class SequenceStage:
                         with self.clock("selection"):
                             output.pooler_output = self._mark(output.pooler_output)
                 finally:
-                    self._encoder = ""  # the one that runs
+                    self._encoder = ""
                     self._reader.clear()  # large, and of no use while answers are generated
                 return output
 
@@ -115,7 +106,7 @@ class SequenceStage:
                 assert self._picked is not None
                 picked = Picked(self._picked.rows, output[0], self._picked.valid)
             tiles = len(self._layout.pixels)
-            return self._scatter(picked, tiles * self._layout.tile_rows).unflatten(0, (tiles, -1))
+            return picked.scattered(tiles * self._layout.tile_rows).unflatten(0, (tiles, -1))
 
     def _mark(self, features: Any) -> Any:
         """Drop by marks from an encoding's result: a tensor [B, n, D], or one [n_i, D] per image.
@@ -124,7 +115,7 @@ class SequenceStage:
         """
         parts = list(features)
         whole = torch.cat(parts)
-        full = self._scatter(self._pick("projected", whole.unsqueeze(0)), len(whole))
+        full = self._pick("projected", whole.unsqueeze(0)).scattered(len(whole))
         tokens = torch.zeros(len(whole), 1, dtype=torch.bool, device=whole.device)
         for group in self._layout.groups:
             tokens[group.index.flatten()] = True
@@ -147,11 +138,11 @@ class SequenceStage:
             indices = selection.indices.to(flat.device)
             chosen = own.gather(1, indices)
             kept = flat[chosen] if selection.features is None else selection.features.to(flat.dtype)
-            if self.adapter.position_rule(self.method) == "renumber":
-                chosen = chosen.sort(dim=1).values  # order is all that renumbered positions can carry
             valid = selection.valid
+            if self.adapter.position_rule(self.method) == "renumber":
+                chosen = in_raster_order(chosen, valid)  # order is all that renumbered positions can carry
             picked.append(Picked(chosen.flatten(), kept.flatten(0, 1), None if valid is None else valid.flatten()))
-        return self._count(_joined(picked, flat))
+        return self._count(joined(picked, flat))
 
     def _token_rows(self, flat: Tensor) -> Tensor:
         tiles = len(self._layout.pixels)
@@ -173,36 +164,16 @@ class SequenceStage:
         return self.text_tower.relevance(self._features, questions).flatten()
 
     def _count(self, picked: Picked) -> Picked:
-        kept = len(picked.rows) if picked.valid is None else int(picked.valid.sum())
         slots = self._layout.slots
-        self._counts[self._encoder] = slots, slots - self._layout.stays - kept
+        self._counts[self._encoder] = slots, slots - self._layout.stays - picked.count
         return picked
 
     def take_counts(self) -> tuple[int, int]:
         """Visual slots of the encodings since the last call, images and videos together, and how many were dropped."""
-        slots, dropped = (sum(column) for column in zip((0, 0), *self._counts.values(), strict=True))
+        slots = sum(slots for slots, _ in self._counts.values())
+        dropped = sum(dropped for _, dropped in self._counts.values())
         self._counts.clear()
         return slots, dropped
-
-    def _scatter(self, picked: Picked, rows: int) -> Tensor:
-        """[rows, D] with the picked tokens at their rows and NaN everywhere else."""
-        tokens = picked.tokens
-        if picked.valid is not None:
-            tokens = tokens.masked_fill(~picked.valid.unsqueeze(1), torch.nan)
-        full = tokens.new_full((rows, tokens.shape[1]), torch.nan)
-        return full.index_copy(0, picked.rows, tokens)
-
-
-def _joined(picked: list[Picked], flat: Tensor) -> Picked:
-    """All groups together; where one is ragged the others are full."""
-    if not picked:
-        return Picked(torch.empty(0, dtype=torch.long, device=flat.device), flat[:0], None)
-    valid = None
-    if any(part.valid is not None for part in picked):
-        valid = torch.cat(
-            [torch.ones_like(part.rows, dtype=torch.bool) if part.valid is None else part.valid for part in picked]
-        )
-    return Picked(torch.cat([part.rows for part in picked]), torch.cat([part.tokens for part in picked]), valid)
 
 
 def _pass_through(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:

@@ -18,7 +18,7 @@ from vlmprune.methods.vision_base import VisionMethod
 from vlmprune.pruning.adapter import Adapter, TextTower
 from vlmprune.pruning.clock import Clock, SelectionTimer
 from vlmprune.pruning.decoder import DecoderStages
-from vlmprune.pruning.guards import guard_generate
+from vlmprune.pruning.guards import guard_generate, refuse_labels
 from vlmprune.pruning.prefill import Prefill
 from vlmprune.pruning.prompt import Record, Segment
 from vlmprune.pruning.scout import Scout
@@ -108,21 +108,27 @@ class Session:
                 raise NotImplementedError(f"{type(part).__name__}: no engine for stage '{part.stage}'")
         if self._prunes:
             self._handles.append(language_model.register_forward_hook(self._after))
-            self._handles.append(guard_generate(self.adapter.model, inside_decoder=self._decoder is not None))
+            model, drops = self.adapter.model, self._decoder is not None
+            self._handles.append(model.register_forward_pre_hook(refuse_labels, with_kwargs=True))
+            self._handles.append(
+                guard_generate(model, scores_inside=drops or self._scout is not None, drops_inside=drops)
+            )
 
     @property
     def _prunes(self) -> bool:
         return any(stage is not None for stage in (self._sequence, self._decoder, self._scout))
 
     def _remove(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        for stage in (self._sequence, self._decoder, self._scout):
-            if stage is not None:
-                stage.remove()
-        self._handles = []
-        self._segment = self._cache = self._visual = None
-        _active.discard(self.adapter.model)
+        try:
+            for handle in self._handles:
+                handle.remove()
+            for stage in (self._sequence, self._decoder, self._scout):
+                if stage is not None:
+                    stage.remove()
+        finally:
+            self._handles = []
+            self._segment = self._cache = self._visual = None
+            _active.discard(self.adapter.model)
 
     def _see_prompt(self, _base: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         input_ids = args[0] if args else kwargs.get("input_ids")
@@ -154,6 +160,9 @@ class Session:
         self.record = prompt.record
         if not self._prunes:
             return kwargs
+        cache = kwargs.get("past_key_values")
+        if self._decoder is not None and getattr(cache, "is_compileable", False):
+            raise NotImplementedError(f"{type(cache).__name__} inside the decoder: use DynamicCache")
         prompt.begin(adapter.detail(visual) if "tiles" in self.method.needs else visual)
         if self._sequence is not None and any(prompt.slot_counts):
             prompt.check_finite(*self._sequence.take_counts())
@@ -174,6 +183,9 @@ class Session:
         new = embeds.shape[1]
         if self._sequence is not None and new > 1 and embeds.isnan().any():
             raise NotImplementedError("images in a later turn of a cached conversation: start a new cache")
+        mask = kwargs.get("attention_mask")
+        if new > 1 and isinstance(mask, Tensor) and mask.dim() == 2 and not mask[:, -new:].all():
+            raise NotImplementedError("padding inside a later turn of a cached conversation: start a new cache")
         if self._decoder is not None:
             if new > 1:
                 raise NotImplementedError("reusing a cache for a second prompt with a method inside the decoder")

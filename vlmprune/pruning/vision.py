@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from vlmprune.methods.vision_base import VisionMethod
 from vlmprune.pruning.adapter import Adapter
 from vlmprune.pruning.clock import Clock
-from vlmprune.pruning.sequence import Picked, SequenceStage
+from vlmprune.pruning.picked import Picked
+from vlmprune.pruning.sequence import SequenceStage
 
 
 class VisionStage(SequenceStage):

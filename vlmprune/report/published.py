@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 # Metrics of result.json that are also published, and what turns ours into the scale in which they are printed.
-PRINTED: dict[str, float] = {"perception": 1, "cognition": 1, "total": 1, "ocrbench": 1, "rating": 1} | dict.fromkeys(
-    ("accuracy", "vqa_accuracy", "relaxed_accuracy", "anls", "f1", "cider", "score", "relative_score"), 100
-)
+POINTS = ("perception", "cognition", "total", "ocrbench", "rating")
+PERCENT = ("accuracy", "vqa_accuracy", "relaxed_accuracy", "anls", "f1", "cider", "score", "relative_score")
+PRINTED = dict.fromkeys(POINTS, 1.0) | dict.fromkeys(PERCENT, 100.0)
 SCHEDULES = {"method.retain", "method.layer_ratio"}  # settings that stand for a ratio
 
 

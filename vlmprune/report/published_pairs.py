@@ -73,7 +73,7 @@ def find_pairs(shown: list[Run], runs: list[Run], published: list[Published]) ->
             found = [line for line, differing in candidates if not differing]
             pairs += [_pair(run, line, metrics, unpruned, bare.get(line.table_key)) for line in found]
             if candidates and not found:
-                unlike[run.path] = candidates[0][1]
+                unlike[run.path] = min((differing for _, differing in candidates), key=lambda text: text.count("="))
     return pairs, unlike
 
 
@@ -113,7 +113,7 @@ def differing_settings(config: dict[str, Any], line: Published) -> str:
     """
     wanted: dict[str, Any] = {key: "published" for key in COUNTING if key in config}
     for group, name in (("model", line.our_model), ("benchmark", line.our_benchmark), ("method", line.our_method)):
-        choice, own = _choice(group, name), config.get(group) or {}
+        choice, own = _choice(group, name), _group(config, group)
         wanted |= {f"{group}.{key}": choice.get(key) for key in CHECKED.get(group, tuple(choice)) if key in own}
     wanted |= line.settings
     pairs = {key: (_plain(_value(config, key)), _plain(value)) for key, value in wanted.items()}
@@ -127,7 +127,13 @@ def _choice(group: str, name: str) -> dict[str, Any]:
 
 def _value(config: dict[str, Any], key: str) -> Any:
     group, dot, name = key.partition(".")
-    return (config.get(group) or {}).get(name) if dot else config.get(group)
+    return _group(config, group).get(name) if dot else config.get(group)
+
+
+def _group(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """A group's part of config.yaml; {} where the file, which anyone may have written, has something else there."""
+    group = config.get(name)
+    return group if isinstance(group, dict) else {}
 
 
 def _plain(value: Any) -> str:
@@ -149,4 +155,6 @@ def _config(run: Run) -> dict[str, Any]:
 def _metrics(run: Run) -> dict[str, float]:
     """The metrics of result.json, which was read before; {} while the answers are not judged."""
     metrics = json.loads((run.path / "result.json").read_text())["answers"].get("metrics")
-    return metrics if isinstance(metrics, dict) else {}
+    if not isinstance(metrics, dict):
+        return {}
+    return {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}

@@ -118,7 +118,7 @@ def _cells(pair: Pair, numbers: dict[str, int]) -> list[str]:
     notes = [f"CAUTION: {line.caution}"] if line.caution else []
     notes += [line.protocol] if line.protocol else []
     if run.comparable.get("subset", "all") != "all":
-        notes.append(f"ours: {run.samples:,} questions ({run.comparable['subset']}), published: all")
+        notes.append(f"ours: {run.samples:,} questions alone ({run.comparable['subset']})")
     marks = [f"[{numbers.setdefault(note, len(numbers) + 1)}]" for note in notes]
     interval = "" if pair.low is None or pair.high is None else f" [{pair.low:.1f}, {pair.high:.1f}]"
     relative = [f"{100 * value:.1f} %" if value else "-" for value in (pair.relative, pair.published_relative)]
