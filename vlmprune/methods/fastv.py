@@ -18,7 +18,7 @@ class FastV(DecoderMethod):
     The paper's text averages over all queries, the authors' code takes the last one; this is the code's. Kept tokens
     keep their order and their original positions. `ratio` is the share dropped from layer K on (the paper's R).
 
-    k: number of layers that see every token (the paper's K), at its published depth of 32 layers or any other.
+    k: number of layers that see every token (the paper's K): the number itself, whatever the depth.
     """
 
     k: int = 2
