@@ -14,7 +14,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForCon
 
 from tests.cli.conftest import vlmprune  # noqa: F401  (a fixture)
 from vlmprune.config import ModelConfig, compose_run
-from vlmprune.models import checkpoint
+from vlmprune.models import checkpoint, hardware
 from vlmprune.models.architecture import architecture
 from vlmprune.models.base import families
 from vlmprune.models.loading import find_checkpoint, load
@@ -82,7 +82,7 @@ def test_code_beside_a_checkpoint_is_not_run(folder, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_settings_of_the_checkpoint_are_settings_of_the_run(folder, tmp_path):
+def test_settings_of_the_checkpoint_are_settings_of_the_run(folder, tmp_path, monkeypatch):
     """What can change an answer is in the fingerprint; where weights lie and on how many devices is not."""
 
     def directory(*overrides: str) -> str:
@@ -90,6 +90,7 @@ def test_settings_of_the_checkpoint_are_settings_of_the_run(folder, tmp_path):
         return prepare(compose_run([*given, *overrides])).directory.path.name
 
     plain = directory()
+    monkeypatch.setattr(hardware, "find_spec", lambda name: name)  # as if accelerate were installed
     assert directory("model.device_map=auto") == plain
     for other in ("model.attention=eager", "model.prompt=vicuna_v1", "model.image=pad", "model.dtype=bfloat16"):
         assert directory(other) != plain, other
