@@ -153,8 +153,8 @@ class DecoderMethod(Method):
                 f"budget=average: {target} of {n} visual tokens a layer cannot be reached, because the first "
                 f"{keeping(0)[0].layer} of {depth} layers see them all; the least is {math.ceil(least)}"
             )
-        k = bisect_right([average_tokens(keeping(kept), depth, n) for kept in range(n + 1)], target) - 1
-        k = max(k, 0)
+        fits = bisect_right(range(n + 1), float(target), key=lambda k: average_tokens(keeping(k), depth, n))
+        k = max(0, fits - 1)
         stages, larger = keeping(k), keeping(min(k + 1, n))
         # One token more at the end may be many more on the way: as many first stages as fit have that many.
         mixed = (larger[:first] + stages[first:] for first in reversed(range(len(stages))))

@@ -52,20 +52,20 @@ class Adapter(ABC):
         self.config = model.config
 
     @property
-    @abstractmethod
-    def base_model(self) -> Any: ...
+    def base_model(self) -> Any:
+        return self.model.model
 
     @property
-    @abstractmethod
-    def vision_towers(self) -> list[Any]: ...
+    def vision_towers(self) -> list[Any]:
+        return [self.model.model.vision_tower]
 
     @property
-    @abstractmethod
-    def projector(self) -> Any: ...
+    def projector(self) -> Any:
+        return self.model.model.multi_modal_projector
 
     @property
-    @abstractmethod
-    def language_model(self) -> Any: ...
+    def language_model(self) -> Any:
+        return self.model.model.language_model
 
     @abstractmethod
     def vision_layers(self, index: int) -> list[Any]: ...

@@ -49,22 +49,6 @@ class InternVL(Adapter):
         self.tower = describe_tower(model.config)
         self.side = round(1 / model.config.downsample_ratio)  # patches of a token, in each direction
 
-    @property
-    def base_model(self) -> Any:
-        return self.model.model
-
-    @property
-    def vision_towers(self) -> list[Any]:
-        return [self.model.model.vision_tower]
-
-    @property
-    def projector(self) -> Any:
-        return self.model.model.multi_modal_projector
-
-    @property
-    def language_model(self) -> Any:
-        return self.model.model.language_model
-
     def vision_layers(self, index: int) -> list[Any]:
         return [self.model.model.vision_tower.encoder.layer[index]]
 

@@ -40,22 +40,6 @@ class Llava(Adapter):
         super().__init__(model)
         self.tower = describe_tower(model.config)
 
-    @property
-    def base_model(self) -> Any:
-        return self.model.model
-
-    @property
-    def vision_towers(self) -> list[Any]:
-        return [self.model.model.vision_tower]
-
-    @property
-    def projector(self) -> Any:
-        return self.model.model.multi_modal_projector
-
-    @property
-    def language_model(self) -> Any:
-        return self.model.model.language_model
-
     def vision_layers(self, index: int) -> list[Any]:
         # transformers 5.17 keeps the transformer one module deeper than 5.23.
         towers = (getattr(tower, "vision_model", tower) for tower in self.vision_towers)

@@ -41,10 +41,6 @@ class Qwen2_5VL(Adapter):
         self._raster = torch.empty(0, dtype=torch.long)  # where the tower holds its tokens, in raster order
 
     @property
-    def base_model(self) -> Any:
-        return self.model.model
-
-    @property
     def encoders(self) -> tuple[str, ...]:
         return ("get_image_features", "get_video_features")
 
@@ -59,10 +55,6 @@ class Qwen2_5VL(Adapter):
     @property
     def projects_each_token(self) -> bool:
         return False
-
-    @property
-    def language_model(self) -> Any:
-        return self.model.model.language_model
 
     def vision_layers(self, index: int) -> list[Any]:
         return [self.model.model.visual.blocks[index]]

@@ -31,6 +31,7 @@ class DecoderStages:
         self.layers = [stage.layer for stage in method.schedule(adapter.decoder_depth, 1)]
         self.record: Record
         self._texts: list[int]  # text tokens of each prompt
+        self._stages: dict[int, list[DecoderStage]]  # by the visual tokens of a prompt
         self._attention: Tensor
         self._running: Running
         self._positions: Tensor  # of the running sequence
@@ -68,6 +69,8 @@ class DecoderStages:
         self._positions = full_positions(kwargs, embeds.shape[1], embeds.device)
         self._deepstack, kwargs = Deepstack.take(kwargs, self.layers[0])
         self._segments = {0: segment}
+        depth = self.adapter.decoder_depth
+        self._stages = {n: self.method.stages(depth, n) for n in {*segment.visual_counts} if n}
         self._texts = [total - n for total, n in zip(record.prompt_lengths, segment.visual_counts, strict=True)]
         raters = self.method.raters(embeds, running.visual, running.valid)
         self._running, self.record = running.rated_by(raters, self._texts), record
@@ -190,4 +193,4 @@ class DecoderStages:
         """What happens before layer `index` to a sample with `n` visual tokens at the start."""
         if n == 0:
             return DecoderStage(index, 0)
-        return next(stage for stage in self.method.stages(self.adapter.decoder_depth, n) if stage.layer == index)
+        return next(stage for stage in self._stages[n] if stage.layer == index)

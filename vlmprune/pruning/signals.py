@@ -86,7 +86,7 @@ class SignalReader:
         if "cls_feature" in self.method.needs:
             signals.cls_feature = torch.cat(self._cls_features)[group.tiles]
         if "seeds" in self.method.needs:
-            signals.seeds = [seed_of(layout.pixels[tile]) for tile in group.tiles]
+            signals.seeds = torch.stack([seed_of(layout.pixels[tile]) for tile in group.tiles]).tolist()
         return signals
 
     def _layered(self, name: str, layer: int, group: Group) -> Tensor:
@@ -107,8 +107,8 @@ def received_attention(query: Tensor, key: Tensor, mask: Tensor | None, scaling:
     return total / query.shape[2]
 
 
-def seed_of(pixels: Tensor) -> int:
-    """One integer from the pixels of a tile: exact integer sums, so neither the batch nor the device matters."""
+def seed_of(pixels: Tensor) -> Tensor:
+    """int64 [], from the pixels of a tile: exact integer sums, so neither the batch nor the device matters."""
     levels = (pixels.float() * 4096).round().to(torch.int64).flatten()
     weights = torch.arange(len(levels), device=levels.device) % 8191 + 1
-    return int((levels * weights).sum().abs())
+    return (levels * weights).sum().abs()
