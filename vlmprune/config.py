@@ -62,7 +62,13 @@ class RunConfig:
     seed: int
     device: str
     outputs: str
+    share_prefix: bool
+    compile: bool
+    devices: int
     latency_samples: int
+    features: dict[str, Any]
+    flops: dict[str, Any]
+    show: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,13 @@ class _Scalars:
     seed: int = 0
     device: str = "auto"
     outputs: str = "outputs"
+    share_prefix: bool = True
+    compile: bool = False
+    devices: int = 1
     latency_samples: int = 16
+    features: dict = field(default_factory=dict)
+    flops: dict = field(default_factory=dict)
+    show: dict = field(default_factory=dict)
 
 
 def compose_run(overrides: list[str], config_dir: str | None = None) -> RunConfig:

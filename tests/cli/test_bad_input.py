@@ -59,7 +59,9 @@ CASES = [
 def test_one_clear_line(tmp_path, monkeypatch, capfd, arguments, value, hint):
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2  # in this process, where torch is imported already; a traceback would be an exception
-    (line,) = capfd.readouterr().err.strip().splitlines()
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    line = lines[0]
     assert line.startswith("vlmprune: ")
     assert value in line and hint.lower() in line.lower()
     assert not list(tmp_path.rglob("result.json"))
