@@ -1,50 +1,75 @@
-"""Answering a benchmark's questions in batches, recording each answer and which tokens it was given from."""
+"""Answering a benchmark's questions in batches.
+
+Questions about one image stand together. Where the method keeps the same tokens whatever is asked, what their prompts
+have in common runs through encoder, selection and decoder once (pruning/prefix.py), and each question goes on from
+there.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vlmprune.answers import Answers
+from vlmprune.batching import WINDOW, BatchSize, by_image, does_not_fit, is_out_of_memory, windows
 from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
 from vlmprune.errors import UserError
-from vlmprune.measure.encoder import Encoded
-from vlmprune.methods.base import Method
+from vlmprune.media_cache import Images
 from vlmprune.models.inputs import Media
 from vlmprune.models.loading import Loaded
 from vlmprune.progress import say
-from vlmprune.pruning.prompt import Record
+from vlmprune.pruning.prefix import Prefixes, beginning
 from vlmprune.pruning.session import Session
+from vlmprune.pruning.static import StaticCaches
 from vlmprune.records import RunDirectory
 
 
-class Images:
-    """Preprocessed media, decoded in threads ahead of their use and the last few kept: questions about one image stand
-    together in a benchmark."""
+@dataclass(frozen=True)
+class Settings:
+    """How to evaluate; none of it changes an answer in float32."""
 
-    def __init__(self, benchmark: Benchmark, loaded: Loaded, size: int = 64, workers: int = 4) -> None:
-        self.benchmark, self.loaded, self.size = benchmark, loaded, size
-        self._workers = ThreadPoolExecutor(workers)
-        self._media: dict[str, Future[list[Media]]] = {}
+    batch_size: int = 32
+    share_prefix: bool = True
+    compile: bool = False
+    skip_bad: bool = False  # note a sample whose media cannot be had and leave it out; else it raises a UserError
 
-    def prefetch(self, samples: list[Sample]) -> None:
-        """Start decoding the media of `samples`, the next ones to be asked."""
-        for sample in samples:
-            if sample.image_id not in self._media:
-                if len(self._media) >= self.size:
-                    del self._media[next(iter(self._media))]
-                self._media[sample.image_id] = self._workers.submit(self._preprocess, sample)
 
-    def __getitem__(self, sample: Sample) -> list[Media]:
-        """The sample's images or its video. Raises BadSample."""
-        self.prefetch([sample])
-        return self._media[sample.image_id].result()
+@dataclass(frozen=True)
+class Prompt:
+    """A question with its whole prompt. shared: how many of its ids other questions about the image begin with."""
 
-    def _preprocess(self, sample: Sample) -> list[Media]:
-        return self.loaded.preprocessor.media(self.benchmark.images(sample), sample.media)
+    sample: Sample
+    ids: list[int]
+    media: list[Media]
+    shared: int
+
+    @property
+    def question(self) -> list[int]:
+        """What is left of the prompt after the shared beginning."""
+        return self.ids[self.shared :]
+
+
+@dataclass
+class Spent:
+    """Seconds of an evaluation: waiting for images, beginnings shared by several questions, and questions."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("media", "shared", "questions"), 0.0))
+    beginnings: int = 0
+
+    @contextmanager
+    def on(self, part: str, device: torch.device) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        self.seconds[part] += time.perf_counter() - start
 
 
 def inputs_for(samples: list[Sample], benchmark: Benchmark, loaded: Loaded, images: Images) -> dict[str, Tensor]:
@@ -63,125 +88,153 @@ def greedy(loaded: Loaded, inputs: dict[str, Tensor], max_new_tokens: int, **opt
         return loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **options)
 
 
-def answer_all(
-    samples: list[Sample],
-    benchmark: Benchmark,
-    loaded: Loaded,
-    session: Session,
-    batch_size: int,
-    directory: RunDirectory,
-    advance: Callable[[int], None],
-    skip_bad: bool = False,
-) -> None:
-    """Answer `samples` in `session`, not open yet, and append every batch to the run directory as it comes.
+def greedy_from(loaded: Loaded, max_new_tokens: int, **inputs: Any) -> Tensor:
+    """The same from a filled cache; whoever calls it decides whether gradients are tracked."""
+    return loaded.model.generate(max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **inputs)
 
-    skip_bad: a sample whose media cannot be had is noted in the directory and left out; else it raises a UserError.
+
+class Evaluation:
+    """One method's answers to one benchmark's questions, written to a run directory as they come.
+
+    session: of the method, not open yet. advance: told how many samples are done.
     """
-    images = Images(benchmark, loaded, size=max(64, 4 * batch_size))
-    recorded = {row.get("id") or row.get("image_id") for row in directory.kept()}
-    with session:
-        for batch, following in _batches(samples, batch_size):
-            images.prefetch(batch + following)
-            usable = _usable(batch, images, directory, skip_bad)
-            if usable:
-                inputs = inputs_for(usable, benchmark, loaded, images)
-                session.ask([sample.question for sample in usable])
-                output = greedy(loaded, inputs, benchmark.max_new_tokens)
-                new = output[:, inputs["input_ids"].shape[1] :]
-                assert session.record is not None
-                predictions = _predictions(usable, benchmark, loaded, new, session.record, images)
-                directory.append(predictions, _kept(usable, session.method, session.record, recorded))
-            advance(len(batch))
 
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        loaded: Loaded,
+        session: Session,
+        directory: RunDirectory,
+        advance: Callable[[int], None],
+        settings: Settings,
+    ) -> None:
+        self.benchmark, self.loaded, self.session = benchmark, loaded, session
+        self.directory, self.advance, self.settings = directory, advance, settings
+        self.batch = BatchSize(settings.batch_size)
+        self.answers = Answers(benchmark, loaded, directory, session.method.reads_question)
+        # Twice a window: one in use, and the beginning of the next.
+        size = max(64, 2 * WINDOW * settings.batch_size)
+        self.images = Images(benchmark, loaded, size, named=session.features is not None)
+        self.caches = StaticCaches(loaded.model) if settings.compile else None
+        self.spent = Spent()
 
-def _batches(samples: list[Sample], size: int) -> Iterator[tuple[list[Sample], list[Sample]]]:
-    """Every batch, and the one after it."""
-    for start in range(0, len(samples), size):
-        yield samples[start : start + size], samples[start + size : start + 2 * size]
+    def run(self, samples: list[Sample]) -> None:
+        """Answer `samples`. Raises UserError for a sample that cannot be used, and where one does not fit in memory."""
+        for window, following in windows(by_image(samples), self.settings.batch_size):
+            self.images.prefetch(window + following)
+            with self.spent.on("media", self.loaded.device):
+                prompts = self._prompts(self._usable(window))
+            self.advance(len(window) - len(prompts))
+            beginnings = {self._beginning(prompt) for prompt in prompts}
+            shares = (
+                self.settings.share_prefix
+                and not self.session.method.reads_question
+                and all(prompt.shared for prompt in prompts)
+            )
+            try:
+                if shares and (len(beginnings) < len(prompts) or self.caches is not None):
+                    self._ask_together(prompts)
+                else:
+                    self._ask_whole(prompts)
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise does_not_fit(error) from error
+                raise
 
+    def _usable(self, samples: list[Sample]) -> list[Sample]:
+        """The samples whose media could be decoded."""
+        usable, bad = [], []
+        for sample in samples:
+            try:
+                self.images[sample]
+            except BadSample as error:
+                if not self.settings.skip_bad:
+                    raise UserError(
+                        f"sample {sample.id}: {error}; on_bad_sample=skip leaves such samples out"
+                    ) from error
+                bad.append({"id": sample.id, "reason": str(error)})
+                say(f"left out: sample {sample.id}: {error}")
+            else:
+                usable.append(sample)
+        self.directory.append_bad(bad)
+        return usable
 
-def _usable(batch: list[Sample], images: Images, directory: RunDirectory, skip_bad: bool) -> list[Sample]:
-    """The samples of a batch whose media could be decoded."""
-    usable, bad = [], []
-    for sample in batch:
-        try:
-            images[sample]
-        except BadSample as error:
-            if not skip_bad:
-                raise UserError(f"sample {sample.id}: {error}; on_bad_sample=skip leaves such samples out") from error
-            bad.append({"id": sample.id, "reason": str(error)})
-            say(f"left out: sample {sample.id}: {error}")
-        else:
-            usable.append(sample)
-    directory.append_bad(bad)
-    return usable
+    def _prompts(self, samples: list[Sample]) -> list[Prompt]:
+        if not samples:
+            return []
+        preprocessor, adapter = self.loaded.preprocessor, self.loaded.adapter
+        questions = [self.benchmark.prompt(sample) for sample in samples]
+        ids, media = preprocessor.tokenize(questions, [self.images[sample] for sample in samples])
+        prompts = []
+        for sample, own, shown in zip(samples, ids, media, strict=True):
+            shared = beginning(adapter.visual_mask(torch.tensor(own)))
+            prompts.append(Prompt(sample, own, shown, min(shared, len(own) - 1)))
+        return prompts
 
+    @staticmethod
+    def _beginning(prompt: Prompt) -> tuple[str, tuple[int, ...]]:
+        return prompt.sample.image_id, tuple(prompt.ids[: prompt.shared])
 
-def _predictions(
-    batch: list[Sample], benchmark: Benchmark, loaded: Loaded, new: Tensor, record: Record, images: Images
-) -> list[dict[str, Any]]:
-    texts = loaded.preprocessor.decode(new)
-    lengths = generated_lengths(new, loaded.model.generation_config.eos_token_id)
-    return [
-        {
-            "id": sample.id,
-            "image_id": sample.image_id,
-            "category": sample.category,
-            "question": sample.question,
-            "answer": sample.answer,
-            "prediction": text,
-            "score": benchmark.score(text, sample),
-            "extra": sample.extra,
-            "images": sum(media.pictures for media in images[sample]),
-            "encoded": encoded(images[sample], loaded).as_dict(),
-            "sequence": record.prompt_lengths[row],
-            "visual": run_lengths([counts[row] for counts in record.visual_counts]),
-            "generated": lengths[row],
-        }
-        for row, (sample, text) in enumerate(zip(batch, texts, strict=True))
-    ]
+    def _ask_whole(self, prompts: list[Prompt]) -> None:
+        """Each question with its whole prompt, inside the session."""
+        with self.session:
+            self.batch.each(sorted(prompts, key=lambda prompt: len(prompt.ids)), self._answer_whole)
 
+    def _answer_whole(self, batch: list[Prompt]) -> None:
+        loaded, session = self.loaded, self.session
+        with self.spent.on("questions", loaded.device):
+            inputs = self._shown([prompt.ids for prompt in batch], [prompt.media for prompt in batch])
+            session.ask([prompt.sample.question for prompt in batch])
+            output = greedy(loaded, inputs, self.benchmark.max_new_tokens)
+        assert session.record is not None
+        new = output[:, inputs["input_ids"].shape[1] :]
+        self._write(batch, new, session.record, list(range(len(batch))), [0] * len(batch))
 
-def encoded(media: list[Media], loaded: Loaded) -> Encoded:
-    """What a sample's media give the encoder, told on the CPU by the tensors' shapes and grids."""
-    tensors = media[0].tensors if len(media) == 1 else loaded.preprocessor.collate(media)  # which copies pixels
-    return Encoded.of(loaded.adapter, tensors)
+    def _ask_together(self, prompts: list[Prompt]) -> None:
+        """The prompts' common beginnings once each, then every question from a copy of its own."""
+        groups: dict[tuple[str, tuple[int, ...]], list[Prompt]] = {}
+        for prompt in prompts:
+            groups.setdefault(self._beginning(prompt), []).append(prompt)
+        self.batch.each(list(groups.values()), self._answer_groups)
 
+    def _answer_groups(self, groups: list[list[Prompt]]) -> None:
+        firsts = [group[0] for group in groups]
+        visual = self.loaded.adapter.visual_mask
+        with self.spent.on("shared", self.loaded.device), self.session:
+            starts = [prompt.ids[: prompt.shared] for prompt in firsts]
+            words = [
+                [i for i, seen in zip(ids, visual(torch.tensor(ids)).tolist(), strict=True) if not seen]
+                for ids in starts
+            ]
+            inputs = self._shown(starts, [prompt.media for prompt in firsts])
+            prefixes = Prefixes.compute(self.session, inputs, words)
+        self.spent.beginnings += len(groups)
+        rows = {prompt.sample.id: row for row, group in enumerate(groups) for prompt in group}
+        # After out-of-memory in the middle of a group, those that are answered are not asked again.
+        open_prompts = [prompt for group in groups for prompt in group if prompt.sample.id not in self.answers.done]
+        open_prompts.sort(key=lambda prompt: len(prompt.question))
+        self.batch.each(open_prompts, partial(self._answer_from, prefixes, rows))
 
-def generated_lengths(new: Tensor, eos: int | list[int] | None) -> list[int]:
-    """New tokens of each row [B, T] up to and with the end-of-sequence token; what follows it is padding."""
-    ends = torch.isin(new, torch.tensor(eos if eos is not None else [], device=new.device))
-    before_end = (ends.long().cumsum(1) - ends.long() == 0).sum(1)
-    return before_end.tolist()
+    def _answer_from(self, prefixes: Prefixes, rows: dict[str, int], batch: list[Prompt]) -> None:
+        own = [rows[prompt.sample.id] for prompt in batch]
+        questions = [prompt.question for prompt in batch]
+        generate = partial(greedy_from, self.loaded, self.benchmark.max_new_tokens)
+        with self.spent.on("questions", self.loaded.device):
+            if self.caches is None:
+                with torch.inference_mode():
+                    new = prefixes.answer(generate, own, questions)
+            else:
+                new = self.caches.answer(
+                    prefixes, generate, own, questions, self.benchmark.max_new_tokens, self.batch.size
+                )
+        self._write(batch, new, prefixes.record, own, [len(question) for question in questions])
 
+    def _shown(self, ids: list[list[int]], media: list[list[Media]]) -> dict[str, Tensor]:
+        """The model's inputs; the session is told what they show."""
+        self.session.show([tile for own in media for medium in own for tile in medium.tiles])
+        return self.loaded.preprocessor.padded(ids, media, self.loaded.device, self.loaded.model.dtype)
 
-def run_lengths(counts: list[int]) -> list[tuple[int, int]]:
-    """Visual tokens by decoder layer, as (first layer, tokens) wherever the number changes."""
-    return [(layer, n) for layer, n in enumerate(counts) if layer == 0 or n != counts[layer - 1]]
-
-
-def by_layer(runs: list[tuple[int, int]], depth: int) -> list[int]:
-    """The inverse of `run_lengths` for `depth` layers."""
-    starts = [layer for layer, _ in runs] + [depth]
-    return [n for (layer, n), end in zip(runs, starts[1:], strict=True) for _ in range(layer, end)]
-
-
-def _kept(batch: list[Sample], method: Method, record: Record, recorded: set[str | None]) -> list[dict[str, Any]]:
-    """Lines of kept slots as bitmasks, once per image unless the question decides."""
-    if record.kept is None:
-        return []
-    lines = []
-    for sample, kept in zip(batch, record.kept.tolist(), strict=True):
-        name = sample.id if method.reads_question else sample.image_id
-        if name in recorded:  # by an earlier question about this image, or before a crash
-            continue
-        recorded.add(name)
-        key = {"id" if method.reads_question else "image_id": name}
-        lines.append(key | {"n": len(kept), "kept": bitmask(kept)})
-    return lines
-
-
-def bitmask(flags: list[bool]) -> str:
-    """Hex of one bit per visual slot of the prompt, the first slot the highest bit; True where it was kept."""
-    digits = "".join("01"[flag] for flag in flags)
-    return f"{int(digits or '0', 2):0{-(-len(flags) // 4)}x}"
+    def _write(self, batch: list[Prompt], new: Tensor, record: Any, rows: list[int], said: list[int]) -> None:
+        samples, media = [prompt.sample for prompt in batch], [self.images[prompt.sample] for prompt in batch]
+        self.answers.write(samples, media, new, record, rows, said)
+        self.advance(len(batch))

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from tests.models.hub import MODELS, save
+from vlmprune.answers import encoded
 from vlmprune.config import ModelConfig, compose_run
-from vlmprune.evaluate import encoded
 from vlmprune.models.loading import find_checkpoint, load
 from vlmprune.run import run
 

@@ -37,6 +37,10 @@ class Adapter(Protocol):
         """Whether the projector maps each token by itself, so that dropped ones need not pass it."""
 
     @property
+    def encodes_tiles_apart(self) -> bool:
+        """Whether a tile is a row of its own in every encoder layer, [tiles, N, C], and no other one's matter."""
+
+    @property
     def language_model(self) -> Any:
         """The decoder stack without its head."""
 

@@ -50,14 +50,17 @@ class Prefill:
         return [n + gone for n, gone in zip(self.record.visual_counts[0], self.dropped, strict=True)]
 
     def begin(self, detail: Tensor) -> None:
-        """Before the first drop. detail: bool [B, L], as in `Running`. Raises ValueError for right padding."""
-        if not all(self._ends_real):
-            raise ValueError("prompts must be padded on the left (processor.tokenizer.padding_side = 'left')")
+        """Before the first drop. detail: bool [B, L], as in `Running`."""
         padded = self.mask is not None
         self.running = Running.of_prompt(self.visual, detail, self.real, padded, max(self.slot_counts))
         last = self._positions[..., -1:].expand(*self._positions.shape[:-2], len(self.embeds), 1)
         valid = self.real if padded else None
         self.segment = Segment(0, self.embeds.shape[1], valid, last + 1, self.record.visual_counts[0])
+
+    def check_padding(self) -> None:
+        """Raise ValueError for right padding."""
+        if not all(self._ends_real):
+            raise ValueError("prompts must be padded on the left (processor.tokenizer.padding_side = 'left')")
 
     def check_finite(self, encoded: int, dropped: int) -> None:
         """Dropped slots are marked NaN: any other NaN must not pass for a dropped token.

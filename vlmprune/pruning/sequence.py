@@ -39,7 +39,7 @@ class SequenceStage:
         self._counts: dict[str, tuple[int, int]] = {}
         self._encoder = ""  # the one that runs
         self.layers = method.layers(adapter.tower)
-        self._reader = SignalReader(adapter, method, clock)
+        self.reader = SignalReader(adapter, method, clock)
         self._layout: Layout
         self._picked: Picked | None = None
         self._features: Tensor | None = None
@@ -48,7 +48,7 @@ class SequenceStage:
     def install(self) -> None:
         """Put the hooks in place."""
         adapter = self.adapter
-        self._reader.install()
+        self.reader.install()
         for encode in adapter.encoders:
             self._handles.append(Shadow(adapter.base_model, encode, self._around(encode)))
         if adapter.projects_each_token:
@@ -63,7 +63,7 @@ class SequenceStage:
         """Leave the model as it was found."""
         for handle in self._handles:
             handle.remove()
-        self._reader.remove()
+        self.reader.remove()
         self._handles, self._picked, self._features = [], None, None
 
     def _around(self, encode: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -82,7 +82,7 @@ class SequenceStage:
                             output.pooler_output = self._mark(output.pooler_output)
                 finally:
                     self._encoder = ""
-                    self._reader.clear()  # large, and of no use while answers are generated
+                    self.reader.clear()  # large, and of no use while answers are generated
                 return output
 
             return encoded
@@ -133,7 +133,7 @@ class SequenceStage:
         picked = []
         for group in layout.groups:
             own = layout.rows(group.index)
-            signals = self._reader.of(group, layout, **tokens)
+            signals = self.reader.of(group, layout, **tokens)
             selection = self.method.select(signals, self.method.count(group.index.shape[1]))
             indices = selection.indices.to(flat.device)
             chosen = own.gather(1, indices)

@@ -18,7 +18,9 @@ from vlmprune.methods.vision_base import VisionMethod
 from vlmprune.pruning.adapter import Adapter, TextTower
 from vlmprune.pruning.clock import Clock, SelectionTimer
 from vlmprune.pruning.decoder import DecoderStages
+from vlmprune.pruning.features import FeatureStore
 from vlmprune.pruning.guards import guard_generate, refuse_labels
+from vlmprune.pruning.memo import Memo
 from vlmprune.pruning.prefill import Prefill
 from vlmprune.pruning.prompt import Record, Segment
 from vlmprune.pruning.scout import Scout
@@ -33,24 +35,32 @@ _active: WeakSet[nn.Module] = WeakSet()
 class Session:
     """Prunes every forward pass of one model while it is open. Make it with `vlmprune.prune`.
 
-    record: what the last prefill did. text_tower: needed by methods that read text_relevance, which also need `ask`.
+    record: what the last prefill did. segment: the prompt that is left of it at decoder layer 0. text_tower: needed by
+    methods that read text_relevance, which also need `ask`. features: where encodings are looked up and kept, for tiles
+    that `show` names.
 
     Raises RuntimeError on nesting, on an attempt to continue a cache that this session did not fill, and on features
     that are not finite; NotImplementedError by name for what cannot work (assisted decoding, chunked prefill).
     """
 
     def __init__(
-        self, adapter: Adapter, method: Method, clock: Clock | None = None, text_tower: TextTower | None = None
+        self,
+        adapter: Adapter,
+        method: Method,
+        clock: Clock | None = None,
+        text_tower: TextTower | None = None,
+        features: FeatureStore | None = None,
     ) -> None:
-        self.adapter, self.method, self.text_tower = adapter, method, text_tower
+        self.adapter, self.method, self.text_tower, self.features = adapter, method, text_tower, features
         self.record: Record | None = None
         self._timer = SelectionTimer(adapter.model.device, clock)
         self._handles: list[Any] = []
         self._sequence: SequenceStage | None = None
         self._decoder: DecoderStages | None = None
         self._scout: Scout | None = None
+        self._memo: Memo | None = None
         self._visual: Tensor | None = None
-        self._segment: Segment | None = None
+        self.segment: Segment | None = None
         self._cache: Any = None
         self._prefilling = False
 
@@ -81,6 +91,11 @@ class Session:
         if self._sequence is not None:
             self._sequence.questions = questions
 
+    def show(self, tiles: list[str]) -> None:
+        """The tiles of the next encoding, each named by its content: what the feature store knows is not computed."""
+        if self._memo is not None:
+            self._memo.keys = tiles
+
     def _install(self) -> None:
         base, language_model = self.adapter.base_model, self.adapter.language_model
         self._handles.append(base.register_forward_pre_hook(self._see_prompt, with_kwargs=True))
@@ -106,6 +121,13 @@ class Session:
                 self._decoder.install()
             else:
                 raise NotImplementedError(f"{type(part).__name__}: no engine for stage '{part.stage}'")
+        if (
+            self.features is not None
+            and self.adapter.encodes_tiles_apart
+            and not isinstance(self._sequence, VisionStage)
+        ):
+            self._memo = Memo(self.adapter, self.features, self._sequence.reader if self._sequence else None)
+            self._memo.install()
         if self._prunes:
             self._handles.append(language_model.register_forward_hook(self._after))
             model, drops = self.adapter.model, self._decoder is not None
@@ -122,12 +144,12 @@ class Session:
         try:
             for handle in self._handles:
                 handle.remove()
-            for stage in (self._sequence, self._decoder, self._scout):
+            for stage in (self._memo, self._sequence, self._decoder, self._scout):
                 if stage is not None:
                     stage.remove()
         finally:
             self._handles = []
-            self._segment = self._cache = self._visual = None
+            self.segment = self._cache = self._visual = None
             _active.discard(self.adapter.model)
 
     def _see_prompt(self, _base: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -158,12 +180,14 @@ class Session:
         adapter, visual = self.adapter, self._visual
         prompt = Prefill(kwargs, visual, self._sequence is not None, adapter.decoder_depth)
         self.record = prompt.record
+        prompt.begin(adapter.detail(visual) if "tiles" in self.method.needs else visual)
+        self.segment = prompt.segment
         if not self._prunes:
             return kwargs
+        prompt.check_padding()
         cache = kwargs.get("past_key_values")
         if self._decoder is not None and getattr(cache, "is_compileable", False):
             raise NotImplementedError(f"{type(cache).__name__} inside the decoder: use DynamicCache")
-        prompt.begin(adapter.detail(visual) if "tiles" in self.method.needs else visual)
         if self._sequence is not None and any(prompt.slot_counts):
             prompt.check_finite(*self._sequence.take_counts())
         with self._timer("selection"):
@@ -171,15 +195,15 @@ class Session:
                 prompt.drop_marked(adapter.position_rule(self._sequence.method))
             if self._scout is not None:
                 prompt.restart(self._scout, adapter.position_rule(self._scout.method))
-            self._segment, kwargs = prompt.segment, prompt.kwargs
+            self.segment, kwargs = prompt.segment, prompt.kwargs
             if self._decoder is not None:
                 kwargs = self._decoder.begin(prompt.segment, prompt.running, prompt.record, kwargs)
         return kwargs
 
     def _decode(self, kwargs: dict[str, Any], cached: int) -> dict[str, Any]:
-        if kwargs.get("past_key_values") is not self._cache or self._segment is None:
+        if kwargs.get("past_key_values") is not self._cache or self.segment is None:
             raise RuntimeError("this KV cache was filled outside the session: prefill inside `with prune(...)`")
-        embeds, segment = kwargs["inputs_embeds"], self._segment
+        embeds, segment = kwargs["inputs_embeds"], self.segment
         new = embeds.shape[1]
         if self._sequence is not None and new > 1 and embeds.isnan().any():
             raise NotImplementedError("images in a later turn of a cached conversation: start a new cache")

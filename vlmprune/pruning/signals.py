@@ -56,6 +56,26 @@ class SignalReader:
         self._parts.clear()
         self._cls_features.clear()
 
+    @property
+    def layered(self) -> list[str]:
+        """The signals that are read at layers."""
+        return sorted(LAYERED & set(self.method.needs))
+
+    def names(self) -> list[str]:
+        """A name for each of them at each layer."""
+        return [f"{name}@{layer}" for name in self.layered for layer in self.layers]
+
+    def part(self, name: str) -> Tensor:
+        """What the only call of a layer's attention showed, a tile a row; name as in `names`."""
+        signal, _, layer = name.partition("@")
+        (part,) = self._parts[signal][int(layer)]
+        return part
+
+    def replace(self, name: str, part: Tensor) -> None:
+        """Put `part` in the place of what was shown, if anything was."""
+        signal, _, layer = name.partition("@")
+        self._parts[signal][int(layer)] = [part]
+
     def _observe(self, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
         first, needs = int(self.adapter.tower.has_cls), self.method.needs
         with self.clock("selection"):

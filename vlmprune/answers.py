@@ -1,0 +1,101 @@
+"""From generated tokens to the lines of predictions.jsonl and kept.jsonl."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlmprune.benchmarks.base import Benchmark, Sample
+from vlmprune.measure.encoder import Encoded
+from vlmprune.models.inputs import Media
+from vlmprune.models.loading import Loaded
+from vlmprune.pruning.prompt import Record
+from vlmprune.records import RunDirectory
+
+
+class Answers:
+    """Writes each batch's answers to the run directory as it comes, and knows which samples are answered."""
+
+    def __init__(self, benchmark: Benchmark, loaded: Loaded, directory: RunDirectory, reads_question: bool) -> None:
+        self.benchmark, self.loaded, self.directory = benchmark, loaded, directory
+        self.reads_question = reads_question
+        self.done: set[str] = set()
+        self._kept = {row.get("id") or row.get("image_id") for row in directory.kept()}
+
+    def write(
+        self,
+        samples: list[Sample],
+        media: list[list[Media]],
+        new: Tensor,
+        record: Record,
+        rows: list[int],
+        said: list[int],
+    ) -> None:
+        """Append the answers `new`, ids [B, T]. rows: each sample's row of `record`; said: words beyond that record."""
+        texts = self.loaded.preprocessor.decode(new)
+        lengths = generated_lengths(new, self.loaded.model.generation_config.eos_token_id)
+        kept = None if record.kept is None else record.kept.tolist()
+        predictions, lines = [], []
+        for place, (sample, own, row) in enumerate(zip(samples, media, rows, strict=True)):
+            given = encoded(own, self.loaded)
+            predictions.append(
+                {
+                    "id": sample.id,
+                    "image_id": sample.image_id,
+                    "category": sample.category,
+                    "question": sample.question,
+                    "answer": sample.answer,
+                    "prediction": texts[place],
+                    "score": self.benchmark.score(texts[place], sample),
+                    "extra": sample.extra,
+                    "images": sum(each.pictures for each in own),
+                    "encoded": given.as_dict(),
+                    "sequence": record.prompt_lengths[row] + said[place],
+                    "visual": run_lengths([counts[row] for counts in record.visual_counts]),
+                    "generated": lengths[place],
+                }
+            )
+            if kept is not None:
+                lines += self._kept_line(sample, kept[row][: given.slots])
+        self.directory.append(predictions, lines)
+        self.done.update(sample.id for sample in samples)
+
+    def _kept_line(self, sample: Sample, kept: list[bool]) -> list[dict[str, Any]]:
+        """The kept slots, once per image unless the question decides."""
+        key, name = ("id", sample.id) if self.reads_question else ("image_id", sample.image_id)
+        if name in self._kept:  # by an earlier question about this image, or before a crash
+            return []
+        self._kept.add(name)
+        return [{key: name, "n": len(kept), "kept": bitmask(kept)}]
+
+
+def encoded(media: list[Media], loaded: Loaded) -> Encoded:
+    """What a sample's media give the encoder, told on the CPU by the tensors' shapes and grids."""
+    tensors = media[0].tensors if len(media) == 1 else loaded.preprocessor.collate(media)  # which copies pixels
+    return Encoded.of(loaded.adapter, tensors)
+
+
+def generated_lengths(new: Tensor, eos: int | list[int] | None) -> list[int]:
+    """New tokens of each row [B, T] up to and with the end-of-sequence token; what follows it is padding."""
+    ends = torch.isin(new, torch.tensor(eos if eos is not None else [], device=new.device))
+    before_end = (ends.long().cumsum(1) - ends.long() == 0).sum(1)
+    return before_end.tolist()
+
+
+def run_lengths(counts: list[int]) -> list[tuple[int, int]]:
+    """Visual tokens by decoder layer, as (first layer, tokens) wherever the number changes."""
+    return [(layer, n) for layer, n in enumerate(counts) if layer == 0 or n != counts[layer - 1]]
+
+
+def by_layer(runs: list[tuple[int, int]], depth: int) -> list[int]:
+    """The inverse of `run_lengths` for `depth` layers."""
+    starts = [layer for layer, _ in runs] + [depth]
+    return [n for (layer, n), end in zip(runs, starts[1:], strict=True) for _ in range(layer, end)]
+
+
+def bitmask(flags: list[bool]) -> str:
+    """Hex of one bit per visual slot of the prompt, the first slot the highest bit; True where it was kept."""
+    digits = "".join("01"[flag] for flag in flags)
+    return f"{int(digits or '0', 2):0{-(-len(flags) // 4)}x}"

@@ -1,0 +1,82 @@
+"""In which order questions are asked, and how many together."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import TypeVar
+
+import torch
+
+from vlmprune.benchmarks.base import Sample
+from vlmprune.errors import UserError
+from vlmprune.progress import say
+
+WINDOW = 4  # batches whose questions are sorted by length: their media are in memory together
+
+T = TypeVar("T")
+
+
+def by_image(samples: list[Sample]) -> list[Sample]:
+    """All questions about one image together, images in the order in which they first come."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.image_id, []).append(sample)
+    return list(chain.from_iterable(groups.values()))
+
+
+def windows(samples: list[Sample], batch_size: int) -> Iterator[tuple[list[Sample], list[Sample]]]:
+    """Stretches of `samples`, and the batch that comes after each."""
+    step = WINDOW * batch_size
+    for start in range(0, len(samples), step):
+        yield samples[start : start + step], samples[start + step : start + step + batch_size]
+
+
+class BatchSize:
+    """How many questions, or shared beginnings of prompts, go through the model together: less after out-of-memory."""
+
+    def __init__(self, size: int) -> None:
+        self.asked = self.size = size
+
+    def each(self, rows: list[T], run: Callable[[list[T]], None]) -> None:
+        """`run` on batches of `rows`; one that does not fit into memory is halved and tried again.
+
+        `run` must leave out by itself what it finished before it failed. Raises the error where one row does not fit.
+        """
+        done = 0
+        while done < len(rows):
+            batch, fits = rows[done : done + self.size], True
+            try:
+                run(batch)
+            except RuntimeError as error:
+                if len(batch) == 1 or not is_out_of_memory(error):
+                    raise
+                fits = False  # what failed is freed only when its error is gone
+            if fits:
+                done += len(batch)
+            else:
+                free_memory()
+                self.size = max(1, len(batch) // 2)
+                say(f"out of memory with {len(batch)} together: going on with {self.size}")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a GPU's or the CPU's memory did not suffice."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
+def free_memory() -> None:
+    """Give back what the failed batch held."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def does_not_fit(error: RuntimeError) -> UserError:
+    """What to tell the user where a single question is too much."""
+    line = str(error).splitlines()[0]
+    return UserError(
+        f"out of memory with one question at a time ({line}): use a smaller model.dtype, model.quantization or another "
+        "device; the same command goes on where it stopped"
+    )

@@ -1,0 +1,51 @@
+"""Images and videos decoded and preprocessed in threads, ahead of the questions about them."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+
+from vlmprune.benchmarks.base import Benchmark, Sample
+from vlmprune.measure.encoder import Encoded
+from vlmprune.models.base import Adapter
+from vlmprune.models.inputs import Media
+from vlmprune.models.loading import Loaded
+
+
+class Images:
+    """Preprocessed media by `Sample.image_id`, the last `size` of them kept; named: with names of their tiles."""
+
+    def __init__(
+        self, benchmark: Benchmark, loaded: Loaded, size: int = 64, workers: int = 4, named: bool = False
+    ) -> None:
+        self.benchmark, self.loaded, self.size, self.named = benchmark, loaded, size, named
+        self._workers = ThreadPoolExecutor(workers)
+        self._media: dict[str, Future[list[Media]]] = {}
+
+    def prefetch(self, samples: list[Sample]) -> None:
+        """Start decoding the media of `samples`, the next ones to be asked."""
+        for sample in samples:
+            if sample.image_id not in self._media:
+                if len(self._media) >= self.size:
+                    del self._media[next(iter(self._media))]
+                self._media[sample.image_id] = self._workers.submit(self._preprocess, sample)
+
+    def __getitem__(self, sample: Sample) -> list[Media]:
+        """The sample's images or its video. Raises BadSample."""
+        self.prefetch([sample])
+        return self._media[sample.image_id].result()
+
+    def _preprocess(self, sample: Sample) -> list[Media]:
+        media = self.loaded.preprocessor.media(self.benchmark.images(sample), sample.media)
+        return [name_tiles(medium, self.loaded.adapter) for medium in media] if self.named else media
+
+
+def name_tiles(medium: Media, adapter: Adapter) -> Media:
+    """The medium with a name for each of its tiles: a hash of all that the encoder is given, and the tile's number."""
+    content = hashlib.sha256()
+    for name, tensor in sorted(medium.tensors.items()):
+        content.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        content.update(memoryview(tensor.contiguous().numpy()))
+    tiles = len(Encoded.of(adapter, medium.tensors).tiles)
+    return replace(medium, tiles=tuple(f"{content.hexdigest()}-{number}" for number in range(tiles)))
