@@ -7,10 +7,8 @@ there.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,14 +19,18 @@ from vlmprune.answers import Answers
 from vlmprune.batching import WINDOW, BatchSize, by_image, does_not_fit, is_out_of_memory, windows
 from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
 from vlmprune.errors import UserError
+from vlmprune.measure.spent import Spent
 from vlmprune.media_cache import Images
 from vlmprune.models.inputs import Media
 from vlmprune.models.loading import Loaded
 from vlmprune.progress import say
-from vlmprune.pruning.prefix import Prefixes, beginning
+from vlmprune.prompt import Prompt, read_prompts
+from vlmprune.pruning.prefix import Prefixes
 from vlmprune.pruning.session import Session
 from vlmprune.pruning.static import StaticCaches
 from vlmprune.records import RunDirectory
+
+BACKEND: str | None = None  # of torch.compile; None for transformers' choice
 
 
 @dataclass(frozen=True)
@@ -39,37 +41,6 @@ class Settings:
     share_prefix: bool = True
     compile: bool = False
     skip_bad: bool = False  # note a sample whose media cannot be had and leave it out; else it raises a UserError
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A question with its whole prompt. shared: how many of its ids other questions about the image begin with."""
-
-    sample: Sample
-    ids: list[int]
-    media: list[Media]
-    shared: int
-
-    @property
-    def question(self) -> list[int]:
-        """What is left of the prompt after the shared beginning."""
-        return self.ids[self.shared :]
-
-
-@dataclass
-class Spent:
-    """Seconds of an evaluation: waiting for images, beginnings shared by several questions, and questions."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("media", "shared", "questions"), 0.0))
-    beginnings: int = 0
-
-    @contextmanager
-    def on(self, part: str, device: torch.device) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        self.seconds[part] += time.perf_counter() - start
 
 
 def inputs_for(samples: list[Sample], benchmark: Benchmark, loaded: Loaded, images: Images) -> dict[str, Tensor]:
@@ -115,7 +86,7 @@ class Evaluation:
         # Twice a window: one in use, and the beginning of the next.
         size = max(64, 2 * WINDOW * settings.batch_size)
         self.images = Images(benchmark, loaded, size, named=session.features is not None)
-        self.caches = StaticCaches(loaded.model) if settings.compile else None
+        self.caches = StaticCaches(loaded.model, BACKEND) if settings.compile else None
         self.spent = Spent()
 
     def run(self, samples: list[Sample]) -> None:
@@ -123,23 +94,25 @@ class Evaluation:
         for window, following in windows(by_image(samples), self.settings.batch_size):
             self.images.prefetch(window + following)
             with self.spent.on("media", self.loaded.device):
-                prompts = self._prompts(self._usable(window))
+                prompts = read_prompts(self._usable(window), self.benchmark, self.loaded, self.images)
             self.advance(len(window) - len(prompts))
-            beginnings = {self._beginning(prompt) for prompt in prompts}
-            shares = (
-                self.settings.share_prefix
-                and not self.session.method.reads_question
-                and all(prompt.shared for prompt in prompts)
-            )
             try:
-                if shares and (len(beginnings) < len(prompts) or self.caches is not None):
-                    self._ask_together(prompts)
-                else:
-                    self._ask_whole(prompts)
+                together, alone = self._parted(prompts)
+                self._ask_together(together)
+                self._ask_whole(alone)
             except RuntimeError as error:
                 if is_out_of_memory(error):
                     raise does_not_fit(error) from error
                 raise
+
+    def timings(self) -> dict[str, Any]:
+        """Where the time went, for result.json: what questions share is never mixed with what each costs."""
+        return {
+            **{f"{part}_s": seconds for part, seconds in self.spent.seconds.items()},
+            "beginnings": self.spent.beginnings,
+            "whole_prompts": self.spent.whole,
+            "batch_size": {"asked": self.batch.asked, "used": self.batch.size},
+        }
 
     def _usable(self, samples: list[Sample]) -> list[Sample]:
         """The samples whose media could be decoded."""
@@ -159,24 +132,21 @@ class Evaluation:
         self.directory.append_bad(bad)
         return usable
 
-    def _prompts(self, samples: list[Sample]) -> list[Prompt]:
-        if not samples:
-            return []
-        preprocessor, adapter = self.loaded.preprocessor, self.loaded.adapter
-        questions = [self.benchmark.prompt(sample) for sample in samples]
-        ids, media = preprocessor.tokenize(questions, [self.images[sample] for sample in samples])
-        prompts = []
-        for sample, own, shown in zip(samples, ids, media, strict=True):
-            shared = beginning(adapter.visual_mask(torch.tensor(own)))
-            prompts.append(Prompt(sample, own, shown, min(shared, len(own) - 1)))
-        return prompts
-
-    @staticmethod
-    def _beginning(prompt: Prompt) -> tuple[str, tuple[int, ...]]:
-        return prompt.sample.image_id, tuple(prompt.ids[: prompt.shared])
+    def _parted(self, prompts: list[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
+        """Those that go on from a shared beginning, all with an image if that saves work or is compiled; the others."""
+        if not self.settings.share_prefix or self.session.method.reads_question:
+            return [], prompts
+        together = [prompt for prompt in prompts if prompt.shared]
+        repeats = len({prompt.beginning for prompt in together}) < len(together)
+        if not repeats and self.caches is None:
+            return [], prompts
+        return together, [prompt for prompt in prompts if not prompt.shared]
 
     def _ask_whole(self, prompts: list[Prompt]) -> None:
         """Each question with its whole prompt, inside the session."""
+        if not prompts:
+            return
+        self.spent.whole += len(prompts)
         with self.session:
             self.batch.each(sorted(prompts, key=lambda prompt: len(prompt.ids)), self._answer_whole)
 
@@ -192,9 +162,9 @@ class Evaluation:
 
     def _ask_together(self, prompts: list[Prompt]) -> None:
         """The prompts' common beginnings once each, then every question from a copy of its own."""
-        groups: dict[tuple[str, tuple[int, ...]], list[Prompt]] = {}
+        groups: dict[Any, list[Prompt]] = {}
         for prompt in prompts:
-            groups.setdefault(self._beginning(prompt), []).append(prompt)
+            groups.setdefault(prompt.beginning, []).append(prompt)
         self.batch.each(list(groups.values()), self._answer_groups)
 
     def _answer_groups(self, groups: list[list[Prompt]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.benchmarks.judge_client import Judge
 from vlmprune.benchmarks.subset import Subset
 from vlmprune.config import RunConfig
-from vlmprune.errors import UserError
+from vlmprune.errors import NotApplicable, UserError
 from vlmprune.fingerprint import code_identity, method_identity, sha256
 from vlmprune.methods.base import Method
 from vlmprune.methods.none import Unpruned
@@ -48,33 +50,32 @@ class Plan:
     text_tower: Checkpoint | None  # of methods that compare patches with the question
 
 
+_shared: dict[str, tuple[Benchmark, list[Sample]]] | None = None  # by the benchmark's config; None outside a sweep
+
+
+@contextmanager
+def shared_benchmarks() -> Iterator[None]:
+    """Inside, `prepare` reads each benchmark's data once, however many runs ask for them."""
+    global _shared
+    before, _shared = _shared, {} if _shared is None else _shared
+    try:
+        yield
+    finally:
+        _shared = before
+
+
 def prepare(config: RunConfig) -> Plan:
     """Resolve names to things and refuse what cannot work, before any weight is loaded."""
-    method = build_method(
-        config.names["method"],
-        ratio=config.ratio,
-        keep=config.keep,
-        positions=config.positions,
-        scope=config.scope,
-        budget=config.budget,
-        config=config.method,
-        config_dir=config.config_dir,
-        run_seed=config.seed,
-    )
-    checkpoint = loading.find_checkpoint(config.model)
-    family = describe(checkpoint.config)
-    check_pair(family, method, config.names["method"], model_name(config))
-    check_settings(method, family, checkpoint.config.text_config.num_hidden_layers, config.names["method"])
-    text_tower = find_for(method, family.tower, checkpoint.config.vision_config)
+    method, checkpoint, text_tower = choose_parts(config)
     device = loading.resolve_device(config.device)
     dtype = loading.resolve_dtype(config.model.dtype, checkpoint, device)
     loading.check_hardware(config.model, checkpoint, dtype, device)
 
-    benchmark = build_benchmark(config)
+    benchmark, everything = load_benchmark(config)
     judge = build_judge(config, benchmark)
     subset = Subset(config.limit, config.shard)
-    everything = benchmark.load(part=not subset.whole)
     samples = subset.choose(everything)
+
     identity: dict[str, Any] = {
         "checkpoint": checkpoint.identity,
         "model": {key: value for key, value in asdict(config.model).items() if key in PROMPTING and value is not None},
@@ -86,6 +87,7 @@ def prepare(config: RunConfig) -> Plan:
     }
     if dtype != torch.float32:  # kernels of another batch shape round differently in half precision
         identity["batch_size"] = config.batch_size
+        identity["share_prefix"], identity["compile"] = config.share_prefix, config.compile
     prompting = {key: identity["benchmark"].get(key) for key in ("prefix", "suffix")}
     comparable = {
         "benchmark": sha256([identity[key] for key in ("benchmark", "data")])[:16],
@@ -95,6 +97,8 @@ def prepare(config: RunConfig) -> Plan:
         "model": sha256([identity["checkpoint"], *map(identity["model"].get, ("quantization", "packing"))])[:16],
         "dtype": identity["dtype"],
     }
+    if config.flops.convention != "vlmprune":  # answers compare, but a table has one column of FLOPs
+        comparable["flops"] = config.flops.convention
     folder = Path(config.outputs) / config.names["benchmark"] / model_name(config)
     unpruned = run_directory(folder, "none-default", identity, Unpruned())
     if text_tower is not None:
@@ -114,6 +118,57 @@ def prepare(config: RunConfig) -> Plan:
         judge,
         text_tower,
     )
+
+
+def choose_parts(config: RunConfig) -> tuple[Method, Checkpoint, Checkpoint | None]:
+    """Method, checkpoint and the CLIP that the method reads the question with, if any; whatever the device.
+
+    Raises NotApplicable where the model cannot run the method, UserError for anything else that cannot work.
+    """
+    method = build_method(
+        config.names["method"],
+        ratio=config.ratio,
+        keep=config.keep,
+        positions=config.positions,
+        scope=config.scope,
+        budget=config.budget,
+        config=config.method,
+        config_dir=config.config_dir,
+        run_seed=config.seed,
+    )
+    checkpoint = loading.find_checkpoint(config.model)
+    family = describe(checkpoint.config)
+    check_pair(family, method, config.names["method"], model_name(config))
+    check_settings(method, family, checkpoint.config.text_config.num_hidden_layers, config.names["method"])
+    check_compile(config, method)
+    text_tower = find_for(method, family.tower, checkpoint.config.vision_config)
+    return method, checkpoint, text_tower
+
+
+def check_compile(config: RunConfig, method: Method) -> None:
+    """Raise where compile=true could not do anything."""
+    if not config.compile:
+        return
+    if method.reads_question:
+        raise NotApplicable(
+            f"compile=true: {config.names['method']} keeps other tokens for every question; it works with methods "
+            "before the language model that do not read it"
+        )
+    if not config.share_prefix:
+        raise UserError("compile=true goes on from shared beginnings of prompts: leave share_prefix=true")
+
+
+def load_benchmark(config: RunConfig) -> tuple[Benchmark, list[Sample]]:
+    """The benchmark of the composed config and all of its samples. Raises UserError where the data cannot be had."""
+    part = not Subset(config.limit, config.shard).whole
+    key = sha256([config.names["benchmark"], config.benchmark, config.data, part])
+    if _shared is not None and key in _shared:
+        return _shared[key]
+    benchmark = build_benchmark(config)
+    found = benchmark, benchmark.load(part=part)
+    if _shared is not None:
+        _shared[key] = found
+    return found
 
 
 def run_directory(folder: Path, name: str, identity: dict[str, Any], method: Method) -> RunDirectory:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,8 @@ RESULT_SCHEMA = {
     "model, method, benchmark": "names of the choices",
     "ratio, keep": "what was asked for; null where it was not",
     "subset": "limit, shard and seed",
-    "comparable": "runs may be compared where all are equal: benchmark, scorer, subset, prompt, model, dtype, judge",
+    "comparable": "runs may be compared where all are equal: benchmark, scorer, subset, prompt, model, dtype, judge, "
+    "and the convention of flops where it is not ours",
     "answers": {
         "metric, score, interval95": "the main metric, a fraction of 1 where it has a maximum; bootstrap clustered by "
         "image; null while the answers are not judged or have no public reference, and an interval that means nothing",
@@ -34,15 +36,23 @@ RESULT_SCHEMA = {
         "samples, images": "that were answered",
         "by_category": "category -> score, samples",
         "tokens": "visual: total, kept (mean, min, max), layer_averaged; sequence: with text, at decoder layer 0",
-        "flops": "per question, FLOP = 2 MAC: vision, projector, selection, prefill, decode, total, unpruned_total; "
-        "null where they cannot be counted, and flops_unknown says why",
+        "flops": "per question, FLOP = 2 MAC: convention (the formula), vision, projector, selection, prefill, decode, "
+        "total, unpruned_total; null where they cannot be counted, and flops_unknown says why",
     },
     "media": "images, or how many frames of a video were given, and how",
     "bad_samples": "left out because they cannot be used (on_bad_sample=skip): count, ids (the first 20)",
     "timings": {
-        "latency": "pruned and unpruned in turn at batch 1, ms: median_ms and p90_ms of each part; samples",
+        "latency": "pruned and unpruned in turn at batch 1, ms: median_ms, p90_ms and n of each part, which are vision, "
+        "selection, projector, prefill (with all selection), first_token (all up to its logits), decode_per_token, other, "
+        "end_to_end; samples, batch_size; tokens: of the mean prompt, text, visual_before and visual_after pruning (mean "
+        "over layers); conditions: device, device_name, dtype, attention, threads, clocks_mhz (null on a CPU)",
+        "evaluation": "of this process's share: seconds spent waiting for media, on beginnings of prompts that several "
+        "questions share (media_s, shared_s, beginnings) and on questions (questions_s); whole_prompts: questions asked "
+        "without a shared beginning; batch_size asked for and used, which is less after out-of-memory",
         "evaluation_s, samples_per_s": "the batched evaluation of this process's share of the samples",
-        "peak_memory_mb, kv_cache_bytes": "of this process; of one question, pruned and unpruned",
+        "peak_memory_mb, peak_memory_since": "of loading and evaluation: torch's allocator on a GPU, the process's resident "
+        "set on a CPU, since its reset, or since process start where the system does not let it be reset",
+        "kv_cache_bytes": "of one question's prompt, pruned and unpruned",
     },
     "environment": "device, dtype, attention, batch_size, versions",
     "judge": "of a judged benchmark, once asked: model, base_url, protocol/version",
@@ -95,6 +105,11 @@ class RunDirectory:
             write_atomically(file, to_json({"fingerprint": self.fingerprint, "environments": environments}))
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{file} cannot be read or written: {error}") from error
+
+    def discard(self) -> None:
+        """Remove the folder of a run that had to be refused before its first answer: there is nothing to go on from."""
+        if not self.predictions() and not self.bad():
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def _same(self, recorded: str | None, file: Path) -> None:
         if recorded != self.fingerprint:

@@ -10,19 +10,25 @@ from typing import Any
 
 from vlmprune.benchmarks.base import Sample
 from vlmprune.config import RunConfig
-from vlmprune.environment import describe_environment
+from vlmprune.environment import describe_environment, versions
 from vlmprune.errors import UserError
-from vlmprune.evaluate import answer_all
+from vlmprune.evaluate import Evaluation, Settings
+from vlmprune.fingerprint import sha256
 from vlmprune.loggers.base import Logger
 from vlmprune.measure.memory import peak_mb, reset_peak
 from vlmprune.measure.question import measure_questions
 from vlmprune.models import loading
 from vlmprune.models.clip_text import load_text_tower
+from vlmprune.models.loading import Loaded
 from vlmprune.plan import Plan, amount, model_name, prepare
 from vlmprune.progress import progress_bar, say
+from vlmprune.pruning.features import FeatureStore
 from vlmprune.pruning.session import Session
 from vlmprune.registry import DESCRIPTION, target_class, target_of
-from vlmprune.report.result import summarise_answers
+from vlmprune.report.pictures import save_pictures
+from vlmprune.report.recount import recount_flops
+from vlmprune.report.result import in_order, summarise_answers
+from vlmprune.report.shown import title_of
 from vlmprune.report.summary import show_summary
 from vlmprune.schema import construct
 
@@ -36,6 +42,7 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
     if finished is not None:
         return show_again(plan, finished)
 
+    logger = build_logger(config, plan.directory.path)  # refused before a file is written
     environment = describe_environment(plan.checkpoint.identity, plan.benchmark.identity(), plan.device, plan.dtype)
     environment["model"] = {name: value for name, value in asdict(config.model).items() if name != "info"}
     with plan.directory.lock():
@@ -43,12 +50,13 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
         if finished is not None:
             return show_again(plan, finished)
         plan.directory.begin(to_yaml(config.resolved), environment)
-        logger = build_logger(config, plan.directory.path)
         logger.start(config.resolved, plan.directory.fingerprint, group)
         try:
             result = evaluate_and_measure(plan, environment)
-        except BaseException:
+        except BaseException as error:
             logger.finish(1)
+            if isinstance(error, UserError):
+                plan.directory.discard()
             raise
         plan.directory.finish(result)
         write_submission(plan)
@@ -68,7 +76,7 @@ def show_again(plan: Plan, finished: dict[str, Any]) -> dict[str, Any]:
             f"{plan.directory.path} left out {finished['bad_samples']['count']} broken samples: give "
             "on_bad_sample=skip, or repair them and delete it"
         )
-    finished = judged(plan, finished)
+    finished = recount_flops(plan, judged(plan, finished))
     say(f"already finished, nothing was run, timed or logged again; delete it to start over: {plan.directory.path}")
     show_summary(finished, plan.unpruned.result_or_none, plan.directory.path, None, plan.config.overrides)
     return finished
@@ -80,7 +88,7 @@ def judged(plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
         return result
     from vlmprune.score import rescore
 
-    rescore(plan.directory.path, plan.judge)
+    rescore(plan.directory.path, plan.judge, plan.config.config_dir)
     scored = plan.directory.result
     assert scored is not None
     return scored
@@ -97,7 +105,7 @@ def write_submission(plan: Plan) -> None:
 def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, Any]:
     """Answer what is not answered yet, time a few questions, and put result.json together."""
     config, directory = plan.config, plan.directory
-    reset_peak(plan.device)
+    peak_since = reset_peak(plan.device)
     loaded = loading.load(plan.checkpoint, config.model, plan.dtype, plan.device)
     text_tower = None if plan.text_tower is None else load_text_tower(plan.text_tower, plan.device)
     done = {row["id"] for row in [*directory.predictions(), *directory.bad()]}
@@ -108,10 +116,10 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
     start = time.perf_counter()
     title = f"{config.names['method']} {amount(plan.method)} on {config.names['benchmark']}"
     with progress_bar(title, len(plan.samples), len(done)) as advance:
-        skip_bad = config.on_bad_sample == "skip"
-        session = Session(loaded.adapter, plan.method, text_tower=text_tower)
-        answer_all(open_samples, plan.benchmark, loaded, session, config.batch_size, directory, advance, skip_bad)
-    rows, bad = directory.predictions(), directory.bad()
+        session = Session(loaded.adapter, plan.method, text_tower=text_tower, features=features_of(plan, loaded))
+        evaluation = Evaluation(plan.benchmark, loaded, session, directory, advance, settings_of(config))
+        evaluation.run(open_samples)
+    rows, bad = in_order(directory.predictions(), plan.samples), directory.bad()
     if not rows:
         raise UserError(f"none of the {len(bad)} samples can be used; the first, {bad[0]['id']}: {bad[0]['reason']}")
     seconds = time.perf_counter() - start
@@ -121,6 +129,8 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
     clip = None if plan.text_tower is None else plan.text_tower.config
     usable = [sample for sample in plan.samples if sample.id not in broken]
     latency, cache = measure_questions(usable, plan.benchmark, loaded, plan.method, config.latency_samples, text_tower)
+    named = title_of(config.names["method"], plan.method)
+    save_pictures(usable, plan.benchmark, loaded, directory, named, config.show.samples)
     return {
         "schema": 1,
         "fingerprint": directory.fingerprint,
@@ -131,19 +141,45 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
         "keep": plan.method.keep,
         "subset": {"limit": config.limit, "shard": config.shard, "seed": config.seed},
         "comparable": plan.comparable,
-        "answers": summarise_answers(rows, plan.benchmark, loaded.adapter, plan.method, clip),
+        "answers": summarise_answers(rows, plan.benchmark, loaded.adapter, plan.method, clip, config.flops.convention),
         "media": describe_media(usable, rows, loaded.preprocessor.takes_video),
         "bad_samples": {"count": len(bad), "ids": sorted(broken)[:SHOWN]},
         "timings": {
             "latency": latency,
             "evaluation_s": seconds,
+            "evaluation": evaluation.timings(),
             "samples_per_s": len(open_samples) / seconds if open_samples else None,
             "peak_memory_mb": peak,
+            "peak_memory_since": peak_since,
             "kv_cache_bytes": cache,
         },
         "environment": environment | {"attention": config.model.attention, "batch_size": config.batch_size},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def features_of(plan: Plan, loaded: Loaded) -> FeatureStore | None:
+    """The store of encodings of this model, shared by all runs of the process that load it; None if none is wanted."""
+    wanted = plan.config.features
+    if not loaded.adapter.encodes_tiles_apart or (wanted.memory_mb == 0 and wanted.folder is None):
+        return None
+    folder = None
+    if wanted.folder is not None:
+        same = [plan.checkpoint.identity, str(plan.dtype), plan.config.model.attention, loaded.device.type, versions()]
+        folder = Path(wanted.folder) / sha256(same)[:16]
+    memory = wanted.memory_mb * 2**20
+    if loaded.features is None or (loaded.features.memory, loaded.features.folder) != (memory, folder):
+        try:
+            loaded.features = FeatureStore(memory, folder)
+        except OSError as error:
+            raise UserError(f"features.folder={wanted.folder}: cannot be used ({error})") from error
+    return loaded.features
+
+
+def settings_of(config: RunConfig) -> Settings:
+    """How a config asks for the evaluation to be done."""
+    skip_bad = config.on_bad_sample == "skip"
+    return Settings(config.batch_size, config.share_prefix, config.compile, skip_bad)
 
 
 def describe_media(samples: list[Sample], rows: list[dict[str, Any]], takes_video: bool) -> str:

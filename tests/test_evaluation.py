@@ -1,0 +1,132 @@
+"""The evaluation's ways of saving work change no answer."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from vlmprune.config import compose_run
+from vlmprune.errors import NotApplicable, UserError
+from vlmprune.evaluate import Evaluation
+from vlmprune.models import loading
+from vlmprune.run import run
+
+SMALL = ["limit=60", "latency_samples=0", "logger=none", "show.samples=0"]
+PLAIN = ["share_prefix=false", "features.memory_mb=0", "batch_size=1"]
+
+
+def answers(outputs: Path, *overrides: str) -> tuple[dict, dict]:
+    """A run's timings, and its prediction and kept lines by id, in `outputs`, a folder of its own."""
+    result = run(compose_run([*SMALL, f"outputs={outputs}", *overrides]))
+    (directory,) = (path.parent for path in outputs.rglob("result.json"))
+    rows = [json.loads(line) for line in (directory / "predictions.jsonl").read_text().splitlines()]
+    assert max(Counter(row["id"] for row in rows).values()) == 1
+    kept = directory / "kept.jsonl"
+    lines = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    by_id = {row["id"]: row for row in rows} | {
+        str(line.get("id") or line["image_id"]): line for line in lines if "n" in line
+    }
+    return result, by_id
+
+
+METHODS = [
+    ["method=none"],
+    ["method=cls", "ratio=0.9"],
+    ["method=cls", "ratio=0.9", "positions=keep"],
+    ["method=tome", "ratio=0.5"],
+    ["method=prumerge"],
+    ["method=fastv", "ratio=0.9"],
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=" ".join)
+def test_answers_are_those_of_one_question_at_a_time(tmp_path, method):
+    _, expected = answers(tmp_path / "plain", *method, *PLAIN)
+    result, found = answers(tmp_path / "fast", *method, "batch_size=7")
+    assert found == expected
+    timings = result["timings"]["evaluation"]
+    alone = method[0] == "method=fastv"
+    assert timings["whole_prompts"] == (60 if alone else 0)
+    assert (timings["beginnings"] > 0) is not alone
+    assert timings["batch_size"] == {"asked": 7, "used": 7}
+    assert result["environment"]["batch_size"] == 7
+
+
+def test_the_next_job_of_a_sweep_does_not_encode_again(tmp_path):
+    answers(tmp_path / "a", "method=fastv", "ratio=0.5")
+    loaded = next(iter(loading._loaded.values()))
+    misses = loaded.features.misses
+    answers(tmp_path / "b", "method=fastv", "ratio=0.9")
+    assert loaded.features.misses == misses
+
+
+def test_features_on_disk_serve_the_next_process(tmp_path):
+    folder = f"features.folder={tmp_path / 'features'}"
+    _, expected = answers(tmp_path / "a", "method=cls", "ratio=0.5", folder)
+    loading._loaded.clear()  # as another process starts
+    _, found = answers(tmp_path / "b", "method=cls", "ratio=0.5", folder)
+    loaded = next(iter(loading._loaded.values()))
+    assert loaded.features.misses == 0 and loaded.features.hits
+    assert found == expected
+
+
+def test_compiled_decode_steps_give_the_same_ids(tmp_path, monkeypatch):
+    """With torch.compile's own tracing; what inductor makes of it is a slow test."""
+    monkeypatch.setattr("vlmprune.evaluate.BACKEND", "eager")
+    _, expected = answers(tmp_path / "plain", "method=cls", "ratio=0.9", *PLAIN)
+    torch._dynamo.utils.counters.clear()
+    _, found = answers(tmp_path / "compiled", "method=cls", "ratio=0.9", "compile=true", "batch_size=16")
+    assert found == expected
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+
+
+@pytest.mark.slow
+def test_compiled_with_inductor(tmp_path):
+    _, expected = answers(tmp_path / "plain", "method=cls", "ratio=0.9", *PLAIN)
+    _, found = answers(tmp_path / "compiled", "method=cls", "ratio=0.9", "compile=true", "batch_size=16")
+    assert found == expected
+
+
+def test_compile_is_refused_where_it_could_do_nothing(tmp_path):
+    with pytest.raises(NotApplicable, match="compile=true: fastv"):
+        run(compose_run([*SMALL, "method=fastv", "ratio=0.5", "compile=true", f"outputs={tmp_path}"]))
+    with pytest.raises(UserError, match="share_prefix=true"):
+        run(compose_run([*SMALL, "ratio=0.5", "compile=true", "share_prefix=false", f"outputs={tmp_path}"]))
+
+
+@pytest.mark.parametrize("method", ["cls", "fastv"])
+def test_a_batch_that_does_not_fit_is_halved(tmp_path, monkeypatch, method):
+    _, expected = answers(tmp_path / "plain", f"method={method}", "ratio=0.9")
+    generate = type(next(iter(loading._loaded.values())).model).generate
+
+    def small(self, *args, **kwargs):
+        if len(kwargs["input_ids"]) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return generate(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(next(iter(loading._loaded.values())).model), "generate", small)
+    result, found = answers(tmp_path / "small", f"method={method}", "ratio=0.9", "batch_size=16")
+    assert found == expected
+    used = result["timings"]["evaluation"]["batch_size"]
+    assert used["asked"] == 16 and used["used"] in (2, 3)
+
+
+def test_one_question_that_does_not_fit_is_one_line_and_loses_nothing(tmp_path, monkeypatch):
+    ask = Evaluation._answer_from
+
+    def fail_later(self, prefixes, rows, batch):
+        if self.answers.done:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+        ask(self, prefixes, rows, batch)
+
+    _, expected = answers(tmp_path / "plain", "method=cls", "ratio=0.9")
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluation, "_answer_from", fail_later)
+        with pytest.raises(UserError, match="one question at a time .*2.00 GiB.*goes on where it stopped"):
+            answers(tmp_path / "small", "method=cls", "ratio=0.9", "batch_size=8")
+    _, found = answers(tmp_path / "small", "method=cls", "ratio=0.9", "batch_size=8")
+    assert found == expected

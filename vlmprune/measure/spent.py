@@ -1,0 +1,27 @@
+"""Where the time of an evaluation went."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass
+class Spent:
+    """Seconds of an evaluation: waiting for images, beginnings shared by several questions, and questions."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("media", "shared", "questions"), 0.0))
+    beginnings: int = 0
+    whole: int = 0  # questions that were asked with their whole prompt
+
+    @contextmanager
+    def on(self, part: str, device: torch.device) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        self.seconds[part] += time.perf_counter() - start
