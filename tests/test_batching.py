@@ -1,0 +1,58 @@
+"""Order and size of batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vlmprune.batching import WINDOW, BatchSize, by_image, is_out_of_memory, windows
+from vlmprune.benchmarks.base import Sample
+
+
+def sample(number: int, image: str, media: str = "image") -> Sample:
+    return Sample(str(number), image, "?", "", "", media)
+
+
+def test_questions_about_one_image_stand_together():
+    samples = [sample(0, "a"), sample(1, "b"), sample(2, "a"), sample(3, "c"), sample(4, "b")]
+    assert [each.id for each in by_image(samples)] == ["0", "2", "1", "4", "3"]
+
+
+@pytest.mark.parametrize(("media", "batches"), [("image", WINDOW), ("video", 1)])
+def test_windows_cover_all_samples_once(media, batches):
+    samples = [sample(number, str(number), media) for number in range(50)]
+    found = list(windows(samples, 3))
+    assert [each for window, _ in found for each in window] == samples
+    assert len(found[0][0]) == 3 * batches
+    assert [following for _, following in found[:-1]] == [window for window, _ in found[1:]]
+    assert found[-1][1] == []
+
+
+def test_a_batch_is_halved_until_it_fits_and_nothing_is_lost():
+    batch, seen = BatchSize(16), []
+
+    def run(rows: list[int]) -> None:
+        if len(rows) > 5:
+            raise torch.OutOfMemoryError("out of memory")
+        seen.extend(rows)
+
+    batch.each(list(range(40)), run)
+    assert seen == list(range(40))
+    assert (batch.asked, batch.size) == (16, 4)
+
+
+def test_other_errors_and_single_rows_are_not_tried_again():
+    def fail(_rows: list[int]) -> None:
+        raise error
+
+    for error, rows in ((RuntimeError("shape mismatch"), [1, 2]), (torch.OutOfMemoryError("out of memory"), [1])):
+        with pytest.raises(RuntimeError) as raised:
+            BatchSize(2).each(rows, fail)
+        assert raised.value is error
+
+
+def test_what_out_of_memory_looks_like():
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(raised.value)
+    assert not is_out_of_memory(ValueError("out of paper"))
