@@ -20,8 +20,11 @@ LEVELS = (
     {"methods"},
     {"pruning"},
     {"models", "benchmarks", "measure", "records", "report", "loggers", "evaluate"},
+    {"pipeline"},
+    {"distributed"},
     {"run"},
-    {"sweep"},
+    {"launchers"},
+    {"sweep", "speed"},
     {"cli"},
 )
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -14,7 +14,7 @@ from vlmprune.errors import UserError
 from vlmprune.report.runs import read_run
 from vlmprune.score import read_judge, rescore, score
 
-TIMINGS = {"latency": None, "evaluation_s": 1.5, "samples_per_s": 2.0, "peak_memory_mb": 3.0, "kv_cache_bytes": 4}
+TIMINGS = {"latency": None, "evaluation_s": 1.5, "samples_per_s": 2.0, "peak_memory_mb": 3.0, "kv_cache_bytes": None}
 SCENES = {"_target_": "vlmprune.benchmarks.scenes.Scenes", "info": {"title": "x"}, "max_new_tokens": 8}
 MMVET = {"_target_": "vlmprune.benchmarks.judged.MmVet", "path": "nowhere", "max_new_tokens": 8}
 
@@ -143,7 +143,7 @@ def test_bad_input_is_one_clear_line(tmp_path, arguments, message):
     [
         ("config.yaml", "benchmark: [", "config.yaml cannot be read"),
         ("config.yaml", "method: {}", "config.yaml cannot be read"),
-        ("config.yaml", "benchmark: {_target_: no.such.Thing}", "cannot be imported"),
+        ("config.yaml", "benchmark: {_target_: no.such.Thing}", "of no benchmark here"),
         ("predictions.jsonl", "", "no answers"),
         ("predictions.jsonl", "{broken\n", "line 1 is not JSON"),
         ("result.json", "{", "result.json cannot be read"),

@@ -1,37 +1,55 @@
-"""The command line: run, sweep, compare, score, list. Nothing heavy is imported until a command needs it.
+"""The command line: run, sweep, compare, score, speed, list. Nothing heavy is imported until a command needs it.
 
-Exit codes: 0 done; 2 bad input, told in one line; 1 anything else, with its traceback (the run can be resumed).
+Exit codes: 0 done; 2 bad input or a full disk, told in one line; 130 and 143 stopped by Ctrl-C and by SIGTERM; 1
+anything else, with its traceback. After each of them the same command goes on.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 
 from vlmprune import help as texts
-from vlmprune.errors import UserError, choose
+from vlmprune.errors import ProcessLost, Terminated, UserError, choose, stop_code
+from vlmprune.secrets import check_secrets
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the `vlmprune` command; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         return _dispatch(arguments)
     except UserError as error:
         print(f"vlmprune: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except ProcessLost as error:
+        print(f"vlmprune: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as error:
         print("vlmprune: stopped; run the same command again to go on", file=sys.stderr)
-        return 130
+        return stop_code(error)
     except BrokenPipeError:  # `vlmprune compare | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated
+
+
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(texts.HELP, end="")
+        return 0
+    if arguments[0] == "complete":  # asked by the shell, see completion.py
+        from vlmprune.completion import candidates
+
+        for word in candidates(" ".join(arguments[1:])):
+            print(word)
         return 0
     if arguments[0] == "--version":
         from vlmprune import __version__
@@ -43,12 +61,22 @@ def _dispatch(arguments: list[str]) -> int:
         "sweep": (_sweep, texts.SWEEP),
         "compare": (_compare, texts.COMPARE),
         "score": (_score, texts.SCORE),
+        "speed": (_speed, texts.SPEED),
+        "show": (_show, texts.SHOW),
         "list": (_list, texts.LIST),
+        "wandb-report": (_wandb_report, texts.WANDB_REPORT),
+        "completion": (_completion, texts.COMPLETION),
     }
-    command, help_text = commands[choose(arguments[0], commands, "command")]
+    command, help_text = commands[choose(arguments[0], [*commands, "--help", "--version"], "command")]
     if any(argument in ("-h", "--help") for argument in arguments[1:]):
         print(help_text, end="")
         return 0
+    check_secrets([dict([argument.split("=", 1)]) if "=" in argument else argument for argument in arguments])
+    if "WORLD_SIZE" in os.environ and command in (_run, _sweep):  # accelerate launch, torchrun
+        _quiet_libraries()
+        from vlmprune.distributed.launched import together
+
+        return together(command, arguments[1:])
     return command(arguments[1:])
 
 
@@ -73,16 +101,24 @@ def _options(arguments: list[str], flags: tuple[str, ...] = ()) -> tuple[list[st
 
 
 def _run(arguments: list[str]) -> int:
-    settings, options = _options(arguments, ("--cfg",))
+    multirun = ("-m", "--multirun")  # as in Hydra
+    if any(argument in multirun for argument in arguments):
+        return _sweep([argument for argument in arguments if argument not in multirun])
+    settings, options = _options(arguments, ("--cfg", "--dry-run", "-m", "--multirun"))
+    config_dir = options.get("--config-dir")
     from vlmprune.config import compose_run
 
-    config = compose_run(settings, options.get("--config-dir"))
+    config = compose_run(settings, config_dir)
     if "--cfg" in options:
         from omegaconf import OmegaConf
 
         print(OmegaConf.to_yaml(OmegaConf.create(config.resolved)), end="")
         return 0
     _quiet_libraries()
+    if "--dry-run" in options:
+        from vlmprune.sweep.dry_run import dry_run
+
+        return dry_run(settings, config_dir)
     from vlmprune.run import run
 
     run(config)
@@ -90,10 +126,16 @@ def _run(arguments: list[str]) -> int:
 
 
 def _sweep(arguments: list[str]) -> int:
-    settings, options = _options(arguments)
+    settings, options = _options(arguments, ("--dry-run",))
     _quiet_libraries()
+    if "--dry-run" in options:
+        from vlmprune.sweep.dry_run import dry_run_sweep
+
+        return dry_run_sweep(settings, options.get("--config-dir"))
+    from vlmprune.distributed.launched import refuse_sweep
     from vlmprune.sweep import sweep
 
+    refuse_sweep()
     return sweep(settings, options.get("--config-dir"))
 
 
@@ -104,10 +146,33 @@ def _compare(arguments: list[str]) -> int:
 
 
 def _score(arguments: list[str]) -> int:
-    settings, _ = _options(arguments)  # a user's own benchmark may stand beside --config-dir
+    settings, options = _options(arguments)
     from vlmprune.score import score
 
-    return score(settings)
+    return score(settings, options.get("--config-dir"))
+
+
+def _speed(arguments: list[str]) -> int:
+    settings, options = _options(arguments)
+    _quiet_libraries()
+    from vlmprune.speed.command import speed
+
+    return speed(settings, options.get("--config-dir"))
+
+
+def _show(arguments: list[str]) -> int:
+    arguments, options = _options(arguments)
+    _quiet_libraries()
+    from vlmprune.show import show
+
+    return show(arguments, options.get("--config-dir"))
+
+
+def _wandb_report(arguments: list[str]) -> int:
+    settings, _ = _options(arguments)
+    from vlmprune.loggers.workspace import save_workspace
+
+    return save_workspace(settings)
 
 
 def _list(arguments: list[str]) -> int:
@@ -115,6 +180,13 @@ def _list(arguments: list[str]) -> int:
     from vlmprune.listing import show_choices
 
     show_choices(settings, options.get("--config-dir"))
+    return 0
+
+
+def _completion(arguments: list[str]) -> int:
+    from vlmprune.completion_scripts import SCRIPTS
+
+    print(SCRIPTS[choose(" ".join(arguments), SCRIPTS, "shell")], end="")
     return 0
 
 

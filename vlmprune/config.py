@@ -12,9 +12,11 @@ from typing import Any, Literal
 from vlmprune.benchmarks.subset import Subset
 from vlmprune.errors import UserError, choose, nearest
 from vlmprune.registry import GROUPS, options, read
-from vlmprune.schema import check_amount, construct
+from vlmprune.schema import check_amount, check_file_names, construct
+from vlmprune.secrets import check_secrets
 
 CONFIG_MODULE = "vlmprune.configs"
+SWEEP_ONLY = ("launcher", "baselines", "fail_fast")  # settings of `vlmprune sweep` that no run has
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,36 @@ class ModelConfig:
     image: Literal["processor", "pad"] = "processor"
     newline: Literal["drop", "keep"] | None = None  # of models that have newline tokens
     packing: Literal["checkpoint", "fastervlm"] | None = None  # of LLaVA-NeXT
+
+
+@dataclass(frozen=True)
+class FlopsConfig:
+    """How FLOPs are counted; no answer depends on it."""
+
+    convention: Literal["vlmprune", "fastervlm"] = "vlmprune"
+
+
+@dataclass(frozen=True)
+class FeaturesConfig:
+    """Where encodings of images are kept for the next question, method or ratio; no answer depends on it."""
+
+    memory_mb: int = 1024
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.memory_mb < 0:
+            raise ValueError(f"memory_mb={self.memory_mb}; allowed: 0 or more")
+
+
+@dataclass(frozen=True)
+class ShowConfig:
+    """Pictures of kept tokens that a run saves; no answer depends on them."""
+
+    samples: int = 4
+
+    def __post_init__(self) -> None:
+        if self.samples < 0:
+            raise ValueError(f"samples={self.samples}; allowed: 0 or more")
 
 
 @dataclass(frozen=True)
@@ -66,9 +98,9 @@ class RunConfig:
     compile: bool
     devices: int
     latency_samples: int
-    features: dict[str, Any]
-    flops: dict[str, Any]
-    show: dict[str, Any]
+    features: FeaturesConfig
+    flops: FlopsConfig
+    show: ShowConfig
 
 
 @dataclass(frozen=True)
@@ -103,6 +135,7 @@ def compose_run(overrides: list[str], config_dir: str | None = None) -> RunConfi
     import hydra
     from omegaconf import OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     choices = _check_names(overrides, config_dir)
     search = [f"hydra.searchpath=[file://{config_dir}]"] if config_dir else []
@@ -113,7 +146,7 @@ def compose_run(overrides: list[str], config_dir: str | None = None) -> RunConfi
             with open_dict(composed):
                 del composed["hydra"]
             data = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    except (hydra.errors.HydraException, OmegaConfBaseException) as error:
+    except (hydra.errors.HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(" ".join(str(error).split())) from error
     assert isinstance(data, dict)
     return _check({str(key): value for key, value in data.items()}, names, tuple(overrides), config_dir)
@@ -122,15 +155,24 @@ def compose_run(overrides: list[str], config_dir: str | None = None) -> RunConfi
 def _check(
     data: dict[str, Any], names: dict[str, str], overrides: tuple[str, ...], config_dir: str | None
 ) -> RunConfig:
+    check_secrets(data)
     groups = {group: data[group] for group in names}
     scalars = construct(_Scalars, {key: value for key, value in data.items() if key not in groups}, "")
+    check_file_names(data)
+    if not scalars.outputs.strip():
+        raise UserError(f"outputs={scalars.outputs}: expected the name of a folder, such as outputs")
     check_amount(scalars.ratio, scalars.keep)
     Subset(scalars.limit, scalars.shard)  # checks both
     if scalars.batch_size < 1:
         raise UserError(f"batch_size={scalars.batch_size}: allowed: 1 or more")
+    if scalars.devices < 1:
+        raise UserError(f"devices={scalars.devices}: allowed: 1 or more")
     if scalars.latency_samples < 0:
         raise UserError(f"latency_samples={scalars.latency_samples}: allowed: 0 or more")
     model = construct(ModelConfig, groups["model"], "model.")
+    flops = construct(FlopsConfig, scalars.flops, "flops.")
+    show = construct(ShowConfig, scalars.show, "show.")
+    features = construct(FeaturesConfig, scalars.features, "features.")
     return RunConfig(
         model,
         groups["method"],
@@ -140,7 +182,7 @@ def _check(
         overrides,
         data,
         config_dir,
-        **vars(scalars),
+        **vars(scalars) | {"flops": flops, "features": features, "show": show},
     )
 
 
@@ -150,10 +192,12 @@ def _check_names(overrides: list[str], config_dir: str | None) -> list[str]:
     groups = [key for key in run_keys if key in GROUPS]
     chosen: dict[str, str] = {group: str(run_keys[group]) for group in groups}
     dotted = []
-    for override in _parse(overrides):
+    for override in parse_overrides(overrides):
         key = override.key_or_group
         if key.startswith("hydra"):
             continue
+        if override.is_delete():
+            raise UserError(f"'{override.input_line}': a setting cannot be removed; allowed: key=value, and key=null")
         if override.is_sweep_override():
             raise UserError(f"'{override.input_line}' names several values: use vlmprune sweep")
         if key in GROUPS:
@@ -162,18 +206,21 @@ def _check_names(overrides: list[str], config_dir: str | None) -> list[str]:
             continue
         if key == "experiment":
             raise UserError(f"experiment={override.value()} names several benchmarks: use vlmprune sweep")
+        if key.partition(".")[0] in SWEEP_ONLY:
+            raise UserError(f"'{override.input_line}' is a setting of sweeps: use vlmprune sweep")
         head, *rest = key.split(".")
         if head not in run_keys:
             keys = ", ".join(sorted(run_keys))
             raise UserError(f"'{key}' is not a setting{nearest(head, run_keys)}; allowed: {keys}")
         if rest and not override.is_add():
             dotted.append((head, rest[0], key))
+    shown = {group: read(group, chosen[group], config_dir) for group in groups}
     for group, name, key in dotted:
         if isinstance(run_keys[group], dict) and name not in run_keys[group]:
             allowed = sorted(run_keys[group])
             raise UserError(f"'{key}' is not a setting{nearest(name, allowed)}; allowed: {', '.join(allowed)}")
         if group in groups:
-            allowed = [each for each in read(group, chosen[group], config_dir) if each not in ("_target_", "info")]
+            allowed = [each for each in shown[group] if each not in ("_target_", "info")]
             if name not in allowed:
                 raise UserError(
                     f"'{key}' is not a setting of {group}={chosen[group]}{nearest(name, allowed)}; "
@@ -182,7 +229,7 @@ def _check_names(overrides: list[str], config_dir: str | None) -> list[str]:
     return groups
 
 
-def _parse(overrides: list[str]) -> list[Any]:
+def parse_overrides(overrides: list[str]) -> list[Any]:
     """Hydra's own reading of `key=value`."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import OverrideParseException
@@ -190,7 +237,8 @@ def _parse(overrides: list[str]) -> list[Any]:
     try:
         return OverridesParser.create().parse_overrides(overrides)
     except OverrideParseException as error:
-        raise UserError(f"'{error.override}' is not key=value") from error
+        quotes = "; a value with special characters goes in quotes of its own: \"benchmark.path='/data/é (1)'\""
+        raise UserError(f"'{error.override}' is not key=value{quotes if '=' in str(error.override) else ''}") from error
 
 
 def _top_level() -> dict[str, Any]:
@@ -213,7 +261,7 @@ def expand_sweep(overrides: list[str]) -> list[list[str]]:
     from hydra.core.override_parser.types import Glob
 
     axes = []
-    for override in _parse(overrides):
+    for override in parse_overrides(overrides):
         if not override.is_sweep_override():
             axes.append([override.input_line or ""])
         elif override.is_discrete_sweep() and not isinstance(override.value(), Glob):

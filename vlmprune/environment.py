@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 PACKAGES = ("vlmprune", "torch", "transformers", "tokenizers", "datasets", "numpy", "pillow")
-EXTRAS = ("accelerate", "av", "bitsandbytes", "flash-attn")  # where they are installed
+EXTRAS = ("accelerate", "av", "bitsandbytes", "flash-attn")
 
 
 def describe_environment(checkpoint: str, data: str, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
@@ -34,9 +34,9 @@ def describe_environment(checkpoint: str, data: str, device: torch.device, dtype
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result may depend on."""
-    found = {package: version(package) for package in PACKAGES}
-    for package in EXTRAS:
+    """Versions of what a result may depend on, where it is installed: `vlmprune speed` runs without datasets."""
+    found = {}
+    for package in (*PACKAGES, *EXTRAS):
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found

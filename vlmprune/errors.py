@@ -1,13 +1,44 @@
-"""The one exception that means "the user's input cannot work": shown as one line, exit code 2."""
+"""Exceptions that are shown as one line: UserError, "the user's input cannot work", exit code 2; and ProcessLost."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 1200  # characters of a message; a list of all benchmarks is a third of it
+
 
 class UserError(Exception):
-    """Bad input. The message names the value, what is allowed and the nearest match."""
+    """Bad input. The message names the value, what is allowed and the nearest match, in one printable line."""
+
+    def __str__(self) -> str:
+        # A value may hold line ends, terminal codes or half a file: it is shown escaped, its middle left out.
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
+        return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+
+
+class NotApplicable(UserError):
+    """A method that this model cannot run, as asked: an error of a run, and a row of its own in a sweep.
+
+    reason: why, without what could be done instead.
+    """
+
+    def __init__(self, reason: str, instead: str = "") -> None:
+        super().__init__(reason + instead)
+        self.reason = reason
+
+
+class ProcessLost(Exception):
+    """One of the processes that share a run is gone: told in one line, exit code 1. The run can be resumed."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: everything is left as after Ctrl-C."""
+
+
+def stop_code(error: KeyboardInterrupt) -> int:
+    """Exit code of a command that was stopped, as shells have it: 128 and the signal's number."""
+    return 143 if isinstance(error, Terminated) else 130
 
 
 def choose(value: str, allowed: Iterable[str], what: str) -> str:

@@ -3,21 +3,27 @@
 HELP = """\
 vlmprune: training-free visual-token pruning of vision-language models
 
-  vlmprune run method=cls ratio=0.95          one run: evaluate, measure, record, log to W&B
+  vlmprune run method=cls ratio=0.95              one run: evaluate, measure, record, log to W&B
   vlmprune sweep method=cls,fastv ratio=0.5,0.9   one run for every combination
-  vlmprune compare                            a table and a chart of all finished runs
-  vlmprune score DIR                          score answers again, or have them judged
-  vlmprune list methods                       what there is: models, methods, benchmarks
+  vlmprune compare                                finished runs side by side, tested and drawn
+  vlmprune score DIR                              score answers again, or have them judged
+  vlmprune speed                                  what pruning saves, on a synthetic load
+  vlmprune show photo.jpg "What is this?"         which patches each method keeps, as a picture
+  vlmprune list methods                           what there is: models, methods, benchmarks, ...
+  vlmprune wandb-report                           W&B charts of score against ratio, FLOPs, latency
+  vlmprune completion bash                        the TAB key, for bash, zsh and fish
 
-Settings are key=value, as in Hydra; `vlmprune COMMAND --help` explains each command. Other settings:
+`vlmprune COMMAND --help` explains each, with examples. Settings are key=value, as in Hydra:
 
+  method=cls            how tokens are chosen; method.NAME=VALUE for what the method itself can vary
+  ratio=0.95            the fraction of visual tokens removed, or keep=64 tokens kept
   model=tiny            the embedded model; model=path model.path=/folder for a checkpoint of yours
   benchmark=scenes      the embedded benchmark; benchmark=folder benchmark.path=/folder for images of yours
-  ratio=0.95            fraction of visual tokens removed, or keep=64 tokens kept
   limit=100             a seeded subset of the questions, also limit=10% and shard=1/4
   outputs=outputs       where run directories go
 
 Options: --help, --version, --config-dir DIR (your own configs/: method/mine.yaml adds method=mine)
+Exit codes: 0 done, 1 failed, 2 bad input, told in one line, 130 stopped
 """
 
 RUN = """\
@@ -27,33 +33,69 @@ vlmprune run [key=value ...]: evaluate one method on one benchmark, measure it a
   vlmprune run method=fastv method.k=3 keep=32 limit=200
   vlmprune run model=llava-1.5-7b benchmark=gqa method=cls ratio=0.9 device=cuda model.dtype=float16
   vlmprune run model=path model.path=/checkpoints/my-llava method=none
+  vlmprune run model=llava-1.5-7b benchmark=gqa method=cls ratio=0.9 devices=4
+
+devices=4 shares the questions out to four GPUs, each with the whole model; so do torchrun and accelerate launch, as in
+`torchrun --nproc-per-node 4 -m vlmprune run method=cls`. The answers are those of one.
 
 The run directory is named by a fingerprint of all that can change an answer. A finished run is printed again, an
-interrupted one goes on where it stopped. Add --cfg to print the composed config without running.
+interrupted one goes on where it stopped.
+
+  --cfg            print the composed config, and stop
+  --dry-run        print it with tokens and FLOPs per question and whether the run is new, partly done or finished
+  -m, --multirun   several values for a setting, as `vlmprune sweep`
 """
 
 SWEEP = """\
 vlmprune sweep [key=value,value ...]: one run for every combination, the model loaded once.
 
-  vlmprune sweep method=cls,fastv,random ratio=0.5,0.75,0.9,0.95
+  vlmprune sweep method=cls,fastv,divprune ratio=0.5,0.75,0.9,0.95
+  vlmprune sweep method=cls,fastv ratio=0.5,0.9 --dry-run
   vlmprune sweep 'method=random' ratio=0.9 'seed=range(0,5)'
   vlmprune sweep experiment=fastervlm model=llava-1.5-7b method=cls,fastv ratio=0.5,0.75,0.9
 
 experiment= is a paper's set of benchmarks (vlmprune list experiments); what is given beside it goes first.
 
 The unpruned run and, at the same ratios, random pruning are added; baselines=false leaves them out. A job that fails is
-shown at once and does not stop the others; finished jobs are skipped. Exit code 1 if any failed.
+shown at once and does not stop the others, unless fail_fast=true; a method that a model cannot run is a row that says
+why. Finished jobs are skipped and interrupted ones resumed, so that after Ctrl-C or a crash the same command goes on.
+--dry-run shows the jobs with tokens and FLOPs, and what is done already.
+
+Where the jobs run (vlmprune list launchers; their settings: launcher.key=value):
+
+  launcher=inprocess   one after the other, here
+  launcher=gpus        one job on each GPU of this machine; on a CPU: device=cpu launcher.workers=2
+  launcher=slurm       a job array through submitit: launcher.partition=gpu launcher.time=120 launcher.array=8
+  launcher=ray         a Ray cluster: launcher.address=auto
+
+outputs/sweeps/ has a file per sweep with every job's state and reason, and a log per job. Exit codes: 0; 1 if any job
+failed; 2 for bad input, before anything runs; 130 after Ctrl-C.
 """
 
 COMPARE = """\
-vlmprune compare [DIR ...] [key=value ...]: a table of finished runs, and a chart.
+vlmprune compare [DIR ...] [key=value ...]: finished runs side by side, with intervals, paired tests and charts.
 
   vlmprune compare                                   everything under outputs/
   vlmprune compare method=cls,random format=markdown
-  vlmprune compare chart=accuracy.png
+  vlmprune compare html=report.html charts=figures
+  vlmprune compare model=llava-1.5-7b columns=method,ratio,score,vs_random,flops format=latex
+  vlmprune compare --hard                            the questions that need the picture's detail
   vlmprune compare --published                       our figures beside the published ones, and the difference
 
-format=table|markdown|csv|json, chart=FILE.png|svg, outputs=FOLDER, and filters such as method=cls ratio=0.9.
+Runs that cannot be compared (another benchmark revision, subset, prompt, model, dtype, ...) get tables of their own,
+and a line says in what they differ. DIR: run directories, or folders of them. Filters: method, ratio, keep, model,
+benchmark, limit, seed, dtype, device.
+
+  outputs=FOLDER   where to look (outputs)
+  format=          table, markdown, latex (booktabs), csv or json; the last two have every field, json a legend too
+  columns=         front, method, ratio, kept, layer_avg, score, relative, vs_unpruned, vs_random, flops, prefill,
+                   decode, end_to_end, kv_cache, peak_memory
+  chart=FILE       .png or .svg: score against ratio and against FLOPs
+  charts=FOLDER    ratio, flops, latency and categories, each as .png and .svg
+  html=FILE        a page of its own: sortable tables, charts, pictures of kept tokens that runs saved
+
+--hard scores what is right unpruned and wrong for pool at the same budget (the filter of VTC-Bench): it needs runs of
+none and of pool. --published: docs/published.md.
 """
 
 SCORE = """\
@@ -66,9 +108,66 @@ The judge is any OpenAI-compatible endpoint; its key comes from VLMPRUNE_JUDGE_K
 in the run directory: the same command goes on where it stopped.
 """
 
+SPEED = """\
+vlmprune speed [key=value,value ...]: time, memory and FLOPs of methods and of the unpruned model, in turn in one process.
+
+  vlmprune speed
+  vlmprune speed method=cls,divprune,fastv ratio=0.5,0.9 batch_size=1,8 chart=speed.png
+  vlmprune speed model=llava-next-vicuna-7b model.random_weights=true method=cls,fastv ratio=0.5,0.75,0.9,0.95
+
+The load is synthetic: random pixels and words, the same for all, so that no benchmark is needed and, with random weights,
+no download. Achieved rates are shown against what a matrix product and a copy reach on the same device. What does not
+fit into memory, or cannot run on the model, gets a row that says so.
+
+model, method, ratio, keep, positions, scope, budget, compile, seed, device, batch_size as of a run; several values each
+for all but model and device (compile=false,true shows both). Its own: format=table|markdown|csv|json, json=FILE.json and chart=FILE.png|svg (default: a new pair
+of files under outputs/speed/MODEL/), and the load:
+
+  speed.prompt_tokens=64   text tokens of each prompt          speed.repeats=7   timed calls of each
+  speed.new_tokens=32      tokens that each prompt generates   speed.warm_up=2   calls before them
+  speed.image_size=672     pixels along a side of the image
+"""
+
+SHOW = """\
+vlmprune show [FILE ...] ["QUESTION"] [key=value ...]: what each method keeps of a picture, and what it answers.
+
+  vlmprune show method=cls,fastv ratio=0.9                       a drawn scene, with the embedded model
+  vlmprune show photo.jpg "What is on the table?" model=llava-1.5-7b method=cls,fastv,visionzip ratio=0.9 device=cuda
+  vlmprune show left.png right.png "What differs?" model=path model.path=/checkpoints/my-llava method=divprune keep=64
+  vlmprune show clip.mp4 "What happens?" model=video-llava-7b method=cls ratio=0.5,0.95 file=clip.png
+
+The PNG (file=shown.png) has the unpruned answer first, then a block per method and amount: kept patches in colour with
+a blue outline, merged tokens where they sit in orange, all others faded, and a heat map where the method ranks by a
+score. Tiles and frames are laid out. All settings of `vlmprune run` hold, such as model=, method.k=3 and positions=.
+"""
+
+WANDB_REPORT = """\
+vlmprune wandb-report [project=vlmprune] [entity=NAME] [name=TEXT]: a saved view of a W&B project, made for these runs.
+
+  vlmprune wandb-report
+  vlmprune wandb-report project=pruning entity=my-team name="cls against fastv"
+  vlmprune wandb-report file=view.json        the view as JSON, without an account or a network
+
+Charts of score against reduction, FLOPs, prefill latency and memory, one point a run, and the pictures of kept tokens,
+runs grouped by method. Needs pip install 'vlmprune[wandb-report]' and an API key; docs/wandb.md has the same by hand.
+"""
+
 LIST = """\
-vlmprune list [models|methods|benchmarks|experiments|loggers]: the choices of each config group, one line each.
-vlmprune list matrix: which method works on which model family, and what is lacking where one does not.
+vlmprune list [models|methods|benchmarks|experiments|loggers|launchers|matrix]: what there is to choose from.
+
+  vlmprune list methods
+  vlmprune list models benchmarks --config-dir configs      with your own
+  vlmprune list matrix format=markdown                      which method works on which model family, or what is lacking
 
 format=table|markdown
+"""
+
+COMPLETION = """\
+vlmprune completion bash|zsh|fish: print the script that lets the TAB key complete commands, settings and choices.
+
+  eval "$(vlmprune completion bash)"                                       in ~/.bashrc
+  eval "$(vlmprune completion zsh)"                                        in ~/.zshrc, after compinit
+  vlmprune completion fish > ~/.config/fish/completions/vlmprune.fish
+
+Then, for example, `vlmprune run method=py<TAB>` and `vlmprune sweep method=fastv method.<TAB>`.
 """

@@ -14,6 +14,7 @@ COLUMNS = {
     "benchmarks": ("title", "task", "size", "metric", "hub", "needs_judge"),
     "experiments": ("title", "paper"),
     "loggers": ("title",),
+    "launchers": ("title", "extra"),
 }
 FORMATS = ("table", "markdown")
 

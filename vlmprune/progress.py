@@ -25,14 +25,14 @@ def results_console() -> Console:
 
 
 @contextmanager
-def progress_bar(title: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+def progress_bar(title: str, total: int, done: int = 0, unit: str = "questions") -> Iterator[Callable[[int], None]]:
     """Yields `advance(n)`. A bar with the time left in a terminal, nothing but a first line elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        say(f"{title}: {total - done} questions")
+        say(f"{title}: {total - done} {unit}")
         yield lambda _n: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

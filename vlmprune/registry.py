@@ -52,15 +52,31 @@ def read(group: str, name: str, config_dir: str | None = None) -> dict[str, Any]
 
 
 def target_class(target: str, base: type) -> type:
-    """Import `package.module.Class`; raises UserError unless it is a subclass of `base`."""
+    """Import `package.module.Class`; raises UserError unless it is a subclass of `base`.
+
+    Importing runs the top level of the user's own module, as `import` does; nothing in it is called before the check.
+    """
     module_name, _, class_name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
         raise UserError(f"_target_ '{target}' cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UserError(f"_target_ '{target}' is not a subclass of {base.__module__}.{base.__qualname__}")
+    if found is base:
+        raise UserError(f"_target_ '{target}' is the base class itself: name a subclass of it")
     return found
+
+
+def recorded_target(target: str, group: str, config_dir: str | None) -> str:
+    """`target`, as a run directory has it, if a choice of `group` names it too: what was recorded imports nothing.
+
+    Raises UserError for any other.
+    """
+    known = {read(group, name, config_dir).get("_target_") for name in options(group, config_dir)}
+    if target not in known:
+        raise UserError(f"_target_ '{target}' is of no {group} here: --config-dir DIR names a folder with yours")
+    return target
 
 
 def target_of(config: dict[str, Any], choice: str) -> str:

@@ -10,20 +10,16 @@ from typing import Any
 
 from vlmprune.benchmarks.base import Sample
 from vlmprune.config import RunConfig
-from vlmprune.environment import describe_environment, versions
+from vlmprune.distributed.started import process_count, team_of
+from vlmprune.distributed.team import Team
+from vlmprune.environment import describe_environment
 from vlmprune.errors import UserError
-from vlmprune.evaluate import Evaluation, Settings
-from vlmprune.fingerprint import sha256
 from vlmprune.loggers.base import Logger
 from vlmprune.measure.memory import peak_mb, reset_peak
 from vlmprune.measure.question import measure_questions
-from vlmprune.models import loading
-from vlmprune.models.clip_text import load_text_tower
-from vlmprune.models.loading import Loaded
+from vlmprune.pipeline import evaluation_of, load_models
 from vlmprune.plan import Plan, amount, model_name, prepare
 from vlmprune.progress import progress_bar, say
-from vlmprune.pruning.features import FeatureStore
-from vlmprune.pruning.session import Session
 from vlmprune.registry import DESCRIPTION, target_class, target_of
 from vlmprune.report.pictures import save_pictures
 from vlmprune.report.recount import recount_flops
@@ -44,6 +40,7 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
 
     logger = build_logger(config, plan.directory.path)  # refused before a file is written
     environment = describe_environment(plan.checkpoint.identity, plan.benchmark.identity(), plan.device, plan.dtype)
+    environment["devices"] = process_count(config)
     environment["model"] = {name: value for name, value in asdict(config.model).items() if name != "info"}
     with plan.directory.lock():
         finished = plan.directory.result  # another process may have finished it since
@@ -53,13 +50,13 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
         logger.start(config.resolved, plan.directory.fingerprint, group)
         try:
             result = evaluate_and_measure(plan, environment)
+            write_submission(plan)
+            plan.directory.finish(result)  # last: nothing of a finished run is made again
         except BaseException as error:
             logger.finish(1)
             if isinstance(error, UserError):
                 plan.directory.discard()
             raise
-        plan.directory.finish(result)
-        write_submission(plan)
     try:
         result = judged(plan, result)
     finally:  # without a judge's verdicts the answers are logged all the same
@@ -99,32 +96,36 @@ def write_submission(plan: Plan) -> None:
     file = plan.benchmark.submission_file(plan.directory.predictions())
     if file is not None:
         name, content = file
-        (plan.directory.path / name).write_bytes(content)
+        plan.directory.write(name, content)
 
 
 def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, Any]:
     """Answer what is not answered yet, time a few questions, and put result.json together."""
     config, directory = plan.config, plan.directory
-    peak_since = reset_peak(plan.device)
-    loaded = loading.load(plan.checkpoint, config.model, plan.dtype, plan.device)
-    text_tower = None if plan.text_tower is None else load_text_tower(plan.text_tower, plan.device)
     done = {row["id"] for row in [*directory.predictions(), *directory.bad()]}
     open_samples = [sample for sample in plan.samples if sample.id not in done]
     if done:
         say(f"resuming: {len(done)} of {len(plan.samples)} samples are answered already")
 
-    start = time.perf_counter()
     title = f"{config.names['method']} {amount(plan.method)} on {config.names['benchmark']}"
-    with progress_bar(title, len(plan.samples), len(done)) as advance:
-        session = Session(loaded.adapter, plan.method, text_tower=text_tower, features=features_of(plan, loaded))
-        evaluation = Evaluation(plan.benchmark, loaded, session, directory, advance, settings_of(config))
-        evaluation.run(open_samples)
+    team = team_of(config) if open_samples else Team([])
+    with team.running(plan):  # other processes, where there are some, load their models at the same time
+        peak_since = reset_peak(plan.device)
+        loaded, text_tower = load_models(plan)
+        share = team.share(open_samples, plan)
+        start = time.perf_counter()
+        with (
+            progress_bar(title, len(plan.samples), len(done)) as advance,
+            team.gathering(directory, advance) as (gathered, advance_here),
+        ):
+            evaluation = evaluation_of(plan, loaded, text_tower, gathered, advance_here)
+            evaluation.run(share)
     rows, bad = in_order(directory.predictions(), plan.samples), directory.bad()
     if not rows:
         raise UserError(f"none of the {len(bad)} samples can be used; the first, {bad[0]['id']}: {bad[0]['reason']}")
     seconds = time.perf_counter() - start
 
-    peak = peak_mb(plan.device)  # before the timing pass, which runs the unpruned model too
+    peak = max([peak_mb(plan.device), *team.peaks])  # before the timing pass, which runs the unpruned model too
     broken = {row["id"] for row in bad}
     clip = None if plan.text_tower is None else plan.text_tower.config
     usable = [sample for sample in plan.samples if sample.id not in broken]
@@ -156,30 +157,6 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
         "environment": environment | {"attention": config.model.attention, "batch_size": config.batch_size},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def features_of(plan: Plan, loaded: Loaded) -> FeatureStore | None:
-    """The store of encodings of this model, shared by all runs of the process that load it; None if none is wanted."""
-    wanted = plan.config.features
-    if not loaded.adapter.encodes_tiles_apart or (wanted.memory_mb == 0 and wanted.folder is None):
-        return None
-    folder = None
-    if wanted.folder is not None:
-        same = [plan.checkpoint.identity, str(plan.dtype), plan.config.model.attention, loaded.device.type, versions()]
-        folder = Path(wanted.folder) / sha256(same)[:16]
-    memory = wanted.memory_mb * 2**20
-    if loaded.features is None or (loaded.features.memory, loaded.features.folder) != (memory, folder):
-        try:
-            loaded.features = FeatureStore(memory, folder)
-        except OSError as error:
-            raise UserError(f"features.folder={wanted.folder}: cannot be used ({error})") from error
-    return loaded.features
-
-
-def settings_of(config: RunConfig) -> Settings:
-    """How a config asks for the evaluation to be done."""
-    skip_bad = config.on_bad_sample == "skip"
-    return Settings(config.batch_size, config.share_prefix, config.compile, skip_bad)
 
 
 def describe_media(samples: list[Sample], rows: list[dict[str, Any]], takes_video: bool) -> str:

@@ -9,6 +9,16 @@ from typing import Any, Literal
 
 from vlmprune.errors import UserError, nearest
 
+WORDS = {
+    types.NoneType: "null",
+    float: "a number",
+    int: "an integer",
+    str: "text",
+    bool: "true or false",
+    dict: "settings of its own, such as {key: value}",
+}
+FILES = ("path", "outputs", "data", "folder", "clip", "videos", "questions")  # settings that name a file or folder
+
 
 def construct(cls: type, values: dict[str, Any], where: str) -> Any:
     """Build the dataclass `cls` from `values`, each checked against its type hint. Raises UserError by name.
@@ -20,12 +30,12 @@ def construct(cls: type, values: dict[str, Any], where: str) -> Any:
     for name, value in values.items():
         if name not in fields:
             raise UserError(
-                f"{where}{name}: unknown setting{nearest(name, fields)}; allowed: {', '.join(sorted(fields))}"
+                f"{where}{name}: unknown setting{nearest(name, fields)}; allowed: {', '.join(sorted(fields)) or 'none'}"
             )
         check_type(f"{where}{name}", value, fields[name])
     absent = [f.name for f in dataclasses.fields(cls) if f.init and f.name not in values and _required(f)]
     if absent:
-        raise UserError(f"{where}{absent[0]}: missing; the choice's YAML must give it")
+        raise UserError(f"{where}{absent[0]}: missing, and it has no default")
     # YAML has ints where floats are meant, and lists where tuples are.
     converted = {name: _convert(value, fields[name]) for name, value in values.items()}
     try:
@@ -88,11 +98,7 @@ def _describe(hint: Any) -> str:
         if typing.get_origin(option) is Literal:
             names += [str(value) for value in typing.get_args(option)]
         else:
-            names.append(
-                {types.NoneType: "null", float: "a number", int: "an integer", str: "text"}.get(
-                    option, getattr(option, "__name__", str(option))
-                )
-            )
+            names.append(WORDS.get(option, getattr(option, "__name__", str(option))))
     return " or ".join(names)
 
 
@@ -112,6 +118,20 @@ def _convert(value: Any, hint: Any) -> Any:
     if type(value) is int and float in _alternatives(hint) and int not in _alternatives(hint):
         return float(value)
     return value
+
+
+def check_file_names(settings: dict[str, Any], where: str = "") -> None:
+    """Raise a UserError where a nested setting that names a file or folder holds a name that no file system takes."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            check_file_names(value, f"{where}{key}.")
+        elif isinstance(value, str) and key in FILES:
+            longest = max(len(part.encode(errors="surrogatepass")) for part in value.split("/"))
+            if longest > 255 or len(value) > 4000 or "\0" in value:
+                raise UserError(
+                    f"{where}{key}={value}: {len(value)} characters, {longest} bytes in a name of it; allowed: "
+                    "4000 and 255, without NUL"
+                )
 
 
 def check_amount(ratio: float | None, keep: int | None) -> None:

@@ -17,8 +17,8 @@ from vlmprune.benchmarks.judge_client import Judge
 from vlmprune.errors import UserError, choose
 from vlmprune.fingerprint import code_identity
 from vlmprune.progress import say
-from vlmprune.records import RunDirectory, write_atomically
-from vlmprune.registry import DESCRIPTION, target_class, target_of
+from vlmprune.records import RunDirectory
+from vlmprune.registry import DESCRIPTION, recorded_target, target_class, target_of
 from vlmprune.report.scores import summarise_scores
 from vlmprune.schema import construct
 
@@ -26,14 +26,17 @@ Row = dict[str, Any]
 PREFIX = "judge."
 
 
-def score(arguments: list[str]) -> int:
-    """Score the run directories among `arguments`; judge.key=value settings name the judge. Returns the exit code."""
+def score(arguments: list[str], config_dir: str | None = None) -> int:
+    """Score the run directories among `arguments`; judge.key=value settings name the judge. Returns the exit code.
+
+    config_dir: a folder with the user's own benchmarks.
+    """
     folders = [Path(argument) for argument in arguments if "=" not in argument]
     judge = read_judge([argument for argument in arguments if "=" in argument])
     if not folders:
         raise UserError("name a run directory: vlmprune score outputs/BENCHMARK/MODEL/METHOD-RATIO-FINGERPRINT")
     for folder in folders:
-        show(folder, *rescore(folder, judge))
+        show(folder, *rescore(folder, judge, config_dir))
     return 0
 
 
@@ -48,24 +51,25 @@ def read_judge(settings: list[str]) -> Judge | None:
     return construct(Judge, values, PREFIX) if values else None
 
 
-def rescore(folder: Path, judge: Judge | None) -> tuple[dict[str, Any], float | None, bool]:
+def rescore(
+    folder: Path, judge: Judge | None, config_dir: str | None = None
+) -> tuple[dict[str, Any], float | None, bool]:
     """Score the answers in `folder` and write them back: predictions.jsonl, and result.json where the run is finished.
 
     Returns the scores (as `summarise_scores` has them), the score before, and whether the run is finished. Timings and
     everything else in result.json stay. Raises UserError where the folder is no run or a judge is needed.
     """
-    benchmark = read_benchmark(folder)
+    benchmark = read_benchmark(folder, config_dir)
     if judge is not None and benchmark.protocol is None:
         raise UserError(f"{folder} is scored by rule, without a judge: leave out judge.*")
     directory = RunDirectory(folder, "")
     with directory.lock():
-        rows = [row | {"score": benchmark.score(row["prediction"], sample_of(row))} for row in directory.predictions()]
+        rows = [scored(row, benchmark, folder) for row in directory.predictions()]
         if not rows:
             raise UserError(f"{folder} has no answers: run it first")
         if benchmark.protocol is not None:
             rows = judge_answers(rows, benchmark.protocol, judge, folder) if judge else judged_before(rows, folder)
         scores = summarise_scores(rows, benchmark)
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         before, finished = None, (folder / "result.json").exists()
         if finished:
             result = read_result(folder / "result.json")
@@ -76,23 +80,31 @@ def rescore(folder: Path, judge: Judge | None) -> tuple[dict[str, Any], float | 
             if benchmark.protocol is not None and judge is not None:
                 result["judge"] = describe_judge(judge, benchmark.protocol)
                 result["comparable"]["judge"] = judge.model  # verdicts of two judges are two scales
-        write_atomically(folder / "predictions.jsonl", lines)
+        directory.replace_predictions(rows)
         if finished:
             directory.finish(result)
     return scores, before, finished
 
 
-def read_benchmark(folder: Path) -> Benchmark:
-    """The benchmark of a run directory's config.yaml; its data are not read. Raises UserError."""
+def read_benchmark(folder: Path, config_dir: str | None = None) -> Benchmark:
+    """The benchmark of a run directory's config.yaml; its data are not read. Raises UserError.
+
+    A run directory may come from anyone: its file is plain data, and a class that it names is imported only where a
+    benchmark of this installation, or of `config_dir`, has that class.
+    """
     file = folder / "config.yaml"
     try:
         config = yaml.safe_load(file.read_text())["benchmark"]
         settings = {key: value for key, value in config.items() if key not in DESCRIPTION}
     except FileNotFoundError as error:
         raise UserError(f"{folder} is not a run directory: it has no config.yaml") from error
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
-    return construct(target_class(target_of(config, str(file)), Benchmark), settings, "benchmark.")
+    try:
+        target = recorded_target(target_of(config, "benchmark"), "benchmark", config_dir)
+        return construct(target_class(target, Benchmark), settings, "benchmark.")
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
 
 
 def read_result(file: Path) -> dict[str, Any]:
@@ -105,10 +117,15 @@ def read_result(file: Path) -> dict[str, Any]:
     return result
 
 
-def sample_of(row: Row) -> Sample:
-    """The question that a prediction line answers."""
-    fields = {key: row[key] for key in ("id", "image_id", "question", "answer", "category")}
-    return Sample(**fields, extra=row.get("extra", {}))
+def scored(row: Any, benchmark: Benchmark, folder: Path) -> Row:
+    """A prediction line with today's score. Raises UserError where it is none."""
+    try:
+        fields = {key: row[key] for key in ("id", "image_id", "question", "answer", "category")}
+        return row | {"score": benchmark.score(row["prediction"], Sample(**fields, extra=row.get("extra", {})))}
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:  # lines that somebody else wrote
+        name = row.get("id") if isinstance(row, dict) else row
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{folder}/predictions.jsonl: the answer to {name} cannot be scored ({reason})") from error
 
 
 def judged_before(rows: list[Row], folder: Path) -> list[Row]:

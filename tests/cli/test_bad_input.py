@@ -3,81 +3,87 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from vlmprune.cli import main
+from tests.cli.bad_inputs import CASES, write_files
+from vlmprune import cli
+from vlmprune.errors import LONGEST, UserError
 
-CASES = [
-    (["run", "method=clss"], "method 'clss'", "did you mean 'cls'"),
-    (["run", "model=tinny"], "model 'tinny'", "did you mean 'tiny'"),
-    (["run", "benchmark=scene"], "benchmark 'scene'", "did you mean 'scenes'"),
-    (["run", "ratio=1.5"], "ratio=1.5", "0 to 1"),
-    (["run", "ratio=-0.1"], "ratio=-0.1", "0 to 1"),
-    (["run", "ratio=nan"], "ratio=nan", "0 to 1"),
-    (["run", "ratio=abc"], "ratio=abc", "a number"),
-    (["run", "ratios=0.5"], "'ratios'", "did you mean 'ratio'"),
-    (["run", "keep=-1"], "keep=-1", "0 or more"),
-    (["run", "keep=2.5"], "keep=2.5", "an integer"),
-    (["run", "method=cls"], "no amount", "give ratio= or keep="),
-    (["run", "method=fastv"], "no amount", "give ratio= or keep="),
-    (["run", "method=cls,fastv", "ratio=0.5"], "method=cls,fastv", "vlmprune sweep"),
-    (["run", "method=vispruner", "keep=9", "method.important_ratio=2"], "important_ratio=2", "0 to 1"),
-    (["run", "method=vtc_cls", "keep=9", "method.start_layer=40"], "start_layer=40", "allowed"),
-    (["run", "method=visionzip", "keep=4", "method.contextual=9"], "contextual=9", "0 to 3"),
-    (["run", "ratio=0.5", "latency_samples=-1"], "latency_samples=-1", "0 or more"),
-    (["run", "ratio=0.5", "device=meta"], "device=meta", "cuda"),
-    (["run", "ratio=0.5", "benchmark.max_new_tokens=0"], "max_new_tokens=0", "1 or more"),
-    (["sweep", "method=glob(*)"], "glob", "values"),
-    (["run", "ratio=0.5", "keep=3"], "ratio=0.5 and keep=3", "not both"),
-    (["run", "method=none", "ratio=0.5"], "ratio=0.5", "none keeps every token"),
-    (["run", "batch_size=0"], "batch_size=0", "1 or more"),
-    (["run", "limit=0"], "limit=0", "1 or more"),
-    (["run", "method=fastv", "ratio=0.5", "method.k=9"], "k=9", "1 to 5"),
-    (["run", "method=fastv", "method.kk=3"], "'method.kk'", "did you mean 'k'"),
-    (["run", "method=cls", "ratio=0.5", "method.keep_order=spatail"], "keep_order=spatail", "did you mean 'spatial'"),
-    (["run", "model.dtype=float23"], "dtype=float23", "did you mean 'float32'"),
-    (["run", "model=path"], "model.path", "missing"),
-    (["run", "model=path", "model.path=/no/such/folder", "ratio=0.5"], "/no/such/folder", "no such folder"),
-    (["run", "device=gpu", "ratio=0.5"], "device=gpu", "cuda"),
-    (["run", "device=cuda:99", "ratio=0.5"], "device=cuda:99", "device=cpu"),
-    (["run", "benchmark=gqa", "ratio=0.5"], "lmms-lab-encoder/GQA", "benchmark.path="),
-    (["run", "model=llava-1.5-7b", "ratio=0.5"], "llava-hf/llava-1.5-7b-hf", "model.path="),
-    (["run", "outputs=/proc/nowhere", "ratio=0.5"], "/proc/nowhere", "cannot be used"),
-    (["run", "nonsense"], "'nonsense'", "key=value"),
-    (["run", "--config-dir", "nowhere"], "nowhere", "no such folder"),
-    (["run", "--fast"], "--fast", "allowed"),
-    (["sweep", "method=cls,clss"], "method 'clss'", "did you mean 'cls'"),
-    (["sweep", "baselines=no"], "baselines=no", "true, false"),
-    (["list", "method"], "'method'", "did you mean 'methods'"),
-    (["runn"], "'runn'", "did you mean 'run'"),
-    (["compare"], "outputs", "vlmprune"),
+WHOLE = [  # through a process of their own: what stands on stderr, and the exit code; quick ones, without torch
+    ["runn"],
+    ["run", "method=clss"],
+    ["run", "ratio=abc"],
+    ["run", "--config-dir", "configs", "method=unclosed"],
+    ["run", "method=a\nb"],
+    ["compare", "nowhere"],
 ]
 
 
-@pytest.mark.parametrize(("arguments", "value", "hint"), CASES, ids=[" ".join(case[0]) for case in CASES])
-def test_one_clear_line(tmp_path, monkeypatch, capfd, arguments, value, hint):
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, with the files that cases name. What --config-dir adds to the import path goes again."""
+    write_files(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 2  # in this process, where torch is imported already; a traceback would be an exception
-    lines = capfd.readouterr().err.strip().splitlines()
-    assert len(lines) == 1, lines
-    line = lines[0]
-    assert line.startswith("vlmprune: ")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path
+
+
+def files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def name_of(case: tuple[list[str], str, str]) -> str:
+    return ascii(" ".join(case[0]))[:80]
+
+
+@pytest.mark.parametrize("case", CASES, ids=name_of)
+def test_one_clear_line(folder, case):
+    arguments, value, hint = case
+    before = files(folder)
+    with pytest.raises(UserError) as told:  # which main() prints and turns into exit code 2: see below
+        cli._dispatch(arguments)
+    line = str(told.value)
+    assert line.isprintable() and len(line) <= LONGEST + len(" ... ")
     assert value in line and hint.lower() in line.lower()
-    assert not list(tmp_path.rglob("result.json"))
+    assert {path for path in files(folder) - before if path.name != ".id"} == set()
 
 
-def test_exit_code_of_the_command(vlmprune):
-    done = vlmprune("run", "method=clss")
-    assert done.returncode == 2
-    assert done.stderr == "vlmprune: " + done.stderr.removeprefix("vlmprune: ").strip() + "\n"
+def test_there_are_enough():
+    assert len({tuple(arguments) for arguments, _, _ in CASES}) >= 120
 
 
-def test_a_directory_of_another_fingerprint_is_refused(vlmprune, tmp_path):
-    quick = ("limit=4", "latency_samples=0", "logger=none")
-    assert vlmprune("run", "method=none", *quick).returncode == 0
-    (file,) = tmp_path.rglob("result.json")
+@pytest.mark.parametrize("arguments", WHOLE, ids=" ".join)
+def test_the_command_prints_it_and_exits_with_2(vlmprune, folder, arguments):
+    done = vlmprune(*arguments)
+    with pytest.raises(UserError) as told:
+        cli._dispatch(arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"vlmprune: {told.value}\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES[::6], ids=name_of)
+def test_many_more_through_the_command(vlmprune, folder, case):
+    done = vlmprune(*case[0])
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("vlmprune: ")  # above it a library may have said something
+
+
+def test_main_prints_one_line(capsys):
+    assert cli.main(["run", "method=clss"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith(
+        "vlmprune: method 'clss' does not exist (did you mean 'cls'?)"
+    )
+
+
+def test_a_directory_of_another_fingerprint_is_refused(folder):
+    quick = ["run", "method=none", "limit=4", "latency_samples=0", "logger=none", "show.samples=0"]
+    assert cli.main(quick) == 0
+    (file,) = folder.rglob("result.json")
     file.write_text(json.dumps(json.loads(file.read_text()) | {"fingerprint": "0" * 64}))
-    done = vlmprune("run", "method=none", *quick)
-    assert done.returncode == 2
-    assert "belongs to another run" in done.stderr and "000000000000" in done.stderr
+    with pytest.raises(UserError, match=r"belongs to another run.*000000000000"):
+        cli._dispatch(quick)

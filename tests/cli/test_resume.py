@@ -51,7 +51,7 @@ def test_kill_9_loses_nothing(tmp_path):
     assert process.wait(timeout=300) == 0
     assert process.stderr is not None
     assert f"resuming: {answered} of 160" in process.stderr.read()
-    assert lines(disturbed) == lines(calm)
+    assert sorted(lines(disturbed)) == sorted(lines(calm))  # batches are others after the kill
     assert answers(disturbed) == answers(calm)
 
 

@@ -8,8 +8,10 @@ import pytest
 
 from tests.families.test_guarantees import FAMILIES, methods_of
 from tests.measure.meter import NEW, compare, encoded_of
+from tests.measure.test_flops import make_text_tower
 from vlmprune.measure.encoder import EncoderSizes, Uncountable
 from vlmprune.measure.flops import question_flops
+from vlmprune.methods.cdpruner import CDPruner
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.divprune import DivPrune
 from vlmprune.methods.fastv import FastV
@@ -51,6 +53,12 @@ def test_every_part_equals_torchs_counter(family, method):
 def test_other_methods_too(family, name):
     module = import_module(f"tests.families.{family}")
     compare(module.make("eager"), build_method(name, ratio=0.6), module.batch([9]))
+
+
+def test_text_relevance_of_tiles():
+    module = import_module("tests.families.llava_next")
+    for batch in batches(module):
+        compare(module.make("eager"), CDPruner(ratio=0.6), batch, make_text_tower())
 
 
 @pytest.mark.parametrize("family", ["llava_next", "llava_onevision", "video_llava", "qwen2_5_vl", "qwen3_vl"])

@@ -11,7 +11,16 @@ import numpy as np
 from vlmprune.report.statistics import clustered_interval
 
 TOTAL, IMAGES, PER_IMAGE = 144, 40, 8
-LOSS = {"none": 0.0, "cls": 0.16, "fastv": 0.24, "visionzip": 0.13, "random": 0.34, "uniform": 0.29, "vtc_cls": 0.17}
+LOSS = {
+    "none": 0.0,
+    "cls": 0.16,
+    "fastv": 0.24,
+    "visionzip": 0.13,
+    "random": 0.34,
+    "uniform": 0.29,
+    "pool": 0.2,
+    "vtc_cls": 0.17,
+}
 
 
 def make_run(

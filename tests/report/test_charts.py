@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ from PIL import Image
 
 from tests.report.synthetic import make_run
 from vlmprune.errors import UserError
+from vlmprune.report.categories import categories_of
 from vlmprune.report.compare import compare
+from vlmprune.report.folders import find_runs
+from vlmprune.report.statistics import clustered_interval
 
 
 @pytest.fixture
@@ -57,3 +61,43 @@ def test_unwritable_chart_is_a_user_error(outputs: Path, tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         compare([str(outputs), f"chart={tmp_path / 'file' / 'chart.png'}"])
+
+
+def test_a_folder_of_charts_has_every_kind_as_png_and_svg(outputs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "figures"
+    assert compare([str(outputs), f"charts={folder}"]) == 0
+    names = ("ratio", "flops", "latency", "categories")
+    assert {file.name for file in folder.iterdir()} == {f"{name}.{end}" for name in names for end in ("png", "svg")}
+    texts = {name: (folder / f"{name}.svg").read_text() for name in names}
+    assert "visual tokens removed (%)" in texts["ratio"] and "GFLOPs per question" in texts["flops"]
+    assert "end to end, median ms at batch 1" in texts["latency"] and "95 % interval" in texts["latency"]
+    assert "color (160)" in texts["categories"] and "count (160)" in texts["categories"]
+    for name in names:
+        pixels = np.asarray(Image.open(folder / f"{name}.png").convert("RGB")).astype(int)
+        assert (np.abs(pixels - (0x00, 0x72, 0xB2)).sum(2) < 12).sum() > 100
+
+
+def test_a_name_with_dollars_is_no_formula(outputs: Path, tmp_path: Path) -> None:
+    make_run(outputs, "cls", 0.5, seed=1, settings={"start_layer": r"$\nonsense{$"})
+    compare([str(outputs), f"chart={tmp_path / 'x.svg'}"])
+    assert r"cls start_layer=$\nonsense{$" in (tmp_path / "x.svg").read_text()
+
+
+def test_runs_that_were_not_timed_have_no_latency_chart(tmp_path: Path) -> None:
+    make_run(tmp_path, "cls", 0.5, timings={"latency": None})
+    compare([str(tmp_path), f"charts={tmp_path / 'figures'}"])
+    assert not list((tmp_path / "figures").glob("latency*")) and list((tmp_path / "figures").glob("ratio*"))
+
+
+def test_scores_by_kind_of_question_are_means_with_intervals(outputs: Path) -> None:
+    runs = find_runs([outputs])[0]
+    categories = categories_of(runs)
+    assert [(category.name, category.questions) for category in categories] == [("color", 160), ("count", 160)]
+    for run in runs:
+        rows = [json.loads(line) for line in (run.path / "predictions.jsonl").read_text().splitlines()]
+        for category in categories:
+            own = [row for row in rows if row["category"] == category.name]
+            score, low, high = category.scores[run.path]
+            assert score == pytest.approx(sum(row["score"] for row in own) / 160) and low < score < high
+            alone = clustered_interval([row["score"] for row in own], [row["image_id"] for row in own])
+            assert (low, high) == pytest.approx(alone)

@@ -1,13 +1,11 @@
-"""Statistics against cases worked by hand, exact distributions and a small simulation."""
+"""Intervals, correction and the front against cases worked by hand and a small simulation."""
 
 from __future__ import annotations
-
-import itertools
 
 import numpy as np
 import pytest
 
-from vlmprune.report.statistics import clustered_interval, holm, paired_difference, pareto_front
+from vlmprune.report.statistics import clustered_interval, holm, pareto_front
 
 
 def test_interval_of_two_equal_clusters_is_the_exact_distribution() -> None:
@@ -41,8 +39,6 @@ def test_bad_input_is_refused() -> None:
         clustered_interval([1, 0], ["a"])
     with pytest.raises(ValueError, match="level 95"):
         clustered_interval([1], ["a"], level=95)
-    with pytest.raises(ValueError, match="same questions"):
-        paired_difference([1], [1, 0], ["a", "b"])
 
 
 def test_coverage_with_dependent_questions() -> None:
@@ -59,42 +55,6 @@ def test_coverage_with_dependent_questions() -> None:
         naive += low <= 0.5 <= high
     assert 0.90 <= clustered / trials <= 0.99
     assert naive / trials < 0.85
-
-
-def test_sign_flips_are_counted_exactly_for_few_images() -> None:
-    """Differences by image 1, 2, 3: of eight signed sums only +6 and -6 are as extreme."""
-    a, b = [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]
-    difference = paired_difference(a, b, ["x", "y", "y", "z", "z", "z"])
-    assert difference.mean == 1 and difference.p == 2 / 8
-    assert (difference.low, difference.high) == (1.0, 1.0)
-
-
-def test_sign_flips_by_brute_force() -> None:
-    generator = np.random.default_rng(1)
-    a, b = generator.integers(0, 2, 40), generator.integers(0, 2, 40)
-    images = [str(i // 4) for i in range(40)]
-    sums = (a - b).reshape(10, 4).sum(1)
-    signed = [abs(np.dot(signs, sums)) for signs in itertools.product((-1, 1), repeat=10)]
-    expected = np.mean([value >= abs(sums.sum()) for value in signed])
-    assert paired_difference(a.tolist(), b.tolist(), images).p == pytest.approx(expected)
-
-
-def test_equal_methods_do_not_differ() -> None:
-    difference = paired_difference([1, 0, 1], [1, 0, 1], ["a", "b", "c"])
-    assert (difference.mean, difference.low, difference.high, difference.p) == (0, 0, 0, 1)
-
-
-def test_p_is_uniform_where_nothing_differs_and_small_where_it_does() -> None:
-    generator = np.random.default_rng(5)
-    images = [str(i // 5) for i in range(150)]
-    p_values = []
-    for _ in range(200):
-        a, b = generator.random((2, 150)) < 0.6
-        p_values.append(paired_difference(a.tolist(), b.tolist(), images, resamples=400).p)
-    assert 0.005 <= np.mean(np.array(p_values) <= 0.05) <= 0.10
-    a, b = generator.random(150) < 0.9, generator.random(150) < 0.5
-    difference = paired_difference(a.tolist(), b.tolist(), images)
-    assert 0 < difference.p < 0.001 and 0 < difference.low < difference.mean < difference.high
 
 
 def test_holm_by_hand() -> None:

@@ -9,10 +9,10 @@ import pytest
 from tests.report.synthetic import make_run
 from vlmprune.errors import UserError
 from vlmprune.loggers.mirror import summary_of
-from vlmprune.report.charts import accuracy_chart
+from vlmprune.report.charts import draw_overview
 from vlmprune.report.compare import compare
+from vlmprune.report.folders import find_runs, group_runs
 from vlmprune.report.rows import make_rows
-from vlmprune.report.runs import find_runs, group_runs
 from vlmprune.report.summary import summary_lines
 
 
@@ -55,11 +55,11 @@ def test_machine_formats_have_null(outputs, capsys):
 def test_a_chart_leaves_them_out_and_needs_one_that_is_left(outputs, tmp_path):
     (group,) = group_runs(find_runs([outputs])[0])
     rows = make_rows(group, group)
-    accuracy_chart([rows], tmp_path / "a.svg")
+    draw_overview([rows], tmp_path / "a.svg")
     drawn = (tmp_path / "a.svg").read_text()
     assert "random" in drawn and "cls" not in drawn
     with pytest.raises(UserError, match="no run has a score yet"):
-        accuracy_chart([[row for row in rows if row.run.method == "cls"]], tmp_path / "b.svg")
+        draw_overview([[row for row in rows if row.run.method == "cls"]], tmp_path / "b.svg")
 
 
 def test_the_summary_of_a_run(outputs):
@@ -84,4 +84,4 @@ def test_a_score_that_is_no_mean_is_not_compared_answer_by_answer(tmp_path, caps
     change(make_run(tmp_path, "cls", 0.5), score=0.9, metric="f1")
     compare([f"outputs={tmp_path}", "format=json"])
     (cls,) = [run for run in json.loads(capsys.readouterr().out)["groups"][0]["runs"] if run["method"] == "cls"]
-    assert cls["score"] == 0.9 and cls["versus_random"] is None and cls["p_corrected"] is None
+    assert cls["score"] == 0.9 and cls["versus_random"] is None and cls["versus_random_p"] is None

@@ -36,7 +36,13 @@ class Folder(MultipleChoice):
     def source(self) -> Source:
         if not self.path or not Path(self.path).expanduser().is_dir():
             raise UserError(f"benchmark.path={self.path}: no such folder; it must hold {self.questions} and the images")
-        return Source(str(Path(self.path).expanduser() / self.questions))
+        file = Path(self.path).expanduser() / self.questions
+        if not file.is_file():
+            raise UserError(
+                f"benchmark.path={self.path}: it has no {self.questions}; there has to be one, an object per line with "
+                "image, question and, where known, answer"
+            )
+        return Source(str(file))
 
     def open_table(self, streaming: bool) -> tuple[Table, str]:
         table, identity = super().open_table(streaming)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def summary_of(result: dict[str, Any], directory: Path) -> dict[str, float]:
         "score_high": high,
         "relative_score": answers["score"] / unpruned if unpruned and answers["score"] is not None else None,
         "ratio": result["ratio"],
+        "reduction": 1 - tokens["kept"]["mean"] / tokens["total"] if tokens["total"] else None,
         "questions": answers["samples"],
         "tokens/total": tokens["total"],
         "tokens/kept": tokens["kept"]["mean"],
@@ -51,6 +53,14 @@ def summary_of(result: dict[str, Any], directory: Path) -> dict[str, float]:
             values |= {f"latency/{side}/{part}_ms": parts[part]["median_ms"] for part in LATENCIES if parts.get(part)}
     values |= {f"kv_cache/{side}_bytes": value for side, value in (timings["kv_cache_bytes"] or {}).items()}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def pictures_of(directory: Path) -> dict[str, Path]:
+    """Question id -> picture of its kept tokens, as the run saved them; {} where it saved none."""
+    index = directory / "pictures" / "index.json"
+    if not index.exists():
+        return {}
+    return {entry["id"]: index.parent / entry["file"] for entry in json.loads(index.read_text(encoding="utf-8"))}
 
 
 def spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:

@@ -1,29 +1,26 @@
 """Weights & Biases as a mirror of the run directory.
 
-W&B is imported when a run starts, works without an account (offline, in the run directory) and never decides a run's
-fate: no network, a full disk or a bug of its own costs one line of warning. API keys are only ever looked for here,
-never read into a config, a file or a message.
+W&B is imported when a run starts and writes offline, inside the run directory, which takes milliseconds and no account.
+Where it is asked online, another process then uploads that (upload.py). So W&B never decides a run's fate nor its pace:
+no network, a full disk or a bug of its own costs one line of warning.
 """
 
 from __future__ import annotations
 
-import hashlib
-import netrc
 import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
+from vlmprune.loggers import upload
+from vlmprune.loggers.account import has_api_key, outputs_identity, resolve_mode, run_identity
 from vlmprune.loggers.base import Logger
-from vlmprune.loggers.mirror import flatten, spread, summary_of
+from vlmprune.loggers.mirror import flatten, pictures_of, spread, summary_of
 from vlmprune.progress import say
 
 SAMPLE_COLUMNS = ("id", "category", "question", "answer", "prediction", "score")
-Mode = Literal["online", "offline", "disabled"]
 INIT_SECONDS = 20.0
 FINISH_SECONDS = 60.0
 
@@ -37,60 +34,75 @@ class WandbLogger(Logger):
     entity: str | None = None
     samples: int = 64
 
-    # A sweep whose first run found no network does not wait for it again in each of the others.
-    unreachable: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
+        if self.samples < 0:
+            raise ValueError(f"samples={self.samples}; allowed: 0 or more")
         self._run: Any = None
+        self._uploads = False
         self._line: str | None = None
 
     def start(self, config: dict[str, Any], fingerprint: str, group: str | None) -> None:
         with self._mirroring("start"):
-            mode = _resolve_mode(self.mode)
+            mode = resolve_mode(self.mode)
             if mode == "disabled":
                 return
-            run_id = run_identity(fingerprint, outputs_identity(self.outputs))
-            flat = flatten(config) | {"fingerprint": fingerprint}
-            if mode == "online" and not has_api_key():
+            self._uploads = mode == "online" and has_api_key()
+            if mode == "online" and not self._uploads:
                 say("warning: W&B has no API key (wandb login sets one); its files are written offline")
-            elif mode == "online" and not WandbLogger.unreachable:
-                try:
-                    self._run = self._init("online", run_id, flat, group)
-                except Exception as error:  # see _mirroring; here there is something left to try
-                    WandbLogger.unreachable = True
-                    say(f"warning: W&B cannot be reached ({_one_line(error)}); its files are written offline")
-                    _forget_failed_run()
-            if self._run is None:
-                self._run = self._init("offline", run_id, flat, group)
-                folder = Path(self._run.settings.sync_dir)
-                self._line = f"offline run {run_id}: sync with `wandb sync {folder}`"
-            else:
-                self._line = str(self._run.url)
+            run_id = run_identity(fingerprint, outputs_identity(self.outputs))
+            self._run = self._init(run_id, flatten(config) | {"fingerprint": fingerprint}, group)
+            self._line = f"offline run {run_id}: sync with `wandb sync {self._folder}`"
 
     def log_result(self, result: dict[str, Any], samples: list[dict[str, Any]]) -> None:
         with self._mirroring("log the result"):
             if self._run is None:
                 return
-            import wandb
-
-            rows = [[row[column] for column in SAMPLE_COLUMNS] for row in spread(samples, self.samples)]
-            if rows:
-                self._run.log({"samples": wandb.Table(columns=list(SAMPLE_COLUMNS), data=rows)})
+            self._log_samples(samples)
             names = {f"{kind}.name": result[kind] for kind in ("model", "method", "benchmark")}
             self._run.config.update(names, allow_val_change=True)
             self._run.summary.update(summary_of(result, self.directory))
 
+    def _log_samples(self, samples: list[dict[str, Any]]) -> None:
+        """The table of samples: those with a picture of their kept tokens first, then some from all over the set."""
+        import wandb
+
+        pictures = pictures_of(self.directory)
+        pictured = [row for row in samples if row["id"] in pictures][: self.samples]
+        others = [row for row in samples if row["id"] not in pictures]
+        chosen = pictured + spread(others, self.samples - len(pictured))
+        if not chosen:
+            return
+        images = {row["id"]: wandb.Image(str(pictures[row["id"]]), caption=row["question"]) for row in pictured}
+        table = wandb.Table(columns=[*SAMPLE_COLUMNS, "kept tokens"])
+        for row in chosen:
+            table.add_data(*(row[column] for column in SAMPLE_COLUMNS), images.get(row["id"]))
+        self._run.log({"samples": table} | ({"pictures": list(images.values())} if images else {}))
+
     def finish(self, exit_code: int) -> None:
         with self._mirroring("finish"):
             run, self._run = self._run, None  # even a failing finish is the last call
-            if run is not None:
-                run.finish(exit_code=exit_code)
+            if run is None:
+                return
+            folder = Path(run.settings.sync_dir)
+            run.finish(exit_code=exit_code)
+            if not self._uploads:
+                return
+            if upload.unreachable():  # a sweep that found no network does not ask again in each of its jobs
+                return
+            started = upload.begin(folder)
+            self._line = f"uploading run {run.id} to {self.project} in the background: {started.log}"
 
     @property
     def line(self) -> str | None:
         return self._line
 
-    def _init(self, mode: Mode, run_id: str, config: dict[str, Any], group: str | None) -> Any:
+    @property
+    def _folder(self) -> Path:
+        """Where W&B writes the run, as it can be typed."""
+        folder = Path(self._run.settings.sync_dir)
+        return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+    def _init(self, run_id: str, config: dict[str, Any], group: str | None) -> Any:
         """wandb.init with everything off that is not asked for: no console capture, no code, no system metrics."""
         import wandb
 
@@ -104,7 +116,6 @@ class WandbLogger(Logger):
             x_disable_stats=True,
             x_save_requirements=False,
             init_timeout=INIT_SECONDS,
-            login_timeout=INIT_SECONDS,
             finish_timeout=FINISH_SECONDS,
             finish_timeout_raises=True,
         )
@@ -116,8 +127,9 @@ class WandbLogger(Logger):
             resume="allow",
             name=self.directory.name,
             group=group,
+            job_type=self.directory.name.partition("-")[0],  # the method
             config=config,
-            mode=mode,
+            mode="offline",
             settings=settings,
             reinit="finish_previous",  # else a sweep's second job would be given the first one's run
         )
@@ -128,14 +140,15 @@ class WandbLogger(Logger):
         try:
             with _files_in(self.directory / "wandb"):
                 yield
-        # Everything: W&B fails in its own ways (network, disk, a dead service process, protobuf versions), and by
-        # the time it does the run directory has what matters. KeyboardInterrupt still stops the run.
+        # Everything: W&B fails in its own ways (disk, a dead service process, protobuf versions), and by the time it
+        # does the run directory has what matters. KeyboardInterrupt still stops the run.
         except Exception as error:
             self._run = self._line = None
             say(
                 f"warning: W&B could not {doing} ({_one_line(error)}); the run goes on without it, its files are in "
                 f"{self.directory}"
             )
+            _end_service()
 
 
 @contextmanager
@@ -151,60 +164,13 @@ def _files_in(folder: Path) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _forget_failed_run() -> None:
-    """End W&B's service process, which goes on holding the id of a run that it could not start."""
-    import wandb
+def _end_service() -> None:
+    """End W&B's service process, so that a sweep's next job gets one that works and the exit has none to wait for."""
+    with suppress(Exception):  # see _mirroring: the trouble is told already, and what is dead does not end in order
+        import wandb
 
-    wandb.teardown()
+        wandb.teardown()
 
 
 def _one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-
-
-def _resolve_mode(mode: Literal["auto"] | Mode) -> Mode:
-    asked = mode if mode != "auto" else os.environ.get("WANDB_MODE", "")
-    if asked == "disabled":
-        return "disabled"
-    if asked == "offline":
-        return "offline"
-    return "online" if asked == "online" or has_api_key() else "offline"
-
-
-def has_api_key() -> bool:
-    """Whether W&B would find an API key, in the environment or in netrc; without one it must not be asked online."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    import wandb
-
-    hosts = {urlsplit(wandb.Settings().base_url).netloc, "api.wandb.ai"}
-    named = os.environ.get("NETRC")
-    for path in [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]:
-        try:
-            entries = netrc.netrc(path).hosts
-        except (OSError, netrc.NetrcParseError):
-            continue
-        if hosts & entries.keys():
-            return True
-    return False
-
-
-def run_identity(fingerprint: str, outputs_id: str) -> str:
-    """The W&B run id: the same run in the same outputs folder is one W&B run, two people's are two."""
-    return hashlib.sha256((fingerprint + outputs_id).encode()).hexdigest()[:16]
-
-
-def outputs_identity(outputs: Path) -> str:
-    """The random id of an outputs folder, in its file `.id`; made there if missing, by exactly one process."""
-    file = outputs / ".id"
-    if not file.exists():
-        outputs.mkdir(parents=True, exist_ok=True)
-        draft = outputs / f".id.{secrets.token_hex(4)}"
-        draft.write_text(secrets.token_hex(16) + "\n")
-        try:
-            os.link(draft, file)  # fails if another process was first; never shows half a file
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-    return file.read_text().strip()

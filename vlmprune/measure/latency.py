@@ -1,4 +1,4 @@
-"""What one question costs in time: a short batch-1 pass, pruned and unpruned in turn on the same questions.
+"""A stopwatch for one generate() call, part by part, and the summary of many calls.
 
 A batched evaluation says how fast a benchmark ends, not how long a user waits; so latency is never read off it.
 """
@@ -15,46 +15,72 @@ from typing import Any
 import torch
 from torch import nn
 
+from vlmprune.pruning.clock import Mark, Spans
+
+Times = dict[str, float | None]  # part -> ms
+
+
+def mark(device: torch.device) -> Mark:
+    """Now: an event on the device's current stream, or on a CPU the monotonic clock in seconds."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record(torch.cuda.current_stream(device))
+    return event
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
 
 class StageClock:
-    """Milliseconds by part of one generate() call. Parts nest: the time of an inner one is not the outer one's.
+    """Times the parts of one generate() call. Parts nest: the time of an inner one is not the outer one's.
 
-    On CUDA every boundary is synchronised, which is why only this pass is timed so and the evaluation is not.
+    On CUDA a boundary is an event between the kernels of two parts, so that the host runs ahead of the device as it
+    does when nobody measures; only reading the times waits.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.spent: dict[str, float] = defaultdict(float)
         self.steps = -1  # decode steps; the first forward pass is the prefill
+        self.whole, self.first_token = Spans(), Spans()
+        self._parts: dict[str, Spans] = defaultdict(Spans)
         self._open: list[str] = []
-        self._mark = 0.0
-
-    def __call__(self, part: str) -> Any:
-        return self._within(part)
+        self._begin: Mark
+        self._last: Mark
 
     @contextmanager
-    def _within(self, part: str) -> Iterator[None]:
+    def __call__(self, part: str) -> Iterator[None]:
         self.enter(part)
         yield
         self.leave()
 
+    @property
+    def spent(self) -> dict[str, float]:
+        """Milliseconds by part; 0 for one that never ran."""
+        return defaultdict(float, {part: spans.milliseconds() for part, spans in self._parts.items()})
+
     def enter(self, part: str) -> None:
         """`part` starts; what was running pauses."""
         self._charge()
+        if not self._open:
+            self._begin = self._last
         self._open.append(part)
 
     def leave(self) -> None:
         """The innermost part ends; what it interrupted goes on."""
         self._charge()
         self._open.pop()
+        if not self._open:
+            self.whole.add(self._begin, self._last)
 
     def _charge(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        now = time.perf_counter()
+        now = mark(self.device)
         if self._open:
-            self.spent[self._open[-1]] += (now - self._mark) * 1e3
-        self._mark = now
+            self._parts[self._open[-1]].add(self._last, now)
+        self._last = now
 
     @contextmanager
     def watch(self, model: nn.Module, vision_towers: list[nn.Module], projector: nn.Module) -> Iterator[None]:
@@ -64,15 +90,20 @@ class StageClock:
             self.steps += 1
             self.enter("prefill" if self.steps == 0 else "decode")
 
+        def after_model(*_: Any) -> None:
+            self.leave()
+            if self.steps == 0:
+                self.first_token.add(self._begin, self._last)
+
         handles = []
         # First in, last out: the engine's own hooks on these modules run inside the part (selection apart).
-        for module, before in (
-            *((tower, lambda *_: self.enter("vision")) for tower in vision_towers),
-            (projector, lambda *_: self.enter("projector")),
-            (model, before_model),
+        for module, before, after in (
+            *((tower, lambda *_: self.enter("vision"), lambda *_: self.leave()) for tower in vision_towers),
+            (projector, lambda *_: self.enter("projector"), lambda *_: self.leave()),
+            (model, before_model, after_model),
         ):
             handles.append(module.register_forward_pre_hook(before, prepend=True))
-            handles.append(module.register_forward_hook(lambda *_: self.leave()))
+            handles.append(module.register_forward_hook(after))
         try:
             yield
         finally:
@@ -80,36 +111,37 @@ class StageClock:
                 handle.remove()
 
 
-def timed(generate: Callable[[], Any], clock: StageClock) -> dict[str, float | None]:
-    """Run one question and return its times in ms: the parts, per-token decode and end to end.
+def timed(generate: Callable[[], Any], clock: StageClock) -> tuple[Times, Any]:
+    """Run generate() under a watching `clock`; returns its times in ms and what it returned.
 
-    prefill: the decoder's first pass together with all selection, wherever a method does it, so that methods before and
-    inside the decoder are charged alike; `selection` is its share of that.
+    vision, projector: without selection. selection: wherever the method does it. prefill: the decoder's first pass
+    together with all selection, so that methods before and inside the decoder are charged alike. first_token: all up to
+    the first token's logits, as a user waits for them. decode_per_token: None where nothing was decoded. other: what is
+    left, such as generate()'s own bookkeeping; end_to_end = vision + projector + prefill + decode + other.
     """
-    clock.enter("other")
-    start = time.perf_counter()
-    generate()
-    clock.leave()
-    end_to_end = (time.perf_counter() - start) * 1e3
+    synchronize(clock.device)
+    with clock("other"):
+        output = generate()
     spent = clock.spent
     return {
         "vision": spent["vision"],
         "selection": spent["selection"],
         "projector": spent["projector"],
         "prefill": spent["prefill"] + spent["selection"],
+        "first_token": clock.first_token.milliseconds(),
         "decode_per_token": spent["decode"] / clock.steps if clock.steps > 0 else None,
-        "end_to_end": end_to_end,
-    }
+        "other": spent["other"],
+        "end_to_end": clock.whole.milliseconds(),
+    }, output
 
 
-def summarise(rows: list[dict[str, float | None]]) -> dict[str, dict[str, float] | None]:
-    """Median and 90th percentile in ms of every part; None where nothing was measured (no decode step)."""
+def summarise(rows: list[Times]) -> dict[str, dict[str, float] | None]:
+    """Of every part the median and 90th percentile in ms (nearest rank) and how many calls had it; None for none."""
     summary: dict[str, dict[str, float] | None] = {}
     for part in rows[0]:
         values = sorted(value for row in rows if (value := row[part]) is not None)
+        rank = -(-9 * len(values) // 10)
         summary[part] = (
-            {"median_ms": statistics.median(values), "p90_ms": values[min(len(values) - 1, int(0.9 * len(values)))]}
-            if values
-            else None
+            {"median_ms": statistics.median(values), "p90_ms": values[rank - 1], "n": len(values)} if values else None
         )
     return summary

@@ -5,17 +5,44 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from torch import Tensor
+
 from vlmprune.benchmarks.base import Benchmark, Sample
-from vlmprune.evaluate import Images, greedy, inputs_for
-from vlmprune.measure.latency import StageClock, summarise, timed
+from vlmprune.evaluate import greedy, inputs_for
+from vlmprune.measure.conditions import conditions
+from vlmprune.measure.latency import StageClock, Times, summarise, timed
 from vlmprune.measure.memory import cache_bytes
+from vlmprune.media_cache import Images
 from vlmprune.methods.base import Method
 from vlmprune.methods.none import Unpruned
 from vlmprune.models.loading import Loaded
 from vlmprune.pruning.adapter import TextTower
+from vlmprune.pruning.prompt import Record
 from vlmprune.pruning.session import Session
 
 WARM_UP = 2
+
+
+def time_answers(
+    loaded: Loaded,
+    method: Method,
+    inputs: dict[str, Tensor],
+    questions: list[str],
+    new_tokens: int,
+    text_tower: TextTower | None = None,
+    **options: Any,
+) -> tuple[Times, Record, Any]:
+    """One greedy generate() of at most `new_tokens` tokens under `method`: its times in ms, what its prefill did, and
+    what it returned. questions: one per prompt. options: of generate()."""
+    adapter, clock = loaded.adapter, StageClock(loaded.device)
+    with (
+        Session(adapter, method, clock, text_tower) as session,
+        clock.watch(loaded.model, adapter.vision_towers, adapter.projector),
+    ):
+        session.ask(questions)
+        times, output = timed(partial(greedy, loaded, inputs, new_tokens, **options), clock)
+    assert session.record is not None
+    return times, session.record, output
 
 
 def measure_questions(
@@ -35,28 +62,36 @@ def measure_questions(
     count = min(count, len(samples))
     chosen = [samples[index * len(samples) // count] for index in range(count)]
     images = Images(benchmark, loaded)
-    times: dict[str, list[dict[str, float | None]]] = {"unpruned": [], "pruned": []}
-    cache: dict[str, int] = {}
+    times: dict[str, list[Times]] = {"unpruned": [], "pruned": []}
+    records: dict[str, list[Record]] = {"unpruned": [], "pruned": []}
     sides: list[tuple[str, Method]] = [("unpruned", Unpruned()), ("pruned", method)]
     warm_up = chosen[:WARM_UP]
     for number, sample in enumerate(warm_up + chosen):
-        inputs = inputs_for([sample], benchmark, loaded, images)
+        inputs, asked = inputs_for([sample], benchmark, loaded, images), [sample.question]
         order = sides if number % 2 else sides[::-1]  # neither side always comes first
-        for side, side_method in order:
-            clock = StageClock(loaded.device)
-            adapter = loaded.adapter
-            with (
-                Session(adapter, side_method, clock, text_tower) as session,
-                clock.watch(loaded.model, adapter.vision_towers, adapter.projector),
-            ):
-                session.ask([sample.question])
-                row = timed(partial(greedy, loaded, inputs, benchmark.max_new_tokens), clock)
+        for side, own in order:
+            row, record, _ = time_answers(loaded, own, inputs, asked, benchmark.max_new_tokens, text_tower)
             if number >= len(warm_up):
                 times[side].append(row)
-    for side, side_method in sides:
-        with Session(loaded.adapter, side_method, text_tower=text_tower) as session:
-            session.ask([sample.question])
-            output = greedy(loaded, inputs, 1, return_dict_in_generate=True)
+                records[side].append(record)
+    measured_under = conditions(loaded.model)
+    cache: dict[str, int] = {}
+    for side, own in sides:
+        *_, output = time_answers(loaded, own, inputs, asked, 1, text_tower, return_dict_in_generate=True)
         cache[side] = cache_bytes(output.past_key_values)
     latency = {side: summarise(rows) for side, rows in times.items()}
-    return {**latency, "samples": count, "batch_size": 1}, cache
+    lengths = {"tokens": mean_lengths(records["unpruned"], records["pruned"])}
+    return {**latency, "samples": count, "batch_size": 1, **lengths, "conditions": measured_under}, cache
+
+
+def mean_lengths(unpruned: list[Record], pruned: list[Record]) -> dict[str, float]:
+    """Over records of one prompt each: text, visual before pruning, and visual after it (mean over layers)."""
+    text = [sum(record.prompt_lengths) - sum(record.visual_counts[0]) for record in unpruned]
+    before = [n for record in unpruned for n in record.visual_counts[0]]
+    after = [n for record in pruned for layer in record.visual_counts for n in layer]
+    return {"text": mean(text), "visual_before": mean(before), "visual_after": mean(after)}
+
+
+def mean(values: list[int]) -> float:
+    """Arithmetic mean."""
+    return sum(values) / len(values)

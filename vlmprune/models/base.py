@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import vlmprune.models
-from vlmprune.errors import UserError
+from vlmprune.errors import NotApplicable, UserError
 from vlmprune.measure.encoder import EncoderSizes, Grid
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
 from vlmprune.pruning.layout import Layout
@@ -38,6 +38,7 @@ HELPERS = {
     "loading",
     "prompts",
     "qwen2_5_vl_inputs",
+    "views",
 }
 
 
@@ -97,6 +98,10 @@ class Adapter(ABC):
 
     @property
     def projects_each_token(self) -> bool:
+        return True
+
+    @property
+    def encodes_tiles_apart(self) -> bool:
         return True
 
     def per_token(self, parts: list[Tensor]) -> Tensor:
@@ -182,9 +187,9 @@ def check_pair(family: Family, method: Method, name: str, model: str) -> None:
         working = [
             other for other in options("method") if set(read("method", other)["info"]["needs"]) <= family.signals
         ]
-        raise UserError(
-            f"method '{name}' needs {', '.join(missing)}, which model '{model}' does not have; methods that work: "
-            + ", ".join(working)
+        raise NotApplicable(
+            f"method '{name}' needs {', '.join(missing)}, which model '{model}' does not have",
+            f"; methods that work: {', '.join(working)}",
         )
 
 
@@ -192,10 +197,20 @@ def check_settings(method: Method, family: Family, depth: int, name: str) -> Non
     """Refuse settings that do not fit the model's depths and token count, before any weight loads."""
     try:
         method.check(family.tower, depth)
+        check_keep(method, family.tower)
         family.check(method)
         if family.sliding_window and "decoder_attention" in method.needs:
             raise ValueError(
                 "drops tokens inside the decoder, which has sliding-window attention; allowed: methods before it"
             )
     except ValueError as error:
-        raise UserError(f"method={name}: {str(error).removeprefix(f'{name}: ')}") from error
+        # Not the model's fault. A class of its own would change every method's source, and so every fingerprint.
+        kind = UserError if str(error).startswith("no amount given") else NotApplicable
+        raise kind(f"method={name}: {str(error).removeprefix(f'{name}: ')}") from error
+
+
+def check_keep(method: Method, tower: Tower) -> None:
+    """Raise ValueError where `keep` is more than what an image, or a tile, ever has: nothing would be pruned."""
+    n = tower.grid[0] * tower.grid[1]
+    if method.keep is not None and method.keep > n and not tower.grid_varies and method.keeps_all(n):
+        raise ValueError(f"keep={method.keep}: an image, tile or frame has {n} visual tokens; allowed: 0 to {n}")

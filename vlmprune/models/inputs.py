@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -14,6 +15,7 @@ from torch.nn.functional import pad
 from vlmprune.config import ModelConfig
 from vlmprune.models.base import Adapter
 from vlmprune.models.prompts import Prompts
+from vlmprune.models.views import Box, Pixels, View, squared
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,14 @@ class Media:
 
     tensors: inputs of `generate` by name; the first dimension is what several media are joined along. text: what stands
     in the prompt for the medium's token, its placeholders written out. pictures: the image or the frames it was.
+    tiles: a name for the content of each tile that the encoder encodes, where they have been named.
     """
 
     kind: Literal["image", "video"]
     tensors: dict[str, Tensor]
     text: str
     pictures: int = 1
+    tiles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,10 @@ class Preprocessor(ABC):
     def image(self, image: Image.Image) -> Media:
         """One RGB image."""
 
+    @abstractmethod
+    def views(self, medium: Media, sizes: list[Pixels]) -> list[View]:
+        """Where the visual tokens of a medium that was made of pictures of `sizes` lie in them; slots from 0 on."""
+
     def video(self, frames: list[Image.Image]) -> Media:
         """The RGB frames of one video, in order. Of families that take videos."""
         raise TypeError(f"{type(self).__name__} takes no video: give its frames as images")
@@ -84,6 +92,32 @@ class Preprocessor(ABC):
         """The image as the image processor is given it: padded to a square where the config says so."""
         return pad_to_square(image, self.parts.image_processor.image_mean) if self.config.image == "pad" else image
 
+    def placed(self, size: Pixels, box: Callable[[Pixels], Box]) -> Box:
+        """`box` of the picture as the image processor is given it, in pixels of the picture itself."""
+        given, (left, top) = squared(size, self.config.image == "pad")
+        return box(given).shifted(-left, -top)
+
+    def prompt_views(self, question: str, media: list[Media], sizes: list[Pixels]) -> tuple[list[View], int]:
+        """The views of all media of a prompt, its slots counted through, and how many slots it has.
+
+        sizes: of all pictures, medium after medium.
+        """
+        _, order = self.prompts.text(question, [each.kind for each in media])
+        starts = [sum(each.pictures for each in media[:index]) for index in range(len(media))]
+        views: list[View] = []
+        slots = 0
+        for index in order:
+            medium, first = media[index], starts[index]
+            own = self.views(medium, sizes[first : first + medium.pictures])
+            views += [view.after(first, slots) for view in own]
+            slots += self.slots(medium)
+        return views, slots
+
+    def slots(self, medium: Media) -> int:
+        """Visual slots of a medium in its prompt."""
+        tokens = [self.parts.image_token, *([self.parts.video_token] if self.parts.video_token else [])]
+        return sum(medium.text.count(token) for token in tokens)
+
     def text(self, question: str, media: list[Media]) -> tuple[str, list[Media]]:
         """The whole prompt, placeholders written out, and its media in the order in which they stand in it."""
         pieces, order = self.prompts.text(question, [each.kind for each in media])
@@ -94,17 +128,23 @@ class Preprocessor(ABC):
         self, questions: list[str], media: list[list[Media]], device: torch.device, dtype: torch.dtype
     ) -> dict[str, Tensor]:
         """Inputs of `generate` for questions with one or more media each: left-padded ids, mask and the media's own."""
+        return self.padded(*self.tokenize(questions, media), device, dtype)
+
+    def tokenize(self, questions: list[str], media: list[list[Media]]) -> tuple[list[list[int]], list[list[Media]]]:
+        """The ids of each whole prompt, and its media in the order in which they stand in it."""
         pairs = [self.text(question, own) for question, own in zip(questions, media, strict=True)]
         texts = [text for text, _ in pairs]
         begins = self.tokenizer.bos_token is not None and texts[0].startswith(self.tokenizer.bos_token)
-        encoded = self.tokenizer(
-            texts,
-            padding=True,
-            padding_side="left",
-            add_special_tokens=not begins,  # some templates write <s> themselves, and two would be wrong
-            return_tensors="pt",
-        )
-        tensors = self.collate([each for _, ordered in pairs for each in ordered])
+        # Some templates write <s> themselves, and two would be wrong.
+        ids = self.tokenizer(texts, add_special_tokens=not begins)["input_ids"]
+        return ids, [ordered for _, ordered in pairs]
+
+    def padded(
+        self, ids: list[list[int]], media: list[list[Media]], device: torch.device, dtype: torch.dtype
+    ) -> dict[str, Tensor]:
+        """Inputs of `generate`, or of the model, for prompts of token ids with their media."""
+        encoded = self.tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt")
+        tensors = self.collate([each for own in media for each in own])
         return {
             "input_ids": encoded["input_ids"].to(device),
             "attention_mask": encoded["attention_mask"].to(device),

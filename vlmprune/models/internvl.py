@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
 from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError
@@ -20,6 +21,7 @@ from vlmprune.measure.encoder import EncoderSizes, Grid
 from vlmprune.methods.base import Method, SequenceMethod, Tower
 from vlmprune.models.base import Adapter
 from vlmprune.models.inputs import Media, Parts, Preprocessor
+from vlmprune.models.views import Box, Pixels, View, grid_of, squared
 from vlmprune.pruning.layout import Layout, whole_tiles
 
 # cls_feature is absent, because a token of four patches is four times as wide as [CLS]; encoder_layers, because pixel
@@ -112,6 +114,34 @@ class Inputs(Preprocessor):
     def video(self, frames: list[Image.Image]) -> Media:
         text = "\n".join(f"Frame{number}: {self.tiles(1)}" for number in range(1, len(frames) + 1))
         return Media("video", {"pixel_values": self.pixels(frames, crop_to_patches=False)}, text)
+
+    def views(self, medium: Media, sizes: list[Pixels]) -> list[View]:
+        """The stitched tiles and the thumbnail, or the only tile; the frames of a video. All are stretched to fit."""
+        rows, columns = self.adapter.tower.grid
+        n, tiles = rows * columns, len(medium.tensors["pixel_values"])
+        if medium.kind == "video":
+            return [
+                View(index, Box.whole(size), grid_of(rows, columns, index * n), f"frame {index + 1}")
+                for index, size in enumerate(sizes)
+            ]
+        box = self.placed(sizes[0], Box.whole)
+        if tiles == 1:
+            return [View(0, box, grid_of(rows, columns))]
+        across, down = self.canvas(sizes[0])
+        stitched = torch.arange(n * across * down).view(down, across, rows, columns).transpose(1, 2)
+        slots = stitched.reshape(down * rows, across * columns)
+        thumbnail = grid_of(rows, columns, n * (tiles - 1))
+        return [
+            View(0, box, slots, f"{down} x {across} tiles", (down, across)),
+            View(0, box, thumbnail, "thumbnail"),
+        ]
+
+    def canvas(self, size: Pixels) -> tuple[int, int]:
+        """Columns and rows of the tiles that a picture is cut into."""
+        processor = self.parts.image_processor
+        (width, height), _ = squared(size, self.config.image == "pad")
+        tile = processor.size["height"], processor.size["width"]
+        return get_optimal_tiled_canvas((height, width), tile, processor.min_patches, processor.max_patches)
 
     def pixels(self, images: list[Image.Image], crop_to_patches: bool) -> Tensor:
         """float32 [tiles, 3, H, W]."""

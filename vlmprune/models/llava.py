@@ -12,6 +12,7 @@ from vlmprune.measure.encoder import EncoderSizes
 from vlmprune.methods.base import SequenceMethod, Tower
 from vlmprune.models.base import Adapter
 from vlmprune.models.inputs import Media, Preprocessor
+from vlmprune.models.views import Pixels, View, cropped, grid_of
 from vlmprune.pruning.layout import Layout, whole_tiles
 
 SIGNALS = frozenset(
@@ -92,6 +93,10 @@ class Inputs(Preprocessor):
         pixels = self.parts.image_processor(images=self.squared(image), return_tensors="pt")["pixel_values"]
         rows, columns = self.adapter.tower.grid
         return Media("image", {"pixel_values": pixels}, self.parts.image_token * (rows * columns))
+
+    def views(self, medium: Media, sizes: list[Pixels]) -> list[View]:
+        box = self.placed(sizes[0], lambda size: cropped(size, self.parts.image_processor))
+        return [View(0, box, grid_of(*self.adapter.tower.grid))]
 
 
 def adapt(model: Any) -> Llava:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vlmprune.models.anyres import best_filled_resolution
 from vlmprune.models.inputs import Media, Preprocessor, filled
+from vlmprune.models.views import Box, Pixels, View, letterboxed
 
 
 class Inputs(Preprocessor):
@@ -24,6 +25,29 @@ class Inputs(Preprocessor):
         height, width = given["image_sizes"][0].tolist()
         slots = self.adapter.slots(self.adapter.geometry((height, width)))
         return Media("image", given, self.parts.image_token * slots)
+
+    def views(self, medium: Media, sizes: list[Pixels]) -> list[View]:
+        """The base tile, and the stitched tiles, of which padding has no token."""
+        height, width = medium.tensors["image_sizes"][0].tolist()
+        image = self.adapter.geometry((height, width))
+        patches = image.slot_patches()
+        patches = patches[patches >= 0] if self.config.packing == "fastervlm" else patches
+        slots = torch.full((image.tiles * image.side**2,), -1)
+        slots[patches[patches >= 0]] = (patches >= 0).nonzero().flatten()
+        base, tiles = slots.split([image.side**2, len(slots) - image.side**2])
+        stitched = tiles.view(image.rows, image.columns, image.side, image.side).transpose(1, 2)
+        tile = self.adapter.config.vision_config.image_size
+        canvas = (image.columns * tile, image.rows * tile)
+        return [
+            View(0, self.placed(sizes[0], Box.whole), base.view(image.side, image.side), "whole picture"),
+            View(
+                0,
+                self.placed(sizes[0], lambda size: letterboxed(size, canvas)),
+                stitched.reshape(image.rows * image.side, image.columns * image.side),
+                f"{image.rows} x {image.columns} tiles",
+                (image.rows, image.columns),
+            ),
+        ]
 
     def collate(self, media: list[Media]) -> dict[str, Tensor]:
         """pixel_values [images, tiles, 3, H, W], filled up to the tiles of the largest, and image_sizes [images, 2]."""

@@ -23,6 +23,7 @@ from vlmprune.models.base import Adapter, adapt, check_options
 from vlmprune.models.checkpoint import Checkpoint, explain, find_checkpoint, first_line
 from vlmprune.models.hardware import check_hardware, quantizer, resolve_device, resolve_dtype
 from vlmprune.models.inputs import Parts, Preprocessor
+from vlmprune.pruning.features import FeatureStore
 
 __all__ = ["Checkpoint", "Loaded", "check_hardware", "find_checkpoint", "load", "resolve_device", "resolve_dtype"]
 
@@ -35,6 +36,7 @@ class Loaded:
     adapter: Adapter
     preprocessor: Preprocessor
     device: torch.device
+    features: FeatureStore | None = None  # what its vision encoder gave so far
 
 
 _loaded: dict[tuple, Loaded] = {}  # the last model: the jobs of a sweep that share it load it once

@@ -56,6 +56,10 @@ class Qwen2_5VL(Adapter):
     def projects_each_token(self) -> bool:
         return False
 
+    @property
+    def encodes_tiles_apart(self) -> bool:
+        return False  # all patches of all pictures are one sequence
+
     def vision_layers(self, index: int) -> list[Any]:
         return [self.model.model.visual.blocks[index]]
 

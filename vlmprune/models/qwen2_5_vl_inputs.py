@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from vlmprune.models.inputs import Media, Preprocessor
+from vlmprune.models.views import Box, Pixels, View, grid_of
 
 
 class Inputs(Preprocessor):
@@ -41,6 +42,24 @@ class Inputs(Preprocessor):
         grid = torch.tensor([[len(joined), height, width]])
         tensors = {"pixel_values_videos": joined.flatten(0, 1).flatten(1), "video_grid_thw": grid}
         return Media("video", tensors, self.video_text(grid, shown))
+
+    def views(self, medium: Media, sizes: list[Pixels]) -> list[View]:
+        """The picture, or the first frame of every temporal step, stretched to a whole number of tokens."""
+        merge = self.parts.image_processor.merge_size
+        steps, rows, columns = medium.tensors[f"{medium.kind}_grid_thw"][0].tolist()
+        grid = rows // merge, columns // merge
+        if medium.kind == "image":
+            return [View(0, self.placed(sizes[0], Box.whole), grid_of(*grid))]
+        step = self.parts.image_processor.temporal_patch_size
+        return [
+            View(
+                index * step,
+                Box.whole(sizes[index * step]),
+                grid_of(*grid, index * grid[0] * grid[1]),
+                f"frames {index * step + 1} to {min((index + 1) * step, len(sizes))}",
+            )
+            for index in range(steps)
+        ]
 
     def video_settings(self, frames: int) -> dict[str, Any]:
         """Arguments of the image processor for a video of so many frames."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from vlmprune.methods.base import SequenceMethod
 from vlmprune.models import llava
 from vlmprune.models.inputs import Media, Preprocessor
+from vlmprune.models.views import Pixels, View, cropped, grid_of
 from vlmprune.pruning.layout import Group, Layout, whole_tiles
 
 # No text_relevance: both towers are LanguageBind's, which have no text side in common with a CLIP checkpoint.
@@ -71,6 +72,15 @@ class Inputs(Preprocessor):
         slots = len(frames) * (self._patches + 1)  # each frame with its [CLS]
         assert self.parts.video_token is not None
         return Media("video", {"pixel_values_videos": self._pixels(frames)[None]}, self.parts.video_token * slots)
+
+    def views(self, medium: Media, sizes: list[Pixels]) -> list[View]:
+        grid, processor = self.adapter.tower.grid, self.parts.image_processor
+        if medium.kind == "image":
+            return [View(0, self.placed(sizes[0], lambda size: cropped(size, processor)), grid_of(*grid))]
+        return [  # each frame after its [CLS]
+            View(index, cropped(size, processor), grid_of(*grid, 1 + index * (self._patches + 1)), f"frame {index + 1}")
+            for index, size in enumerate(sizes)
+        ]
 
     @property
     def _patches(self) -> int:

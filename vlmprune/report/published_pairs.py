@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from vlmprune.registry import read
+from vlmprune.report.folders import group_runs
 from vlmprune.report.published import PRINTED, Published
-from vlmprune.report.runs import Run, group_runs
+from vlmprune.report.runs import Run
 
 SAME_RATIO, SAME_TOKENS = 0.0005, 0.5  # apart at most; the csv's ratios have four digits
 # What a run of the same thing leaves as its choice's YAML has it, unless the csv names another value.
@@ -64,7 +65,7 @@ def find_pairs(shown: list[Run], runs: list[Run], published: list[Published]) ->
     for group in group_runs(runs):
         unpruned = next((_metrics(run) for run in group if run.unpruned), {})
         for run in (run for run in group if run in shown):
-            metrics, config = _metrics(run), _config(run)
+            metrics, config = _metrics(run), run.config
             candidates = [
                 (line, differing_settings(config, line))
                 for line in lines[run.model, run.benchmark, "blind" if run.blind else run.method]
@@ -139,17 +140,6 @@ def _group(config: dict[str, Any], name: str) -> dict[str, Any]:
 def _plain(value: Any) -> str:
     """One spelling of a setting, in one line: a number from YAML and its text from the csv are the same."""
     return " ".join((value if isinstance(value, str) else json.dumps(value)).split())
-
-
-def _config(run: Run) -> dict[str, Any]:
-    """config.yaml of the run; {} where it cannot be read, settings that the csv names then differ."""
-    import yaml
-
-    try:
-        config = yaml.safe_load((run.path / "config.yaml").read_text())
-    except (OSError, yaml.YAMLError):
-        return {}
-    return config if isinstance(config, dict) else {}
 
 
 def _metrics(run: Run) -> dict[str, float]:

@@ -1,25 +1,31 @@
-"""`vlmprune compare --published`: our figure, the published one, the difference; as a table, markdown, csv or json."""
+"""`vlmprune compare --published`: our figure, the published one, the difference; in every format of the comparison."""
 
 from __future__ import annotations
 
 import csv
 import json
 import sys
-import textwrap
 from typing import Any
 
 from vlmprune.errors import UserError
-from vlmprune.progress import results_console, say
+from vlmprune.progress import say
+from vlmprune.report.escapes import markdown_text, one_line
+from vlmprune.report.grid import Grid
+from vlmprune.report.notes import title
 from vlmprune.report.published import Published, read_published
 from vlmprune.report.published_pairs import Pair, find_pairs
 from vlmprune.report.runs import Run
-from vlmprune.report.tables import title
+from vlmprune.report.tables import LATEX_HEAD, aligned
 
 COLUMNS = ("method", "ratio", "ours [95 %]", "published", "difference", "relative", "published rel.", "source", "notes")
-NUMERIC = COLUMNS[1:7]
+CAPTION = "*: the published figure is outside our 95 % interval over images; relative: of the own unpruned row"
+LEFT = ("method", "source", "notes")
+DISPENSABLE = ("relative", "published rel.", "source")  # the first to go where a terminal is too narrow
 LEGEND = (
-    "difference: ours minus published, * where the published figure is outside our 95 % interval over images · "
-    "relative: of the unpruned run here; published rel.: of the unpruned row of the same table"
+    ("difference", "ours minus published, * where the published figure is outside our 95 % interval over images"),
+    ("relative", "ours of the unpruned run here"),
+    ("published rel.", "theirs of the unpruned row of the same table"),
+    ("caution", "a figure not to rely on, for the reason below"),
 )
 
 
@@ -30,7 +36,7 @@ def show_published(shown: list[Run], runs: list[Run], style: str) -> None:
     """
     published = read_published()
     pairs, unlike = find_pairs(shown, runs, published)
-    differing = [f"{path}: not compared, {settings}" for path, settings in unlike.items()]
+    differing = [one_line(f"{path}: not compared, {settings}") for path, settings in unlike.items()]
     missing = _missing(shown, pairs, published)
     if not pairs:
         raise UserError(
@@ -47,8 +53,12 @@ def show_published(shown: list[Run], runs: list[Run], style: str) -> None:
         for note in notes:
             say(note)
     else:
-        _tables(pairs, style == "markdown")
-        print("\n".join(["", *notes]) if notes else "")
+        _tables(pairs, style)
+        for note in notes:
+            if style == "latex":
+                say(note)
+            else:
+                print(f"\n{note}")
 
 
 def as_dict(pair: Pair) -> dict[str, Any]:
@@ -97,29 +107,43 @@ def _missing(shown: list[Run], pairs: list[Pair], published: list[Published]) ->
     return f"{len(open_ones)} published figures have no run here; the next: {max(open_ones, key=nearness).command}"
 
 
-def _tables(pairs: list[Pair], markdown: bool) -> None:
+def _tables(pairs: list[Pair], style: str) -> None:
     """One table per set of comparable runs and metric; what to know about a figure is numbered below."""
     groups: dict[tuple[str, ...], list[Pair]] = {}
     for pair in pairs:
         groups.setdefault((*pair.run.key, pair.published.metric), []).append(pair)
     numbers: dict[str, int] = {}
+    if style == "latex":
+        print(LATEX_HEAD)
     for group in groups.values():
-        rows = [_cells(pair, numbers) for pair in group]
         heading = title(group[0].run).replace(f" · {group[0].run.metric} · ", f" · {group[0].published.metric} · ")
-        (_markdown if markdown else _rich)(heading, rows)
-    below = [LEGEND, *(f"[{number}] {note}" for note, number in numbers.items())]
-    for line in below:
-        print(f"\n{line.replace('*', chr(92) + '*')}" if markdown else textwrap.fill(line, 110))
+        rows = [_cells(pair, numbers) for pair in group]
+        grid = Grid(heading, list(COLUMNS), rows, left=set(LEFT), dispensable=list(DISPENSABLE))
+        if style == "latex":
+            used = [
+                f"[{number}] {note}" for note, number in numbers.items() if any(f"[{number}]" in r[-1] for r in rows)
+            ]
+            print(f"\n{grid.latex('; '.join([CAPTION, *used]) + '.')}")
+        elif style == "markdown":
+            print(f"\n{grid.markdown()}")
+        elif gone := grid.print_terminal():
+            print(f"left out for lack of width: {', '.join(gone)} (format=csv has everything)")
+    below = [*LEGEND, *((f"[{number}]", note) for note, number in numbers.items())]
+    if style == "markdown":
+        print("".join(f"\n{markdown_text(f'{name}: {about}')}\n" for name, about in below))
+    elif style == "table":
+        print(f"\n{aligned(below)}")
 
 
 def _cells(pair: Pair, numbers: dict[str, int]) -> list[str]:
     """One row as text; notes that are new are added to `numbers`."""
     run, line = pair.run, pair.published
-    notes = [f"CAUTION: {line.caution}"] if line.caution else []
+    notes = [line.caution] if line.caution else []
     notes += [line.protocol] if line.protocol else []
     if run.comparable.get("subset", "all") != "all":
         notes.append(f"ours: {run.samples:,} questions alone ({run.comparable['subset']})")
-    marks = [f"[{numbers.setdefault(note, len(numbers) + 1)}]" for note in notes]
+    marks = ["caution " if line.caution else ""]
+    marks += [f"[{numbers.setdefault(note, len(numbers) + 1)}]" for note in notes]
     interval = "" if pair.low is None or pair.high is None else f" [{pair.low:.1f}, {pair.high:.1f}]"
     relative = [f"{100 * value:.1f} %" if value else "-" for value in (pair.relative, pair.published_relative)]
     name = "unpruned" if run.unpruned else "blind" if run.blind else f"{line.method} ({run.method})"
@@ -133,28 +157,3 @@ def _cells(pair: Pair, numbers: dict[str, int]) -> list[str]:
         line.place,
         "".join(marks),
     ]
-
-
-def _rich(heading: str, rows: list[list[str]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    console = results_console()
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in COLUMNS:
-        table.add_column(
-            column, justify="right" if column in NUMERIC else "left", no_wrap=column != "source", overflow="fold"
-        )
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # [1] is no markup
-    console.print(f"\n[bold]{heading}[/bold]\n", soft_wrap=True)
-    console.print(table)
-    console.print()
-
-
-def _markdown(heading: str, rows: list[list[str]]) -> None:
-    print(f"\n### {heading}\n")
-    print(f"| {' | '.join(COLUMNS)} |")
-    print(f"|{'|'.join(' ---: ' if column in NUMERIC else ' --- ' for column in COLUMNS)}|")
-    for row in rows:
-        print(f"| {' | '.join(cell.replace('*', chr(92) + '*') for cell in row)} |")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from vlmprune.benchmarks.base import Benchmark
-from vlmprune.evaluate import by_layer
+from vlmprune.answers import by_layer
+from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.measure.encoder import Encoded, Uncountable
-from vlmprune.measure.flops import question_flops
+from vlmprune.measure.flops import Flops, question_flops
+from vlmprune.measure.flops_fastervlm import fastervlm_flops
 from vlmprune.methods.base import Method
 from vlmprune.methods.none import Unpruned
 from vlmprune.models.base import Adapter
@@ -16,17 +17,39 @@ from vlmprune.report.scores import summarise_scores
 
 
 def summarise_answers(
-    rows: list[dict[str, Any]], benchmark: Benchmark, adapter: Adapter, method: Method, clip: Any = None
+    rows: list[dict[str, Any]],
+    benchmark: Benchmark,
+    adapter: Adapter,
+    method: Method,
+    clip: Any = None,
+    convention: str = "vlmprune",
 ) -> dict[str, Any]:
     """Score with its interval, metrics, scores by category, tokens and FLOPs per question, over prediction lines.
 
-    clip: the config of the CLIP that a method reading text_relevance uses.
+    Arguments as in `summarise_flops`.
     """
-    answers = summarise_scores(rows, benchmark) | {"tokens": _tokens(rows, adapter.decoder_depth)}
+    answers = summarise_scores(rows, benchmark) | {"tokens": summarise_tokens(rows, adapter.decoder_depth)}
+    return answers | summarise_flops(rows, adapter, method, clip, convention)
+
+
+def summarise_flops(
+    rows: list[dict[str, Any]], adapter: Adapter, method: Method, clip: Any, convention: str
+) -> dict[str, Any]:
+    """`flops`, the mean over prediction lines, or null and `flops_unknown`, the reason.
+
+    adapter: only its config and shapes are read, so that of a model on the meta device will do. clip: the config of the
+    CLIP that a method reading text_relevance uses. convention: flops.convention, whose formula counts.
+    """
     try:
-        return answers | {"flops": _flops(rows, adapter, method, clip)}
+        return {"flops": {"convention": convention} | _flops(rows, adapter, method, clip, convention)}
     except Uncountable as error:
-        return answers | {"flops": None, "flops_unknown": str(error)}
+        return {"flops": None, "flops_unknown": str(error)}
+
+
+def in_order(rows: list[dict[str, Any]], samples: list[Sample]) -> list[dict[str, Any]]:
+    """Prediction lines in the benchmark's order, whichever came first: sums and resamples then never differ."""
+    places = {sample.id: place for place, sample in enumerate(samples)}
+    return sorted(rows, key=lambda row: places[row["id"]])
 
 
 def mean(values: list[float]) -> float:
@@ -34,7 +57,8 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _tokens(rows: list[dict[str, Any]], depth: int) -> dict[str, Any]:
+def summarise_tokens(rows: list[dict[str, Any]], depth: int) -> dict[str, Any]:
+    """Visual tokens per question, over prediction lines, of a model with `depth` decoder layers."""
     kept = [row["visual"][-1][1] for row in rows]
     averaged = [mean([float(n) for n in by_layer(row["visual"], depth)]) for row in rows]
     return {
@@ -45,13 +69,26 @@ def _tokens(rows: list[dict[str, Any]], depth: int) -> dict[str, Any]:
     }
 
 
-def _flops(rows: list[dict[str, Any]], adapter: Adapter, method: Method, clip: Any) -> dict[str, float]:
+def _flops(
+    rows: list[dict[str, Any]], adapter: Adapter, method: Method, clip: Any, convention: str
+) -> dict[str, float]:
     total: dict[str, float] = defaultdict(float)
     for row in rows:
-        visual, encoded = by_layer(row["visual"], adapter.decoder_depth), Encoded.from_dict(row["encoded"])
-        words, generated = row["sequence"] - visual[0], row["generated"]
-        flops = question_flops(adapter, method, encoded, visual, words, generated, clip)
-        bare = question_flops(adapter, Unpruned(), encoded, [encoded.slots] * len(visual), words, generated)
+        visual = by_layer(row["visual"], adapter.decoder_depth)
+        unpruned = [row["encoded"]["slots"]] * len(visual)
+        flops = _question_flops(row, adapter, method, visual, clip, convention)
+        bare = _question_flops(row, adapter, Unpruned(), unpruned, clip, convention)
         for part, value in (flops.as_dict() | {"unpruned_total": bare.total}).items():
             total[part] += value / len(rows)
     return dict(total)
+
+
+def _question_flops(
+    row: dict[str, Any], adapter: Adapter, method: Method, visual: list[int], clip: Any, convention: str
+) -> Flops:
+    """Of one prediction line, had its decoder layers processed `visual` visual tokens."""
+    encoded = Encoded.from_dict(row["encoded"])
+    if convention == "fastervlm":
+        return fastervlm_flops(adapter, encoded, visual)
+    words = row["sequence"] - row["visual"][0][1]
+    return question_flops(adapter, method, encoded, visual, words, row["generated"], clip)

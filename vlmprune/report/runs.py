@@ -1,23 +1,26 @@
-"""Finished runs as read back from their directories, and which of them may be compared."""
+"""Finished runs as read back from their directories."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-REFERENCE = "reference"  # committed results of another machine: read when named, not mixed into one's own
+from vlmprune.report.escapes import one_line
+
+if TYPE_CHECKING:
+    from vlmprune.report.questions import Questions
 
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run, the numbers of result.json that `compare` shows. Times in ms, None where not measured.
+    """One finished run, the numbers of result.json that `compare` shows.
 
     score: None until the answers are judged; low, high: its interval, None where there is none. flops, unpruned_flops:
-    None where they cannot be counted.
+    None where they cannot be counted. pruned_ms, unpruned_ms: median ms of each timed part; a part that was not
+    measured is not there. kv_cache_bytes, peak_memory_mb: None where not measured.
     """
 
     path: Path
@@ -38,10 +41,23 @@ class Run:
     layer_averaged: float
     flops: float | None
     unpruned_flops: float | None
-    prefill_ms: float | None
-    unpruned_prefill_ms: float | None
-    end_to_end_ms: float | None
+    pruned_ms: dict[str, float]
+    unpruned_ms: dict[str, float]
+    kv_cache_bytes: float | None
+    peak_memory_mb: float | None
     environment: dict[str, Any]
+
+    @cached_property
+    def questions(self) -> Questions | None:
+        """Every question's score, read once; None where predictions.jsonl is gone, damaged or not judged."""
+        from vlmprune.report.questions import read_questions
+
+        return read_questions(self.path / "predictions.jsonl")
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.yaml, read once; {} where it cannot be. Anyone may have written it: look at what it holds."""
+        return read_config(self.path / "config.yaml")
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -90,19 +106,20 @@ def read_run(path: Path) -> Run | str:
 
 
 def _from_result(path: Path, result: dict[str, Any]) -> Run:
-    answers, latency = result["answers"], result["timings"]["latency"]
+    answers, timings = result["answers"], result["timings"]
+    latency, cache = timings["latency"] or {"pruned": {}, "unpruned": {}}, timings.get("kv_cache_bytes") or {}
     low, high = answers["interval95"] or (None, None)
     tokens, flops = answers["tokens"], answers["flops"] or {}
     return Run(
         path,
-        result["model"],
-        result["method"],
-        result["benchmark"],
+        one_line(result["model"]),
+        one_line(result["method"]),
+        one_line(result["benchmark"]),
         result["ratio"],
         result["keep"],
         dict(result["subset"]),
         dict(result["comparable"]),
-        answers["metric"],
+        one_line(answers["metric"]),
         _float(answers["score"]),
         _float(low),
         _float(high),
@@ -112,9 +129,10 @@ def _from_result(path: Path, result: dict[str, Any]) -> Run:
         float(tokens["layer_averaged"]),
         _float(flops.get("total")),
         _float(flops.get("unpruned_total")),
-        _median(latency, "pruned", "prefill"),
-        _median(latency, "unpruned", "prefill"),
-        _median(latency, "pruned", "end_to_end"),
+        _medians(latency["pruned"]),
+        _medians(latency["unpruned"]),
+        _float(cache.get("pruned")),
+        _float(timings.get("peak_memory_mb")),
         dict(result["environment"]),
     )
 
@@ -123,40 +141,22 @@ def _float(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _median(latency: dict[str, Any] | None, side: str, part: str) -> float | None:
-    times = latency[side][part] if latency else None
-    return float(times["median_ms"]) if times else None
+def _medians(parts: dict[str, Any]) -> dict[str, float]:
+    """Of the parts that were measured; what stands beside them and is no summary of times is left out."""
+    return {part: float(times["median_ms"]) for part, times in parts.items() if isinstance(times, dict)}
 
 
-def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[tuple[Path, str]]]:
-    """All finished runs under `folders`, and (directory, why not) of the others. A folder may be a run itself."""
-    runs, others = [], []
-    for path in sorted({path for folder in folders for path in _run_directories(folder)}):
-        found = read_run(path)
-        if isinstance(found, Run):
-            runs.append(found)
-        else:
-            others.append((path, found))
-    return runs, others
+def read_config(file: Path) -> dict[str, Any]:
+    """A recorded config as plain data; {} where it cannot be read or is no mapping."""
+    import yaml
 
-
-def _run_directories(folder: Path) -> list[Path]:
-    found = []
-    for root, folders, files in os.walk(folder):
-        if "result.json" in files or "config.yaml" in files:
-            found.append(Path(root))
-            folders.clear()  # W&B's own files are below
-        elif Path(root) == folder and REFERENCE in folders:
-            folders.remove(REFERENCE)
-    return found
-
-
-def group_runs(runs: list[Run]) -> list[list[Run]]:
-    """Runs that may be compared, together: unpruned first, then by method and by how much is removed."""
-    groups: dict[tuple[str, ...], list[Run]] = {}
-    for run in sorted(runs, key=lambda run: (run.key, not run.unpruned, run.method, run.reduction, str(run.path))):
-        groups.setdefault(run.key, []).append(run)
-    return list(groups.values())
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, where PyYAML came with libyaml
+    try:
+        with open(file, "rb") as text:
+            config = yaml.load(text, loader)
+    except (OSError, yaml.YAMLError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def unpruned_beside(result: dict[str, Any], directory: Path) -> float | None:
@@ -168,16 +168,6 @@ def unpruned_beside(result: dict[str, Any], directory: Path) -> float | None:
         if isinstance(run, Run) and run.comparable == result["comparable"]:
             return run.score
     return None
-
-
-def read_scores(run: Run) -> dict[str, tuple[float, str]] | None:
-    """Question id -> (score, image id) from predictions.jsonl; None where it is gone, damaged or not judged."""
-    try:
-        with open(run.path / "predictions.jsonl") as lines:
-            rows = [json.loads(line) for line in lines]
-        return {row["id"]: (float(row["score"]), row["image_id"]) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _lines(path: Path) -> int:

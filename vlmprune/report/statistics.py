@@ -1,4 +1,4 @@
-"""How sure a score is, and whether two differ. numpy only.
+"""How sure a score is, correction for many tests, and the Pareto front. numpy only; paired.py has the tests.
 
 Questions about one image are not independent, so the unit of every resampling here is the image (the *cluster*), with
 all of its questions. Everything is seeded: the same predictions always give the same interval and the same p value.
@@ -7,21 +7,10 @@ all of its questions. Everything is seeded: the same predictions always give the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 BLOCK_CELLS = 2_000_000  # resamples are drawn in blocks of about this many numbers: memory stays below 50 MB
-
-
-@dataclass(frozen=True)
-class Difference:
-    """mean: of a - b over the questions; low, high: its interval; p: two-sided, of "the two do not differ"."""
-
-    mean: float
-    low: float
-    high: float
-    p: float
 
 
 def clustered_interval(
@@ -39,31 +28,6 @@ def clustered_interval(
     means = _bootstrap_means(sums, counts, resamples, seed)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def paired_difference(
-    a: Sequence[float],
-    b: Sequence[float],
-    clusters: Sequence[str],
-    level: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> Difference:
-    """Mean of a - b over the same questions in the same order, its interval and its p value.
-
-    The interval is the clustered bootstrap of the differences. The p value is a sign-flip permutation test: were the
-    two methods interchangeable, each image's summed difference would be as likely to have the other sign. Up to 13
-    images that differ every assignment of signs is counted (exact); beyond, `resamples` random ones, the observed one
-    included, so that p is never 0.
-    """
-    if len(a) != len(b):
-        raise ValueError(f"{len(a)} and {len(b)} scores: the two must answer the same questions")
-    differences = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
-    sums, counts = _by_cluster(differences.tolist(), clusters)
-    means = _bootstrap_means(sums, counts, resamples, seed)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    p = _sign_flip_p(sums[sums != 0], resamples, seed)
-    return Difference(float(differences.mean()), float(low), float(high), p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -111,20 +75,3 @@ def _bootstrap_means(sums: np.ndarray, counts: np.ndarray, resamples: int, seed:
         drawn = generator.integers(0, len(sums), size=(min(block, resamples - start), len(sums)))
         means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
     return np.concatenate(means)
-
-
-def _sign_flip_p(sums: np.ndarray, resamples: int, seed: int) -> float:
-    """Two-sided p of |sum| under random signs. sums: [C], clusters without a difference left out (they cannot flip)."""
-    if not len(sums):
-        return 1.0
-    observed = abs(sums.sum()) - 1e-9  # equal sums added in another order must count as equal
-    if len(sums) <= 13:  # at most 8,192 assignments
-        bits = np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1
-        return float((np.abs((1 - 2 * bits) @ sums) >= observed).mean())
-    generator = np.random.default_rng(seed)
-    block = max(1, BLOCK_CELLS // len(sums))
-    extreme = 1
-    for start in range(0, resamples, block):
-        bits = generator.integers(0, 2, size=(min(block, resamples - start), len(sums)), dtype=np.int8)
-        extreme += int((np.abs((1.0 - 2.0 * bits) @ sums) >= observed).sum())
-    return extreme / (resamples + 1)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 METRICS_SHOWN = 6
+# What the FLOPs of another convention than ours stand for; ours counts what runs.
+CONVENTIONS = {"fastervlm": "by FasterVLM's convention: visual tokens alone; no question, decoding or selection"}
 
 
 def show_summary(
@@ -61,6 +63,8 @@ def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> li
         )
     )
     rows.append(("FLOPs", flops_line(answers)))
+    if (convention := (answers["flops"] or {}).get("convention")) in CONVENTIONS:
+        rows.append(("", CONVENTIONS[convention]))
     if latency is not None:
         for part, title in (("prefill", "prefill"), ("end_to_end", "end to end")):
             ours, bare = latency["pruned"][part]["median_ms"], latency["unpruned"][part]["median_ms"]
@@ -71,11 +75,17 @@ def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> li
         rows.append(
             (
                 "evaluation",
-                f"{rate:.0f} questions/s in batches of {result['environment']['batch_size']}, "
+                f"{rate:.0f} questions/s in batches of {result['environment']['batch_size']}{on_devices(result)}, "
                 f"peak memory {result['timings']['peak_memory_mb']:.0f} MB",
             )
         )
     return rows
+
+
+def on_devices(result: dict[str, Any]) -> str:
+    """How many processes shared the questions, where there were several."""
+    devices = result["environment"].get("devices", 1)
+    return "" if devices == 1 else f" on {devices} devices"
 
 
 def flops_line(answers: dict[str, Any]) -> str:

@@ -1,0 +1,124 @@
+"""Going online: the upload that follows a run, to a server that takes it, fails, hangs or is not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.loggers.stand_in import stand_in
+from tests.loggers.test_wandb import CONFIG, FINGERPRINT, placed
+from vlmprune.loggers import upload
+from vlmprune.loggers.account import outputs_identity, run_identity
+from vlmprune.loggers.wandb import WandbLogger
+
+KEY = "0123456789" * 4
+
+
+@pytest.fixture(autouse=True)
+def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("WANDB_MODE", "WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setattr(upload, "_uploads", [])
+
+
+def mirrored(outputs: Path) -> WandbLogger:
+    """A finished run with a picture of its second question, as the logger has mirrored it."""
+    logger, result, rows = placed(WandbLogger(samples=4), outputs)
+    (logger.directory / "pictures").mkdir()
+    Image.new("RGB", (8, 8), "red").save(logger.directory / "pictures/1-q1.png")
+    (logger.directory / "pictures/index.json").write_text(json.dumps([{"file": "1-q1.png", "id": "q1"}]))
+    logger.start(CONFIG, FINGERPRINT, "sweep-1")
+    logger.log_result(result, rows)
+    logger.finish(0)
+    return logger
+
+
+def test_a_server_gets_all_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with stand_in() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        logger = mirrored(tmp_path)
+        assert logger.line is not None and "in the background" in logger.line
+        upload.settle(60)
+    assert f"W&B    {server.url}/team/vlmprune/runs/" in capfd.readouterr().err
+    first, *_ = server.sent("UpsertBucket")
+    assert first["name"] == run_identity(FINGERPRINT, outputs_identity(tmp_path))
+    assert (first["project"], first["groupName"], first["jobType"]) == ("vlmprune", "sweep-1", "fastv")
+    assert json.loads(first["config"])["method.k"]["value"] == 2
+    summary = server.summary()
+    for name in ("score", "relative_score", "ratio", "flops/total", "latency/pruned/prefill_ms", "memory/peak_mb"):
+        assert isinstance(summary[name], int | float), name
+    assert server.stream[-1]["exitcode"] == 0
+    (table,) = [json.loads(data) for name, data in server.files.items() if name.endswith(".table.json")]
+    assert [row[0] for row in table["data"]][:1] == ["q1"] and len(table["data"]) == 4  # pictures come first
+    assert [row[-1] for row in table["data"]] == ["Image", None, None, None]
+    (shown,) = summary["pictures"]["filenames"]
+    assert server.files[shown] == (logger.directory / "pictures/1-q1.png").read_bytes()
+    assert any(server.secrets)  # the key went to the server, as a header, and nowhere else
+    written = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert written and not any(KEY.encode() in file.read_bytes() for file in written)
+
+
+@pytest.mark.parametrize("mode", ["fails", pytest.param("hangs", marks=pytest.mark.slow)])
+def test_a_server_out_of_order_costs_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], mode: str
+) -> None:
+    with stand_in(mode) as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        mirrored(tmp_path)
+        upload.settle(60)
+    out, err = capfd.readouterr()
+    assert out == "" and err.count("\n") == 1 and "W&B did not take 1 run" in err
+    assert "wandb sync" in err and f"{server.url} does not answer" in next(tmp_path.rglob("upload.log")).read_text()
+
+
+def test_a_sweep_without_network_asks_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nothing listens there
+    logger, result, rows = placed(WandbLogger(), tmp_path)
+    lines = []
+    for fingerprint in ("11" * 32, "22" * 32):
+        logger.start(CONFIG, fingerprint, "sweep-1")
+        logger.log_result(result, rows)
+        logger.finish(0)
+        lines.append(str(logger.line))
+        for started in upload._uploads:
+            started.process.wait(60)
+    assert "in the background" in lines[0] and "offline run" in lines[1]
+    assert len(upload._uploads) == 1
+    upload.settle(1)
+    assert "W&B did not take 1 run" in capfd.readouterr().err
+
+
+def test_the_whole_sweep_is_synced_by_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logger, result, rows = placed(WandbLogger(mode="offline"), tmp_path)
+    directories = []
+    for name, fingerprint in (("a", "11" * 32), ("b", "22" * 32)):
+        directories.append(tmp_path / "scenes/tiny" / name)
+        directories[-1].mkdir()
+        logger.place(directories[-1], tmp_path)
+        logger.start(CONFIG, fingerprint, "sweep-1")
+        logger.log_result(result, rows)
+        logger.finish(0)
+    command = upload.sync_command(directories)
+    assert command == f"wandb sync {tmp_path}/scenes/tiny/*/wandb/offline-run-*"
+    assert upload.sync_command([tmp_path]) is None
+    with stand_in() as server:
+        paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        done = subprocess.run(
+            command, shell=True, env=os.environ | {"WANDB_BASE_URL": server.url, "PATH": paths}, capture_output=True
+        )
+    assert done.returncode == 0, done.stderr
+    folder = outputs_identity(tmp_path)
+    uploaded = {sent["name"] for sent in server.sent("UpsertBucket")}
+    assert uploaded == {run_identity(fingerprint, folder) for fingerprint in ("11" * 32, "22" * 32)}

@@ -1,0 +1,18 @@
+"""Speed on loads that take a second, not on the ones that mean something."""
+
+from __future__ import annotations
+
+import pytest
+
+from vlmprune.speed import command
+from vlmprune.speed.ceiling import Ceiling
+
+QUICK = ("speed.new_tokens=3", "speed.repeats=2", "speed.warm_up=1", "speed.prompt_tokens=16", "speed.image_size=56")
+
+
+@pytest.fixture
+def ceiling(monkeypatch: pytest.MonkeyPatch) -> Ceiling:
+    """A ceiling that needs no measuring: 1 TFLOP/s, 100 GB/s."""
+    known = Ceiling(1e12, 1e11, 8, 8)
+    monkeypatch.setattr(command, "measure_ceiling", lambda *_: known)
+    return known

@@ -1,0 +1,153 @@
+"""`vlmprune speed` from the words typed to table, JSON and chart."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.models.hub import MODELS, save
+from tests.speed.conftest import QUICK
+from vlmprune.cli import main
+from vlmprune.listing import missing
+from vlmprune.registry import read
+from vlmprune.speed import command
+from vlmprune.speed.command import SPEED_SCHEMA
+from vlmprune.speed.rows import ROW_SCHEMA
+
+QUICK_FAMILIES = ("llava_next",)
+
+
+def documented(schema: dict[str, object]) -> set[str]:
+    return {name for names in schema for name in names.split(", ")}
+
+
+def the_json(folder: Path) -> dict:
+    (file,) = folder.rglob("*.json")
+    return json.loads(file.read_text())
+
+
+def test_table_json_and_chart(ceiling, tmp_path, capsys):
+    assert main(["speed", *QUICK, "method=none,cls,fastv", "ratio=0,0.5", "batch_size=1,2", f"outputs={tmp_path}"]) == 0
+    out, err = capsys.readouterr()
+    assert "ceiling 1.00 TFLOP/s, 100 GB/s" in out and "72/144" in out and "of the theoretical speed-up" in out
+    assert "5 ways on tiny: 40 calls" in err
+
+    result = the_json(tmp_path)
+    assert result.keys() == documented(SPEED_SCHEMA)
+    assert result["command"].startswith("vlmprune speed speed.new_tokens=3") and result["load"]["repeats"] == 2
+    rows = result["rows"]
+    labels = ["unpruned", "cls", "cls", "fastv", "fastv"]
+    assert [(row["label"], row["batch_size"]) for row in rows] == [(label, size) for size in (1, 2) for label in labels]
+    assert {name for row in rows for name in row} <= documented(ROW_SCHEMA)
+    for row in rows:
+        assert row["state"] == "measured" and row["ms"]["first_token"]["n"] == 2
+        assert row["tokens"]["text"] == 16 and row["tokens"]["visual"] == 144
+        kept = 72 if row["ratio"] == 0.5 else 144
+        assert row["tokens"]["kept"] == kept
+        fewer = {"unpruned": 0, "cls": 6, "fastv": 4}[row["label"]]  # layers that see `kept`
+        key_and_value = 2 * 4 * 32 * 4  # of one position in one layer, float32
+        assert row["kv_cache_bytes"] == row["batch_size"] * key_and_value * (6 * 160 - fewer * (144 - kept))
+
+    (chart,) = tmp_path.rglob("*.png")
+    with Image.open(chart) as picture:
+        assert picture.width > 1000 and len(picture.getcolors(picture.width * picture.height)) > 20
+
+
+def test_other_formats(ceiling, tmp_path, capsys):
+    settings = ["speed", *QUICK, "method=cls", "ratio=0.9", "batch_size=1", f"outputs={tmp_path}"]
+    assert main([*settings[:-4], "method=cls,scm", "ratio=0.5,0.9", *settings[-2:], "format=markdown"]) == 0
+    markdown = capsys.readouterr().out
+    assert markdown.count("| 1 | cls | 90 % | ") == 2 and "| 1 | unpruned |  | 144/144 | " in markdown
+    assert markdown.count("| - | scm |  | NOT APPLICABLE | ") == 2
+    assert "NOT APPLICABLE scm at 50 %, 90 %: method 'scm' needs tiles" in markdown
+    file = tmp_path / "mine" / "speed.json"
+    assert main([*settings, "format=csv", f"json={file}", f"chart={file.with_suffix('.svg')}"]) == 0
+    unpruned, cls = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    recorded = json.loads(file.read_text())["rows"][1]
+    assert float(cls["ms_first_token_median_ms"]) == recorded["ms"]["first_token"]["median_ms"]
+    assert (unpruned["ratio"], cls["ratio"], cls["tokens_kept"]) == ("", "0.9", "14")
+    assert file.with_suffix(".svg").read_text().startswith("<?xml")
+    assert main([*settings, "format=json", f"json={file}", f"chart={file.with_suffix('.svg')}"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(file.read_text())
+
+
+@pytest.mark.parametrize(
+    "family",
+    [family if family in QUICK_FAMILIES else pytest.param(family, marks=pytest.mark.slow) for family in MODELS],
+)
+def test_every_family_with_random_weights(ceiling, family, tmp_path, capsys):
+    """Prompts of exactly the asked length; what the family cannot run is a row that says why."""
+    folder = save(tmp_path / family, family)
+    (folder / "model.safetensors").unlink()
+    model = ["model=path", f"model.path={folder}", "model.random_weights=true"]
+    settings = [*QUICK, "method=cls,fastv,visionzip,tome", "ratio=0.75", "batch_size=2", f"outputs={tmp_path}"]
+    assert main(["speed", *model, *settings]) == 0
+    out, rows = capsys.readouterr().out, the_json(tmp_path / "speed")["rows"]
+    info = read("model", MODELS[family])["info"]
+    unable = {name for name in ("cls", "fastv", "visionzip", "tome") if missing(info, read("method", name)["info"])}
+    assert {row["label"] for row in rows if row["state"] == "not applicable"} == unable
+    assert all(f"NOT APPLICABLE {name} at 75 %: method '{name}' needs" in out for name in unable)
+    for row in rows:
+        if row["label"] not in unable:
+            assert row["state"] == "measured" and row["tokens"]["text"] == 16 and row["flops_ratio"] >= 1
+            kept, newlines = row["tokens"]["kept"], row["tokens"]["visual"] // 7
+            assert row["label"] == "unpruned" or kept <= row["tokens"]["visual"] / 4 + newlines
+
+
+@pytest.mark.parametrize(
+    "settings, value, hint",
+    [
+        (["method=clss"], "method 'clss'", "did you mean 'cls'"),
+        (["ratio=1.2"], "ratio=1.2", "0 to 1"),
+        (["model=tiny,llava-1.5-7b"], "one model on one device", "one value each"),
+        (["model=llava-1.5-7b", "model.random_weights=true", "method=scm"], "method 'scm' needs tiles", "that work"),
+        (["model=llava-1.5-13b-x"], "'llava-1.5-13b-x'", "did you mean 'llava-1.5-13b'"),
+        (["batch_size=0"], "batch_size=0", "1 or more"),
+        (["batch_size=1,two"], "batch_size=two", "an integer"),
+        (["method=fastv", "method.k=9"], "k=9", "1 to 5"),
+        (["method=cls,fastv", "method.k=2"], "'method.k'", "not a setting of method=cls"),
+        (["method=cls", "ratio=null"], "no amount", "give ratio= or keep="),
+        (["benchmark=gqa"], "'benchmark' is not a setting of speed", "batch_size"),
+        (["formt=csv"], "'formt'", "did you mean 'format'"),
+        (["format=html"], "format 'html'", "markdown"),
+        (["chart=speed.pdf"], "chart=speed.pdf", ".png or .svg"),
+        (["json=/proc/nowhere/speed.json"], "/proc/nowhere", "cannot be written"),
+        (["fast"], "'fast'", "key=value"),
+        (["speed.repeats=0"], "speed.repeats=0", "1 or more"),
+        (["speed.repeats=many"], "speed.repeats=many", "an integer"),
+        (["speed.repeat=3"], "speed.repeat", "did you mean 'repeats'"),
+        (["speed=3"], "speed=3", "speed.new_tokens"),
+        (["device=cuda:99"], "device=cuda:99", "device=cpu"),
+    ],
+)
+def test_bad_input_is_one_line(settings, value, hint, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "load_model", lambda _: pytest.fail("loaded a model"))
+    assert main(["speed", f"outputs={tmp_path / 'outputs'}", *settings]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert value in line and hint in line
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_a_model_that_does_not_fit_is_one_line(ceiling, tmp_path, monkeypatch, capsys):
+    def too_large(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 28 GB")
+
+    monkeypatch.setattr(command, "load", too_large)
+    assert main(["speed", f"outputs={tmp_path}"]) == 2
+    assert "do not fit on cpu" in capsys.readouterr().err
+
+
+def test_a_full_disk_loses_no_table(ceiling, tmp_path, monkeypatch, capsys):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(command, "write_atomically", full)
+    assert main(["speed", *QUICK, "method=cls", "keep=9", "batch_size=1", f"outputs={tmp_path}"]) == 2
+    out, err = capsys.readouterr()
+    assert "keep 9" in out and "9/144" in out
+    assert "No space left" in err.splitlines()[-1]

@@ -1,0 +1,141 @@
+"""Cases in turn, each as often as was asked for; what does not fit into memory leaves the others alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+
+from vlmprune.config import ModelConfig
+from vlmprune.measure.flops import question_flops
+from vlmprune.methods.cls import ClsAttention
+from vlmprune.methods.fastv import FastV
+from vlmprune.methods.none import Unpruned
+from vlmprune.models.loading import find_checkpoint, load
+from vlmprune.speed import measuring
+from vlmprune.speed.cases import Case, Refused
+from vlmprune.speed.ceiling import Ceiling
+from vlmprune.speed.measuring import Bench, Measured
+from vlmprune.speed.rows import make_rows, refused_row
+from vlmprune.speed.settings import Load
+from vlmprune.speed.synthetic import make_prompts
+
+LOAD = Load(prompt_tokens=20, new_tokens=3, image_size=56, repeats=3, warm_up=1)
+CASES = [
+    Case("unpruned", None, None, Unpruned()),
+    Case("cls", 0.5, None, ClsAttention(ratio=0.5)),
+    Case("fastv", 0.5, None, FastV(ratio=0.5)),
+]
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    config = ModelConfig("tiny")
+    return load(find_checkpoint(config), config, torch.float32, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def prompts(loaded):
+    return make_prompts(loaded, LOAD, 2)
+
+
+@pytest.fixture(scope="module")
+def measured(loaded, prompts) -> list[Measured]:
+    return Bench(loaded, {}, LOAD, lambda _: None).measure(CASES, prompts)
+
+
+def test_every_prompt_gets_all_its_tokens(measured):
+    for one in measured:
+        assert len(one.times) == LOAD.repeats
+        assert one.peak_mb > 50 and one.peak_since
+        for times in one.times:
+            first = times["vision"] + times["projector"] + times["prefill"]
+            decode = (LOAD.new_tokens - 1) * times["decode_per_token"]
+            assert first + decode + times["other"] == pytest.approx(times["end_to_end"])
+
+
+def test_cases_take_turns(loaded, prompts, monkeypatch):
+    order = []
+    original = measuring.time_answers
+
+    def noted(loaded, method, *args, **options):
+        order.append(type(method).__name__)
+        return original(loaded, method, *args, **options)
+
+    monkeypatch.setattr(measuring, "time_answers", noted)
+    advanced = []
+    Bench(loaded, {}, LOAD, advanced.append).measure(CASES, prompts)
+    assert sum(advanced) == len(order) == Bench.calls(len(CASES), 1, LOAD)
+    rounds = [order[6:][3 * turn : 3 * turn + 3] for turn in range(3)]  # after a first call and a warm-up of each
+    assert [names[0] for names in rounds] == ["Unpruned", "ClsAttention", "FastV"]
+    assert all(set(names) == {"Unpruned", "ClsAttention", "FastV"} for names in rounds)
+
+
+@pytest.mark.parametrize("fails_at", [1, pytest.param(2, marks=pytest.mark.slow), 4])
+def test_out_of_memory_is_a_row(loaded, prompts, monkeypatch, fails_at):
+    calls = Counter()
+    original = measuring.time_answers
+
+    def scarce(loaded, method, *args, **options):
+        calls[type(method).__name__] += 1
+        if isinstance(method, ClsAttention) and calls["ClsAttention"] == fails_at:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        return original(loaded, method, *args, **options)
+
+    monkeypatch.setattr(measuring, "time_answers", scarce)
+    found = Bench(loaded, {}, LOAD, lambda _: None).measure(CASES, prompts)
+    assert [one.out_of_memory for one in found] == [False, True, False]
+    assert calls == {"Unpruned": 5, "ClsAttention": fails_at, "FastV": 5}
+    rows = make_rows(found, prompts.encoded, loaded, LOAD, Ceiling(1e12, 1e11, 8, 8), 1000)
+    assert [row["state"] for row in rows] == ["measured", "out of memory", "measured"]
+    assert "speed_up" in rows[2]
+
+
+def test_without_an_unpruned_row_nothing_is_compared(loaded, prompts, measured):
+    gone = Measured(CASES[0], 2, out_of_memory=True)
+    rows = make_rows([gone, measured[1]], prompts.encoded, loaded, LOAD, Ceiling(1e12, 1e11, 8, 8), 1000)
+    assert rows[1]["state"] == "measured" and "speed_up" not in rows[1] and "realised" not in rows[1]
+
+
+def test_other_errors_are_not_swallowed(loaded, prompts, monkeypatch):
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(measuring, "time_answers", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        Bench(loaded, {}, LOAD, lambda _: None).measure(CASES, prompts)
+
+
+def test_rows_are_what_their_formulas_say(loaded, prompts, measured):
+    ceiling = Ceiling(2e11, 3e10, 8, 8)
+    rows = make_rows(measured, prompts.encoded, loaded, LOAD, ceiling, 1000)
+    bare = rows[0]
+    for row, case, visual in zip(rows, CASES, ([144] * 6, [72] * 6, [144] * 2 + [72] * 4), strict=True):
+        flops = question_flops(loaded.adapter, case.method, prompts.encoded, visual, 20, 3)
+        assert {part: row["flops"][part] for part in flops.as_dict()} == flops.as_dict()
+        assert row["flops"]["first_token"] == flops.vision + flops.projector + flops.selection + flops.prefill
+        first, step = (row["ms"][part]["median_ms"] / 1e3 for part in ("first_token", "decode_per_token"))
+        assert row["flops_per_s"] == pytest.approx(2 * row["flops"]["first_token"] / first)
+        assert row["of_flops_ceiling"] == pytest.approx(row["flops_per_s"] / 2e11)
+        per_token = 2 * 6 * 2 * 4 * 32 * 4  # rows, layers, key and value, heads, width, float32
+        assert row["bytes_per_step"] == 1000 + row["kv_cache_bytes"] + 1.5 * per_token
+        assert row["bytes_per_s"] == pytest.approx(row["bytes_per_step"] / step)
+        assert row["of_bandwidth_ceiling"] == pytest.approx(row["bytes_per_s"] / 3e10)
+        for part, faster in row["speed_up"].items():
+            assert faster == pytest.approx(bare["ms"][part]["median_ms"] / row["ms"][part]["median_ms"])
+        assert row["flops_ratio"] == bare["flops"]["first_token"] / row["flops"]["first_token"]
+        assert row["realised"] == pytest.approx(row["speed_up"]["first_token"] / row["flops_ratio"])
+    assert bare["realised"] == bare["flops_ratio"] == 1
+
+
+def test_a_refused_row_has_its_reason():
+    row = refused_row(Refused("scm", 0.5, None, "method 'scm' needs tiles"))
+    assert row == {
+        "state": "not applicable",
+        "label": "scm",
+        "ratio": 0.5,
+        "keep": None,
+        "batch_size": None,
+        "reason": "method 'scm' needs tiles",
+    }

@@ -1,0 +1,175 @@
+"""What a shell's TAB key offers behind `vlmprune`: commands, options, settings and their values.
+
+Reads configs/ and the help texts; nothing heavy is imported, and a user's own classes never are. The scripts that ask
+are in completion_scripts.py.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Iterable
+from importlib.resources import files
+from typing import Any, Literal
+
+from vlmprune import help as texts
+from vlmprune.completion_scripts import SCRIPTS
+from vlmprune.errors import UserError
+
+# What commands take beside the settings of a run, each defined where its command is.
+COMPARE = (
+    *("method", "ratio", "keep", "model", "benchmark", "limit", "seed", "dtype", "device"),
+    *("outputs", "format", "columns", "chart", "charts", "html"),
+)
+SPEED = (
+    *("method", "ratio", "keep", "positions", "scope", "budget", "seed", "device", "model", "batch_size", "speed"),
+    *("compile", "outputs", "format", "json", "chart"),
+)
+WANDB_REPORT = ("project", "entity", "name", "file")
+FORMATS = {
+    "compare": ("table", "markdown", "latex", "csv", "json"),
+    "list": ("table", "markdown"),
+    "speed": ("table", "markdown", "csv", "json"),
+}
+LISTS = ("models", "methods", "benchmarks", "experiments", "loggers", "launchers", "matrix")
+SWEEP = {"experiment": None, "launcher": "inprocess", "baselines": True, "fail_fast": False}
+
+
+def commands() -> list[str]:
+    """The commands, in the order in which `vlmprune --help` shows them."""
+    return list(dict.fromkeys(re.findall(r"^  vlmprune ([\w-]+)", texts.HELP, re.MULTILINE)))
+
+
+def candidates(line: str) -> list[str]:
+    """Whole words that the last word of `line`, a command line up to the cursor, may become; [] leaves it to the shell.
+
+    What ends with = or . is not finished yet.
+    """
+    typed = line.split()[1:]
+    *words, current = typed if typed and not line[-1].isspace() else [*typed, ""]
+    if not words:
+        found: Iterable[str] = [*commands(), "--help", "--version"]
+    elif words[0] not in commands():
+        found = []
+    elif current.startswith("-"):
+        named = re.findall(r"(?<!\S)--[a-z][a-z-]+", getattr(texts, words[0].upper().replace("-", "_")))
+        own_configs = [] if words[0] in ("compare", "wandb-report", "completion") else ["--config-dir"]
+        found = dict.fromkeys([*named, *own_configs, "--help"])
+    elif "=" in current:
+        key, _, value = current.partition("=")
+        several, comma, _ = value.rpartition(",")  # a sweep's method=cls,fastv
+        try:
+            found = [f"{key}={several}{comma}{each}" for each in _values(words, key)]
+        except UserError:  # a --config-dir of which run would say what is wrong
+            found = []
+    else:
+        found = _names(words, current)
+    return [word for word in found if word.startswith(current)]
+
+
+def _names(words: list[str], current: str) -> list[str]:
+    """Settings and other arguments that the command takes next."""
+    command = words[0]
+    if command == "list":
+        return [*LISTS, "format="]
+    if command == "completion":
+        return list(SCRIPTS)
+    if command == "wandb-report":
+        return [f"{key}=" for key in WANDB_REPORT]
+    if command == "compare":
+        return [f"{key}=" for key in COMPARE]
+    keys = _run_keys()
+    if command == "score":
+        return [f"judge.{name}=" for name in keys["judge"]]
+    head, dot, _ = current.partition(".")
+    if dot:
+        return [f"{head}.{name}=" for name in _nested(words, head)]
+    if command == "sweep":
+        keys |= SWEEP
+    if command == "show":
+        keys |= {"file": None}
+    if command == "speed":
+        keys = {key: keys.get(key) for key in SPEED} | {"speed": {}}
+    groups = [key for key in keys if key in _groups()]
+    sections = [key for key in keys if isinstance(keys[key], dict)]
+    return [f"{key}=" for key in keys if key not in sections] + [f"{key}." for key in [*groups, *sections]]
+
+
+def _values(words: list[str], key: str) -> list[str]:
+    """What a setting may be, where that is one of a few words."""
+    from vlmprune.registry import options
+
+    if key == "format":
+        return list(FORMATS.get(words[0], ()))
+    if key in (*_groups(), "experiment", "launcher"):
+        return list(options(key, _config_dir(words)))
+    if key == "device":
+        return ["auto", "cpu", "cuda"]
+    if isinstance(SWEEP.get(key), bool):
+        return ["true", "false"]
+    return _literals(key)
+
+
+def _literals(key: str) -> list[str]:
+    """The words that a setting's type hint allows."""
+    from vlmprune import config
+
+    section, _, name = key.rpartition(".")
+    owners: dict[str, Any] = {"": config._Scalars, "model": config.ModelConfig, "flops": config.FlopsConfig}
+    hint = typing.get_type_hints(owners[section]).get(name) if section in owners else None
+    if hint is bool:
+        return ["true", "false"]
+    alternatives = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return [str(word) for each in alternatives if typing.get_origin(each) is Literal for word in typing.get_args(each)]
+
+
+def _nested(words: list[str], head: str) -> list[str]:
+    """Names behind `head.`: of a group, those of the choice that is typed, or of the default."""
+    keys = _run_keys() | SWEEP
+    if head == words[0] == "speed":
+        return re.findall(r"\bspeed\.(\w+)=", texts.SPEED)
+    if isinstance(keys.get(head), dict):
+        return list(keys[head])
+    if head not in (*_groups(), "launcher"):
+        return []
+    from vlmprune.registry import DESCRIPTION, options
+
+    chosen = [word.partition("=")[2] for word in words if word.startswith(f"{head}=")] or [str(keys[head])]
+    found = options(head, _config_dir(words))
+    choices = [found[name] for name in chosen[-1].split(",") if name in found]
+    return list(dict.fromkeys(key for file in choices for key in _read(file) if key not in DESCRIPTION))
+
+
+def _groups() -> tuple[str, ...]:
+    from vlmprune.registry import GROUPS
+
+    return GROUPS
+
+
+def _run_keys() -> dict[str, Any]:
+    """Keys of run.yaml with their defaults, the groups among them."""
+    data = _read(files("vlmprune.configs") / "run.yaml")
+    defaults = [entry for entry in data.pop("defaults") if isinstance(entry, dict)]
+    return {name: choice for entry in defaults for name, choice in entry.items()} | data
+
+
+def _read(file: Any) -> dict[str, Any]:
+    """A YAML file as plain data; {} where it is none."""
+    import yaml
+
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _config_dir(words: list[str]) -> str | None:
+    """The folder that --config-dir names among `words`, in either spelling."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == "--config-dir":
+            return following
+        if word.startswith("--config-dir="):
+            return word.partition("=")[2]
+    return None

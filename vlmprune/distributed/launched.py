@@ -1,0 +1,126 @@
+"""Processes that `accelerate launch -m vlmprune run ...` or `torchrun -m vlmprune run ...` started.
+
+Each finds in its environment which one it is. With torch.distributed and gloo they learn where process 0 listens, and
+connect to it; processes on several machines, too, whose outputs then lie on that of process 0.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from vlmprune.errors import ProcessLost, UserError
+
+if TYPE_CHECKING:
+    from vlmprune.distributed.team import Member, Team
+
+CONNECT_SECONDS = 60
+NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+team: Team | None = None  # in process 0 of several
+
+
+def world_size() -> int:
+    """How many processes a launcher started; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_size() -> int:
+    """How many of them on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+
+
+def together(command: Callable[[list[str]], int], arguments: list[str]) -> int:
+    """Process 0 carries out `command`, a run, and all others serve it; returns the exit code."""
+    global team
+    if world_size() == 1:
+        return command(arguments)
+    if missing := [name for name in NEEDED if name not in os.environ]:
+        raise UserError(
+            f"WORLD_SIZE={world_size()} without {', '.join(missing)}: start it with accelerate launch or torchrun, or "
+            "unset WORLD_SIZE"
+        )
+    if os.environ["RANK"] != "0":
+        return follow()
+    from vlmprune.distributed.team import Team
+
+    team = Team(gather())
+    try:
+        return command(arguments)
+    finally:
+        team.close()
+        team = None
+
+
+def refuse_sweep() -> None:
+    """Raise a UserError in a launcher's processes: an error in one job could not but end all others."""
+    if team is not None:
+        raise UserError(
+            f"accelerate launch and torchrun start the processes of one run: without them, devices={team.size} gives "
+            "every job of a sweep as many"
+        )
+
+
+def gather() -> list[Member]:
+    """The other processes, once all have connected. Raises ProcessLost where one does not."""
+    import torch.distributed as dist
+
+    from vlmprune.distributed.team import Member
+    from vlmprune.distributed.wire import Line
+
+    here = local_size() == world_size()
+    dist.init_process_group("gloo")
+    members: list[Member] = []
+    with socket.create_server(("127.0.0.1" if here else "", 0), backlog=world_size()) as server:
+        server.settimeout(CONNECT_SECONDS)
+        password = secrets.token_hex(16)  # anyone on the network can reach the port
+        dist.broadcast_object_list([server.getsockname()[1], password])
+        while len(members) < world_size() - 1:
+            try:
+                connection, _ = server.accept()
+            except TimeoutError as error:
+                waiting = world_size() - 1 - len(members)
+                raise ProcessLost(f"{waiting} processes of the launcher did not connect to process 0") from error
+            connection.settimeout(CONNECT_SECONDS)
+            line = Line(connection)
+            match line.receive():
+                case ("hello", [str(said), int(rank), int(local)]) if secrets.compare_digest(said, password):
+                    keep(connection)
+                    members.append(Member(rank, local, line))
+                case _:
+                    line.close()
+    dist.destroy_process_group()
+    return sorted(members, key=lambda member: member.rank)
+
+
+def follow() -> int:
+    """Connect to process 0 and serve it."""
+    import torch.distributed as dist
+
+    from vlmprune.distributed.wire import Line
+    from vlmprune.distributed.worker import serve
+
+    dist.init_process_group("gloo")
+    found: list[Any] = [None, None]
+    dist.broadcast_object_list(found)
+    host = "127.0.0.1" if local_size() == world_size() else os.environ["MASTER_ADDR"]
+    connection = socket.create_connection((host, found[0]), CONNECT_SECONDS)
+    keep(connection)
+    line = Line(connection)
+    line.send("hello", [found[1], int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])])
+    dist.destroy_process_group()
+    try:
+        return serve(line)
+    except (ConnectionError, KeyboardInterrupt):  # process 0 says what there is to say
+        return 1
+
+
+def keep(connection: socket.socket) -> None:
+    """However long nothing is said; but notice within minutes when the other machine is gone."""
+    connection.settimeout(None)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 6)):
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,0 +1,81 @@
+"""How many processes a run has, and those that `devices=` starts."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+
+import torch
+
+from vlmprune.config import RunConfig
+from vlmprune.distributed import launched
+from vlmprune.distributed.team import Member, Team
+from vlmprune.distributed.wire import Line
+from vlmprune.errors import UserError
+
+_started: Team | None = None  # by this process: the jobs of a sweep share them, and so each loads a model once
+
+
+def process_count(config: RunConfig) -> int:
+    """How many processes share a run's questions. Raises UserError where they cannot."""
+    count = local = config.devices
+    if launched.team is not None:
+        count, local = launched.team.size, launched.local_size()
+        if config.devices not in (1, count):
+            raise UserError(f"devices={config.devices}: the launcher started {count} processes; leave out devices=")
+    if count == 1:
+        return 1
+    if config.model.device_map is not None:
+        raise UserError(
+            f"model.device_map={config.model.device_map}: spreads one model over the GPUs, and each of {count} "
+            "processes has a model of its own; use devices=1"
+        )
+    if config.device == "cpu":
+        return count
+    if config.device not in ("auto", "cuda"):
+        raise UserError(f"device={config.device}: each of {count} processes gets its own; allowed: auto, cuda, cpu")
+    gpus = torch.cuda.device_count()
+    if local > gpus:
+        wanted = f"devices={count}" if launched.team is None else f"{local} processes"
+        raise UserError(f"{wanted}: this machine has {gpus} GPUs; with device=cpu processes share its cores instead")
+    return count
+
+
+def team_of(config: RunConfig) -> Team:
+    """The processes that a run shares its questions with: those of the launcher, or `devices` - 1 that start now."""
+    global _started
+    if launched.team is not None:
+        return launched.team
+    count = process_count(config)
+    if _started is None or _started.closed or _started.size != count:
+        if _started is not None:
+            _started.close()
+        _started = start(count, config.device == "cpu")
+    return _started
+
+
+def start(count: int, on_cpu: bool) -> Team:
+    """Start all processes but this one. They end with it, and a Ctrl-C at the terminal is for this one alone."""
+    members = []
+    environment, threads = dict(os.environ), None
+    if on_cpu and count > 1 and "OMP_NUM_THREADS" not in environment:
+        threads = max(1, (os.cpu_count() or 1) // count)
+        environment["OMP_NUM_THREADS"] = str(threads)
+    for rank in range(1, count):
+        ours, theirs = socket.socketpair()
+        with theirs:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "vlmprune.distributed.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # stdout is for results, which are this process's to print
+                start_new_session=True,
+                env=environment,
+            )
+        members.append(Member(rank, rank, Line(ours), child))
+    team = Team(members, threads)
+    atexit.register(team.close)
+    return team

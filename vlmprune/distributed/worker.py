@@ -1,0 +1,91 @@
+"""A process other than 0: it does what process 0 asks for, until that one is gone.
+
+Started for `devices=` as `python -m vlmprune.distributed.worker DESCRIPTOR`, where DESCRIPTOR is an open socket.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import sys
+import threading
+from typing import Any
+
+import torch
+
+from vlmprune.config import compose_run
+from vlmprune.distributed.gathered import Sent
+from vlmprune.distributed.wire import Line
+from vlmprune.errors import UserError
+from vlmprune.measure.memory import peak_mb, reset_peak
+from vlmprune.pipeline import evaluation_of, load_models
+from vlmprune.plan import prepare, shared_benchmarks
+
+Message = tuple[str, Any]
+
+
+def serve(line: Line) -> int:
+    """Work on one run after the other; returns the exit code. What goes wrong is told to process 0, and ends it."""
+    inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+    busy = threading.Event()
+    threading.Thread(target=listen, args=(line, inbox, busy), daemon=True).start()
+    with shared_benchmarks():
+        while (message := inbox.get()) is not None:
+            busy.set()
+            try:
+                work(message[1], line, inbox)
+            except UserError as error:
+                line.send("refused", str(error))
+                return 2
+            except Exception as error:
+                line.send("failed", f"{type(error).__name__}: {' '.join(str(error).split())}, its traceback is above")
+                raise
+            busy.clear()
+    return 0
+
+
+def listen(line: Line, inbox: queue.SimpleQueue[Message | None], busy: threading.Event) -> None:
+    """Queue what process 0 says. Once it is gone, end, also in the middle of a run: nothing can be lost here."""
+    while (message := line.receive()) is not None:
+        inbox.put(message)
+    if busy.is_set():
+        os._exit(1)
+    inbox.put(None)
+
+
+def work(job: dict[str, Any], line: Line, inbox: queue.SimpleQueue[Message | None]) -> None:
+    """Answer this process's share of a run's questions. Raises what the run would raise."""
+    folder = job["config_dir"]
+    if folder and (package := os.path.dirname(folder)) not in sys.path:
+        sys.path.insert(0, package)  # a user's package stands beside the config folder
+    plan = prepare(compose_run(job["overrides"], folder))
+    if plan.directory.fingerprint != job["fingerprint"]:
+        raise UserError(
+            f"{socket.gethostname()} ({plan.device}) has another code, checkpoint or dataset than process 1: all "
+            "processes need the same"
+        )
+    if plan.device.type == "cuda":
+        torch.cuda.set_device(plan.device)
+    reset_peak(plan.device)
+    loaded, text_tower = load_models(plan)
+    line.send("ready")
+    message = inbox.get()
+    if message is None:
+        return
+    samples = {sample.id: sample for sample in plan.samples}
+    share = [samples[name] for name in message[1]]
+    evaluation_of(plan, loaded, text_tower, Sent(plan.directory, line), lambda _: None).run(share)
+    line.send("done", peak_mb(plan.device))
+
+
+def main() -> int:
+    """Serve on the socket that the command line names."""
+    try:
+        return serve(Line(socket.socket(fileno=int(sys.argv[1]))))
+    except ConnectionError:  # process 0 went away while something was being sent to it
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""launcher=gpus: worker processes on this machine, one job per GPU at a time, each keeping its model between jobs.
+
+A worker is `python -m vlmprune.launchers.worker`, told its tasks and telling outcomes as JSON lines over pipes. It
+sees its own GPU only. If the sweep's process is killed the pipe closes, and the worker stops.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vlmprune.config import RunConfig
+from vlmprune.errors import UserError
+from vlmprune.exits import describe_exit
+from vlmprune.launchers.base import Outcome, Task, Worker, WorkerLauncher, positive
+
+STOP_SECONDS = 10
+
+
+@dataclass
+class Gpus(WorkerLauncher):
+    """workers: how many processes; null is one for each visible GPU. With device=cpu they share its cores."""
+
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        positive("launcher.", workers=self.workers)
+        self._environments: list[dict[str, str]] = []
+
+    def check(self, configs: list[RunConfig]) -> None:
+        if devices := sorted({c.device for c in configs if c.device not in ("auto", "cpu", "cuda")}):
+            raise UserError(
+                f"device={devices[0]}: launcher=gpus gives every job a GPU itself; allowed: auto, cuda, cpu"
+            )
+        if wide := [config.devices for config in configs if config.devices > 1]:
+            raise UserError(f"devices={wide[0]}: launcher=gpus gives every job one GPU; use launcher=inprocess")
+        if all(config.device == "cpu" for config in configs):
+            if self.workers is None:
+                raise UserError("launcher=gpus with device=cpu: say how many processes, such as launcher.workers=2")
+            threads = str(max(1, (os.cpu_count() or 1) // self.workers))
+            threads = os.environ.get("OMP_NUM_THREADS", threads)
+            self._environments = [{"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads}] * self.workers
+            return
+        gpus = visible_gpus()
+        if not gpus:
+            raise UserError("launcher=gpus: no GPU is visible; on the CPU give device=cpu launcher.workers=2")
+        if self.workers is not None and self.workers > len(gpus):
+            raise UserError(
+                f"launcher.workers={self.workers}: this machine shows {len(gpus)} GPUs, one for each worker"
+            )
+        self._environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[: self.workers]]
+
+    def hire(self, tasks: list[Task], folder: Path) -> list[Worker]:
+        environments = enumerate(self._environments[: len(tasks)], start=1)
+        return [ProcessWorker(folder / f"worker-{number}.log", environment) for number, environment in environments]
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [str(index) for index in range(count)] if named is None else named.split(",")[:count]
+
+
+class ProcessWorker(Worker):
+    """One process, started with its first task and again after a death."""
+
+    def __init__(self, log: Path, environment: dict[str, str]) -> None:
+        self.log, self.environment = log, environment
+        self.process: subprocess.Popen[str] | None = None
+
+    def begin(self, task: Task) -> None:
+        if self.process is None:
+            self._start()
+        assert self.process is not None and self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it died between two tasks: `outcome` finds out
+            self.process.stdin.write(json.dumps(asdict(task)) + "\n")
+            self.process.stdin.flush()
+
+    def outcome(self) -> Outcome | None:
+        assert self.process is not None and self.process.stdout is not None
+        if not select.select([self.process.stdout], [], [], 0)[0]:
+            return None
+        line = self.process.stdout.readline()
+        if line:
+            return Outcome(**json.loads(line))
+        code = self.process.wait()
+        self.stop()
+        self.model = None
+        return Outcome("failed", f"its worker process died ({describe_exit(code)}); the same command resumes the run")
+
+    def ask_to_stop(self) -> None:
+        if self.process is not None and self.process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self.process.stdin.close()
+
+    def stop(self) -> None:
+        self.ask_to_stop()
+        if self.process is None:
+            return
+        assert self.process.stdout is not None
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        self.process = None
+
+    def _start(self) -> None:
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "vlmprune.launchers.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=os.environ | self.environment,
+                start_new_session=True,  # Ctrl-C at the terminal is for the sweep, which then stops its workers
+            )

@@ -1,0 +1,110 @@
+"""launcher=slurm: one Slurm job per run, submitted through submitit as a job array.
+
+Logs and outputs must be on a disk that the nodes share, and vlmprune installed there. A job that is preempted or runs
+out of time is queued again by submitit and goes on where its run stopped.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from vlmprune.config import RunConfig
+from vlmprune.errors import UserError
+from vlmprune.launchers.base import Outcome, Task, Worker, WorkerLauncher, need, positive
+from vlmprune.launchers.task import run_task_apart
+
+
+@dataclass
+class Slurm(WorkerLauncher):
+    """cluster: `slurm`, or `local` for submitit's stand-in, processes on this machine. gpus, cpus, memory_gb: of each
+    job. time: its limit in minutes. array: jobs that run at the same time, at most (`local`: 1 unless given). setup:
+    shell lines before each job. extra: further options of sbatch, by their long names.
+    """
+
+    here: ClassVar[bool] = False
+
+    cluster: Literal["slurm", "local"] = "slurm"
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    gpus: int = 1
+    cpus: int = 8
+    memory_gb: int | None = None
+    time: int = 240
+    array: int | None = None
+    setup: list = field(default_factory=list)
+    extra: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        need("submitit", "slurm", "launcher=slurm")
+        positive("launcher.", cpus=self.cpus, memory_gb=self.memory_gb, time=self.time, array=self.array)
+        self._executor: Any = None
+
+    def check(self, configs: list[RunConfig]) -> None:
+        if self.cluster == "slurm" and shutil.which("srun") is None:
+            raise UserError("launcher=slurm: no srun here; start it on a login node, or try launcher.cluster=local")
+
+    def hire(self, tasks: list[Task], folder: Path) -> list[Worker]:
+        import submitit
+
+        self._executor = submitit.AutoExecutor(folder=folder / "submitit", cluster=self.cluster)
+        self._executor.update_parameters(**self.parameters())
+        # Slurm itself holds back what is too much at one time; the stand-in would start everything.
+        slots = len(tasks) if self.cluster == "slurm" else min(self.array or 1, len(tasks))
+        return [Submitted(self._executor) for _ in range(slots)]
+
+    def parameters(self) -> dict[str, Any]:
+        """The settings as submitit names them."""
+        given: dict[str, Any] = {"name": "vlmprune", "timeout_min": self.time, "cpus_per_task": self.cpus}
+        given |= {"gpus_per_node": self.gpus, "mem_gb": self.memory_gb, "slurm_array_parallelism": self.array}
+        given |= {"slurm_partition": self.partition, "slurm_account": self.account, "slurm_qos": self.qos}
+        given |= {"slurm_setup": self.setup, "slurm_additional_parameters": self.extra}
+        return {name: value for name, value in given.items() if value not in (None, [], {})}
+
+    @contextmanager
+    def submitting(self) -> Iterator[None]:
+        with self._executor.batch():  # one job array
+            yield
+
+
+class Submitted(Worker):
+    """One job of the cluster after the other."""
+
+    def __init__(self, executor: Any) -> None:
+        self.executor, self.job = executor, None
+
+    def begin(self, task: Task) -> None:
+        self.job = self.executor.submit(Resumable(), task)
+
+    def outcome(self) -> Outcome | None:
+        job: Any = self.job
+        if not job.done():
+            return None
+        self.job = None
+        if job.exception() is None:
+            return job.result()
+        reason = f"its job {job.job_id} died ({job.state}, no result); the same command resumes the run; log: "
+        return Outcome("failed", reason + str(job.paths.stderr))
+
+    def stop(self) -> None:
+        if self.job is not None:
+            self.job.cancel(check=False)
+            self.job = None
+
+
+class Resumable:
+    """What a job runs. submitit asks it for a `checkpoint` when the job is preempted or its time is over."""
+
+    def __call__(self, task: Task) -> Outcome:
+        return run_task_apart(task)
+
+    def checkpoint(self, task: Task) -> Any:
+        """The same again: a run goes on where it stopped."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self, task)

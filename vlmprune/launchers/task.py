@@ -1,0 +1,92 @@
+"""Doing one task, wherever it is: compose, run, and turn whatever happens into an outcome."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from typing import TextIO
+
+from vlmprune.config import compose_run
+from vlmprune.errors import ProcessLost, UserError
+from vlmprune.launchers.base import Outcome, Task
+from vlmprune.secrets import without_secrets
+
+# What decides where models, datasets and logs are found. Keys are not among them: those stay in the environment.
+PASSED_ON = ("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "WANDB_MODE", "WANDB_DIR", "WANDB_BASE_URL")
+
+
+def run_task(task: Task, log: TextIO) -> Outcome:
+    """Do the run. Only what stops the process itself (Ctrl-C, out of memory) gets past this; a failure is an outcome.
+
+    log: gets the traceback of a failure.
+    """
+    from vlmprune.plan import prepare, shared_benchmarks
+    from vlmprune.run import run
+
+    start = time.perf_counter()
+    directory = None
+    try:
+        with shared_benchmarks():
+            config = compose_run(task.overrides, task.config_dir)
+            found = prepare(config).directory
+            directory, finished = str(found.path), (found.path / "result.json").exists()
+            result = run(config, task.group)
+    except (UserError, ProcessLost) as error:
+        return Outcome("failed", without_secrets(str(error)), None, directory, time.perf_counter() - start)
+    except Exception as error:  # a sweep's job is a boundary: log it whole and go on with the others
+        with suppress(OSError):  # a full disk, perhaps the very reason
+            log.write(without_secrets(traceback.format_exc()))
+        reason = without_secrets(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return Outcome("failed", reason, None, directory, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return Outcome("skipped" if finished else "done", "", result["answers"]["score"], directory, seconds)
+
+
+def run_task_here(task: Task) -> Outcome:
+    """Do the run in this process. What it prints as its result goes to the log; its progress bar is shown."""
+    with log_file(task.log) as log, redirect_stdout(log):
+        return run_task(task, log)
+
+
+def run_task_apart(task: Task) -> Outcome:
+    """Do the run in a process of a worker's own: all that is written to the terminal goes to the log."""
+    os.environ.update(task.environment)
+    os.chdir(task.folder)
+    if task.config_dir and (package := os.path.dirname(task.config_dir)) not in sys.path:
+        sys.path.insert(0, package)  # a user's package stands beside the config folder
+    with log_file(task.log) as log, terminal_to(log):
+        return run_task(task, log)
+
+
+@contextmanager
+def log_file(path: str) -> Iterator[TextIO]:
+    """The file to append to; where the disk does not take it, nowhere: a run's own files say what is wrong with it."""
+    try:
+        log = open(path, "a", buffering=1)  # noqa: SIM115  (closed below, whatever the disk says)
+    except OSError:
+        log = open(os.devnull, "w")  # noqa: SIM115
+    try:
+        yield log
+    finally:
+        with suppress(OSError):
+            log.close()
+
+
+@contextmanager
+def terminal_to(log: TextIO) -> Iterator[None]:
+    """Everything that this process writes to its stdout and stderr, from C code too, goes to `log`."""
+    kept = [os.dup(number) for number in (1, 2)]
+    try:
+        for number in (1, 2):
+            os.dup2(log.fileno(), number)
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        for number, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)

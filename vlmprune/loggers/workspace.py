@@ -1,0 +1,109 @@
+"""`vlmprune wandb-report`: a saved view of a W&B project with the charts that pruning is judged by.
+
+Every chart is made from run summaries alone (see mirror.summary_of), one point a run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlmprune.errors import UserError
+from vlmprune.loggers.account import has_api_key, server
+from vlmprune.schema import construct
+
+# title, and what is on the x axis; the y axis is the score
+AGAINST = (
+    ("Score against reduction", "reduction"),
+    ("Score against FLOPs per question", "flops/total"),
+    ("Score against prefill (ms, batch 1)", "latency/pruned/prefill_ms"),
+    ("Score against end to end (ms, batch 1)", "latency/pruned/end_to_end_ms"),
+    ("Score against layer-averaged tokens", "tokens/layer_averaged"),
+    ("Score against peak memory (MB)", "memory/peak_mb"),
+)
+BARS = (("Relative score", "relative_score"), ("Prefill (ms)", "latency/pruned/prefill_ms"), ("FLOPs", "flops/total"))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line may say. entity: None is the account's default. file: write JSON instead of saving."""
+
+    project: str = "vlmprune"
+    entity: str | None = None
+    name: str = "vlmprune: score against cost"
+    file: str | None = None
+
+
+def save_workspace(settings: Sequence[str]) -> int:
+    """Save the view, or write it to a file; returns the exit code. Raises UserError where neither can be done."""
+    values = dict(setting.partition("=")[::2] for setting in settings)
+    unnamed = next((setting for setting in settings if "=" not in setting), None)
+    if unnamed is not None:
+        raise UserError(f"'{unnamed}' is not key=value; allowed: project, entity, name, file")
+    request = construct(Request, values, "")
+    if request.file is not None:
+        path = Path(request.file).expanduser()
+        try:
+            path.write_text(json.dumps(spec(workspace(request, request.entity or "ENTITY")), indent=2) + "\n")
+        except OSError as error:
+            raise UserError(f"file={path} cannot be written: {error}") from error
+        print(path)
+        return 0
+    if not has_api_key():
+        raise UserError("wandb-report needs an account: run wandb login, set WANDB_API_KEY, or give file=view.json")
+    print(saved(request))
+    return 0
+
+
+def saved(request: Request) -> str:
+    """Save the view on the server and return its address. Raises UserError where the server does not take it."""
+    import wandb
+
+    wandb.setup(wandb.Settings(silent=True))
+    try:
+        entity = request.entity or wandb.Api().default_entity
+        if entity is None:
+            raise UserError("entity: the account has no default user or team; give entity=NAME")
+        view = workspace(request, entity)
+        view.save()
+    except (wandb.Error, OSError, ValueError) as error:
+        raise UserError(f"W&B at {server()} did not take the view: {' '.join(str(error).split())[:200]}") from error
+    return str(view.url)
+
+
+def workspace(request: Request, entity: str) -> Any:
+    """The view, as wandb_workspaces builds it; nothing is sent. Raises UserError without that package."""
+    try:
+        import wandb_workspaces.reports.v2 as panels
+        import wandb_workspaces.workspaces as workspaces
+    except ImportError as error:
+        raise UserError("wandb-report needs a package of W&B's: pip install 'vlmprune[wandb-report]'") from error
+    score = panels.SummaryMetric("score")
+    charts: list[Any] = [
+        panels.ScatterPlot(title=title, x=panels.SummaryMetric(x), y=score, legend_template="${run:displayName}")
+        for title, x in AGAINST
+    ]
+    bars: list[Any] = [
+        panels.BarPlot(title=title, metrics=[panels.Metric(name)], orientation="h") for title, name in BARS
+    ]
+    media = panels.MediaBrowser(title="Kept tokens", media_keys=["pictures"])
+    return workspaces.Workspace(
+        entity=entity,
+        project=request.project,
+        name=request.name,
+        sections=[
+            workspaces.Section(name="Score against cost", panels=charts, is_open=True),
+            workspaces.Section(name="Runs", panels=bars, is_open=True),
+            workspaces.Section(name="Pictures", panels=[media], is_open=True),
+        ],
+        settings=workspaces.WorkspaceSettings(max_runs=100),
+    )
+
+
+def spec(view: Any) -> dict[str, Any]:
+    """The view as plain data: what is sent when it is saved."""
+    model = view._to_model()  # the package has no public way to see it without sending it
+    return json.loads(model.spec.model_dump_json(by_alias=True, exclude_none=True))

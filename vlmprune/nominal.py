@@ -1,0 +1,129 @@
+"""What a question would cost, told before a run: tokens and FLOPs, without weights and without a forward pass.
+
+The model is built on torch's meta device, which holds shapes only; its own preprocessor turns the benchmark's first
+questions into inputs, and the method says how many tokens it keeps of those.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText
+
+from vlmprune.answers import run_lengths
+from vlmprune.benchmarks.base import BadSample
+from vlmprune.benchmarks.subset import Subset
+from vlmprune.config import ModelConfig, RunConfig
+from vlmprune.errors import UserError
+from vlmprune.measure.encoder import Encoded
+from vlmprune.measure.selection_flops import acting_parts
+from vlmprune.methods.base import Method, SequenceMethod
+from vlmprune.methods.decoder_base import DecoderMethod
+from vlmprune.methods.vision_base import VisionMethod
+from vlmprune.models.architecture import stand_in
+from vlmprune.models.base import Adapter, adapt
+from vlmprune.models.checkpoint import Checkpoint
+from vlmprune.models.loading import read_parts
+from vlmprune.plan import choose_parts, load_benchmark
+from vlmprune.report.result import summarise_flops, summarise_tokens
+
+QUESTIONS = 4
+
+
+@dataclass(frozen=True)
+class Nominal:
+    """Means over the first `QUESTIONS` questions.
+
+    total, kept, layer_averaged: visual tokens. flops, unpruned_flops: up to the first answer token (how many follow is
+    not known); None where they cannot be counted. Some methods keep fewer than they may (pool: the next smaller grid).
+    at_most: whether the method decides itself how many tokens it keeps
+    of an image, so that tokens and FLOPs are bounds.
+    """
+
+    total: float
+    kept: float
+    layer_averaged: float
+    flops: float | None
+    unpruned_flops: float | None
+    at_most: bool
+
+
+def nominal(config: RunConfig) -> Nominal:
+    """The nominal cost of a run, whatever its device. Raises UserError where it cannot work, as `plan.prepare` does."""
+    method, checkpoint, text_tower = choose_parts(config)
+    benchmark, everything = load_benchmark(config)
+    samples = Subset(config.limit, config.shard).choose(everything)
+    adapter, preprocessor = outline(checkpoint, config.model)
+    rows: list[dict[str, Any]] = []
+    for sample in samples:
+        try:
+            media = preprocessor.media(benchmark.images(sample), sample.media)
+        except BadSample:
+            continue
+        inputs = preprocessor.batch([benchmark.prompt(sample)], [media], torch.device("cpu"), torch.float32)
+        encoded = Encoded.of(adapter, preprocessor.collate(media))
+        visual = visual_by_layer(adapter, method, encoded)
+        length = inputs["input_ids"].shape[1] - encoded.slots + visual[0]
+        rows.append(  # as a line of predictions.jsonl
+            {"encoded": encoded.as_dict(), "sequence": length, "visual": run_lengths(visual), "generated": 1}
+        )
+        if len(rows) == QUESTIONS:
+            break
+    if not rows:
+        raise UserError(f"none of the {len(samples)} samples can be used")
+    clip = None if text_tower is None else text_tower.config
+    flops = summarise_flops(rows, adapter, method, clip, config.flops.convention)["flops"] or {}
+    tokens = summarise_tokens(rows, adapter.decoder_depth)
+    return Nominal(
+        total=tokens["total"],
+        kept=tokens["kept"]["mean"],
+        layer_averaged=tokens["layer_averaged"],
+        flops=flops.get("total"),
+        unpruned_flops=flops.get("unpruned_total"),
+        at_most=any(decides(part) for part in method.parts(int(tokens["total"]))),
+    )
+
+
+def decides(method: Method) -> bool:
+    """Whether only the method knows how many tokens it keeps, which then depends on the image."""
+    return bool(getattr(method, "adaptive", False)) or "tiles" in method.needs
+
+
+def outline(checkpoint: Checkpoint, config: ModelConfig) -> tuple[Adapter, Any]:
+    """Adapter and preprocessor of a model whose weights are not there."""
+    given = {"newline": config.newline, "packing": config.packing}
+    if checkpoint.random and not checkpoint.folder:
+        parts = stand_in(config.name, checkpoint.config)
+    else:
+        parts = read_parts(checkpoint, config.prompt)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(checkpoint.config)
+    adapter = adapt(model, **{name: value for name, value in given.items() if value is not None})
+    family = importlib.import_module(f"vlmprune.models.{checkpoint.config.model_type}")
+    return adapter, family.Inputs(parts, adapter, config)
+
+
+def visual_by_layer(adapter: Adapter, method: Method, encoded: Encoded) -> list[int]:
+    """Visual tokens that each decoder layer would process; at most, where the method decides by what it sees."""
+    depth, tower = adapter.decoder_depth, adapter.tower
+    visual = [encoded.slots] * depth
+    for part in acting_parts(method, tower):
+        if isinstance(part, SequenceMethod):
+            visual = [sum(map(part.count, encoded.ranked(part.scope_rule))) + encoded.newlines] * depth
+        elif isinstance(part, VisionMethod):
+            visual = [sum(merged_count(part, adapter, n) for n in encoded.ranked("tile")) + encoded.newlines] * depth
+        elif isinstance(part, DecoderMethod) and visual[0]:
+            for stage in part.stages(depth, visual[0]):
+                first = 0 if part.restarts else stage.layer
+                visual[first:] = [stage.left] * (depth - first)
+    return visual
+
+
+def merged_count(method: VisionMethod, adapter: Adapter, n: int) -> int:
+    """Tokens that are left of a tile of `n` when its tokens merge inside the encoder."""
+    if method.layer_ratio is None and not method.count(n):
+        return 0
+    return n - sum(method.merge_counts(adapter.tower, n))

@@ -1,0 +1,162 @@
+"""Score curves on one pair of axes: a line per method with its 95 % band, and what they are measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlmprune.report.rows import Row
+from vlmprune.report.runs import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's palette: told apart with any colour vision; the marker tells apart in grey too.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+BASELINES = {"random": ("x", "--"), "uniform": ("+", ":")}  # what the others have to beat: grey, in the background
+BASELINE = "#8A8A8A"
+INK, GRID = "#333333", "#E6E6E6"
+MOST_TICKS = 8  # ratios that are labelled one by one
+
+Score = tuple[float, float, float]  # of a run: value, low and high, fractions of 1
+Look = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Against:
+    """What a chart shows scores against. value: of a run, None where it is not known. noisy: it may fall where more is
+    left, so that points are joined in the order of what is removed."""
+
+    name: str
+    label: str
+    value: Callable[[Run], float | None]
+    noisy: bool = False
+
+
+RATIO = Against("ratio", "visual tokens removed (%)", lambda run: 100 * run.reduction)
+LATENCY = Against(
+    "latency",
+    "end to end, median ms at batch 1",
+    lambda run: run.pruned_ms.get("end_to_end"),
+    noisy=True,
+)
+
+
+def flops_of(groups: Sequence[Sequence[Row]]) -> Against:
+    """FLOPs of a question, in the unit that suits the largest."""
+    largest = max((row.run.flops for rows in groups for row in rows if row.run.flops is not None), default=0.0)
+    unit, one = ("TFLOPs", 1e12) if largest >= 1e12 else ("GFLOPs", 1e9)
+    return Against("flops", f"{unit} per question", lambda run: None if run.flops is None else run.flops / one)
+
+
+def run_scores(rows: Sequence[Row]) -> dict[Path, Score]:
+    """Of every judged run the score and its interval; a metric without one gets a band of no height."""
+    return {
+        row.run.path: (
+            row.run.score,
+            row.run.score if row.run.low is None else row.run.low,
+            row.run.score if row.run.high is None else row.run.high,
+        )
+        for row in rows
+        if row.run.score is not None
+    }
+
+
+def looks_of(groups: Sequence[Sequence[Row]]) -> dict[str, Look]:
+    """Colour, marker and line of every label, the same in all panels of all charts; baselines last."""
+    labels = sorted({row.label for rows in groups for row in rows if not row.run.unpruned and not row.run.blind})
+    looks: dict[str, Look] = {}
+    for index, label in enumerate(label for label in labels if label.split()[0] not in BASELINES):
+        dashes = ("-", "--", "-.")[index // len(COLORS) % 3]
+        looks[label] = {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % 6], "linestyle": dashes}
+    for label in labels:
+        if label.split()[0] in BASELINES:
+            marker, dashes = BASELINES[label.split()[0]]
+            looks[label] = {"color": BASELINE, "marker": marker, "linestyle": dashes}
+    return looks
+
+
+def draw_panel(
+    axes: Axes,
+    rows: Sequence[Row],
+    against: Against,
+    looks: Mapping[str, Look],
+    scores: Mapping[Path, Score],
+    small: bool = False,
+) -> None:
+    """Curves of `rows` by label. scores: of the runs that have one. small: there is no room to name horizontal lines.
+
+    The unpruned model is a dashed line and the blind baseline a dotted one, with a star at their cost.
+    """
+    scored = [row for row in rows if row.run.path in scores]
+    curves: dict[str, list[tuple[float, float, Score]]] = {}
+    for row in scored:
+        x = against.value(row.run)
+        if x is not None and not row.run.unpruned and not row.run.blind:
+            place = row.run.reduction if against.noisy else x
+            curves.setdefault(row.label, []).append((place, x, scores[row.run.path]))
+    for label, points in curves.items():
+        _curve(axes, [(x, score) for _, x, score in sorted(points)], looks[label], bars=against.noisy)
+    for name, dashes, run in _references([row.run for row in scored]):
+        height = 100 * scores[run.path][0]
+        axes.axhline(height, color=INK, linewidth=1.0, linestyle=dashes, zorder=1)
+        if not small:
+            _name_line(axes, f"{name} {height:.1f}", height, left=against is not RATIO)  # the stars stand right
+        cost = against.value(run)
+        if cost is not None and against is not RATIO:
+            axes.plot(cost, height, "*", color=INK, markersize=7, zorder=4)
+    axes.margins(y=0.08)
+    axes.grid(axis="y", color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    if against is RATIO:
+        _ratio_ticks(axes, sorted({round(x, 1) for points in curves.values() for _, x, _ in points}), small)
+
+
+def _ratio_ticks(axes: Axes, ticks: list[float], small: bool) -> None:
+    """A label at every ratio that was run, as long as they do not run into one another."""
+    if 0 < len(ticks) <= MOST_TICKS:
+        apart = (ticks[-1] - ticks[0]) / (10 if small else 20)
+        labels = [
+            "" if following is not None and following - tick < apart else f"{tick:g}"
+            for tick, following in zip(ticks, [*ticks[1:], None], strict=True)
+        ]
+        axes.set_xticks(ticks, labels)
+
+
+def _curve(axes: Axes, points: list[tuple[float, Score]], look: Look, bars: bool) -> None:
+    """One line. bars: intervals stand at the points, else they are a band."""
+    x = [at for at, _ in points]
+    middle, low, high = ([100 * score[side] for _, score in points] for side in range(3))
+    baseline = look["color"] == BASELINE
+    width, order = (1.0, 2) if baseline else (1.5, 3)
+    axes.plot(x, middle, linewidth=0.6 * width if bars else width, markersize=4, zorder=order, **look)
+    if bars or len(points) == 1:  # a band has no width there
+        axes.vlines(x, low, high, color=look["color"], linewidth=0.8, alpha=0.6)
+    else:
+        axes.fill_between(x, low, high, color=look["color"], alpha=0.10, linewidth=0)
+
+
+def _name_line(axes: Axes, text: str, height: float, left: bool) -> None:
+    axes.annotate(
+        text,
+        (0 if left else 1, height),
+        (2 if left else -2, 3),
+        ha="left" if left else "right",
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        fontsize=7,
+        zorder=5,
+        bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6},
+    )
+
+
+def _references(runs: list[Run]) -> list[tuple[str, Any, Run]]:
+    """(name, dashes, run) of the unpruned model and of what the questions alone give away, where they were run."""
+    kinds = (
+        ("unpruned", (0, (5, 3)), [run for run in runs if run.unpruned]),
+        ("blind", (0, (1, 2)), [run for run in runs if run.blind]),
+    )
+    return [(name, dashes, found[0]) for name, dashes, found in kinds if found]

@@ -1,0 +1,95 @@
+"""Pictures that runs saved of their kept tokens, the same questions across methods, small enough for one page.
+
+What a run directory holds is data of anyone: a file outside its pictures folder, or one that is none, is left out.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlmprune.report.rows import Row
+
+FOLDER, INDEX = "pictures", "index.json"  # of a run directory
+QUESTIONS, RUNS = 4, 8  # shown at most, and of each question
+LONGEST_SIDE, QUALITY = 720, 88  # pixels, and of the JPEG
+
+
+@dataclass(frozen=True)
+class Example:
+    """One run's answer to one question. file: its picture; kept, total: visual tokens; score: None if not judged."""
+
+    row: Row
+    file: Path
+    id: str
+    question: str
+    answer: str
+    prediction: str
+    score: float | None
+    kept: int
+    total: int
+
+
+def examples_of(rows: Sequence[Row]) -> list[list[Example]]:
+    """Questions with the examples of several runs each, side by side: of the unpruned run and of those at one budget.
+
+    The budget is the one at which most methods have pictures, of equals the smallest; the questions are those that most
+    of these runs answered, and of equals those on which they disagree. [] where no run has pictures.
+    """
+    found = {row.run.path: read_examples(row) for row in rows}
+    having = [row for row in rows if found[row.run.path]]
+    pruned = [row for row in having if not row.run.unpruned]
+    methods = Counter(row.run.amount for row in pruned)
+    removed = {row.run.amount: row.run.reduction for row in pruned}
+    amount = max(methods, key=lambda amount: (methods[amount], removed[amount]), default=None)
+    side = [row for row in having if row.run.unpruned or row.run.amount == amount][:RUNS]
+    questions: dict[str, list[Example]] = {}
+    for row in side:
+        for example in found[row.run.path]:
+            questions.setdefault(example.id, []).append(example)
+    ordered = sorted(questions.values(), key=lambda each: (-len(each), len({example.score for example in each}) == 1))
+    return ordered[:QUESTIONS]
+
+
+def read_examples(row: Row) -> list[Example]:
+    """What a run's pictures/index.json lists; entries that are not as expected are left out."""
+    folder = row.run.path / FOLDER
+    try:
+        entries = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    found = [_example(row, folder, entry) for entry in entries] if isinstance(entries, list) else []
+    return [example for example in found if example is not None]
+
+
+def _example(row: Row, folder: Path, entry: Any) -> Example | None:
+    try:
+        file = folder / str(entry["file"])
+        if file.resolve().parent != folder.resolve() or not file.is_file():  # also by way of a link
+            return None
+        id_, question, answer, prediction = (str(entry[name]) for name in ("id", "question", "answer", "prediction"))
+        score = None if entry["score"] is None else float(entry["score"])
+        return Example(row, file, id_, question, answer, prediction, score, int(entry["kept"]), int(entry["total"]))
+    except (KeyError, TypeError, ValueError, OSError):
+        return None
+
+
+def data_uri(file: Path) -> str | None:
+    """A picture, decoded and made smaller, as a JPEG inside a URI; None for what is no picture."""
+    from PIL import Image
+
+    try:
+        with Image.open(file, formats=["PNG", "JPEG", "WEBP"]) as picture:
+            small = picture.convert("RGB")
+        small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=QUALITY)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # SyntaxError: a broken PNG
+        return None
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,84 @@
+"""A figure with panels and a legend in the project's style, and its file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlmprune.errors import UserError
+from vlmprune.report.curves import INK, Look
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI, LEGEND_HEIGHT, LEGEND_COLUMNS = 150, 0.35, 6  # LEGEND_HEIGHT in inches, LEGEND_COLUMNS at most
+LETTERS_PER_INCH, HANDLE_LETTERS = 15, 7  # of a legend's text, and what the line before it takes
+
+
+@contextmanager
+def chart_style() -> Iterator[None]:
+    """matplotlib's settings for all charts, within a block."""
+    import matplotlib
+
+    style: Any = {
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": INK,
+        "axes.labelcolor": INK,
+        "text.color": INK,
+        "text.parse_math": False,  # names are data: a $ in one is a $
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "axes.linewidth": 0.6,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "vlmprune",  # the same results give the same file
+    }
+    with matplotlib.rc_context(style):
+        yield
+
+
+def make_panels(
+    lines: int, columns: int, width: float, height: float, looks: dict[str, Look], share: bool | str = "row"
+) -> tuple[Figure, Any]:
+    """A figure with panels [lines, columns] and a legend of `looks` below them."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.lines import Line2D
+
+    # No pyplot: a figure of one's own needs no display, and leaves no global state behind.
+    longest = max(map(len, looks), default=0) + HANDLE_LETTERS
+    legend_columns = max(1, min(LEGEND_COLUMNS, len(looks), int(width * LETTERS_PER_INCH / longest)))
+    legend_lines = -(-len(looks) // legend_columns)
+    size = (width, height * lines + LEGEND_HEIGHT + 0.16 * max(0, legend_lines - 1))
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.06, wspace=0.04))
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(lines, columns, squeeze=False, sharey=share)  # type: ignore[arg-type]
+    if looks:
+        handles = [Line2D([], [], linewidth=1.5, markersize=4, **look) for look in looks.values()]
+        figure.legend(
+            handles,
+            list(looks),
+            loc="outside lower center",
+            ncols=legend_columns,
+            frameon=False,
+            handlelength=2.2,
+            columnspacing=1.6,
+        )
+    return figure, panels
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a .png or .svg. Raises UserError where that cannot be done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        metadata = {"Date": None} if path.suffix == ".svg" else None
+        figure.savefig(path, dpi=DPI, facecolor="white", metadata=metadata)
+    except OSError as error:
+        raise UserError(f"chart {path} cannot be written: {error}") from error

@@ -1,0 +1,103 @@
+"""What a reader of a comparison has to know beside its tables: what runs they hold, and where those differ."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from vlmprune.report.commands import command
+from vlmprune.report.escapes import one_line
+from vlmprune.report.runs import Run
+from vlmprune.report.summary import CONVENTIONS
+
+if TYPE_CHECKING:
+    from vlmprune.report.rows import Row
+
+DECIDING = ("model", "benchmark")  # parts of config.yaml behind the hashes of `comparable`
+
+
+def title(run: Run) -> str:
+    """What the runs of a group have in common."""
+    subset = run.comparable.get("subset", "all")
+    questions = f"all {run.samples:,} questions" if subset == "all" else f"{run.samples:,} questions ({subset})"
+    return f"{run.model} on {run.benchmark} · {run.metric} · {questions} · {run.comparable.get('dtype', '?')}"
+
+
+def what_differs(firsts: list[Run]) -> list[str]:
+    """Why there are several tables, from one run of each; [] for one table."""
+    if len(firsts) < 2:
+        return []
+    lines = ["These runs cannot all be compared; each table holds runs that can. They differ in"]
+    for name in ("benchmark", "model"):
+        values = sorted({getattr(run, name) for run in firsts})
+        if len(values) > 1:
+            lines.append(f"  {name}: {', '.join(values)}")
+    for model, benchmark in sorted({(run.model, run.benchmark) for run in firsts}):
+        same = [run for run in firsts if (run.model, run.benchmark) == (model, benchmark)]
+        differing = [
+            *_differing([run.comparable for run in same]),
+            # What is behind a hash that differs; a run without a readable config says nothing about that.
+            *_differing([settings for run in same if (settings := _settings(run))]),
+        ]
+        lines += [f"  {name} ({model} on {benchmark}): {values}" for name, values in differing]
+    return lines
+
+
+def table_notes(rows: list[Row]) -> list[str]:
+    """What to know about one table."""
+    return [one_line(line) for line in [*environment_notes([row.run for row in rows]), *missing_references(rows)]]
+
+
+def missing_references(rows: list[Row]) -> list[str]:
+    """Which references of a table have not been run, and how to make the first of them."""
+    lines = []
+    if all(row.relative is None for row in rows) and not rows[0].run.unpruned:
+        lines.append(f"note: no unpruned run to compare with: {command(rows[0].run, 'none')}")
+    lacking = [row for row in rows if row.lacks_random]
+    if lacking:
+        names = f"{lacking[0].name} {lacking[0].run.amount}" + (f" and {len(lacking) - 1} more" if lacking[1:] else "")
+        removed = 1 - lacking[0].run.layer_averaged / lacking[0].run.total
+        made_by = command(lacking[0].run, "random", f"ratio={removed:.4g}")
+        lines.append(f"note: no random pruning at as many tokens as {names}: {made_by}")
+    return lines
+
+
+def environment_notes(runs: list[Run]) -> list[str]:
+    """Where the runs of one table were not made alike: answers compare, times may not. And what FLOPs are not ours."""
+    convention = runs[0].comparable.get("flops")  # one for all runs of a table
+    lines = [f"note: FLOPs {CONVENTIONS.get(convention, f'by {convention}')}"] if convention else []
+    for key in ("device", "device_name", "threads", "attention", "versions"):
+        values = {json.dumps(run.environment.get(key), sort_keys=True) for run in runs}
+        if len(values) > 1 and key == "versions":
+            lines.append(f"note: library versions differ ({', '.join(_differing_versions(runs))})")
+        elif len(values) > 1:
+            lines.append(f"note: {key} differs ({', '.join(sorted(values))}): times do not compare")
+    return lines
+
+
+def _differing(records: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """(name, values) of what does not have one value in all of them."""
+    pairs = []
+    for name in sorted({name for each in records for name in each}):
+        values = sorted({"none" if each.get(name) is None else one_line(str(each[name])) or "''" for each in records})
+        if len(values) > 1:
+            pairs.append((name, " | ".join(values)))
+    return pairs
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """Settings of the model and the benchmark as 'model.prompt' and so on."""
+    groups = {group: run.config.get(group) for group in DECIDING}
+    return {
+        f"{group}.{name}": value
+        for group, settings in groups.items()
+        if isinstance(settings, dict)
+        for name, value in settings.items()
+        if name not in ("_target_", "info", "name")
+    }
+
+
+def _differing_versions(runs: list[Run]) -> list[str]:
+    versions = [dict(run.environment.get("versions") or {}) for run in runs]
+    packages = sorted({package for each in versions for package in each})
+    return [package for package in packages if len({each.get(package) for each in versions}) > 1]

@@ -1,0 +1,114 @@
+"""Whether two runs differ on the same questions, for many pairs at once. numpy only.
+
+As in statistics.py the unit of every resampling is the image with all of its questions. All pairs over the same
+questions share the resamples, so that 200 pairs are two matrix products and not 200 bootstraps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vlmprune.report.statistics import BLOCK_CELLS
+
+Scores = np.ndarray | Sequence[np.ndarray] | Sequence[float] | Sequence[Sequence[float]]  # [R, Q], or [Q] of one row
+EXACT = 13  # clusters that differ, at most 8,192 sign assignments: all of them are counted
+RESAMPLES = 2000  # of an interval
+
+
+@dataclass(frozen=True)
+class Difference:
+    """mean: of a - b over the questions; low, high: its interval; p: two-sided, of "the two do not differ"."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def paired_differences(
+    a: Scores, b: Scores, clusters: Sequence[str], level: float = 0.95, flips: int = 10_000, seed: int = 0
+) -> list[Difference]:
+    """Of every pair of rows the mean of a - b, its interval and its p value.
+
+    a, b: scores [R, Q] of the same questions in the same order; clusters: the image of each question, Q names. The
+    interval is the clustered bootstrap of the differences. The p value is a sign-flip permutation test: were the two
+    runs interchangeable, each image's summed difference would be as likely to have the other sign. Up to 13 images that
+    differ every assignment of signs is counted (exact); beyond, `flips` random ones, the observed one included, so that
+    p is never 0. Raises ValueError where shapes do not fit.
+    """
+    ours, theirs = (np.atleast_2d(np.asarray(side, dtype=float)) for side in (a, b))
+    if ours.shape != theirs.shape:
+        raise ValueError(f"{ours.shape[1]} and {theirs.shape[1]} scores: the two must answer the same questions")
+    differences = ours - theirs
+    sums, counts = by_cluster(differences, clusters)
+    bounds = bootstrap_intervals(sums, counts, level, seed=seed)
+    p_values = _sign_flip(sums, flips, seed)
+    means = differences.mean(1)
+    return [
+        Difference(float(mean), float(low), float(high), float(p))
+        for mean, (low, high), p in zip(means, bounds, p_values, strict=True)
+    ]
+
+
+def clustered_intervals(scores: Scores, clusters: Sequence[str], level: float = 0.95) -> np.ndarray:
+    """Percentile-bootstrap intervals [R, 2] of the mean of each row of scores [R, Q], drawing whole clusters."""
+    return bootstrap_intervals(*by_cluster(np.atleast_2d(np.asarray(scores, dtype=float)), clusters), level)
+
+
+def by_cluster(values: np.ndarray, clusters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Of values [R, Q] the sums [R, C] over each cluster's questions, and how many it has [C]; clusters by name."""
+    if values.shape[1] != len(clusters):
+        raise ValueError(f"{values.shape[1]} scores but {len(clusters)} clusters")
+    if not len(clusters):
+        raise ValueError("no scores")
+    names = np.asarray(clusters, dtype=str)
+    order = np.argsort(names, kind="stable")
+    _, starts, counts = np.unique(names[order], return_index=True, return_counts=True)
+    return np.add.reduceat(values[:, order], starts, axis=1), counts.astype(float)
+
+
+def bootstrap_intervals(
+    sums: np.ndarray, counts: np.ndarray, level: float, resamples: int = RESAMPLES, seed: int = 0
+) -> np.ndarray:
+    """Intervals [R, 2] of the means of R rows: C clusters drawn with replacement; sums [R, C], counts [C]."""
+    generator = np.random.default_rng(seed)
+    clusters = len(counts)
+    means = []
+    for size in _blocks(resamples, clusters):
+        drawn = generator.integers(0, clusters, size=(size, clusters))
+        cells = (drawn + clusters * np.arange(size)[:, None]).ravel()
+        times = np.bincount(cells, minlength=size * clusters).reshape(size, clusters).astype(float)  # each is drawn
+        means.append(times @ sums.T / (times @ counts)[:, None])
+    return np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0).T
+
+
+def _sign_flip(sums: np.ndarray, flips: int, seed: int) -> np.ndarray:
+    """Two-sided p [R] of |sum| under random signs of the clusters' sums [R, C]."""
+    observed = np.abs(sums.sum(1)) - 1e-9  # equal sums added in another order must count as equal
+    p_values = np.ones(len(sums))
+    many = []
+    for row, own in enumerate(sums):
+        differing = own[own != 0]  # the others cannot flip
+        if len(differing) > EXACT:
+            many.append(row)
+        elif len(differing):
+            bits = np.arange(2 ** len(differing))[:, None] >> np.arange(len(differing)) & 1
+            p_values[row] = (np.abs((1 - 2 * bits) @ differing) >= observed[row]).mean()
+    if many:
+        extreme = np.ones(len(many))
+        generator = np.random.default_rng(seed)
+        for size in _blocks(flips, sums.shape[1]):
+            signs = 1.0 - 2.0 * generator.integers(0, 2, size=(size, sums.shape[1]), dtype=np.int8)
+            extreme += (np.abs(signs @ sums[many].T) >= observed[many]).sum(0)
+        p_values[many] = extreme / (flips + 1)
+    return p_values
+
+
+def _blocks(resamples: int, clusters: int) -> Iterator[int]:
+    """Sizes of blocks of resamples that each take about BLOCK_CELLS numbers: memory stays bounded."""
+    block = max(1, BLOCK_CELLS // clusters)
+    for start in range(0, resamples, block):
+        yield min(block, resamples - start)

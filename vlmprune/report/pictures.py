@@ -1,0 +1,101 @@
+"""Pictures of a run's kept tokens: drawn from what the run recorded, without asking the model again.
+
+pictures/index.json lists them: file (in the same folder), id, question, answer, prediction, score, kept, total.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vlmprune.answers import by_layer
+from vlmprune.benchmarks.base import Benchmark, Sample
+from vlmprune.models.loading import Loaded
+from vlmprune.progress import say
+from vlmprune.records import RunDirectory, to_json, write_atomically
+from vlmprune.report.sheet import Block, page
+from vlmprune.report.shown import Shown, legend, panel_size, plain_strip, strips
+
+FOLDER, INDEX = "pictures", "index.json"
+
+
+def save_pictures(
+    samples: list[Sample], benchmark: Benchmark, loaded: Loaded, directory: RunDirectory, title: str, count: int
+) -> None:
+    """Write `count` pictures of answered `samples` and their index. title: the method and how much it prunes.
+
+    What cannot be written costs a line, not the run.
+    """
+    chosen = pictured(samples, count)
+    if not chosen:
+        return
+    rows = {row["id"]: row for row in directory.predictions()}
+    masks = {row.get("id") or row.get("image_id"): row for row in directory.kept()}
+    folder = directory.path / FOLDER
+    index = []
+    try:
+        folder.mkdir(exist_ok=True)
+        for number, sample in enumerate(chosen, start=1):
+            row = rows[sample.id]
+            mask = masks.get(sample.id) or masks.get(sample.image_id)  # of methods that read the question, or not
+            file = f"{number}-{safe(sample.id)}.png"
+            draw(sample, benchmark, loaded, title, row, mask).save(folder / file)
+            index.append({"file": file} | entry(row))
+        write_atomically(folder / INDEX, to_json(index))
+    except OSError as error:
+        say(f"pictures of kept tokens could not be saved ({error})")
+
+
+def entry(row: dict[str, Any]) -> dict[str, Any]:
+    """What the index says of one line of predictions.jsonl, beside the file. kept, total: visual tokens."""
+    shown = {name: row[name] for name in ("id", "question", "answer", "prediction", "score")}
+    return shown | {"kept": row["visual"][-1][1], "total": row["encoded"]["slots"]}
+
+
+def pictured(samples: list[Sample], count: int) -> list[Sample]:
+    """`count` samples from all over the subset, of different images where it has as many; the same for any method."""
+    firsts = list({sample.image_id: sample for sample in reversed(samples)}.values())[::-1]
+    candidates = firsts if len(firsts) >= count else samples
+    count = min(count, len(candidates))
+    return [candidates[index * len(candidates) // count] for index in range(count)]
+
+
+def safe(name: str) -> str:
+    """A sample's id as a part of a file's name."""
+    return re.sub(r"[^\w.-]+", "_", name)[:60]
+
+
+def draw(
+    sample: Sample, benchmark: Benchmark, loaded: Loaded, title: str, row: dict[str, Any], mask: dict[str, Any] | None
+) -> Image.Image:
+    """One page: the picture with the reference answer, and what was kept of it with the model's."""
+    prepare, images = loaded.preprocessor, benchmark.images(sample)
+    media = prepare.media(images, sample.media)
+    views, slots = prepare.prompt_views(benchmark.prompt(sample), media, [image.size for image in images])
+    kept = np.ones(slots, dtype=bool) if mask is None else unpacked(mask)[:slots]
+    counts = by_layer(row["visual"], loaded.adapter.decoder_depth)
+    none = np.zeros(slots, dtype=bool)
+    shown = Shown(
+        title,
+        row["prediction"],
+        slots,
+        counts[-1],
+        sum(counts) / len(counts),
+        kept,
+        none,
+        np.full(slots, np.nan),
+    )
+    size = panel_size(len(views))
+    blocks = [
+        Block(f"reference: {sample.answer or 'none'}", [sample.id], [plain_strip(images, views, size)]),
+        Block(f"{title}: {shown.answer or '(no answer)'}", [shown.tokens], strips(images, views, shown, size)),
+    ]
+    return page(sample.question, [legend(images, views, [shown])], blocks)
+
+
+def unpacked(mask: dict[str, Any]) -> np.ndarray:
+    """bool [n] from a line of kept.jsonl."""
+    return np.array([digit == "1" for digit in f"{int(mask['kept'], 16):0{mask['n']}b}"])

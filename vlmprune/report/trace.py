@@ -1,0 +1,143 @@
+"""What a method rated and merged on one prompt, overheard for a picture of it.
+
+The engine is not touched: a `Trace` stands in for the adapter and, through a subclass made for the purpose, for the
+method, and passes everything on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlmprune.methods.base import Method, Selection, SequenceMethod, Signals
+from vlmprune.methods.compose import Compose
+from vlmprune.methods.decoder_base import DecoderMethod, DecoderSelection, DecoderSignals
+from vlmprune.pruning.adapter import Adapter
+from vlmprune.pruning.layout import Group, Layout
+from vlmprune.pruning.session import Session
+
+
+class Trace:
+    """One prompt of `slots` visual slots, alone in its batch and with media of one kind.
+
+    scores: float32 [V], what the method gave each token where it ranks by a score, else nan; of several stages the
+    first one's. merged: bool [V], the slots whose token is not what the encoder or decoder made of them alone.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self.scores = torch.full((slots,), torch.nan)
+        self.merged = torch.zeros(slots, dtype=torch.bool)
+        self._session: Session
+        self._score: Tensor | None = None
+        self._groups: Iterator[Group] = iter(())
+        self._slot_of = torch.empty(0, dtype=torch.long)  # of each token of the encoding
+        self._standing: Tensor | None = None  # int64 [L], the slot at each position inside the decoder, -1 at text
+
+    def session(self, adapter: Adapter, method: Method, text_tower: Any = None) -> Session:
+        """A session on `adapter` with `method`, overheard. Its prefill must be the next one."""
+        listening: Any = _ListeningAdapter(adapter, self)
+        self._session = Session(listening, self._overheard(method), text_tower=text_tower)
+        return self._session
+
+    def finish(self) -> None:
+        """After generate(), inside the session: what merged inside the vision encoder."""
+        owners = self._session.owners
+        if owners is None:
+            return
+        owners = owners.cpu()
+        patches = torch.zeros_like(owners).scatter_add_(1, owners, torch.ones_like(owners))  # of each output token
+        self.merged[self._slot_of] = (patches.gather(1, owners) > 1).flatten()
+
+    def _overheard(self, method: Method) -> Method:
+        if isinstance(method, Compose):
+            return replace(method, before=self._overheard(method.before), inside=self._overheard(method.inside))
+        if not isinstance(method, SequenceMethod | DecoderMethod):
+            return method
+        values = {field.name: getattr(method, field.name) for field in fields(method) if field.init}
+        return _listening(type(method), self)(**values)
+
+    def encoding(self, layout: Layout) -> None:
+        """An encoding begins; its groups are selected from in their order."""
+        self._groups = iter(layout.groups)
+        if layout.order is None:
+            self._slot_of = torch.arange(layout.slots)
+            return
+        order = layout.order.cpu()
+        self._slot_of = torch.full((len(layout.pixels) * layout.tile_tokens,), -1)
+        self._slot_of[order[order >= 0]] = (order >= 0).nonzero().flatten()
+
+    def scored(self, score: Tensor) -> None:
+        """A method ranks by `score`, in the selection that is under way."""
+        self._score = score.float().cpu()
+
+    def selected(self, signals: Signals, selection: Selection) -> None:
+        """A method before the language model chose from one group."""
+        slots = self._slot_of[next(self._groups).index.cpu()]  # [B, N]
+        if self._score is not None:
+            self.scores[slots] = self._score
+        self._score = None
+        if selection.features is not None:
+            before = signals.features if signals.projected is None else signals.projected
+            taken = torch.arange(len(slots)).unsqueeze(1)
+            changed = (selection.features != before[taken, selection.indices]).any(dim=2).cpu()
+            self.merged[slots[taken, selection.indices.cpu()][changed]] = True
+
+    def selected_inside(self, signals: DecoderSignals, selection: DecoderSelection) -> None:
+        """A method inside the language model chose what goes on into a layer."""
+        visual, keep = signals.visual[0].cpu(), selection.keep[0].cpu()
+        first = self._standing is None
+        standing = self._at_first(visual) if self._standing is None else self._standing
+        if first and self._score is not None:
+            self.scores[standing[visual]] = self._score[0][visual]
+        self._score = None
+        if selection.hidden is not None:
+            changed = (selection.hidden != signals.hidden).any(dim=2)[0].cpu()
+            self.merged[standing[changed & visual & keep]] = True
+        stays = (keep | ~visual).nonzero().flatten()
+        if selection.order is not None:
+            stays = stays[selection.order[0].cpu()[stays].argsort(stable=True)]
+        self._standing = standing[stays]
+
+    def _at_first(self, visual: Tensor) -> Tensor:
+        """The slot at each position: all of them, or those that a method before the language model left."""
+        record = self._session.record
+        kept = None if record is None or record.kept is None else record.kept[0].cpu().nonzero().flatten()
+        standing = torch.full_like(visual, -1, dtype=torch.long)
+        standing[visual] = torch.arange(int(visual.sum())) if kept is None else kept
+        return standing
+
+
+class _ListeningAdapter:
+    """An adapter that tells a trace of every encoding."""
+
+    def __init__(self, adapter: Adapter, trace: Trace) -> None:
+        self._adapter, self._trace = adapter, trace
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._adapter, name)
+
+    def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
+        layout = self._adapter.layout(encoder, arguments, method)
+        self._trace.encoding(layout)
+        return layout
+
+
+def _listening(cls: Any, trace: Trace) -> Any:
+    """A subclass of a method's class that tells a trace of its scores and selections."""
+
+    class Listening(cls):
+        def score(self, signals: Any) -> Tensor:
+            score = super().score(signals)
+            trace.scored(score)
+            return score
+
+        def select(self, signals: Any, *amount: Any) -> Any:
+            selection = super().select(signals, *amount)
+            (trace.selected if isinstance(selection, Selection) else trace.selected_inside)(signals, selection)
+            return selection
+
+    return Listening

@@ -1,0 +1,54 @@
+"""Keys and tokens stay in the environment: a setting that would carry one into records is refused, unseen.
+
+config.yaml, W&B and messages show settings as they are. None may hold, typed or through ${oc.env:...}, the value of an
+environment variable with a name such as HF_TOKEN or VLMPRUNE_JUDGE_KEY, or an address with a user, password or query.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from vlmprune.errors import UserError
+
+VARIABLE = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")
+SHORTEST = 8  # characters; a shorter value may stand in a setting by chance
+ADDRESS = re.compile(r"[a-zA-Z][\w+.-]*://(?:[^\s/@]*@|\S*\?)")
+
+
+def check_secrets(settings: Any) -> None:
+    """Raise a UserError, which does not repeat it, where a value in nested `settings` is a secret."""
+    for name, text in _texts(settings, ""):
+        for variable, secret in _secrets().items():
+            if secret in text:
+                raise UserError(f"{name} holds the value of {variable}, and settings are recorded: leave it out")
+        if ADDRESS.search(text):
+            raise UserError(
+                f"{name} holds a user, password or query in an address, and settings are recorded: leave it out; keys "
+                "come from the environment, such as HF_TOKEN and VLMPRUNE_JUDGE_KEY"
+            )
+
+
+def without_secrets(text: str) -> str:
+    """The text with secrets replaced by ***: the reason or traceback of a failure may repeat anything."""
+    for secret in _secrets().values():
+        text = text.replace(secret, "***")
+    return text
+
+
+def _secrets() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if VARIABLE.search(name) and len(value) >= SHORTEST}
+
+
+def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    """(dotted name, text) of every text in nested plain data."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _texts(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner, name)
+    elif isinstance(value, str):
+        yield name or "an argument", value

@@ -1,0 +1,103 @@
+"""What is to be measured: every method and amount that was asked for, checked before any weight loads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from vlmprune.config import RunConfig, compose_run, expand_sweep
+from vlmprune.errors import NotApplicable, UserError
+from vlmprune.methods.base import Method
+from vlmprune.methods.none import Unpruned
+from vlmprune.models import loading
+from vlmprune.models.checkpoint import Checkpoint
+from vlmprune.plan import choose_parts
+from vlmprune.speed.settings import Request
+
+AMOUNT = ("ratio", "keep")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way of answering: a method with its amount. text_tower: of methods that read the question.
+
+    compiled: whether decode steps are, which take a static cache of the prompt's length.
+    """
+
+    label: str
+    ratio: float | None
+    keep: int | None
+    method: Method
+    text_tower: Checkpoint | None = None
+    compiled: bool = False
+
+
+@dataclass(frozen=True)
+class Refused:
+    """One that this model cannot run, and why."""
+
+    label: str
+    ratio: float | None
+    keep: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cases of one model on one device; the first is the unpruned model."""
+
+    config: RunConfig
+    checkpoint: Checkpoint
+    device: torch.device
+    dtype: torch.dtype
+    batch_sizes: list[int]
+    cases: list[Case] = field(default_factory=lambda: [Case("unpruned", None, None, Unpruned())])
+    refused: list[Refused] = field(default_factory=list)
+
+
+def plan(request: Request, config_dir: str | None) -> Plan:
+    """Raises UserError for bad input, and where the model can run none of the methods."""
+    jobs = expand_sweep(request.overrides)
+    varying = {_key(item) for job in jobs for item in job if item not in jobs[0]} - {"method", "compile", *AMOUNT}
+    jobs = [_without_idle_amount(job) for job in jobs]
+    configs = [compose_run(job, config_dir) for job in jobs]
+    config = configs[0]
+    for other in configs:
+        if (other.model, other.device, other.outputs) != (config.model, config.device, config.outputs):
+            raise UserError("speed measures one model on one device: give model, device and outputs one value each")
+    sizes = [compose_run([*jobs[0], *size], config_dir).batch_size for size in expand_sweep([request.batch_sizes])]
+
+    checkpoint = loading.find_checkpoint(config.model)
+    device = loading.resolve_device(config.device)
+    dtype = loading.resolve_dtype(config.model.dtype, checkpoint, device)
+    loading.check_hardware(config.model, checkpoint, dtype, device)
+    planned = Plan(config, checkpoint, device, dtype, sorted(set(sizes)))
+    for other, job in zip(configs, jobs, strict=True):
+        settings = [item.removeprefix("method.") for item in job if _key(item) in varying]
+        name = other.names["method"].replace("none", "unpruned")
+        _add(planned, other, " ".join([name, *settings, *["compiled"] * other.compile]))
+    if len(planned.refused) == len(configs):
+        raise NotApplicable(planned.refused[0].reason)
+    return planned
+
+
+def _add(planned: Plan, config: RunConfig, label: str) -> None:
+    """Put one combination where it belongs, once."""
+    try:
+        method, _, text_tower = choose_parts(config)
+    except NotApplicable as error:
+        planned.refused.append(Refused(label, config.ratio, config.keep, str(error)))
+        return
+    case = Case(label, config.ratio, config.keep, method, text_tower, config.compile)
+    if case not in planned.cases:
+        planned.cases.append(case)
+
+
+def _without_idle_amount(job: list[str]) -> list[str]:
+    """The unpruned model has no amount: `method=none,cls ratio=0.5` means one unpruned model, not an impossible one."""
+    return [item for item in job if _key(item) not in AMOUNT] if "method=none" in job else job
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0]

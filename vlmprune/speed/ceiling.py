@@ -1,0 +1,64 @@
+"""What the device can do at best, measured on it: a large matrix product in the run's dtype, and a large copy.
+
+What a datasheet promises is not what a program can get; achieved rates are shown against these.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from vlmprune.measure.latency import mark, synchronize
+from vlmprune.pruning.clock import Spans
+
+SECONDS = 0.5  # of each; long enough for a GPU's clocks to rise
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """flops: FLOP/s of the product of two `side` x `side` matrices. bandwidth: bytes/s of a copy, read and written."""
+
+    flops: float
+    bandwidth: float
+    side: int
+    copied_bytes: int
+
+
+def measure_ceiling(device: torch.device, dtype: torch.dtype, seconds: float = SECONDS) -> Ceiling:
+    """On random numbers: on zeros a GPU is faster than on any real data."""
+    on_gpu = device.type == "cuda"
+    side = 8192 if on_gpu else 1024 if dtype == torch.float32 else 512  # CPUs are slow in half precision
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    product = torch.empty_like(left)
+    flops = best_rate(matmul_flops(side), lambda: torch.mm(left, right, out=product), device, seconds)
+
+    source = torch.randint(0, 256, (2**30 if on_gpu else 2**27,), dtype=torch.uint8, device=device)  # beyond any cache
+    target = torch.empty_like(source)
+    bandwidth = best_rate(copied_bytes(source), lambda: target.copy_(source), device, seconds)
+    return Ceiling(flops, bandwidth, side, source.nbytes)
+
+
+def matmul_flops(side: int) -> int:
+    """FLOP of a `side` x `side` product: 2 for each multiply-accumulate."""
+    return 2 * side**3
+
+
+def copied_bytes(source: torch.Tensor) -> int:
+    """Every byte is read once and written once."""
+    return 2 * source.nbytes
+
+
+def best_rate(work: float, run: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """`work` per second in the fastest of the runs that fit into `seconds`, after one that is not counted."""
+    run()
+    synchronize(device)
+    fastest, end = float("inf"), time.perf_counter() + seconds
+    while fastest == float("inf") or time.perf_counter() < end:
+        span, start = Spans(), mark(device)
+        run()
+        span.add(start, mark(device))
+        fastest = min(fastest, span.milliseconds())
+    return work / fastest * 1e3

@@ -1,0 +1,67 @@
+"""The load that speed is measured on: random pixels and random words, the same for every method, seeded.
+
+Prompts of one batch have equal lengths, so that nothing is padding. The image stands in the middle of the text. Words
+are ids of the model's vocabulary, so that no tokenizer decides how long a prompt is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vlmprune.errors import UserError
+from vlmprune.measure.encoder import Encoded
+from vlmprune.models.inputs import Media
+from vlmprune.models.loading import Loaded
+from vlmprune.speed.settings import Load
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """One batch. inputs: of generate(). encoded: what one of its images gives the encoder."""
+
+    inputs: dict[str, Tensor]
+    encoded: Encoded
+
+    @property
+    def batch_size(self) -> int:
+        return len(self.inputs["input_ids"])
+
+
+def make_prompts(loaded: Loaded, load: Load, batch_size: int) -> Prompts:
+    """`batch_size` prompts of load.prompt_tokens text tokens and one image each. Raises UserError for too few."""
+    prepare, side = loaded.preprocessor, load.image_size
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (batch_size, side, side, 3), generator=generator, dtype=torch.uint8)
+    media = [prepare.media([Image.fromarray(image.numpy())], "image") for image in pixels]
+    words = ordinary_words(loaded)
+    ids = []
+    for own in media:
+        placed = placeholders(loaded, own)
+        room = load.prompt_tokens - int((~loaded.adapter.visual_mask(torch.tensor(placed))).sum())
+        if room < 2:
+            around = load.prompt_tokens - room
+            raise UserError(
+                f"speed.prompt_tokens={load.prompt_tokens}: an image alone brings {around}; give {around + 2} or more"
+            )
+        text = words[torch.randint(len(words), (room,), generator=generator)].tolist()
+        ids.append(text[: room // 2] + placed + text[room // 2 :])
+    encoded = Encoded.of(loaded.adapter, prepare.collate(media[0]))
+    return Prompts(prepare.padded(ids, media, loaded.device, loaded.model.dtype), encoded)
+
+
+def placeholders(loaded: Loaded, media: list[Media]) -> list[int]:
+    """Token ids of what stands for the media in a prompt, marks of their beginning and end included."""
+    text = "".join(medium.text for medium in media)
+    return loaded.preprocessor.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def ordinary_words(loaded: Loaded) -> Tensor:
+    """int64: ids of the vocabulary that mean nothing special to the model or its tokenizer."""
+    ids = torch.arange(loaded.adapter.config.text_config.vocab_size)
+    special = loaded.adapter.visual_mask(ids)
+    special |= torch.isin(ids, torch.tensor(loaded.preprocessor.tokenizer.all_special_ids))
+    return ids[~special]

@@ -1,0 +1,192 @@
+"""The result of `vlmprune speed` in the terminal, as Markdown, CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import textwrap
+from typing import Any
+
+from vlmprune.files import to_json
+from vlmprune.progress import results_console
+from vlmprune.speed.rows import MEASURED, NOT_APPLICABLE
+
+Row = dict[str, Any]
+
+WHO = ("batch", "method", "removed")
+TIMES = (*WHO, "tokens", "vision", "selection", "projector", "prefill", "first token", "decode step", "end to end")
+WORK = (
+    *(*WHO, "GFLOPs", "fewer FLOPs", "faster", "realised", "TFLOP/s", "of ceiling"),
+    *("decode GB/s", "of ceiling", "peak MB", "KV MB"),
+)
+LEGEND = (
+    "tokens: visual tokens that reach the last decoder layer, of all · prefill: the decoder's first pass with all "
+    "selection in it · first token: everything from generate() to its logits · decode step: one token for every prompt "
+    "of the batch · (x): times faster than unpruned, which ran in turn in the same process · GFLOPs: per question, to "
+    "the first token · realised: times faster to the first token / times fewer FLOPs · TFLOP/s: those FLOPs over that "
+    "time · decode GB/s: weights and KV cache that a step reads, over its time · ceilings: measured here, first line"
+)
+
+
+def show(result: dict[str, Any], style: str) -> None:
+    """Print to stdout."""
+    if style == "json":
+        print(to_json(result), end="")
+    elif style == "csv":
+        _csv(result["rows"])
+    elif style == "markdown":
+        print(f"{heading(result)}\n")
+        for title, columns, rows in _tables(result["rows"]):
+            print(f"**{title}**\n\n| {' | '.join(columns)} |\n|{'|'.join(_rules(columns))}|")
+            print("\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n")
+        print("\n\n".join([*refusals(result["rows"]), *findings(result["rows"]), LEGEND]))
+    else:
+        _rich(result)
+
+
+def heading(result: dict[str, Any]) -> str:
+    """What all rows have in common."""
+    load, ceiling = result["load"], result["ceiling"]
+    weights = "random weights" if result["model"]["random_weights"] else "its own weights"
+    return (
+        f"{result['model']['name']} ({weights}) · {where(result)} · "
+        f"{load['prompt_tokens']} text tokens and an image, {load['new_tokens']} new tokens · ceiling "
+        f"{number(ceiling['flops'] / 1e12)} TFLOP/s, {number(ceiling['bandwidth'] / 1e9)} GB/s"
+    )
+
+
+def where(result: dict[str, Any]) -> str:
+    """Device, number format and attention kernel."""
+    under = result["conditions"]
+    device = under["device_name"] if under["device"].startswith("cuda") else f"CPU, {under['threads']} thread(s)"
+    return f"{device} · {under['dtype']} · {under['attention']} attention"
+
+
+def findings(rows: list[Row]) -> list[str]:
+    """Of every batch size, what the strongest pruning promises and what comes of it."""
+    strongest: dict[int, Row] = {}
+    for row in rows:
+        most = strongest.get(row["batch_size"], {"flops_ratio": 1})
+        if row.get("flops_ratio", 1) > most["flops_ratio"] and row["tokens"]["kept"]:
+            strongest[row["batch_size"]] = row
+    return [
+        f"batch {size}: {row['label']} {amount(row)} needs {row['flops_ratio']:.2f}x fewer FLOPs to the first token "
+        f"and is {row['speed_up']['first_token']:.2f}x faster: {row['realised']:.0%} of the theoretical speed-up is "
+        "realised"
+        for size, row in strongest.items()
+    ]
+
+
+def refusals(rows: list[Row]) -> list[str]:
+    """Why the model cannot run what has no numbers."""
+    found = _refused(rows).items()
+    return [f"NOT APPLICABLE {label} at {', '.join(amounts)}: {reason}" for (label, reason), amounts in found]
+
+
+def amount(row: Row) -> str:
+    """'90 %', 'keep 64', 'default' for a published schedule, '' for the unpruned model."""
+    if row["keep"] is not None:
+        return f"keep {row['keep']}"
+    if row["ratio"] is not None:
+        return f"{100 * row['ratio']:g} %"
+    return "" if row["label"].startswith("unpruned") else "default"
+
+
+def number(value: float | None) -> str:
+    """About three significant digits, '-' where there is none."""
+    if not value:
+        return "-" if value is None else "0"
+    decimals = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:,.{decimals}f}"
+
+
+def times_cells(row: Row) -> list[str]:
+    """The cells of a row of TIMES."""
+    ms, tokens = {part: (value or {}).get("median_ms") for part, value in row["ms"].items()}, row["tokens"]
+    faster = {part: "" if row["label"] == "unpruned" else f" ({x:.2f}x)" for part, x in row.get("speed_up", {}).items()}
+    parts = (number(ms[part]) for part in ("vision", "selection", "projector"))
+    rest = (
+        number(ms[part]) + faster.get(part, "") for part in ("prefill", "first_token", "decode_per_token", "end_to_end")
+    )
+    return [f"{tokens['kept']}/{tokens['visual']}", *parts, *rest]
+
+
+def work_cells(row: Row) -> list[str]:
+    """The cells of a row of WORK."""
+    fewer, faster = row.get("flops_ratio"), row.get("speed_up", {}).get("first_token")
+    against = row["label"] != "unpruned"
+    return [
+        number(row["flops"]["first_token"] / 1e9 if row["flops"] else None),
+        f"{fewer:.2f}x" if fewer and against else "-",
+        f"{faster:.2f}x" if faster and against else "-",
+        f"{row['realised']:.0%}" if fewer and against else "-",
+        number(row.get("flops_per_s", 0) / 1e12 or None),
+        f"{row['of_flops_ceiling']:.0%}" if "of_flops_ceiling" in row else "-",
+        number(row.get("bytes_per_s", 0) / 1e9 or None),
+        f"{row['of_bandwidth_ceiling']:.0%}" if "of_bandwidth_ceiling" in row else "-",
+        f"{row['peak_memory_mb']:,.0f}",
+        number(row["kv_cache_bytes"] / 2**20),
+    ]
+
+
+def _tables(rows: list[Row]) -> list[tuple[str, tuple[str, ...], list[list[str]]]]:
+    """(title, columns, cells) of both tables. What was not measured says so in its first free cell."""
+    tables: list[tuple[str, tuple[str, ...], list[list[str]]]] = []
+    for title, columns, cells in (("median ms", TIMES, times_cells), ("work and memory", WORK, work_cells)):
+        body = []
+        for row in rows:
+            if row["state"] != NOT_APPLICABLE:
+                shown = cells(row) if row["state"] == MEASURED else [row["state"].upper()]
+                body.append([str(row["batch_size"]), row["label"], amount(row), *shown])
+        body += [["-", label, "", NOT_APPLICABLE.upper()] for label, _ in _refused(rows)]
+        tables.append((title, columns, [[*cells, *[""] * (len(columns) - len(cells))] for cells in body]))
+    return tables
+
+
+def _refused(rows: list[Row]) -> dict[tuple[str, str], list[str]]:
+    """Label and reason of what the model cannot run -> the amounts that were asked for."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["state"] == NOT_APPLICABLE:
+            found.setdefault((row["label"], row["reason"]), []).append(amount(row))
+    return found
+
+
+def _rich(result: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    console = results_console()
+    console.print(f"\n{heading(result)}", soft_wrap=True)
+    for title, columns, rows in _tables(result["rows"]):
+        table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=None, header_style="bold")
+        for column in columns:
+            table.add_column(column, justify="left" if column == "method" else "right", overflow="fold")
+        for before, row in zip([rows[0], *rows], rows, strict=False):
+            if before[0] != row[0]:
+                table.add_row()
+            table.add_row(*row)
+        console.print(table)
+    console.print()
+    for line in [*refusals(result["rows"]), *findings(result["rows"])]:
+        console.print(line, soft_wrap=True)
+    print("\n" + textwrap.fill(LEGEND, 110))
+
+
+def _rules(columns: tuple[str, ...]) -> list[str]:
+    return [" --- " if column == "method" else " ---: " for column in columns]
+
+
+def _csv(rows: list[Row]) -> None:
+    """One line a row; nested values as part_name columns."""
+    flat = [dict(_flat(row)) for row in rows]
+    columns = list(dict.fromkeys(name for row in flat for name in row))
+    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+
+
+def _flat(data: Row, prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for name, value in data.items():
+        pairs += _flat(value, f"{prefix}{name}_") if isinstance(value, dict) else [(prefix + name, value)]
+    return pairs

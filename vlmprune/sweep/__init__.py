@@ -1,0 +1,23 @@
+"""`vlmprune sweep`: one run for every combination; whatever happens to one, the others go on.
+
+Everything that is wrong with the input is found before the first job runs. A job is `vlmprune.run.run` with its config,
+wherever a launcher puts it. Nothing here is needed to go on later: that is in the run directories.
+"""
+
+from __future__ import annotations
+
+from vlmprune.sweep.jobs import Job, plan_jobs
+from vlmprune.sweep.settings import build_launcher, split_settings
+
+__all__ = ["Job", "plan_jobs", "sweep"]
+
+
+def sweep(settings: list[str], config_dir: str | None) -> int:
+    """Run every combination of `settings`; returns the exit code: 1 if any job failed, 130 after Ctrl-C."""
+    split = split_settings(settings, config_dir)
+    jobs = plan_jobs(split.of_runs, config_dir, split.baselines)
+    launcher = build_launcher(split, config_dir)
+
+    from vlmprune.sweep.conduct import conduct  # imports torch, which a typo need not wait for
+
+    return conduct(settings, jobs, launcher, split)

@@ -1,0 +1,157 @@
+"""Progress over the jobs of a sweep: a line as each starts and ends, a bar in a terminal, and the file for later."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vlmprune.launchers.base import Outcome
+from vlmprune.progress import say
+from vlmprune.sweep.examine import answered
+from vlmprune.sweep.jobs import Job
+from vlmprune.sweep_record import SweepRecord
+
+WORDS = {"not_applicable": "not applicable", "skipped": "finished before", "waiting": "left"}
+BAR_SECONDS = 1.0
+
+
+class Board:
+    """The watch of a launcher (vlmprune.launchers.base.Watch). Numbers are those of `jobs`, from 1."""
+
+    def __init__(self, jobs: list[Job], record: SweepRecord, outputs: Path, fail_fast: bool) -> None:
+        self.jobs, self.record, self.outputs, self.fail_fast = jobs, record, outputs, fail_fast
+        self.halted = False
+        self._most = 1  # jobs at the same time
+        self._before = {id(job): job.record.answered or 0 for job in jobs}
+        self._bar: Any = None
+        self._warned, self._looked = False, 0.0
+
+    def started(self, number: int) -> None:
+        self._job(number).record.status = "running"
+        self._most = max(self._most, self.counts()["running"])
+        self._say(number, "start ", "")
+        self.save()
+
+    def ended(self, number: int, outcome: Outcome) -> None:
+        job, record = self._job(number), self._job(number).record
+        record.status, record.reason, record.score = outcome.status, outcome.reason, outcome.score
+        record.directory = outcome.directory or record.directory
+        if outcome.status != "skipped":
+            record.seconds = None if outcome.seconds is None else round(outcome.seconds, 3)
+        self._look(job)
+        if outcome.status == "failed":
+            self._say(number, "FAILED", f": {outcome.reason}")
+            self._print(f"        log {self.outputs / (record.log or '')}")
+            self.halted = self.fail_fast
+        else:
+            seconds = "" if record.seconds is None else f", {duration(record.seconds)}"
+            self._say(number, "done  ", f"  {percent(record.score)}{seconds} · {self.state()}")
+        self.save()
+
+    def tick(self) -> None:
+        if self._bar is None or time.monotonic() - self._looked < BAR_SECONDS:
+            return
+        self._looked = time.monotonic()
+        for job in self.jobs:
+            if job.record.status == "running":
+                self._look(job)
+        done = sum(job.record.answered or 0 for job in self.jobs)
+        self._bar.update(0, completed=done, description=self.state())
+
+    def interrupted(self) -> None:
+        """Whatever was running has been stopped, and can go on later."""
+        for job in self.jobs:
+            if job.record.status == "running":
+                job.record.status = "stopped"
+                self._look(job)
+        self.save()
+
+    def save(self) -> None:
+        """Write the file. What is wrong with the disk is said once: the runs have troubles and results of their own."""
+        self.record.updated = datetime.now(UTC).isoformat(timespec="seconds")
+        try:
+            self.record.write(self.outputs)
+        except OSError as error:
+            if not self._warned:
+                self._print(f"warning: the sweep's state cannot be written ({error}); the runs go on")
+            self._warned = True
+
+    def counts(self) -> Counter[str]:
+        """Status -> jobs."""
+        return Counter(job.record.status for job in self.jobs)
+
+    def state(self) -> str:
+        """'3 done, 1 failed, 1 running, 4 left, about 2 min'."""
+        counts = self.counts()
+        order = ("done", "skipped", "failed", "not_applicable", "stopped", "running", "waiting")
+        parts = [f"{counts[name]} {WORDS.get(name, name)}" for name in order if counts[name]]
+        left = self.time_left()
+        return ", ".join(parts) + (f", about {duration(left)}" if left is not None else "")
+
+    def time_left(self) -> float | None:
+        """Seconds, from what a question took so far; None before anything is done and when nothing is left."""
+        took = [(job.record.seconds, self._open(job)) for job in self.jobs if job.record.status == "done"]
+        questions = sum(count for _, count in took)
+        going = [job.record for job in self.jobs if job.record.status in ("running", "waiting")]
+        left = sum((record.samples or 0) - (record.answered or 0) for record in going)
+        if not questions or not left:
+            return None
+        return sum(seconds or 0 for seconds, _ in took) / questions * left / self._most
+
+    @contextmanager
+    def shown(self, workers: bool) -> Iterator[None]:
+        """A bar over all questions in a terminal, where workers have none of their own there."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        console = Console(stderr=True)
+        if not (workers and console.is_terminal):
+            yield
+            return
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("questions · {task.description}"))
+        with Progress(*columns, console=console) as self._bar:
+            self._bar.add_task("", total=sum(job.record.samples or 0 for job in self.jobs))
+            try:
+                yield
+            finally:
+                self._looked = 0.0
+                self.tick()
+                self._bar.stop()
+                self._bar = None
+
+    def _job(self, number: int) -> Job:
+        return self.jobs[number - 1]
+
+    def _look(self, job: Job) -> None:
+        if job.record.directory is not None:
+            job.record.answered = answered(Path(job.record.directory))
+
+    def _open(self, job: Job) -> int:
+        """Questions that the sweep had to ask for a job."""
+        return max(0, (job.record.samples or 0) - self._before[id(job)])
+
+    def _say(self, number: int, word: str, rest: str) -> None:
+        self._print(f"[{number}/{len(self.jobs)}] {word} {self._job(number).title}{rest}")
+
+    def _print(self, line: str) -> None:
+        if self._bar is None:
+            say(line)
+        else:
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """'0.4 s', '12 s', '3.5 min', '2.1 h'."""
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def percent(score: float | None) -> str:
+    """A score as it is shown; one that needs a judge has none yet."""
+    return "not judged" if score is None else f"{100 * score:.1f} %"

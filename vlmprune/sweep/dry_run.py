@@ -1,0 +1,87 @@
+"""`--dry-run`: the jobs with tokens and FLOPs, and what is done already. Nothing is loaded, run or written."""
+
+from __future__ import annotations
+
+from vlmprune.sweep.jobs import Job, plan_jobs
+from vlmprune.sweep.settings import build_launcher, split_settings
+
+
+def dry_run_sweep(settings: list[str], config_dir: str | None) -> int:
+    """Print the table of a sweep's jobs; returns the exit code."""
+    split = split_settings(settings, config_dir)
+    jobs = plan_jobs(split.of_runs, config_dir, split.baselines)
+    launcher = build_launcher(split, config_dir)
+    from vlmprune.plan import shared_benchmarks  # imports torch, which a typo need not wait for
+    from vlmprune.sweep.examine import examine
+
+    with shared_benchmarks():
+        show_jobs(examine(jobs, launcher.here))
+    print(f"launcher={split.launcher}")
+    return 0
+
+
+def dry_run(settings: list[str], config_dir: str | None) -> int:
+    """Print the composed config of one run, and its row."""
+    from omegaconf import OmegaConf
+
+    from vlmprune.sweep.examine import inspect
+
+    (job,) = plan_jobs(settings, config_dir, baselines=False)
+    inspect(job, here=True)
+    print(OmegaConf.to_yaml(OmegaConf.create(job.config.resolved)))
+    show_jobs([job])
+    print(f"files  {job.record.directory}")
+    return 0
+
+
+def show_jobs(jobs: list[Job]) -> None:
+    """One row per job."""
+    from rich.table import Table
+
+    from vlmprune.plan import shared_benchmarks
+    from vlmprune.progress import results_console
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("job")
+    for column in ("visual tokens", "layer avg", "FLOPs", "of unpruned", "questions"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("")
+    with shared_benchmarks():
+        for job in jobs:
+            table.add_row(
+                job.title, *cost_of(job), "" if job.record.samples is None else f"{job.record.samples:,}", state_of(job)
+            )
+    console = results_console()
+    console.print(table, markup=False)
+    console.print(
+        "\nper question, nominal: from the model's config and the benchmark's first questions, up to the first answer "
+        "token; nothing was loaded, run or written",
+        soft_wrap=True,
+    )
+
+
+def cost_of(job: Job) -> tuple[str, str, str, str]:
+    """Tokens, layer-averaged tokens, FLOPs and their share of unpruned, as shown; empty for what cannot run."""
+    from vlmprune.nominal import nominal
+    from vlmprune.report.summary import giga
+
+    if job.record.status == "not_applicable":
+        return "", "", "", ""
+    cost = nominal(job.config)
+    bound = "≤ " if cost.at_most else ""
+    tokens = f"{bound}{cost.kept:.4g} of {cost.total:.4g}"
+    if cost.flops is None or cost.unpruned_flops is None:
+        return tokens, f"{bound}{cost.layer_averaged:.4g}", "-", "-"
+    share = f"{bound}{cost.flops / cost.unpruned_flops:.0%}"
+    return tokens, f"{bound}{cost.layer_averaged:.4g}", bound + giga(cost.flops), share
+
+
+def state_of(job: Job) -> str:
+    """Whether a job's run is new, partly done or finished, or cannot be."""
+    if job.record.status == "not_applicable":
+        return f"NOT APPLICABLE  {job.record.reason}"
+    if job.finished:
+        return "finished"
+    if job.record.directory is None:
+        return "unknown here: depends on the device"
+    return f"partly done: {job.record.answered} answered" if job.record.answered else "new"

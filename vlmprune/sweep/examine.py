@@ -1,0 +1,71 @@
+"""Before the first job: what cannot run, what is finished, what is partly done; and the order of the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from vlmprune.benchmarks.subset import Subset
+from vlmprune.errors import NotApplicable, UserError
+from vlmprune.plan import Plan, choose_parts, load_benchmark, prepare
+from vlmprune.sweep.jobs import Job
+
+
+def examine(jobs: list[Job], here: bool) -> list[Job]:
+    """Look at every job's parts and run directory; returns them in the order in which they are to run.
+
+    A method that a model cannot run is noted in the job. All else that cannot work raises UserError, and so does a
+    sweep of which nothing that was asked for can run. here: whether the jobs run on this machine; elsewhere there may
+    be another device, on which number format and so the run directory depend, and those then stay unknown.
+    """
+    known: dict[Path, Job] = {}
+    unique, refused = [], list[UserError]()
+    for job in jobs:
+        try:
+            plan = inspect(job, here)
+        except NotApplicable as error:
+            job.record.status, job.record.reason = "not_applicable", error.reason
+            refused.append(error)
+            plan = None
+        if plan is None or known.setdefault(plan.directory.path, job) is job:  # ratio=0.5,0.50 is one run
+            unique.append(job)
+    if refused and all(job.record.status == "not_applicable" for job in unique if not job.added):
+        raise refused[0]
+    return in_order(unique)
+
+
+def inspect(job: Job, here: bool) -> Plan | None:
+    """Fill in what is known of a job's run. Returns its plan, None where that depends on another machine."""
+    config, record = job.config, job.record
+    if not (here or config.device == "cpu" or torch.cuda.is_available()):
+        choose_parts(config)
+        _, everything = load_benchmark(config)
+        record.samples = len(Subset(config.limit, config.shard).choose(everything))
+        return None
+    plan = prepare(config)
+    record.samples, record.directory = len(plan.samples), str(plan.directory.path)
+    record.answered = answered(plan.directory.path)
+    job.finished = plan.directory.result is not None
+    return plan
+
+
+def answered(directory: Path) -> int:
+    """How many samples of a run are done with. Reads only: the run may be going on."""
+    return sum(_lines(directory / name) for name in ("predictions.jsonl", "bad.jsonl"))
+
+
+def _lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def in_order(jobs: list[Job]) -> list[Job]:
+    """Jobs that share a model together, and of those the ones that share a benchmark; otherwise as they came."""
+    models = list(dict.fromkeys(model_key(job) for job in jobs))
+    benchmarks = list(dict.fromkeys(job.record.benchmark for job in jobs))
+    return sorted(jobs, key=lambda job: (models.index(model_key(job)), benchmarks.index(job.record.benchmark)))
+
+
+def model_key(job: Job) -> str:
+    """Equal for jobs that one loaded model serves."""
+    return f"{job.config.model!r} {job.config.device}"

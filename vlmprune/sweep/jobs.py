@@ -1,0 +1,69 @@
+"""The jobs of a sweep: every combination composed and checked, with the baselines that make it mean something."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vlmprune.config import RunConfig, compose_run, expand_sweep
+from vlmprune.registry import read
+from vlmprune.sweep_record import JobRecord
+
+
+@dataclass
+class Job:
+    """One combination. added: a baseline that nobody asked for. finished: its run was there before the sweep."""
+
+    overrides: list[str]
+    config: RunConfig
+    record: JobRecord
+    added: bool = False
+    finished: bool = False
+
+    @property
+    def title(self) -> str:
+        return self.record.title
+
+
+def plan_jobs(settings: list[str], config_dir: str | None, baselines: bool = True) -> list[Job]:
+    """All combinations of `settings`, each composed and checked; baselines first. Raises UserError."""
+    asked = expand_sweep(with_experiment(settings, config_dir))
+    added = _baselines(asked) if baselines else []
+    # The unpruned model has no amount: `method=none,cls ratio=0.5,0.9` means one unpruned run, not two impossible ones.
+    asked = [_without_amount(overrides) if "method=none" in overrides else overrides for overrides in asked]
+    wanted = {tuple(sorted(overrides)) for overrides in asked}
+    unique = {tuple(sorted(overrides)): overrides for overrides in [*added, *asked]}
+    common = set.intersection(*map(set, unique.values()))
+    return [_job(overrides, common, config_dir, key not in wanted) for key, overrides in unique.items()]
+
+
+def _job(overrides: list[str], common: set[str], config_dir: str | None, added: bool) -> Job:
+    config = compose_run(overrides, config_dir)
+    own = [override for override in overrides if override not in common or override.startswith("method=")]
+    names, title = config.names, " ".join(own or overrides) or "defaults"
+    record = JobRecord(title, overrides, names["model"], names["method"], names["benchmark"], config.ratio, config.keep)
+    return Job(overrides, config, record, added)
+
+
+def with_experiment(settings: list[str], config_dir: str | None) -> list[str]:
+    """`experiment=NAME` replaced by that preset's overrides, of which those that `settings` give too are dropped."""
+    names = [setting.partition("=")[2] for setting in settings if setting.startswith("experiment=")]
+    own = [setting for setting in settings if not setting.startswith("experiment=")]
+    given = {setting.partition("=")[0] for setting in own}
+    preset = [override for name in names for override in read("experiment", name, config_dir)["overrides"]]
+    return [override for override in preset if override.partition("=")[0] not in given] + own
+
+
+def _baselines(combinations: list[list[str]]) -> list[list[str]]:
+    """For every combination, the unpruned run and random pruning by the same amount."""
+    added = []
+    for overrides in combinations:
+        plain = [o for o in overrides if not o.startswith(("method=", "method."))]
+        bare = [override for override in _without_amount(plain) if not override.startswith("seed=")]
+        added.append(["method=none", *bare])
+        if _without_amount(plain) != plain:
+            added.append(["method=random", *plain])
+    return added
+
+
+def _without_amount(overrides: list[str]) -> list[str]:
+    return [override for override in overrides if not override.startswith(("ratio=", "keep=", "method."))]

@@ -1,0 +1,47 @@
+"""The end of a sweep, as a person reads it: a row per job, what each came to, and what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vlmprune.loggers.upload import left_offline, sync_command
+from vlmprune.sweep.board import duration, percent
+from vlmprune.sweep_record import JobRecord
+
+STATES = {"done": "done", "skipped": "finished before", "waiting": "not run", "running": "running"}
+
+
+def show_table(jobs: list[JobRecord], next_line: str) -> None:
+    """Print to stdout."""
+    from rich.table import Table
+
+    from vlmprune.progress import results_console
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("job")
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("")
+    for job in jobs:
+        score = percent(job.score) if job.status in ("done", "skipped") else ""
+        seconds = "" if job.seconds is None else duration(job.seconds)
+        table.add_row(job.title, score, seconds, state_of(job))
+    console = results_console()
+    console.print()
+    console.print(table, markup=False)
+    console.print()
+    offline = sync_command(left_offline(Path(job.directory) for job in jobs if job.directory is not None))
+    if offline is not None:
+        console.print(f"W&B    {offline}", markup=False, soft_wrap=True)
+    console.print(f"next   {next_line}", markup=False, soft_wrap=True)
+
+
+def state_of(job: JobRecord) -> str:
+    """What became of a job, with its reason."""
+    if job.status == "failed":
+        return f"FAILED  {job.reason}"
+    if job.status == "not_applicable":
+        return f"NOT APPLICABLE  {job.reason}"
+    if job.status == "stopped":
+        return "stopped" + (f" at {job.answered} of {job.samples} questions" if job.samples else "")
+    return STATES[job.status]
