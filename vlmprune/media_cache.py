@@ -46,6 +46,6 @@ def name_tiles(medium: Media, adapter: Adapter) -> Media:
     content = hashlib.sha256()
     for name, tensor in sorted(medium.tensors.items()):
         content.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        content.update(memoryview(tensor.contiguous().numpy()))
+        content.update(tensor.contiguous().numpy().tobytes())
     tiles = len(Encoded.of(adapter, medium.tensors).tiles)
     return replace(medium, tiles=tuple(f"{content.hexdigest()}-{number}" for number in range(tiles)))

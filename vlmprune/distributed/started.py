@@ -40,7 +40,8 @@ def process_count(config: RunConfig) -> int:
     gpus = torch.cuda.device_count()
     if local > gpus:
         wanted = f"devices={count}" if launched.team is None else f"{local} processes"
-        raise UserError(f"{wanted}: this machine has {gpus} GPUs; with device=cpu processes share its cores instead")
+        there = f"{gpus} GPU{'' if gpus == 1 else 's'}"
+        raise UserError(f"{wanted}: this machine has {there}; with device=cpu processes share its cores instead")
     return count
 
 

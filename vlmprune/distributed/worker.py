@@ -34,14 +34,16 @@ def serve(line: Line) -> int:
         while (message := inbox.get()) is not None:
             busy.set()
             try:
-                work(message[1], line, inbox)
+                peak = work(message[1], line, inbox)
             except UserError as error:
                 line.send("refused", str(error))
                 return 2
             except Exception as error:
-                line.send("failed", f"{type(error).__name__}: {' '.join(str(error).split())}, its traceback is above")
+                line.send("failed", f"{type(error).__name__}: {' '.join(str(error).split())}, see its traceback")
                 raise
-            busy.clear()
+            finally:
+                busy.clear()
+            line.send("done", peak)  # after which process 0 may be gone at any moment
     return 0
 
 
@@ -54,8 +56,8 @@ def listen(line: Line, inbox: queue.SimpleQueue[Message | None], busy: threading
     inbox.put(None)
 
 
-def work(job: dict[str, Any], line: Line, inbox: queue.SimpleQueue[Message | None]) -> None:
-    """Answer this process's share of a run's questions. Raises what the run would raise."""
+def work(job: dict[str, Any], line: Line, inbox: queue.SimpleQueue[Message | None]) -> float:
+    """Answer this process's share of a run's questions; returns its peak of memory in MB. Raises what a run raises."""
     folder = job["config_dir"]
     if folder and (package := os.path.dirname(folder)) not in sys.path:
         sys.path.insert(0, package)  # a user's package stands beside the config folder
@@ -72,11 +74,11 @@ def work(job: dict[str, Any], line: Line, inbox: queue.SimpleQueue[Message | Non
     line.send("ready")
     message = inbox.get()
     if message is None:
-        return
+        raise ConnectionError("process 0 is gone")
     samples = {sample.id: sample for sample in plan.samples}
     share = [samples[name] for name in message[1]]
     evaluation_of(plan, loaded, text_tower, Sent(plan.directory, line), lambda _: None).run(share)
-    line.send("done", peak_mb(plan.device))
+    return peak_mb(plan.device)
 
 
 def main() -> int:

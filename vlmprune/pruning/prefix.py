@@ -50,7 +50,7 @@ class Prefixes:
 
         The session must be open, and its method act before the decoder and not read the question.
         """
-        cache = DynamicCache()
+        cache: Any = DynamicCache()
         with torch.inference_mode():  # generate() prepares positions as for any prompt; its one new token is not used
             session.adapter.model.generate(**inputs, past_key_values=cache, max_new_tokens=1, do_sample=False)
         segment, record = session.segment, session.record

@@ -29,7 +29,7 @@ class StaticCaches:
 
     def __init__(self, model: Any, backend: str | None = None) -> None:
         self.text_config = model.config.get_text_config()
-        self.compilation = CompileConfig() if backend is None else CompileConfig(backend=backend, mode=None)
+        self.compilation = CompileConfig() if backend is None else CompileConfig(backend=backend, mode="default")
         self.compilation._compile_all_devices = True  # type: ignore[assignment]  # transformers types it as None
         self._cache: StaticCache | None = None
         self._shape = (0, 0)  # rows, tokens
