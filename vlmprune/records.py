@@ -117,7 +117,7 @@ class RunDirectory:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise UserError(f"{self.path} is in use by another vlmprune process: wait for it to end") from error
-            for partial in self.path.glob(PARTIAL):
+            for partial in [*self.path.glob(PARTIAL), *self.path.glob(f"pictures/{PARTIAL}")]:
                 partial.unlink(missing_ok=True)
             yield
 

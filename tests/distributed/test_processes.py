@@ -18,7 +18,7 @@ from vlmprune.tiny import load_test_split
 pytestmark = pytest.mark.slow
 
 QUICK = ["latency_samples=0", "logger=none", "device=cpu", "show.samples=0"]
-CLS = ["method=cls", "ratio=0.9", "limit=300", "batch_size=2", *QUICK]
+CLS = ["method=cls", "ratio=0.9", "limit=200", "batch_size=2", *QUICK]
 ALONE = ["-m", "vlmprune", "run"]
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint"]
 TORCHRUN += ["localhost:0", *ALONE]
@@ -111,7 +111,7 @@ def test_killed_processes_lose_and_double_nothing(calm, tmp_path):
     assert "stopped; run the same command again" in told and "Traceback" not in told
     assert gone(others)
 
-    assert len(lines(tmp_path, "predictions.jsonl")) < 300
+    assert len(lines(tmp_path, "predictions.jsonl")) < 200
     code, told = finish(start(tmp_path, *ALONE, *CLS))
     assert code == 0 and "resuming" in told
     assert same(tmp_path, calm)
@@ -121,7 +121,7 @@ def test_killed_processes_lose_and_double_nothing(calm, tmp_path):
 def test_torchrun_and_gloo(calm, tmp_path):
     code, told = finish(start(tmp_path, *TORCHRUN, *CLS))
     assert code == 0, told
-    assert told.count("cls 0.9 on scenes: 300 questions") == 1
+    assert told.count("cls 0.9 on scenes: 200 questions") == 1
     assert same(tmp_path, calm)
     assert record(tmp_path, "result.json")["environment"]["devices"] == 2
 

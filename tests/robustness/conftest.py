@@ -55,8 +55,14 @@ def go(small: list[str]) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def calm(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """What the small run leaves when nothing happens to it."""
+def finished(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs folder of the small run, to which nothing happened. To be copied."""
     outputs: Path = tmp_path_factory.mktemp("calm")
     run(compose_run([*small, f"outputs={outputs}"]))
-    return left(outputs)
+    return outputs
+
+
+@pytest.fixture(scope="session")
+def calm(finished: Path) -> Runs:
+    """What the small run leaves when nothing happens to it."""
+    return left(finished)

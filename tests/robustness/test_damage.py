@@ -23,9 +23,9 @@ RESULTS = {
 
 
 @pytest.fixture
-def done(go, tmp_path: Path) -> Path:
+def done(finished: Path, tmp_path: Path) -> Path:
     """The directory of a finished small run."""
-    go(tmp_path)
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     (folder,) = run_folders(tmp_path)
     return folder
 
@@ -63,7 +63,9 @@ def test_an_answer_whose_kept_tokens_are_lost_is_asked_again(done, go, calm, tmp
 @pytest.mark.parametrize("content", RESULTS.values(), ids=RESULTS.keys())
 def test_a_damaged_result(content, done, go, calm, tmp_path):
     (done / "result.json").write_text(content)
-    with pytest.raises(UserError, match=r"result.json cannot be read .*: delete it, and the same command makes it again"):
+    with pytest.raises(
+        UserError, match=r"result.json cannot be read .*: delete it, and the same command makes it again"
+    ):
         go(tmp_path)
     assert (done / "result.json").read_text() == content
     (done / "result.json").unlink()
@@ -87,7 +89,9 @@ def test_what_belongs_to_another_run_is_never_touched(done, go, tmp_path):
     for name in ("result.json", "environment.json"):
         content = json.loads((done / name).read_text())
         (done / name).write_text(json.dumps(content | {"fingerprint": "f" * 64}))
-        with pytest.raises(UserError, match=f"{name} belongs to another run \\(ffffffffffff, this one is .*move it away"):
+        with pytest.raises(
+            UserError, match=f"{name} belongs to another run \\(ffffffffffff, this one is .*move it away"
+        ):
             go(tmp_path)
         (done / name).unlink()
         (done / "result.json").unlink(missing_ok=True)

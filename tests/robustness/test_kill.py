@@ -91,7 +91,9 @@ def test_dying_at_every_single_write(victims, tmp_path):
     def die_at(server: Victims, numbers: list[int]) -> int:
         for number in numbers:
             folder = tmp_path / f"{number}"
-            assert server.end(server.start(folder, *arguments, die_at=number)).killed, f"did not die at {writes[number]}"
+            assert server.end(server.start(folder, *arguments, die_at=number)).killed, (
+                f"did not die at {writes[number]}"
+            )
             ended = server.run(folder, *arguments)
             assert ended.code == 0, f"after dying at write {number}, {writes[number]}: {ended.errors}"
             assert left(folder) == expected, f"another outcome after dying at write {number}, {writes[number]}"

@@ -20,9 +20,11 @@ WAYS = {  # questions about one image share their beginning, or each goes throug
     "whole": ("method=fastv",),
     "unshared": ("method=cls", "share_prefix=false"),
 }
-COMMON = ("ratio=0.9", "limit=24", "batch_size=8", "latency_samples=0", "show.samples=1", "logger=none")
-BROKEN = {"GPU": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore lines"),
-          "CPU": RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried")}
+COMMON = ("ratio=0.9", "limit=12", "batch_size=8", "latency_samples=0", "show.samples=1", "logger=none")
+BROKEN = {
+    "GPU": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore lines"),
+    "CPU": RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"),
+}
 
 
 @pytest.fixture
@@ -56,12 +58,12 @@ def go(way: str, outputs: Path) -> dict:
     return run(compose_run([*WAYS[way], *COMMON, f"outputs={outputs}"]))
 
 
-@pytest.mark.parametrize("broken", BROKEN)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("broken", ["GPU", pytest.param("CPU", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("way", ["shared", "whole", pytest.param("unshared", marks=pytest.mark.slow)])
 def test_smaller_batches_give_the_same_answers(way, broken, limited, tmp_path, capsys, monkeypatch):
     go(way, tmp_path / "calm")
     expected = left(tmp_path / "calm")
-    for rows in (5, 3, 1):
+    for rows in (3, 1):
         asked = limited(rows, BROKEN[broken])
         result = go(way, tmp_path / str(rows))
         monkeypatch.undo()
@@ -72,10 +74,14 @@ def test_smaller_batches_give_the_same_answers(way, broken, limited, tmp_path, c
         assert result["timings"]["evaluation"]["batch_size"] == {"asked": 8, "used": used}, told
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", ["shared", *(pytest.param(way, marks=pytest.mark.slow) for way in ("whole", "unshared"))]
+)
 def test_a_question_that_does_not_fit_alone(way, limited, tmp_path, capsys, monkeypatch):
     asked = limited(0, BROKEN["GPU"])
-    with pytest.raises(UserError, match="out of memory with one question at a time .CUDA out of memory.*goes on") as caught:
+    with pytest.raises(
+        UserError, match=r"out of memory with one question at a time .CUDA out of memory.*goes on"
+    ) as caught:
         go(way, tmp_path)
     assert asked == [8, 4, 2, 1] and "\n" not in str(caught.value)
     assert not list(tmp_path.rglob("result.json"))

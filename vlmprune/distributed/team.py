@@ -103,8 +103,11 @@ class Team:
     @contextmanager
     def _own_cores(self) -> Iterator[None]:
         """Inside, this process leaves to the others their share of the cores."""
+        if self.threads is None:
+            yield
+            return
         before = torch.get_num_threads()
-        torch.set_num_threads(self.threads or before)
+        torch.set_num_threads(self.threads)
         try:
             yield
         finally:
