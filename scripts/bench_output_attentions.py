@@ -24,8 +24,8 @@ from typing import Any
 import torch
 
 from vlmprune.errors import UserError
-from vlmprune.evaluate import greedy
 from vlmprune.files import to_json
+from vlmprune.generation import greedy
 from vlmprune.measure.conditions import conditions
 from vlmprune.measure.latency import mark, synchronize
 from vlmprune.measure.memory import peak_mb, reset_peak

@@ -126,7 +126,7 @@ def test_one_question_that_does_not_fit_is_one_line_and_loses_nothing(tmp_path, 
     _, expected = answers(tmp_path / "plain", "method=cls", "ratio=0.9")
     with monkeypatch.context() as patch:
         patch.setattr(Evaluation, "_answer_from", fail_later)
-        with pytest.raises(UserError, match="one question at a time .*2.00 GiB.*goes on where it stopped"):
+        with pytest.raises(UserError, match=r"one question at a time .*2\.00 GiB.*goes on where it stopped"):
             answers(tmp_path / "small", "method=cls", "ratio=0.9", "batch_size=8")
     _, found = answers(tmp_path / "small", "method=cls", "ratio=0.9", "batch_size=8")
     assert found == expected

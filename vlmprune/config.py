@@ -1,7 +1,7 @@
 """From what the user typed to a checked `RunConfig`: one clear line for anything that cannot work.
 
-Hydra composes (groups, defaults, interpolation, the override grammar); this file checks names first, so that a typo
-gets its nearest match, and values afterwards, against the type hints below.
+Names are checked first (overrides.py); Hydra composes (groups, defaults, interpolation, the override grammar); values
+are checked afterwards, against the type hints below.
 """
 
 from __future__ import annotations
@@ -10,13 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vlmprune.benchmarks.subset import Subset
-from vlmprune.errors import UserError, choose, nearest
-from vlmprune.registry import GROUPS, options, read
+from vlmprune.errors import UserError
+from vlmprune.overrides import CONFIG_MODULE, check_names
 from vlmprune.schema import check_amount, check_file_names, construct
 from vlmprune.secrets import check_secrets
-
-CONFIG_MODULE = "vlmprune.configs"
-SWEEP_ONLY = ("launcher", "baselines", "fail_fast")  # settings of `vlmprune sweep` that no run has
 
 
 @dataclass(frozen=True)
@@ -137,7 +134,7 @@ def compose_run(overrides: list[str], config_dir: str | None = None) -> RunConfi
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    choices = _check_names(overrides, config_dir)
+    choices = check_names(overrides, config_dir)
     search = [f"hydra.searchpath=[file://{config_dir}]"] if config_dir else []
     try:
         with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
@@ -184,88 +181,3 @@ def _check(
         config_dir,
         **vars(scalars) | {"flops": flops, "features": features, "show": show},
     )
-
-
-def _check_names(overrides: list[str], config_dir: str | None) -> list[str]:
-    """Check every override's key and, where it picks a choice, the choice. Returns the groups of a run."""
-    run_keys = _top_level()
-    groups = [key for key in run_keys if key in GROUPS]
-    chosen: dict[str, str] = {group: str(run_keys[group]) for group in groups}
-    dotted = []
-    for override in parse_overrides(overrides):
-        key = override.key_or_group
-        if key.startswith("hydra"):
-            continue
-        if override.is_delete():
-            raise UserError(f"'{override.input_line}': a setting cannot be removed; allowed: key=value, and key=null")
-        if override.is_sweep_override():
-            raise UserError(f"'{override.input_line}' names several values: use vlmprune sweep")
-        if key in GROUPS:
-            if key in groups:
-                chosen[key] = choose(str(override.value()), options(key, config_dir), key)
-            continue
-        if key == "experiment":
-            raise UserError(f"experiment={override.value()} names several benchmarks: use vlmprune sweep")
-        if key.partition(".")[0] in SWEEP_ONLY:
-            raise UserError(f"'{override.input_line}' is a setting of sweeps: use vlmprune sweep")
-        head, *rest = key.split(".")
-        if head not in run_keys:
-            keys = ", ".join(sorted(run_keys))
-            raise UserError(f"'{key}' is not a setting{nearest(head, run_keys)}; allowed: {keys}")
-        if rest and not override.is_add():
-            dotted.append((head, rest[0], key))
-    shown = {group: read(group, chosen[group], config_dir) for group in groups}
-    for group, name, key in dotted:
-        if isinstance(run_keys[group], dict) and name not in run_keys[group]:
-            allowed = sorted(run_keys[group])
-            raise UserError(f"'{key}' is not a setting{nearest(name, allowed)}; allowed: {', '.join(allowed)}")
-        if group in groups:
-            allowed = [each for each in shown[group] if each not in ("_target_", "info")]
-            if name not in allowed:
-                raise UserError(
-                    f"'{key}' is not a setting of {group}={chosen[group]}{nearest(name, allowed)}; "
-                    f"allowed: {', '.join(sorted(allowed)) or 'none'}"
-                )
-    return groups
-
-
-def parse_overrides(overrides: list[str]) -> list[Any]:
-    """Hydra's own reading of `key=value`."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
-
-    try:
-        return OverridesParser.create().parse_overrides(overrides)
-    except OverrideParseException as error:
-        quotes = "; a value with special characters goes in quotes of its own: \"benchmark.path='/data/é (1)'\""
-        raise UserError(f"'{error.override}' is not key=value{quotes if '=' in str(error.override) else ''}") from error
-
-
-def _top_level() -> dict[str, Any]:
-    """Keys of run.yaml: the groups with their default choice, and the scalars."""
-    from importlib.resources import files
-
-    from omegaconf import OmegaConf
-
-    data = OmegaConf.to_container(OmegaConf.load(str(files(CONFIG_MODULE) / "run.yaml")))
-    assert isinstance(data, dict)
-    entries = [entry for entry in data.pop("defaults") if isinstance(entry, dict)]
-    groups = {name: choice for entry in entries for name, choice in entry.items()}
-    return {**groups, **{str(key): value for key, value in data.items()}}
-
-
-def expand_sweep(overrides: list[str]) -> list[list[str]]:
-    """`method=cls,fastv ratio=0.5,0.9` -> one list of plain overrides per job, in Hydra's own sweep grammar."""
-    import itertools
-
-    from hydra.core.override_parser.types import Glob
-
-    axes = []
-    for override in parse_overrides(overrides):
-        if not override.is_sweep_override():
-            axes.append([override.input_line or ""])
-        elif override.is_discrete_sweep() and not isinstance(override.value(), Glob):
-            axes.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
-        else:
-            raise UserError(f"'{override.input_line}': a sweep takes values (a,b,c) or a range (range(0,5))")
-    return [list(job) for job in itertools.product(*axes)]

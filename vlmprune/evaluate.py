@@ -19,6 +19,7 @@ from vlmprune.answers import Answers
 from vlmprune.batching import WINDOW, BatchSize, by_image, does_not_fit, is_out_of_memory, windows
 from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
 from vlmprune.errors import UserError
+from vlmprune.generation import greedy, greedy_from
 from vlmprune.measure.spent import Spent
 from vlmprune.media_cache import Images
 from vlmprune.models.inputs import Media
@@ -41,27 +42,6 @@ class Settings:
     share_prefix: bool = True
     compile: bool = False
     skip_bad: bool = False  # note a sample whose media cannot be had and leave it out; else it raises a UserError
-
-
-def inputs_for(samples: list[Sample], benchmark: Benchmark, loaded: Loaded, images: Images) -> dict[str, Tensor]:
-    """Inputs of generate() for a batch of samples."""
-    return loaded.preprocessor.batch(
-        [benchmark.prompt(sample) for sample in samples],
-        [images[sample] for sample in samples],
-        loaded.device,
-        loaded.model.dtype,
-    )
-
-
-def greedy(loaded: Loaded, inputs: dict[str, Tensor], max_new_tokens: int, **options: Any) -> Any:
-    """Greedy decoding, as every published protocol uses. Returns what generate() returns."""
-    with torch.inference_mode():
-        return loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **options)
-
-
-def greedy_from(loaded: Loaded, max_new_tokens: int, **inputs: Any) -> Tensor:
-    """The same from a filled cache; whoever calls it decides whether gradients are tracked."""
-    return loaded.model.generate(max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **inputs)
 
 
 class Evaluation:
@@ -94,7 +74,8 @@ class Evaluation:
         for window, following in windows(by_image(samples), self.settings.batch_size):
             self.images.prefetch(window + following)
             with self.spent.on("media", self.loaded.device):
-                prompts = read_prompts(self._usable(window), self.benchmark, self.loaded, self.images)
+                usable, broken = self._usable(window)
+                prompts = read_prompts(usable, self.benchmark, self.loaded, self.images)
             self.advance(len(window) - len(prompts))
             try:
                 together, alone = self._parted(prompts)
@@ -104,6 +85,8 @@ class Evaluation:
                 if is_out_of_memory(error):
                     raise does_not_fit(error) from error
                 raise
+            if broken is not None:  # what came before it is answered
+                raise broken
 
     def timings(self) -> dict[str, Any]:
         """Where the time went, for result.json: what questions share is never mixed with what each costs."""
@@ -114,23 +97,23 @@ class Evaluation:
             "batch_size": {"asked": self.batch.asked, "used": self.batch.size},
         }
 
-    def _usable(self, samples: list[Sample]) -> list[Sample]:
-        """The samples whose media could be decoded."""
-        usable, bad = [], []
+    def _usable(self, samples: list[Sample]) -> tuple[list[Sample], UserError | None]:
+        """The samples whose media could be decoded; up to the first that could not, where that is an error."""
+        usable: list[Sample] = []
+        bad: list[dict[str, str]] = []
         for sample in samples:
             try:
                 self.images[sample]
             except BadSample as error:
                 if not self.settings.skip_bad:
-                    raise UserError(
-                        f"sample {sample.id}: {error}; on_bad_sample=skip leaves such samples out"
-                    ) from error
+                    line = f"sample {sample.id}: {error}; on_bad_sample=skip leaves such samples out"
+                    return usable, UserError(line)
                 bad.append({"id": sample.id, "reason": str(error)})
                 say(f"left out: sample {sample.id}: {error}")
             else:
                 usable.append(sample)
         self.directory.append_bad(bad)
-        return usable
+        return usable, None
 
     def _parted(self, prompts: list[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
         """Those that go on from a shared beginning, all with an image if that saves work or is compiled; the others."""

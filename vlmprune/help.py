@@ -109,19 +109,19 @@ in the run directory: the same command goes on where it stopped.
 """
 
 SPEED = """\
-vlmprune speed [key=value,value ...]: time, memory and FLOPs of methods and of the unpruned model, in turn in one process.
+vlmprune speed [key=value,value ...]: time, memory and FLOPs of methods beside the unpruned model, in one process.
 
   vlmprune speed
   vlmprune speed method=cls,divprune,fastv ratio=0.5,0.9 batch_size=1,8 chart=speed.png
   vlmprune speed model=llava-next-vicuna-7b model.random_weights=true method=cls,fastv ratio=0.5,0.75,0.9,0.95
 
-The load is synthetic: random pixels and words, the same for all, so that no benchmark is needed and, with random weights,
-no download. Achieved rates are shown against what a matrix product and a copy reach on the same device. What does not
-fit into memory, or cannot run on the model, gets a row that says so.
+The load is synthetic: random pixels and words, the same for all, so that no benchmark is needed and, with random
+weights, no download. Achieved rates are shown against what a matrix product and a copy reach on the same device. What
+does not fit into memory, or cannot run on the model, gets a row that says so.
 
-model, method, ratio, keep, positions, scope, budget, compile, seed, device, batch_size as of a run; several values each
-for all but model and device (compile=false,true shows both). Its own: format=table|markdown|csv|json, json=FILE.json and chart=FILE.png|svg (default: a new pair
-of files under outputs/speed/MODEL/), and the load:
+model, method, ratio, keep, positions, scope, budget, compile, seed, device, batch_size as of a run; several values
+each for all but model and device (compile=false,true shows both). Its own: format=table|markdown|csv|json,
+json=FILE.json and chart=FILE.png|svg (default: a new pair of files under outputs/speed/MODEL/), and the load:
 
   speed.prompt_tokens=64   text tokens of each prompt          speed.repeats=7   timed calls of each
   speed.new_tokens=32      tokens that each prompt generates   speed.warm_up=2   calls before them

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vlmprune.config import RunConfig, compose_run, expand_sweep
+from vlmprune.config import RunConfig, compose_run
 from vlmprune.errors import UserError
+from vlmprune.overrides import expand_sweep
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -130,7 +131,7 @@ def load_model(config: RunConfig) -> Loaded:
 
 def ask(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip: Any) -> Shown:
     """The method's answer, and what it kept for it."""
-    from vlmprune.evaluate import greedy
+    from vlmprune.generation import greedy
     from vlmprune.models.clip_text import load_text_tower
     from vlmprune.report.shown import Shown, title_of
     from vlmprune.report.trace import Trace

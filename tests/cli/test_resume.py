@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from vlmprune.records import RunDirectory
 
 ARGUMENTS = ["run", "method=cls", "ratio=0.9", "limit=160", "batch_size=4", "latency_samples=0", "logger=none"]
@@ -30,6 +32,7 @@ def answers(folder: Path) -> dict:
     return json.loads(file.read_text())["answers"]
 
 
+@pytest.mark.slow
 def test_kill_9_loses_nothing(tmp_path):
     disturbed, calm = tmp_path / "disturbed", tmp_path / "calm"
     disturbed.mkdir()
@@ -55,6 +58,7 @@ def test_kill_9_loses_nothing(tmp_path):
     assert answers(disturbed) == answers(calm)
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_share_a_directory(tmp_path):
     assert start(tmp_path).wait(timeout=300) == 0
     (result,) = tmp_path.rglob("result.json")

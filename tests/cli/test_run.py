@@ -42,6 +42,7 @@ def test_a_run_says_what_it_did_and_leaves_its_files(vlmprune, tmp_path):
     assert "14 of 144 kept" in again.stdout
 
 
+@pytest.mark.slow
 def test_two_runs_give_equal_predictions_whatever_the_batch(vlmprune, tmp_path):
     predictions = []
     for folder, batch in (("a", "8"), ("b", "8"), ("c", "5")):

@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText
 from tests.models.hub import MODELS, save
 from vlmprune.config import ModelConfig, compose_run
 from vlmprune.errors import UserError
-from vlmprune.evaluate import greedy
+from vlmprune.generation import greedy
 from vlmprune.listing import missing
 from vlmprune.models.loading import find_checkpoint, load
 from vlmprune.pruning.session import Session

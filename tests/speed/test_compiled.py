@@ -9,7 +9,7 @@ from tests.speed.conftest import QUICK
 from tests.speed.test_command import the_json
 from vlmprune.cli import main
 from vlmprune.config import ModelConfig
-from vlmprune.evaluate import greedy, greedy_from
+from vlmprune.generation import greedy, greedy_from
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.none import Unpruned
 from vlmprune.models.loading import find_checkpoint, load

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from vlmprune.benchmarks.base import Benchmark, Sample
-from vlmprune.evaluate import greedy, inputs_for
+from vlmprune.generation import greedy, inputs_for
 from vlmprune.measure.conditions import conditions
 from vlmprune.measure.latency import StageClock, Times, summarise, timed
 from vlmprune.measure.memory import cache_bytes

@@ -16,6 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from vlmprune.errors import UserError
+
 Entry = dict[str, Tensor]  # name -> what the encoder gave for one tile, without a batch dimension
 
 FIRST = 0.75  # share of the memory for the entries that came first
@@ -26,7 +28,7 @@ class FeatureStore:
 
     memory: bytes; a sweep goes through the same images again and again, so the first ones to come stay for good, and
     the rest of the memory holds the latest, for questions that follow soon. folder: where entries also lie on disk; it
-    must be of one checkpoint in one dtype.
+    must be of one checkpoint in one dtype. Raises UserError where it cannot be written.
     """
 
     def __init__(self, memory: int, folder: Path | None = None) -> None:
@@ -57,9 +59,17 @@ class FeatureStore:
         entry = known | entry
         self._keep(key, entry)
         if self.folder is not None:
-            partial = self.folder / f".{key}.{os.getpid()}"
+            self._write(key, entry)
+
+    def _write(self, key: str, entry: Entry) -> None:
+        file = self._file(key)
+        partial = file.with_name(f".{key}.{os.getpid()}")
+        try:
             save_file({name: tensor.contiguous() for name, tensor in entry.items()}, partial)
-            os.replace(partial, self._file(key))
+            os.replace(partial, file)
+        except (OSError, SafetensorError) as error:
+            partial.unlink(missing_ok=True)
+            raise UserError(f"features.folder: {file} cannot be written ({error})") from error
 
     def _keep(self, key: str, entry: Entry) -> None:
         for name, entries in (("first", self._first), ("latest", self._latest)):

@@ -7,6 +7,7 @@ from typing import Any
 
 from vlmprune.answers import by_layer
 from vlmprune.benchmarks.base import Benchmark, Sample
+from vlmprune.errors import UserError
 from vlmprune.measure.encoder import Encoded, Uncountable
 from vlmprune.measure.flops import Flops, question_flops
 from vlmprune.measure.flops_fastervlm import fastervlm_flops
@@ -47,8 +48,16 @@ def summarise_flops(
 
 
 def in_order(rows: list[dict[str, Any]], samples: list[Sample]) -> list[dict[str, Any]]:
-    """Prediction lines in the benchmark's order, whichever came first: sums and resamples then never differ."""
+    """Prediction lines in the benchmark's order, whichever came first: sums and resamples then never differ.
+
+    Raises UserError where one answers what is not asked.
+    """
     places = {sample.id: place for place, sample in enumerate(samples)}
+    for row in rows:
+        if row["id"] not in places:
+            raise UserError(
+                f"predictions.jsonl answers {row['id']!r}, which is no question of this run: remove the line"
+            )
     return sorted(rows, key=lambda row: places[row["id"]])
 
 

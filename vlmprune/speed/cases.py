@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 import torch
 
-from vlmprune.config import RunConfig, compose_run, expand_sweep
+from vlmprune.config import RunConfig, compose_run
 from vlmprune.errors import NotApplicable, UserError
 from vlmprune.methods.base import Method
 from vlmprune.methods.none import Unpruned
 from vlmprune.models import loading
 from vlmprune.models.checkpoint import Checkpoint
+from vlmprune.overrides import expand_sweep
 from vlmprune.plan import choose_parts
 from vlmprune.speed.settings import Request
 

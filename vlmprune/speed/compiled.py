@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from vlmprune.evaluate import greedy_from
+from vlmprune.generation import greedy_from
 from vlmprune.measure.latency import StageClock, Times, mark, synchronize
 from vlmprune.methods.base import Method
 from vlmprune.models.loading import Loaded

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlmprune.config import RunConfig, compose_run, expand_sweep
+from vlmprune.config import RunConfig, compose_run
+from vlmprune.overrides import expand_sweep
 from vlmprune.registry import read
 from vlmprune.sweep_record import JobRecord
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vlmprune.config import SWEEP_ONLY, parse_overrides
 from vlmprune.errors import UserError, choose
+from vlmprune.overrides import SWEEP_ONLY, parse_overrides
 from vlmprune.registry import DESCRIPTION, options, read, target_class, target_of
 from vlmprune.schema import check_type, construct
 
