@@ -67,7 +67,8 @@ class Victims:
     def end(self, pid: int, after: float | None = None, number: int = signal.SIGKILL) -> Ended:
         """Wait until it ends; `after` seconds of its life it gets the signal `number`, if it still runs."""
         answer = self._ask({"pid": pid, "after": after, "signal": int(number)})
-        errors = self._files[pid].read_text(errors="replace")
+        file = self._files[pid]  # a child that was killed at once had no time to create it
+        errors = file.read_text(errors="replace") if file.exists() else ""
         return Ended(answer["code"], errors, time.monotonic() - self._born[pid])
 
     def run(self, folder: Path, *arguments: str) -> Ended:
