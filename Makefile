@@ -37,7 +37,7 @@ lint: $(STAMP) ## ruff and mypy
 
 chart: $(STAMP) ## README's picture and table: five methods at five ratios
 	$(BIN)/vlmprune sweep method=cls,divprune,fastv,uniform,random ratio=0.25,0.5,0.75,0.9,0.95 outputs=outputs/chart
-	$(BIN)/vlmprune compare outputs=outputs/chart format=markdown chart=docs/accuracy.png
+	$(BIN)/vlmprune compare outputs=outputs/chart format=markdown columns=front,method,ratio,kept,layer_avg,score,relative,vs_random,flops,prefill chart=docs/accuracy.png
 
 clean: ## remove .venv and caches; run directories stay
 	rm -rf $(VENV) .oldest build *.egg-info .pytest_cache .ruff_cache .mypy_cache
