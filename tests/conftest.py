@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import signal
 
-# A shell that starts the tests in the background has Ctrl-C ignored, here and in every process that a test starts.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports transformers: nothing here may wait for a network
 os.environ["WANDB_MODE"] = "offline"
 
 import pytest
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+# A shell that starts the tests in the background has Ctrl-C ignored, here and in every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 IMAGE_TOKEN = 98
 PATCHES = 36

@@ -15,6 +15,13 @@ from vlmprune.progress import say
 
 WINDOW = 4  # batches whose questions are sorted by length: their images are in memory together
 
+# What PyTorch says where memory is asked for past its own allocator: of the CPU, by a CUDA call, for cuBLAS.
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+
 T = TypeVar("T")
 
 
@@ -43,10 +50,11 @@ class BatchSize:
     def __init__(self, size: int) -> None:
         self.asked = self.size = size
 
-    def each(self, rows: list[T], run: Callable[[list[T]], None]) -> None:
+    def each(self, rows: list[T], run: Callable[[list[T]], None], called: str = "questions") -> None:
         """`run` on batches of `rows`; one that does not fit into memory is halved and tried again.
 
-        `run` must leave out by itself what it finished before it failed. Raises the error where one row does not fit.
+        called: what the rows are, for the user. `run` must leave out by itself what it finished before it failed.
+        Raises the error where one row does not fit.
         """
         done = 0
         while done < len(rows):
@@ -62,12 +70,12 @@ class BatchSize:
             else:
                 free_memory()
                 self.size = max(1, len(batch) // 2)
-                say(f"out of memory with {len(batch)} together: going on with {self.size}")
+                say(f"out of memory with {len(batch)} {called} together: going on with {self.size}")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a GPU's or the CPU's memory did not suffice."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)
 
 
 def free_memory() -> None:

@@ -44,7 +44,10 @@ class FlopsConfig:
 
 @dataclass(frozen=True)
 class FeaturesConfig:
-    """Where encodings of images are kept for the next question, method or ratio; no answer depends on it."""
+    """Where encodings of images are kept for the next question, method or ratio; in float32 no answer depends on it.
+
+    In half precision an encoding is rounded as in the batch it was made in, which another run may compose otherwise.
+    """
 
     memory_mb: int = 1024
     folder: str | None = None
@@ -98,6 +101,11 @@ class RunConfig:
     features: FeaturesConfig
     flops: FlopsConfig
     show: ShowConfig
+
+    @property
+    def typed(self) -> list[str]:
+        """Everything that was typed after `vlmprune run`."""
+        return [*self.overrides, *([] if self.config_dir is None else [f"--config-dir={self.config_dir}"])]
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ class Evaluation:
         groups: dict[Any, list[Prompt]] = {}
         for prompt in prompts:
             groups.setdefault(prompt.beginning, []).append(prompt)
-        self.batch.each(list(groups.values()), self._answer_groups)
+        self.batch.each(list(groups.values()), self._answer_groups, "images")
 
     def _answer_groups(self, groups: list[list[Prompt]]) -> None:
         firsts = [group[0] for group in groups]

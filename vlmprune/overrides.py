@@ -90,7 +90,10 @@ def expand_sweep(overrides: list[str]) -> list[list[str]]:
         if not override.is_sweep_override():
             axes.append([override.input_line or ""])
         elif override.is_discrete_sweep() and not isinstance(override.value(), Glob):
-            axes.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+            values = list(override.sweep_string_iterator())
+            if override.is_range_sweep():  # 0.1 + 0.2 is 0.30000000000000004
+                values = [f"{float(value):.12g}" for value in values]
+            axes.append([f"{override.get_key_element()}={value}" for value in values])
         else:
             raise UserError(f"'{override.input_line}': a sweep takes values (a,b,c) or a range (range(0,5))")
     return [list(job) for job in itertools.product(*axes)]

@@ -45,7 +45,9 @@ def features_of(plan: Plan, loaded: Loaded) -> FeatureStore | None:
         return None
     folder = None
     if wanted.folder is not None:
-        same = [plan.checkpoint.identity, str(plan.dtype), plan.config.model.attention, loaded.device.type, versions()]
+        model = plan.config.model
+        weights = [plan.checkpoint.identity, str(plan.dtype), model.quantization]
+        same = [*weights, model.attention, loaded.device.type, versions()]
         folder = Path(wanted.folder) / sha256(same)[:16]
     memory = wanted.memory_mb * 2**20
     if loaded.features is None or (loaded.features.memory, loaded.features.folder) != (memory, folder):

@@ -3,6 +3,7 @@
 RESULT_SCHEMA = {
     "schema": "1",
     "fingerprint": "sha256 of all that can change the answers",
+    "settings": "as typed",
     "model, method, benchmark": "names of the choices",
     "ratio, keep": "what was asked for; null where it was not",
     "subset": "limit, shard and seed",
@@ -32,7 +33,7 @@ RESULT_SCHEMA = {
         "evaluation_s, samples_per_s": "the batched evaluation, by all processes, of the samples that were open",
         "peak_memory_mb, peak_memory_since": "of loading and evaluation, the most of any device: torch's allocator on "
         "a GPU, the process's resident set on a CPU, since its reset, or since process start where the system does not "
-        "let it be reset",
+        "let it be reset; in a sweep that includes the model and the encodings that earlier jobs left in memory",
         "kv_cache_bytes": "of one question's prompt, pruned and unpruned",
     },
     "environment": "device, devices (how many processes shared the questions), dtype, attention, batch_size, versions",

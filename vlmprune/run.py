@@ -62,7 +62,7 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
     finally:  # without a judge's verdicts the answers are logged all the same
         logger.log_result(result, plan.directory.predictions())
         logger.finish(0)
-    show_summary(result, plan.unpruned.result_or_none, plan.directory.path, logger.line, config.overrides)
+    show_summary(result, plan.unpruned.result_or_none, plan.directory.path, logger.line)
     return result
 
 
@@ -75,7 +75,7 @@ def show_again(plan: Plan, finished: dict[str, Any]) -> dict[str, Any]:
         )
     finished = recount_flops(plan, judged(plan, finished))
     say(f"already finished, nothing was run, timed or logged again; delete it to start over: {plan.directory.path}")
-    show_summary(finished, plan.unpruned.result_or_none, plan.directory.path, None, plan.config.overrides)
+    show_summary(finished, plan.unpruned.result_or_none, plan.directory.path, None)
     return finished
 
 
@@ -135,6 +135,7 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
     return {
         "schema": 1,
         "fingerprint": directory.fingerprint,
+        "settings": config.typed,
         "model": model_name(config),
         "method": config.names["method"],
         "benchmark": config.names["benchmark"],

@@ -38,9 +38,12 @@ def test_more_gpus_than_there_are(config, gpus):
         process_count(config(devices=4, device="cuda"))
 
 
-def test_on_the_cpu_there_is_no_limit(config, gpus):
+def test_on_the_cpu_there_are_as_many_as_cores(config, gpus, monkeypatch):
     gpus(0)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
     assert process_count(config(devices=4, device="cpu")) == 4
+    with pytest.raises(UserError, match="devices=99: this machine has 4 CPU cores, one for each process"):
+        process_count(config(devices=99, device="cpu"))
     with pytest.raises(UserError, match="this machine has 0 GPUs"):
         process_count(config(devices=2))
 

@@ -84,6 +84,7 @@ def make_result(
     return {
         "schema": 1,
         "fingerprint": f"{method}{ratio}".encode().hex().ljust(64, "0"),
+        "settings": [f"method={method}", "outputs=o"] + ([] if ratio is None else [f"ratio={ratio}"]),
         "model": model,
         "method": method,
         "benchmark": benchmark,
@@ -126,6 +127,7 @@ def make_result(
         "timings": {
             "latency": {"pruned": times(prefill), "unpruned": times(unpruned), "samples": 16, "batch_size": 1},
             "evaluation_s": 12.3,
+            "evaluation": {"batch_size": {"asked": 32, "used": 32}},
             "samples_per_s": 80.1,
             "peak_memory_mb": 900.0,
             "kv_cache_bytes": {"pruned": 1000, "unpruned": 9000},

@@ -24,7 +24,8 @@ MEDIA = ("image",)  # roles whose cells are large: read one by one, when the sam
 class HubBenchmark(Benchmark):
     """Base of all benchmarks on the hub; the data may lie anywhere that `Source` knows.
 
-    columns: role -> column. Roles: id, image_id, image, question, answer, category, and a subclass's own. A column may
+    columns: role -> column. Roles: id, image_id, image, question, answer, category, and a subclass's own. Rows with one
+    image_id share their images, which are read from the first of them: the column must name pictures. A column may
     be a field of another ("types.structural"), a list of columns, or null for a role that the data do not have; the
     "?" of "E?" allows it to be absent. where: column -> value of the rows that belong to the benchmark. submission:
     package.module.function that makes the file for the authors' server. streaming: read a hub dataset's parquet files
@@ -79,7 +80,7 @@ class HubBenchmark(Benchmark):
                     samples[sample_id] = self.sample(row, sample_id)
                 except BadSample as error:
                     # It stays in the list: whoever asks for its images is told why it cannot be used.
-                    samples[sample_id] = Sample(sample_id, sample_id, "", "", "")
+                    samples[sample_id] = Sample(sample_id, f"broken {sample_id}", "", "", "")
                     self._bad[sample_id] = str(error)
         if not samples:
             raise UserError(f"benchmark.path={self.path}: no row of split '{self.split}' belongs to this benchmark")

@@ -12,6 +12,7 @@ import torch
 
 from vlmprune.config import RunConfig
 from vlmprune.distributed import launched
+from vlmprune.distributed.cores import check_cores
 from vlmprune.distributed.team import Member, Team
 from vlmprune.distributed.wire import Line
 from vlmprune.errors import UserError
@@ -34,6 +35,8 @@ def process_count(config: RunConfig) -> int:
             "processes has a model of its own; use devices=1"
         )
     if config.device == "cpu":
+        if launched.team is None:
+            check_cores(f"devices={count}", count)
         return count
     if config.device not in ("auto", "cuda"):
         raise UserError(f"device={config.device}: each of {count} processes gets its own; allowed: auto, cuda, cpu")

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vlmprune.config import RunConfig
+from vlmprune.distributed.cores import check_cores
 from vlmprune.errors import UserError
 from vlmprune.exits import describe_exit
 from vlmprune.launchers.base import Outcome, Task, Worker, WorkerLauncher, positive
@@ -33,7 +34,7 @@ class Gpus(WorkerLauncher):
         positive("launcher.", workers=self.workers)
         self._environments: list[dict[str, str]] = []
 
-    def check(self, configs: list[RunConfig]) -> None:
+    def check(self, configs: list[RunConfig], dry: bool = False) -> None:
         if devices := sorted({c.device for c in configs if c.device not in ("auto", "cpu", "cuda")}):
             raise UserError(
                 f"device={devices[0]}: launcher=gpus gives every job a GPU itself; allowed: auto, cuda, cpu"
@@ -43,6 +44,7 @@ class Gpus(WorkerLauncher):
         if all(config.device == "cpu" for config in configs):
             if self.workers is None:
                 raise UserError("launcher=gpus with device=cpu: say how many processes, such as launcher.workers=2")
+            check_cores(f"launcher.workers={self.workers}", self.workers)
             threads = str(max(1, (os.cpu_count() or 1) // self.workers))
             threads = os.environ.get("OMP_NUM_THREADS", threads)
             self._environments = [{"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads}] * self.workers

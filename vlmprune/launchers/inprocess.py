@@ -13,7 +13,7 @@ from vlmprune.launchers.task import run_task_here
 class InProcess(Launcher):
     """The default: nothing to set."""
 
-    def check(self, configs: list[RunConfig]) -> None:
+    def check(self, configs: list[RunConfig], dry: bool = False) -> None:
         from vlmprune.distributed.started import process_count  # imports torch, which a typo need not wait for
 
         for config in configs:

@@ -46,7 +46,9 @@ class RayCluster(WorkerLauncher):
             raise UserError(f"launcher.gpus={self.gpus}: allowed: 0 or more")
         self._on_cpu = False
 
-    def check(self, configs: list[RunConfig]) -> None:
+    def check(self, configs: list[RunConfig], dry: bool = False) -> None:
+        if dry:  # no cluster is joined or started
+            return
         self._on_cpu = all(config.device == "cpu" for config in configs)
         self._connect()
         room, gpus = self._room()

@@ -43,9 +43,12 @@ class Slurm(WorkerLauncher):
     def __post_init__(self) -> None:
         need("submitit", "slurm", "launcher=slurm")
         positive("launcher.", cpus=self.cpus, memory_gb=self.memory_gb, time=self.time, array=self.array)
+        if self.gpus < 0:
+            raise UserError(f"launcher.gpus={self.gpus}: allowed: 0 or more")
         self._executor: Any = None
+        self._workers: list[Submitted] = []
 
-    def check(self, configs: list[RunConfig]) -> None:
+    def check(self, configs: list[RunConfig], dry: bool = False) -> None:
         if self.cluster == "slurm" and shutil.which("srun") is None:
             raise UserError("launcher=slurm: no srun here; start it on a login node, or try launcher.cluster=local")
 
@@ -56,7 +59,8 @@ class Slurm(WorkerLauncher):
         self._executor.update_parameters(**self.parameters())
         # Slurm itself holds back what is too much at one time; the stand-in would start everything.
         slots = len(tasks) if self.cluster == "slurm" else min(self.array or 1, len(tasks))
-        return [Submitted(self._executor) for _ in range(slots)]
+        self._workers = [Submitted(self._executor) for _ in range(slots)]
+        return list(self._workers)
 
     def parameters(self) -> dict[str, Any]:
         """The settings as submitit names them."""
@@ -68,8 +72,15 @@ class Slurm(WorkerLauncher):
 
     @contextmanager
     def submitting(self) -> Iterator[None]:
-        with self._executor.batch():  # one job array
-            yield
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        try:
+            with self._executor.batch():  # one job array
+                yield
+        except (FailedJobError, FailedSubmissionError) as error:
+            for worker in self._workers:
+                worker.job = None  # none of this array exists
+            raise UserError(f"launcher=slurm: Slurm refused the jobs: {' '.join(str(error).split())}") from error
 
 
 class Submitted(Worker):

@@ -58,7 +58,8 @@ def selection_flops(
     macs = 0
     for part in acting_parts(method, adapter.tower):
         if isinstance(part, SequenceMethod):
-            macs += _signal_macs(adapter, part, encoded, clip) + _sequence_macs(adapter, part, encoded, visual[0])
+            macs += _signal_macs(adapter, part, encoded, clip)
+            macs += _sequence_macs(adapter, part, encoded, visual[0] - encoded.newlines)
         elif isinstance(part, VisionMethod):
             macs += len(encoded.tiles) * _merging_macs(adapter.encoder_sizes.width, adapter.tower, part)
         elif isinstance(part, DecoderMethod):

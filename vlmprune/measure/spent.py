@@ -21,7 +21,9 @@ class Spent:
     @contextmanager
     def on(self, part: str, device: torch.device) -> Iterator[None]:
         start = time.perf_counter()
-        yield
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        self.seconds[part] += time.perf_counter() - start
+        try:
+            yield
+        finally:  # a batch that did not fit into memory took its time too
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            self.seconds[part] += time.perf_counter() - start

@@ -1,29 +1,21 @@
-"""The command that makes a run which is missing beside others."""
+"""The command of a run that is missing beside others: their settings as typed, with another method."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 
 from vlmprune.report.runs import Run
 
-DEFAULTS = {"model": "tiny", "benchmark": "scenes", "outputs": "outputs"}
+OWN = ("method", "ratio", "keep", "seed")  # settings of the one run
+UNUSED = ("positions", "scope", "budget")  # and those that say nothing where every token is kept
 
 
-def command(beside: Run, method: str, amount: str = "") -> str:
-    """`vlmprune run` of another method at `amount` ('ratio=0.9') on the same model, benchmark and subset."""
-    model = beside.config.get("model")
-    path = model.get("path") if isinstance(model, dict) else None
-    settings = {
-        "method": method,
-        "model": beside.model if path is None else "path",
-        "model.path": path,
-        "benchmark": beside.benchmark,
-        "limit": beside.subset.get("limit"),
-        "shard": beside.subset.get("shard"),
-        "outputs": beside.config.get("outputs"),
-    }
-    words = [f"{key}={value}" for key, value in settings.items() if value not in (None, DEFAULTS.get(key))]
-    return shlex.join(["vlmprune", "run", words[0], *amount.split(), *words[1:]])
+def command(settings: Iterable[str], method: str, amount: str = "", verb: str = "run") -> str:
+    """`vlmprune run` of another method at `amount` ('ratio=0.9') with the `settings` of a run, as typed."""
+    dropped = (*OWN, *UNUSED) if method == "none" else OWN
+    same = [setting for setting in settings if setting.lstrip("+").partition("=")[0].partition(".")[0] not in dropped]
+    return shlex.join(["vlmprune", verb, f"method={method}", *amount.split(), *same])
 
 
 def asked(run: Run) -> str:

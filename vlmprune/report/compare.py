@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vlmprune.errors import UserError, nearest
-from vlmprune.report.folders import REFERENCE, find_runs, group_runs
+from vlmprune.report.folders import REFERENCE, find_runs, group_runs, is_run
 from vlmprune.report.request import Request, filterable, matches, parse
 from vlmprune.report.runs import Run
 from vlmprune.report.tables import Comparison, show
@@ -14,10 +14,14 @@ from vlmprune.report.tables import Comparison, show
 def compare(arguments: list[str]) -> int:
     """Print the table, write the charts and the report if asked to; returns the exit code. UserError for bad input."""
     request = parse(arguments)
-    runs, others = find_runs(request.folders or [request.outputs])
-    chosen = {run.path for run in runs if matches(run, request.filters)}
+    folders = request.folders or [request.outputs]
+    named, others = find_runs(folders)
+    # The references of a run that is named stand beside it.
+    runs, _ = find_runs([*folders, *(folder.parent for folder in folders if is_run(folder))])
+    paths = {run.path.resolve() for run in named if matches(run, request.filters)}
+    chosen = {run.path for run in runs if run.path.resolve() in paths}
     if not chosen:
-        raise UserError(_nothing(request, runs, others))
+        raise UserError(_nothing(request, named, others))
     # (runs to show, the group that they are of): references count whatever the filters are.
     pairs = [([run for run in group if run.path in chosen], group) for group in group_runs(runs)]
     pairs = [(shown, group) for shown, group in pairs if shown]

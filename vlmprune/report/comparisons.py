@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,10 +32,20 @@ def unpruned_of(run: Run, group: list[Run]) -> list[Run]:
 
 
 def randoms_of(run: Run, group: list[Run]) -> list[Run]:
-    """Random pruning at equal layer-averaged tokens, of every seed; none for a run that has nothing to beat."""
+    """Random pruning at equal layer-averaged tokens, of every seed; none for a run that has nothing to beat.
+
+    Where there are some with the run's own positions, scope and budget, only those.
+    """
     if not has_to_beat_random(run):
         return []
-    return [other for other in group if other.method == "random" and equal(other.layer_averaged, run.layer_averaged)]
+    found = [other for other in group if other.method == "random" and equal(other.layer_averaged, run.layer_averaged)]
+    same = [other for other in found if _engine(other) == _engine(run)]
+    return same or found
+
+
+def _engine(run: Run) -> list[Any]:
+    """How tokens are dropped, whatever the method is: runs of one table may differ in that."""
+    return [run.config.get(key) for key in ("positions", "scope", "budget")]
 
 
 def has_to_beat_random(run: Run) -> bool:

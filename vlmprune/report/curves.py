@@ -72,10 +72,9 @@ def looks_of(groups: Sequence[Sequence[Row]]) -> dict[str, Look]:
     for index, label in enumerate(label for label in labels if label.split()[0] not in BASELINES):
         dashes = ("-", "--", "-.")[index // len(COLORS) % 3]
         looks[label] = {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % 6], "linestyle": dashes}
-    for label in labels:
-        if label.split()[0] in BASELINES:
-            marker, dashes = BASELINES[label.split()[0]]
-            looks[label] = {"color": BASELINE, "marker": marker, "linestyle": dashes}
+    for name, (marker, dashes) in BASELINES.items():
+        for index, label in enumerate(label for label in labels if label.split()[0] == name):  # such as several seeds
+            looks[label] = {"color": BASELINE, "marker": (marker + "1234")[index % 5], "linestyle": dashes}
     return looks
 
 

@@ -10,6 +10,7 @@ from vlmprune.report.runs import Run, read_run
 from vlmprune.sweep_record import jobs_without_result
 
 REFERENCE = "reference"  # committed results of another machine: read when named, not mixed into one's own
+RUN_FILES = {"result.json", "config.yaml"}
 
 
 def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[tuple[Path, str]]]:
@@ -20,7 +21,8 @@ def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[tuple[Path, str]
     """
     folders = list(folders)
     runs, others = [], []
-    for path in sorted({path for folder in folders for path in _run_directories(folder)}):
+    directories = {path.resolve(): path for folder in folders for path in _run_directories(folder)}
+    for path in sorted(directories.values()):
         found = read_run(path)
         if isinstance(found, Run):
             runs.append(found)
@@ -39,10 +41,15 @@ def _unfinished_jobs(folders: Iterable[Path]) -> Iterator[tuple[Path, str]]:
             yield path, f"{job.status.replace('_', ' ').upper()} {job.reason}"
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, finished or not."""
+    return any((folder / name).exists() for name in RUN_FILES)
+
+
 def _run_directories(folder: Path) -> list[Path]:
     found = []
     for root, folders, files in os.walk(folder):
-        if "result.json" in files or "config.yaml" in files:
+        if not RUN_FILES.isdisjoint(files):
             found.append(Path(root))
             folders.clear()  # W&B's own files are below
         elif Path(root) == folder and REFERENCE in folders:

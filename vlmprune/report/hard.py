@@ -56,7 +56,7 @@ def hard_tables(shown: list[Run], group: list[Run]) -> tuple[list[HardTable], li
     unpruned = next((run for run in group if run.unpruned), None)
     candidates = [run for run in shown if not run.unpruned and not run.blind and run.method != FILTER]
     if unpruned is None:
-        return [], [f"no unpruned run of {_name(group[0])}: {command(group[0], 'none')}"]
+        return [], [f"no unpruned run of {_name(group[0])}: {command(group[0].settings, 'none')}"]
     if reason := _unusable(unpruned):
         return [], [f"{_name(unpruned)}, unpruned: {reason}"]
     pools = [run for run in group if run.method == FILTER and _unusable(run) is None]
@@ -71,7 +71,7 @@ def hard_tables(shown: list[Run], group: list[Run]) -> tuple[list[HardTable], li
             notes.append(f"{_name(run)}, {name}: {reason}")
         elif pool is None:
             wanted = asked(run) or f"ratio={1 - run.kept / run.total:.4g}"
-            without.setdefault(command(run, FILTER, wanted), []).append(name)
+            without.setdefault(command(run.settings, FILTER, wanted), []).append(name)
         else:
             budgets.setdefault(pools.index(pool), []).append(run)
     tables = [_table(unpruned, pools[index], budgets[index], labels, group) for index in sorted(budgets)]

@@ -58,6 +58,8 @@ def _text(tables: list[HardTable], notes: list[str], style: str) -> None:
     if style == "latex":
         print(LATEX_HEAD)
     for table in tables:
+        if not table.rows:
+            continue
         grid = _grid(table)
         if style == "latex":
             print(f"\n{grid.latex(CAPTION + '.')}")
@@ -66,7 +68,11 @@ def _text(tables: list[HardTable], notes: list[str], style: str) -> None:
         elif gone := grid.print_terminal():
             print(f"left out for lack of width: {', '.join(gone)} (format=csv has everything)")
     few = [
-        f"{table.pool.amount}: {table.hard} hard questions tell little apart" for table in tables if table.hard < FEW
+        f"{table.pool.amount}: {table.hard} hard questions tell little apart"
+        if table.hard
+        else f"{table.pool.amount}: no question is hard, pool answers all that the unpruned model does"
+        for table in tables
+        if table.hard < FEW
     ]
     notes = [*few, *notes]
     if style == "latex":

@@ -49,15 +49,16 @@ def table_notes(rows: list[Row]) -> list[str]:
 
 
 def missing_references(rows: list[Row]) -> list[str]:
-    """Which references of a table have not been run, and how to make the first of them."""
+    """Which references of a table have not been run, and the command that makes them."""
     lines = []
     if all(row.relative is None for row in rows) and not rows[0].run.unpruned:
-        lines.append(f"note: no unpruned run to compare with: {command(rows[0].run, 'none')}")
+        lines.append(f"note: no unpruned run to compare with: {command(rows[0].run.settings, 'none')}")
     lacking = [row for row in rows if row.lacks_random]
     if lacking:
         names = f"{lacking[0].name} {lacking[0].run.amount}" + (f" and {len(lacking) - 1} more" if lacking[1:] else "")
-        removed = 1 - lacking[0].run.layer_averaged / lacking[0].run.total
-        made_by = command(lacking[0].run, "random", f"ratio={removed:.4g}")
+        removed = dict.fromkeys(f"{1 - row.run.layer_averaged / row.run.total:.4g}" for row in lacking)
+        verb, more = ("sweep", " baselines=false") if len(removed) > 1 else ("run", "")
+        made_by = command(lacking[0].run.settings, "random", f"ratio={','.join(removed)}{more}", verb)
         lines.append(f"note: no random pruning at as many tokens as {names}: {made_by}")
     return lines
 

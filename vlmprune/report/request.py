@@ -32,7 +32,7 @@ class Request:
 
 def parse(arguments: list[str]) -> Request:
     """Folders, options and key=value arguments. Raises UserError, naming what is allowed and the nearest match."""
-    request = Request()
+    request, given = Request(), set[str]()
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if argument in OPTIONS:
@@ -49,8 +49,11 @@ def parse(arguments: list[str]) -> Request:
         elif not equals:
             raise UserError(f"'{argument}': no such folder; give run directories, or filters such as method=cls")
         elif key in FILTERS:
-            request.filters[key] = {part.strip() for part in value.split(",")}
+            request.filters.setdefault(key, set()).update(part.strip() for part in value.split(","))
         elif key in SETTINGS:
+            if key in given:
+                raise UserError(f"{argument}: {key}= is given twice")
+            given.add(key)
             _set(request, key, value)
         else:
             allowed = sorted(FILTERS + SETTINGS)
@@ -70,7 +73,8 @@ def _set(request: Request, key: str, value: str) -> None:
     if key == "format":
         request.format = choose(value, FORMATS, "format")
     elif key == "columns":
-        request.columns = tuple(choose(part.strip(), KEYS, "column") for part in value.split(","))
+        chosen = [choose(part.strip(), KEYS, "column") for part in value.split(",")]
+        request.columns = tuple(dict.fromkeys(chosen))
     else:
         endings = {"chart": (".png", ".svg"), "html": (".html", ".htm")}.get(key)
         if endings and Path(value).suffix not in endings:

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 class Run:
     """One finished run, the numbers of result.json that `compare` shows.
 
-    score: None until the answers are judged; low, high: its interval, None where there is none. flops, unpruned_flops:
-    None where they cannot be counted. pruned_ms, unpruned_ms: median ms of each timed part; a part that was not
-    measured is not there. kv_cache_bytes, peak_memory_mb: None where not measured.
+    settings: as typed. score: None until the answers are judged; low, high: its interval, None where there is none.
+    flops, unpruned_flops: None where they cannot be counted. pruned_ms, unpruned_ms: median ms of each timed part; a
+    part that was not measured is not there. kv_cache_bytes, peak_memory_mb: None where not measured.
     """
 
     path: Path
+    settings: tuple[str, ...]
     model: str
     method: str
     benchmark: str
@@ -112,6 +113,7 @@ def _from_result(path: Path, result: dict[str, Any]) -> Run:
     tokens, flops = answers["tokens"], answers["flops"] or {}
     return Run(
         path,
+        tuple(one_line(str(setting)) for setting in result.get("settings", [])),
         one_line(result["model"]),
         one_line(result["method"]),
         one_line(result["benchmark"]),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from vlmprune.report.commands import command
 
 METRICS_SHOWN = 6
 # What the FLOPs of another convention than ours stand for; ours counts what runs.
@@ -17,11 +17,10 @@ def show_summary(
     unpruned: dict[str, Any] | None,
     directory: Path,
     wandb_line: str | None,
-    overrides: Sequence[str],
 ) -> None:
     """Print the result of one run to stdout.
 
-    unpruned: the unpruned run's result, if it exists. overrides: the run's settings as typed, for the suggestion.
+    unpruned: the unpruned run's result, if it exists.
     """
     from rich.table import Table
 
@@ -38,7 +37,7 @@ def show_summary(
     console.print(f"\nfiles  {directory}", soft_wrap=True)
     if wandb_line:
         console.print(f"W&B    {wandb_line}", soft_wrap=True)
-    console.print(f"next   {suggestion(result, unpruned, overrides)}", soft_wrap=True)
+    console.print(f"next   {suggestion(result, unpruned)}", soft_wrap=True)
 
 
 def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> list[tuple[str, str]]:
@@ -75,11 +74,18 @@ def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> li
         rows.append(
             (
                 "evaluation",
-                f"{rate:.0f} questions/s in batches of {result['environment']['batch_size']}{on_devices(result)}, "
+                f"{rate:.0f} questions/s in batches of {batches(result['timings'])}{on_devices(result)}, "
                 f"peak memory {result['timings']['peak_memory_mb']:.0f} MB",
             )
         )
     return rows
+
+
+def batches(timings: dict[str, Any]) -> str:
+    """The batch size of an evaluation, and the one that was asked for where that did not fit into memory."""
+    size = timings["evaluation"]["batch_size"]
+    less = size["used"] < size["asked"]
+    return f"{size['used']} ({size['asked']} ran out of memory)" if less else str(size["used"])
 
 
 def on_devices(result: dict[str, Any]) -> str:
@@ -130,15 +136,15 @@ def relative(score: float, unpruned: dict[str, Any] | None) -> str:
     return f"{percent(score / bare)} of unpruned ({percent(bare)})" if bare else "undefined: the unpruned score is 0"
 
 
-def suggestion(result: dict[str, Any], unpruned: dict[str, Any] | None, overrides: Sequence[str]) -> str:
+def suggestion(result: dict[str, Any], unpruned: dict[str, Any] | None) -> str:
     """One command worth running next, with the settings of this run."""
-    changed = ("method=", "method.", "ratio=", "keep=", "seed=")
-    same = " ".join(["", *(shlex.quote(override) for override in overrides if not override.startswith(changed))])
+    settings = result.get("settings", [])
     if result["method"] == "none":
-        return f"vlmprune run method=cls ratio=0.95{same}"
+        return command(settings, "cls", "ratio=0.95")
     if unpruned is None:
-        return f"vlmprune run method=none{same}   (for the relative score)"
-    return f"vlmprune sweep method=cls,fastv,uniform ratio=0.5,0.75,0.9,0.95{same}   then: vlmprune compare"
+        return f"{command(settings, 'none')}   (for the relative score)"
+    others = command(settings, "cls,fastv,uniform", "ratio=0.5,0.75,0.9,0.95", "sweep")
+    return f"{others}   then: vlmprune compare"
 
 
 def percent(fraction: float) -> str:

@@ -15,7 +15,9 @@ def dry_run_sweep(settings: list[str], config_dir: str | None) -> int:
     from vlmprune.sweep.examine import examine
 
     with shared_benchmarks():
-        show_jobs(examine(jobs, launcher.here))
+        jobs = examine(jobs, launcher.here)
+        launcher.check([job.config for job in jobs if job.record.status != "not_applicable"], dry=True)
+        show_jobs(jobs)
     print(f"launcher={split.launcher}")
     return 0
 
