@@ -40,7 +40,12 @@ def run(folder: Path, *words: str) -> str:
     """What a command prints, also to stderr; it must succeed."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}
     done = subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, *words],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert done.returncode == 0, f"{shlex.join(words)}: {done.stdout}"
     return done.stdout
