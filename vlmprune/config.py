@@ -161,6 +161,9 @@ def _check(
     data: dict[str, Any], names: dict[str, str], overrides: tuple[str, ...], config_dir: str | None
 ) -> RunConfig:
     check_secrets(data)
+    for group, name in names.items():
+        if not isinstance(data.get(group), dict):
+            raise UserError(f"{group}={name}: its YAML must hold key: value lines, without a # @package line")
     groups = {group: data[group] for group in names}
     scalars = construct(_Scalars, {key: value for key, value in data.items() if key not in groups}, "")
     check_file_names(data)

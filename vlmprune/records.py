@@ -25,6 +25,19 @@ from vlmprune.progress import say
 PARTS = ("subset", "comparable", "answers", "bad_samples", "timings", "environment")  # of RESULT_SCHEMA, objects
 
 
+def check_types(result: dict[str, Any]) -> None:
+    """Raise KeyError, AttributeError or TypeError where a result lacks what is worked with, or has it in another type."""
+    for part in PARTS:
+        result[part].keys()
+    answers = result["answers"]
+    tokens = answers["tokens"]
+    counts = {"total": tokens["total"], "kept": tokens["kept"]["mean"], "layer_averaged": tokens["layer_averaged"]}
+    numbers = {"ratio": result["ratio"], "keep": result["keep"], "score": answers["score"], **counts}
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            raise TypeError(f"{name} is {str(value)[:40]!r}, not a number")
+
+
 class RunDirectory:
     """One run's folder, named by what was run and by its fingerprint."""
 
@@ -42,9 +55,8 @@ class RunDirectory:
             self._same(result["fingerprint"], file)
             if result["schema"] != 1:
                 raise ValueError(f"schema {result['schema']}; this version reads 1")
-            for part in PARTS:
-                result[part].keys()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            check_types(result)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(
                 f"{file} cannot be read ({type(error).__name__}: {error}): delete it, and the same command makes it "
                 "again from the answers beside it"

@@ -44,7 +44,7 @@ def read(group: str, name: str, config_dir: str | None = None) -> dict[str, Any]
     file = found[choose(name, found, group)]
     try:
         data = OmegaConf.to_container(OmegaConf.load(file))
-    except (YAMLError, OmegaConfBaseException, OSError) as error:
+    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         raise UserError(f"{file} must hold key: value lines")
@@ -59,8 +59,9 @@ def target_class(target: str, base: type) -> type:
     module_name, _, class_name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
-        raise UserError(f"_target_ '{target}' cannot be imported: {error}") from error
+    except (ImportError, AttributeError, ValueError, SyntaxError, SystemExit) as error:
+        reason = "it calls sys.exit()" if isinstance(error, SystemExit) else error
+        raise UserError(f"_target_ '{target}' cannot be imported: {reason}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UserError(f"_target_ '{target}' is not a subclass of {base.__module__}.{base.__qualname__}")
     if found is base:

@@ -13,7 +13,7 @@ from typing import Any
 
 from vlmprune.errors import UserError
 
-VARIABLE = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")
+VARIABLE = re.compile(r"(?i)((KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL)S?|_PAT|_PASS)$")
 SHORTEST = 8  # characters; a shorter value may stand in a setting by chance
 ADDRESS = re.compile(r"[a-zA-Z][\w+.-]*://(?:[^\s/@]*@|\S*\?)")
 
@@ -43,8 +43,9 @@ def _secrets() -> dict[str, str]:
 
 
 def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    """(dotted name, text) of every text in nested plain data."""
+    """(dotted name, text) of every text in nested plain data, keys among them."""
     if isinstance(value, dict):
+        yield from (("a name", key) for key in value if isinstance(key, str))
         for key, inner in value.items():
             yield from _texts(inner, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list | tuple):

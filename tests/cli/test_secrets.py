@@ -22,6 +22,10 @@ SECRETS = {
     "VLMPRUNE_JUDGE_KEY": "sk-recognisable0judge0key",
     "OPENAI_API_KEY": "sk-recognisable0openai0key",
     "MY_PASSWORD": "recognisable0password",
+    "GITHUB_PAT": "recognisable0pat",
+    "openai_api_keys": "recognisable0lowercase",
+    "DB_PASSWD": "recognisable0passwd",
+    "CLOUD_CREDENTIALS": "recognisable0credentials",
 }
 RUN = ("run", "method=cls", "ratio=0.9", "limit=4", "latency_samples=0")
 
@@ -72,6 +76,13 @@ def test_a_setting_that_holds_one_is_refused_unseen(tmp_path, monkeypatch, secre
             cli._dispatch([*command, f"{key}='{value}'"])
         assert not [secret for secret in secrets if secret in str(told.value)]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_typed_as_a_name_is_refused_unseen(secrets):
+    for arguments in ([secrets[0]], ["run", f"{secrets[0]}=5"], ["run", f"+{secrets[0]}=5"], ["list", secrets[0]]):
+        with pytest.raises(UserError, match="holds the value of HF_TOKEN") as told:
+            cli._dispatch(arguments)
+        assert secrets[0] not in str(told.value)
 
 
 @pytest.mark.parametrize(

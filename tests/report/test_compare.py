@@ -163,9 +163,10 @@ def test_other_environments_are_pointed_at(outputs: Path, capsys: pytest.Capture
     [
         ("{", "cannot be read"),
         ("[]", "not as expected"),
-        ('{"schema": 1}', "not as expected (KeyError: 'answers')"),
+        ('{"schema": 1}', "not as expected (KeyError: 'subset')"),
+        ("[" * 100_000, "cannot be read"),
         ('{"schema": 9}', "has schema 9"),
-        ('{"schema": 1, "answers": [], "timings": 1}', "not as expected (TypeError"),
+        ('{"schema": 1, "subset": []}', "not as expected (AttributeError"),
     ],
 )
 def test_damaged_directories_are_named_never_fatal(
@@ -178,6 +179,15 @@ def test_damaged_directories_are_named_never_fatal(
     out = capsys.readouterr().out
     assert [line for line in out.splitlines() if str(broken) in line and said in line]
     assert "25 %" in out  # without its predictions a run is shown, without a comparison
+
+
+def test_a_number_that_is_text_is_damage(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = make_run(outputs, "vtc_cls", 0.5)
+    result = json.loads((broken / "result.json").read_text())
+    for change in ({"ratio": "0.9"}, {"answers": result["answers"] | {"score": "0.5"}}):
+        (broken / "result.json").write_text(json.dumps(result | change))
+        assert compare([str(outputs), "format=csv"]) == 0
+        assert "not a number" in "".join(capsys.readouterr())
 
 
 def test_filters(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:

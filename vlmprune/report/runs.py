@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlmprune.errors import said
+from vlmprune.records import check_types
 from vlmprune.report.escapes import one_line
 
 if TYPE_CHECKING:
@@ -96,14 +98,15 @@ def read_run(path: Path) -> Run | str:
     except FileNotFoundError:
         done = _lines(path / "predictions.jsonl")
         return f"not finished, {done} questions answered: the same `vlmprune run` goes on there"
-    except (OSError, ValueError) as error:
-        return f"result.json cannot be read ({_one_line(error)})"
+    except (OSError, ValueError, RecursionError) as error:
+        return f"result.json cannot be read ({said(error)})"
     try:
         if result["schema"] != 1:
             return f"result.json has schema {result['schema']}; this version reads 1"
+        check_types(result)
         return _from_result(path, result)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return f"result.json is not as expected ({type(error).__name__}: {_one_line(error)})"
+        return f"result.json is not as expected ({type(error).__name__}: {said(error)})"
 
 
 def _from_result(path: Path, result: dict[str, Any]) -> Run:
@@ -177,7 +180,3 @@ def _lines(path: Path) -> int:
         return path.read_bytes().count(b"\n")
     except OSError:
         return 0
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120]

@@ -89,9 +89,8 @@ class Trace:
     def selected_inside(self, signals: DecoderSignals, selection: DecoderSelection) -> None:
         """A method inside the language model chose what goes on into a layer."""
         visual, keep = signals.visual[0].cpu(), selection.keep[0].cpu()
-        first = self._standing is None
         standing = self._at_first(visual) if self._standing is None else self._standing
-        if first and self._score is not None:
+        if self._score is not None and self.scores.isnan().all():
             self.scores[standing[visual]] = self._score[0][visual]
         self._score = None
         if selection.hidden is not None:
