@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from vlmprune.errors import UserError
-from vlmprune.files import to_json
+from vlmprune.files import check_writable, to_json
 from vlmprune.generation import greedy
 from vlmprune.measure.conditions import conditions
 from vlmprune.measure.latency import mark, synchronize
@@ -34,7 +34,7 @@ from vlmprune.plan import model_name
 from vlmprune.pruning.clock import Spans
 from vlmprune.pruning.session import Session
 from vlmprune.speed.cases import Case, plan
-from vlmprune.speed.command import load_model, writable
+from vlmprune.speed.command import load_model
 from vlmprune.speed.settings import Load, parse
 from vlmprune.speed.synthetic import Prompts, make_prompts
 
@@ -110,11 +110,14 @@ def compare(run: Any, loaded: Loaded, case: Case, prompts: Prompts, load: Load) 
 
 
 def main(settings: list[str]) -> None:
+    if "--help" in settings or "-h" in settings:
+        print(f"python scripts/bench_output_attentions.py [key=value ...]\n\n{__doc__}")
+        return
     request = parse(settings)
     planned = plan(request, None)
     folder = Path(planned.config.outputs) / "speed" / model_name(planned.config)
     file = request.json or folder / "output_attentions.json"
-    writable(file)
+    check_writable("json", file)
     loaded = load_model(planned)
     rows = []
     print(f"{'':<8}{'method':<12}{'batch':>6}{'removed':>9}", end="")

@@ -30,6 +30,7 @@ from typing import Any
 import torch
 
 from vlmprune.config import compose_run
+from vlmprune.errors import UserError
 from vlmprune.evaluate import Evaluation, Settings
 from vlmprune.methods.base import top_k
 from vlmprune.models import loading
@@ -211,10 +212,19 @@ def main() -> None:
     parser.add_argument("--sweep", action="store_true")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     args = parser.parse_args()
+    for option, value in (("--rounds", args.rounds), ("--limit", args.limit), ("--batch-size", args.batch_size)):
+        if value < 1:
+            raise UserError(f"{option} {value}: allowed: 1 or more")
+    given = [setting for setting in args.settings if setting.startswith(("method", "ratio=", "keep=", "limit="))]
+    if given:
+        raise UserError(f"'{given[0]}': the loop is that of cls; --ratio and --limit say how much of what")
     figures = compare_sweep(args) if args.sweep else compare_ways(args)
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(f"bench_throughput: {error}") from error

@@ -12,6 +12,7 @@ Every difference must have one of the reasons of docs/scoring.md; the exit code 
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import importlib.util
 import random
@@ -203,4 +204,6 @@ def main(count: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 5000))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("count", nargs="?", type=int, default=5000, help="answers of each kind")
+    sys.exit(main(parser.parse_args().count))

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # All that needs a GPU, in one command: the engine's checks on CUDA in three precisions, and what pruning saves there.
 #
-#   scripts/gpu_suite.sh [FOLDER]            on a CUDA device; FOLDER (default outputs/reference/speed-h200) gets log.txt
-#                                            and, for each model, JSON and a chart of every step
+#   scripts/gpu_suite.sh [FOLDER]            on a CUDA device; FOLDER gets log.txt and, for each model, JSON and a chart
+#                                            of every step (default: named after the GPU, as in
+#                                            outputs/reference/speed-h200)
 #   scripts/gpu_suite.sh --tiny [FOLDER]     the same steps on the CPU with the embedded model, in about two minutes
 #
-# STEPS chooses among checks, speed, attentions and compile (default: all). PYTHON is the interpreter (default python3); torch and transformers are expected there. On a machine without network the
-# other packages come from wheels/, which is filled where there is one (for Python 3.12 there):
+# STEPS chooses among checks, speed, attentions and compile (default: all). PYTHON is the interpreter (default python3);
+# torch and transformers are expected there. On a machine without network the other packages come from wheels/, which is
+# filled where there is one (for Python 3.12 there):
 #
 #   pip wheel --no-deps --wheel-dir wheels antlr4-python3-runtime==4.9.3
 #   pip download --no-deps --only-binary=:all: --python-version 3.12 --dest wheels \
@@ -19,7 +21,16 @@ if [ "${1:-}" = --tiny ]; then
   tiny=true
   shift
 fi
-folder=${1:-outputs/reference/speed-h200}
+if [ $# -gt 0 ]; then
+  folder=$1
+elif $tiny; then
+  folder=outputs/reference/speed-tiny
+else
+  name=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1) # 'NVIDIA H200' is speed-h200
+  name=${name#NVIDIA }
+  name=${name//[^A-Za-z0-9]/-}
+  folder=outputs/reference/speed-${name,,}
+fi
 python=${PYTHON:-python3}
 export TRANSFORMERS_VERBOSITY=error HF_HUB_OFFLINE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 PYTHONUNBUFFERED=1
 

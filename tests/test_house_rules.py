@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,17 +16,22 @@ import vlmprune
 PACKAGE = Path(vlmprune.__file__).parent
 FILES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
 
-# Whoever is further down never imports whoever is further up.
+# Whoever is further down never imports whoever is further up. A part is a package or a module of vlmprune/; one file
+# stands lower than its package, since adapters say with it what an encoder costs, which `measure` then counts.
+APART = "measure.encoder"
 LEVELS = (
-    {"methods"},
-    {"pruning"},
-    {"models", "benchmarks", "measure", "records", "report", "loggers", "evaluate"},
-    {"pipeline"},
+    {"methods", "errors", "exits", "environment", "progress", "help", "completion_scripts", "result_schema", "tiny"}
+    | {"completion_hints"},
+    {"pruning", APART, "files", "schema", "secrets", "fingerprint", "registry", "records", "sweep_record", "overrides"},
+    {"models", "benchmarks", "measure", "report", "loggers", "config", "plan", "answers", "batching", "media_cache"}
+    | {"prompt", "generation", "evaluate", "completion", "__init__"},
+    {"pipeline", "score", "nominal", "listing"},
     {"distributed"},
     {"run"},
     {"launchers"},
-    {"sweep", "speed"},
+    {"sweep", "speed", "show"},
     {"cli"},
+    {"__main__"},
 )
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
 
@@ -73,10 +79,26 @@ def imports(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def part_of(module: str) -> str:
+    """The part that `vlmprune.report.runs`, or a file's name with dots, is of."""
+    name = module.removeprefix("vlmprune.")
+    if name == APART or name.startswith(f"{APART}."):
+        return APART
+    head = name.partition(".")[0]
+    return head if f"{head}.py" in FILES or f"{head}/__init__.py" in FILES else "__init__"
+
+
+def imported_parts(importer: str, tree: ast.Module) -> set[str]:
+    """Other parts that a file of part `importer` imports when it runs; its types may name any."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+    return {part_of(module) for module in imports(tree) if module.startswith("vlmprune.")} - {importer}
+
+
 def upward(importer: str, tree: ast.Module) -> list[str]:
-    """Imports that point up the levels, of a file in the package's part `importer`."""
-    parts = [module.split(".")[1] for module in imports(tree) if module.startswith("vlmprune.")]
-    return [part for part in parts if LEVEL_OF.get(part, -1) > LEVEL_OF.get(importer, len(LEVELS))]
+    """Imports that point up the levels, of a file of part `importer`."""
+    return sorted(part for part in imported_parts(importer, tree) if LEVEL_OF[part] > LEVEL_OF[importer])
 
 
 def foreign_to_methods(tree: ast.Module) -> list[str]:
@@ -94,9 +116,26 @@ def test_no_attention_map_is_asked_for(name):
     assert list(attention_maps(parse(name))) == []
 
 
+def importer_of(name: str) -> str:
+    return part_of(name.removesuffix(".py").replace("/", "."))
+
+
+def test_every_part_has_its_level():
+    assert set(LEVEL_OF) == {importer_of(name) for name in FILES}
+    assert sum(map(len, LEVELS)) == len(LEVEL_OF)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_imports_point_down(name):
-    assert upward(name.removesuffix(".py").split("/")[0], parse(name)) == []
+    assert upward(importer_of(name), parse(name)) == []
+
+
+def test_no_imports_go_in_a_circle():
+    """Not within a level either."""
+    graph: dict[str, set[str]] = {}
+    for name in FILES:
+        graph.setdefault(importer_of(name), set()).update(imported_parts(importer_of(name), parse(name)))
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the parts
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("methods/")])
@@ -171,3 +210,7 @@ def test_imports_that_point_up_are_found():
     assert upward("methods", ast.parse("import vlmprune.pruning.probe")) == ["pruning"]
     assert upward("run", ast.parse("def f():\n    from vlmprune import cli")) == ["cli"]
     assert upward("run", ast.parse("from vlmprune.models import loading")) == []
+    assert upward("errors", ast.parse("from vlmprune import prune")) == ["__init__"]
+    assert upward("models", ast.parse("from vlmprune.measure.encoder import Encoded\nimport vlmprune.show")) == ["show"]
+    types = "if TYPE_CHECKING:\n    from vlmprune.report.rows import Row\nelse:\n    import vlmprune.cli"
+    assert upward("pruning", ast.parse(types)) == ["cli"]

@@ -42,10 +42,11 @@ def run_directory(path, benchmark, predictions, finished=True):
         **{"model": "tiny", "method": "cls", "benchmark": "x", "ratio": 0.9, "keep": None, "subset": {}},
         "comparable": {"benchmark": "b", "scorer": "old"},
         "answers": {
-            **{"metric": "accuracy", "score": 0.25, "interval95": [0.2, 0.3], "samples": 1, "images": 1},
+            **{"metric": "accuracy", "score": 0.25, "interval95": [0.2, 0.3], "samples": len(rows), "images": 1},
             "tokens": {"total": 5, "kept": {"mean": 5, "min": 5, "max": 5}, "layer_averaged": 5},
             "flops": {"total": 1.0, "unpruned_total": 2.0},
         },
+        "bad_samples": {"count": 0, "ids": []},
         "timings": TIMINGS,
         "environment": {"device": "cpu"},
         "finished": "2026-01-01T00:00:00+00:00",
@@ -74,7 +75,7 @@ def test_scores_are_renewed_and_the_rest_stays(tmp_path, capsys):
     assert result["timings"] == TIMINGS and result["finished"] == before["finished"]
     assert result["comparable"]["benchmark"] == "b" and result["comparable"]["scorer"] != "old"
     assert result["rescored"].keys() == {"date", "version"} and "judge" not in result
-    assert capsys.readouterr().out.split() == ["accuracy", "0.5000"]
+    assert capsys.readouterr().out.split() == [str(path), "accuracy", "0.5000"]
     assert read_run(path).score == 0.5  # `compare` reads it
     assert {file.name for file in path.iterdir()} == {"config.yaml", "predictions.jsonl", "result.json", ".lock"}
 
@@ -84,6 +85,16 @@ def test_scoring_twice_gives_the_same(tmp_path):
     first, _, _ = rescore(path, None)
     again, before, finished = rescore(path, None)
     assert again == first and before == 0.5 and finished
+
+
+def test_answers_that_were_lost_are_missed(tmp_path):
+    path = run_directory(tmp_path / "run", SCENES, ["red", "blue"])
+    before = (path / "result.json").read_text()
+    file = path / "predictions.jsonl"
+    file.write_text(file.read_text()[:-30])
+    with pytest.raises(UserError, match=r"has 1 answers, and its result.json is of 2: delete result.json"):
+        score([str(path)])
+    assert (path / "result.json").read_text() == before
 
 
 def test_a_run_that_is_not_finished_gets_scores_but_no_result(tmp_path, capsys):
@@ -108,6 +119,24 @@ def test_a_judge_scores_later_and_is_named(tmp_path, capsys):
     assert score([str(path)]) == 0  # from the verdicts that are there; the server is gone
     assert read(path)[0]["judge"]["model"] == "4.1" and read(path)[0]["answers"]["score"] == 0.5
     assert "rec" in capsys.readouterr().out
+
+
+def test_several_folders_are_told_apart(tmp_path, capsys):
+    first, second = (run_directory(tmp_path / name, SCENES, ["red", word]) for name, word in (("a", "red"), ("b", "x")))
+    assert score([str(first), str(second)]) == 0
+    assert capsys.readouterr().out.split() == [str(first), "accuracy", "1.0000", str(second), "accuracy", "0.5000"]
+
+
+def test_answers_without_references_have_no_score(tmp_path, capsys):
+    path = run_directory(tmp_path / "run", SCENES, ["red", "blue"])
+    rows = [json.loads(line) | {"answer": ""} for line in (path / "predictions.jsonl").read_text().splitlines()]
+    (path / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert score([str(path)]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split(maxsplit=1) == [
+        "accuracy",
+        "none: the split has no public answers",
+    ]
+    assert read(path)[0]["answers"]["score"] is None
 
 
 def test_a_judge_that_fails_changes_nothing(tmp_path):

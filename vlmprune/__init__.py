@@ -37,7 +37,8 @@ def prune(
     """
     from vlmprune.errors import UserError
     from vlmprune.methods.base import Method as MethodClass
-    from vlmprune.models.base import adapt, check_pair, check_settings, describe
+    from vlmprune.models.base import adapt, describe
+    from vlmprune.models.checks import check_pair, check_settings
     from vlmprune.models.clip_text import find_for, load_text_tower
     from vlmprune.pruning.session import Session
     from vlmprune.registry import build_method

@@ -1,4 +1,6 @@
-"""The command line: run, sweep, compare, score, speed, list. Nothing heavy is imported until a command needs it.
+"""The command line: run, sweep, compare, score, speed, show, list, wandb-report and completion.
+
+Nothing heavy is imported until a command needs it.
 
 Exit codes: 0 done; 2 bad input or a full disk, told in one line; 130 and 143 stopped by Ctrl-C and by SIGTERM; 1
 anything else, with its traceback. After each of them the same command goes on.
@@ -13,6 +15,7 @@ from collections.abc import Callable
 
 from vlmprune import help as texts
 from vlmprune.errors import ProcessLost, Terminated, UserError, choose, stop_code
+from vlmprune.files import expanded
 from vlmprune.secrets import check_secrets
 
 
@@ -67,11 +70,11 @@ def _dispatch(arguments: list[str]) -> int:
         "wandb-report": (_wandb_report, texts.WANDB_REPORT),
         "completion": (_completion, texts.COMPLETION),
     }
+    check_secrets([dict([argument.split("=", 1)]) if "=" in argument else argument for argument in arguments])
     command, help_text = commands[choose(arguments[0], [*commands, "--help", "--version"], "command")]
     if any(argument in ("-h", "--help") for argument in arguments[1:]):
         print(help_text, end="")
         return 0
-    check_secrets([dict([argument.split("=", 1)]) if "=" in argument else argument for argument in arguments])
     if "WORLD_SIZE" in os.environ and command in (_run, _sweep):  # accelerate launch, torchrun
         _quiet_libraries()
         from vlmprune.distributed.launched import together
@@ -88,7 +91,7 @@ def _options(arguments: list[str], flags: tuple[str, ...] = ()) -> tuple[list[st
     for argument in rest:
         name, equals, value = argument.partition("=")
         if name == "--config-dir":
-            found[name] = value if equals else next(rest, "")
+            found[name] = str(expanded(name, value if equals else next(rest, "")))
             if not os.path.isdir(found[name]):
                 raise UserError(f"--config-dir '{found[name]}': no such folder")
             found[name] = os.path.abspath(found[name])

@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from vlmprune import help as texts
+from vlmprune.completion_hints import words_of
 from vlmprune.completion_scripts import SCRIPTS
 from vlmprune.errors import UserError
 
@@ -26,13 +27,17 @@ SPEED = (
     *("method", "ratio", "keep", "positions", "scope", "budget", "seed", "device", "model", "batch_size", "speed"),
     *("compile", "outputs", "format", "json", "chart"),
 )
+SHOW = ("model", "method", "ratio", "keep", "positions", "scope", "budget", "seed", "device")
 WANDB_REPORT = ("project", "entity", "name", "file")
+OPTIONS = {"run": ("--cfg", "--dry-run", "--multirun"), "sweep": ("--dry-run",), "compare": ("--published", "--hard")}
+WITHOUT_CONFIGS = ("compare", "wandb-report", "completion")  # all others take --config-dir
 FORMATS = {
     "compare": ("table", "markdown", "latex", "csv", "json"),
     "list": ("table", "markdown"),
     "speed": ("table", "markdown", "csv", "json"),
 }
 LISTS = ("models", "methods", "benchmarks", "experiments", "loggers", "launchers", "matrix")
+PARTS = {"method.before": ("sequence", "vision"), "method.inside": ("decoder",)}  # of compose: stages of methods
 SWEEP = {"experiment": None, "launcher": "inprocess", "baselines": True, "fail_fast": False}
 
 
@@ -50,12 +55,11 @@ def candidates(line: str) -> list[str]:
     *words, current = typed if typed and not line[-1].isspace() else [*typed, ""]
     if not words:
         found: Iterable[str] = [*commands(), "--help", "--version"]
-    elif words[0] not in commands():
+    elif words[0] not in commands() or words[-1] == "--config-dir":
         found = []
     elif current.startswith("-"):
-        named = re.findall(r"(?<!\S)--[a-z][a-z-]+", getattr(texts, words[0].upper().replace("-", "_")))
-        own_configs = [] if words[0] in ("compare", "wandb-report", "completion") else ["--config-dir"]
-        found = dict.fromkeys([*named, *own_configs, "--help"])
+        own_configs = [] if words[0] in WITHOUT_CONFIGS else ["--config-dir"]
+        found = [*OPTIONS.get(words[0], ()), *own_configs, "--help"]
     elif "=" in current:
         key, _, value = current.partition("=")
         several, comma, _ = value.rpartition(",")  # a sweep's method=cls,fastv
@@ -88,7 +92,7 @@ def _names(words: list[str], current: str) -> list[str]:
     if command == "sweep":
         keys |= SWEEP
     if command == "show":
-        keys |= {"file": None}
+        keys = {key: keys.get(key) for key in SHOW} | {"file": None}
     if command == "speed":
         keys = {key: keys.get(key) for key in SPEED} | {"speed": {}}
     groups = [key for key in keys if key in _groups()]
@@ -108,7 +112,12 @@ def _values(words: list[str], key: str) -> list[str]:
         return ["auto", "cpu", "cuda"]
     if isinstance(SWEEP.get(key), bool):
         return ["true", "false"]
-    return _literals(key)
+    if key in PARTS:
+        methods = options("method", _config_dir(words))
+        return [name for name, file in methods.items() if _stage(file) in PARTS[key]]
+    head, _, name = key.partition(".")
+    chosen = [str(choice.get("_target_", "")) for choice in _chosen(words, head)] if name and head != "model" else []
+    return list(dict.fromkeys(word for target in chosen for word in words_of(target, name))) or _literals(key)
 
 
 def _literals(key: str) -> list[str]:
@@ -131,14 +140,27 @@ def _nested(words: list[str], head: str) -> list[str]:
         return re.findall(r"\bspeed\.(\w+)=", texts.SPEED)
     if isinstance(keys.get(head), dict):
         return list(keys[head])
+    from vlmprune.registry import DESCRIPTION
+
+    return list(dict.fromkeys(key for choice in _chosen(words, head) for key in choice if key not in DESCRIPTION))
+
+
+def _chosen(words: list[str], head: str) -> list[dict[str, Any]]:
+    """The YAML of each choice of a group that is typed, or of the default; [] for what is no group."""
+    from vlmprune.registry import options
+
     if head not in (*_groups(), "launcher"):
         return []
-    from vlmprune.registry import DESCRIPTION, options
-
+    keys = _run_keys() | SWEEP
     chosen = [word.partition("=")[2] for word in words if word.startswith(f"{head}=")] or [str(keys[head])]
     found = options(head, _config_dir(words))
-    choices = [found[name] for name in chosen[-1].split(",") if name in found]
-    return list(dict.fromkeys(key for file in choices for key in _read(file) if key not in DESCRIPTION))
+    return [_read(found[name]) for name in chosen[-1].split(",") if name in found]
+
+
+def _stage(file: Any) -> Any:
+    """Where the method of a YAML file acts, as it says."""
+    info = _read(file).get("info")
+    return info.get("stage") if isinstance(info, dict) else None
 
 
 def _groups() -> tuple[str, ...]:

@@ -6,12 +6,14 @@ are checked afterwards, against the type hints below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from vlmprune.benchmarks.judge_client import check_judge
 from vlmprune.benchmarks.subset import Subset
 from vlmprune.errors import UserError
-from vlmprune.overrides import CONFIG_MODULE, check_names
+from vlmprune.files import expanded
+from vlmprune.overrides import CONFIG_MODULE, check_names, explain
 from vlmprune.schema import check_amount, check_file_names, construct
 from vlmprune.secrets import check_secrets
 
@@ -103,6 +105,11 @@ class RunConfig:
     show: ShowConfig
 
     @property
+    def named(self) -> dict[str, Any]:
+        """`resolved`, with the name of each group's choice."""
+        return self.resolved | {group: self.resolved[group] | {"name": name} for group, name in self.names.items()}
+
+    @property
     def typed(self) -> list[str]:
         """Everything that was typed after `vlmprune run`."""
         return [*self.overrides, *([] if self.config_dir is None else [f"--config-dir={self.config_dir}"])]
@@ -152,7 +159,7 @@ def compose_run(overrides: list[str], config_dir: str | None = None) -> RunConfi
                 del composed["hydra"]
             data = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (hydra.errors.HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise UserError(" ".join(str(error).split())) from error
+        raise UserError(explain(error)) from error
     assert isinstance(data, dict)
     return _check({str(key): value for key, value in data.items()}, names, tuple(overrides), config_dir)
 
@@ -181,6 +188,10 @@ def _check(
     flops = construct(FlopsConfig, scalars.flops, "flops.")
     show = construct(ShowConfig, scalars.show, "show.")
     features = construct(FeaturesConfig, scalars.features, "features.")
+    check_judge(scalars.judge)
+    if features.folder is not None:
+        features = replace(features, folder=str(expanded("features.folder", features.folder)))
+    outputs = str(expanded("outputs", scalars.outputs))
     return RunConfig(
         model,
         groups["method"],
@@ -190,5 +201,5 @@ def _check(
         overrides,
         data,
         config_dir,
-        **vars(scalars) | {"flops": flops, "features": features, "show": show},
+        **vars(scalars) | {"outputs": outputs, "flops": flops, "features": features, "show": show},
     )

@@ -41,6 +41,11 @@ def stop_code(error: KeyboardInterrupt) -> int:
     return 143 if isinstance(error, Terminated) else 130
 
 
+def said(error: Exception, longest: int = 200) -> str:
+    """What an exception of a library says, as part of a line of ours."""
+    return " ".join(str(error).split())[:longest]
+
+
 def choose(value: str, allowed: Iterable[str], what: str) -> str:
     """Return `value` if it is one of `allowed`, else raise a UserError that says what is and what is nearest."""
     options = sorted(allowed)

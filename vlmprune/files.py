@@ -33,6 +33,35 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
+def expanded(setting: str, value: str | Path) -> Path:
+    """The path that a setting names, ~ and ~user in front replaced by the home folder. Raises UserError without one."""
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        user = str(value).partition("/")[0]
+        raise UserError(
+            f"{setting}={value}: {user} stands for no home folder here; ./{user} is a folder of that name"
+        ) from error
+
+
+def check_writable(setting: str, file: Path) -> None:
+    """Create the file's folder and try the file itself, before minutes are spent on what goes into it.
+
+    Raises UserError where it cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            file.touch()
+            file.unlink()
+        elif file.is_dir():
+            raise IsADirectoryError("it is a folder")
+        elif not os.access(file, os.W_OK) or not os.access(file.parent, os.W_OK):  # some are replaced, some rewritten
+            raise PermissionError("no permission")
+    except OSError as error:
+        raise UserError(f"{setting}={file} cannot be written ({error.strerror or error})") from error
+
+
 @contextmanager
 def told(path: Path) -> Iterator[None]:
     """What is wrong with the disk is the user's to repair: a UserError that says where, and that nothing is lost."""

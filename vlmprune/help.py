@@ -23,7 +23,7 @@ vlmprune: training-free visual-token pruning of vision-language models
   outputs=outputs       where run directories go
 
 Options: --help, --version, --config-dir DIR (your own configs/: method/mine.yaml adds method=mine)
-Exit codes: 0 done, 1 failed, 2 bad input, told in one line, 130 stopped
+Exit codes: 0 done, 1 failed, 2 bad input, told in one line, 130 stopped by Ctrl-C, 143 by SIGTERM
 """
 
 RUN = """\
@@ -138,7 +138,8 @@ vlmprune show [FILE ...] ["QUESTION"] [key=value ...]: what each method keeps of
 
 The PNG (file=shown.png) has the unpruned answer first, then a block per method and amount: kept patches in colour with
 a blue outline, merged tokens where they sit in orange, all others faded, and a heat map where the method ranks by a
-score. Tiles and frames are laid out. All settings of `vlmprune run` hold, such as model=, method.k=3 and positions=.
+score. Tiles and frames are laid out. As of a run: model, method, also method.k=3 and the like, ratio, keep, positions,
+scope, budget, seed, device.
 """
 
 WANDB_REPORT = """\
@@ -148,8 +149,8 @@ vlmprune wandb-report [project=vlmprune] [entity=NAME] [name=TEXT]: a saved view
   vlmprune wandb-report project=pruning entity=my-team name="cls against fastv"
   vlmprune wandb-report file=view.json        the view as JSON, without an account or a network
 
-Charts of score against reduction, FLOPs, prefill latency and memory, one point a run, and the pictures of kept tokens,
-runs grouped by method. Needs pip install 'vlmprune[wandb-report]' and an API key; docs/wandb.md has the same by hand.
+Charts of score against reduction, FLOPs, prefill latency and memory, one point a run, and the pictures of kept tokens.
+Needs pip install 'vlmprune[wandb-report]' and an API key; docs/wandb.md has the same by hand.
 """
 
 LIST = """\

@@ -21,9 +21,7 @@ FORMATS = ("table", "markdown")
 
 def show_choices(arguments: list[str], config_dir: str | None) -> None:
     """Print one table per kind named in `arguments`, or all of them; with format=markdown, as Markdown."""
-    from rich.table import Table
-
-    from vlmprune.progress import results_console
+    from vlmprune.report.grid import Grid
 
     names = [argument for argument in arguments if not argument.startswith("format=")]
     formats = [argument.removeprefix("format=") for argument in arguments if argument not in names]
@@ -31,17 +29,10 @@ def show_choices(arguments: list[str], config_dir: str | None) -> None:
     if "markdown" in [choose(name, FORMATS, "format") for name in formats]:
         print("\n\n".join(markdown(kind, config_dir) for kind in kinds))
         return
-    console = results_console()
     for kind in kinds:
-        table = Table(box=None, header_style="bold", pad_edge=False)
         header, *rows = _cells(kind, config_dir)
-        table.add_column(header[0], no_wrap=True)
-        for column in header[1:]:
-            table.add_column(column)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-        console.print()
+        Grid("", header, rows, left=set(header), fold=set(header[1:])).print_terminal()
+        print()
 
 
 def markdown(kind: str, config_dir: str | None = None) -> str:
@@ -70,11 +61,16 @@ def missing(model: dict[str, Any], method: dict[str, Any]) -> list[str]:
     return [need for need in method["needs"] if need in model["lacks"]]
 
 
+def method_infos(config_dir: str | None) -> dict[str, dict[str, Any]]:
+    """`info` of every method by name; a user's own YAML need not have any."""
+    return {name: read("method", name, config_dir).get("info") or {} for name in sorted(options("method", config_dir))}
+
+
 def working(model: dict[str, Any], config_dir: str | None = None) -> str:
     """The methods that work on a model, in words: all but those that need what it lacks."""
     if "lacks" not in model:
         return "those of its family"
-    methods = {name: read("method", name, config_dir)["info"] for name in sorted(options("method", config_dir))}
+    methods = {name: info for name, info in method_infos(config_dir).items() if "needs" in info}
     without = [f"{name} ({', '.join(lack)})" for name in methods if (lack := missing(model, methods[name]))]
     return f"all but {', '.join(without)}" if without else "all"
 
@@ -84,14 +80,15 @@ def matrix(config_dir: str | None = None) -> list[list[str]]:
     infos = [read("model", name, config_dir).get("info") or {} for name in options("model", config_dir)]
     families = {info["family"]: info for info in infos if "lacks" in info}
     cells = [["method=", *sorted(families)]]
-    for name in sorted(options("method", config_dir)):
-        method = read("method", name, config_dir)["info"]
+    for name, method in method_infos(config_dir).items():
         cells.append([name, *(cell(families[family], method) for family in sorted(families))])
     return cells
 
 
 def cell(model: dict[str, Any], method: dict[str, Any]) -> str:
     """Whether a method works on a family, or what that lacks."""
+    if "needs" not in method:
+        return "not stated"
     if lack := missing(model, method):
         return f"no {', '.join(lack)}"
     if "text_relevance" in method["needs"]:  # no checkpoint carries the text half of its CLIP

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import TypeVar
 
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.measure.encoder import Encoded
@@ -12,9 +14,15 @@ from vlmprune.models.base import Adapter
 from vlmprune.models.inputs import Media
 from vlmprune.models.loading import Loaded
 
+T = TypeVar("T")
+
 
 class Images:
-    """Preprocessed media by `Sample.image_id`, the last `size` of them kept; named: with names of their tiles."""
+    """Preprocessed media by `Sample.image_id`, the last `size` of them kept; named: with names of their tiles.
+
+    Each sample's own media are compared with those of its image_id (`Benchmark.check_media`), undecoded, so that no
+    picture stands for another.
+    """
 
     def __init__(
         self, benchmark: Benchmark, loaded: Loaded, size: int = 64, workers: int = 4, named: bool = False
@@ -22,19 +30,27 @@ class Images:
         self.benchmark, self.loaded, self.size, self.named = benchmark, loaded, size, named
         self._workers = ThreadPoolExecutor(workers)
         self._media: dict[str, Future[list[Media]]] = {}
+        self._checks: dict[str, Future[None]] = {}  # by sample
 
     def prefetch(self, samples: list[Sample]) -> None:
         """Start decoding the media of `samples`, the next ones to be asked."""
         for sample in samples:
-            if sample.image_id not in self._media:
-                if len(self._media) >= self.size:
-                    del self._media[next(iter(self._media))]
-                self._media[sample.image_id] = self._workers.submit(self._preprocess, sample)
+            if self.benchmark.shares_media(sample):
+                self._begin(self._checks, sample.id, self.benchmark.check_media, sample)
+            self._begin(self._media, sample.image_id, self._preprocess, sample)
 
     def __getitem__(self, sample: Sample) -> list[Media]:
         """The sample's images or its video. Raises BadSample."""
         self.prefetch([sample])
+        if sample.id in self._checks:
+            self._checks[sample.id].result()
         return self._media[sample.image_id].result()
+
+    def _begin(self, kept: dict[str, Future[T]], key: str, work: Callable[[Sample], T], sample: Sample) -> None:
+        if key not in kept:
+            if len(kept) >= self.size:
+                del kept[next(iter(kept))]
+            kept[key] = self._workers.submit(work, sample)
 
     def _preprocess(self, sample: Sample) -> list[Media]:
         media = self.loaded.preprocessor.media(self.benchmark.images(sample), sample.media)

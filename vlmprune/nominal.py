@@ -19,7 +19,7 @@ from vlmprune.benchmarks.subset import Subset
 from vlmprune.config import ModelConfig, RunConfig
 from vlmprune.errors import UserError
 from vlmprune.measure.encoder import Encoded
-from vlmprune.measure.selection_flops import acting_parts
+from vlmprune.measure.selection_flops import kept_of_units
 from vlmprune.methods.base import Method, SequenceMethod
 from vlmprune.methods.decoder_base import DecoderMethod
 from vlmprune.methods.vision_base import VisionMethod
@@ -28,6 +28,7 @@ from vlmprune.models.base import Adapter, adapt
 from vlmprune.models.checkpoint import Checkpoint
 from vlmprune.models.loading import read_parts
 from vlmprune.plan import choose_parts, load_benchmark
+from vlmprune.pruning.parts import acting_parts
 from vlmprune.report.result import summarise_flops, summarise_tokens
 
 QUESTIONS = 4
@@ -37,10 +38,10 @@ QUESTIONS = 4
 class Nominal:
     """Means over the first `QUESTIONS` questions.
 
-    total, kept, layer_averaged: visual tokens. flops, unpruned_flops: up to the first answer token (how many follow is
-    not known); None where they cannot be counted. Some methods keep fewer than they may (pool: the next smaller grid).
-    at_most: whether the method decides itself how many tokens it keeps
-    of an image, so that tokens and FLOPs are bounds.
+    total, kept, layer_averaged: visual tokens; some methods keep fewer than they may (pool: the next smaller grid).
+    flops, unpruned_flops: up to the first answer token (how many follow is not known); None where they cannot be
+    counted. at_most: whether the method decides itself how many tokens it keeps of an image, so that tokens and FLOPs
+    are bounds.
     """
 
     total: float
@@ -112,7 +113,7 @@ def visual_by_layer(adapter: Adapter, method: Method, encoded: Encoded) -> list[
     visual = [encoded.slots] * depth
     for part in acting_parts(method, tower):
         if isinstance(part, SequenceMethod):
-            visual = [sum(map(part.count, encoded.ranked(part.scope_rule))) + encoded.newlines] * depth
+            visual = [sum(kept for _, kept in kept_of_units(method, part, encoded)) + encoded.newlines] * depth
         elif isinstance(part, VisionMethod):
             visual = [sum(merged_count(part, adapter, n) for n in encoded.ranked("tile")) + encoded.newlines] * depth
         elif isinstance(part, DecoderMethod) and visual[0]:

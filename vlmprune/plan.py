@@ -15,12 +15,14 @@ from vlmprune.benchmarks.judge_client import Judge
 from vlmprune.benchmarks.subset import Subset
 from vlmprune.config import RunConfig
 from vlmprune.errors import NotApplicable, UserError
+from vlmprune.files import expanded
 from vlmprune.fingerprint import code_identity, method_identity, sha256
 from vlmprune.methods.base import Method
 from vlmprune.methods.none import Unpruned
 from vlmprune.models import loading
-from vlmprune.models.base import check_pair, check_settings, describe
+from vlmprune.models.base import describe
 from vlmprune.models.checkpoint import Checkpoint
+from vlmprune.models.checks import check_pair, check_settings
 from vlmprune.models.clip_text import find_for
 from vlmprune.records import RunDirectory
 from vlmprune.registry import DESCRIPTION, build_method, target_class, target_of
@@ -188,7 +190,7 @@ def build_benchmark(config: RunConfig) -> Benchmark:
 
 def local_copy(config: RunConfig) -> Path | None:
     """data/BENCHMARK, with any ending; None where the folder `data` has no such entry. Raises UserError without it."""
-    folder = Path(str(config.data)).expanduser()
+    folder = expanded("data", str(config.data))
     if not folder.is_dir():
         raise UserError(f"data={config.data}: no such folder")
     name = config.names["benchmark"]
@@ -213,5 +215,5 @@ def amount(method: Method) -> str:
 def model_name(config: RunConfig) -> str:
     """The model's choice, or the folder's name for model=path."""
     if config.names["model"] == "path":
-        return Path(str(config.model.path)).expanduser().resolve().name
+        return expanded("model.path", str(config.model.path)).resolve().name
     return config.names["model"]

@@ -17,11 +17,11 @@ def say(line: str) -> None:
 
 
 def results_console() -> Console:
-    """rich on stdout; in a pipe or a file, lines long enough not to be broken."""
+    """rich on stdout; in a pipe or a file there is no screen to fit, and no line is broken."""
     from rich.console import Console
 
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=180)
+    return console if console.is_terminal else Console(highlight=False, width=10_000)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ PARTS = ("subset", "comparable", "answers", "bad_samples", "timings", "environme
 
 
 def check_types(result: dict[str, Any]) -> None:
-    """Raise KeyError, AttributeError or TypeError where a result lacks what is worked with, or has it in another type."""
+    """Raise KeyError, AttributeError or TypeError where a result lacks what is used, or has it in another type."""
     for part in PARTS:
         result[part].keys()
     answers = result["answers"]

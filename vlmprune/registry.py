@@ -66,6 +66,8 @@ def target_class(target: str, base: type) -> type:
         raise UserError(f"_target_ '{target}' is not a subclass of {base.__module__}.{base.__qualname__}")
     if found is base:
         raise UserError(f"_target_ '{target}' is the base class itself: name a subclass of it")
+    if lacking := sorted(getattr(found, "__abstractmethods__", ())):
+        raise UserError(f"_target_ '{target}' lacks {', '.join(f'{name}()' for name in lacking)}")
     return found
 
 

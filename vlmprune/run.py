@@ -36,7 +36,7 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
     plan = prepare(config)
     finished = plan.directory.result
     if finished is not None:
-        return show_again(plan, finished)
+        return show_again(plan, finished, group)
 
     logger = build_logger(config, plan.directory.path)  # refused before a file is written
     environment = describe_environment(plan.checkpoint.identity, plan.benchmark.identity(), plan.device, plan.dtype)
@@ -45,9 +45,9 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
     with plan.directory.lock():
         finished = plan.directory.result  # another process may have finished it since
         if finished is not None:
-            return show_again(plan, finished)
+            return show_again(plan, finished, group)
         plan.directory.begin(to_yaml(config.resolved), environment)
-        logger.start(config.resolved, plan.directory.fingerprint, group)
+        logger.start(config.named, plan.directory.fingerprint, group)
         try:
             result = evaluate_and_measure(plan, environment)
             write_submission(plan)
@@ -66,15 +66,19 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
     return result
 
 
-def show_again(plan: Plan, finished: dict[str, Any]) -> dict[str, Any]:
-    """A finished run is printed, and judged if it was not; nothing of it is evaluated, measured or logged again."""
+def show_again(plan: Plan, finished: dict[str, Any], group: str | None) -> dict[str, Any]:
+    """A finished run is printed, and judged if it was not; nothing of it is evaluated, measured or logged again.
+
+    group: the sweep that it is part of, which says itself that it was finished.
+    """
     if finished["bad_samples"]["count"] and plan.config.on_bad_sample == "fail":
         raise UserError(
             f"{plan.directory.path} left out {finished['bad_samples']['count']} broken samples: give "
             "on_bad_sample=skip, or repair them and delete it"
         )
     finished = recount_flops(plan, judged(plan, finished))
-    say(f"already finished, nothing was run, timed or logged again; delete it to start over: {plan.directory.path}")
+    if group is None:
+        say(f"already finished, nothing was run, timed or logged again; delete it to start over: {plan.directory.path}")
     show_summary(finished, plan.unpruned.result_or_none, plan.directory.path, None)
     return finished
 

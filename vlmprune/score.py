@@ -67,12 +67,18 @@ def rescore(
         rows = [scored(row, benchmark, folder) for row in directory.predictions()]
         if not rows:
             raise UserError(f"{folder} has no answers: run it first")
-        if benchmark.protocol is not None:
-            rows = judge_answers(rows, benchmark.protocol, judge, folder) if judge else judged_before(rows, folder)
-        scores = summarise_scores(rows, benchmark)
         before, finished = None, (folder / "result.json").exists()
         if finished:
             result = read_result(folder / "result.json")
+            if len(rows) != (count := result["answers"]["samples"]):
+                raise UserError(
+                    f"{folder} has {len(rows)} answers, and its result.json is of {count}: delete result.json, and the "
+                    "command that made it asks for what is missing"
+                )
+        if benchmark.protocol is not None:
+            rows = judge_answers(rows, benchmark.protocol, judge, folder) if judge else judged_before(rows, folder)
+        scores = summarise_scores(rows, benchmark)
+        if finished:
             before = result["answers"]["score"]
             result["answers"] |= scores
             result["comparable"]["scorer"] = code_identity(type(benchmark))[:16]
@@ -140,7 +146,10 @@ def judged_before(rows: list[Row], folder: Path) -> list[Row]:
 
 
 def show(folder: Path, scores: dict[str, Any], before: float | None, finished: bool) -> None:
-    """Print the metrics; what became of the files goes to stderr."""
+    """Print the folder and its metrics; what became of the files goes to stderr."""
+    print(folder)
+    if not scores["metrics"]:
+        print(f"{scores['metric']:<24} none: the split has no public answers")
     for name, value in scores["metrics"].items():
         print(f"{name:<24} {value:.4f}")
     if finished:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vlmprune.config import RunConfig, compose_run
-from vlmprune.errors import UserError
-from vlmprune.overrides import expand_sweep
+from vlmprune.errors import UserError, choose
+from vlmprune.files import check_writable, expanded
+from vlmprune.overrides import UNUSED, expand_sweep, group_of, without_unused
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
     from vlmprune.models.loading import Loaded
     from vlmprune.report.shown import Shown
 
-SETTING = re.compile(r"[+~]*[\w.@/]+=")  # else an argument is a file or the question
+SETTING = re.compile(r"\+*[\w.@/]+=")  # else an argument is a file or the question
 FILE = "shown.png"
+OF_A_RUN = ("model", "method", "ratio", "keep", "positions", "scope", "budget", "seed", "device")  # matter here
 DEFAULT = ("method=cls", "ratio=0.9")  # where neither a method nor an amount is given
 SCENE = 6  # of the embedded test split, shown where no picture is given
 WORDS = 64  # tokens of an answer, at most
@@ -42,14 +45,21 @@ def show(arguments: list[str], config_dir: str | None) -> int:
     words = [argument for argument in arguments if not SETTING.match(argument)]
     file = output_file([setting for setting in settings if setting.startswith("file=")])
     settings = [setting for setting in settings if not setting.startswith("file=")]
+    for setting in settings:
+        choose(group_of(setting), (*OF_A_RUN, "file"), "setting of show")
     if not any(setting.startswith(("method=", "ratio=", "keep=")) for setting in settings):
         settings += DEFAULT
-    jobs = [compose_run(overrides, config_dir) for overrides in with_unpruned(expand_sweep(settings))]
+    asked = expand_sweep(settings)
+    if all("method=none" in overrides for overrides in asked):  # an amount of it alone is refused as by `run`
+        for overrides in asked:
+            choose_parts(compose_run(overrides, config_dir))
+    jobs = [compose_run(overrides, config_dir) for overrides in with_unpruned(asked)]
     models = {repr(job.model): job for job in jobs}
     if len(models) > 1:
         raise UserError(f"model={','.join(job.names['model'] for job in models.values())}: show takes one model")
     question = read_question(words)
     parts = [choose_parts(job) for job in jobs]  # impossible pairs are refused here
+    check_writable("file", file)
     loaded = load_model(jobs[0])
     shown = [ask(question, job, loaded, method, tower) for job, (method, _, tower) in zip(jobs, parts, strict=True)]
     draw(question, jobs[0], loaded, shown, file)
@@ -59,19 +69,17 @@ def show(arguments: list[str], config_dir: str | None) -> int:
 
 def with_unpruned(jobs: list[list[str]]) -> list[list[str]]:
     """The unpruned model first, then each of the others once."""
-    amounts = ("method=", "method.", "ratio=", "keep=", "budget=", "scope=", "positions=", "seed=")
-    bare = ["method=none", *(override for override in jobs[0] if not override.startswith(amounts))]
+    same = [override for override in jobs[0] if group_of(override) not in ("method", "seed")]
+    bare = without_unused(["method=none", *same])
     chosen = [job for job in jobs if "method=none" not in job]
     return [bare, *(list(job) for job in dict.fromkeys(map(tuple, chosen)))]
 
 
 def output_file(given: list[str]) -> Path:
-    """Where the PNG goes. Raises UserError for another ending and for a folder that is not there."""
-    path = Path(given[-1].partition("=")[2] if given else FILE).expanduser()
+    """Where the PNG goes. Raises UserError for another ending."""
+    path = expanded("file", given[-1].partition("=")[2] if given else FILE)
     if path.suffix.lower() != ".png":
         raise UserError(f"file={path}: the picture is a PNG; give a name that ends in .png")
-    if not path.parent.is_dir():
-        raise UserError(f"file={path}: no such folder as {path.parent}")
     return path
 
 
@@ -81,31 +89,36 @@ def read_question(words: list[str]) -> Question:
     from vlmprune.benchmarks.frames import VIDEO_SUFFIXES, decode_frames
     from vlmprune.benchmarks.media import decode_image
 
-    files = [word for word in words if is_file(word)]
-    texts = [word for word in words if not is_file(word)]
+    named = {word: find_file(word) for word in words}
+    files = [file for file in map(named.get, words) if file is not None]
+    texts = [word for word in words if named[word] is None]
     if len(texts) > 1:
         raise UserError(f"'{texts[0]}' and '{texts[1]}': one question at a time, in quotes; files must exist")
     if not files:
         return scene(texts[0] if texts else None)
     if not texts:
         raise UserError(f'no question about {files[0]}: vlmprune show {files[0]} "What is in the picture?"')
-    videos = [file for file in files if Path(file).suffix.lower() in VIDEO_SUFFIXES]
+    videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
     if videos and len(files) > 1:
         raise UserError(f"{videos[0]}: a video is shown alone, without other files")
     try:
-        pictures = decode_frames(Path(videos[0]), 8) if videos else [decode_image(file) for file in files]
+        pictures = decode_frames(videos[0], 8) if videos else [decode_image(str(file)) for file in files]
     except BadSample as error:
         raise UserError(f"{files[0]}: {error}".replace("its ", "the ", 1)) from error
-    return Question(texts[0], pictures, "video" if videos else "image", [Path(file).name for file in files])
+    return Question(texts[0], pictures, "video" if videos else "image", [file.name for file in files])
 
 
-def is_file(word: str) -> bool:
-    """Whether an argument names a file: it is there, or it looks like one. Raises UserError where that is missing."""
-    path = Path(word).expanduser()
-    looks = re.fullmatch(r"\S+\.\w{2,5}", word) is not None
-    if looks and not path.is_file():
+def find_file(word: str) -> Path | None:
+    """The file that an argument names; None for a question. Raises UserError where it looks like one and is not there.
+
+    A question may begin with ~ and be longer than a name of a file can be.
+    """
+    path = os.path.expanduser(word)
+    if os.path.isfile(path):
+        return Path(path)
+    if re.fullmatch(r"\S+\.\w{2,5}", word):
         raise UserError(f"{word}: no such file")
-    return looks or path.is_file()
+    return None
 
 
 def scene(text: str | None) -> Question:
@@ -147,7 +160,8 @@ def ask(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip
         trace.finish()
     assert session.record is not None
     (answer,) = prepare.decode(output[:, inputs["input_ids"].shape[1] :])
-    options = [override for override in config.overrides if override.startswith("method.")]
+    named = (*UNUSED, "seed")
+    options = [each for each in config.overrides if each.startswith("method.") or group_of(each) in named]
     return Shown.of(title_of(config.names["method"], method, options), answer, session.record, trace)
 
 
@@ -169,17 +183,11 @@ def draw(question: Question, config: RunConfig, loaded: Loaded, shown: list[Show
 
 def print_answers(question: Question, shown: list[Shown], file: Path) -> None:
     """A table of answers and tokens, and the file's path."""
-    from rich.table import Table
-    from rich.text import Text  # an answer may hold what rich would take for its own markup
-
     from vlmprune.progress import results_console
+    from vlmprune.report.grid import Grid
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("method", "tokens", "layer avg", "answer"):
-        table.add_column(column, justify="right" if column in ("tokens", "layer avg") else "left")
-    for each in shown:
-        table.add_row(Text(each.title), f"{each.left}/{each.slots}", f"{each.average:.1f}", Text(each.answer))
-    console = results_console()
-    console.print(f"\n{', '.join(question.names)}: {question.text}\n", markup=False)
-    console.print(table)
-    console.print(f"\nfile  {file}", soft_wrap=True)
+    rows = [[each.title, f"{each.left}/{each.slots}", f"{each.average:.1f}", each.answer] for each in shown]
+    ends = {"method", "answer"}
+    heading = f"{', '.join(question.names)}: {question.text}"
+    Grid(heading, ["method", "tokens", "layer avg", "answer"], rows, left=ends, fold=ends).print_terminal()
+    results_console().print(f"\nfile  {file}", soft_wrap=True)

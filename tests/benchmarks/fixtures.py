@@ -180,7 +180,7 @@ def ocrbench(k: int) -> Row:
 
 
 def ai2d(k: int) -> Row:
-    row = {"image": picture(k), "question": "What eats A?", "options": ["B", "A", "both A and B", "none"]}
+    row = {"image": picture(k), "question": "What eats A?", "options": ["B", "A", "both A and B", "1"]}
     return row | {"answer": str(k % 4)}
 
 
@@ -210,7 +210,7 @@ def mmmu(k: int) -> Row:
 def realworldqa(k: int) -> Row:
     question = "Which way?\nA. Left\nB. Right\nPlease answer directly with only the letter of the correct option."
     row = {"image": picture(k), "question": question if k % 2 else "How many cars?"}
-    return row | {"answer": "B" if k % 2 else "11"}
+    return row | {"answer": "B" if k % 2 else ("11", "3")[k // 2 % 2]}
 
 
 def caption(k: int) -> Row:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.fixtures import picture
+from vlmprune.benchmarks.base import Benchmark
 from vlmprune.config import compose_run
 from vlmprune.listing import markdown
+from vlmprune.registry import options, read, target_class
 from vlmprune.run import run
 
 DOCS = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
@@ -17,6 +19,14 @@ DOCS = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
 
 def test_the_table_is_that_of_the_yamls():
     assert markdown("benchmarks") in DOCS, "write it anew: vlmprune list benchmarks format=markdown"
+
+
+def test_the_metrics_are_those_of_the_scorers():
+    classes = [target_class(read("benchmark", name)["_target_"], Benchmark) for name in options("benchmark")]
+    text = (Path(__file__).parents[2] / "docs" / "scoring.md").read_text()
+    for metric in {cls.metric for cls in classes}:
+        better = "higher" if metric.higher_is_better else "lower"
+        assert f"| {metric.name} | {metric.lowest:g} to {metric.highest:g} | {better} |" in text
 
 
 def block(start: str) -> str:
@@ -40,6 +50,7 @@ def test_the_examples(kind, tmp_path, monkeypatch):
         (tmp_path / "counting.py").write_text(block("from dataclasses import dataclass"))
         monkeypatch.syspath_prepend(tmp_path)
         yaml = re.sub("_target_: .*", "_target_: counting.Counting", yaml)
+        yaml = re.sub("answer_is: .*\n", "", yaml)  # a setting of multiple choice
     (tmp_path / "configs/benchmark/colors.yaml").write_text(yaml)
     settings = ["benchmark=colors", f"benchmark.path={tmp_path}/data.parquet", f"outputs={tmp_path}/out", "logger=none"]
     config = compose_run([*settings, "method=none", "latency_samples=0"], str(tmp_path / "configs"))

@@ -104,6 +104,14 @@ def test_verdicts_are_kept_and_not_asked_again(tmp_path):
         assert len(server.requests) == 1
 
 
+def test_what_is_asked_and_what_is_missing_are_counted_alike(tmp_path, capsys):
+    """Six answers, of which two pairs are equal: four verdicts, of which the judge gives none."""
+    answers = [*rows(4), rows(4)[0] | {"id": "again"}, rows(4)[1] | {"id": "too"}]
+    with judge_server(lambda *_: "?") as server, pytest.raises(UserError, match="4 of 4 verdicts"):
+        judge_answers(answers, PROTOCOL, judge(server, retries=0), tmp_path)
+    assert "judges mmvet: 4 verdicts" in capsys.readouterr().err
+
+
 def test_a_changed_answer_or_judge_is_asked_anew(tmp_path):
     with judge_server(lambda *_: "0.5") as server:
         judge_answers(rows(2), PROTOCOL, judge(server), tmp_path)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.benchmarks.fixtures import picture, write_video
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.benchmarks.frames import decode_frames
+from vlmprune.benchmarks.frames import Stretch, decode_frames, middles, read_frames
 from vlmprune.benchmarks.media import decode_image
 
 
@@ -96,3 +96,30 @@ def test_damaged_videos_are_bad_samples(tmp_path):
         decode_frames(tmp_path / "a.mp4", 2)
     with pytest.raises(BadSample, match=r"b\.mp4 is missing"):
         decode_frames(tmp_path / "b.mp4", 2)
+
+
+def test_middles_of_a_stretch():
+    seconds = [index / 2 for index in range(20)]  # 0 to 9.5 s
+    assert middles(seconds, 2) == [5, 15]
+    assert middles(seconds, 2, Stretch(2.0, 3.9)) == [5, 7]  # frames 4 to 7
+    assert middles(seconds, 1, Stretch(2.1, 2.2)) == [5]  # between two frames: the later one
+    assert middles(seconds, 1, Stretch(9.0, 99.0)) == [19]
+    assert middles([], 3) == []
+    for stretch in (Stretch(9.6, 12.0), Stretch(3.0, 2.0)):
+        with pytest.raises(BadSample, match=f"{stretch} is none of its video, which ends at 9.5 s"):
+            middles(seconds, 2, stretch)
+
+
+def test_a_stretch_of_a_file(tmp_path):
+    write_video(tmp_path / "a.mp4", frames=9)  # 5 a second
+    frames = decode_frames(tmp_path / "a.mp4", 2, Stretch(0.8, 1.4))
+    assert [round((white(frame) - 1) / 7) for frame in frames] == [5, 7]
+
+
+def test_a_folder_of_frames_in_the_order_of_their_numbers(tmp_path):
+    for k in range(1, 13):
+        Image.new("RGB", (8, 8), (20 * k, 0, 0)).save(tmp_path / f"{k}.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    assert [frame.getpixel((4, 4))[0] // 20 for frame in read_frames(tmp_path, 4, 3.0)] == [2, 5, 8, 11]
+    stretch = Stretch(1.0, 2.4)  # at three a second the fourth to the eighth
+    assert [frame.getpixel((4, 4))[0] // 20 for frame in read_frames(tmp_path, 1, 3.0, stretch)] == [6]

@@ -8,6 +8,8 @@ import pytest
 
 from tests.benchmarks.fixtures import COUNT, ROWS
 from tests.benchmarks.loading import build
+from vlmprune.benchmarks.base import BadSample
+from vlmprune.benchmarks.subset import Subset
 from vlmprune.report.scores import summarise_scores
 
 pytestmark = pytest.mark.usefixtures("words")
@@ -105,6 +107,20 @@ def test_mvbench_joins_its_tasks_and_weighs_them_alike(overrides):
     assert len({sample.category for sample in samples}) == 20 and len(samples) == 20 * COUNT
     one_task = build([*overrides("mvbench"), "benchmark.config=moving_count"]).load()
     assert len(one_task) == COUNT
+
+
+def test_rotations_are_asked_together(overrides):
+    samples = build(overrides("mmbench")).load()
+    questions = [sample.extra["index"] % 1_000_000 for sample in Subset(limit=5).choose(samples)]
+    assert len(questions) == 4 and sorted(questions)[::2] == sorted(questions)[1::2]
+    pairs = [sample.image_id for sample in Subset(limit=6).choose(build(overrides("mme")).load())]
+    assert len(pairs) == 6 and len(set(pairs)) == 3
+
+
+def test_circular_accuracy_without_an_index_is_a_bad_sample(overrides):
+    benchmark = build([*overrides("seed"), "+benchmark.average=circular"])
+    with pytest.raises(BadSample, match="its index None is no number"):
+        benchmark.images(benchmark.load()[0])
 
 
 def test_circular_accuracy_needs_all_rotations(overrides):

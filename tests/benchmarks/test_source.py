@@ -59,6 +59,20 @@ def test_images_beside_a_json_file(tmp_path):
     assert benchmark.images(samples[3])[0].tobytes() == ROWS[3]["image"].tobytes()
 
 
+def test_another_picture_under_the_same_name_is_other_data(tmp_path):
+    for k, row in enumerate(ROWS):
+        row["image"].save(tmp_path / f"{k}.png")
+    rows = [row | {"image": {"path": f"{k}.png"} if k % 2 else f"{k}.png"} for k, row in enumerate(ROWS)]
+    (tmp_path / "all.json").write_text(json.dumps(rows))
+    before, _ = load(tmp_path / "all.json")
+    assert load(tmp_path / "all.json")[0].identity() == before.identity()
+    for k in (3, 4):
+        ROWS[5]["image"].save(tmp_path / f"{k}.png")
+        after, _ = load(tmp_path / "all.json")
+        assert after.identity() != before.identity()
+        before = after
+
+
 def test_an_image_folder_with_metadata(tmp_path):
     (tmp_path / "test").mkdir()
     lines = []

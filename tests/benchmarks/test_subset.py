@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vlmprune.benchmarks.base import Sample
-from vlmprune.benchmarks.subset import Subset
+from vlmprune.benchmarks.subset import Subset, nearest_total
 from vlmprune.errors import UserError
 
 SAMPLES = [Sample(str(number), str(number), "", "", "") for number in range(100)]
@@ -29,6 +29,27 @@ def test_shards_share_nothing_and_make_up_the_whole(limit):
     parts = [ids(limit=limit, shard=f"{part}/4") for part in range(1, 5)]
     assert sorted(number for part in parts for number in part) == ids(limit=limit)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize("limit", [9, 10, 11, 25, "50%"])
+def test_samples_of_one_group_are_taken_together(limit):
+    grouped = [Sample(str(number), str(number), "", "", "", group=str(number % 30)) for number in range(100)]
+
+    def chosen(**settings):
+        return [int(sample.id) for sample in Subset(**settings).choose(grouped)]
+
+    ids = chosen(limit=limit)
+    assert ids == sorted(ids) and abs(len(ids) - Subset(limit).size(100)) <= 2  # groups have three or four
+    assert {number for number in range(100) if number % 30 in {own % 30 for own in ids}} == set(ids)
+    assert set(ids) <= set(chosen(limit=60))
+    assert 3 <= len(chosen(limit=1)) <= 4 and set(chosen(limit=1)) <= set(ids)
+    parts = [chosen(limit=60, shard=f"{part}/3") for part in (1, 2, 3)]
+    assert sorted(number for part in parts for number in part) == chosen(limit=60)
+    assert all(not {own % 30 for own in parts[0]} & {own % 30 for own in part} for part in parts[1:])
+
+
+def test_nearest_total():
+    assert [nearest_total([3, 4, 3], wanted) for wanted in (1, 4, 5, 6, 8, 9, 50)] == [1, 1, 1, 2, 2, 3, 3]
 
 
 def test_names():

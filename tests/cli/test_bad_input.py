@@ -80,6 +80,27 @@ def test_main_prints_one_line(capsys):
     )
 
 
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"WORLD_SIZE": "abc"}, "WORLD_SIZE=abc"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE=0"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 without RANK, LOCAL_RANK"),
+        ({"WORLD_SIZE": "2", "RANK": "x"}, "RANK=x"),
+        ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK=2 of WORLD_SIZE=2"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_PORT": "-1"}, "MASTER_PORT=-1"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_WORLD_SIZE": "two"}, "LOCAL_WORLD_SIZE=two"),
+    ],
+)
+def test_an_environment_that_no_launcher_made(folder, monkeypatch, environment, said):
+    rest = {"LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"} if "RANK" in environment else {}
+    for name, value in (rest | environment).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="start it with accelerate launch or torchrun, or unset WORLD_SIZE") as told:
+        cli._dispatch(["run", "ratio=0.5"])
+    assert said in str(told.value)
+
+
 def test_a_directory_of_another_fingerprint_is_refused(folder):
     quick = ["run", "method=none", "limit=4", "latency_samples=0", "logger=none", "show.samples=0"]
     assert cli.main(quick) == 0

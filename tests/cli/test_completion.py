@@ -16,7 +16,8 @@ import pytest
 
 from vlmprune import cli
 from vlmprune import help as texts
-from vlmprune.completion import COMPARE, FORMATS, LISTS, SPEED, WANDB_REPORT, candidates, commands
+from vlmprune.completion import COMPARE, FORMATS, LISTS, OPTIONS, SHOW, SPEED, WANDB_REPORT, candidates, commands
+from vlmprune.completion_hints import words_of
 from vlmprune.completion_scripts import SCRIPTS
 from vlmprune.errors import UserError
 from vlmprune.listing import COLUMNS
@@ -24,7 +25,9 @@ from vlmprune.listing import FORMATS as LIST_FORMATS
 from vlmprune.loggers.workspace import Request as WorkspaceRequest
 from vlmprune.registry import options
 from vlmprune.report.request import FILTERS, SETTINGS
+from vlmprune.report.request import OPTIONS as COMPARE_OPTIONS
 from vlmprune.report.tables import FORMATS as TABLE_FORMATS
+from vlmprune.show import OF_A_RUN as SHOW_OF_A_RUN
 from vlmprune.speed.settings import FORMATS as SPEED_FORMATS
 from vlmprune.speed.settings import OF_A_RUN
 
@@ -53,6 +56,20 @@ OFFERED = {
     "vlmprune run flops.": ["flops.convention="],
     "vlmprune run flops.convention=f": ["flops.convention=fastervlm"],
     "vlmprune run features.": ["features.memory_mb=", "features.folder="],
+    "vlmprune run logger.mode=o": ["logger.mode=online", "logger.mode=offline"],
+    "vlmprune run method.keep_order=": ["method.keep_order=spatial", "method.keep_order=score"],  # of a base class
+    "vlmprune run method=compose method.before=p": [
+        *("method.before=pitome", "method.before=pool"),
+        *("method.before=prumerge", "method.before=prumerge_plus"),
+    ],
+    "vlmprune run method=compose method.inside=s": [
+        *("method.inside=scm", "method.inside=sparsevlm", "method.inside=sparsevlm_plus"),
+    ],
+    "vlmprune run benchmark=gqa benchmark.streaming=": ["benchmark.streaming=true", "benchmark.streaming=false"],
+    "vlmprune sweep launcher=slurm launcher.cluster=": ["launcher.cluster=slurm", "launcher.cluster=local"],
+    "vlmprune run --": ["--cfg", "--dry-run", "--multirun", "--config-dir", "--help"],
+    "vlmprune run --config-dir ": [],  # bash then offers folders
+    "vlmprune run --config-dir /da": [],
     "vlmprune run --dry": ["--dry-run"],
     "vlmprune compare --pub": ["--published"],
     "vlmprune compare format=l": ["format=latex"],
@@ -60,6 +77,7 @@ OFFERED = {
     "vlmprune speed speed.new": ["speed.new_tokens="],
     "vlmprune score x judge.m": ["judge.model="],
     "vlmprune show fi": ["file="],
+    "vlmprune show devi": ["device="],
     "vlmprune wandb-report proj": ["project="],
     "vlmprune completion f": ["fish"],
     "vlmprune nonsense x": [],
@@ -77,12 +95,39 @@ def test_what_is_offered(line):
 def test_lists_are_those_of_the_commands():
     assert set(COMPARE) == {*FILTERS, *SETTINGS}
     assert set(SPEED) == {*OF_A_RUN, "speed", "format", "json", "chart"}
+    assert set(SHOW) == set(SHOW_OF_A_RUN)
     assert set(WANDB_REPORT) == {field.name for field in fields(WorkspaceRequest)}
     assert set(LISTS) == {*COLUMNS, "matrix"}
     assert FORMATS == {"compare": TABLE_FORMATS, "list": LIST_FORMATS, "speed": SPEED_FORMATS}
     with pytest.raises(UserError) as told:
         cli._dispatch(["nonsense"])
     assert str(told.value).endswith(f"allowed: {', '.join(sorted([*commands(), '--help', '--version']))}")
+
+
+@pytest.mark.parametrize("command", ["run", "sweep", "score", "speed", "show", "list"])
+def test_options_are_those_that_the_command_takes(command):
+    with pytest.raises(UserError) as told:
+        cli._dispatch([command, "--nonsense"])
+    allowed = set(str(told.value).rpartition("allowed: ")[2].split(", "))
+    assert allowed - {"-m"} == set(candidates(f"vlmprune {command} --"))
+
+
+def test_options_of_compare():
+    assert set(OPTIONS["compare"]) == set(COMPARE_OPTIONS)
+
+
+def test_hints_are_those_of_the_class():
+    from typing import get_args, get_type_hints
+
+    from vlmprune.loggers.wandb import WandbLogger
+
+    hint = get_type_hints(WandbLogger)["mode"]
+    assert words_of("vlmprune.loggers.wandb.WandbLogger", "mode") == list(get_args(hint))
+    assert words_of("vlmprune.loggers.wandb.WandbLogger", "project") == []  # any text
+    assert words_of("vlmprune.loggers.wandb.WandbLogger", "nonsense") == []
+    assert words_of("vlmprune.loggers.nonsense.WandbLogger", "mode") == []
+    assert words_of("mine.Mine", "mode") == []
+    assert words_of("Mine", "mode") == []
 
 
 def test_a_users_own_choices(tmp_path):

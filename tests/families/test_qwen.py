@@ -204,9 +204,13 @@ class TestAmounts:
             model(**inputs)
         assert session.record.visual_counts[0] == [10]
 
-    def test_compose_splits_by_ratio_only(self, family):
-        with pytest.raises(UserError, match="keep=5"):
-            prune(family.make(), Compose(keep=5))
+    def test_compose_splits_keep_by_the_pictures_own_grid(self, family):
+        model, inputs = family.make(), family.batch([8])
+        (n,) = family.slots(inputs)
+        with prune(model, Compose(keep=5)) as session:
+            model(**inputs)
+        assert session.record.visual_counts[0] == [round((n * 5) ** 0.5)]
+        assert session.record.visual_counts[-1] == [5]
 
 
 class TestRefusals:
@@ -217,6 +221,10 @@ class TestRefusals:
     def test_renumbered_positions(self, family, method):
         with pytest.raises(UserError, match="positions=renumber"):
             prune(family.make(), method)
+
+    def test_an_order_of_their_own(self, family):
+        with pytest.raises(UserError, match="keep_order=score"):
+            prune(family.make(), "cls", ratio=0.5, keep_order="score")
 
     @pytest.mark.parametrize("name", ["visionzip", "prumerge", "tome"])
     def test_methods_that_need_cls_or_the_layers(self, family, name):

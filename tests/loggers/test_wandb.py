@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.loggers.wandb_reader import OfflineRun, read_offline_run
 from tests.report.synthetic import make_run
@@ -16,7 +18,7 @@ from vlmprune.loggers.wandb import WandbLogger
 
 CONFIG = {
     "model": {"name": "tiny", "info": {"title": "t"}},
-    "method": {"_target_": "a.B", "k": 2},
+    "method": {"_target_": "a.B", "k": 2, "name": "fastv"},
     "logger": {"mode": "auto"},
     "ratio": 0.9,
 }
@@ -75,6 +77,28 @@ def test_offline_run_mirrors_the_run_directory(tmp_path: Path, capfd: pytest.Cap
     assert shown["columns"] == ["id", "category", "question", "answer", "prediction", "score", "kept tokens"]
     assert len(shown["data"]) == 5 and shown["data"][0][0] == "q0"
     assert logger.line is not None and str(logger.directory) in logger.line and "wandb sync" in logger.line
+
+
+def test_pictures_of_different_sizes_are_logged_as_one_size(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """W&B would else warn that its pages cannot show them, on the terminal of a run that has no fault."""
+    logger, result, rows = placed(WandbLogger(mode="offline", samples=5), tmp_path)
+    folder = logger.directory / "pictures"
+    folder.mkdir()
+    for name, size in (("q0", (300, 150)), ("q1", (150, 300))):
+        Image.new("RGB", size, "blue").save(folder / f"{name}.png")
+    (folder / "index.json").write_text(json.dumps([{"id": name, "file": f"{name}.png"} for name in ("q0", "q1")]))
+    logger.start(CONFIG, FINGERPRINT, None)
+    logger.log_result(result, rows)
+    logger.finish(0)
+    assert capfd.readouterr() == ("", "")
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    logged = [
+        Image.open(file) for file in sorted(logger.directory.glob("wandb/offline-run-*/files/media/images/*.png"))
+    ]
+    assert len(logged) == 2 and {picture.size for picture in logged} == {(300, 300)}
+    assert {picture.convert("RGB").getpixel((299, 299)) for picture in logged} == {(255, 255, 255)}
 
 
 def test_two_runs_of_one_process_are_two(tmp_path: Path) -> None:

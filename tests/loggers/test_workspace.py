@@ -55,7 +55,7 @@ def test_the_view_is_saved(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     [
         (["projct=a"], "did you mean 'project'?"),
         (["here"], "'here' is not key=value"),
-        (["file=/no/such/folder/view.json"], "cannot be written"),
+        (["file=/proc/nowhere/view.json"], "cannot be written"),
         ([], "needs an account"),
     ],
 )

@@ -13,9 +13,12 @@ from vlmprune.measure.encoder import EncoderSizes, Uncountable
 from vlmprune.measure.flops import question_flops
 from vlmprune.methods.cdpruner import CDPruner
 from vlmprune.methods.cls import ClsAttention
+from vlmprune.methods.compose import Compose
 from vlmprune.methods.divprune import DivPrune
 from vlmprune.methods.fastv import FastV
 from vlmprune.methods.none import Unpruned
+from vlmprune.methods.prumerge import PruMerge
+from vlmprune.methods.prumerge_plus import PruMergePlus
 from vlmprune.methods.scm import ScaleCompression
 from vlmprune.models.base import adapt
 from vlmprune.pruning.session import Session
@@ -73,6 +76,19 @@ def test_all_tiles_ranked_together(family):
 def test_newlines_may_stay(family, method):
     module = import_module(f"tests.families.{family}")
     compare(module.make("eager"), method, module.batch([9]), newline="keep")
+
+
+@pytest.mark.parametrize("method", [PruMerge(ratio=0.6), PruMergePlus(keep=5)], ids=name_of)
+def test_newlines_are_none_of_the_tokens_that_merge(method):
+    module = import_module("tests.families.llava_next")
+    compare(module.make("eager"), method, module.batch([9]), newline="keep")
+
+
+@pytest.mark.parametrize("before", [PruMerge(), DivPrune()], ids=name_of)
+def test_what_the_first_of_two_methods_keeps_of_several_tiles(before):
+    module = import_module("tests.families.llava_next")
+    for batch in batches(module):
+        compare(module.make("eager"), Compose(before=before, keep=12), batch)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -13,8 +13,9 @@ from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError
 from vlmprune.listing import cell, markdown, matrix, missing, working
 from vlmprune.models.architecture import architecture
-from vlmprune.models.base import check_pair, check_settings, describe, families
+from vlmprune.models.base import describe, families
 from vlmprune.models.checkpoint import find_checkpoint
+from vlmprune.models.checks import check_pair, check_settings
 from vlmprune.registry import build_method, options, read
 
 ROOT = Path(__file__).parents[2]

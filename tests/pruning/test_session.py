@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
 import pytest
 import torch
+from torch import Tensor
 from transformers import GenerationConfig, StaticCache
 
 from tests.conftest import PATCHES, make_batch, make_llava, one_of
 from vlmprune import prune
+from vlmprune.methods.base import ScoreMethod
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.fastv import FastV
 from vlmprune.models.llava import SIGNALS
@@ -22,6 +28,18 @@ PRUNING = [name for name in RUNNABLE if name != "none"]
 
 def generate(model, batch, **options):
     return model.generate(**batch, **GREEDY, **options)[:, -NEW:]
+
+
+@dataclass
+class Scored(ScoreMethod):
+    """A user's method: any scores made of the features."""
+
+    needs: ClassVar = ("features",)
+
+    make: Callable[[Tensor], Tensor] = torch.ones_like
+
+    def score(self, signals):
+        return self.make(signals.features)
 
 
 def test_there_are_methods_to_test():
@@ -305,6 +323,20 @@ class TestRefusals:
         with prune(sdpa_model, "uniform", ratio=0.5), pytest.raises(RuntimeError, match="not finite"):
             sdpa_model(**batch)
 
+    @pytest.mark.parametrize("count", [3, PATCHES + 1])
+    def test_scores_of_another_shape(self, sdpa_model, count):
+        method = Scored(ratio=0.5, make=lambda features: torch.ones(len(features), count))
+        said = rf"Scored.score: shape \(1, {count}\), expected \[B, N\] = \(1, 36\)"
+        with prune(sdpa_model, method), pytest.raises(ValueError, match=said):
+            sdpa_model(**make_batch([8]))
+
+    def test_scores_that_are_nan(self, sdpa_model):
+        def make(features):
+            return torch.where(torch.arange(PATCHES) == 5, torch.nan, features.norm(dim=-1))
+
+        with prune(sdpa_model, Scored(ratio=0.5, make=make)), pytest.raises(RuntimeError, match="scores are nan"):
+            sdpa_model(**make_batch([8]))
+
     def test_embeddings_instead_of_ids(self, sdpa_model):
         embeds = sdpa_model.get_input_embeddings()(make_batch([8])["input_ids"])
         with prune(sdpa_model, "cls", ratio=0.5), pytest.raises(NotImplementedError, match="input_ids"):
@@ -346,13 +378,13 @@ class TestRefusals:
                 sdpa_model(input_ids=torch.full((2, 2), 5), attention_mask=mask, past_key_values=cache)
 
     def test_a_failing_installation_leaves_the_model_usable(self, sdpa_model, monkeypatch):
-        from vlmprune.pruning import session
+        from vlmprune.pruning import stages
 
         def fail(*_):
             raise ZeroDivisionError
 
         before = snapshot(sdpa_model)
-        monkeypatch.setattr(session.DecoderStages, "install", fail)
+        monkeypatch.setattr(stages.DecoderStages, "install", fail)
         with pytest.raises(ZeroDivisionError), prune(sdpa_model, "compose", ratio=0.5):
             pass
         assert snapshot(sdpa_model) == before

@@ -13,7 +13,9 @@ from tests.report.synthetic import make_run
 from vlmprune.errors import UserError
 from vlmprune.report.categories import categories_of
 from vlmprune.report.compare import compare
-from vlmprune.report.folders import find_runs
+from vlmprune.report.curves import BASELINE, looks_of
+from vlmprune.report.folders import find_runs, group_runs
+from vlmprune.report.rows import labelled_rows
 from vlmprune.report.statistics import clustered_interval
 
 
@@ -101,3 +103,13 @@ def test_scores_by_kind_of_question_are_means_with_intervals(outputs: Path) -> N
             assert score == pytest.approx(sum(row["score"] for row in own) / 160) and low < score < high
             alone = clustered_interval([row["score"] for row in own], [row["image_id"] for row in own])
             assert (low, high) == pytest.approx(alone)
+
+
+def test_seeds_of_a_baseline_look_different(tmp_path: Path) -> None:
+    for seed in range(3):
+        make_run(tmp_path, "random", 0.5, seed=seed, settings={"seed": seed})
+    (group,) = group_runs(find_runs([tmp_path])[0])
+    looks = looks_of([labelled_rows(group, group)])
+    assert list(looks) == [f"random seed={seed}" for seed in range(3)]
+    assert len({look["marker"] for look in looks.values()}) == 3
+    assert {look["color"] for look in looks.values()} == {BASELINE}

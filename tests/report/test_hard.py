@@ -104,6 +104,8 @@ def test_nothing_is_hard_where_pool_is_right(outputs: Path, capsys: pytest.Captu
     write(pool, [1.0] * 6)
     (table,) = as_json(capsys, str(outputs))["tables"]
     assert (table["hard_samples"], table["easy_samples"], table["runs"]) == (0, 4, [])
+    assert compare(["--hard", str(outputs)]) == 0
+    assert "no question is hard, pool answers all that the unpruned model does" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,15 @@ def test_show_draws_and_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert page.width > 600 and page.height > 600
 
 
+def test_show_tells_runs_of_one_method_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = f"file={tmp_path / 'out.png'}"
+    settings = ["method=none,fastv", "ratio=0.9", "method.k=3", "positions=keep,renumber", "seed=1"]
+    assert main(["show", *settings, file]) == 0
+    rows = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines() if "/144" in line]
+    both = [f"fastv ratio=0.9 method.k=3 positions={how} seed=1" for how in ("keep", "renumber")]
+    assert rows == ["unpruned", *both]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "family", ["llava_next", "video_llava", "llava_onevision", "internvl", "qwen2_5_vl", "qwen3_vl"]
@@ -150,7 +159,7 @@ def test_show_works_on_every_family(family: str, tmp_path: Path, capsys: pytest.
         (["nothere.png", "What?"], "nothere.png: no such file"),
         (["What is it?", "And that?"], "one question at a time"),
         (["file=out.jpg"], "ends in .png"),
-        (["file=/no/such/folder/out.png"], "no such folder"),
+        (["file=/proc/nowhere/out.png"], "cannot be written"),
         (["method=fastvv", "ratio=0.5"], "did you mean 'fastv'?"),
         (["method=cls", "ratio=1.5"], "allowed: 0 to 1"),
         (["method=scm", "ratio=0.5"], "needs tiles"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from tests.report.synthetic import make_run
 from vlmprune.errors import UserError
 from vlmprune.report.compare import compare
+from vlmprune.sweep_record import JobRecord, SweepRecord
 
 
 @pytest.fixture
@@ -61,8 +63,37 @@ def test_nothing_to_compare_says_what_to_run(tmp_path: Path) -> None:
         compare([f"outputs={tmp_path}"])
 
 
-def test_reference_results_are_read_when_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_run(tmp_path / "reference", "cls", 0.5)
-    with pytest.raises(UserError, match=f"vlmprune compare {tmp_path / 'reference'}"):
-        compare([f"outputs={tmp_path}"])
-    assert len(as_json(capsys, str(tmp_path / "reference"))["groups"]) == 1
+def test_a_benchmark_may_be_called_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(tmp_path, "cls", 0.5, benchmark="reference")
+    assert len(as_json(capsys, f"outputs={tmp_path}")["groups"]) == 1
+
+
+def test_several_filters_of_one_key_unite(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (group,) = as_json(capsys, str(outputs), "method=cls", "method=fastv", "ratio=0.5")["groups"]
+    assert [row["method"] for row in group["runs"]] == ["cls", "fastv"]
+
+
+def test_a_setting_given_twice_is_refused(outputs: Path) -> None:
+    with pytest.raises(UserError, match="format=csv: format= is given twice"):
+        compare([str(outputs), "format=json", "format=csv"])
+
+
+def test_a_column_named_twice_is_shown_once(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare([str(outputs), "columns=method,method,ratio", "format=markdown"]) == 0
+    assert "| method | ratio |\n" in capsys.readouterr().out
+
+
+def test_filters_hold_for_what_is_not_shown(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A job's values are known, and of a directory what its name says; anything else is not held against it."""
+    jobs = [
+        JobRecord(f"method={name}", [name], "tiny", name, "scenes", 0.5, None, "failed", "boom")
+        for name in ("scm", "pool")
+    ]
+    SweepRecord("sweep-1", [], "inprocess", "2026", "2026", jobs).write(outputs)
+    unfinished = as_json(capsys, str(outputs))["unfinished"]
+    assert len(unfinished) == 3
+    assert as_json(capsys, str(outputs), "method=cls")["unfinished"] == []
+    assert len(as_json(capsys, str(outputs), "model=tiny", "benchmark=scenes", "device=cpu")["unfinished"]) == 3
+    SweepRecord("sweep-2", [], "inprocess", "2027", "2027", [replace(jobs[1], model="llava")]).write(outputs)
+    (uniform,) = as_json(capsys, str(outputs), "model=tiny", "method=cls,uniform")["unfinished"]
+    assert "uniform-0.5" in uniform["path"]

@@ -31,6 +31,12 @@ def the_json(folder: Path) -> dict:
     return json.loads(file.read_text())
 
 
+def test_settings_of_the_others_do_not_concern_the_unpruned_model(ceiling, tmp_path, capsys):
+    settings = ["method=none,fastv", "method.k=3", "positions=renumber", "ratio=0.5", "batch_size=1"]
+    assert main(["speed", *QUICK, *settings, f"outputs={tmp_path}"]) == 0
+    assert [row["label"] for row in the_json(tmp_path)["rows"]] == ["unpruned", "fastv"]
+
+
 def test_table_json_and_chart(ceiling, tmp_path, capsys):
     assert main(["speed", *QUICK, "method=none,cls,fastv", "ratio=0,0.5", "batch_size=1,2", f"outputs={tmp_path}"]) == 0
     out, err = capsys.readouterr()

@@ -55,6 +55,14 @@ def test_a_sweep_is_shown_with_what_is_done(place, capsys):
     assert directory.exists()
 
 
+def test_the_launcher_is_checked(place, capsys):
+    wanted = ["method=uniform", "keep=9", "limit=4", "device=cpu", "launcher=gpus"]
+    assert main(["sweep", "--dry-run", *wanted]) == 2
+    assert "say how many processes" in capsys.readouterr().err
+    assert main(["sweep", "--dry-run", *wanted, "launcher.workers=9999"]) == 2
+    assert "launcher.workers=9999: this machine has" in capsys.readouterr().err
+
+
 def test_a_run_is_shown_with_its_config(place, capsys):
     assert main(["run", "--dry-run", "method=fastv", "ratio=0.9", "limit=4"]) == 0
     shown = capsys.readouterr().out

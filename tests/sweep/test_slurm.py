@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from vlmprune.errors import UserError
 from vlmprune.launchers.base import Task
 from vlmprune.launchers.slurm import Slurm
 
@@ -51,3 +52,21 @@ def test_a_job_array_with_what_was_set(slurm):
         assert worker.outcome() is None
         worker.stop()
     assert (slurm / "cancelled").read_text().split() == ["7_0", "7_1", "7_2"]
+
+
+@pytest.mark.parametrize("gpus", [-1, -8])
+def test_a_number_of_gpus_that_there_cannot_be(gpus):
+    with pytest.raises(UserError, match=f"launcher.gpus={gpus}: allowed: 0 or more"):
+        Slurm(gpus=gpus)
+
+
+def test_what_sbatch_refuses_is_one_line(slurm, place, capsys):
+    """Nothing is left running or half written: the same command works once Slurm takes the jobs."""
+    (slurm / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: gpux' >&2\nexit 1\n")
+    (slurm / "squeue").write_text("#!/bin/sh\ntrue\n")
+    (slurm / "squeue").chmod(0o755)
+    assert place.sweep("method=uniform", "keep=9", "launcher=slurm", "launcher.partition=gpux") == 2
+    error = capsys.readouterr().err.splitlines()
+    assert "launcher=slurm: Slurm refused the jobs" in error[-1] and "invalid partition specified: gpux" in error[-1]
+    assert not [line for line in error if "Traceback" in line]
+    assert not (slurm / "cancelled").exists() and place.answers() == {}

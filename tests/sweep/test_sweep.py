@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.sweep.conftest import QUICK
 from vlmprune.cli import main
 from vlmprune.sweep_record import SWEEP_SCHEMA, jobs_without_result, read_sweep
 
@@ -23,6 +24,16 @@ def test_a_failed_job_is_shown_at_once_and_stops_nothing(place, capsys, monkeypa
     assert place.sweep("method=boom,uniform", "keep=9", "baselines=false") == 1
     assert "2 jobs: 1 new, 1 finished" in capsys.readouterr().err
     assert place.statuses == {"method=boom": "failed", "method=uniform": "skipped"}
+
+
+def test_a_job_that_was_finished_before_is_one_line(place, capsys):
+    assert place.sweep("method=uniform", "keep=9,8", "baselines=false") == 0
+    capsys.readouterr()
+    assert place.sweep("method=uniform", "keep=9,8", "baselines=false") == 0
+    shown = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[0] for line in shown[1:]] == ["[1/2] done", "[2/2] done"]
+    assert main(["run", "method=uniform", "keep=9", *QUICK]) == 0  # a run says it itself
+    assert "already finished" in capsys.readouterr().err
 
 
 def test_fail_fast(place, capsys):

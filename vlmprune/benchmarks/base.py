@@ -24,7 +24,8 @@ class Sample:
 
     image_id: the same for all questions about the same media, which is what intervals are clustered by. answer: the
     reference answer, "" where the split has none. extra: what scoring needs beside it (annotators' answers, choices,
-    official ids), plain data that goes into predictions.jsonl.
+    official ids), plain data that goes into predictions.jsonl. group: the same for questions that are only scored
+    together, which a subset takes all or none of (subset.py); "" for one that stands alone.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Sample:
     category: str
     media: Literal["image", "video"] = "image"
     extra: dict[str, Any] = field(default_factory=dict)
+    group: str = ""
 
 
 @dataclass
@@ -48,8 +50,7 @@ class Benchmark:
     suffix: str = ""
 
     metric: ClassVar[Metric] = ACCURACY  # the main metric: a key of what `summarise` returns
-    needs_judge: ClassVar[bool] = False  # whether `score` leaves the answers to a language model ...
-    protocol: ClassVar[Protocol | None] = None  # ... and how that is asked
+    protocol: ClassVar[Protocol | None] = None  # how a language model is asked to judge the answers, if one is
     resampled: ClassVar[bool] = True  # whether the main metric of a random choice of images estimates that of all
 
     def __post_init__(self) -> None:
@@ -67,6 +68,13 @@ class Benchmark:
         """The sample's images or video frames in order, RGB. Raises BadSample where one cannot be decoded."""
         raise NotImplementedError
 
+    def shares_media(self, sample: Sample) -> bool:
+        """Whether `check_media` has something to compare: a column says that the sample's media are another's."""
+        return False
+
+    def check_media(self, sample: Sample) -> None:
+        """Raise BadSample where the sample's media are not those of its image_id, whose work it would share."""
+
     def identity(self) -> str:
         """What fixes the data: a content hash or a revision."""
         raise NotImplementedError
@@ -76,13 +84,24 @@ class Benchmark:
         return self.prefix + sample.question + self.suffix
 
     def score(self, prediction: str, sample: Sample) -> float | None:
-        """Score of one answer, 0..1; None where a judge or the whole set decides, or where the split has no answers."""
+        """Score of one answer, 0..1; None where the split has no answers, or where a judge or the whole set decides."""
+        return None if self.protocol is not None or not sample.answer else self.match(prediction, sample)
+
+    def match(self, prediction: str, sample: Sample) -> float | None:
+        """How right an answer is whose reference is known, 0..1: what a subclass says. None: the whole set decides."""
         raise NotImplementedError
 
     def summarise(self, rows: list[dict[str, Any]]) -> dict[str, float]:
-        """Metrics of the set, by name, from lines of predictions.jsonl; {} while a line has no score yet."""
-        scores = [row["score"] for row in rows]
-        return {} if None in scores else {self.metric.name: sum(scores) / len(scores)}
+        """Metrics of the set, by name, from lines of predictions.jsonl; {} where they cannot be scored (yet)."""
+        return self.aggregate(rows) if self.scorable(rows) else {}
+
+    def scorable(self, rows: list[dict[str, Any]]) -> bool:
+        """Whether no line waits for a judge or lacks its reference answer."""
+        return all(row["score"] is not None for row in rows)
+
+    def aggregate(self, rows: list[dict[str, Any]]) -> dict[str, float]:
+        """Metrics of a set whose lines all have their score: their mean, where a subclass has no other."""
+        return {self.metric.name: sum(row["score"] for row in rows) / len(rows)}
 
     def submission_file(self, rows: list[dict[str, Any]]) -> tuple[str, bytes] | None:
         """Name and content of the file that the authors' server takes; None where there is no such server."""

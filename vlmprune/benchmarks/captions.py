@@ -6,16 +6,15 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from vlmprune.benchmarks.accepted import AcceptedAnswers
 from vlmprune.benchmarks.base import Sample
-from vlmprune.benchmarks.columns import texts
-from vlmprune.benchmarks.hub import HubBenchmark
 from vlmprune.benchmarks.scoring import captions
 from vlmprune.benchmarks.scoring.metric import Metric
 from vlmprune.errors import UserError
 
 
 @dataclass
-class Captions(HubBenchmark):
+class Captions(AcceptedAnswers):
     """CIDEr against several references, the role `answer`. One caption has no score of its own: its weights come from
     the whole set."""
 
@@ -28,16 +27,13 @@ class Captions(HubBenchmark):
             raise UserError("CIDEr needs pycocoevalcap: pip install 'vlmprune[captions]'")
         return super().load(part)
 
-    def extra(self, row: dict[str, Any]) -> dict[str, Any]:
-        return super().extra(row) | {"answers": texts(self.value(row, "answer"))}
-
-    def answer(self, row: dict[str, Any]) -> str:
-        return texts(self.value(row, "answer"))[0]
-
-    def score(self, prediction: str, sample: Sample) -> None:
+    def match(self, prediction: str, sample: Sample) -> None:
         return None
 
-    def summarise(self, rows: list[dict[str, Any]]) -> dict[str, float]:
+    def scorable(self, rows: list[dict[str, Any]]) -> bool:
+        return all(row["answer"] for row in rows)
+
+    def aggregate(self, rows: list[dict[str, Any]]) -> dict[str, float]:
         return captions.summarise(rows)
 
     def units(self, rows: list[dict[str, Any]]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from vlmprune.errors import UserError, nearest
+
 
 def texts(value: Any) -> list[str]:
     """Annotators' answers as stored in any of the usual ways: text, a list of texts or of {"answer": text}, or its
@@ -24,8 +26,9 @@ def joined(value: Any) -> str:
 
 
 def most_common(answers: list[str]) -> str:
-    """The answer given most often, the first of equals; "" for none."""
-    return max(answers, key=answers.count) if answers else ""
+    """The answer given most often, the first of equals; "" where none says anything."""
+    given = [answer for answer in answers if answer.strip()]
+    return max(given, key=given.count) if given else ""
 
 
 def present(value: Any) -> bool:
@@ -49,3 +52,14 @@ def field_of(row: dict[str, Any], column: str) -> Any:
     for name in column.rstrip("?").split("."):
         value = value.get(name) if isinstance(value, dict) else None
     return value
+
+
+def check_columns(settings: dict[str, Any], there: list[str], path: str) -> None:
+    """Raise a UserError where a setting of a benchmark names a column that is not `there`, in the data of `path`."""
+    for setting, named in settings.items():
+        for column in columns_of(named):
+            if not column.endswith("?") and top_level(column) not in there:
+                raise UserError(
+                    f"benchmark.{setting}={column}: no such column in {path}{nearest(column, there)}; "
+                    f"there are: {', '.join(there)}"
+                )

@@ -5,19 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from vlmprune.benchmarks.accepted import AcceptedAnswers
 from vlmprune.benchmarks.base import Sample
-from vlmprune.benchmarks.columns import texts
 from vlmprune.benchmarks.hub import HubBenchmark
 from vlmprune.benchmarks.scoring import anls, ocrbench, relaxed
 from vlmprune.benchmarks.scoring.metric import Metric
-
-
-@dataclass
-class AcceptedAnswers(HubBenchmark):
-    """Base: the role `answer` is one or several accepted answers."""
-
-    def extra(self, row: dict[str, Any]) -> dict[str, Any]:
-        return super().extra(row) | {"answers": texts(self.value(row, "answer"))}
 
 
 @dataclass
@@ -26,9 +18,8 @@ class DocVqa(AcceptedAnswers):
 
     metric: ClassVar[Metric] = anls.METRIC
 
-    def score(self, prediction: str, sample: Sample) -> float | None:
-        answers = sample.extra["answers"]
-        return anls.anls(prediction, answers) if answers else None
+    def match(self, prediction: str, sample: Sample) -> float:
+        return anls.anls(prediction, sample.extra["answers"])
 
 
 @dataclass
@@ -37,7 +28,7 @@ class ChartQa(HubBenchmark):
 
     metric: ClassVar[Metric] = relaxed.METRIC
 
-    def score(self, prediction: str, sample: Sample) -> float:
+    def match(self, prediction: str, sample: Sample) -> float:
         return relaxed.relaxed_match(prediction, sample.answer)
 
 
@@ -50,10 +41,10 @@ class OcrBench(AcceptedAnswers):
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
         return super().extra(row) | {"dataset": str(self.value(row, "dataset") or "")}
 
-    def score(self, prediction: str, sample: Sample) -> float:
+    def match(self, prediction: str, sample: Sample) -> float:
         return ocrbench.contains_answer(prediction, sample.extra["answers"], sample.extra["dataset"])
 
-    def summarise(self, rows: list[dict[str, Any]]) -> dict[str, float]:
+    def aggregate(self, rows: list[dict[str, Any]]) -> dict[str, float]:
         return ocrbench.summarise(rows)
 
     def main_score(self, metrics: dict[str, float]) -> float:

@@ -6,26 +6,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from vlmprune.benchmarks.accepted import AcceptedAnswers
 from vlmprune.benchmarks.base import Sample
 from vlmprune.benchmarks.choices import MultipleChoice
 from vlmprune.benchmarks.columns import texts
 from vlmprune.benchmarks.frames import VIDEO_SUFFIXES, decode_frames
-from vlmprune.benchmarks.hashing import content_identity
 from vlmprune.benchmarks.scoring.exact import exact_match
 from vlmprune.benchmarks.source import Source
 from vlmprune.benchmarks.tables import Table
 from vlmprune.errors import UserError
+from vlmprune.files import expanded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
 @dataclass
-class Folder(MultipleChoice):
+class Folder(AcceptedAnswers, MultipleChoice):
     """One JSON object per line: image (a file's name in the folder, or a list of them; a video is shown as frames),
     question, and where known answer (or a list of accepted ones), choices, category, id.
 
-    Scored by the option's letter where there are choices, by exact match otherwise.
+    Scored by the option's letter where there are choices, of which the answer is one's text or letter, by exact match
+    otherwise.
     """
 
     questions: str = "questions.jsonl"
@@ -34,9 +36,9 @@ class Folder(MultipleChoice):
     required: ClassVar[tuple[str, ...]] = ("image", "question", "answer")
 
     def source(self) -> Source:
-        if not self.path or not Path(self.path).expanduser().is_dir():
+        if not self.path or not expanded("benchmark.path", self.path).is_dir():
             raise UserError(f"benchmark.path={self.path}: no such folder; it must hold {self.questions} and the images")
-        file = Path(self.path).expanduser() / self.questions
+        file = expanded("benchmark.path", self.path) / self.questions
         if not file.is_file():
             raise UserError(
                 f"benchmark.path={self.path}: it has no {self.questions}; there has to be one, an object per line with "
@@ -48,8 +50,7 @@ class Folder(MultipleChoice):
         table, identity = super().open_table(streaming)
         if "image" not in table.columns:
             raise UserError(f"{self.source().path}: no row has the key 'image'; there are: {', '.join(table.columns)}")
-        named = {file for row in table.rows(["image"]) for file in self._files(row["image"])}
-        return table, f"{identity} {content_identity(file for file in named if file.is_file())}"
+        return table, identity
 
     def sample(self, row: dict[str, Any], sample_id: str) -> Sample:
         sample = super().sample(row, sample_id)
@@ -59,20 +60,17 @@ class Folder(MultipleChoice):
     def answer(self, row: dict[str, Any]) -> str:
         return super().answer(row) if self.choices(row) else texts(self.value(row, "answer"))[0]
 
-    def extra(self, row: dict[str, Any]) -> dict[str, Any]:
-        return super().extra(row) | {"answers": texts(self.value(row, "answer"))}
-
     def decode(self, sample: Sample) -> list[Image]:
         if sample.media == "image":
             return super().decode(sample)
         cell = self._table.cell(self._row[sample.id], "image")
         return [frame for file in self._files(cell) for frame in decode_frames(file, self.num_frames)]
 
-    def score(self, prediction: str, sample: Sample) -> float | None:
-        if sample.extra["choices"] or not sample.answer:
-            return super().score(prediction, sample)
+    def match(self, prediction: str, sample: Sample) -> float:
+        if sample.extra["choices"]:
+            return super().match(prediction, sample)
         return max(exact_match(prediction, answer) for answer in sample.extra["answers"])
 
     def _files(self, value: Any) -> list[Path]:
-        folder = Path(self.path).expanduser()
+        folder = expanded("benchmark.path", self.path)
         return [folder / str(name) for name in (value if isinstance(value, list) else [value]) if name is not None]

@@ -1,24 +1,39 @@
-"""A video file as a few uniformly spaced frames, decoded by PyAV."""
+"""A video, or a stretch of one, as a few uniformly spaced frames: of a file (by PyAV) or of a folder of frames."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmprune.benchmarks.base import BadSample
+from vlmprune.benchmarks.media import decode_image
 from vlmprune.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif", ".m4v")
+FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
-def decode_frames(file: Path, count: int) -> list[Image]:
-    """`count` RGB frames of a video, at the middles of `count` equal stretches of it. Raises BadSample.
+@dataclass(frozen=True)
+class Stretch:
+    """From `start` to `end`, in seconds from a video's first frame."""
+
+    start: float
+    end: float
+
+    def __str__(self) -> str:
+        return f"{self.start:g}-{self.end:g} s"
+
+
+def decode_frames(file: Path, count: int, stretch: Stretch | None = None) -> list[Image]:
+    """`count` RGB frames of a video, at the middles of `count` equal parts of it or of a stretch of it.
 
     A video with fewer frames than asked for gives some repeatedly, so that every sample has as many visual tokens.
+    Raises BadSample.
     """
     try:
         import av
@@ -29,8 +44,8 @@ def decode_frames(file: Path, count: int) -> list[Image]:
         raise BadSample(f"its video {file.name} is missing")
     try:
         with av.open(str(file)) as container:
-            times, keys = _index(container)
-            wanted = [times[(2 * part + 1) * len(times) // (2 * count)] for part in range(count)] if times else []
+            times, keys, seconds = _index(container)
+            wanted = [times[index] for index in middles(seconds, count, stretch)]
             frames = _frames_at(container, wanted, keys)
     except (av.error.FFmpegError, IndexError) as error:
         raise BadSample(f"its video {file.name} cannot be decoded ({' '.join(str(error).split())[:120]})") from error
@@ -39,8 +54,32 @@ def decode_frames(file: Path, count: int) -> list[Image]:
     return frames
 
 
-def _index(container: Any) -> tuple[list[int], list[int]]:
-    """Time stamps of all frames and of those that decoding can start at, sorted.
+def read_frames(folder: Path, count: int, per_second: float, stretch: Stretch | None = None) -> list[Image]:
+    """The same of a folder of pictures whose names number them, `per_second` to a second. Raises BadSample."""
+    files = [file for file in folder.iterdir() if file.suffix.lower() in FRAME_SUFFIXES]
+    files.sort(key=lambda file: (len(file.name), file.name))  # 2.jpg comes before 10.jpg
+    wanted = middles([index / per_second for index in range(len(files))], count, stretch)
+    return [decode_image(str(files[index])) for index in wanted]
+
+
+def middles(seconds: list[float], count: int, stretch: Stretch | None = None) -> list[int]:
+    """Of frames at the times `seconds`, ascending, those at the middles of `count` equal parts of a stretch of them.
+
+    A stretch that falls between two frames gives the later one. Raises BadSample where it is none or begins after the
+    last frame.
+    """
+    first, last = 0, len(seconds)
+    if stretch is not None and seconds:
+        first, last = bisect_left(seconds, stretch.start), bisect_right(seconds, stretch.end)
+        if stretch.end < stretch.start or first == len(seconds):
+            raise BadSample(f"its stretch {stretch} is none of its video, which ends at {seconds[-1]:g} s")
+        last = max(last, first + 1)
+    frames = last - first
+    return [first + (2 * part + 1) * frames // (2 * count) for part in range(count)] if frames else []
+
+
+def _index(container: Any) -> tuple[list[int], list[int], list[float]]:
+    """Time stamps of all frames and of those that decoding can start at, sorted; of all, seconds since the first.
 
     Read off the packets, without decoding: the header's number of frames is absent or wrong in many files.
     """
@@ -50,7 +89,8 @@ def _index(container: Any) -> tuple[list[int], list[int]]:
             times.append(packet.pts)
             if packet.is_keyframe:
                 keys.append(packet.pts)
-    return sorted(times), sorted(keys)
+    times.sort()
+    return times, sorted(keys), [float((time - times[0]) * container.streams.video[0].time_base) for time in times]
 
 
 def _frames_at(container: Any, wanted: list[int], keys: list[int]) -> list[Image]:

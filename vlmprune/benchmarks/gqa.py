@@ -40,5 +40,5 @@ class Gqa(HubBenchmark):
             raise BadSample(f"its image {sample.image_id} is missing")
         return [decode_image(self._images.cell(self._image_row[sample.image_id], "image"))]
 
-    def score(self, prediction: str, sample: Sample) -> float:
+    def match(self, prediction: str, sample: Sample) -> float:
         return exact_match(prediction, sample.answer)

@@ -8,11 +8,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
-from vlmprune.benchmarks.columns import columns_of, field_of, joined, most_common, present, texts, top_level
-from vlmprune.benchmarks.media import decode_image
+from vlmprune.benchmarks.columns import (
+    check_columns,
+    columns_of,
+    field_of,
+    joined,
+    most_common,
+    present,
+    texts,
+    top_level,
+)
+from vlmprune.benchmarks.hashing import content_identity
+from vlmprune.benchmarks.media import content_key, decode_image, named_files
 from vlmprune.benchmarks.source import Source
 from vlmprune.benchmarks.tables import Table
-from vlmprune.errors import UserError, nearest
+from vlmprune.errors import UserError
+from vlmprune.schema import check_type
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,11 +36,12 @@ class HubBenchmark(Benchmark):
     """Base of all benchmarks on the hub; the data may lie anywhere that `Source` knows.
 
     columns: role -> column. Roles: id, image_id, image, question, answer, category, and a subclass's own. Rows with one
-    image_id share their images, which are read from the first of them: the column must name pictures. A column may
-    be a field of another ("types.structural"), a list of columns, or null for a role that the data do not have; the
-    "?" of "E?" allows it to be absent. where: column -> value of the rows that belong to the benchmark. submission:
-    package.module.function that makes the file for the authors' server. streaming: read a hub dataset's parquet files
-    in place instead of downloading all of it; null does so where only a subset is asked.
+    image_id share the work on their images, so all of them must store what the first of them stores: a row that does
+    not is a bad sample, because the column names something else than pictures. A column may be a field of another
+    ("types.structural"), a list of columns, or null for a role that the data do not have; the "?" of "E?" allows it to
+    be absent. where: column -> value of the rows that belong to the benchmark. submission: package.module.function that
+    makes the file for the authors' server. streaming: read a hub dataset's parquet files in place instead of
+    downloading all of it; null does so where only a subset is asked.
     """
 
     path: str = ""
@@ -46,9 +58,15 @@ class HubBenchmark(Benchmark):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for role, named in self.columns.items():
+            check_type(f"benchmark.columns.{role}", named, str | list[str] | None)
+        for column in self.where:
+            check_type("benchmark.where", column, str)
         self._table: Table
         self._identity = ""
         self._row: dict[str, int] = {}
+        self._first: dict[str, str] = {}  # image_id -> the first sample that has it
+        self._stored: dict[str, str] = {}  # image_id -> hash of what that sample stores
         self._times: Counter[str] = Counter()  # how often an id occurred
         self._labelled = True
         self._bad: dict[str, str] = {}  # sample -> which value it lacks
@@ -60,12 +78,17 @@ class HubBenchmark(Benchmark):
         return Source(self.path, self.fallback, self.config, self.split, self.revision)
 
     def open_table(self, streaming: bool) -> tuple[Table, str]:
-        """The rows and what fixes them."""
-        return self.source().open(streaming)
+        """The rows, and what fixes them and the image files that they name."""
+        source = self.source()
+        table, identity = source.open(streaming)
+        named = [table.column(column) for column in self._existing("image", table)]
+        files = [file for cells in named for file in named_files(cells, source.folder)]
+        return table, f"{identity} {content_identity(files)}" if files else identity
 
     def load(self, part: bool = False) -> list[Sample]:
         self._table, self._identity = self.open_table(part if self.streaming is None else self.streaming)
-        self._check_columns()
+        settings = {f"columns.{role}": named for role, named in self.columns.items()} | {"where": list(self.where)}
+        check_columns(settings, self._table.columns, self.path)
         named = [columns_of(named) for role, named in self.columns.items() if role not in MEDIA]
         text = {top_level(column) for columns in named for column in columns} | set(self.where)
         rows = list(self._table.rows(sorted(text & set(self._table.columns))))
@@ -82,6 +105,7 @@ class HubBenchmark(Benchmark):
                     # It stays in the list: whoever asks for its images is told why it cannot be used.
                     samples[sample_id] = Sample(sample_id, f"broken {sample_id}", "", "", "")
                     self._bad[sample_id] = str(error)
+                self._first.setdefault(samples[sample_id].image_id, sample_id)
         if not samples:
             raise UserError(f"benchmark.path={self.path}: no row of split '{self.split}' belongs to this benchmark")
         return together(list(samples.values()))
@@ -102,11 +126,29 @@ class HubBenchmark(Benchmark):
 
     def decode(self, sample: Sample) -> list[Image]:
         """The images of a sample whose text is complete. Raises BadSample."""
-        cells = [self._table.cell(self._row[sample.id], column) for column in self._existing("image")]
+        return [decode_image(value, self.source().folder) for value in self._cells(sample.id)]
+
+    def shares_media(self, sample: Sample) -> bool:
+        return self._first[sample.image_id] != sample.id and bool(self._existing("image", self._table))
+
+    def check_media(self, sample: Sample) -> None:
+        if not self.shares_media(sample):
+            return
+        first = self._first[sample.image_id]
+        if sample.image_id not in self._stored:
+            self._stored[sample.image_id] = content_key(self._cells(first))
+        if content_key(self._cells(sample.id)) != self._stored[sample.image_id]:
+            raise BadSample(
+                f"its image is not that of sample {first}, which has the same image_id {sample.image_id}: "
+                f"benchmark.columns.image_id={self.columns.get('image_id')} does not name pictures (null: none does)"
+            )
+
+    def _cells(self, sample_id: str) -> list[Any]:
+        """What the dataset stores of a sample's images: encoded bytes or paths."""
+        cells = [self._table.cell(self._row[sample_id], column) for column in self._existing("image", self._table)]
         values = [value for cell in cells for value in (cell if isinstance(cell, list) else [cell])]
         # Several columns for images mean "up to so many": those left empty are no images.
-        used = [value for value in values if present(value)] or values[:1]
-        return [decode_image(value, self.source().folder) for value in used]
+        return [value for value in values if present(value)] or values[:1]
 
     def selects(self, row: dict[str, Any]) -> bool:
         """Whether a row of the split belongs to the benchmark."""
@@ -117,13 +159,17 @@ class HubBenchmark(Benchmark):
         for role in self.required:
             if not present(self.value(row, role)) and not (role == "answer" and not self._labelled):
                 raise BadSample(f"its {role} is absent (column {self.columns.get(role)})")
+        answer = self.answer(row) if self._labelled else ""
+        if self._labelled and not answer and "answer" in self.required:
+            raise BadSample(f"its answer is empty (column {self.columns.get('answer')})")
         return Sample(
             id=sample_id,
             image_id=joined(self.value(row, "image_id")) or sample_id,
             question=self.question(row),
-            answer=self.answer(row) if self._labelled else "",
+            answer=answer,
             category=joined(self.value(row, "category")) or "all",
             extra=self.extra(row),
+            group=self.group(row),
         )
 
     def question(self, row: dict[str, Any]) -> str:
@@ -139,6 +185,10 @@ class HubBenchmark(Benchmark):
         question_id = self.value(row, "question_id")
         return {} if question_id is None else {"question_id": question_id}
 
+    def group(self, row: dict[str, Any]) -> str:
+        """What the rows have in common that are only scored together (see `Sample`); "" where each stands alone."""
+        return ""
+
     def value(self, row: dict[str, Any], role: str) -> Any:
         """A row's value for a role: None where the data do not have it, a list where the role has several columns."""
         named = self.columns.get(role)
@@ -153,19 +203,9 @@ class HubBenchmark(Benchmark):
         unique = name if self._times[name] == 1 else f"{name}#{self._times[name]}"
         return unique if unique not in taken else f"{unique}#{index}"
 
-    def _existing(self, role: str) -> list[str]:
+    def _existing(self, role: str, table: Table) -> list[str]:
         columns = map(top_level, columns_of(self.columns.get(role)))
-        return [column for column in columns if column in self._table.columns]
-
-    def _check_columns(self) -> None:
-        settings = {f"columns.{role}": named for role, named in self.columns.items()}
-        for setting, named in [*settings.items(), ("where", list(self.where))]:
-            for column in columns_of(named):
-                if not column.endswith("?") and top_level(column) not in self._table.columns:
-                    raise UserError(
-                        f"benchmark.{setting}={column}: no such column in {self.path}"
-                        f"{nearest(column, self._table.columns)}; there are: {', '.join(self._table.columns)}"
-                    )
+        return [column for column in columns if column in table.columns]
 
 
 def together(samples: list[Sample]) -> list[Sample]:

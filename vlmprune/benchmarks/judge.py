@@ -26,10 +26,11 @@ def judge_answers(rows: list[Row], protocol: Protocol, judge: Judge, directory: 
     """
     known = {line["key"]: line["verdict"] for line in read_lines(directory / FILE)}
     keys = [verdict_key(row, protocol, judge.model) for row in rows]
-    open_rows = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
+    asked = dict(zip(keys, rows, strict=True))  # equal answers to equal questions share a verdict
+    open_rows = {key: row for key, row in asked.items() if key not in known}
     title = f"{judge.model} judges {protocol.name}"
     missing: list[str] = []
-    with progress_bar(title, len(rows), len(rows) - len(open_rows)) as advance:
+    with progress_bar(title, len(asked), len(asked) - len(open_rows), unit="verdicts") as advance:
         for key, outcome in _ask_all(open_rows, protocol, judge):
             if isinstance(outcome, NoVerdict):
                 missing.append(str(outcome))
@@ -41,7 +42,7 @@ def judge_answers(rows: list[Row], protocol: Protocol, judge: Judge, directory: 
             advance(1)
     if missing:
         raise UserError(
-            f"{len(missing)} of {len(rows)} verdicts of {judge.model} are missing (the last: {missing[-1]}): "
+            f"{len(missing)} of {len(asked)} verdicts of {judge.model} are missing (the last: {missing[-1]}): "
             "the others are kept, run the same command again for the rest"
         )
     return [_judged(row, known[key]) for key, row in zip(keys, rows, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import os
 import random
 import re
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 
 from vlmprune.benchmarks.scoring.protocol import Messages, Protocol
 from vlmprune.errors import UserError
+from vlmprune.schema import check_type, construct
 
 KEYS = ("VLMPRUNE_JUDGE_KEY", "OPENAI_API_KEY")  # environment variables, the first one that is set
 TEMPORARY = {408, 409, 425, 429}  # and every 5xx
@@ -31,17 +33,13 @@ class Unreadable(Exception):
     """A reply that is not JSON, not a chat completion, or holds no verdict."""
 
 
-@dataclass(frozen=True)
-class Judge:
-    """Which endpoint, and how patiently it is asked. The key is read from the environment and stands nowhere else.
-
-    base_url: up to and with /v1. concurrency: questions at a time. retries: further attempts for one question. timeout:
-    of one attempt, in seconds. wait: before the first retry, in seconds, doubled for each further one. temperature:
-    null leaves it out, for models that do not take one.
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How a judge is asked. concurrency: questions at a time. retries: further attempts for one question. timeout: of
+    one attempt, in seconds. wait: before the first retry, in seconds, doubled for each further one. temperature: null
+    leaves it out, for models that do not take one.
     """
 
-    base_url: str
-    model: str
     concurrency: int = 8
     retries: int = 6
     timeout: float = 60.0
@@ -49,15 +47,30 @@ class Judge:
     temperature: float | None = 0.0
 
     def __post_init__(self) -> None:
+        for name, lowest in (("concurrency", 1), ("retries", 0), ("timeout", 0.001), ("wait", 0), ("temperature", 0)):
+            value = getattr(self, name)
+            if value is not None and not lowest <= value < math.inf:  # also false for nan
+                raise ValueError(f"{name}={value}; allowed: {lowest} or more")
+
+
+@dataclass(frozen=True)
+class Judge(Manner):
+    """Which endpoint, and how it is asked. The key is read from the environment and stands nowhere else.
+
+    base_url: up to and with /v1. model: its name there.
+    """
+
+    base_url: str
+    model: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("base_url: expected http://host/v1 or https://host/v1")
         if parts.username or parts.password or parts.query:
             # Not shown: what stands there is likely to be a secret.
             raise ValueError(f"base_url holds a user, password or query; set {KEYS[0]} in the environment instead")
-        for name, lowest in (("concurrency", 1), ("retries", 0), ("timeout", 0.001), ("wait", 0.0)):
-            if getattr(self, name) < lowest:
-                raise ValueError(f"{name}={getattr(self, name)}; allowed: {lowest} or more")
 
     def ask(self, messages: Messages, protocol: Protocol, stop: threading.Event) -> tuple[str, dict[str, float]]:
         """The judge's reply and the verdict in it. `stop` ends the waiting.
@@ -118,6 +131,14 @@ class Judge:
     def _backoff(self, attempt: int) -> float:
         """Doubling, with a random part so that parallel questions do not come back together."""
         return min(LONGEST_WAIT, self.wait * 2**attempt) * random.uniform(0.5, 1.0)
+
+
+def check_judge(settings: dict[str, Any]) -> None:
+    """Raise a UserError where one of the judge.* settings cannot work, also while no endpoint is given."""
+    endpoint = {name: settings[name] for name in ("base_url", "model")}
+    for name, value in endpoint.items():
+        check_type(f"judge.{name}", value, str | None)
+    construct(Manner, {name: value for name, value in settings.items() if name not in endpoint}, "judge.")
 
 
 def _authorization() -> dict[str, str]:

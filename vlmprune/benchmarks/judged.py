@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from vlmprune.benchmarks.base import Sample
 from vlmprune.benchmarks.hub import HubBenchmark
 from vlmprune.benchmarks.scoring import llava_wild, mmvet, video_qa
 from vlmprune.benchmarks.scoring.metric import Metric
@@ -18,7 +17,6 @@ class MmVet(HubBenchmark):
     """MM-Vet. The role `capability` is what a question needs; the one it starts with is the category."""
 
     metric: ClassVar[Metric] = mmvet.METRIC
-    needs_judge: ClassVar[bool] = True
     protocol: ClassVar[Protocol] = mmvet.PROTOCOL
 
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -26,11 +24,8 @@ class MmVet(HubBenchmark):
         joined = ",".join(map(str, capability)) if isinstance(capability, list) else str(capability)
         return super().extra(row) | {"capability": joined}
 
-    def score(self, prediction: str, sample: Sample) -> None:
-        return None
-
-    def summarise(self, rows: list[dict[str, Any]]) -> dict[str, float]:
-        return {} if any(row["score"] is None for row in rows) else mmvet.summarise(rows)
+    def aggregate(self, rows: list[dict[str, Any]]) -> dict[str, float]:
+        return mmvet.summarise(rows)
 
 
 @dataclass
@@ -38,17 +33,13 @@ class LlavaWild(HubBenchmark):
     """LLaVA-Bench in the wild. The role `caption` describes the image to the judge."""
 
     metric: ClassVar[Metric] = llava_wild.METRIC
-    needs_judge: ClassVar[bool] = True
     protocol: ClassVar[Protocol] = llava_wild.PROTOCOL
 
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
         return super().extra(row) | {"caption": self.value(row, "caption") or ""}
 
-    def score(self, prediction: str, sample: Sample) -> None:
-        return None
-
-    def summarise(self, rows: list[dict[str, Any]]) -> dict[str, float]:
-        return {} if any(row["score"] is None for row in rows) else llava_wild.summarise(rows)
+    def aggregate(self, rows: list[dict[str, Any]]) -> dict[str, float]:
+        return llava_wild.summarise(rows)
 
     def units(self, rows: list[dict[str, Any]]) -> None:
         return None  # a ratio of two sums
@@ -59,11 +50,7 @@ class VideoQa(VideoBenchmark):
     """TGIF-QA, MSVD-QA, MSRVTT-QA, ActivityNet-QA, judged as Video-ChatGPT and Video-LLaVA do."""
 
     metric: ClassVar[Metric] = video_qa.METRIC
-    needs_judge: ClassVar[bool] = True
     protocol: ClassVar[Protocol] = video_qa.PROTOCOL
 
-    def score(self, prediction: str, sample: Sample) -> None:
-        return None
-
-    def summarise(self, rows: list[dict[str, Any]]) -> dict[str, float]:
-        return {} if any(row["score"] is None for row in rows) else video_qa.summarise(rows)
+    def aggregate(self, rows: list[dict[str, Any]]) -> dict[str, float]:
+        return video_qa.summarise(rows)

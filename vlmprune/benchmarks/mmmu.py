@@ -27,6 +27,10 @@ class Mmmu(MultipleChoice):
         subject = "_".join(sample_id.split("_")[1:-1]) or sample.category
         return Sample(**(vars(sample) | {"category": subject}))
 
+    def value(self, row: dict[str, Any], role: str) -> Any:
+        value = super().value(row, role)
+        return None if role == "answer" and value == "?" else value  # which the test split has in place of answers
+
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
         return super().extra(row) | {"answers": accepted(self.value(row, "answer"))}
 
@@ -35,9 +39,9 @@ class Mmmu(MultipleChoice):
             return super().prompt(sample)
         return self.prefix + sample.question + self.open_suffix
 
-    def score(self, prediction: str, sample: Sample) -> float | None:
-        if sample.extra["choices"] or not sample.answer:
-            return super().score(prediction, sample)
+    def match(self, prediction: str, sample: Sample) -> float:
+        if sample.extra["choices"]:
+            return super().match(prediction, sample)
         return open_match(prediction, sample.extra["answers"])
 
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from vlmprune.benchmarks.frames import Stretch
 from vlmprune.benchmarks.source import Source
 from vlmprune.benchmarks.tables import Joined, Table
 from vlmprune.benchmarks.video import VideoChoice
 
+CUT = "_segment"  # how the names of folders end whose videos are cut already
+
 
 @dataclass
 class MvBench(VideoChoice):
-    """tasks: the configs to ask; a row's task is its column `table`. Where `config` is given, that table alone."""
+    """tasks: the configs to ask; a row's task is its column `table`. Where `config` is given, that table alone.
+
+    cut: the tasks whose videos the official evaluation cuts to the row's seconds, roles `start` and `end`. Revision
+    `video` of the dataset has them cut already, in folders such as "Charades_segment"; nothing is cut twice.
+    """
 
     tasks: list = field(default_factory=list)
+    cut: list = field(default_factory=list)
 
     def open_table(self, streaming: bool) -> tuple[Table, str]:
         if self.config is not None or not self.tasks:
@@ -25,3 +34,9 @@ class MvBench(VideoChoice):
         }
         identity = " ".join(identity for _, identity in opened.values())
         return Joined({task: table for task, (table, _) in opened.items()}), f"{identity} {self.videos_identity()}"
+
+    def stretch(self, row: dict[str, Any]) -> Stretch | None:
+        if row.get("table", self.config) not in self.cut:
+            return None
+        parts = self.find(str(self.value(row, "video"))).parent.parts
+        return None if any(part.endswith(CUT) for part in parts) else super().stretch(row)

@@ -27,5 +27,5 @@ class NextQaOpen(VideoBenchmark):
         answers = texts(self.value(row, "answer")) + texts(self.value(row, "other_answer"))
         return super().extra(row) | {"answers": [answer for answer in answers if answer]}
 
-    def score(self, prediction: str, sample: Sample) -> float:
+    def match(self, prediction: str, sample: Sample) -> float:
         return wups.score(prediction, sample.extra["answers"], sample.category, wordnet.load())

@@ -38,5 +38,5 @@ class Scenes(Benchmark):
 
         return f"sha256:{HASH_FILE.read_text().split()[0]}"
 
-    def score(self, prediction: str, sample: Sample) -> float:
+    def match(self, prediction: str, sample: Sample) -> float:
         return exact_match(prediction, sample.answer)

@@ -9,7 +9,8 @@ from typing import Any
 
 from vlmprune.benchmarks.hashing import content_identity
 from vlmprune.benchmarks.tables import InPlace, Listed, Prepared, Table
-from vlmprune.errors import UserError, nearest
+from vlmprune.errors import UserError, nearest, said
+from vlmprune.files import expanded
 
 HELP = "With network, check the hub; without, download it elsewhere and set benchmark.path=/folder"
 
@@ -31,7 +32,7 @@ class Source:
     @property
     def folder(self) -> Path | None:
         """The local folder that relative media paths are in; None on the hub."""
-        path = Path(self.path).expanduser()
+        path = expanded("benchmark.path", self.path)
         if path.is_dir():
             return path
         return path.parent if path.exists() else None
@@ -41,7 +42,7 @@ class Source:
 
         streaming: parquet files of a hub dataset are read in place; local ones always are.
         """
-        path = Path(self.path).expanduser()
+        path = expanded("benchmark.path", self.path)
         if path.exists() or self.path.startswith((".", "/", "~")):
             table, identity = self._local(path)
         else:
@@ -93,7 +94,7 @@ class Source:
         try:
             return datasets.load_dataset_builder(name, self.config, revision=revision)
         except (ConnectionError, OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"{name}: {_one_line(error)}") from error
+            raise UserError(f"{name}: {said(error)}") from error
 
     def _files(self, builder: Any) -> list[str]:
         """The split's data files: local paths, or hf:// addresses that name the commit."""
@@ -106,7 +107,7 @@ class Source:
         try:
             return InPlace(files)
         except (OSError, pyarrow.ArrowException) as error:
-            raise UserError(f"benchmark.path={self.path}: not readable as parquet ({_one_line(error)})") from error
+            raise UserError(f"benchmark.path={self.path}: not readable as parquet ({said(error)})") from error
 
     def _saved(self, path: Path) -> Table:
         import datasets
@@ -114,7 +115,7 @@ class Source:
         try:
             return Prepared(datasets.Dataset.load_from_disk(str(path)))
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"benchmark.path={self.path}: cannot be loaded ({_one_line(error)})") from error
+            raise UserError(f"benchmark.path={self.path}: cannot be loaded ({said(error)})") from error
 
 
 def read_json(file: Path) -> list[dict[str, Any]]:
@@ -150,7 +151,7 @@ def _prepare(builder: Any, split: str, name: str, fresh: bool) -> Any:
         builder.download_and_prepare(download_mode=mode)
         return builder.as_dataset(split=split)
     except (ConnectionError, OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise UserError(f"benchmark data cannot be loaded ({name}: {_one_line(error)}). {HELP}") from error
+        raise UserError(f"benchmark data cannot be loaded ({name}: {said(error)}). {HELP}") from error
 
 
 def _choose(split: str, there: list[str], path: str) -> str:
@@ -159,7 +160,3 @@ def _choose(split: str, there: list[str], path: str) -> str:
             f"benchmark.split={split}: not in {path}{nearest(split, there)}; there are: {', '.join(sorted(there))}"
         )
     return split
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
+from itertools import accumulate
 
 from vlmprune.benchmarks.base import Sample
 from vlmprune.errors import UserError
@@ -42,21 +43,32 @@ class Subset:
     def choose(self, samples: list[Sample]) -> list[Sample]:
         """The chosen samples, in the order given. Raises UserError where the shard is empty.
 
-        A random order that only depends on the number of samples decides: its first `size` are the limit's, so that a
-        smaller limit asks some of the questions of a larger one, and every n-th of those is a shard's.
+        A random order that only depends on how the samples are grouped decides: its first `size` are the limit's, so
+        that a smaller limit asks some of the questions of a larger one, and every n-th of those is a shard's. Samples
+        of one `group` are taken together, so that there may be a few more or less than `size`.
         """
-        order = list(range(len(samples)))
+        groups: dict[tuple[str, str], list[int]] = {}
+        for index, sample in enumerate(samples):
+            groups.setdefault(("group", sample.group) if sample.group else ("sample", sample.id), []).append(index)
+        order = list(groups.values())
         random.Random(0).shuffle(order)
-        chosen = order[: self.size(len(samples))]
+        chosen = order[: nearest_total([len(group) for group in order], self.size(len(samples)))]
         if self.shard is not None:
             part, parts = map(int, self.shard.split("/"))
+            there = sum(map(len, chosen))
             chosen = chosen[part - 1 :: parts]
             if not chosen:
-                raise UserError(f"shard={self.shard}: empty, as there are only {self.size(len(samples))} samples")
-        return [samples[index] for index in sorted(chosen)]
+                raise UserError(f"shard={self.shard}: empty, as there are only {there} samples")
+        return [samples[index] for index in sorted(index for group in chosen for index in group)]
 
     def name(self, total: int) -> str:
         """How the subset is named in the result and in the fingerprint: "all", or what was asked for."""
         limited = self.size(total) < total
         parts = [f"limit={self.limit}" if limited else "", f"shard={self.shard}" if self.shard else ""]
         return " ".join(part for part in parts if part) or "all"
+
+
+def nearest_total(sizes: list[int], wanted: int) -> int:
+    """How many of the first `sizes`, at least one, come nearest to `wanted` in sum; of equally near ones the fewer."""
+    totals = list(accumulate(sizes))
+    return 1 + min(range(len(totals)), key=lambda index: abs(totals[index] - wanted))

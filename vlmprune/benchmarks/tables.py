@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import datasets
+
+HELD = 2**28  # bytes of row groups that stay in memory
 
 
 class Table(Protocol):
@@ -25,6 +27,10 @@ class Table(Protocol):
 
     def cell(self, index: int, column: str) -> Any:
         """One cell of row `index`."""
+        ...
+
+    def column(self, name: str) -> Iterator[Any]:
+        """All cells of a column in order, read as they are asked for."""
         ...
 
 
@@ -45,6 +51,9 @@ class Listed:
     def cell(self, index: int, column: str) -> Any:
         return self._rows[index].get(column)
 
+    def column(self, name: str) -> Iterator[Any]:
+        return (row.get(name) for row in self._rows)
+
 
 class Joined:
     """Several tables of the same columns as one, with the name of each row's table in the column `table`."""
@@ -52,7 +61,7 @@ class Joined:
     def __init__(self, tables: dict[str, Table]) -> None:
         self._tables = tables
         self._starts = [0, *accumulate(map(len, tables.values()))]
-        self.columns = [*next(iter(tables.values())).columns, "table"]
+        self.columns = [*dict.fromkeys(name for table in tables.values() for name in table.columns), "table"]
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -65,6 +74,9 @@ class Joined:
     def cell(self, index: int, column: str) -> Any:
         number = bisect_right(self._starts, index) - 1
         return list(self._tables.values())[number].cell(index - self._starts[number], column)
+
+    def column(self, name: str) -> Iterator[Any]:
+        return chain.from_iterable(table.column(name) for table in self._tables.values())
 
 
 class Prepared:
@@ -81,6 +93,7 @@ class Prepared:
             elif isinstance(feature, hf_datasets.Video):
                 dataset = dataset.cast_column(name, hf_datasets.Video(decode=False))
         self._dataset = dataset
+        self._columns = {name: dataset.select_columns([name]) for name in dataset.column_names}
         self.columns = list(dataset.column_names)
 
     def __len__(self) -> int:
@@ -90,7 +103,10 @@ class Prepared:
         yield from self._dataset.select_columns(columns)
 
     def cell(self, index: int, column: str) -> Any:
-        return self._dataset.select_columns([column])[index][column]
+        return self._columns[column][index][column]
+
+    def column(self, name: str) -> Iterator[Any]:
+        return (row[name] for row in self._columns[name])
 
 
 class InPlace:
@@ -113,7 +129,7 @@ class InPlace:
         ]
         self._groups = [(file, group) for file, group, _ in groups]
         self._starts = [0, *accumulate(rows for *_, rows in groups)]
-        self._held: dict[str, tuple[int, Any]] = {}  # column -> its row group that was read last
+        self._held: dict[tuple[str, int], Any] = {}  # column and row group, the last ones asked for
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -128,8 +144,22 @@ class InPlace:
     def cell(self, index: int, column: str) -> Any:
         number = bisect_right(self._starts, index) - 1
         with self._lock:
-            if self._held.get(column, (-1,))[0] != number:
-                file, group = self._groups[number]
-                self._held[column] = (number, file.read_row_group(group, columns=[column])[column])
-            held = self._held[column][1]
-        return held[index - self._starts[number]].as_py()
+            cells = self._row_group(number, column)
+        return cells[index - self._starts[number]].as_py()
+
+    def column(self, name: str) -> Iterator[Any]:
+        return (self.cell(index, name) for index in range(len(self)))
+
+    def _row_group(self, number: int, column: str) -> Any:
+        """A column of one row group. Several stay: rows about one image may be far apart, as in POPE's categories."""
+        key = column, number
+        if key in self._held:
+            self._held[key] = self._held.pop(key)  # now the last one asked for
+            return self._held[key]
+        file, group = self._groups[number]
+        self._held[key] = file.read_row_group(group, columns=[column])[column]
+        while sum(cells.nbytes for cells in self._held.values()) > HELD:
+            if len(self._held) == len({column for column, _ in self._held}):
+                break  # one of each column is needed at a time
+            del self._held[next(iter(self._held))]
+        return self._held[key]

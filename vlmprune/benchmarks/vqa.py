@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from vlmprune.benchmarks.accepted import AcceptedAnswers
 from vlmprune.benchmarks.base import Sample
-from vlmprune.benchmarks.columns import texts
-from vlmprune.benchmarks.hub import HubBenchmark
 from vlmprune.benchmarks.scoring import vqa
 from vlmprune.benchmarks.scoring.metric import Metric
 
 
 @dataclass
-class Vqa(HubBenchmark):
+class Vqa(AcceptedAnswers):
     """VQA accuracy, as VQA's own script has it. The role `answer` is the annotators' answers.
 
     capitalize: ask the question with a capital first letter and everything else in lower case, as published for
@@ -28,12 +27,8 @@ class Vqa(HubBenchmark):
         question = super().question(row)
         return question.capitalize() if self.capitalize else question
 
-    def extra(self, row: dict[str, Any]) -> dict[str, Any]:
-        return super().extra(row) | {"answers": texts(self.value(row, "answer"))}
-
-    def score(self, prediction: str, sample: Sample) -> float | None:
-        answers = sample.extra["answers"]
-        return self.accuracy(prediction, answers) if answers else None
+    def match(self, prediction: str, sample: Sample) -> float:
+        return self.accuracy(prediction, sample.extra["answers"])
 
     def accuracy(self, prediction: str, answers: list[str]) -> float:
         """Agreement with the annotators, 0..1."""

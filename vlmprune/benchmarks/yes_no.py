@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from vlmprune.benchmarks.base import Sample
+from vlmprune.benchmarks.columns import joined
 from vlmprune.benchmarks.hub import HubBenchmark
 from vlmprune.benchmarks.scoring import mme, pope
 from vlmprune.benchmarks.scoring.metric import Metric
@@ -17,10 +18,10 @@ class Pope(HubBenchmark):
 
     metric: ClassVar[Metric] = pope.METRIC
 
-    def score(self, prediction: str, sample: Sample) -> float:
+    def match(self, prediction: str, sample: Sample) -> float:
         return pope.score(prediction, sample.answer)
 
-    def summarise(self, rows: list[dict[str, Any]]) -> dict[str, float]:
+    def aggregate(self, rows: list[dict[str, Any]]) -> dict[str, float]:
         return pope.summarise(rows)
 
     def units(self, rows: list[dict[str, Any]]) -> None:
@@ -37,10 +38,13 @@ class Mme(HubBenchmark):
         # The published prompt asks for a single word instead.
         return super().question(row).replace(" Please answer yes or no.", "").strip()
 
-    def score(self, prediction: str, sample: Sample) -> float:
+    def group(self, row: dict[str, Any]) -> str:
+        return joined(self.value(row, "image_id"))  # accuracy+ needs both questions
+
+    def match(self, prediction: str, sample: Sample) -> float:
         return mme.score(prediction, sample.answer)
 
-    def summarise(self, rows: list[dict[str, Any]]) -> dict[str, float]:
+    def aggregate(self, rows: list[dict[str, Any]]) -> dict[str, float]:
         return mme.summarise(rows)
 
     def units(self, rows: list[dict[str, Any]]) -> None:

@@ -19,18 +19,38 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 60
 NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+REMEDY = "start it with accelerate launch or torchrun, or unset WORLD_SIZE"
 
 team: Team | None = None  # in process 0 of several
 
 
 def world_size() -> int:
-    """How many processes a launcher started; 1 without one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes a launcher started; 1 without one. Raises UserError."""
+    return _number("WORLD_SIZE", 1, 1)
 
 
 def local_size() -> int:
     """How many of them on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+    return _number("LOCAL_WORLD_SIZE", world_size(), 1)
+
+
+def check_environment() -> None:
+    """Raise a UserError where what a launcher leaves in the environment is missing or cannot be right."""
+    if missing := [name for name in NEEDED if name not in os.environ]:
+        raise UserError(f"WORLD_SIZE={world_size()} without {', '.join(missing)}: {REMEDY}")
+    local_size()
+    for name in ("RANK", "LOCAL_RANK"):
+        if _number(name, 0, 0) >= world_size():
+            raise UserError(f"{name}={os.environ[name]} of WORLD_SIZE={world_size()}: they count from 0; {REMEDY}")
+    _number("MASTER_PORT", 0, 0)
+
+
+def _number(name: str, default: int, least: int) -> int:
+    """A number that a launcher puts into the environment; `default` where it is not set."""
+    value = os.environ.get(name, str(default))
+    if not value.isdecimal() or int(value) < least:
+        raise UserError(f"{name}={value} in the environment: expected a number, {least} or more; {REMEDY}")
+    return int(value)
 
 
 def together(command: Callable[[list[str]], int], arguments: list[str]) -> int:
@@ -38,11 +58,7 @@ def together(command: Callable[[list[str]], int], arguments: list[str]) -> int:
     global team
     if world_size() == 1:
         return command(arguments)
-    if missing := [name for name in NEEDED if name not in os.environ]:
-        raise UserError(
-            f"WORLD_SIZE={world_size()} without {', '.join(missing)}: start it with accelerate launch or torchrun, or "
-            "unset WORLD_SIZE"
-        )
+    check_environment()
     if os.environ["RANK"] != "0":
         return follow()
     from vlmprune.distributed.team import Team

@@ -30,9 +30,8 @@ def main() -> None:
                 print(json.dumps(asdict(run_task_apart(task))), file=answers, flush=True)
                 busy.clear()
     except KeyboardInterrupt:
-        os._exit(
-            130
-        )  # at once: the run is left as it stands on the disk, and threads that decode images are not awaited
+        # At once: the run is left as it stands on the disk, and threads that decode images are not awaited.
+        os._exit(130)
 
 
 def receive(tasks: queue.SimpleQueue[Task | None], busy: threading.Event) -> None:

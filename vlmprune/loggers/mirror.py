@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vlmprune.report.runs import unpruned_beside
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 LATENCIES = ("vision", "selection", "projector", "prefill", "decode_per_token", "end_to_end")
 
@@ -61,6 +64,18 @@ def pictures_of(directory: Path) -> dict[str, Path]:
     if not index.exists():
         return {}
     return {entry["id"]: index.parent / entry["file"] for entry in json.loads(index.read_text(encoding="utf-8"))}
+
+
+def of_one_size(files: list[Path]) -> list[Image]:
+    """The pictures, white beside and below those that are smaller: W&B steps through a row of one size only."""
+    from PIL import Image
+
+    pictures = [Image.open(file).convert("RGB") for file in files]
+    size = (max(each.width for each in pictures), max(each.height for each in pictures)) if pictures else (0, 0)
+    sheets = [Image.new("RGB", size, "white") for _ in pictures]
+    for sheet, picture in zip(sheets, pictures, strict=True):
+        sheet.paste(picture)
+    return sheets
 
 
 def spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:

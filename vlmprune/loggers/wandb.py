@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from vlmprune.errors import said
 from vlmprune.loggers import upload
 from vlmprune.loggers.account import has_api_key, outputs_identity, resolve_mode, run_identity
 from vlmprune.loggers.base import Logger
-from vlmprune.loggers.mirror import flatten, pictures_of, spread, summary_of
+from vlmprune.loggers.mirror import flatten, of_one_size, pictures_of, spread, summary_of
 from vlmprune.progress import say
 
 SAMPLE_COLUMNS = ("id", "category", "question", "answer", "prediction", "score")
@@ -58,8 +59,8 @@ class WandbLogger(Logger):
             if self._run is None:
                 return
             self._log_samples(samples)
-            names = {f"{kind}.name": result[kind] for kind in ("model", "method", "benchmark")}
-            self._run.config.update(names, allow_val_change=True)
+            # Of model=path that is the folder's name, which only the checkpoint tells.
+            self._run.config.update({"model.name": result["model"]}, allow_val_change=True)
             self._run.summary.update(summary_of(result, self.directory))
 
     def _log_samples(self, samples: list[dict[str, Any]]) -> None:
@@ -72,7 +73,10 @@ class WandbLogger(Logger):
         chosen = pictured + spread(others, self.samples - len(pictured))
         if not chosen:
             return
-        images = {row["id"]: wandb.Image(str(pictures[row["id"]]), caption=row["question"]) for row in pictured}
+        sheets = of_one_size([pictures[row["id"]] for row in pictured])
+        images = {
+            row["id"]: wandb.Image(sheet, caption=row["question"]) for row, sheet in zip(pictured, sheets, strict=True)
+        }
         table = wandb.Table(columns=[*SAMPLE_COLUMNS, "kept tokens"])
         for row in chosen:
             table.add_data(*(row[column] for column in SAMPLE_COLUMNS), images.get(row["id"]))
@@ -127,7 +131,7 @@ class WandbLogger(Logger):
             resume="allow",
             name=self.directory.name,
             group=group,
-            job_type=self.directory.name.partition("-")[0],  # the method
+            job_type=config["method.name"],
             config=config,
             mode="offline",
             settings=settings,
@@ -144,9 +148,9 @@ class WandbLogger(Logger):
         # does the run directory has what matters. KeyboardInterrupt still stops the run.
         except Exception as error:
             self._run = self._line = None
+            why = f"{type(error).__name__}: {said(error)}"
             say(
-                f"warning: W&B could not {doing} ({_one_line(error)}); the run goes on without it, its files are in "
-                f"{self.directory}"
+                f"warning: W&B could not {doing} ({why}); the run goes on without it, its files are in {self.directory}"
             )
             _end_service()
 
@@ -170,7 +174,3 @@ def _end_service() -> None:
         import wandb
 
         wandb.teardown()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

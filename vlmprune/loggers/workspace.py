@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from vlmprune.errors import UserError
+from vlmprune.files import check_writable, expanded
 from vlmprune.loggers.account import has_api_key, server
 from vlmprune.schema import construct
 
@@ -45,7 +45,8 @@ def save_workspace(settings: Sequence[str]) -> int:
         raise UserError(f"'{unnamed}' is not key=value; allowed: project, entity, name, file")
     request = construct(Request, values, "")
     if request.file is not None:
-        path = Path(request.file).expanduser()
+        path = expanded("file", request.file)
+        check_writable("file", path)
         try:
             path.write_text(json.dumps(spec(workspace(request, request.entity or "ENTITY")), indent=2) + "\n")
         except OSError as error:

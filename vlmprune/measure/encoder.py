@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from vlmprune.methods.base import SequenceMethod
+from vlmprune.methods.uniform import Uniform
 
 if TYPE_CHECKING:
     from vlmprune.models.base import Adapter
 
 Grid = tuple[int, int]  # rows, columns
-EACH_TILE = SequenceMethod(scope="tile")  # whatever method runs, a layout is asked for its smallest units
+EACH_TILE = Uniform(scope="tile")  # whatever method runs, a layout is asked for its smallest units
 
 
 class Uncountable(ValueError):

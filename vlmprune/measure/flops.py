@@ -21,10 +21,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vlmprune.measure.encoder import Encoded
-from vlmprune.measure.selection_flops import acting_parts, attention_widths, merging_layers, selection_flops
+from vlmprune.measure.selection_flops import attention_widths, merging_layers, selection_flops
 from vlmprune.methods.base import Method, SequenceMethod
 from vlmprune.methods.vision_base import VisionMethod
 from vlmprune.models.base import Adapter
+from vlmprune.pruning.parts import acting_parts
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 from torch import Tensor
@@ -89,9 +90,4 @@ def mean_lengths(unpruned: list[Record], pruned: list[Record]) -> dict[str, floa
     text = [sum(record.prompt_lengths) - sum(record.visual_counts[0]) for record in unpruned]
     before = [n for record in unpruned for n in record.visual_counts[0]]
     after = [n for record in pruned for layer in record.visual_counts for n in layer]
-    return {"text": mean(text), "visual_before": mean(before), "visual_after": mean(after)}
-
-
-def mean(values: list[int]) -> float:
-    """Arithmetic mean."""
-    return sum(values) / len(values)
+    return {"text": fmean(text), "visual_before": fmean(before), "visual_after": fmean(after)}

@@ -12,6 +12,9 @@ reach a stage and R positions that rate, with w = heads x head width:
     attention rows     2RLw, and where the method reads its own layer, its q, k and v once more: 2Ld(w + 2e)
 
 To each the method adds its own products (`selection_macs`, for every unit that it ranks, `stage_macs`, `rater_macs`).
+Where an adaptive method (PruMerge without an amount) keeps different numbers of several images or tiles, the engine
+carries the smaller ones padded to the largest through merging and projector; that padding is no work of the method and
+is not counted, which is up to half of what these two parts really run, and under 1 % of a question's total.
 FLOP = 2 multiply-accumulates. Elementwise work, sorting, distances that are no product and a singular value
 decomposition count nothing.
 """
@@ -27,13 +30,7 @@ from vlmprune.methods.base import Method, SequenceMethod, Tower, Widths
 from vlmprune.methods.decoder_base import DecoderMethod
 from vlmprune.methods.vision_base import VisionMethod
 from vlmprune.models.base import Adapter
-from vlmprune.pruning.session import LARGEST
-
-
-def acting_parts(method: Method, tower: Tower) -> tuple[Method, ...]:
-    """The parts of `method` that the engine runs on this tower; none where everything is kept."""
-    n = LARGEST if tower.grid_varies else tower.grid[0] * tower.grid[1]
-    return tuple(part for part in method.parts(n) if part.stage != "none" and not part.keeps_all(n))
+from vlmprune.pruning.parts import acting_parts
 
 
 def attention_widths(text: Any) -> tuple[int, int]:
@@ -59,12 +56,19 @@ def selection_flops(
     for part in acting_parts(method, adapter.tower):
         if isinstance(part, SequenceMethod):
             macs += _signal_macs(adapter, part, encoded, clip)
-            macs += _sequence_macs(adapter, part, encoded, visual[0] - encoded.newlines)
+            shares = kept_of_units(method, part, encoded)
+            macs += _sequence_macs(adapter, part, shares, visual[0] - encoded.newlines)
         elif isinstance(part, VisionMethod):
             macs += len(encoded.tiles) * _merging_macs(adapter.encoder_sizes.width, adapter.tower, part)
         elif isinstance(part, DecoderMethod):
             macs += _decoder_macs(adapter.config.text_config, part, visual, words)
     return 2.0 * macs
+
+
+def kept_of_units(method: Method, part: SequenceMethod, encoded: Encoded) -> list[tuple[int, int]]:
+    """Tokens of each unit that `part` of `method` ranks, and how many of them it keeps; at most, if it is adaptive."""
+    images = [image if part.scope_rule == "tile" else [sum(image)] for image in encoded.units]
+    return [pair for units in images for pair in zip(units, method.shares(units), strict=True)]
 
 
 def _signal_macs(adapter: Adapter, method: SequenceMethod, encoded: Encoded, clip: Any) -> int:
@@ -79,16 +83,14 @@ def _signal_macs(adapter: Adapter, method: SequenceMethod, encoded: Encoded, cli
     return total + (_relevance_macs(clip, encoded.projected) if "text_relevance" in method.needs else 0)
 
 
-def _sequence_macs(adapter: Adapter, method: SequenceMethod, encoded: Encoded, kept: int) -> int:
+def _sequence_macs(adapter: Adapter, method: SequenceMethod, shares: list[tuple[int, int]], kept: int) -> int:
     sizes = adapter.encoder_sizes
     head, projected = sizes.width // sizes.heads, adapter.config.text_config.hidden_size
     widths = Widths(head, sizes.width, sizes.feature_width, projected)
-    units = encoded.ranked(method.scope_rule)
-    counts = [method.count(n) for n in units]
-    most = sum(counts)
+    most = sum(k for _, k in shares)
     if kept < most:  # an adaptive method kept fewer than it may: as if each unit had the same share
-        counts = [round(count * kept / most) for count in counts]
-    return sum(method.selection_macs(n, k, widths) for n, k in zip(units, counts, strict=True))
+        shares = [(n, round(k * kept / most)) for n, k in shares]
+    return sum(method.selection_macs(n, k, widths) for n, k in shares)
 
 
 def _relevance_macs(clip: Any, patches: int) -> int:

@@ -10,14 +10,15 @@ L positions of a sequence, C vision width, D decoder width, k kept tokens.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from vlmprune.methods.counting import kept_count
+from vlmprune.methods.selection import Selection, top_k
 
 Positions = Literal["renumber", "keep"]
 
@@ -55,6 +56,7 @@ class Signals:
 
     grid: tuple[int, int]
     images: int = 1  # B
+    tokens: int | None = None  # N; None outside the engine
     seeds: Sequence[int] = ()  # one per image, from its content: the same image gets the same seed in any batch
     cls_attention: Tensor = ABSENT  # [layers, B, H, N] post-softmax [CLS] rows, [CLS]->[CLS] dropped, not renormalised
     received_attention: Tensor = ABSENT  # [layers, B, H, N] mean over query rows of the attention a patch receives
@@ -66,28 +68,10 @@ class Signals:
     text_relevance: Tensor = ABSENT  # [B, N] cosine of image patches to the question in CLIP space
 
 
-@dataclass
-class Selection:
-    """Which visual tokens go on, in output order.
-
-    indices: int64 [B, k], the source slot that each output token takes.
-    features: None to keep the tokens as they are, or [B, k, C] new embeddings (merging) before the projector,
-        [B, k, D] after it where the method reads `projected`.
-    valid: None where every image keeps k, or bool [B, k] where an adaptive method keeps fewer of some: its first ones.
-    """
-
-    indices: Tensor
-    features: Tensor | None = None
-    valid: Tensor | None = None
-
-
-def top_k(score: Tensor, k: int, *, keep_order: Literal["spatial", "score"] = "spatial") -> Tensor:
-    """Indices int64 [..., k] of the k largest scores; of equal scores the lowest index wins, on every device.
-
-    `spatial` sorts them ascending (raster order), `score` leaves the best first.
-    """
-    order = torch.sort(score, dim=-1, descending=True, stable=True).indices[..., :k]
-    return order.sort(dim=-1).values if keep_order == "spatial" else order
+def is_changed(method: Method, name: str) -> bool:
+    """Whether a setting differs from its default. One that cannot act is refused: it would make a run of its own."""
+    value, default = getattr(method, name), getattr(type(method), name)
+    return list(value) != list(default) if isinstance(default, tuple) else value != default
 
 
 @dataclass
@@ -128,6 +112,10 @@ class Method:
         """Kept tokens of an image of `n`."""
         return kept_count(n, self.ratio, self.keep)
 
+    def shares(self, units: Sequence[int]) -> list[int]:
+        """How many tokens are kept of each of `units`, the token counts of what is ranked together in one image."""
+        return [self.count(n) for n in units]
+
     def selection_macs(self, n: int, k: int, widths: Widths) -> int:
         """Multiply-accumulates of the method's own matrix products for one image, beside the signals it reads."""
         return 0
@@ -144,7 +132,7 @@ class Method:
 
 
 @dataclass
-class SequenceMethod(Method):
+class SequenceMethod(Method, ABC):
     """A method that selects once, between the vision encoder and decoder layer 0.
 
     scope: what is ranked together, and what `ratio` and `keep` are of, where an image is cut into tiles: each `tile` or
@@ -177,9 +165,9 @@ class SequenceMethod(Method):
             return False  # of all tiles or frames together, whose number differs
         return super().keeps_all(n)
 
+    @abstractmethod
     def select(self, signals: Signals, k: int) -> Selection:
         """Choose `k` of the N tokens of every image."""
-        raise NotImplementedError
 
 
 @dataclass
@@ -191,9 +179,21 @@ class ScoreMethod(SequenceMethod):
 
     keep_order: Literal["spatial", "score"] = "spatial"
 
+    def __post_init__(self) -> None:
+        if self.keep_order != "spatial" and self.positions == "keep":
+            raise ValueError(
+                f"keep_order={self.keep_order} with positions=keep: a token that keeps its position keeps its place; "
+                "leave one of them out"
+            )
+
+    @abstractmethod
     def score(self, signals: Signals) -> Tensor:
         """One score per visual token, [B, N]; larger stays."""
-        raise NotImplementedError
 
     def select(self, signals: Signals, k: int) -> Selection:
-        return Selection(top_k(self.score(signals), k, keep_order=self.keep_order))
+        score = self.score(signals)
+        expected = signals.images, signals.tokens
+        if signals.tokens is not None and score.shape != expected:
+            name = type(self).__name__
+            raise ValueError(f"{name}.score: shape {tuple(score.shape)}, expected [B, N] = {expected}")
+        return Selection(top_k(score, k, keep_order=self.keep_order), unsound=score.isnan().any(dim=-1))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-from vlmprune.methods.base import Method, SequenceMethod, Tower
+from vlmprune.methods.base import Method, SequenceMethod, Tower, is_changed
 from vlmprune.methods.cls import ClsAttention
-from vlmprune.methods.counting import round_half_up
+from vlmprune.methods.counting import apportioned, round_half_up
 from vlmprune.methods.decoder_base import DecoderMethod
 from vlmprune.methods.fastv import FastV
 
@@ -16,9 +17,16 @@ from vlmprune.methods.fastv import FastV
 class Compose(Method):
     """Any method before the language model, followed by any inside it.
 
-    With `ratio` or `keep`, k of N tokens are left in the end, and `split` says how much of the way there the first
-    method goes: it keeps N (k/N)^split, the second one k of those. 0.5 gives both the same factor, 1 leaves everything
-    to the first, 0 to the second. With neither, each runs with the ratio, keep or schedule that is set on it.
+    With `ratio`, k of an image's N tokens are left in the end, and `split` says how much of the way there the first
+    method goes: it keeps N (k/N)^split, shared out among tiles or frames where these are ranked apart, and the second
+    one the fraction that is then missing. 0.5 gives both the same factor, 1 leaves everything to the first, 0 to the
+    second. With neither `ratio` nor `keep`, each runs with the ratio, keep or schedule that is set on it.
+
+    With `keep`, k tokens of a prompt are left in the end, however many images it shows. The first method goes its share
+    of the way from each image's own N to k, since an encoding does not say which images one prompt shows; the second
+    one goes from what they bring together to k. N is that of a tile or frame where the first method acts inside the
+    encoder, and on InternVL, whose encoder is not told which tiles are of one image. To `scm`, k and N are of the
+    tiles' tokens, as ever.
 
     before, inside: the two methods. scope: that of the first one. budget: that of the second one; `average` makes the
     mean over all decoder layers, instead of the end, k.
@@ -45,8 +53,11 @@ class Compose(Method):
             raise ValueError(
                 f"ratio={self.ratio}, keep={self.keep} and an amount on {type(own[0]).__name__}: give one of them"
             )
+        if self.ratio is None and self.keep is None and is_changed(self, "split"):
+            raise ValueError(f"split={self.split}: it divides ratio= or keep=, and neither is given; leave it out")
         if self.scope != "published" and not isinstance(self.before, SequenceMethod):
             raise ValueError(f"scope={self.scope}: {type(self.before).__name__} acts on tiles; allowed: published")
+        self.parts(1)  # whatever the number of tokens: raises where a part's own settings leave no room for an amount
 
     @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -71,16 +82,22 @@ class Compose(Method):
             inside = replace(inside, budget="average")  # type: ignore[call-arg]
         if self.ratio is None and self.keep is None:
             return before, inside
+        first, k = self._kept_by_the_first(n), self.count(n)
+        before = replace(before, keep=None, ratio=1 - first / n)
+        if self.keep is not None:
+            return before, replace(inside, keep=self.keep)
+        return before, replace(inside, ratio=1 - k / first if first else 0)
+
+    def shares(self, units: Sequence[int]) -> list[int]:
+        if self.ratio is None and self.keep is None:
+            return self.before.shares(units)
+        return apportioned(self._kept_by_the_first(sum(units)), units)
+
+    def _kept_by_the_first(self, n: int) -> int:
         k = self.count(n)
-        first = max(k, round_half_up(n * (k / n) ** self.split)) if k else 0
-        return (
-            replace(before, keep=None, ratio=1 - first / n),
-            replace(inside, keep=None, ratio=1 - k / first if first else 0),
-        )
+        return max(k, round_half_up(n * (k / n) ** self.split)) if k else 0
 
     def check(self, tower: Tower, depth: int) -> None:
-        if tower.grid_varies and self.keep is not None:
-            raise ValueError(f"keep={self.keep} is split by an image's own token count, which varies here: give ratio=")
         for part in self.parts(tower.grid[0] * tower.grid[1]):
             part.check(tower, depth)
 

@@ -7,6 +7,7 @@ So the product is taken in exact decimals, from the digits that the user typed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 
 
@@ -33,6 +34,19 @@ def kept_count(n: int, ratio: float | None = None, keep: int | None = None) -> i
     if exact(ratio) == 1:
         return 0
     return max(1, round_half_up(n * (1 - exact(ratio))))
+
+
+def apportioned(total: int, units: Sequence[int]) -> list[int]:
+    """`total` shared out among units in proportion to their tokens, by the largest remainder; of equal ones the first.
+
+    total: at most sum(units), so that no unit gets more than it has.
+    """
+    whole = sum(units)
+    shares = [total * n // whole for n in units]
+    by_remainder = sorted(range(len(units)), key=lambda unit: total * units[unit] % whole, reverse=True)
+    for unit in by_remainder[: total - sum(shares)]:
+        shares[unit] += 1
+    return shares
 
 
 def same_relative_depth(layer: int, published_depth: int, depth: int) -> int:

@@ -6,6 +6,7 @@ Shapes: B samples, L positions of the running sequence, H heads, R query rows, D
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -71,7 +72,7 @@ class DecoderSelection:
 
 
 @dataclass
-class DecoderMethod(Method):
+class DecoderMethod(Method, ABC):
     """A method that drops visual tokens before one or several decoder layers, by attention inside the decoder.
 
     budget: `published` takes `ratio` and `keep` as the authors do, for the layers after the drop. `average` takes them
@@ -89,9 +90,9 @@ class DecoderMethod(Method):
     published_positions: ClassVar[Positions] = "keep"
     reads: ClassVar[Literal["previous", "own"]] = "previous"
 
+    @abstractmethod
     def schedule(self, depth: int, n: int) -> list[DecoderStage]:
         """The published schedule on a decoder of `depth` layers for a sample with `n` visual tokens."""
-        raise NotImplementedError
 
     def stages(self, depth: int, n: int) -> list[DecoderStage]:
         """The schedule that runs. Raises ValueError where no schedule reaches the average asked for."""

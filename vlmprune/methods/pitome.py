@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vlmprune.methods.base import Tower
+from vlmprune.methods.base import Tower, is_changed
 from vlmprune.methods.counting import same_relative_depth
 from vlmprune.methods.merging import Matching
 from vlmprune.methods.similarity import unit
@@ -41,6 +41,14 @@ class PiToMe(ToMe):
             raise ValueError(f"start_layer={self.start_layer}: of {PUBLISHED_DEPTH}; allowed: 0 to {PUBLISHED_DEPTH}")
         if not 0 <= self.margin <= 1:
             raise ValueError(f"margin={self.margin}: a cosine; allowed: 0 to 1")
+
+    def check(self, tower: Tower, depth: int) -> None:
+        super().check(tower, depth)
+        if is_changed(self, "margin") and all(self._is_plain(layer, tower) for layer in self.layers(tower)):
+            raise ValueError(
+                f"margin={self.margin} with start_layer={self.start_layer}: every layer that merges does plain ToMe, "
+                "which has no margin; leave margin out, or start lower"
+            )
 
     def match(self, metric: Tensor, r: int, layer: int, tower: Tower) -> Matching:
         if self._is_plain(layer, tower):

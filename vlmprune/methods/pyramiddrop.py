@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from vlmprune.methods.base import is_changed
 from vlmprune.methods.counting import kept_count
 from vlmprune.methods.decoder_base import DecoderMethod, DecoderSignals, DecoderStage
 from vlmprune.methods.schedule import equal_factors, increasing, relative_layers
@@ -50,6 +51,13 @@ class PyramidDrop(DecoderMethod):
                 f"pyramiddrop: layer_list={list(self.layer_list)}; allowed: one or more ascending layers of 1 to "
                 f"{self.published_depth - 1} (published_depth={self.published_depth})"
             )
+        if self.ratio is not None or self.keep is not None or self.budget != "published":
+            if is_changed(self, "image_token_ratio_list"):
+                raise ValueError(
+                    f"pyramiddrop: image_token_ratio_list={list(self.image_token_ratio_list)} is what runs "
+                    "without an amount; leave it out, or ratio=, keep= and budget=average"
+                )
+            return
         fractions = [1.0, *self.image_token_ratio_list, 0.0]
         if any(after > before for before, after in itertools.pairwise(fractions)):
             raise ValueError(

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vlmprune.methods.base import Tower
+from vlmprune.methods.base import Tower, is_changed
 from vlmprune.methods.decoder_base import DecoderSelection, DecoderSignals, DecoderStage, best_visual
 from vlmprune.methods.density_peaks import merge_clusters
 from vlmprune.methods.sparsevlm_base import TextRated, rating_rows, within
@@ -68,6 +68,11 @@ class SparseVLM(TextRated):
                 f"rank_adaptive=True with ratio={self.ratio}, keep={self.keep}, budget={self.budget}: the prompt "
                 "decides how many tokens stay; set scale= and bias= instead"
             )
+        for name in ("scale", "bias"):
+            if is_changed(self, name) and not self.rank_adaptive:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} is of method.rank_adaptive=true; set that, or leave it out"
+                )
         super().__post_init__()
 
     @property

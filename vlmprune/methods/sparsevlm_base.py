@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from vlmprune.methods.base import is_changed
 from vlmprune.methods.counting import exact, kept_count, round_half_up
 from vlmprune.methods.decoder_base import DecoderMethod, DecoderSignals, DecoderStage
 from vlmprune.methods.schedule import equal_factors, increasing, relative_layers
@@ -41,6 +42,11 @@ class TextRated(DecoderMethod):
             raise ValueError(
                 f"layers={list(self.layers)}; allowed: one or more ascending layers of 0 to "
                 f"{self.published_depth - 2} (published_depth={self.published_depth})"
+            )
+        if is_changed(self, "retain") and not (self.tabulated and self.budget == "published"):
+            raise ValueError(
+                f"retain={self.retain}: the published counts run without an amount; leave it out, or ratio=, keep=, "
+                "budget=average and method.rank_adaptive"
             )
         if self.tabulated and len(self.layers) != 3:
             raise ValueError(f"layers={list(self.layers)}: the published counts are for three; give ratio= or keep=")

@@ -35,7 +35,7 @@ class VisionMethod(Method):
             raise ValueError(f"layer_ratio={self.layer_ratio}: the fraction that a layer keeps; allowed: 0.5 to 1")
         if self.ratio is not None or self.keep is not None:
             raise ValueError(
-                f"layer_ratio={self.layer_ratio} with ratio={self.ratio}, keep={self.keep}: give only one of them"
+                f"layer_ratio={self.layer_ratio} is an amount, as ratio= and keep= are: give only one of them"
             )
 
     def check(self, tower: Tower, depth: int) -> None:

@@ -24,8 +24,12 @@ class VisionZip(SequenceMethod):
     authors' code. The budget k = D + K counts [CLS]. Published splits are 54 + 10, 108 + 20 and 162 + 30;
     other budgets are split in the same proportion.
 
-    Output order: [CLS], dominant patches by position, contextual tokens by position of their targets. Patches
-    take their own slots, contextual tokens those of their targets, [CLS] the first slot that is free.
+    Output order: [CLS], dominant patches by position, contextual tokens by position of their targets. They take
+    the dominant patches' and the targets' slots, and the first slot that is free: where positions are renumbered,
+    as published, in that order; where they are kept, each patch its own, a contextual token its target's and [CLS]
+    the free one. Of several tiles (LLaVA-NeXT, renumbered), as published: the first tile's tokens in that order,
+    then the dominant patches of all others row by row over the stitched picture, then the [CLS] of each tile, then
+    the contextual tokens of one tile after the other. Frames of a video, which are not published, stay together.
 
     contextual: K; None: the published share, 10 of 64, at least 1 of a budget of 2 or more. A tile of which padding has
         left too little for K keeps [CLS] and as many as there is room for.
@@ -79,4 +83,8 @@ class VisionZip(SequenceMethod):
             total = assigned.mT @ at_least_float32(rows_of(h, rest))  # [B, K, C]
             mean = total / assigned.sum(dim=1).clamp(min=1).unsqueeze(2)  # 0 where nothing is assigned
             merged.append((rows_of(h, targets) + mean).to(h.dtype))
-        return Selection(torch.cat([first_free, dominant, targets], dim=1), torch.cat(merged, dim=1))
+        return Selection(
+            torch.cat([first_free, dominant, targets], dim=1),
+            torch.cat(merged, dim=1),
+            blocks=(1, *[0] * (dominant_count - 1), *[2] * contextual_count),
+        )

@@ -25,6 +25,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError, nearest
+from vlmprune.files import expanded
 from vlmprune.fingerprint import sha256
 from vlmprune.models.architecture import architecture
 from vlmprune.models.base import families
@@ -48,7 +49,7 @@ class Checkpoint:
 def find_checkpoint(model: ModelConfig) -> Checkpoint:
     """Resolve `model.path` and read its config.json. Raises UserError where there is none or it cannot work."""
     source = model.path or str(EMBEDDED)
-    folder = Path(source).expanduser()
+    folder = expanded("model.path", source)
     if source.startswith((".", "/", "~")) and not folder.is_dir():
         raise UserError(f"model.path={source}: no such folder{_neighbour(folder)}")
     if folder.is_dir() and model.revision is not None:

@@ -8,7 +8,6 @@ loaded, because the model has run its own.
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoTokenizer, CLIPModel
 
 from vlmprune.errors import UserError
+from vlmprune.files import expanded
 from vlmprune.methods.base import Method, Tower
 from vlmprune.models.checkpoint import Checkpoint, first_line, folder_hash
 
@@ -99,7 +99,7 @@ def find_text_tower(source: str, vision_config: Any) -> Checkpoint:
     vision_config: that of the vision-language model. Raises UserError where there is no CLIP, or one whose vision
     encoder is not the model's.
     """
-    folder = Path(source).expanduser()
+    folder = expanded("method.clip", source)
     if source.startswith((".", "/", "~")) and not folder.is_dir():
         raise UserError(f"method.clip={source}: no such folder")
     try:

@@ -75,6 +75,7 @@ class LlavaNext(llava.Llava):
             stays=newlines if self.newline == "keep" else 0,
             images=[index for index, image in enumerate(images) for _ in range(image.tiles)],
             order=self._order(images),
+            stitched=True,
         )
 
     def _order(self, images: list[Anyres]) -> Tensor:

@@ -164,10 +164,12 @@ def describe_tower(config: Any) -> Tower:
 
 
 def check_method(method: Method) -> None:
-    """Raise ValueError where the method asks for other positions than a token's own."""
+    """Raise ValueError where the method asks for other positions than a token's own, or for another order."""
     for part in (method, *method.parts(1)):
         if part.positions == "renumber":
             raise ValueError("positions=renumber: this model's positions are rows and columns; allowed: keep")
+        if getattr(part, "keep_order", "spatial") != "spatial":
+            raise ValueError("keep_order=score: this model's tokens keep their rows and columns; allowed: spatial")
 
 
 def adapt(model: Any) -> Qwen2_5VL:

@@ -8,6 +8,7 @@ whole image. Units of the same shape form a group, which a method sees as one ba
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +32,12 @@ class Group:
     grid: tuple[int, int]
     tiles: list[int]
 
+    def only(self, rows: list[int]) -> Group:
+        """Some of its units."""
+        if len(rows) == len(self.tiles):
+            return self
+        return Group(self.index[rows], self.grid, [self.tiles[row] for row in rows])
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -40,7 +47,8 @@ class Layout:
     stays: those of them that pruning leaves alone. tile_tokens: tokens of a tile. tile_rows, first_row: rows that a
     tile has where selection happens, and the first that is a token ([CLS] may come before it). images: the image that
     each tile belongs to; None where each is its own. order: int64 [slots], the token that stands at each slot, -1 where
-    none does; None where slots are the tokens in their order.
+    none does; None where slots are the tokens in their order. stitched: whether an image's tiles after its first make
+    up one picture, whose rows of slots run through several of them.
     """
 
     groups: list[Group]
@@ -52,12 +60,32 @@ class Layout:
     stays: int = 0
     images: list[int] | None = None
     order: Tensor | None = None
+    stitched: bool = False
 
     def rows(self, tokens: Tensor) -> Tensor:
         """Where tokens stand among all rows of all tiles."""
         if self.tile_rows == self.tile_tokens:
             return tokens
         return tokens // self.tile_tokens * self.tile_rows + self.first_row + tokens % self.tile_tokens
+
+    def by_count(self, shares: Callable[[list[int]], list[int]]) -> Iterator[tuple[Group, int]]:
+        """The groups, each cut into units of which the same number is kept, and that number.
+
+        shares: tokens of each unit of one image -> how many of them are kept.
+        """
+        owners = self.images or list(range(len(self.pixels)))
+        images: dict[int, list[tuple[int, int]]] = defaultdict(list)  # (tile, group) of each unit
+        for number, group in enumerate(self.groups):
+            for tile in group.tiles:
+                images[owners[tile]].append((tile, number))
+        kept: dict[tuple[int, int], int] = {}
+        for units in map(sorted, images.values()):  # by tile, whatever shapes the batch brought first
+            sizes = [self.groups[number].index.shape[1] for _, number in units]
+            kept |= zip(units, shares(sizes), strict=True)
+        for number, group in enumerate(self.groups):
+            counts = [kept[tile, number] for tile in group.tiles]
+            for count in dict.fromkeys(counts):
+                yield group.only([row for row, own in enumerate(counts) if own == count]), count
 
 
 def whole_tiles(pixels: Tensor, grid: tuple[int, int], extra_rows: int = 0) -> Layout:

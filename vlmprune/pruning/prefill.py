@@ -72,7 +72,8 @@ class Prefill:
         if marked * encoded != dropped * slots:
             raise RuntimeError(
                 f"{marked} of {slots} visual embeddings are not finite where {dropped} of {encoded} were "
-                "dropped: the vision tower or projector overflowed (try dtype=bfloat16 or float32)"
+                "dropped: the vision tower or projector overflowed (try dtype=bfloat16 or float32), or the method's "
+                "scores are nan"
             )
 
     def drop_marked(self, rule: Positions) -> None:

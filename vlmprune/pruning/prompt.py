@@ -34,7 +34,10 @@ class Record:
 
     @property
     def selection_ms(self) -> float:
-        """Time that this prefill spent on selecting, merging and dropping. Waits for a GPU."""
+        """Time in ms that this prefill, encoding included, spent on pruning: signals, selecting, merging, dropping.
+
+        On a GPU the time of its own stream, for which this waits; 0 where nothing was pruned.
+        """
         return self.selection.milliseconds()
 
 

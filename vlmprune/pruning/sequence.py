@@ -18,22 +18,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlmprune.methods.base import SequenceMethod
+from vlmprune.methods.base import Method, SequenceMethod
 from vlmprune.pruning.adapter import Adapter, TextTower
 from vlmprune.pruning.clock import Clock
 from vlmprune.pruning.layout import Layout
 from vlmprune.pruning.picked import Picked, in_raster_order, joined
 from vlmprune.pruning.shadow import Shadow
 from vlmprune.pruning.signals import SignalReader
+from vlmprune.pruning.stitching import stitched
 
 
 class SequenceStage:
-    """Runs one `SequenceMethod` on every tile that the vision encoder encodes."""
+    """Runs one `SequenceMethod` on every tile that the vision encoder encodes.
+
+    whole: the method that it is part of, which says how many tokens are kept; None where it is no part.
+    """
 
     def __init__(
-        self, adapter: Adapter, method: SequenceMethod, clock: Clock, text_tower: TextTower | None = None
+        self,
+        adapter: Adapter,
+        method: SequenceMethod,
+        clock: Clock,
+        text_tower: TextTower | None = None,
+        whole: Method | None = None,
     ) -> None:
         self.adapter, self.method, self.clock, self.text_tower = adapter, method, clock, text_tower
+        self.shares = (whole or method).shares
         self.questions: list[str] = []
         # Per encoder since the last prefill: visual slots, and how many of them were dropped, on the host.
         self._counts: dict[str, tuple[int, int]] = {}
@@ -130,19 +140,25 @@ class SequenceStage:
             tokens["features"] = flat
         if "text_relevance" in self.method.needs:
             tokens["text_relevance"] = self._relevance()
-        picked = []
-        for group in layout.groups:
-            own = layout.rows(group.index)
-            signals = self.reader.of(group, layout, **tokens)
-            selection = self.method.select(signals, self.method.count(group.index.shape[1]))
-            indices = selection.indices.to(flat.device)
-            chosen = own.gather(1, indices)
+        renumber = self.adapter.position_rule(self.method) == "renumber"  # then order is all that positions can carry
+        picked: list[Picked] = []
+        blocks: list[int] = []
+        tiles: list[int] = []
+        for group, k in layout.by_count(self.shares):
+            selection = self.method.select(self.reader.of(group, layout, **tokens), k)
+            chosen = layout.rows(group.index).gather(1, selection.indices.to(flat.device))
             kept = flat[chosen] if selection.features is None else selection.features.to(flat.dtype)
+            if selection.unsound is not None:  # found out later, with the other marks: asking now would be a host sync
+                kept = kept.masked_fill(selection.unsound.to(kept.device)[:, None, None], torch.nan)
             valid = selection.valid
-            if self.adapter.position_rule(self.method) == "renumber":
-                chosen = in_raster_order(chosen, valid)  # order is all that renumbered positions can carry
+            if renumber and layout.stitched and selection.blocks is not None:
+                blocks += selection.blocks * len(group.tiles)
+                tiles += [tile for tile in group.tiles for _ in selection.blocks]
+            elif renumber:
+                chosen = in_raster_order(chosen, valid)
             picked.append(Picked(chosen.flatten(), kept.flatten(0, 1), None if valid is None else valid.flatten()))
-        return self._count(joined(picked, flat))
+        everything = joined(picked, flat)
+        return self._count(stitched(everything, blocks, tiles, layout) if blocks else everything)
 
     def _token_rows(self, flat: Tensor) -> Tensor:
         tiles = len(self._layout.pixels)

@@ -12,22 +12,16 @@ from weakref import WeakSet
 
 from torch import Tensor, nn
 
-from vlmprune.methods.base import Method, SequenceMethod
+from vlmprune.methods.base import Method
 from vlmprune.methods.decoder_base import DecoderMethod
-from vlmprune.methods.vision_base import VisionMethod
 from vlmprune.pruning.adapter import Adapter, TextTower
 from vlmprune.pruning.clock import Clock, SelectionTimer
-from vlmprune.pruning.decoder import DecoderStages
 from vlmprune.pruning.features import FeatureStore
 from vlmprune.pruning.guards import guard_generate, refuse_labels
-from vlmprune.pruning.memo import Memo
+from vlmprune.pruning.parts import acting_parts
 from vlmprune.pruning.prefill import Prefill
 from vlmprune.pruning.prompt import Record, Segment
-from vlmprune.pruning.scout import Scout
-from vlmprune.pruning.sequence import SequenceStage
-from vlmprune.pruning.vision import VisionStage
-
-LARGEST = 1_000_000  # visual tokens; more than any image has
+from vlmprune.pruning.stages import Stages
 
 _active: WeakSet[nn.Module] = WeakSet()
 
@@ -35,9 +29,9 @@ _active: WeakSet[nn.Module] = WeakSet()
 class Session:
     """Prunes every forward pass of one model while it is open. Make it with `vlmprune.prune`.
 
-    record: what the last prefill did. segment: the prompt that is left of it at decoder layer 0. text_tower: needed by
-    methods that read text_relevance, which also need `ask`. features: where encodings are looked up and kept, for tiles
-    that `show` names.
+    record: what the last prefill did (kept slots, counts of each layer, selection_ms). segment: the prompt that is
+    left of it at decoder layer 0. text_tower: needed by methods that read text_relevance, which also need `ask`.
+    features: where encodings are looked up and kept, for tiles that `show` names.
 
     Raises RuntimeError on nesting, on an attempt to continue a cache that this session did not fill, and on features
     that are not finite; NotImplementedError by name for what cannot work (assisted decoding, chunked prefill).
@@ -55,10 +49,7 @@ class Session:
         self.record: Record | None = None
         self._timer = SelectionTimer(adapter.model.device, clock)
         self._handles: list[Any] = []
-        self._sequence: SequenceStage | None = None
-        self._decoder: DecoderStages | None = None
-        self._scout: Scout | None = None
-        self._memo: Memo | None = None
+        self._stages = Stages()
         self._visual: Tensor | None = None
         self.segment: Segment | None = None
         self._cache: Any = None
@@ -84,69 +75,41 @@ class Session:
     @property
     def owners(self) -> Tensor | None:
         """int64 [images, N]: the output token that each patch is part of, where tokens merge inside the encoder."""
-        return getattr(self._sequence, "owners", None)
+        return self._stages.owners
 
     def ask(self, questions: list[str]) -> None:
         """The questions of the next forward pass or generate(), one per prompt: read by text_relevance."""
-        if self._sequence is not None:
-            self._sequence.questions = questions
+        if self._stages.sequence is not None:
+            self._stages.sequence.questions = questions
 
     def show(self, tiles: list[str]) -> None:
         """The tiles of the next encoding, each named by its content: what the feature store knows is not computed."""
-        if self._memo is not None:
-            self._memo.keys = tiles
+        if self._stages.memo is not None:
+            self._stages.memo.keys = tiles
 
     def _install(self) -> None:
         base, language_model = self.adapter.base_model, self.adapter.language_model
         self._handles.append(base.register_forward_pre_hook(self._see_prompt, with_kwargs=True))
         self._handles.append(language_model.register_forward_pre_hook(self._shorten, with_kwargs=True))
-        tower = self.adapter.tower
-        # Where images differ in size, only what keeps everything of the largest is left out.
-        n = LARGEST if tower.grid_varies else tower.grid[0] * tower.grid[1]
-        parts = [part for part in self.method.parts(n) if not part.keeps_all(n)]
+        parts = acting_parts(self.method, self.adapter.tower)
         before = any(not isinstance(part, DecoderMethod) for part in parts)
         self._handles += self.adapter.prepare(before)
-        for part in parts:
-            if isinstance(part, SequenceMethod):
-                self._sequence = SequenceStage(self.adapter, part, self._timer, self.text_tower)
-                self._sequence.install()
-            elif isinstance(part, VisionMethod):
-                self._sequence = VisionStage(self.adapter, part, self._timer)
-                self._sequence.install()
-            elif isinstance(part, DecoderMethod) and part.restarts:
-                self._scout = Scout(self.adapter, part)
-                self._scout.install()
-            elif isinstance(part, DecoderMethod):
-                self._decoder = DecoderStages(self.adapter, part, self._timer)
-                self._decoder.install()
-            else:
-                raise NotImplementedError(f"{type(part).__name__}: no engine for stage '{part.stage}'")
-        if (
-            self.features is not None
-            and self.adapter.encodes_tiles_apart
-            and not isinstance(self._sequence, VisionStage)
-        ):
-            self._memo = Memo(self.adapter, self.features, self._sequence.reader if self._sequence else None)
-            self._memo.install()
-        if self._prunes:
+        stages = self._stages
+        stages.install(self.adapter, self.method, parts, self._timer, self.text_tower)
+        stages.remember(self.adapter, self.features)
+        if stages.acting:
             self._handles.append(language_model.register_forward_hook(self._after))
-            model, drops = self.adapter.model, self._decoder is not None
+            model, drops = self.adapter.model, stages.decoder is not None
             self._handles.append(model.register_forward_pre_hook(refuse_labels, with_kwargs=True))
             self._handles.append(
-                guard_generate(model, scores_inside=drops or self._scout is not None, drops_inside=drops)
+                guard_generate(model, scores_inside=drops or stages.scout is not None, drops_inside=drops)
             )
-
-    @property
-    def _prunes(self) -> bool:
-        return any(stage is not None for stage in (self._sequence, self._decoder, self._scout))
 
     def _remove(self) -> None:
         try:
             for handle in self._handles:
                 handle.remove()
-            for stage in (self._memo, self._sequence, self._decoder, self._scout):
-                if stage is not None:
-                    stage.remove()
+            self._stages.remove()
         finally:
             self._handles = []
             self.segment = self._cache = self._visual = None
@@ -168,36 +131,36 @@ class Session:
         self._prefilling = cached == 0
         if self._prefilling:
             kwargs = self._prefill(kwargs)
-        elif self._prunes:
+        elif self._stages.acting:
             kwargs = self._decode(kwargs, cached)
         return args, kwargs
 
     def _prefill(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         if self._visual is None:
-            if not self._prunes:
+            if not self._stages.acting:
                 return kwargs
             raise NotImplementedError("inputs_embeds cannot be pruned: pass input_ids and pixel_values")
         adapter, visual = self.adapter, self._visual
-        prompt = Prefill(kwargs, visual, self._sequence is not None, adapter.decoder_depth)
+        prompt = Prefill(kwargs, visual, self._stages.sequence is not None, adapter.decoder_depth)
         self.record = prompt.record
         prompt.begin(adapter.detail(visual) if "tiles" in self.method.needs else visual)
         self.segment = prompt.segment
-        if not self._prunes:
+        if not self._stages.acting:
             return kwargs
         prompt.check_padding()
         cache = kwargs.get("past_key_values")
-        if self._decoder is not None and getattr(cache, "is_compileable", False):
+        if self._stages.decoder is not None and getattr(cache, "is_compileable", False):
             raise NotImplementedError(f"{type(cache).__name__} inside the decoder: use DynamicCache")
-        if self._sequence is not None and any(prompt.slot_counts):
-            prompt.check_finite(*self._sequence.take_counts())
+        if self._stages.sequence is not None and any(prompt.slot_counts):
+            prompt.check_finite(*self._stages.sequence.take_counts())
         with self._timer("selection"):
-            if self._sequence is not None:
-                prompt.drop_marked(adapter.position_rule(self._sequence.method))
-            if self._scout is not None:
-                prompt.restart(self._scout, adapter.position_rule(self._scout.method))
+            if self._stages.sequence is not None:
+                prompt.drop_marked(adapter.position_rule(self._stages.sequence.method))
+            if self._stages.scout is not None:
+                prompt.restart(self._stages.scout, adapter.position_rule(self._stages.scout.method))
             self.segment, kwargs = prompt.segment, prompt.kwargs
-            if self._decoder is not None:
-                kwargs = self._decoder.begin(prompt.segment, prompt.running, prompt.record, kwargs)
+            if self._stages.decoder is not None:
+                kwargs = self._stages.decoder.begin(prompt.segment, prompt.running, prompt.record, kwargs)
         return kwargs
 
     def _decode(self, kwargs: dict[str, Any], cached: int) -> dict[str, Any]:
@@ -205,15 +168,15 @@ class Session:
             raise RuntimeError("this KV cache was filled outside the session: prefill inside `with prune(...)`")
         embeds, segment = kwargs["inputs_embeds"], self.segment
         new = embeds.shape[1]
-        if self._sequence is not None and new > 1 and embeds.isnan().any():
+        if self._stages.sequence is not None and new > 1 and embeds.isnan().any():
             raise NotImplementedError("images in a later turn of a cached conversation: start a new cache")
         mask = kwargs.get("attention_mask")
         if new > 1 and isinstance(mask, Tensor) and mask.dim() == 2 and not mask[:, -new:].all():
             raise NotImplementedError("padding inside a later turn of a cached conversation: start a new cache")
-        if self._decoder is not None:
+        if self._stages.decoder is not None:
             if new > 1:
                 raise NotImplementedError("reusing a cache for a second prompt with a method inside the decoder")
-            self._decoder.step()
+            self._stages.decoder.step()
         return kwargs | {
             "attention_mask": segment.mask(cached + new),
             "position_ids": segment.positions(cached, new),

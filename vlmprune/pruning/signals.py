@@ -98,7 +98,7 @@ class SignalReader:
 
     def of(self, group: Group, layout: Layout, **tokens: Tensor) -> Signals:
         """The signals of one group. tokens: signals [S, ...] that have a row for every token of the encoding."""
-        signals = Signals(grid=group.grid, images=len(group.index))
+        signals = Signals(grid=group.grid, images=len(group.index), tokens=group.index.shape[1])
         for name, rows in tokens.items():
             setattr(signals, name, rows[group.index])
         for name in LAYERED & set(self.method.needs):

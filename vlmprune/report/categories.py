@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from vlmprune.report.curves import Score
-from vlmprune.report.paired import clustered_intervals
 from vlmprune.report.questions import Questions
 from vlmprune.report.runs import Run
+from vlmprune.report.statistics import clustered_intervals
 
 
 @dataclass(frozen=True)

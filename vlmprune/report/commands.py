@@ -5,16 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
+from vlmprune.overrides import AMOUNT, UNUSED, group_of
 from vlmprune.report.runs import Run
 
-OWN = ("method", "ratio", "keep", "seed")  # settings of the one run
-UNUSED = ("positions", "scope", "budget")  # and those that say nothing where every token is kept
+OWN = ("method", *AMOUNT, "seed")  # settings of the one run
 
 
 def command(settings: Iterable[str], method: str, amount: str = "", verb: str = "run") -> str:
     """`vlmprune run` of another method at `amount` ('ratio=0.9') with the `settings` of a run, as typed."""
     dropped = (*OWN, *UNUSED) if method == "none" else OWN
-    same = [setting for setting in settings if setting.lstrip("+").partition("=")[0].partition(".")[0] not in dropped]
+    same = [setting for setting in settings if group_of(setting) not in dropped]
     return shlex.join(["vlmprune", verb, f"method={method}", *amount.split(), *same])
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from vlmprune.errors import UserError, nearest
-from vlmprune.report.folders import REFERENCE, find_runs, group_runs, is_run
-from vlmprune.report.request import Request, filterable, matches, parse
+from vlmprune.report.folders import Unfinished, find_runs, group_runs, is_run
+from vlmprune.report.request import Request, filterable, matches, may_match, parse
 from vlmprune.report.runs import Run
 from vlmprune.report.tables import Comparison, show
 
@@ -36,7 +34,8 @@ def compare(arguments: list[str]) -> int:
     else:
         from vlmprune.report.rows import make_rows
 
-        comparison = Comparison([make_rows(shown, group) for shown, group in pairs], others)
+        not_shown = [(other.path, other.why) for other in others if may_match(other.values, request.filters)]
+        comparison = Comparison([make_rows(shown, group) for shown, group in pairs], not_shown)
         show(comparison, request.format, request.columns)
         if request.chart or request.charts or request.html:
             _write_files(request, comparison, pairs)
@@ -67,7 +66,7 @@ def _write_files(request: Request, comparison: Comparison, pairs: list[tuple[lis
         say(f"report {request.html}")
 
 
-def _nothing(request: Request, runs: list[Run], others: list[tuple[Path, str]]) -> str:
+def _nothing(request: Request, runs: list[Run], others: list[Unfinished]) -> str:
     """Why there is nothing to show, and what to do."""
     where = ", ".join(str(folder) for folder in request.folders or [request.outputs])
     if runs:
@@ -79,7 +78,5 @@ def _nothing(request: Request, runs: list[Run], others: list[tuple[Path, str]]) 
                 return f"no finished run in {where} has {key}={value}{hint}"
         return f"none of the {len(runs)} finished runs in {where} passes all filters"
     hint = "start with: vlmprune run method=cls ratio=0.95"
-    if (request.outputs / REFERENCE).is_dir() and not request.folders:
-        hint += f", or look at the committed results: vlmprune compare {request.outputs / REFERENCE}"
     unfinished = f" ({len(others)} not finished)" if others else ""
     return f"no finished run in {where}{unfinished}; {hint}"

@@ -42,7 +42,7 @@ FIELDS = {
     "latency_selection_ms": "median ms of the method's selection at batch 1; part of prefill",
     "latency_projector_ms": "median ms of the projector at batch 1",
     "latency_prefill_ms": "median ms of the decoder's first pass with all of the selection, at batch 1",
-    "latency_first_token_ms": "median ms up to the first token's logits, at batch 1; null in older runs",
+    "latency_first_token_ms": "median ms up to the first token's logits, at batch 1",
     "latency_decode_per_token_ms": "median ms of a decode step at batch 1; null where nothing was decoded",
     "latency_end_to_end_ms": "median ms of a whole answer at batch 1",
     "kv_cache_mb": "keys and values of one question after prefill, 10^6 bytes",

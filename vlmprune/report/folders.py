@@ -3,42 +3,61 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from vlmprune.report.labels import label_runs
 from vlmprune.report.runs import Run, read_run
 from vlmprune.sweep_record import jobs_without_result
 
-REFERENCE = "reference"  # committed results of another machine: read when named, not mixed into one's own
 RUN_FILES = {"result.json", "config.yaml"}
 
 
-def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[tuple[Path, str]]]:
-    """All finished runs under `folders`, and (directory, why not) of the others. A folder may be a run itself.
+@dataclass(frozen=True)
+class Unfinished:
+    """What is no finished run. path: its directory, or a job's title; values: what is known of it, by filter."""
+
+    path: Path
+    why: str
+    values: dict[str, Any]
+
+
+def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[Unfinished]]:
+    """All finished runs under `folders`, and the others. A folder may be a run itself.
 
     Jobs of a sweep that failed or that the model cannot run are among the others. Raises UserError where the record of
     a sweep is damaged.
     """
     folders = list(folders)
-    runs, others = [], []
+    runs, others = list[Run](), list[Unfinished]()
     directories = {path.resolve(): path for folder in folders for path in _run_directories(folder)}
     for path in sorted(directories.values()):
         found = read_run(path)
         if isinstance(found, Run):
             runs.append(found)
         else:
-            others.append((path, found))
-    told = {path.resolve(): (path, why) for path, why in _unfinished_jobs(folders)}
-    others = [(path, told.pop(path.resolve(), (path, why))[1]) for path, why in others]
-    return runs, others + sorted(told.values())
+            others.append(Unfinished(path, found, _named(path)))
+    told = {job.path.resolve(): job for job in _unfinished_jobs(folders)}
+    others = [told.pop(other.path.resolve(), other) for other in others]
+    return runs, others + sorted(told.values(), key=lambda job: job.path)
 
 
-def _unfinished_jobs(folders: Iterable[Path]) -> Iterator[tuple[Path, str]]:
-    """(directory, or what tells the job apart; FAILED or NOT APPLICABLE and why) of sweeps' jobs without a result."""
+def _named(path: Path) -> dict[str, Any]:
+    """What the name of a run directory says: outputs/<benchmark>/<model>/<method>-<ratio>-<fingerprint>."""
+    *_, benchmark, model, name = ("", "", *path.absolute().parts)
+    return {"benchmark": benchmark, "model": model, "method": name.rsplit("-", 2)[0]}
+
+
+def _unfinished_jobs(folders: Iterable[Path]) -> Iterator[Unfinished]:
+    """Sweeps' jobs without a result: FAILED or NOT APPLICABLE, and why."""
     for outputs in folders:
         for job in jobs_without_result(outputs):
-            path = Path(job.directory or job.title)
-            yield path, f"{job.status.replace('_', ' ').upper()} {job.reason}"
+            values = {key: getattr(job, key) for key in ("benchmark", "model", "method", "ratio", "keep")}
+            why = f"{job.status.replace('_', ' ').upper()} {job.reason}"
+            yield Unfinished(Path(job.directory or job.title), why, values)
 
 
 def is_run(folder: Path) -> bool:
@@ -52,14 +71,21 @@ def _run_directories(folder: Path) -> list[Path]:
         if not RUN_FILES.isdisjoint(files):
             found.append(Path(root))
             folders.clear()  # W&B's own files are below
-        elif Path(root) == folder and REFERENCE in folders:
-            folders.remove(REFERENCE)
     return found
 
 
 def group_runs(runs: list[Run]) -> list[list[Run]]:
-    """Runs that may be compared, together: unpruned first, then by method and by how much is removed."""
+    """Runs that may be compared, together: unpruned first, then by method, by how much is removed, and by label."""
     groups: dict[tuple[str, ...], list[Run]] = {}
-    for run in sorted(runs, key=lambda run: (run.key, not run.unpruned, run.method, run.reduction, str(run.path))):
+    for run in sorted(runs, key=lambda run: run.key):
         groups.setdefault(run.key, []).append(run)
+    for group in groups.values():
+        labels = label_runs(group)
+        group.sort(key=lambda run: (not run.unpruned, run.method, run.reduction, _natural(labels[run.path]), run.path))
     return list(groups.values())
+
+
+def _natural(label: str) -> list[tuple[bool, float, str]]:
+    """A label to sort by: its numbers as numbers, seed=2 before seed=10."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", label)
+    return [(False, float(part), "") if at % 2 else (True, 0.0, part) for at, part in enumerate(parts)]

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from vlmprune.report.escapes import latex_text, markdown_text, one_line
 
+GAP = 2  # characters between columns
+ROOM_TO_FOLD = 24  # and those that a folded column keeps at least
+
 
 @dataclass
 class Grid:
-    """A heading over cells. left: columns aligned left; bold: rows that stand out in a terminal; dispensable: columns
-    that go first where it is too narrow."""
+    """A heading over cells. left: columns aligned left; bold: rows that stand out in a terminal.
+
+    Where a terminal is too narrow, cells of the columns in `fold` are broken, then the columns of `dispensable` go one
+    by one, and at last every row gets lines of its own: nothing is cut off.
+    """
 
     heading: str
     columns: list[str]
@@ -20,6 +27,7 @@ class Grid:
     left: set[str] = field(default_factory=set)
     bold: list[bool] = field(default_factory=list)
     dispensable: list[str] = field(default_factory=list)
+    fold: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.heading = one_line(self.heading)
@@ -27,39 +35,67 @@ class Grid:
 
     def print_terminal(self) -> list[str]:
         """Print a table that fits the terminal, and return the columns that had to go for that."""
-        from rich.console import Console
         from rich.markup import escape
 
-        console = Console(highlight=False)
-        # In a file or a pipe there is no screen to fit.
-        room = console.width if console.is_terminal else 1000
-        console.width = max(console.width, room)
+        from vlmprune.progress import results_console
+
+        console = results_console()
         columns, gone = list(self.columns), []
-        table, width = self._rich(console, columns)
+        widths = self._widths(columns, console.width)
         for name in self.dispensable:
-            if width <= room:
+            if widths is not None:
                 break
             if name in columns:
                 columns.remove(name)
                 gone.append(name)
-                table, width = self._rich(console, columns)
-        console.print(f"\n[bold]{escape(self.heading)}[/bold]\n", soft_wrap=True)
-        console.print(table)
-        return gone
+                widths = self._widths(columns, console.width)
+        if self.heading:
+            console.print(f"\n[bold]{escape(self.heading)}[/bold]\n", soft_wrap=True)
+        if widths is not None:
+            console.print(self._rich(widths))
+            return gone
+        for row in self.rows:
+            self._print_apart(row, console)
+        return []
 
-    def _rich(self, console: Any, columns: Sequence[str]) -> tuple[Any, int]:
-        """A rich table of these columns, and the width that it needs."""
-        from rich.measure import Measurement
+    def _widths(self, columns: Sequence[str], room: int) -> dict[str, int] | None:
+        """The width of each of these columns; None where `room` characters are too few."""
+        from rich.cells import cell_len
+
+        cells = dict(zip(self.columns, zip(self.columns, *self.rows, strict=True), strict=True))
+        natural = {name: max(map(cell_len, cells[name])) for name in columns}
+        widths = {name: min(width, ROOM_TO_FOLD) if name in self.fold else width for name, width in natural.items()}
+        spare = room - sum(widths.values()) - GAP * (len(columns) - 1)
+        if spare < 0:
+            return None
+        for name, width in widths.items():
+            more = min(natural[name] - width, spare)
+            widths[name], spare = width + more, spare - more
+        return widths
+
+    def _rich(self, widths: dict[str, int]) -> Any:
+        """A rich table of these columns."""
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-        for column in columns:
-            table.add_column(column, justify="left" if column in self.left else "right", no_wrap=True)
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, GAP, 0, 0))
+        for name, width in widths.items():
+            table.add_column(name, justify="left" if name in self.left else "right", overflow="fold", width=width)
         for number, row in enumerate(self.rows):
-            shown = [Text(cell) for name, cell in zip(self.columns, row, strict=True) if name in columns]  # no markup
+            shown = [Text(cell) for name, cell in zip(self.columns, row, strict=True) if name in widths]  # no markup
             table.add_row(*shown, style="bold" if self.bold and self.bold[number] else None)
-        return table, Measurement.get(console, console.options.update(max_width=1000), table).maximum
+        return table
+
+    def _print_apart(self, row: list[str], console: Any) -> None:
+        """A row as lines of its own: its name, and the other cells with the titles of their columns."""
+        named = next(at for at, name in enumerate(self.columns) if name) + 1
+        console.print(" ".join(filter(None, row[:named])), style="bold", markup=False, soft_wrap=True)
+        titles: dict[str, list[str]] = {}  # cells that say the same are said once
+        for title, cell in zip(self.columns[named:], row[named:], strict=True):
+            titles.setdefault(cell, []).append(title)
+        said = [f"{', '.join(names)}: {cell}".removeprefix(": ") for cell, names in titles.items() if cell]
+        for line in textwrap.wrap(" · ".join(said), console.width - 4, break_long_words=False, break_on_hyphens=False):
+            console.print(f"    {line}", markup=False, soft_wrap=True)
 
     def markdown(self) -> str:
         """A table of GitHub's markdown under a heading."""

@@ -17,9 +17,9 @@ import numpy as np
 from vlmprune.report.commands import asked, command
 from vlmprune.report.comparisons import Compared, compare_with, equal, randoms_of
 from vlmprune.report.labels import label_runs
-from vlmprune.report.paired import clustered_intervals
 from vlmprune.report.questions import Questions
 from vlmprune.report.runs import Run
+from vlmprune.report.statistics import clustered_intervals
 
 RIGHT = 0.5  # from this score on
 FILTER = "pool"

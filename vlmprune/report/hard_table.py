@@ -104,7 +104,7 @@ def _grid(table: HardTable) -> Grid:
         ]
         for row in table.rows
     ]
-    return Grid(heading, COLUMNS, rows, left={"method"}, dispensable=["layer avg", "all %"])
+    return Grid(heading, COLUMNS, rows, left={"method"}, dispensable=["layer avg", "all %"], fold={"method"})
 
 
 def _summary(table: HardTable) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from vlmprune.report.commands import command
+from vlmprune.report.commands import asked, command
 from vlmprune.report.escapes import one_line
 from vlmprune.report.runs import Run
 from vlmprune.report.summary import CONVENTIONS
@@ -56,11 +56,29 @@ def missing_references(rows: list[Row]) -> list[str]:
     lacking = [row for row in rows if row.lacks_random]
     if lacking:
         names = f"{lacking[0].name} {lacking[0].run.amount}" + (f" and {len(lacking) - 1} more" if lacking[1:] else "")
-        removed = dict.fromkeys(f"{1 - row.run.layer_averaged / row.run.total:.4g}" for row in lacking)
-        verb, more = ("sweep", " baselines=false") if len(removed) > 1 else ("run", "")
-        made_by = command(lacking[0].run.settings, "random", f"ratio={','.join(removed)}{more}", verb)
+        made_by = " and ".join(random_commands([row.run for row in lacking]))
         lines.append(f"note: no random pruning at as many tokens as {names}: {made_by}")
     return lines
+
+
+def random_commands(runs: list[Run]) -> list[str]:
+    """What runs random pruning at the layer-averaged tokens of `runs`: at their own amounts if those come to that."""
+    from vlmprune.report.comparisons import equal  # imports numpy, which a table without this note need not wait for
+
+    amounts: dict[str, list[str]] = {}
+    for run in runs:
+        given = run.total * (1 - run.ratio) if run.ratio is not None else run.keep
+        as_given = given is not None and equal(run.layer_averaged, given)
+        key, _, value = asked(run).partition("=")
+        if not as_given:
+            key, value = "ratio", f"{1 - run.layer_averaged / run.total:.4g}"
+        amounts.setdefault(key, []).append(value)
+    commands = []
+    for key, values in amounts.items():
+        different = ",".join(dict.fromkeys(values))
+        verb, more = ("sweep", " baselines=false") if "," in different else ("run", "")
+        commands.append(command(runs[0].settings, "random", f"{key}={different}{more}", verb))
+    return commands
 
 
 def environment_notes(runs: list[Run]) -> list[str]:

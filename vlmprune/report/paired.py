@@ -6,16 +6,14 @@ questions share the resamples, so that 200 pairs are two matrix products and not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from vlmprune.report.statistics import BLOCK_CELLS
+from vlmprune.report.statistics import Scores, blocks, bootstrap_intervals, by_cluster
 
-Scores = np.ndarray | Sequence[np.ndarray] | Sequence[float] | Sequence[Sequence[float]]  # [R, Q], or [Q] of one row
 EXACT = 13  # clusters that differ, at most 8,192 sign assignments: all of them are counted
-RESAMPLES = 2000  # of an interval
 
 
 @dataclass(frozen=True)
@@ -53,38 +51,6 @@ def paired_differences(
     ]
 
 
-def clustered_intervals(scores: Scores, clusters: Sequence[str], level: float = 0.95) -> np.ndarray:
-    """Percentile-bootstrap intervals [R, 2] of the mean of each row of scores [R, Q], drawing whole clusters."""
-    return bootstrap_intervals(*by_cluster(np.atleast_2d(np.asarray(scores, dtype=float)), clusters), level)
-
-
-def by_cluster(values: np.ndarray, clusters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Of values [R, Q] the sums [R, C] over each cluster's questions, and how many it has [C]; clusters by name."""
-    if values.shape[1] != len(clusters):
-        raise ValueError(f"{values.shape[1]} scores but {len(clusters)} clusters")
-    if not len(clusters):
-        raise ValueError("no scores")
-    names = np.asarray(clusters, dtype=str)
-    order = np.argsort(names, kind="stable")
-    _, starts, counts = np.unique(names[order], return_index=True, return_counts=True)
-    return np.add.reduceat(values[:, order], starts, axis=1), counts.astype(float)
-
-
-def bootstrap_intervals(
-    sums: np.ndarray, counts: np.ndarray, level: float, resamples: int = RESAMPLES, seed: int = 0
-) -> np.ndarray:
-    """Intervals [R, 2] of the means of R rows: C clusters drawn with replacement; sums [R, C], counts [C]."""
-    generator = np.random.default_rng(seed)
-    clusters = len(counts)
-    means = []
-    for size in _blocks(resamples, clusters):
-        drawn = generator.integers(0, clusters, size=(size, clusters))
-        cells = (drawn + clusters * np.arange(size)[:, None]).ravel()
-        times = np.bincount(cells, minlength=size * clusters).reshape(size, clusters).astype(float)  # each is drawn
-        means.append(times @ sums.T / (times @ counts)[:, None])
-    return np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0).T
-
-
 def _sign_flip(sums: np.ndarray, flips: int, seed: int) -> np.ndarray:
     """Two-sided p [R] of |sum| under random signs of the clusters' sums [R, C]."""
     observed = np.abs(sums.sum(1)) - 1e-9  # equal sums added in another order must count as equal
@@ -100,15 +66,8 @@ def _sign_flip(sums: np.ndarray, flips: int, seed: int) -> np.ndarray:
     if many:
         extreme = np.ones(len(many))
         generator = np.random.default_rng(seed)
-        for size in _blocks(flips, sums.shape[1]):
+        for size in blocks(flips, sums.shape[1]):
             signs = 1.0 - 2.0 * generator.integers(0, 2, size=(size, sums.shape[1]), dtype=np.int8)
             extreme += (np.abs(signs @ sums[many].T) >= observed[many]).sum(0)
         p_values[many] = extreme / (flips + 1)
     return p_values
-
-
-def _blocks(resamples: int, clusters: int) -> Iterator[int]:
-    """Sizes of blocks of resamples that each take about BLOCK_CELLS numbers: memory stays bounded."""
-    block = max(1, BLOCK_CELLS // clusters)
-    for start in range(0, resamples, block):
-        yield min(block, resamples - start)

@@ -118,7 +118,7 @@ def _tables(pairs: list[Pair], style: str) -> None:
     for group in groups.values():
         heading = title(group[0].run).replace(f" · {group[0].run.metric} · ", f" · {group[0].published.metric} · ")
         rows = [_cells(pair, numbers) for pair in group]
-        grid = Grid(heading, list(COLUMNS), rows, left=set(LEFT), dispensable=list(DISPENSABLE))
+        grid = Grid(heading, list(COLUMNS), rows, left=set(LEFT), fold=set(LEFT), dispensable=list(DISPENSABLE))
         if style == "latex":
             used = [
                 f"[{number}] {note}" for note, number in numbers.items() if any(f"[{number}]" in r[-1] for r in rows)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vlmprune.errors import UserError, choose, nearest
+from vlmprune.files import expanded
 from vlmprune.report.columns import KEYS
 from vlmprune.report.runs import Run
 from vlmprune.report.tables import FORMATS
+from vlmprune.schema import check_file_names
 
 FILTERS = ("method", "ratio", "keep", "model", "benchmark", "limit", "seed", "dtype", "device")
 SETTINGS = ("outputs", "format", "columns", "chart", "charts", "html")
@@ -44,7 +48,7 @@ def parse(arguments: list[str]) -> Request:
             raise UserError(
                 f"'{argument}' is not an option of compare{hint}; settings are key=value, see compare --help"
             )
-        elif Path(argument).is_dir():
+        elif os.path.isdir(argument):  # also false for what is too long for a name
             request.folders.append(Path(argument))
         elif not equals:
             raise UserError(f"'{argument}': no such folder; give run directories, or filters such as method=cls")
@@ -81,13 +85,21 @@ def _set(request: Request, key: str, value: str) -> None:
             raise UserError(f"{key}={value}: allowed: a file name that ends in {' or '.join(endings)}")
         if key == "charts" and Path(value).suffix in (".png", ".svg"):
             raise UserError(f"charts={value}: a folder for all charts; chart={value} draws one file")
-        setattr(request, key, Path(value))
+        check_file_names({key: value})
+        setattr(request, key, expanded(key, value))
 
 
 def matches(run: Run, filters: dict[str, set[str]]) -> bool:
     """Whether every filter has the run's value among its own; numbers compare as numbers."""
     values = filterable(run)
     return all(values[key] in {_plain(value) for value in wanted} for key, wanted in filters.items())
+
+
+def may_match(known: dict[str, Any], filters: dict[str, set[str]]) -> bool:
+    """Whether what is known of an unfinished run passes the filters; those of anything else do not count."""
+    return all(
+        _plain(known[key]) in {_plain(value) for value in wanted} for key, wanted in filters.items() if key in known
+    )
 
 
 def filterable(run: Run) -> dict[str, str]:

@@ -168,11 +168,14 @@ def unpruned_beside(result: dict[str, Any], directory: Path) -> float | None:
     """Score of the unpruned run that `result`, of the run in `directory`, may be compared with, or None."""
     if result["method"] == "none":
         return _float(result["answers"]["score"])
-    for path in sorted(directory.parent.glob("none-*")):
-        run = read_run(path)
-        if isinstance(run, Run) and run.comparable == result["comparable"]:
-            return run.score
-    return None
+    beside = runs_beside(result, directory, "none-*")
+    return beside[0].score if beside else None
+
+
+def runs_beside(result: dict[str, Any], directory: Path, names: str) -> list[Run]:
+    """Finished runs that `result`, of the run in `directory`, may be compared with; names: a pattern of theirs."""
+    runs = [read_run(path) for path in sorted(directory.parent.glob(names))]
+    return [run for run in runs if isinstance(run, Run) and run.comparable == result["comparable"]]
 
 
 def _lines(path: Path) -> int:

@@ -6,15 +6,17 @@ all of its questions. Everything is seeded: the same predictions always give the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+Scores = np.ndarray | Sequence[np.ndarray] | Sequence[float] | Sequence[Sequence[float]]  # [R, Q], or [Q] of one row
+RESAMPLES = 2000  # of an interval
 BLOCK_CELLS = 2_000_000  # resamples are drawn in blocks of about this many numbers: memory stays below 50 MB
 
 
 def clustered_interval(
-    scores: Sequence[float], clusters: Sequence[str], level: float = 0.95, resamples: int = 2000, seed: int = 0
+    scores: Sequence[float], clusters: Sequence[str], level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
     """Percentile-bootstrap interval of the mean score, drawing whole clusters with replacement.
 
@@ -22,12 +24,16 @@ def clustered_interval(
     image with more questions weighs more, as in the score itself. One cluster alone says nothing about others: the
     interval is then that one mean. Raises ValueError where there is nothing to average.
     """
-    sums, counts = _by_cluster(scores, clusters)
     if not 0 < level < 1:
         raise ValueError(f"level {level}: must lie between 0 and 1")
-    means = _bootstrap_means(sums, counts, resamples, seed)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    sums, counts = by_cluster(np.atleast_2d(np.asarray(scores, dtype=float)), clusters)
+    ((low, high),) = bootstrap_intervals(sums, counts, level, resamples, seed)
     return float(low), float(high)
+
+
+def clustered_intervals(scores: Scores, clusters: Sequence[str], level: float = 0.95) -> np.ndarray:
+    """Percentile-bootstrap intervals [R, 2] of the mean of each row of scores [R, Q], drawing whole clusters."""
+    return bootstrap_intervals(*by_cluster(np.atleast_2d(np.asarray(scores, dtype=float)), clusters), level)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -55,23 +61,35 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
     ]
 
 
-def _by_cluster(scores: Sequence[float], clusters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of scores and number of questions of every cluster, both [C], in a fixed order of clusters."""
-    if len(scores) != len(clusters):
-        raise ValueError(f"{len(scores)} scores but {len(clusters)} clusters")
-    if not len(scores):
+def by_cluster(values: np.ndarray, clusters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Of values [R, Q] the sums [R, C] over each cluster's questions, and how many it has [C]; clusters by name."""
+    if values.shape[1] != len(clusters):
+        raise ValueError(f"{values.shape[1]} scores but {len(clusters)} clusters")
+    if not len(clusters):
         raise ValueError("no scores")
-    names, index = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
-    sums = np.bincount(index, weights=np.asarray(scores, dtype=float), minlength=len(names))
-    return sums, np.bincount(index, minlength=len(names)).astype(float)
+    names = np.asarray(clusters, dtype=str)
+    order = np.argsort(names, kind="stable")
+    _, starts, counts = np.unique(names[order], return_index=True, return_counts=True)
+    return np.add.reduceat(values[:, order], starts, axis=1), counts.astype(float)
 
 
-def _bootstrap_means(sums: np.ndarray, counts: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means [resamples] over C clusters drawn with replacement; sums, counts: [C]."""
+def bootstrap_intervals(
+    sums: np.ndarray, counts: np.ndarray, level: float, resamples: int = RESAMPLES, seed: int = 0
+) -> np.ndarray:
+    """Intervals [R, 2] of the means of R rows: C clusters drawn with replacement; sums [R, C], counts [C]."""
     generator = np.random.default_rng(seed)
-    block = max(1, BLOCK_CELLS // len(sums))
+    clusters = len(counts)
     means = []
+    for size in blocks(resamples, clusters):
+        drawn = generator.integers(0, clusters, size=(size, clusters))
+        cells = (drawn + clusters * np.arange(size)[:, None]).ravel()
+        times = np.bincount(cells, minlength=size * clusters).reshape(size, clusters).astype(float)  # each is drawn
+        means.append(times @ sums.T / (times @ counts)[:, None])
+    return np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0).T
+
+
+def blocks(resamples: int, clusters: int) -> Iterator[int]:
+    """Sizes of blocks of resamples that each take about BLOCK_CELLS numbers: memory stays bounded."""
+    block = max(1, BLOCK_CELLS // clusters)
     for start in range(0, resamples, block):
-        drawn = generator.integers(0, len(sums), size=(min(block, resamples - start), len(sums)))
-        means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
-    return np.concatenate(means)
+        yield min(block, resamples - start)

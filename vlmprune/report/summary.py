@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmprune.report.commands import command
+from vlmprune.report.runs import runs_beside
 
 METRICS_SHOWN = 6
 # What the FLOPs of another convention than ours stand for; ours counts what runs.
@@ -37,7 +38,7 @@ def show_summary(
     console.print(f"\nfiles  {directory}", soft_wrap=True)
     if wandb_line:
         console.print(f"W&B    {wandb_line}", soft_wrap=True)
-    console.print(f"next   {suggestion(result, unpruned)}", soft_wrap=True)
+    console.print(f"next   {suggestion(result, unpruned, directory)}", soft_wrap=True)
 
 
 def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> list[tuple[str, str]]:
@@ -136,12 +137,13 @@ def relative(score: float, unpruned: dict[str, Any] | None) -> str:
     return f"{percent(score / bare)} of unpruned ({percent(bare)})" if bare else "undefined: the unpruned score is 0"
 
 
-def suggestion(result: dict[str, Any], unpruned: dict[str, Any] | None) -> str:
-    """One command worth running next, with the settings of this run."""
+def suggestion(result: dict[str, Any], unpruned: dict[str, Any] | None, directory: Path) -> str:
+    """One command worth running next, with the settings of this run in `directory`."""
     settings = result.get("settings", [])
     if result["method"] == "none":
-        return command(settings, "cls", "ratio=0.95")
-    if unpruned is None:
+        if not runs_beside(result, directory, "cls-0.95-*"):
+            return command(settings, "cls", "ratio=0.95")
+    elif unpruned is None:
         return f"{command(settings, 'none')}   (for the relative score)"
     others = command(settings, "cls,fastv,uniform", "ratio=0.5,0.75,0.9,0.95", "sweep")
     return f"{others}   then: vlmprune compare"

@@ -70,6 +70,7 @@ def grid(rows: list[Row], keys: Sequence[str]) -> Grid:
         {column.title for column in columns if not column.numeric},
         [row.front for row in rows],
         [titles[key] for key in DISPENSABLE if key in titles],
+        {"method"},
     )
 
 

@@ -62,7 +62,7 @@ class Trace:
 
     def encoding(self, layout: Layout) -> None:
         """An encoding begins; its groups are selected from in their order."""
-        self._groups = iter(layout.groups)
+        self._groups = (group for group, _ in layout.by_count(self._session.method.shares))
         if layout.order is None:
             self._slot_of = torch.arange(layout.slots)
             return

@@ -12,11 +12,9 @@ from vlmprune.methods.base import Method
 from vlmprune.methods.none import Unpruned
 from vlmprune.models import loading
 from vlmprune.models.checkpoint import Checkpoint
-from vlmprune.overrides import expand_sweep
+from vlmprune.overrides import AMOUNT, expand_sweep, without_unused
 from vlmprune.plan import choose_parts
 from vlmprune.speed.settings import Request
-
-AMOUNT = ("ratio", "keep")
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def plan(request: Request, config_dir: str | None) -> Plan:
     """Raises UserError for bad input, and where the model can run none of the methods."""
     jobs = expand_sweep(request.overrides)
     varying = {_key(item) for job in jobs for item in job if item not in jobs[0]} - {"method", "compile", *AMOUNT}
-    jobs = [_without_idle_amount(job) for job in jobs]
+    jobs = [without_unused(job) for job in jobs]
     configs = [compose_run(job, config_dir) for job in jobs]
     config = configs[0]
     for other in configs:
@@ -93,11 +91,6 @@ def _add(planned: Plan, config: RunConfig, label: str) -> None:
     case = Case(label, config.ratio, config.keep, method, text_tower, config.compile)
     if case not in planned.cases:
         planned.cases.append(case)
-
-
-def _without_idle_amount(job: list[str]) -> list[str]:
-    """The unpruned model has no amount: `method=none,cls ratio=0.5` means one unpruned model, not an impossible one."""
-    return [item for item in job if _key(item) not in AMOUNT] if "method=none" in job else job
 
 
 def _key(override: str) -> str:

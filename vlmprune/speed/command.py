@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from typing import Any
 from vlmprune.batching import is_out_of_memory
 from vlmprune.environment import git_commit, versions
 from vlmprune.errors import UserError
-from vlmprune.files import to_json, write_atomically
+from vlmprune.files import check_writable, to_json, write_atomically
 from vlmprune.measure.conditions import conditions
 from vlmprune.measure.memory import decoder_bytes
 from vlmprune.models.clip_text import load_text_tower
@@ -50,8 +49,8 @@ def speed(settings: list[str], config_dir: str | None) -> int:
     started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folder = Path(planned.config.outputs) / "speed" / model_name(planned.config)
     file, chart = request.json or folder / f"{started}.json", request.chart or folder / f"{started}.png"
-    for path in (file, chart):  # before minutes are spent
-        writable(path)
+    check_writable("json", file)
+    check_writable("chart", chart)
     result = measure(planned, request) | {"command": shlex.join(["vlmprune", "speed", *settings])}
     try:
         write_atomically(file, to_json(result))
@@ -107,13 +106,3 @@ def load_model(planned: Plan) -> Loaded:
             raise
         name = model_name(planned.config)
         raise UserError(f"model={name}: its weights do not fit on {planned.device}; try model.dtype=float16") from error
-
-
-def writable(file: Path) -> None:
-    """Create the file's folder. Raises UserError where nothing can be written there."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if not os.access(file.parent, os.W_OK):
-            raise PermissionError(f"no permission to write in {file.parent}")
-    except OSError as error:
-        raise UserError(f"{file} cannot be written: {error}") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmprune.errors import UserError, choose, nearest
+from vlmprune.files import expanded
 from vlmprune.schema import construct
 
 OF_A_RUN = (
@@ -100,4 +101,4 @@ def _file(key: str, value: str) -> Path:
     endings = {"json": (".json",), "chart": (".png", ".svg")}[key]
     if Path(value).suffix not in endings:
         raise UserError(f"{key}={value}: allowed: a file name that ends in {' or '.join(endings)}")
-    return Path(value)
+    return expanded(key, value)

@@ -12,6 +12,7 @@ from typing import Any
 
 from vlmprune.launchers.base import Outcome
 from vlmprune.progress import say
+from vlmprune.report.summary import percent
 from vlmprune.sweep.examine import answered
 from vlmprune.sweep.jobs import Job
 from vlmprune.sweep_record import SweepRecord
@@ -34,7 +35,8 @@ class Board:
     def started(self, number: int) -> None:
         self._job(number).record.status = "running"
         self._most = max(self._most, self.counts()["running"])
-        self._say(number, "start ", "")
+        if not self._job(number).finished:
+            self._say(number, "start ", "")
         self.save()
 
     def ended(self, number: int, outcome: Outcome) -> None:
@@ -50,7 +52,7 @@ class Board:
             self.halted = self.fail_fast
         else:
             seconds = "" if record.seconds is None else f", {duration(record.seconds)}"
-            self._say(number, "done  ", f"  {percent(record.score)}{seconds} · {self.state()}")
+            self._say(number, "done  ", f"  {score_text(record.score)}{seconds} · {self.state()}")
         self.save()
 
     def tick(self) -> None:
@@ -152,6 +154,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def percent(score: float | None) -> str:
+def score_text(score: float | None) -> str:
     """A score as it is shown; one that needs a judge has none yet."""
-    return "not judged" if score is None else f"{100 * score:.1f} %"
+    return "not judged" if score is None else percent(score)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from vlmprune.sweep.jobs import Job, plan_jobs
 from vlmprune.sweep.settings import build_launcher, split_settings
 
+COLUMNS = ("job", "visual tokens", "layer avg", "FLOPs", "of unpruned", "questions", "")
+DISPENSABLE = ("of unpruned", "layer avg", "questions")  # the first to go where a terminal is too narrow
+
 
 def dry_run_sweep(settings: list[str], config_dir: str | None) -> int:
     """Print the table of a sweep's jobs; returns the exit code."""
@@ -38,23 +41,20 @@ def dry_run(settings: list[str], config_dir: str | None) -> int:
 
 def show_jobs(jobs: list[Job]) -> None:
     """One row per job."""
-    from rich.table import Table
-
     from vlmprune.plan import shared_benchmarks
     from vlmprune.progress import results_console
+    from vlmprune.report.grid import Grid
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("job")
-    for column in ("visual tokens", "layer avg", "FLOPs", "of unpruned", "questions"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("")
     with shared_benchmarks():
-        for job in jobs:
-            table.add_row(
-                job.title, *cost_of(job), "" if job.record.samples is None else f"{job.record.samples:,}", state_of(job)
-            )
+        rows = [
+            [job.title, *cost_of(job), "" if job.record.samples is None else f"{job.record.samples:,}", state_of(job)]
+            for job in jobs
+        ]
+    ends = {"job", ""}
+    gone = Grid("", list(COLUMNS), rows, left=ends, fold=ends, dispensable=list(DISPENSABLE)).print_terminal()
     console = results_console()
-    console.print(table, markup=False)
+    if gone:
+        console.print(f"\nleft out for lack of width: {', '.join(gone)} (a pipe or a file gets all)", soft_wrap=True)
     console.print(
         "\nper question, nominal: from the model's config and the benchmark's first questions, up to the first answer "
         "token; nothing was loaded, run or written",

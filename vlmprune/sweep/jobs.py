@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vlmprune.config import RunConfig, compose_run
-from vlmprune.overrides import expand_sweep
+from vlmprune.overrides import AMOUNT, expand_sweep, group_of, without_unused
 from vlmprune.registry import read
 from vlmprune.sweep_record import JobRecord
-
-AMOUNT = ("ratio", "keep")
 
 
 @dataclass
@@ -31,8 +29,7 @@ def plan_jobs(settings: list[str], config_dir: str | None, baselines: bool = Tru
     """All combinations of `settings`, each composed and checked; baselines first. Raises UserError."""
     asked = expand_sweep(with_experiment(settings, config_dir))
     added = _baselines(asked) if baselines else []
-    # The unpruned model has no amount: `method=none,cls ratio=0.5,0.9` means one unpruned run, not two impossible ones.
-    asked = [_unpruned(overrides) if "method=none" in overrides else overrides for overrides in asked]
+    asked = [without_unused(overrides) for overrides in asked]
     wanted = {tuple(sorted(overrides)) for overrides in asked}
     unique = {tuple(sorted(overrides)): overrides for overrides in [*added, *asked]}
     common = set.intersection(*map(set, unique.values()))
@@ -60,19 +57,8 @@ def _baselines(combinations: list[list[str]]) -> list[list[str]]:
     """For every combination, the unpruned run and random pruning by the same amount."""
     added = []
     for overrides in combinations:
-        plain = [override for override in overrides if _key(override) != "method"]
-        added.append(["method=none", *(o for o in _unpruned(plain) if _key(o) != "seed")])
-        if any(_key(override) in AMOUNT for override in plain):
+        plain = [override for override in overrides if group_of(override) != "method"]
+        added.append(without_unused(["method=none", *(each for each in plain if group_of(each) != "seed")]))
+        if any(group_of(override) in AMOUNT for override in plain):
             added.append(["method=random", *plain])
     return added
-
-
-def _unpruned(overrides: list[str]) -> list[str]:
-    """Without what means nothing where every token is kept."""
-    without = (*AMOUNT, "positions", "scope", "budget")
-    return [o for o in overrides if _key(o) not in without and not o.lstrip("+").startswith("method.")]
-
-
-def _key(override: str) -> str:
-    """'method' of method=cls and of method.k=3."""
-    return override.lstrip("+").partition("=")[0].partition(".")[0]

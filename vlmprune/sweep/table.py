@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vlmprune.loggers.upload import left_offline, sync_command
-from vlmprune.sweep.board import duration, percent
+from vlmprune.sweep.board import duration, score_text
 from vlmprune.sweep_record import JobRecord
 
 STATES = {"done": "done", "skipped": "finished before", "waiting": "not run", "running": "running"}
@@ -13,23 +13,18 @@ STATES = {"done": "done", "skipped": "finished before", "waiting": "not run", "r
 
 def show_table(jobs: list[JobRecord], next_line: str) -> None:
     """Print to stdout."""
-    from rich.table import Table
-
     from vlmprune.progress import results_console
+    from vlmprune.report.grid import Grid
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("job")
-    table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
-    table.add_column("")
+    rows = []
     for job in jobs:
-        score = percent(job.score) if job.status in ("done", "skipped") else ""
+        score = score_text(job.score) if job.status in ("done", "skipped") else ""
         seconds = "" if job.seconds is None else duration(job.seconds)
-        table.add_row(job.title, score, seconds, state_of(job))
+        rows.append([job.title, score, seconds, state_of(job)])
+    print()
+    Grid("", ["job", "score", "time", ""], rows, left={"job", ""}, fold={"job", ""}).print_terminal()
+    print()
     console = results_console()
-    console.print()
-    console.print(table, markup=False)
-    console.print()
     offline = sync_command(left_offline(Path(job.directory) for job in jobs if job.directory is not None))
     if offline is not None:
         console.print(f"W&B    {offline}", markup=False, soft_wrap=True)

@@ -18,7 +18,6 @@ GRID = IMAGE_SIZE // PATCH_SIZE
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 COLORS = ("red", "blue", "green", "yellow", "white", "purple")
 WORDS = ("cat", "sun", "box", "key", "jam", "owl", "fig", "zip")
-DIGITS = tuple("0123456789")
 
 # Skewed on purpose: "popular" absent objects (as in POPE) only exist when some objects are common.
 SHAPE_WEIGHTS = (0.26, 0.21, 0.17, 0.14, 0.12, 0.10)

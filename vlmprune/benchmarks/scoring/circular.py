@@ -13,7 +13,12 @@ ROTATION = 1_000_000  # MMBench's index of rotation r of question q is q + r * R
 
 def question(row: dict[str, Any]) -> int:
     """The question that a row is a rotation of. Reads extra["index"], MMBench's own number."""
-    return int(row["extra"]["index"]) % ROTATION
+    return question_of(row["extra"]["index"])
+
+
+def question_of(index: Any) -> int:
+    """The same, from MMBench's own number."""
+    return int(index) % ROTATION
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:

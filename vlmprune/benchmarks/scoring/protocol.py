@@ -1,7 +1,7 @@
 """How a language model is asked to judge one answer, and how its reply is read.
 
-A benchmark that is judged says so in its class: `needs_judge = True` and `protocol = mmvet.PROTOCOL`; its `score` gives
-None, and `vlmprune score` fills in what the judge says.
+A benchmark that is judged says so in its class, `protocol = mmvet.PROTOCOL`; its `score` gives None, and
+`vlmprune score` fills in what the judge says.
 """
 
 from __future__ import annotations

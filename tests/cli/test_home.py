@@ -1,0 +1,73 @@
+"""Names of files that begin with ~, and a home folder that is not there or cannot be written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vlmprune.config import compose_run
+from vlmprune.errors import UserError
+from vlmprune.files import check_writable, expanded
+from vlmprune.report.request import parse as parse_compare
+from vlmprune.show import SETTING, find_file, output_file
+from vlmprune.speed.settings import parse as parse_speed
+
+NOT_A_HOME = {"HOME": "/proc/nobody", "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_every_setting_that_is_written_to_knows_the_home_folder(home):
+    config = compose_run(["ratio=0.5", "outputs='~/out'", "features.folder='~/features'"])
+    assert (config.outputs, config.features.folder) == (f"{home}/out", f"{home}/features")
+    compared = parse_compare(["outputs=~/out", "chart=~/c.png", "charts=~/charts", "html=~/r.html"])
+    assert {compared.outputs, compared.chart, compared.charts, compared.html} == {
+        home / name for name in ("out", "c.png", "charts", "r.html")
+    }
+    measured = parse_speed(["json=~/s.json", "chart=~/s.png"])
+    assert (measured.json, measured.chart) == (home / "s.json", home / "s.png")
+    assert output_file(["file=~/shown.png"]) == home / "shown.png"
+
+
+def test_nobodys_home_folder():
+    with pytest.raises(UserError, match=r"^outputs=~nouser/x: ~nouser stands for no home folder here; \./~nouser is"):
+        expanded("outputs", "~nouser/x")
+
+
+def test_a_question_may_begin_with_a_tilde_and_be_long(home):
+    for question in ("~9 or ~10 objects?", "~x=5?", "~", "what is it? " * 40, "what" * 100):
+        assert find_file(question) is None
+    assert not SETTING.match("~x=5?")
+    (home / "my photo").write_bytes(b"")
+    assert find_file("~/my photo") == home / "my photo"
+
+
+def test_a_file_is_tried_and_left_as_it_was(tmp_path):
+    check_writable("file", tmp_path / "new/folder/a.png")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    (tmp_path / "b.png").write_bytes(b"before")
+    check_writable("file", tmp_path / "b.png")
+    assert (tmp_path / "b.png").read_bytes() == b"before"
+
+
+def test_the_embedded_benchmark_needs_no_home_folder():
+    code = "from vlmprune.tiny import load_test_split; print(load_test_split()[999]['image'].size)"
+    done = subprocess.run([sys.executable, "-c", code], env=NOT_A_HOME, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "(144, 144)\n"), done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["run"], ["sweep", "baselines=false"], ["show"]], ids=" ".join)
+def test_no_command_needs_a_home_folder(tmp_path, command):
+    quick = [] if command == ["show"] else ["limit=2", "latency_samples=0"]
+    line = [sys.executable, "-m", "vlmprune", *command, "method=cls", "ratio=0.5", *quick]
+    done = subprocess.run(line, cwd=tmp_path, env=NOT_A_HOME, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

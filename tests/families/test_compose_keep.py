@@ -1,0 +1,108 @@
+"""`compose` with keep=: so many tokens of a prompt are left in the end, on models with tiles and frames too."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+import torch
+
+from tests.families.test_guarantees import FAMILIES
+from vlmprune import prune
+from vlmprune.measure.encoder import Encoded
+from vlmprune.measure.selection_flops import kept_of_units
+from vlmprune.models.base import adapt
+from vlmprune.nominal import visual_by_layer
+from vlmprune.registry import build_method
+from vlmprune.report.trace import Trace
+
+KEEP = 6
+
+
+def layers_of(family, inputs, **settings):
+    """Visual tokens of each prompt at the first and at the last layer."""
+    model = import_module(f"tests.families.{family}").make()
+    with prune(model, "compose", **settings) as session:
+        model(**inputs)
+    return session.record.visual_counts[0], session.record.visual_counts[-1]
+
+
+@pytest.mark.parametrize("media", [1, 2])
+@pytest.mark.parametrize("before", ["divprune", "random"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_so_many_are_left_of_every_prompt(family, before, media):
+    inputs = import_module(f"tests.families.{family}").batch([8, 12, 6], media)
+    first, last = layers_of(family, inputs, before=before, keep=KEEP)
+    assert last == [KEEP] * 3
+    assert all(count > KEEP for count in first)
+
+
+@pytest.mark.parametrize("family", ["video_llava", "llava_onevision", "qwen2_5_vl"])
+def test_of_videos_too(family):
+    inputs = import_module(f"tests.families.{family}").video_batch([8])
+    first, last = layers_of(family, inputs, before="random", keep=KEEP)
+    assert last == [KEEP] < first
+
+
+@pytest.mark.parametrize("before", ["cls", "divprune"])
+@pytest.mark.parametrize(("keep", "split"), [(6, 0.5), (6, 0.25), (6, 1), (20, 0.5), (21, 1), (22, 1), (0, 0.5)])
+def test_the_first_goes_its_share_of_the_way(before, keep, split):
+    """From all that an image's tiles bring: N (k/N)^split, shared out exactly among the tiles of `cls`."""
+    family = import_module("tests.families.llava_next")
+    inputs = family.batch([8])
+    image = family.LlavaNext(family.make()).geometry(family.SIZES[0])
+    n = image.slots - image.newlines
+    first, last = layers_of("llava_next", inputs, before=before, keep=keep, split=split)
+    assert first == [round(n ** (1 - split) * keep**split) if keep else 0]
+    assert last == [keep]
+
+
+def test_more_than_there_are_keeps_all():
+    family = import_module("tests.families.llava_next")
+    image = family.LlavaNext(family.make()).geometry(family.SIZES[0])
+    first, last = layers_of("llava_next", family.batch([8]), before="cls", keep=image.slots)
+    assert first == last == [image.slots - image.newlines]
+
+
+def test_a_batch_gives_what_its_samples_give():
+    family = import_module("tests.families.llava_next")
+    model, inputs = family.make(), family.batch([8, 12, 6], 2)
+    with prune(model, "compose", before="cls", inside="pyramiddrop", keep=KEEP) as session:
+        model(**inputs)
+        counts, kept = session.record.visual_counts, session.record.kept
+        for row in range(3):
+            model(**family.one_of(inputs, row))
+            assert [count[0] for count in session.record.visual_counts] == [count[row] for count in counts]
+            own = session.record.kept[0]
+            assert torch.equal(own, kept[row, : len(own)])
+
+
+@pytest.mark.parametrize("settings", [{"keep": KEEP}, {"keep": 30, "split": 1}, {"ratio": 0.7}])
+def test_the_dry_run_foretells_it(settings):
+    family = import_module("tests.families.llava_next")
+    model, inputs = family.make(), family.batch([8])
+    method = build_method("compose", before="cls", **settings)
+    with prune(model, method) as session:
+        model(**inputs)
+    tensors = {name: inputs[name] for name in ("pixel_values", "image_sizes")}
+    encoded = Encoded.of(adapt(model), tensors)
+    counted = [counts[0] for counts in session.record.visual_counts]
+    assert visual_by_layer(adapt(model), method, encoded) == counted
+    assert sum(kept for _, kept in kept_of_units(method, method.before, encoded)) == counted[0]
+
+
+def test_a_picture_knows_the_scores_of_every_tile():
+    """Tiles of one shape may keep different numbers, and are then selected from one after the other."""
+    family = import_module("tests.families.llava_next")
+    model, inputs = family.make(), family.batch([8])
+    trace = Trace(family.slots(inputs)[0])
+    method = build_method("compose", before="cls", keep=21, split=1)
+    with trace.session(adapt(model), method) as session:
+        model(**inputs)
+    image = family.LlavaNext(model).geometry(family.SIZES[0])
+    assert torch.equal(trace.scores.isnan(), image.slot_patches() < 0)
+    tiles = image.slot_patches() // family.SIDE**2
+    for tile in range(image.tiles):  # what is kept of a tile are its best
+        own, kept = tiles == tile, session.record.kept[0]
+        if kept[own].any() and not kept[own].all():
+            assert trace.scores[own & kept].min() >= trace.scores[own & ~kept].max()

@@ -1,0 +1,71 @@
+"""The end of a run as a person reads it, from a made-up result; and the schema of a real one."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.report.synthetic import make_run
+from vlmprune.config import compose_run
+from vlmprune.report.runs import Run, read_run
+from vlmprune.report.summary import show_summary, suggestion, summary_lines
+from vlmprune.result_schema import RESULT_SCHEMA
+from vlmprune.run import run
+
+SOMETIMES = {
+    "judge",
+    "rescored",
+    "flops_unknown",
+}  # of judged benchmarks, of what was scored again, of what has no FLOPs
+
+
+def result_of(path: Path) -> dict[str, Any]:
+    return json.loads((path / "result.json").read_text())
+
+
+def named(schema: dict[str, Any]) -> set[str]:
+    return {name for names in schema for name in names.split(", ")}
+
+
+def test_a_batch_size_that_did_not_fit_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = make_run(tmp_path, "cls", 0.9)
+    result = result_of(path)
+    assert "80 questions/s in batches of 32, peak memory 900 MB" in dict(summary_lines(result, None))["evaluation"]
+    result["timings"]["evaluation"]["batch_size"] = {"asked": 32, "used": 4}
+    show_summary(result, None, path, None)
+    shown = capsys.readouterr().out
+    assert "cls at 90.0 % reduction · tiny on scenes" in shown
+    assert "in batches of 4 (32 ran out of memory)" in shown and f"files  {path}\n" in shown
+
+
+def test_what_to_run_next_was_not_run_yet(tmp_path: Path) -> None:
+    bare = make_run(tmp_path, "none")
+    assert suggestion(result_of(bare), None, bare) == "vlmprune run method=cls ratio=0.95 outputs=o"
+    make_run(tmp_path, "cls", 0.95, comparable={"subset": "limit=4"})  # which is of other questions
+    assert suggestion(result_of(bare), None, bare).startswith("vlmprune run method=cls")
+    cls = make_run(tmp_path, "cls", 0.95, seed=1)
+    assert suggestion(result_of(bare), None, bare).startswith("vlmprune sweep method=cls,fastv,uniform ratio=0.5")
+    assert suggestion(result_of(cls), None, cls).startswith("vlmprune run method=none outputs=o ")
+
+
+def test_the_schema_has_every_field_of_a_real_result_and_no_other(tmp_path: Path) -> None:
+    quick = ["limit=2", "latency_samples=1", "logger=none", "show.samples=0", "device=cpu", f"outputs={tmp_path}"]
+    result = run(compose_run(["method=cls", "ratio=0.9", *quick]))
+    assert result.keys() == named(RESULT_SCHEMA) - SOMETIMES
+    assert result["answers"].keys() == named(RESULT_SCHEMA["answers"]) - SOMETIMES
+    assert result["timings"].keys() == named(RESULT_SCHEMA["timings"])
+    deeper = {"answers": ("tokens", "flops"), "timings": ("evaluation",)}
+    pairs = [(result[part][name], RESULT_SCHEMA[part][name]) for part, names in deeper.items() for name in names]
+    for name in ("subset", "environment"):
+        pairs.append((result[name], RESULT_SCHEMA[name]))
+    for value, text in pairs:
+        said = set(re.findall(r"\w+", text))
+        assert [name for name in value if name not in said] == []
+    latency = result["timings"]["latency"]
+    for name in [*latency, *latency["pruned"], *latency["tokens"], *latency["conditions"]]:
+        assert name in RESULT_SCHEMA["timings"]["latency"]
+    assert isinstance(read_run(next(tmp_path.glob("scenes/tiny/cls-*"))), Run)

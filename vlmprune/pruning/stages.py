@@ -1,0 +1,74 @@
+"""Everywhere that a method acts on one model, put in place and removed together."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vlmprune.methods.base import Method, SequenceMethod
+from vlmprune.methods.decoder_base import DecoderMethod
+from vlmprune.methods.vision_base import VisionMethod
+from vlmprune.pruning.adapter import Adapter, TextTower
+from vlmprune.pruning.clock import Clock
+from vlmprune.pruning.decoder import DecoderStages
+from vlmprune.pruning.features import FeatureStore
+from vlmprune.pruning.memo import Memo
+from vlmprune.pruning.scout import Scout
+from vlmprune.pruning.sequence import SequenceStage
+from vlmprune.pruning.vision import VisionStage
+
+
+class Stages:
+    """The parts of a method, each None where it has no such part.
+
+    sequence: acts in the encoder or before decoder layer 0. scout: runs layers ahead and starts again. decoder: drops
+    before layers K > 0. memo: encodings that the feature store knows.
+    """
+
+    def __init__(self) -> None:
+        self.sequence: SequenceStage | None = None
+        self.scout: Scout | None = None
+        self.decoder: DecoderStages | None = None
+        self.memo: Memo | None = None
+
+    @property
+    def acting(self) -> bool:
+        """Whether tokens are dropped at all."""
+        return any(stage is not None for stage in (self.sequence, self.decoder, self.scout))
+
+    @property
+    def owners(self) -> Tensor | None:
+        """int64 [images, N]: the output token that each patch is part of, where tokens merge inside the encoder."""
+        return getattr(self.sequence, "owners", None)
+
+    def install(
+        self, adapter: Adapter, whole: Method, parts: tuple[Method, ...], clock: Clock, text_tower: TextTower | None
+    ) -> None:
+        """Put `parts`, those of the method `whole` that act, in place."""
+        for part in parts:
+            if isinstance(part, SequenceMethod):
+                self.sequence = SequenceStage(adapter, part, clock, text_tower, whole)
+                self.sequence.install()
+            elif isinstance(part, VisionMethod):
+                self.sequence = VisionStage(adapter, part, clock)
+                self.sequence.install()
+            elif isinstance(part, DecoderMethod) and part.restarts:
+                self.scout = Scout(adapter, part)
+                self.scout.install()
+            elif isinstance(part, DecoderMethod):
+                self.decoder = DecoderStages(adapter, part, clock)
+                self.decoder.install()
+            else:
+                raise NotImplementedError(f"{type(part).__name__}: no engine for stage '{part.stage}'")
+
+    def remember(self, adapter: Adapter, features: FeatureStore | None) -> None:
+        """Look encodings up in `features`, where the encoder's work depends neither on the method nor on the batch."""
+        if features is None or not adapter.encodes_tiles_apart or isinstance(self.sequence, VisionStage):
+            return
+        self.memo = Memo(adapter, features, self.sequence.reader if self.sequence else None)
+        self.memo.install()
+
+    def remove(self) -> None:
+        """Leave the model as it was found."""
+        for stage in (self.memo, self.sequence, self.decoder, self.scout):
+            if stage is not None:
+                stage.remove()
