@@ -73,8 +73,7 @@ class Launcher(ABC):
     here: ClassVar[bool] = True  # whether jobs run on this machine, so that what it lacks is refused beforehand
 
     def check(self, configs: list[RunConfig], dry: bool = False) -> None:
-        """Raise a UserError where these runs cannot be launched so. Nothing has been started yet, if dry nothing will.
-        """
+        """Raise a UserError where these runs cannot be launched so. Nothing was started yet, and if dry never will."""
         return None
 
     @abstractmethod

@@ -19,7 +19,7 @@ class Logger:
         self.directory, self.outputs = directory, outputs
 
     def start(self, config: dict[str, Any], fingerprint: str, group: str | None) -> None:
-        """A run begins. config: all settings, with the choices' names; fingerprint: of the run; group: id of the sweep, if any."""
+        """A run begins. config: all settings, with the choices' names; group: id of the sweep, if any."""
 
     def log_result(self, result: dict[str, Any], samples: list[dict[str, Any]]) -> None:
         """Mirror result.json and some of the lines of predictions.jsonl."""
