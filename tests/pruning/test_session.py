@@ -13,6 +13,7 @@ from transformers import GenerationConfig, StaticCache
 
 from tests.conftest import PATCHES, make_batch, make_llava, one_of
 from vlmprune import prune
+from vlmprune.errors import UserError
 from vlmprune.methods.base import ScoreMethod
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.fastv import FastV
@@ -310,6 +311,13 @@ class TestRefusals:
     def test_static_cache_inside_the_decoder(self, sdpa_model):
         with prune(sdpa_model, "fastv", ratio=0.5), pytest.raises(NotImplementedError, match="static"):
             generate(sdpa_model, make_batch([8]), cache_implementation="static")
+
+    def test_an_average_that_a_longer_prompt_cannot_reach(self, sdpa_model):
+        with prune(sdpa_model, "fastv", keep=15, budget="average") as session:
+            sdpa_model(**make_batch([8]))
+            assert session.record.visual_counts[-1] == [4]  # (2 x 36 + 4 x 4) / 6 layers: 15 rounded down
+            with pytest.raises(UserError, match="FastV: .*15 of 72 visual tokens a layer .* the least is 24"):
+                sdpa_model(**make_batch([8], images=2))
 
     def test_a_cache_from_outside(self, sdpa_model):
         batch = make_batch([8])

@@ -42,6 +42,14 @@ def test_a_batch_size_that_did_not_fit_is_told(tmp_path: Path, capsys: pytest.Ca
     assert "in batches of 4 (32 ran out of memory)" in shown and f"files  {path}\n" in shown
 
 
+def test_an_amount_that_removes_nothing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Inside the language model `keep` is of a prompt's tokens, so that no model's size refuses a large one."""
+    quick = ["limit=1", "latency_samples=0", "logger=none", "show.samples=0", "device=cpu", f"outputs={tmp_path}"]
+    for asked, told in (("keep=145", True), ("keep=143", False), ("ratio=0", False)):
+        run(compose_run(["method=fastv", asked, *quick]))
+        assert (f"NOTHING WAS REMOVED: with {asked} every question" in capsys.readouterr().out) is told
+
+
 def test_what_to_run_next_was_not_run_yet(tmp_path: Path) -> None:
     bare = make_run(tmp_path, "none")
     assert suggestion(result_of(bare), None, bare) == "vlmprune run method=cls ratio=0.95 outputs=o"

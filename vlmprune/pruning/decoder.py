@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers.masking_utils import create_causal_mask
 
+from vlmprune.errors import UserError
 from vlmprune.methods.decoder_base import DecoderMethod, DecoderSelection, DecoderSignals, DecoderStage
 from vlmprune.pruning.adapter import Adapter
 from vlmprune.pruning.clock import Clock
@@ -62,7 +63,8 @@ class DecoderStages:
     def begin(self, segment: Segment, running: Running, record: Record, kwargs: dict[str, Any]) -> dict[str, Any]:
         """A prefill starts: layers below the first stage see `segment`; what is dropped goes into `record`.
 
-        kwargs: those of the language model. Returns them without what the stages will add themselves.
+        kwargs: those of the language model. Returns them without what the stages will add themselves. Raises UserError
+        where the method has no schedule for a prompt's number of visual tokens.
         """
         embeds = kwargs["inputs_embeds"]
         self._prefilling = True
@@ -70,7 +72,10 @@ class DecoderStages:
         self._deepstack, kwargs = Deepstack.take(kwargs, self.layers[0])
         self._segments = {0: segment}
         depth = self.adapter.decoder_depth
-        self._stages = {n: self.method.stages(depth, n) for n in {*segment.visual_counts} if n}
+        try:
+            self._stages = {n: self.method.stages(depth, n) for n in {*segment.visual_counts} if n}
+        except ValueError as error:  # of this prompt's number of tokens: `check` has seen one image's alone
+            raise UserError(f"{type(self.method).__name__}: {error}") from error
         self._texts = [total - n for total, n in zip(record.prompt_lengths, segment.visual_counts, strict=True)]
         raters = self.method.raters(embeds, running.visual, running.valid)
         self._running, self.record = running.rated_by(raters, self._texts), record

@@ -62,6 +62,8 @@ def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> li
             f"{tokens['layer_averaged']:.4g} averaged over the decoder's layers",
         )
     )
+    if line := nothing_removed(result):
+        rows.append(("", line))
     rows.append(("FLOPs", flops_line(answers)))
     if (convention := (answers["flops"] or {}).get("convention")) in CONVENTIONS:
         rows.append(("", CONVENTIONS[convention]))
@@ -80,6 +82,15 @@ def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> li
             )
         )
     return rows
+
+
+def nothing_removed(result: dict[str, Any]) -> str:
+    """A line where the amount asked for took no token from any question; '' where some went or all were to stay."""
+    tokens = result["answers"]["tokens"]
+    if tokens["layer_averaged"] < tokens["total"] or result["method"] == "none" or result["ratio"] == 0:
+        return ""
+    asked = ", ".join(f"{name}={result[name]}" for name in ("ratio", "keep") if result[name] is not None)
+    return f"NOTHING WAS REMOVED: with {asked or 'these settings'} every question keeps all its visual tokens"
 
 
 def batches(timings: dict[str, Any]) -> str:
