@@ -316,7 +316,7 @@ class TestRefusals:
         with prune(sdpa_model, "fastv", keep=15, budget="average") as session:
             sdpa_model(**make_batch([8]))
             assert session.record.visual_counts[-1] == [4]  # (2 x 36 + 4 x 4) / 6 layers: 15 rounded down
-            with pytest.raises(UserError, match="FastV: .*15 of 72 visual tokens a layer .* the least is 24"):
+            with pytest.raises(UserError, match=r"FastV: .*15 of 72 visual tokens a layer .* the least is 24"):
                 sdpa_model(**make_batch([8], images=2))
 
     def test_a_cache_from_outside(self, sdpa_model):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import sys
-import textwrap
 from typing import Any
 
 from vlmprune.files import to_json
-from vlmprune.progress import results_console
+from vlmprune.report.escapes import markdown_text
+from vlmprune.report.grid import Grid
+from vlmprune.report.tables import aligned
 from vlmprune.speed.rows import MEASURED, NOT_APPLICABLE
 
 Row = dict[str, Any]
@@ -17,14 +18,23 @@ WHO = ("batch", "method", "removed")
 TIMES = (*WHO, "tokens", "vision", "selection", "projector", "prefill", "first token", "decode step", "end to end")
 WORK = (
     *(*WHO, "GFLOPs", "fewer FLOPs", "faster", "realised", "TFLOP/s", "of ceiling"),
-    *("decode GB/s", "of ceiling", "peak MB", "KV MB"),
+    *("decode GB/s", "of bandwidth", "peak MB", "KV MB"),
+)
+# Of both tables, the first to go where a terminal is narrow.
+DISPENSABLE = (
+    *("projector", "vision", "selection", "tokens", "decode step"),
+    *("of bandwidth", "decode GB/s", "KV MB", "TFLOP/s", "of ceiling"),
 )
 LEGEND = (
-    "tokens: visual tokens that reach the last decoder layer, of all · prefill: the decoder's first pass with all "
-    "selection in it · first token: everything from generate() to its logits · decode step: one token for every prompt "
-    "of the batch · (x): times faster than unpruned, which ran in turn in the same process · GFLOPs: per question, to "
-    "the first token · realised: times faster to the first token / times fewer FLOPs · TFLOP/s: those FLOPs over that "
-    "time · decode GB/s: weights and KV cache that a step reads, over its time · ceilings: measured here, first line"
+    ("tokens", "visual tokens that reach the last decoder layer, of all"),
+    ("prefill", "the decoder's first pass with all selection in it"),
+    ("first token", "everything from generate() to its logits"),
+    ("decode step", "one token for every prompt of the batch"),
+    ("(x)", "times faster than unpruned, which ran in turn in the same process"),
+    ("GFLOPs", "per question, to the first token"),
+    ("realised", "times faster to the first token / times fewer FLOPs"),
+    ("TFLOP/s", "those FLOPs over that time; of ceiling: that of this machine, in the first line"),
+    ("decode GB/s", "weights and KV cache that a step reads, over its time; of bandwidth: of the ceiling above"),
 )
 
 
@@ -37,11 +47,11 @@ def show(result: dict[str, Any], style: str) -> None:
     elif style == "markdown":
         print(f"{heading(result)}\n")
         for title, columns, rows in _tables(result["rows"]):
-            print(f"**{title}**\n\n| {' | '.join(columns)} |\n|{'|'.join(_rules(columns))}|")
-            print("\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n")
-        print("\n\n".join([*refusals(result["rows"]), *findings(result["rows"]), LEGEND]))
+            print(f"{_grid(title, columns, rows).markdown()}\n")
+        about = " · ".join(": ".join(pair) for pair in LEGEND)
+        print("\n\n".join(map(markdown_text, [*refusals(result["rows"]), *findings(result["rows"]), about])))
     else:
-        _rich(result)
+        _terminal(result)
 
 
 def heading(result: dict[str, Any]) -> str:
@@ -152,28 +162,24 @@ def _refused(rows: list[Row]) -> dict[tuple[str, str], list[str]]:
     return found
 
 
-def _rich(result: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    console = results_console()
-    console.print(f"\n{heading(result)}", soft_wrap=True)
+def _terminal(result: dict[str, Any]) -> None:
+    print(f"\n{heading(result)}")
+    gone: list[str] = []
     for title, columns, rows in _tables(result["rows"]):
-        table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=None, header_style="bold")
-        for column in columns:
-            table.add_column(column, justify="left" if column == "method" else "right", overflow="fold")
+        apart: list[list[str]] = []  # an empty row between two batch sizes
         for before, row in zip([rows[0], *rows], rows, strict=False):
-            if before[0] != row[0]:
-                table.add_row()
-            table.add_row(*row)
-        console.print(table)
-    console.print()
+            apart += [row] if before[0] == row[0] else [[""] * len(row), row]
+        gone += _grid(title, columns, apart).print_terminal()
+    print()
     for line in [*refusals(result["rows"]), *findings(result["rows"])]:
-        console.print(line, soft_wrap=True)
-    print("\n" + textwrap.fill(LEGEND, 110))
+        print(line)
+    print("\n" + aligned([(name, about) for name, about in LEGEND if name not in gone]))
+    if gone:
+        print(f"left out for lack of width: {', '.join(gone)} (format=csv has everything)")
 
 
-def _rules(columns: tuple[str, ...]) -> list[str]:
-    return [" --- " if column == "method" else " ---: " for column in columns]
+def _grid(title: str, columns: tuple[str, ...], rows: list[list[str]]) -> Grid:
+    return Grid(title, list(columns), rows, left={"method"}, dispensable=list(DISPENSABLE), fold={"method"})
 
 
 def _csv(rows: list[Row]) -> None:
