@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,11 @@ from vlmprune.report.escapes import latex_text, markdown_text, one_line
 
 GAP = 2  # characters between columns
 ROOM_TO_FOLD = 24  # and those that a folded column keeps at least
+
+
+def left_out(columns: Iterable[str], elsewhere: str = "format=csv has everything") -> str:
+    """The line that names columns which a terminal had no room for; elsewhere: where they are."""
+    return f"left out for lack of width: {', '.join(columns)} ({elsewhere})"
 
 
 @dataclass

@@ -11,7 +11,7 @@ from vlmprune.errors import UserError
 from vlmprune.progress import say
 from vlmprune.report.columns import compared_text
 from vlmprune.report.escapes import markdown_text, one_line
-from vlmprune.report.grid import Grid
+from vlmprune.report.grid import Grid, left_out
 from vlmprune.report.hard import HardTable, hard_tables
 from vlmprune.report.runs import Run
 from vlmprune.report.tables import LATEX_HEAD, aligned
@@ -66,7 +66,7 @@ def _text(tables: list[HardTable], notes: list[str], style: str) -> None:
         elif style == "markdown":
             print(f"\n{grid.markdown()}")
         elif gone := grid.print_terminal():
-            print(f"left out for lack of width: {', '.join(gone)} (format=csv has everything)")
+            print(left_out(gone))
     few = [
         f"{table.pool.amount}: {table.hard} hard questions tell little apart"
         if table.hard

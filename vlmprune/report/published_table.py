@@ -10,7 +10,7 @@ from typing import Any
 from vlmprune.errors import UserError
 from vlmprune.progress import say
 from vlmprune.report.escapes import markdown_text, one_line
-from vlmprune.report.grid import Grid
+from vlmprune.report.grid import Grid, left_out
 from vlmprune.report.notes import title
 from vlmprune.report.published import Published, read_published
 from vlmprune.report.published_pairs import Pair, find_pairs
@@ -127,7 +127,7 @@ def _tables(pairs: list[Pair], style: str) -> None:
         elif style == "markdown":
             print(f"\n{grid.markdown()}")
         elif gone := grid.print_terminal():
-            print(f"left out for lack of width: {', '.join(gone)} (format=csv has everything)")
+            print(left_out(gone))
     below = [*LEGEND, *((f"[{number}]", note) for note, number in numbers.items())]
     if style == "markdown":
         print("".join(f"\n{markdown_text(f'{name}: {about}')}\n" for name, about in below))

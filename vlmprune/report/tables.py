@@ -16,7 +16,7 @@ from vlmprune.progress import say
 from vlmprune.report.columns import DISPENSABLE, KEYS, columns_for, legend
 from vlmprune.report.escapes import markdown_text, one_line
 from vlmprune.report.fields import FIELDS, as_dict
-from vlmprune.report.grid import Grid
+from vlmprune.report.grid import Grid, left_out
 from vlmprune.report.notes import environment_notes, table_notes, title, what_differs
 from vlmprune.report.runs import Run
 
@@ -89,8 +89,7 @@ def _text(comparison: Comparison, keys: Sequence[str], markdown: bool) -> None:
     about = legend(column for column in columns if column.title not in gone)
     print(f"\n{markdown_text(' · '.join(': '.join(pair) for pair in about)) if markdown else aligned(about)}")
     if gone:
-        absent = [column.title for column in columns if column.title in gone]
-        print(f"left out for lack of width: {', '.join(absent)} (format=csv has everything)")
+        print(left_out(column.title for column in columns if column.title in gone))
     if comparison.notes:
         print("\nnot shown:\n" + "\n".join(f"- {note}" for note in comparison.notes))
 

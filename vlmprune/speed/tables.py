@@ -8,7 +8,7 @@ from typing import Any
 
 from vlmprune.files import to_json
 from vlmprune.report.escapes import markdown_text
-from vlmprune.report.grid import Grid
+from vlmprune.report.grid import Grid, left_out
 from vlmprune.report.tables import aligned
 from vlmprune.speed.rows import MEASURED, NOT_APPLICABLE
 
@@ -175,7 +175,7 @@ def _terminal(result: dict[str, Any]) -> None:
         print(line)
     print("\n" + aligned([(name, about) for name, about in LEGEND if name not in gone]))
     if gone:
-        print(f"left out for lack of width: {', '.join(gone)} (format=csv has everything)")
+        print(left_out(gone))
 
 
 def _grid(title: str, columns: tuple[str, ...], rows: list[list[str]]) -> Grid:

@@ -43,7 +43,7 @@ def show_jobs(jobs: list[Job]) -> None:
     """One row per job."""
     from vlmprune.plan import shared_benchmarks
     from vlmprune.progress import results_console
-    from vlmprune.report.grid import Grid
+    from vlmprune.report.grid import Grid, left_out
 
     with shared_benchmarks():
         rows = [
@@ -54,7 +54,7 @@ def show_jobs(jobs: list[Job]) -> None:
     gone = Grid("", list(COLUMNS), rows, left=ends, fold=ends, dispensable=list(DISPENSABLE)).print_terminal()
     console = results_console()
     if gone:
-        console.print(f"\nleft out for lack of width: {', '.join(gone)} (a pipe or a file gets all)", soft_wrap=True)
+        console.print("\n" + left_out(gone, "a pipe or a file gets all"), soft_wrap=True)
     console.print(
         "\nper question, nominal: from the model's config and the benchmark's first questions, up to the first answer "
         "token; nothing was loaded, run or written",
