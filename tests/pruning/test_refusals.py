@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,10 +10,10 @@ from typing import ClassVar
 import pytest
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, StaticCache
+from transformers import DynamicCache, GenerationConfig, StaticCache
 
 from tests.conftest import PATCHES, make_batch, make_llava
-from tests.pruning.test_session import generate, snapshot
+from tests.pruning.test_session import GREEDY, generate, snapshot
 from vlmprune import prune
 from vlmprune.errors import UserError
 from vlmprune.methods.base import ScoreMethod
@@ -134,13 +135,123 @@ def test_guidance_and_labels(sdpa_model):
             sdpa_model(**batch, labels=batch["input_ids"])
 
 
-def test_padding_inside_a_later_turn(sdpa_model):
+def test_right_padding_in_a_later_turn(sdpa_model):
     batch = make_batch([8, 8])
     with prune(sdpa_model, "cls", ratio=0.5):
         cache = sdpa_model(**batch, use_cache=True).past_key_values
-        mask = torch.cat([batch["attention_mask"], torch.tensor([[1, 1], [0, 1]])], dim=1)
-        with pytest.raises(NotImplementedError, match="padding inside a later turn"):
+        mask = torch.cat([batch["attention_mask"], torch.tensor([[1, 1], [1, 0]])], dim=1)
+        with pytest.raises(ValueError, match="later turn must be padded on the left"):
             sdpa_model(input_ids=torch.full((2, 2), 5), attention_mask=mask, past_key_values=cache)
+
+
+def turn(model, ids, cache):
+    return model.generate(input_ids=ids, past_key_values=cache, **GREEDY)
+
+
+def test_caches_that_hold_something_else(sdpa_model):
+    """Of each, transformers alone would make a wrong answer without a word."""
+    batch = make_batch([8])
+    with torch.no_grad():
+        outside = sdpa_model(**batch, use_cache=True).past_key_values
+    with prune(sdpa_model, "cls", ratio=0.5):
+        cache = DynamicCache()
+        first = sdpa_model.generate(**batch, **GREEDY, past_key_values=cache)
+        longer = torch.cat([first, torch.tensor([[5, 6]])], dim=1)
+        other = longer.clone()
+        other[0, 0] += 1
+        for ids, given, said in (
+            (longer, outside, "an image that was prefilled outside"),
+            (other, cache, "do not begin with the prompt"),
+            (torch.nn.functional.pad(longer, (1, 0), value=4), cache, "do not begin with the prompt"),
+            (first[:, :-2], cache, "give all of its ids and the new ones"),
+        ):
+            with pytest.raises(RuntimeError, match=said):
+                turn(sdpa_model, ids, copy.deepcopy(given))
+        cropped = copy.deepcopy(cache)
+        cropped.crop(-20)
+        with pytest.raises(RuntimeError, match="cropped into its pruned prompt"):
+            turn(sdpa_model, longer, cropped)
+    for name in ("divprune", "none"):
+        with (
+            prune(sdpa_model, name, ratio=0.5 if name == "divprune" else None),
+            pytest.raises(RuntimeError, match=r"filled while ClsAttention\(ratio=0.5.* pruned"),
+        ):
+            turn(sdpa_model, longer, cache)
+
+
+@pytest.mark.parametrize("name", ["fastv", "pyramiddrop", "sparsevlm", "compose"])
+def test_a_later_turn_with_a_method_inside_the_decoder(sdpa_model, name):
+    batch = make_batch([8])
+    with prune(sdpa_model, name, ratio=0.5):
+        cache = DynamicCache()
+        first = sdpa_model.generate(**batch, **GREEDY, past_key_values=cache)
+        for words in ([5, 6], [5]):
+            ids = torch.cat([first, torch.tensor([words])], dim=1)
+            with pytest.raises(NotImplementedError, match="going on from a filled cache"):
+                turn(sdpa_model, ids, copy.deepcopy(cache))
+        with pytest.raises(NotImplementedError, match="going on from a filled cache"):
+            sdpa_model(input_ids=torch.tensor([[5, 6]]), past_key_values=copy.deepcopy(cache))
+
+
+def causal(length):
+    return torch.ones(length, length, dtype=torch.bool).tril()[None, None]
+
+
+@pytest.mark.parametrize("name", ["cls", "fastv"])
+def test_masks_of_four_dimensions(sdpa_model, name):
+    """One that says what a 2-D mask says is taken for it; any other is refused. Unpruned, transformers gets it."""
+    batch = make_batch([8])
+    plain = {key: value for key, value in batch.items() if key != "attention_mask"}
+    length = batch["input_ids"].shape[1]
+    hidden = causal(length)
+    hidden[..., 30:, 1] = False
+    additive = torch.zeros(hidden.shape).masked_fill(~hidden, torch.finfo(torch.float32).min)
+    with prune(sdpa_model, name, ratio=0.5):
+        expected = sdpa_model(**batch).logits
+        for same in (causal(length), torch.zeros(1, 1, length, length).masked_fill(~causal(length), -torch.inf)):
+            assert torch.equal(sdpa_model(**plain, attention_mask=same).logits, expected)
+        for custom in (hidden, additive, torch.ones_like(hidden), hidden.expand(1, 4, -1, -1)):
+            with pytest.raises(NotImplementedError, match="attention mask"):
+                sdpa_model(**plain, attention_mask=custom)
+    bare = sdpa_model(**plain, attention_mask=hidden).logits
+    with prune(sdpa_model, "none"):
+        assert torch.equal(sdpa_model(**plain, attention_mask=hidden).logits, bare)
+
+
+def test_places_of_the_full_prompt(sdpa_model):
+    batch = make_batch([8])
+    with prune(sdpa_model, "cls", ratio=0.5):
+        with pytest.raises(NotImplementedError, match="logits_to_keep= as indices"):
+            sdpa_model(**batch, logits_to_keep=torch.tensor([0, 43]))
+        last, all_of_them = sdpa_model(**batch, logits_to_keep=2).logits, sdpa_model(**batch).logits
+        torch.testing.assert_close(last, all_of_them[:, -2:])
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # transformers 5.23 has a second name for it
+@pytest.mark.parametrize("name", ["fastv", "pyramiddrop", "tome", "cls", "divprune"])
+def test_gradient_checkpointing(sdpa_model, name):
+    """Refused where a layer that runs again has something of the session in it; right after the block elsewhere."""
+    batch = make_batch([8])
+
+    def gradients(model):
+        model.zero_grad()
+        with prune(model, name, ratio=0.5):
+            loss = model(**batch, use_cache=False).logits[:, -1].square().sum()
+        loss.backward()
+        return torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
+
+    sdpa_model.train()
+    expected = gradients(sdpa_model)
+    sdpa_model.gradient_checkpointing_enable()
+    if name == "divprune":
+        torch.testing.assert_close(gradients(sdpa_model), expected)
+        return
+    with pytest.raises(NotImplementedError, match=r"gradient_checkpointing_disable\(\)"):
+        gradients(sdpa_model)
+    with torch.no_grad(), prune(sdpa_model, name, ratio=0.5):
+        sdpa_model(**batch)
+    sdpa_model.gradient_checkpointing_disable()
+    torch.testing.assert_close(gradients(sdpa_model), expected)
 
 
 def test_a_failing_installation_leaves_the_model_usable(sdpa_model, monkeypatch):

@@ -163,6 +163,7 @@ def adapt(model: Any, **options: Any) -> Adapter:
 
     Raises UserError where the family has no adapter or no such option.
     """
+    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper: hooks belong on the model itself
     model_type = getattr(getattr(model, "config", None), "model_type", None)
     if model_type is None or not hasattr(model, "generate"):
         raise UserError(f"{type(model).__name__} is no transformers model that generates: give the whole model")

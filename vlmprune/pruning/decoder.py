@@ -60,17 +60,20 @@ class DecoderStages:
             probe.remove()
         self._handles, self._probes, self._inputs, self._segments = [], [], {}, {}
 
-    def begin(self, segment: Segment, running: Running, record: Record, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """A prefill starts: layers below the first stage see `segment`; what is dropped goes into `record`.
+    def begin(
+        self, segments: dict[int, Segment], running: Running, record: Record, kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
+        """A prefill starts: layers below the first stage see segment 0; what is dropped goes into `record`.
 
-        kwargs: those of the language model. Returns them without what the stages will add themselves. Raises UserError
-        where the method has no schedule for a prompt's number of visual tokens.
+        segments: gets one more at every stage. kwargs: those of the language model. Returns them without what the
+        stages will add themselves. Raises UserError where the method has no schedule for a prompt's number of visual
+        tokens.
         """
         embeds = kwargs["inputs_embeds"]
         self._prefilling = True
         self._positions = full_positions(kwargs, embeds.shape[1], embeds.device)
         self._deepstack, kwargs = Deepstack.take(kwargs, self.layers[0])
-        self._segments = {0: segment}
+        self._segments, segment = segments, segments[0]
         depth = self.adapter.decoder_depth
         try:
             self._stages = {n: self.method.stages(depth, n) for n in {*segment.visual_counts} if n}
@@ -81,9 +84,18 @@ class DecoderStages:
         self._running, self.record = running.rated_by(raters, self._texts), record
         return kwargs
 
-    def step(self) -> None:
-        """A decode step starts: nothing is scored or dropped any more."""
-        self._prefilling = False
+    def step(self, segments: dict[int, Segment]) -> None:
+        """A decode step starts: nothing is scored or dropped any more. segments: of the conversation that goes on."""
+        self._prefilling, self._segments = False, segments
+
+    def check_complete(self) -> None:
+        """Raise RuntimeError where a stage's hook did not run, so that tokens went on which should be gone."""
+        missing = [layer for layer in self.layers if layer not in self._segments]
+        if missing and self._segments:
+            raise RuntimeError(
+                f"the hooks of decoder layers {missing} did not run, so that {type(self.method).__name__} was not "
+                "applied: something calls the layers past their hooks"
+            )
 
     def _observe(self, query: Tensor, key: Tensor, _mask: Tensor | None, scaling: float) -> None:
         if self._prefilling:
@@ -147,10 +159,9 @@ class DecoderStages:
         keep = chosen.keep | (now.valid & ~now.visual)
         counts = [text + n for text, n in zip(self._texts, left, strict=True)]
         spatial = compact(keep, counts)
-        plan = spatial if chosen.order is None else compact(keep, counts, chosen.order)
-
-        places = plan if rule == "keep" else spatial  # renumbered ones rise, whatever moved
-        self._positions, shift = new_positions(self._positions, keep | ~now.valid, places, rule)
+        # A token that keeps its position keeps its place. Renumbered positions rise, whatever moved.
+        plan = spatial if chosen.order is None or rule == "keep" else compact(keep, counts, chosen.order)
+        self._positions, shift = new_positions(self._positions, keep | ~now.valid, spatial, rule)
         hidden = plan.gather_hidden(hidden if chosen.hidden is None else chosen.hidden)
         if rule == "keep":
             cos, sin = (plan.gather(part, part.dim() - 3) for part in rotary)

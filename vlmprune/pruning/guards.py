@@ -1,32 +1,116 @@
-"""Uses of generate() in which a shortened cache would give wrong tokens silently: refused by name."""
+"""What keeps a session from being wrong in silence: who may use a model, and which calls cannot work."""
 
 from __future__ import annotations
 
+import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
-from vlmprune.pruning.shadow import Shadow
+import torch
+from torch import Tensor, nn
 
 
-def guard_generate(model: Any, *, scores_inside: bool, drops_inside: bool) -> Shadow:
-    """Check the arguments of every `model.generate` until the shadow is removed.
+class OpenModels:
+    """The models that are being pruned in this process, and the compiler's stance while there are any.
 
-    scores_inside, drops_inside: whether tokens are scored and dropped by decoder layers.
+    Compiled code does not look at hooks, so that it would run a model unpruned, or with a prompt that does not fit. So
+    nothing that was compiled runs compiled while a session is open, in the whole process: torch knows one stance.
     """
 
-    def wrap(generate: Callable[..., Any]) -> Callable[..., Any]:
-        def guarded(*args: Any, **kwargs: Any) -> Any:
-            config = kwargs.get("generation_config") or (args[1] if len(args) > 1 else None) or model.generation_config
-            refuse(kwargs, config, scores_inside, drops_inside)
-            return generate(*args, **kwargs)
+    def __init__(self) -> None:
+        self._models: WeakSet[nn.Module] = WeakSet()
+        self._lock = threading.Lock()
+        self._eager: Any = None
 
-        return guarded
+    def add(self, model: nn.Module) -> None:
+        """Raises RuntimeError for a model that is being pruned already."""
+        with self._lock:
+            if model in self._models:
+                raise RuntimeError(
+                    "this model is already being pruned: leave the first `with prune(...)` before the next"
+                )
+            if self._eager is None:
+                self._eager = torch.compiler.set_stance("force_eager")
+            self._models.add(model)
 
-    return Shadow(model, "generate", wrap)
+        if any(is_compiled(module) for module in model.modules()):
+            warnings.warn("compiled parts of the model run uncompiled inside `with prune(...)`", stacklevel=4)
+
+    def discard(self, model: nn.Module) -> None:
+        """The model is pruned no longer; what was compiled runs compiled again after the last one."""
+        with self._lock:
+            self._models.discard(model)
+            if not self._models and self._eager is not None:
+                self._eager.__exit__(None, None, None)
+                self._eager = None
 
 
-def refuse(kwargs: dict[str, Any], config: Any, scores_inside: bool, drops_inside: bool) -> None:
-    """Raise NotImplementedError where these arguments of generate() cannot work while tokens are pruned."""
+def is_compiled(module: nn.Module) -> bool:
+    """True if calling the module runs what torch.compile made of it."""
+    own = vars(module).get("forward")
+    return module._compiled_call_impl is not None or hasattr(module, "_orig_mod") or hasattr(own, "get_compiler_config")
+
+
+class OneThread:
+    """`with one_thread:` a session is used by this thread alone; others are refused, since its hooks hold one prompt.
+
+    end: called once the session is closed and no thread uses it any more.
+    """
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end = end
+        self._free = threading.Condition()
+        self._user: threading.Thread | None = None
+        self._depth = 0
+        self._closed = False
+
+    def open(self) -> None:
+        """The session can be used."""
+        self._closed = False
+
+    def __enter__(self) -> None:
+        me = threading.current_thread()
+        with self._free:
+            if self._user not in (None, me):
+                assert self._user is not None
+                raise RuntimeError(
+                    f"this model is running in thread '{self._user.name}': a session serves one thread at a time; wait "
+                    "for it, or give each thread a model of its own"
+                )
+            if self._closed:
+                raise RuntimeError("the `with prune(...)` block was left by an error while this generation ran")
+            self._user, self._depth = me, self._depth + 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._free:
+            self._depth -= 1
+            if self._depth:
+                return
+            self._user = None
+            if self._closed:
+                self._end()
+            self._free.notify_all()
+
+    def close(self, wait: bool) -> None:
+        """End the session. A generation that still runs in another thread is waited for, or else stopped."""
+        with self._free:
+            try:
+                while wait and self._user not in (None, threading.current_thread()):
+                    self._free.wait()
+            finally:
+                self._closed = True
+                if self._user in (None, threading.current_thread()):
+                    self._end()
+
+
+def refuse_generation(kwargs: dict[str, Any], config: Any, scores_inside: bool, drops_inside: bool) -> None:
+    """Raise NotImplementedError where these arguments of generate() cannot work while tokens are pruned.
+
+    config: the GenerationConfig that holds where an argument is not given. scores_inside, drops_inside: True if tokens
+    are scored, or dropped, by decoder layers.
+    """
     for name in ("assistant_model", "prompt_lookup_num_tokens", "prefill_chunk_size"):
         if kwargs.get(name, getattr(config, name, None)) is not None:
             raise NotImplementedError(f"generate({name}=...) does not work while tokens are pruned")
@@ -41,7 +125,31 @@ def refuse(kwargs: dict[str, Any], config: Any, scores_inside: bool, drops_insid
         raise NotImplementedError(f"cache_implementation='{implementation}' inside the decoder: use dynamic")
 
 
-def refuse_labels(_model: Any, _args: tuple, kwargs: dict[str, Any]) -> None:
-    """A forward pre-hook: logits are of the shorter prompt, so that labels of the full one do not fit."""
+def refuse_full_prompt(kwargs: dict[str, Any]) -> None:
+    """Raise NotImplementedError for arguments of model(...) that point at places of the full prompt."""
     if kwargs.get("labels") is not None:
         raise NotImplementedError("labels= while tokens are pruned: logits are of the shortened prompt")
+    if isinstance(kwargs.get("logits_to_keep"), Tensor):
+        raise NotImplementedError(
+            "logits_to_keep= as indices while tokens are pruned: logits are of the shortened prompt; give a number of "
+            "last tokens"
+        )
+
+
+def refuse_checkpointing(layers: list[nn.Module]) -> None:
+    """Raise NotImplementedError if one of `layers`, in which a session acts, runs again in the backward pass.
+
+    By then the block may have ended, and in any case the prompt is another one.
+    """
+    if torch.is_grad_enabled() and any(
+        layer.training and getattr(layer, "gradient_checkpointing", False) and is_trained(layer) for layer in layers
+    ):
+        raise NotImplementedError(
+            "gradient checkpointing of layers in which tokens are scored or dropped: it runs them again "
+            "in the backward pass; call model.gradient_checkpointing_disable(), or freeze them"
+        )
+
+
+def is_trained(module: nn.Module) -> bool:
+    """True if any of its weights gets a gradient."""
+    return any(weight.requires_grad for weight in module.parameters())

@@ -10,15 +10,7 @@ from torch import Tensor
 from vlmprune.methods.base import Positions
 from vlmprune.pruning.compaction import compact
 from vlmprune.pruning.deepstack import without_dropped
-from vlmprune.pruning.prompt import (
-    Record,
-    Segment,
-    full_mask,
-    full_positions,
-    marked_slots,
-    new_positions,
-    real_tokens,
-)
+from vlmprune.pruning.prompt import Conversation, Record, Segment, full_positions, marked_slots, new_positions
 from vlmprune.pruning.running import Running
 from vlmprune.pruning.scout import Scout
 
@@ -26,36 +18,45 @@ from vlmprune.pruning.scout import Scout
 class Prefill:
     """What is known of the prompts, and `kwargs`, the language model's arguments for what is left of them.
 
-    visual: bool [B, L]. marked: whether dropped slots are marked NaN in the embeddings. segment, running and record
-    follow every drop. dropped: marked slots of each prompt, on the host.
+    visual: bool [B, L]. mask: bool [B, L or more] over all tokens, or None where nothing is padded. marked: True if
+    dropped slots are marked NaN in the embeddings. held: what the cache holds before these prompts, `cached` tokens;
+    None where it is empty.
+    segment, running and record follow every drop. slot_counts, dropped: visual slots of each prompt, those that a mask
+    hides among them, and how many are marked; on the host.
     """
 
     segment: Segment
     running: Running
 
-    def __init__(self, kwargs: dict[str, Any], visual: Tensor, marked: bool, depth: int) -> None:
-        self.kwargs, self.visual = kwargs, visual
-        self.mask, self.embeds = full_mask(kwargs), kwargs["inputs_embeds"]
-        self.real = torch.ones_like(visual) if self.mask is None else real_tokens(self.mask, visual.shape[1])
+    def __init__(
+        self,
+        kwargs: dict[str, Any],
+        visual: Tensor,
+        mask: Tensor | None,
+        marked: bool,
+        depth: int,
+        held: Conversation | None = None,
+        cached: int = 0,
+    ) -> None:
+        self.visual, self.held, self.cached, self.padded = visual, held, cached, mask is not None
+        self.real = torch.ones_like(visual) if mask is None else mask[:, -visual.shape[1] :]
+        self.kwargs = kwargs if held is None else kwargs | {"position_ids": self._positions_after(held, kwargs)}
+        self.embeds = kwargs["inputs_embeds"]
         self.marks = self.embeds[..., 0].isnan() if marked else torch.zeros_like(visual)
         keep = self.real & ~self.marks
         # The one host sync of a prefill: lengths decide the shapes of everything that follows.
-        facts = torch.stack([keep.sum(1), (visual & keep).sum(1), self.marks.sum(1), self.real[:, -1].long()])
-        lengths, visual_counts, self.dropped, self._ends_real = facts.tolist()
+        sums = [part.sum(dim=1) for part in (keep, visual & keep, self.marks, visual)]
+        facts = torch.stack([*sums, self.real[:, -1].long()])
+        lengths, visual_counts, self.dropped, self.slot_counts, self._ends_real = facts.tolist()
         self.record = Record([visual_counts] * depth, lengths)
-
-    @property
-    def slot_counts(self) -> list[int]:
-        """Visual slots of each prompt before anything was dropped."""
-        return [n + gone for n, gone in zip(self.record.visual_counts[0], self.dropped, strict=True)]
 
     def begin(self, detail: Tensor) -> None:
         """Before the first drop. detail: bool [B, L], as in `Running`."""
-        padded = self.mask is not None
-        self.running = Running.of_prompt(self.visual, detail, self.real, padded, max(self.slot_counts))
+        self.running = Running.of_prompt(self.visual, detail, self.real, self.padded, max(self.slot_counts))
         last = self._positions[..., -1:].expand(*self._positions.shape[:-2], len(self.embeds), 1)
-        valid = self.real if padded else None
-        self.segment = Segment(0, self.embeds.shape[1], valid, last + 1, self.record.visual_counts[0])
+        self._hold(self.embeds.shape[1], self.real if self.padded else None, last + 1)
+        if self.held is not None:
+            self.kwargs = self.kwargs | {"attention_mask": self._mask(always=True)}
 
     def check_padding(self) -> None:
         """Raise ValueError for right padding."""
@@ -66,7 +67,7 @@ class Prefill:
         """Dropped slots are marked NaN: any other NaN must not pass for a dropped token.
 
         encoded, dropped: slots of the encodings that filled the prompts. Shares are compared, not numbers, because beam
-        search repeats every row.
+        search repeats every row. Raises RuntimeError where they differ, or where nothing was encoded at all.
         """
         marked, slots = sum(self.dropped), sum(self.slot_counts)
         if marked * encoded != dropped * slots:
@@ -74,6 +75,11 @@ class Prefill:
                 f"{marked} of {slots} visual embeddings are not finite where {dropped} of {encoded} were "
                 "dropped: the vision tower or projector overflowed (try dtype=bfloat16 or float32), or the method's "
                 "scores are nan"
+            )
+        if not encoded and not marked:
+            raise RuntimeError(
+                f"the prompts have {slots} visual placeholders, and nothing was encoded inside `with prune(...)`: give "
+                "pixel_values, since features that were made outside are not pruned"
             )
 
     def drop_marked(self, rule: Positions) -> None:
@@ -94,10 +100,35 @@ class Prefill:
         record.visual_counts = [left] * len(record.visual_counts)
         self._drop(keep, self.running.valid & ~keep, rule)
 
+    def conversation(self, segments: dict[int, Segment], ids: Tensor | None, method: str) -> Conversation:
+        """What the cache will hold. segments: what is left, by the layer where it starts. ids: int64 [B, L]."""
+        pruned = method if any(self.slot_counts) else None
+        if self.held is None:
+            return Conversation(segments, self.visual.shape[1], ids, self.real, pruned)
+        full = self.held.tokens(self.cached) + self.visual.shape[1]
+        return Conversation(segments, full, None, None, pruned or self.held.method)
+
     @property
     def _positions(self) -> Tensor:
         embeds = self.kwargs["inputs_embeds"]
         return full_positions(self.kwargs, embeds.shape[1], embeds.device)
+
+    def _positions_after(self, held: Conversation, kwargs: dict[str, Any]) -> Tensor:
+        """The positions of these prompts where they follow `held`, int64 [..., B, L].
+
+        Those that are given count on from the full prompt, so only their distances from the first one hold.
+        """
+        following = held.prompt.positions(self.cached, 1, held.later)
+        given = full_positions(kwargs, self.visual.shape[1], self.visual.device)
+        given = given.expand(*given.shape[:-2], *self.visual.shape)
+        if given.dim() == 3 and self.visual.any() and (given[-3:] == given[-1])[:, self.visual].all():
+            raise NotImplementedError(
+                "images after a cached beginning: transformers gives them positions of text here, not rows and "
+                "columns; start a new cache"
+            )
+        first = self.real.int().argmax(dim=1, keepdim=True)  # before it is padding
+        start = given.gather(-1, first.expand(*given.shape[:-1], 1))
+        return (following + given - start).clamp(min=0)
 
     def _note(self, keep: Tensor) -> None:
         now = self.running
@@ -108,13 +139,27 @@ class Prefill:
         plan = compact(keep, self.record.prompt_lengths)
         shorter, shift = new_positions(self._positions, ~gone, plan, rule)
         embeds = plan.gather_hidden(self.kwargs["inputs_embeds"])
+        self._hold(embeds.shape[1], plan.valid, self.segment.next_position - shift)
         # Gapped positions without a mask would be read as packed sequences (transformers' masking_utils).
-        gapped = plan.valid is None and rule == "keep"
+        gapped = rule == "keep" or self.held is not None
         self.kwargs = without_dropped(self.kwargs, keep, plan) | {
             "inputs_embeds": embeds,
             "position_ids": shorter,
-            "attention_mask": torch.ones_like(plan.index) if gapped else plan.valid,
+            "attention_mask": self._mask(always=gapped),
         }
-        following, counts = self.segment.next_position - shift, self.record.visual_counts[0]
-        self.segment = Segment(0, embeds.shape[1], plan.valid, following, counts)
         self.running = self.running.after(plan)
+
+    def _hold(self, length: int, valid: Tensor | None, following: Tensor) -> None:
+        """Set the segment: `length` tokens, of which `valid` are real, behind what the cache holds."""
+        before = None if self.held is None else self.held.prompt.mask(self.cached, self.held.later)
+        if before is not None or (valid is not None and self.cached):
+            every = self.visual.new_ones(len(self.visual), max(length, self.cached))
+            before = every[:, : self.cached] if before is None else before
+            valid = torch.cat([before, every[:, :length] if valid is None else valid], dim=1)
+        self.segment = Segment(0, self.cached + length, valid, following, self.record.visual_counts[0])
+
+    def _mask(self, always: bool) -> Tensor | None:
+        """int64 or bool [B, n] over all that decoder layer 0 sees; where all is real, only if it is `always` wanted."""
+        if self.segment.valid is None and always:
+            return self.visual.new_ones(len(self.visual), self.segment.length)
+        return self.segment.valid

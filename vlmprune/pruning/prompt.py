@@ -1,13 +1,14 @@
-"""What the language model really sees of one batch of prompts, from prefill through every decode step.
+"""What the language model really sees of one batch of prompts, from prefill through every later step.
 
 generate() goes on counting in the full, unpruned prompt: its attention mask and its position ids have the full length.
-A `Segment` is the stretch of decoder layers that share one shortened prompt. It knows how to turn the full-length mask
-and positions of a decode step into those of its own, shorter KV cache.
+A `Segment` is the stretch of decoder layers that share one shortened prompt. It knows the mask and positions of its
+own, shorter KV cache. A `Conversation` lies on the cache and says what the cache holds, so that a later turn goes on
+from it, whatever other conversations the model had in between.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from vlmprune.methods.base import Positions
 from vlmprune.pruning.clock import Spans
 from vlmprune.pruning.compaction import Compaction
 
+HELD = "vlmprune_conversation"  # the attribute of a cache
+
 
 @dataclass
 class Record:
@@ -25,6 +28,7 @@ class Record:
     visual_counts: per decoder layer, per prompt, the visual tokens that the layer processed. prompt_lengths: per
     prompt, text and visual tokens at decoder layer 0. kept: bool [B, V], the slots that reach the last decoder layer
     (of merged tokens the slots that they take); prompts with fewer slots end in False. None where nothing was pruned.
+    Of a prompt that goes on from a filled cache, all of this is of what is new.
     """
 
     visual_counts: list[list[int]]
@@ -45,8 +49,8 @@ class Record:
 class Segment:
     """Decoder layers from `start` on, which hold a prompt of n tokens per row.
 
-    valid: bool [B, n] or None where nothing is padded. next_position: int64 [..., B, 1], of the first generated token.
-    visual_counts: visual tokens per row that these layers process, on the host.
+    valid: bool [B, n] or None where nothing is padded. next_position: int64 [..., B, 1], of the first token after the
+    prompt. visual_counts: visual tokens per row that these layers process, on the host.
     """
 
     start: int
@@ -55,17 +59,160 @@ class Segment:
     next_position: Tensor
     visual_counts: list[int]
 
-    def mask(self, total: int) -> Tensor | None:
-        """bool [B, total] over the prompt and the tokens generated since, or None where all may be seen."""
-        if self.valid is None:
-            return None
-        generated = self.valid.new_ones(len(self.valid), total - self.length)
-        return torch.cat([self.valid, generated], dim=1)
+    def mask(self, total: int, later: Tensor | None = None) -> Tensor | None:
+        """bool [B, total] over the prompt and the tokens since, or None where all may be seen. later: see `since`."""
+        prompt, new = self.valid, total - self.length
+        if prompt is None:
+            if later is None:
+                return None
+            prompt = later.new_ones(len(later), self.length)
+        after = since(later, new)
+        return torch.cat([prompt, prompt.new_ones(len(prompt), new) if after is None else after], dim=1)
 
-    def positions(self, cached: int, new: int) -> Tensor:
+    def of_rows(self, rows: Tensor) -> Segment:
+        """The same of some of its prompts, int64 [b]: in another order, or repeated."""
+        valid = None if self.valid is None else self.valid[rows]
+        counts = [self.visual_counts[row] for row in rows.tolist()]
+        return Segment(self.start, self.length, valid, self.next_position[..., rows, :], counts)
+
+    def positions(self, cached: int, new: int, later: Tensor | None = None) -> Tensor:
         """int64 [..., B, new]: positions of `new` tokens that follow `cached` tokens of this segment's cache."""
-        steps = torch.arange(cached - self.length, cached - self.length + new, device=self.next_position.device)
-        return self.next_position + steps
+        total = cached + new - self.length
+        after = since(later, total)
+        if after is None:
+            return self.next_position + torch.arange(total - new, total, device=self.next_position.device)
+        return self.next_position + (after.long().cumsum(1) - 1).clamp(min=0)[:, total - new :]
+
+
+def since(later: Tensor | None, count: int) -> Tensor | None:
+    """bool [B, count]: which of the tokens after a prompt are real; None where all are.
+
+    later: the same of the first of them, as they were when the last turn began; those that came since are real.
+    """
+    if later is None:
+        return None
+    return torch.cat([later, later.new_ones(len(later), max(0, count - later.shape[1]))], dim=1)[:, :count]
+
+
+@dataclass
+class Conversation:
+    """What a KV cache holds: B prompts that were made shorter, and what followed them.
+
+    segments: by the decoder layer where each starts. full: tokens of a prompt before pruning, padding included, as
+    generate() counts them. ids, real: int64 and bool [B, full], what they were; None where they are not known. method:
+    what pruned them; None where there was no image. later: bool [B, t], the tokens after the prompt that are real, None
+    where all are. ends: the keys of each prompt's last token, [B, H, d], by which it is found again.
+    """
+
+    segments: dict[int, Segment]
+    full: int
+    ids: Tensor | None
+    real: Tensor | None
+    method: str | None
+    later: Tensor | None = None
+    ends: Tensor | None = None
+
+    @classmethod
+    def of(cls, cache: Any, cached: int) -> Conversation | None:
+        """The conversation in a cache that holds `cached` tokens; None where no session filled it.
+
+        Raises RuntimeError where the cache was cut short.
+        """
+        held: Conversation | None = getattr(cache, HELD, None)
+        if held is not None and cached < held.segments[0].length:
+            raise RuntimeError("this KV cache was cropped into its pruned prompt: start a new cache")
+        return held
+
+    def lay_on(self, cache: Any) -> None:
+        """Let the cache carry it, and every copy of the cache too."""
+        if cache is not None:
+            self.ends = prompt_ends(cache, self.prompt.length)
+            setattr(cache, HELD, self)
+
+    def __deepcopy__(self, _memo: dict) -> Conversation:
+        return replace(self)  # nothing in it is ever written to
+
+    @classmethod
+    def of_text(cls, cached: int, mask: Tensor | None, rows: int, positions: Tensor | None) -> Conversation:
+        """A beginning of `cached` tokens, text alone, of each of `rows` prompts.
+
+        mask: bool [B, L] over all tokens, None where nothing is padded. positions: of what follows, as they are given,
+        whose leading dimension the beginning takes over.
+        """
+        valid = None if mask is None or mask.shape[1] <= cached else mask[:, :cached]
+        if valid is None:
+            following = torch.full((rows, 1), cached, device=None if positions is None else positions.device)
+        else:
+            following = valid.sum(dim=1, keepdim=True)
+        if positions is not None:
+            following = following.expand(*positions.shape[:-2], -1, -1)
+        return cls({0: Segment(0, cached, valid, following, [0] * rows)}, cached, None, None, None)
+
+    @property
+    def prompt(self) -> Segment:
+        """What decoder layer 0 holds of the prompts."""
+        return self.segments[0]
+
+    def as_in(self, cache: Any) -> Conversation:
+        """The same with its prompts as they stand in the cache by now: in another order, fewer, or repeated.
+
+        Raises RuntimeError where the cache holds anything else. A host sync.
+        """
+        now = prompt_ends(cache, self.prompt.length)
+        if self.ends is None or now is None or torch.equal(now, self.ends):
+            return self
+        same = (
+            (now.unsqueeze(1) == self.ends).flatten(2).all(dim=2)
+            if now.shape[1:] == self.ends.shape[1:]
+            else now[:, :0]
+        )
+        if not same.any(dim=1).all():
+            raise RuntimeError("this KV cache no longer holds the prompts that were pruned into it: start a new cache")
+        rows = same.int().argmax(dim=1)
+        ids, real, later = (None if part is None else part[rows] for part in (self.ids, self.real, self.later))
+        segments = {start: segment.of_rows(rows) for start, segment in self.segments.items()}
+        return Conversation(segments, self.full, ids, real, self.method, later, now)
+
+    def tokens(self, cached: int) -> int:
+        """Tokens of the conversation, as generate() counts them, of which the cache holds `cached`."""
+        return self.full + cached - self.prompt.length
+
+    def going_on(self, mask: Tensor | None, total: int) -> Conversation:
+        """The same where a turn starts that makes the cache hold `total` tokens. A host sync.
+
+        mask: bool [B, L] over the last tokens, at most all of them; None where those that are new are real.
+        """
+        count = total - self.prompt.length
+        after = since(self.later, count)
+        if mask is not None:
+            given = mask[:, -count:]
+            known = count - given.shape[1]  # all, if the caller's mask is of the new tokens alone
+            before = given.new_ones(len(given), known) if after is None else after[:, :known]
+            after = torch.cat([before, given], dim=1)
+        if after is None or bool(after.all()):
+            return replace(self, later=None)
+        if not after[:, -1].all():
+            raise ValueError("a later turn must be padded on the left (processor.tokenizer.padding_side = 'left')")
+        return replace(self, later=after)
+
+    def begins(self, ids: Tensor, real: Tensor | None) -> bool:
+        """True if the conversation can be the beginning of `ids`, int64 [B, L]; `real`: bool [B, L]. A host sync."""
+        if self.ids is None or self.real is None:
+            return True
+        ids = ids[:, : self.full]
+        if ids.shape != self.ids.shape:
+            return False
+        both = self.real if real is None else self.real & real[:, : self.full]
+        return bool((ids.eq(self.ids) | ~both).all())
+
+
+def prompt_ends(cache: Any, length: int) -> Tensor | None:
+    """The keys [B, H, d] of token `length` - 1 in a cache's first layer that keeps all tokens as they are, or None."""
+    for layer in cache.layers:
+        keys = getattr(layer, "keys", None)
+        if not getattr(layer, "is_sliding", False) and isinstance(keys, Tensor) and keys.dim() == 4:
+            return keys[:, :, length - 1].clone() if keys.shape[2] >= length else None
+    return None
 
 
 def new_positions(positions: Tensor, keep: Tensor, plan: Compaction, rule: Positions) -> tuple[Tensor, Tensor | int]:
@@ -87,22 +234,28 @@ def full_positions(kwargs: dict[str, Any], length: int, device: torch.device) ->
     return torch.arange(length, device=device).unsqueeze(0) if positions is None else positions
 
 
-def full_mask(kwargs: dict[str, Any]) -> Tensor | None:
-    """The attention mask of a prefill; of several, one per kind of decoder layer, that of full attention."""
-    mask = kwargs.get("attention_mask")
-    return mask["full_attention"] if isinstance(mask, dict) else mask
+def full_mask(mask: Any, new: int) -> Tensor | None:
+    """bool [B, L] over all tokens so far, the `new` last ones included, from an attention mask; None for no mask.
 
-
-def real_tokens(mask: Tensor, length: int) -> Tensor:
-    """bool [B, length], False on padding, from the mask of a prefill.
-
-    generate() with a static cache passes a 4-D mask [B, 1, length, cache size], bool or additive: its last row sees
-    every real token.
+    mask: as models take it; of several, one per kind of decoder layer, that of full attention counts. A 4-D mask
+    [B, 1, new, keys], bool or additive, must be what generate() makes of a 2-D one for a static cache and an empty
+    beginning. Raises NotImplementedError for any other: it would not fit the shortened prompt.
     """
-    if mask.dim() == 4:
-        row = mask[:, 0, -1, :length]
-        return row if row.dtype == torch.bool else row == 0
-    return mask.bool()
+    if isinstance(mask, dict):
+        mask = mask["full_attention"]
+    if mask is None or (isinstance(mask, Tensor) and mask.dim() == 2):
+        return None if mask is None else mask.bool()
+    if isinstance(mask, Tensor) and mask.dim() == 4 and mask.shape[1:3] == (1, new):
+        seen = mask[:, 0] if mask.dtype == torch.bool else mask[:, 0] == 0  # [B, new, keys]
+        real = seen[:, -1, :new]
+        causal = torch.ones(new, new, dtype=torch.bool, device=mask.device).tril() & real.unsqueeze(1)
+        if seen[..., new:].any() or (seen[..., :new] != causal)[real].any():
+            raise NotImplementedError(
+                "a custom 4-D attention mask while tokens are pruned: it is of the full prompt; give a 2-D mask"
+            )
+        return real
+    kind = f"of shape {list(mask.shape)}" if isinstance(mask, Tensor) else f"of type {type(mask).__name__}"
+    raise NotImplementedError(f"an attention mask {kind} while tokens are pruned: give a 2-D mask over all tokens")
 
 
 def marked_slots(marks: Tensor, visual: Tensor, slots: Tensor, count: int) -> Tensor:

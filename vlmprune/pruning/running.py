@@ -36,7 +36,10 @@ class Running:
         """A whole prompt at decoder layer 0, rated by its last position."""
         last = torch.zeros_like(visual)
         last[:, -1] = True
-        return cls(visual, visual.cumsum(1) - 1, detail, real, last, 1, slot_count, padded, detail is not visual)
+        slots, tiled = visual.cumsum(1) - 1, detail is not visual
+        return cls(
+            visual & real, slots, detail & real, real, last, 1, slot_count, padded, tiled
+        )  # a mask may hide some
 
     def rated_by(self, raters: Tensor | None, texts: list[int]) -> Running:
         """The same with the method's own raters, bool [B, L]; `texts`: text tokens of each prompt, on the host.

@@ -45,7 +45,7 @@ class SequenceStage:
         self.adapter, self.method, self.clock, self.text_tower = adapter, method, clock, text_tower
         self.shares = (whole or method).shares
         self.questions: list[str] = []
-        # Per encoder since the last prefill: visual slots, and how many of them were dropped, on the host.
+        # Per encoder since the last call: visual slots, and how many of them were dropped, on the host.
         self._counts: dict[str, tuple[int, int]] = {}
         self._encoder = ""  # the one that runs
         self.layers = method.layers(adapter.tower)
@@ -54,6 +54,11 @@ class SequenceStage:
         self._picked: Picked | None = None
         self._features: Tensor | None = None
         self._handles: list[Any] = []
+
+    @property
+    def acts_in_layers(self) -> bool:
+        """True if something is done inside encoder layers, beside what stands behind them."""
+        return bool(self.reader.layered)
 
     def install(self) -> None:
         """Put the hooks in place."""
@@ -179,17 +184,19 @@ class SequenceStage:
         self.questions = []  # an old question must not answer for a new one
         return self.text_tower.relevance(self._features, questions).flatten()
 
+    @property
+    def encoded(self) -> tuple[int, int]:
+        """Visual slots of the encodings of this call, images and videos together, and how many were dropped."""
+        return sum(slots for slots, _ in self._counts.values()), sum(dropped for _, dropped in self._counts.values())
+
+    def forget(self) -> None:
+        """A call ended: what it encoded is not the next one's."""
+        self._counts.clear()
+
     def _count(self, picked: Picked) -> Picked:
         slots = self._layout.slots
         self._counts[self._encoder] = slots, slots - self._layout.stays - picked.count
         return picked
-
-    def take_counts(self) -> tuple[int, int]:
-        """Visual slots of the encodings since the last call, images and videos together, and how many were dropped."""
-        slots = sum(slots for slots, _ in self._counts.values())
-        dropped = sum(dropped for _, dropped in self._counts.values())
-        self._counts.clear()
-        return slots, dropped
 
 
 def _pass_through(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:

@@ -1,14 +1,15 @@
 """The `with` block around plain `model.generate(...)` or `model(...)`.
 
-A session installs a method's hooks, turns each prefill into a shorter one, keeps decode steps in line with it, records
-what was kept, and leaves the model exactly as it was found.
+A session installs a method's hooks, turns each prefill into a shorter one, keeps later steps and turns in line with it,
+records what was kept, and leaves the model exactly as it was found.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
-from weakref import WeakSet
 
 from torch import Tensor, nn
 
@@ -17,13 +18,20 @@ from vlmprune.methods.decoder_base import DecoderMethod
 from vlmprune.pruning.adapter import Adapter, TextTower
 from vlmprune.pruning.clock import Clock, SelectionTimer
 from vlmprune.pruning.features import FeatureStore
-from vlmprune.pruning.guards import guard_generate, refuse_labels
+from vlmprune.pruning.guards import (
+    OneThread,
+    OpenModels,
+    refuse_checkpointing,
+    refuse_full_prompt,
+    refuse_generation,
+)
 from vlmprune.pruning.parts import acting_parts
 from vlmprune.pruning.prefill import Prefill
-from vlmprune.pruning.prompt import Record, Segment
+from vlmprune.pruning.prompt import Conversation, Record, Segment, full_mask
+from vlmprune.pruning.shadow import Shadow, refuse_copy
 from vlmprune.pruning.stages import Stages
 
-_active: WeakSet[nn.Module] = WeakSet()
+_open = OpenModels()
 
 
 class Session:
@@ -33,8 +41,15 @@ class Session:
     left of it at decoder layer 0. text_tower: needed by methods that read text_relevance, which also need `ask`.
     features: where encodings are looked up and kept, for tiles that `show` names.
 
-    Raises RuntimeError on nesting, on an attempt to continue a cache that this session did not fill, and on features
-    that are not finite; NotImplementedError by name for what cannot work (assisted decoding, chunked prefill).
+    A filled cache carries what a session did to it: with a method before the language model a later turn goes on from
+    it, in this session or another of the same method, by generate() with the new ids or all of them. So does a prompt
+    whose beginning, without an image, was cached outside.
+    One thread at a time uses a session. The end of the block waits for a generation that still runs in another thread;
+    an error that ends the block stops it. What was compiled runs uncompiled while any session is open.
+
+    Raises RuntimeError on nesting, on use by two threads, on a copy of the model, on features or scores that are not
+    finite, on a cache that holds something else, and where the hooks were passed by; NotImplementedError by name for
+    what cannot work (assisted decoding, chunked prefill, custom 4-D masks, gradient checkpointing).
     """
 
     def __init__(
@@ -47,30 +62,37 @@ class Session:
     ) -> None:
         self.adapter, self.method, self.text_tower, self.features = adapter, method, text_tower, features
         self.record: Record | None = None
+        self.segment: Segment | None = None
         self._timer = SelectionTimer(adapter.model.device, clock)
         self._handles: list[Any] = []
         self._stages = Stages()
-        self._visual: Tensor | None = None
-        self.segment: Segment | None = None
-        self._cache: Any = None
-        self._prefilling = False
+        self._hooked: list[nn.Module] = []
+        self._named = repr(method)
+        self._use = OneThread(self._remove)
+        # Of the forward pass that runs, or of the generate() around it.
+        self._visual: Tensor | None = None  # bool [B, L], of the new ids
+        self._ids: Tensor | None = None
+        self._mask: Any = None
+        self._generating = self._reached = self._starts = False
+        self._prefix: Any = None  # a cache from outside that is known to hold no image
+        self._prefilled: Conversation | None = None
 
     def __enter__(self) -> Session:
-        model = self.adapter.model
-        if model in _active:
-            raise RuntimeError("this model is already being pruned: leave the first `with prune(...)` before the next")
-        _active.add(model)
+        _open.add(self.adapter.model)
         try:
             self._install()
         except BaseException:
             self._remove()
             raise
+        self._use.open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._remove()
+        self._use.close(wait=kind is None)
+
+    __deepcopy__ = __reduce_ex__ = refuse_copy
 
     @property
     def owners(self) -> Tensor | None:
@@ -88,22 +110,21 @@ class Session:
             self._stages.memo.keys = tiles
 
     def _install(self) -> None:
-        base, language_model = self.adapter.base_model, self.adapter.language_model
-        self._handles.append(base.register_forward_pre_hook(self._see_prompt, with_kwargs=True))
+        model, base, language_model = self.adapter.model, self.adapter.base_model, self.adapter.language_model
+        self._stages = Stages()
+        self._handles.append(model.register_forward_pre_hook(self._see_arguments, with_kwargs=True))
+        self._handles.append(Shadow(model, "generate", self._around_generate))
+        self._handles.append(Shadow(model, "prepare_inputs_for_generation", self._around_preparation))
+        self._handles.append(Shadow(base, "forward", self._around_forward))
         self._handles.append(language_model.register_forward_pre_hook(self._shorten, with_kwargs=True))
         parts = acting_parts(self.method, self.adapter.tower)
         before = any(not isinstance(part, DecoderMethod) for part in parts)
         self._handles += self.adapter.prepare(before)
-        stages = self._stages
-        stages.install(self.adapter, self.method, parts, self._timer, self.text_tower)
-        stages.remember(self.adapter, self.features)
-        if stages.acting:
+        self._stages.install(self.adapter, self.method, parts, self._timer, self.text_tower)
+        self._stages.remember(self.adapter, self.features)
+        if self._stages.acting:
             self._handles.append(language_model.register_forward_hook(self._after))
-            model, drops = self.adapter.model, stages.decoder is not None
-            self._handles.append(model.register_forward_pre_hook(refuse_labels, with_kwargs=True))
-            self._handles.append(
-                guard_generate(model, scores_inside=drops or stages.scout is not None, drops_inside=drops)
-            )
+            self._hooked = self._stages.hooked_layers(self.adapter)
 
     def _remove(self) -> None:
         try:
@@ -112,72 +133,203 @@ class Session:
             self._stages.remove()
         finally:
             self._handles = []
-            self.segment = self._cache = self._visual = None
-            _active.discard(self.adapter.model)
+            self.segment = self._prefilled = None
+            _open.discard(self.adapter.model)
 
-    def _see_prompt(self, _base: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        input_ids = args[0] if args else kwargs.get("input_ids")
-        self._visual = None if input_ids is None else self.adapter.visual_mask(input_ids)
+    def _around_generate(self, generate: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            with self._use:
+                if self._stages.acting:
+                    config = kwargs.get("generation_config") or (args[1] if len(args) > 1 else None)
+                    config = config or self.adapter.model.generation_config
+                    refuse_generation(kwargs, config, self._stages.scores_inside, self._stages.decoder is not None)
+                self._generating, self._reached = True, False
+                try:
+                    output = generate(*args, **kwargs)
+                finally:
+                    self._generating, self._mask, self._prefix = False, None, None
+                    self._stages.forget()
+                self._check_reached()
+                return output
+
+        return guarded
+
+    def _around_preparation(self, prepare: Callable[..., Any]) -> Callable[..., Any]:
+        """Correct what generate() derives from the length of a shortened cache, and note what it says of the prompt."""
+
+        def prepared(input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            self._mask = kwargs.get("attention_mask")
+            cache, starts = kwargs.get("past_key_values"), kwargs.get("is_first_iteration", False)
+            cached = int(cache.get_seq_length()) if starts and cache is not None else 0
+            if not cached or kwargs.get("inputs_embeds") is not None:
+                return prepare(input_ids, *args, **kwargs)
+            self._starts = True
+            if kwargs.get("next_sequence_length") is not None:  # all ids are given, those in the cache among them
+                kwargs["next_sequence_length"] = self._new_ids(input_ids, cache, cached)
+            inputs = prepare(input_ids, *args, **kwargs)
+            if self.adapter.visual_mask(inputs["input_ids"]).any():
+                return inputs
+            return {name: value for name, value in inputs.items() if name not in self._media}  # of earlier turns
+
+        return prepared
+
+    @property
+    def _media(self) -> set[str]:
+        """Names of what the encoders take, raw or encoded."""
+        encoders = [getattr(self.adapter.base_model, name) for name in self.adapter.encoders]
+        return {"mm_encoder_outputs"}.union(*(inspect.signature(encoder).parameters for encoder in encoders))
+
+    def _new_ids(self, ids: Tensor, cache: Any, cached: int) -> int:
+        """How many of the `ids` of a conversation are not in the cache yet."""
+        held = Conversation.of(cache, cached)
+        if held is None:
+            if not self.adapter.visual_mask(ids[:, :cached]).any():
+                self._prefix = cache
+            elif self._stages.acting:
+                raise RuntimeError("this KV cache holds an image that was prefilled outside the session, unpruned")
+            return ids.shape[1] - cached
+        held = held.as_in(cache)
+        real = self._mask.bool() if isinstance(self._mask, Tensor) and self._mask.shape == ids.shape else None
+        if not held.begins(ids, real):
+            raise RuntimeError("these input_ids do not begin with the prompt that this KV cache holds")
+        new = ids.shape[1] - held.tokens(cached)
+        if new < 1:
+            raise RuntimeError(
+                f"{ids.shape[1]} input_ids for a KV cache that holds a conversation of {held.tokens(cached)} tokens: "
+                "give all of its ids and the new ones, or the new ones and an attention_mask over all"
+            )
+        return new
+
+    def _see_arguments(self, _model: nn.Module, _args: tuple, kwargs: dict[str, Any]) -> None:
+        if self._stages.acting:
+            refuse_full_prompt(kwargs)
+
+    def _around_forward(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            with self._use:
+                refuse_checkpointing(self._hooked)
+                self._ids = args[0] if args else kwargs.get("input_ids")
+                self._visual = None if self._ids is None else self.adapter.visual_mask(self._ids)
+                self._reached = False
+                try:
+                    output = forward(*args, **kwargs)
+                    self._check_reached()
+                    self._stages.check_complete()
+                except BaseException:
+                    self._stages.forget()
+                    raise
+                finally:
+                    self._visual = self._ids = None
+                    self._starts = False
+                    if not self._generating:
+                        self._stages.forget()
+                return output
+
+        return guarded
+
+    def _check_reached(self) -> None:
+        if not self._reached:
+            raise RuntimeError(
+                "the session's hooks did not run, so that nothing was pruned: something calls the model's parts past "
+                "their hooks (a compiled or exported model, a forward() called by itself)"
+            )
 
     def _after(self, _lm: nn.Module, _args: tuple, output: Any) -> None:
         spans = self._timer.take()
-        if self._prefilling and self.record is not None:
+        if self._prefilled is not None and self.record is not None:
             self.record.selection = spans
-            self._cache = getattr(output, "past_key_values", None)  # the caller's, or one that the model made
+            self._prefilled.lay_on(getattr(output, "past_key_values", None))  # the caller's, or one the model made
+            self._prefilled = None
 
     def _shorten(self, _lm: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        cache = kwargs.get("past_key_values")
+        self._reached = True
+        cache, visual = kwargs.get("past_key_values"), self._visual
         cached = 0 if cache is None else int(cache.get_seq_length())
-        self._prefilling = cached == 0
-        if self._prefilling:
-            kwargs = self._prefill(kwargs)
-        elif self._stages.acting:
-            kwargs = self._decode(kwargs, cached)
-        return args, kwargs
+        held = self._held(cache, cached) if cached else None
+        if cached and not self._stages.acting:
+            return args, kwargs
+        new = 0 if visual is None else visual.shape[1]
+        if visual is None and self._stages.acting:
+            raise NotImplementedError(
+                "inputs_embeds cannot be pruned, nor the language model by itself: give the model input_ids and "
+                "pixel_values"
+            )
+        starts = new > 1 or self._starts
+        if cached and (held is None or starts) and self._stages.scores_inside:
+            raise NotImplementedError(
+                "going on from a filled cache with a method inside the language model: what it keeps is chosen by the "
+                "end of the whole prompt; start a new cache"
+            )
+        if held is None or (starts and visual is not None and visual.any()):
+            return args, self._prefill(kwargs, held, cached)
+        if starts or not self._generating:  # generate() itself only moves rows that share a prompt
+            held = held.as_in(cache)
+        return args, self._go_on(kwargs, held, cached, starts)
 
-    def _prefill(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        if self._visual is None:
-            if not self._stages.acting:
-                return kwargs
-            raise NotImplementedError("inputs_embeds cannot be pruned: pass input_ids and pixel_values")
-        adapter, visual = self.adapter, self._visual
-        prompt = Prefill(kwargs, visual, self._stages.sequence is not None, adapter.decoder_depth)
+    def _held(self, cache: Any, cached: int) -> Conversation | None:
+        """The conversation in a filled cache, which this session can go on from; None where it holds no image."""
+        held = Conversation.of(cache, cached)
+        if held is not None and held.method not in (None, self._named):
+            raise RuntimeError(
+                f"this KV cache was filled while {held.method} pruned: go on under the same method, or start a new one"
+            )
+        if held is None and self._stages.acting and cache is not self._prefix:
+            raise RuntimeError(
+                "this KV cache was filled outside the session, and nothing says that it holds no unpruned image: "
+                "prefill inside `with prune(...)`, or give generate() the ids of the whole conversation"
+            )
+        return held
+
+    def _prefill(self, kwargs: dict[str, Any], held: Conversation | None, cached: int) -> dict[str, Any]:
+        """A prompt, or what is new of one that goes on from `cached` tokens."""
+        stages, adapter, visual = self._stages, self.adapter, self._visual
+        if visual is None:
+            return kwargs
+        if held is not None:
+            held = held.as_in(kwargs["past_key_values"])
+        mask = self._given_mask(kwargs, visual.shape[1])
+        if cached and held is None:
+            held = Conversation.of_text(cached, mask, len(visual), kwargs.get("position_ids"))
+        prompt = Prefill(kwargs, visual, mask, stages.sequence is not None, adapter.decoder_depth, held, cached)
         self.record = prompt.record
         prompt.begin(adapter.detail(visual) if "tiles" in self.method.needs else visual)
         self.segment = prompt.segment
-        if not self._stages.acting:
+        if not stages.acting:
             return kwargs
         prompt.check_padding()
         cache = kwargs.get("past_key_values")
-        if self._stages.decoder is not None and getattr(cache, "is_compileable", False):
+        if stages.decoder is not None and getattr(cache, "is_compileable", False):
             raise NotImplementedError(f"{type(cache).__name__} inside the decoder: use DynamicCache")
-        if self._stages.sequence is not None and any(prompt.slot_counts):
-            prompt.check_finite(*self._stages.sequence.take_counts())
+        if stages.sequence is not None and any(prompt.slot_counts):
+            prompt.check_finite(*stages.sequence.encoded)
         with self._timer("selection"):
-            if self._stages.sequence is not None:
-                prompt.drop_marked(adapter.position_rule(self._stages.sequence.method))
-            if self._stages.scout is not None:
-                prompt.restart(self._stages.scout, adapter.position_rule(self._stages.scout.method))
+            if stages.sequence is not None:
+                prompt.drop_marked(adapter.position_rule(stages.sequence.method))
+            if stages.scout is not None:
+                prompt.restart(stages.scout, adapter.position_rule(stages.scout.method))
             self.segment, kwargs = prompt.segment, prompt.kwargs
-            if self._stages.decoder is not None:
-                kwargs = self._stages.decoder.begin(prompt.segment, prompt.running, prompt.record, kwargs)
+            segments = {0: prompt.segment}
+            if stages.decoder is not None:
+                kwargs = stages.decoder.begin(segments, prompt.running, prompt.record, kwargs)
+        self._prefilled = prompt.conversation(segments, self._ids, self._named)
         return kwargs
 
-    def _decode(self, kwargs: dict[str, Any], cached: int) -> dict[str, Any]:
-        if kwargs.get("past_key_values") is not self._cache or self.segment is None:
-            raise RuntimeError("this KV cache was filled outside the session: prefill inside `with prune(...)`")
-        embeds, segment = kwargs["inputs_embeds"], self.segment
-        new = embeds.shape[1]
-        if self._stages.sequence is not None and new > 1 and embeds.isnan().any():
-            raise NotImplementedError("images in a later turn of a cached conversation: start a new cache")
-        mask = kwargs.get("attention_mask")
-        if new > 1 and isinstance(mask, Tensor) and mask.dim() == 2 and not mask[:, -new:].all():
-            raise NotImplementedError("padding inside a later turn of a cached conversation: start a new cache")
+    def _go_on(self, kwargs: dict[str, Any], held: Conversation, cached: int, starts: bool) -> dict[str, Any]:
+        """Text after a prompt: a later turn that `starts`, or a decode step."""
+        new = kwargs["inputs_embeds"].shape[1]
+        if starts:
+            held = held.going_on(self._given_mask(kwargs, new), cached + new)
+            held.lay_on(kwargs["past_key_values"])
         if self._stages.decoder is not None:
-            if new > 1:
-                raise NotImplementedError("reusing a cache for a second prompt with a method inside the decoder")
-            self._stages.decoder.step()
+            self._stages.decoder.step(held.segments)
         return kwargs | {
-            "attention_mask": segment.mask(cached + new),
-            "position_ids": segment.positions(cached, new),
+            "attention_mask": held.prompt.mask(cached + new, held.later),
+            "position_ids": held.prompt.positions(cached, new, held.later),
         }
+
+    def _given_mask(self, kwargs: dict[str, Any], new: int) -> Tensor | None:
+        """bool [B, L] over all tokens, as generate() or the caller gives it; None where nothing is padded."""
+        given = self._mask if self._generating and self._mask is not None else kwargs.get("attention_mask")
+        if not self._stages.acting and not (isinstance(given, Tensor) and given.dim() == 2):
+            return None
+        return full_mask(given, new)

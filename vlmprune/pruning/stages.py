@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from vlmprune.methods.base import Method, SequenceMethod
@@ -36,6 +38,11 @@ class Stages:
         return any(stage is not None for stage in (self.sequence, self.decoder, self.scout))
 
     @property
+    def scores_inside(self) -> bool:
+        """True if layers of the decoder say what stays."""
+        return self.decoder is not None or self.scout is not None
+
+    @property
     def owners(self) -> Tensor | None:
         """int64 [images, N]: the output token that each patch is part of, where tokens merge inside the encoder."""
         return getattr(self.sequence, "owners", None)
@@ -66,6 +73,23 @@ class Stages:
             return
         self.memo = Memo(adapter, features, self.sequence.reader if self.sequence else None)
         self.memo.install()
+
+    def hooked_layers(self, adapter: Adapter) -> list[Any]:
+        """The layers of encoder and decoder in which this method does something, or reads what they compute."""
+        encoder = range(adapter.tower.depth) if self.sequence is not None and self.sequence.acts_in_layers else ()
+        decoder = range(adapter.decoder_depth) if self.scores_inside else ()
+        own = [layer for index in encoder for layer in adapter.vision_layers(index)]
+        return own + [adapter.decoder_layer(index) for index in decoder]
+
+    def check_complete(self) -> None:
+        """Raise RuntimeError where a prefill did not pass every hook."""
+        if self.decoder is not None:
+            self.decoder.check_complete()
+
+    def forget(self) -> None:
+        """The encodings of this call are of no use to the next."""
+        if self.sequence is not None:
+            self.sequence.forget()
 
     def remove(self) -> None:
         """Leave the model as it was found."""

@@ -37,6 +37,11 @@ class VisionStage(SequenceStage):
         self.owners: Tensor
         self._kept_slots: Tensor
 
+    @property
+    def acts_in_layers(self) -> bool:
+        """Merging is done there."""
+        return True
+
     def install(self) -> None:
         """Put the hooks in place."""
         for layer, r in zip(self.layers, self.counts, strict=True):
