@@ -11,8 +11,9 @@ from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.measure.encoder import Encoded
 from vlmprune.models.inputs import Media
 from vlmprune.models.loading import Loaded
+from vlmprune.models.prompts import place_media
 from vlmprune.pruning.prompt import Record
-from vlmprune.records import RunDirectory
+from vlmprune.records import RunDirectory, kept_of
 
 
 class Answers:
@@ -22,7 +23,7 @@ class Answers:
         self.benchmark, self.loaded, self.directory = benchmark, loaded, directory
         self.reads_question = reads_question
         self.done: set[str] = set()
-        self._kept = {row.get("id") or row.get("image_id") for row in directory.kept()}
+        self._kept = {kept_of(row) for row in directory.kept()}
 
     def write(
         self,
@@ -58,23 +59,24 @@ class Answers:
                 }
             )
             if kept is not None:
-                lines += self._kept_line(sample, kept[row][: given.slots])
+                lines += self._kept_line(sample, own, kept[row][: given.slots])
         self.directory.append(predictions, lines)
         self.done.update(sample.id for sample in samples)
 
-    def _kept_line(self, sample: Sample, kept: list[bool]) -> list[dict[str, Any]]:
-        """The kept slots, once per image unless the question decides."""
-        key, name = ("id", sample.id) if self.reads_question else ("image_id", sample.image_id)
-        if name in self._kept:  # by an earlier question about this image, or before a crash
+    def _kept_line(self, sample: Sample, media: list[Media], kept: list[bool]) -> list[dict[str, Any]]:
+        """The kept slots, once per image unless the question decides about them or about the order of its images."""
+        order, _ = place_media(self.benchmark.prompt(sample), [medium.kind for medium in media])
+        alone = self.reads_question or order != sorted(order)
+        key, name = ("id", sample.id) if alone else ("image_id", sample.image_id)
+        if (key, name) in self._kept:  # by an earlier question about this image, or before a crash
             return []
-        self._kept.add(name)
+        self._kept.add((key, name))
         return [{key: name, "n": len(kept), "kept": bitmask(kept)}]
 
 
 def encoded(media: list[Media], loaded: Loaded) -> Encoded:
     """What a sample's media give the encoder, told on the CPU by the tensors' shapes and grids."""
-    tensors = media[0].tensors if len(media) == 1 else loaded.preprocessor.collate(media)  # which copies pixels
-    return Encoded.of(loaded.adapter, tensors)
+    return Encoded.of(loaded.adapter, loaded.preprocessor.collate([media]))
 
 
 def generated_lengths(new: Tensor, eos: int | list[int] | None) -> list[int]:

@@ -9,8 +9,6 @@ from dataclasses import replace
 from typing import TypeVar
 
 from vlmprune.benchmarks.base import Benchmark, Sample
-from vlmprune.measure.encoder import Encoded
-from vlmprune.models.base import Adapter
 from vlmprune.models.inputs import Media
 from vlmprune.models.loading import Loaded
 
@@ -54,14 +52,18 @@ class Images:
 
     def _preprocess(self, sample: Sample) -> list[Media]:
         media = self.loaded.preprocessor.media(self.benchmark.images(sample), sample.media)
-        return [name_tiles(medium, self.loaded.adapter) for medium in media] if self.named else media
+        return [name_tiles(medium) for medium in media] if self.named else media
 
 
-def name_tiles(medium: Media, adapter: Adapter) -> Media:
-    """The medium with a name for each of its tiles: a hash of all that the encoder is given, and the tile's number."""
+def name_tiles(medium: Media) -> Media:
+    """The medium with a name for each of its tiles: a hash of all that the encoder is given, and the tile's number.
+
+    Of families that encode tiles apart, whose pixels are [tiles, 3, H, W] or [1, tiles, 3, H, W]. The hash tells a
+    picture that is alone in its prompt from the same one beside others, where the family cuts it otherwise.
+    """
     content = hashlib.sha256()
     for name, tensor in sorted(medium.tensors.items()):
         content.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         content.update(tensor.contiguous().numpy().tobytes())
-    tiles = len(Encoded.of(adapter, medium.tensors).tiles)
+    tiles = sum(len(given.flatten(0, -4)) for name, given in medium.tensors.items() if name.startswith("pixel_values"))
     return replace(medium, tiles=tuple(f"{content.hexdigest()}-{number}" for number in range(tiles)))

@@ -65,7 +65,7 @@ def nominal(config: RunConfig) -> Nominal:
         except BadSample:
             continue
         inputs = preprocessor.batch([benchmark.prompt(sample)], [media], torch.device("cpu"), torch.float32)
-        encoded = Encoded.of(adapter, preprocessor.collate(media))
+        encoded = Encoded.of(adapter, preprocessor.collate([media]))
         visual = visual_by_layer(adapter, method, encoded)
         length = inputs["input_ids"].shape[1] - encoded.slots + visual[0]
         rows.append(  # as a line of predictions.jsonl

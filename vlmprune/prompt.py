@@ -10,22 +10,28 @@ from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.media_cache import Images
 from vlmprune.models.inputs import Media
 from vlmprune.models.loading import Loaded
+from vlmprune.models.prompts import place_media
 from vlmprune.pruning.prefix import beginning
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A question with its whole prompt. shared: how many of its ids other questions about the image begin with."""
+    """A question with its whole prompt.
+
+    media: in the order in which they stand in it. order: the place of each among the sample's own. shared: how many of
+    its ids other questions about the image begin with.
+    """
 
     sample: Sample
     ids: list[int]
     media: list[Media]
+    order: tuple[int, ...]
     shared: int
 
     @property
-    def beginning(self) -> tuple[str, tuple[int, ...]]:
-        """The same for prompts that share it."""
-        return self.sample.image_id, tuple(self.ids[: self.shared])
+    def beginning(self) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+        """The same for prompts that share it: placeholders look alike, whichever picture stands there."""
+        return self.sample.image_id, self.order, tuple(self.ids[: self.shared])
 
     @property
     def question(self) -> list[int]:
@@ -38,9 +44,11 @@ def read_prompts(samples: list[Sample], benchmark: Benchmark, loaded: Loaded, im
     if not samples:
         return []
     questions = [benchmark.prompt(sample) for sample in samples]
-    ids, media = loaded.preprocessor.tokenize(questions, [images[sample] for sample in samples])
+    given = [images[sample] for sample in samples]
+    ids, media = loaded.preprocessor.tokenize(questions, given)
     prompts = []
-    for sample, own, shown in zip(samples, ids, media, strict=True):
+    for sample, question, pictures, own, shown in zip(samples, questions, given, ids, media, strict=True):
+        order, _ = place_media(question, [medium.kind for medium in pictures])
         shared = beginning(loaded.adapter.visual_mask(torch.tensor(own)))
-        prompts.append(Prompt(sample, own, shown, min(shared, len(own) - 1)))
+        prompts.append(Prompt(sample, own, shown, tuple(order), min(shared, len(own) - 1)))
     return prompts

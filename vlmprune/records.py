@@ -3,7 +3,7 @@
 config.yaml         the resolved config                        written first
 environment.json    versions, device, git, checkpoint, data    written first
 predictions.jsonl   one line per sample, appended and flushed
-kept.jsonl          kept tokens as bitmasks, once per image where the method does not read the question
+kept.jsonl          kept tokens as bitmasks, once per image unless the question decides about them or the images' order
 bad.jsonl           samples that were left out because they cannot be used: id and reason; only where there are some
 result.json         RESULT_SCHEMA of result_schema.py, written last and atomically: its presence means "finished"
 """
@@ -97,9 +97,9 @@ class RunDirectory:
         """Have samples asked again whose kept tokens are lost, such as with the end of a damaged kept.jsonl."""
         if not (self.path / "kept.jsonl").exists():  # a method that has none to record
             return
-        kept = {row.get("id") or row.get("image_id") for row in self.kept()}
+        kept = {kept_of(row) for row in self.kept()}
         rows = self.predictions()
-        whole = [row for row in rows if kept & {row["id"], row["image_id"]}]
+        whole = [row for row in rows if kept & {("id", row["id"]), ("image_id", row["image_id"])}]
         if len(whole) < len(rows):
             say(f"{len(rows) - len(whole)} answers have no kept tokens in {self.path}/kept.jsonl: they are asked again")
             self.replace_predictions(whole)
@@ -175,6 +175,11 @@ class RunDirectory:
         """Write a file of the folder in one step. Raises UserError where the disk is full or cannot be written to."""
         with told(self.path / name):
             write_atomically(self.path / name, content)
+
+
+def kept_of(row: dict[str, Any]) -> tuple[str, str | None]:
+    """What a line of kept.jsonl is about: ("id", a question) or ("image_id", an image)."""
+    return ("id", row["id"]) if row.get("id") else ("image_id", row.get("image_id"))
 
 
 def not_json(constant: str) -> float:

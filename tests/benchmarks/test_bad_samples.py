@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.benchmarks.fixtures import COUNT, chartqa
+from tests.benchmarks.fixtures import COUNT, chartqa, picture, write_video
 from vlmprune.cli import main
 from vlmprune.config import compose_run
 from vlmprune.errors import UserError
@@ -84,3 +84,21 @@ def test_a_folder_with_bad_questions(lines, said, tmp_path):
     (tmp_path / "questions.jsonl").write_text(lines)
     with pytest.raises(UserError, match=said):
         run(compose_run(["benchmark=folder", f"benchmark.path={tmp_path}", "method=none", "logger=none"]))
+
+
+def test_a_video_beside_another_file_is_left_out(tmp_path):
+    """Else a picture would be two equal frames, and two videos one."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    picture(0).save(folder / "a.png")
+    write_video(folder / "v.mp4")
+    shown = [["a.png", "v.mp4"], ["v.mp4", "v.mp4"], ["a.png", "a.png"], ["v.mp4"]]
+    lines = [{"id": f"q{k}", "image": image, "question": "What?", "answer": "x"} for k, image in enumerate(shown)]
+    (folder / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    settings = ["benchmark=folder", f"benchmark.path={folder}", "benchmark.num_frames=2", f"outputs={tmp_path}/out"]
+    quick = ["benchmark.max_new_tokens=2", "method=none", "latency_samples=0", "logger=none", "on_bad_sample=skip"]
+    assert run(compose_run([*settings, *quick]))["answers"]["samples"] == 2
+    (file,) = tmp_path.rglob("bad.jsonl")
+    for line, sample in zip(file.read_text().splitlines(), ("q0", "q1"), strict=True):
+        reason = "its image names 2 files, a video among them; a video is asked about alone"
+        assert json.loads(line) == {"id": sample, "reason": reason}

@@ -118,9 +118,12 @@ def seen_by_layer(adapter, inputs, record):
 def masked_generate(model, adapter, inputs, seen, steps, first=2):
     """Greedy decoding with a cache in which layers from `first` on may attend to `seen` and what is generated only."""
 
-    def hide(_layer, args, kwargs):
+    def hide(layer, args, kwargs):
         hidden = args[0] if args else kwargs["hidden_states"]
-        total = (kwargs["past_key_values"].get_seq_length(0) if kwargs.get("past_key_values") is not None else 0) or 0
+        cache = kwargs.get("past_key_values", kwargs.get("layer_past"))
+        total = (cache.get_seq_length(0) if cache is not None else 0) or 0
+        if layer is adapter.language_model.layers[0]:  # whose cache has not grown yet
+            total += hidden.shape[1]
         length = max(total, hidden.shape[1])
         rows = torch.arange(length - hidden.shape[1], length)
         allowed = torch.arange(length) <= rows[:, None]

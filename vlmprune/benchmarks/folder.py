@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vlmprune.benchmarks.accepted import AcceptedAnswers
-from vlmprune.benchmarks.base import Sample
+from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.benchmarks.choices import MultipleChoice
 from vlmprune.benchmarks.columns import texts
 from vlmprune.benchmarks.frames import VIDEO_SUFFIXES, decode_frames
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class Folder(AcceptedAnswers, MultipleChoice):
-    """One JSON object per line: image (a file's name in the folder, or a list of them; a video is shown as frames),
-    question, and where known answer (or a list of accepted ones), choices, category, id.
+    """One JSON object per line: image (a file's name in the folder, or a list of pictures; a video stands alone and is
+    shown as frames), question, and where known answer (or a list of accepted ones), choices, category, id.
 
     Scored by the option's letter where there are choices, of which the answer is one's text or letter, by exact match
     otherwise.
@@ -54,7 +54,10 @@ class Folder(AcceptedAnswers, MultipleChoice):
 
     def sample(self, row: dict[str, Any], sample_id: str) -> Sample:
         sample = super().sample(row, sample_id)
-        video = any(file.suffix.lower() in VIDEO_SUFFIXES for file in self._files(row["image"]))
+        files = self._files(row["image"])
+        video = any(file.suffix.lower() in VIDEO_SUFFIXES for file in files)
+        if video and len(files) > 1:  # its frames and what comes with it would pass for one video
+            raise BadSample(f"its image names {len(files)} files, a video among them; a video is asked about alone")
         return Sample(**(vars(sample) | {"media": "video" if video else "image"}))
 
     def answer(self, row: dict[str, Any]) -> str:
@@ -63,8 +66,8 @@ class Folder(AcceptedAnswers, MultipleChoice):
     def decode(self, sample: Sample) -> list[Image]:
         if sample.media == "image":
             return super().decode(sample)
-        cell = self._table.cell(self._row[sample.id], "image")
-        return [frame for file in self._files(cell) for frame in decode_frames(file, self.num_frames)]
+        (file,) = self._files(self._table.cell(self._row[sample.id], "image"))
+        return decode_frames(file, self.num_frames)
 
     def match(self, prediction: str, sample: Sample) -> float:
         if sample.extra["choices"]:

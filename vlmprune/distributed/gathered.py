@@ -9,7 +9,7 @@ from typing import Any
 
 from vlmprune.distributed.wire import Line
 from vlmprune.errors import UserError
-from vlmprune.records import RunDirectory
+from vlmprune.records import RunDirectory, kept_of
 
 Rows = list[dict[str, Any]]
 
@@ -74,8 +74,3 @@ class Sent(RunDirectory):
     def append_bad(self, rows: Rows) -> None:
         if rows:
             self._line.send("bad", rows)
-
-
-def kept_of(row: dict[str, Any]) -> str:
-    """What a line of kept.jsonl is about: a question or an image."""
-    return row.get("id") or row["image_id"]

@@ -2,7 +2,7 @@
 
 A family is one file in this folder named after its `model_type` in config.json. It exports `adapt(model)` and, so that
 impossible pairs are refused before weights load, `SIGNALS`, `describe_tower(config)` and, where it refuses settings of
-its own, `check_method(method)`. No list names the families.
+its own, `check_method(method)`; `KEEPS_POSITIONS` where its adapter keeps position ids. No list names the families.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ HELPERS = {
     "checkpoint",
     "checks",
     "clip_text",
+    "decoder_structure",
     "hardware",
     "inputs",
     "llava_next_inputs",
@@ -142,13 +143,21 @@ class Family:
     signals: frozenset[str]
     tower: Tower
     sliding_window: bool = False  # in the decoder
+    keeps_positions: bool = False  # whatever a method asks for
+    text: Any = None  # the decoder's config
     check: Callable[[Method], None] = lambda _: None  # the family's own; raises ValueError
 
 
 def describe(config: Any) -> Family:
     """What config.json says of a checkpoint whose weights are not loaded."""
     module = importlib.import_module(f"vlmprune.models.{config.model_type}")
-    family = Family(module.SIGNALS, module.describe_tower(config), has_sliding_window(config.text_config))
+    family = Family(
+        module.SIGNALS,
+        module.describe_tower(config),
+        has_sliding_window(config.text_config),
+        getattr(module, "KEEPS_POSITIONS", False),
+        config.text_config,
+    )
     return replace(family, check=module.check_method) if hasattr(module, "check_method") else family
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from vlmprune.errors import NotApplicable, UserError
 from vlmprune.methods.base import Method, Tower
+from vlmprune.methods.decoder_base import DecoderMethod
 from vlmprune.models.base import Family
-from vlmprune.registry import options, read
+from vlmprune.models.decoder_structure import DecoderStructure, examine
+from vlmprune.registry import build_method, options, read
 
 
 def check_pair(family: Family, method: Method, name: str, model: str) -> None:
@@ -31,10 +33,45 @@ def check_settings(method: Method, family: Family, depth: int, name: str) -> Non
             raise ValueError(
                 "drops tokens inside the decoder, which has sliding-window attention; allowed: methods before it"
             )
+        if family.sliding_window and keeps_positions(method, family):
+            raise ValueError(
+                "positions=keep: the decoder has sliding-window attention, which counts tokens, not positions; "
+                "allowed: positions=renumber where the model's positions can be"
+            )
     except ValueError as error:
         # Not the model's fault. A class of its own would change every method's source, and so every fingerprint.
         kind = UserError if str(error).startswith("no amount given") else NotApplicable
         raise kind(f"method={name}: {str(error).removeprefix(f'{name}: ')}") from error
+    check_decoder(method, family, name)
+
+
+def keeps_positions(method: Method, family: Family) -> bool:
+    """Whether what is left of a prompt keeps the positions that it had before pruning."""
+    pruning = [part for part in method.parts(1) if part.stage != "none"]
+    return bool(pruning) and (family.keeps_positions or any(part.position_rule == "keep" for part in pruning))
+
+
+def check_decoder(method: Method, family: Family, name: str) -> None:
+    """Refuse a method that the decoder's structure does not allow, naming those that work."""
+    if family.text is None or method.stage == "none":
+        return
+    structure = examine(family.text)
+    fault = decoder_fault(method, structure)
+    if fault:
+        others = [other for other in options("method") if set(read("method", other)["info"]["needs"]) <= family.signals]
+        working = [other for other in others if not decoder_fault(build_method(other), structure)]
+        raise NotApplicable(f"method={name}: {fault}", f"; methods that work: {', '.join(working)}")
+
+
+def decoder_fault(method: Method, structure: DecoderStructure) -> str:
+    """Why a decoder of this structure cannot be pruned by the method; "" where it can be."""
+    faults = []
+    for part in method.parts(1):
+        if isinstance(part, DecoderMethod):
+            faults.append(structure.own if part.reads == "own" else structure.inside)
+        elif part.stage != "none":
+            faults.append(structure.before)
+    return next(filter(None, faults), "")
 
 
 def check_keep(method: Method, tower: Tower) -> None:

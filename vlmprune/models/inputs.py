@@ -22,9 +22,10 @@ from vlmprune.models.views import Box, Pixels, View, squared
 class Media:
     """One image or one video as the model takes it.
 
-    tensors: inputs of `generate` by name; the first dimension is what several media are joined along. text: what stands
-    in the prompt for the medium's token, its placeholders written out. pictures: the image or the frames it was.
-    tiles: a name for the content of each tile that the encoder encodes, where they have been named.
+    tensors: inputs of `generate` by name, of this medium alone (what a prompt's media have together comes with
+    `Preprocessor.collate`); the first dimension is what several media are joined along. text: what stands in the prompt
+    for the medium's token, its placeholders written out. pictures: the image or the frames it was. tiles: a name for
+    the content of each tile that the encoder encodes, where they have been named.
     """
 
     kind: Literal["image", "video"]
@@ -79,10 +80,12 @@ class Preprocessor(ABC):
             return [replace(self.video(pictures), pictures=len(pictures))]
         return [self.image(picture) for picture in pictures]
 
-    def collate(self, media: list[Media]) -> dict[str, Tensor]:
-        """The tensors of a batch's media, in the order of its prompts."""
+    def collate(self, prompts: list[list[Media]]) -> dict[str, Tensor]:
+        """The tensors of a batch, given the media of each of its prompts; none where no prompt has any."""
+        media = [medium for own in prompts for medium in own]
         names = dict.fromkeys(name for each in media for name in each.tensors)
-        return {name: torch.cat([each.tensors[name] for each in media if name in each.tensors]) for name in names}
+        parts = {name: [each.tensors[name] for each in media if name in each.tensors] for name in names}
+        return {name: own[0] if len(own) == 1 else torch.cat(own) for name, own in parts.items()}  # cat copies pixels
 
     def extras(self, input_ids: Tensor) -> dict[str, Tensor]:
         """Inputs that follow from the prompts' ids [B, L]."""
@@ -144,7 +147,7 @@ class Preprocessor(ABC):
     ) -> dict[str, Tensor]:
         """Inputs of `generate`, or of the model, for prompts of token ids with their media."""
         encoded = self.tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt")
-        tensors = self.collate([each for own in media for each in own])
+        tensors = self.collate(media)
         return {
             "input_ids": encoded["input_ids"].to(device),
             "attention_mask": encoded["attention_mask"].to(device),
@@ -169,8 +172,18 @@ def pad_to_square(image: Image.Image, mean: list[float]) -> Image.Image:
     return square
 
 
-def filled(image: Media, tiles: int) -> Media:
-    """The image with its pixel_values [1, T, 3, H, W] filled up to `tiles` tiles, which the model then leaves out."""
-    pixels = image.tensors["pixel_values"]
-    missing = (0, 0, 0, 0, 0, 0, 0, tiles - pixels.shape[1])
-    return replace(image, tensors=image.tensors | {"pixel_values": pad(pixels, missing)})
+def filled(prompts: list[list[Media]]) -> list[list[Media]]:
+    """The same media, all images with as many tiles as the largest.
+
+    pixel_values is [1, T, 3, H, W]; the model leaves out the tiles that are added, all zero. Videos stay as they are.
+    """
+    images = [medium for own in prompts for medium in own if medium.kind == "image"]
+    most = max((image.tensors["pixel_values"].shape[1] for image in images), default=0)
+
+    def fill(medium: Media) -> Media:
+        if medium.kind != "image" or (missing := most - medium.tensors["pixel_values"].shape[1]) == 0:
+            return medium
+        pixels = pad(medium.tensors["pixel_values"], (0, 0, 0, 0, 0, 0, 0, missing))
+        return replace(medium, tensors=medium.tensors | {"pixel_values": pixels})
+
+    return [[fill(medium) for medium in own] for own in prompts]

@@ -49,10 +49,9 @@ class Inputs(Preprocessor):
             ),
         ]
 
-    def collate(self, media: list[Media]) -> dict[str, Tensor]:
+    def collate(self, prompts: list[list[Media]]) -> dict[str, Tensor]:
         """pixel_values [images, tiles, 3, H, W], filled up to the tiles of the largest, and image_sizes [images, 2]."""
-        most = max(each.tensors["pixel_values"].shape[1] for each in media)
-        return super().collate([filled(each, most) for each in media])
+        return super().collate(filled(prompts))
 
     def _choice(self, image: Image.Image) -> dict[str, Any]:
         """Settings of the image processor that leave it one resolution; none where the choice is its own."""

@@ -21,29 +21,27 @@ class Inputs(Preprocessor):
 
     def image(self, image: Image.Image) -> Media:
         """A prompt's only image."""
-        given = self._processed([[self.squared(image)]])
+        given = self._processed([self.squared(image)])
         sizes, tiles = self.adapter.tiles(given["image_sizes"])
         rows, columns = self.adapter.tower.grid
         (slots,) = self.adapter.packed(torch.ones(tiles[0], rows * columns, 1), sizes, tiles)
         return Media("image", given, self.parts.image_token * len(slots))
 
     def media(self, pictures: list[Image.Image], kind: Literal["image", "video"]) -> list[Media]:
-        if kind == "video" or len(pictures) == 1:
+        if kind == "video" or len(pictures) < 2:
             return super().media(pictures, kind)
-        given = self._processed([[self.squared(picture) for picture in pictures]])
+        given = self._processed([self.squared(picture) for picture in pictures])
         rows, columns = self.adapter.tower.grid
         text = self.parts.image_token * (rows * columns + 1)  # and a newline
         each = zip(given["pixel_values"].split(1), given["image_sizes"].split(1), strict=True)
-        media = [Media("image", {"pixel_values": pixels, "image_sizes": size}, text) for pixels, size in each]
-        media[0].tensors["batch_num_images"] = given["batch_num_images"]  # one number for the prompt
-        return media
+        return [Media("image", {"pixel_values": pixels, "image_sizes": size}, text) for pixels, size in each]
 
     def video(self, frames: list[Image.Image]) -> Media:
         processor = self.parts.image_processor
         # Squeezed to the tile like a base tile, not padded to a square like one of several images.
         size = (processor.size["width"], processor.size["height"])
         squares = [frame.resize(size, Image.Resampling(processor.resample)) for frame in frames]
-        pixels = self._processed([squares])["pixel_values"][:, 0]
+        pixels = self._processed(squares)["pixel_values"][:, 0]
         rows, columns = self.adapter.tower.grid
         slots = len(frames) * ((rows + 1) // 2) * ((columns + 1) // 2) + 1  # and a newline
         assert self.parts.video_token is not None
@@ -86,11 +84,18 @@ class Inputs(Preprocessor):
             f"{image.rows} x {image.columns} tiles, stitched",
         )
 
-    def _processed(self, prompts: list[list[Image.Image]]) -> dict[str, Tensor]:
-        """pixel_values [images, tiles, 3, H, W], image_sizes [images, 2], batch_num_images [prompts]."""
-        return dict(self.parts.image_processor(images=prompts, return_tensors="pt"))
+    def _processed(self, images: list[Image.Image]) -> dict[str, Tensor]:
+        """All images of one prompt: pixel_values [images, tiles, 3, H, W], image_sizes [images, 2]."""
+        given = self.parts.image_processor(images=[images], return_tensors="pt")
+        return {name: given[name] for name in ("pixel_values", "image_sizes")}
 
-    def collate(self, media: list[Media]) -> dict[str, Tensor]:
-        """Images are filled up to the tiles of the largest, as the model expects."""
-        most = max((each.tensors["pixel_values"].shape[1] for each in media if each.kind == "image"), default=0)
-        return super().collate([filled(each, most) if each.kind == "image" else each for each in media])
+    def collate(self, prompts: list[list[Media]]) -> dict[str, Tensor]:
+        """Images are filled up to the tiles of the largest; batch_num_images: of each prompt that has any.
+
+        The model reads from that number which image is a prompt's only one, cut into tiles.
+        """
+        tensors = super().collate(filled(prompts))
+        numbers = [sum(medium.kind == "image" for medium in own) for own in prompts]
+        if any(numbers):
+            tensors["batch_num_images"] = torch.tensor([number for number in numbers if number])
+        return tensors

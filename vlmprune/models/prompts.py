@@ -37,7 +37,7 @@ class Prompts:
 
         kinds: "image" or "video", one per medium. Raises UserError where the chat template leaves one out.
         """
-        order, pieces = place_images(question, len(kinds))
+        order, pieces = place_media(question, kinds)
         first = len(kinds) - pieces.count(None)
         before: Content = [{"type": kinds[index]} for index in order[:first]]
         placed = iter(order[first:])
@@ -77,6 +77,14 @@ class Prompts:
             add_generation_prompt=True,
             tokenize=False,
         )
+
+
+def place_media(question: str, kinds: list[str]) -> tuple[list[int], list[str | None]]:
+    """`place_images` for a prompt's images and videos: markers number its images, or its videos where it has none."""
+    numbered = [index for index, kind in enumerate(kinds) if kind == "image"] or list(range(len(kinds)))
+    order, pieces = place_images(question, len(numbered))
+    inline = [numbered[index] for index in order[len(order) - pieces.count(None) :]]
+    return [index for index in range(len(kinds)) if index not in inline] + inline, pieces
 
 
 def place_images(question: str, images: int) -> tuple[list[int], list[str | None]]:

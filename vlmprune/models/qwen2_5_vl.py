@@ -23,6 +23,7 @@ from vlmprune.pruning.layout import Layout, Unit, grouped, together
 __all__ = ["SIGNALS", "Inputs", "adapt", "check_method", "describe_tower"]
 
 SIGNALS = frozenset({"seeds", "cls_attention", "received_attention", "features", "projected", "decoder_attention"})
+KEEPS_POSITIONS = True
 TYPICAL = (480, 640)  # pixels of the picture whose grid stands for all in Tower.grid
 
 

@@ -18,6 +18,7 @@ from vlmprune.methods.base import Tower
 from vlmprune.models import qwen2_5_vl, qwen2_5_vl_inputs
 
 SIGNALS = qwen2_5_vl.SIGNALS
+KEEPS_POSITIONS = qwen2_5_vl.KEEPS_POSITIONS
 VIDEO_SIZE = {"shortest_edge": 4096, "longest_edge": 25165824}  # pixels of all frames, as the published checkpoints say
 check_method = qwen2_5_vl.check_method
 

@@ -20,6 +20,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterf
 
 KERNEL = "vlmprune_probe"
 
+# Arguments with which a kernel's rows are no softmax of q.k alone. Others pass: settings of forward() get here too.
+OTHER_SOFTMAX = ("softcap", "s_aux", "sinks", "position_bias", "attention_bias", "alibi", "indices", "block_indices")
+
 Observer = Callable[[Tensor, Tensor, Tensor | None, float], None]
 
 _observers: WeakKeyDictionary[nn.Module, tuple[Observer, str]] = WeakKeyDictionary()
@@ -29,6 +32,7 @@ def _observe_and_attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, Tensor | None]:
     observer, kernel = _observers[module]
+    check_softmax(module, key.shape[2], kwargs)
     observer(query, key, attention_mask, kwargs["scaling"])
     if kernel == "eager":  # not in the registry: every modelling file has its own
         attend = sys.modules[type(module).__module__].eager_attention_forward
@@ -38,6 +42,21 @@ def _observe_and_attend(
 
 
 AttentionInterface.register(KERNEL, _observe_and_attend)
+
+
+def check_softmax(module: nn.Module, keys: int, kwargs: dict[str, Any]) -> None:
+    """Raise NotImplementedError where a kernel's arguments say that its rows are not softmax(scaling q.k).
+
+    A sliding window as long as the keys leaves the rows what they are.
+    """
+    name, window = type(module).__name__, kwargs.get("sliding_window")
+    if kwargs.get("scaling") is None:
+        raise NotImplementedError(f"{name} does not say what it multiplies q.k by: its attention rows cannot be read")
+    others = [argument for argument in OTHER_SOFTMAX if kwargs.get(argument) is not None]
+    if window is not None and window < keys:
+        others.append("sliding_window")
+    if others:
+        raise NotImplementedError(f"{name} attends with {others[0]}: its attention rows cannot be read")
 
 
 class Probe:

@@ -100,7 +100,10 @@ class Session:
         return self._stages.owners
 
     def ask(self, questions: list[str]) -> None:
-        """The questions of the next forward pass or generate(), one per prompt: read by text_relevance."""
+        """The questions of the next forward pass or generate(), one per prompt: read by text_relevance.
+
+        One per image where prompts have different numbers of images.
+        """
         if self._stages.sequence is not None:
             self._stages.sequence.questions = questions
 

@@ -15,7 +15,7 @@ from vlmprune.answers import by_layer
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.models.loading import Loaded
 from vlmprune.progress import say
-from vlmprune.records import RunDirectory, to_json, write_atomically
+from vlmprune.records import RunDirectory, kept_of, to_json, write_atomically
 from vlmprune.report.sheet import Block, page
 from vlmprune.report.shown import Shown, legend, panel_size, plain_strip, strips
 
@@ -33,14 +33,14 @@ def save_pictures(
     if not chosen:
         return
     rows = {row["id"]: row for row in directory.predictions()}
-    masks = {row.get("id") or row.get("image_id"): row for row in directory.kept()}
+    masks = {kept_of(row): row for row in directory.kept()}
     folder = directory.path / FOLDER
     index = []
     try:
         folder.mkdir(exist_ok=True)
         for number, sample in enumerate(chosen, start=1):
             row = rows[sample.id]
-            mask = masks.get(sample.id) or masks.get(sample.image_id)  # of methods that read the question, or not
+            mask = masks.get(("id", sample.id)) or masks.get(("image_id", sample.image_id))
             file = f"{number}-{safe(sample.id)}.png"
             draw(sample, benchmark, loaded, title, row, mask).save(folder / file)
             index.append({"file": file} | entry(row))

@@ -40,7 +40,7 @@ def _card(block: Block) -> Image.Image:
     strips = [_side_by_side([_captioned(*panel) for panel in strip], GAP, align=0) for strip in block.strips]
     one_line = sum(len(rows) for rows in strips) == len(strips)  # each fits into a row, so perhaps all into one
     rows = _side_by_side([rows[0] for rows in strips], GAP, align=0) if one_line else [row for s in strips for row in s]
-    width = max(row.width for row in rows)
+    width = max((row.width for row in rows), default=WIDTH)  # a question about no picture has words alone
     words = [_text(block.title, TEXT, INK, bold=True, width=width)]
     words += [_text(line, SMALL, INK, width=width) for line in block.lines]
     return _stacked([*words, *rows], GAP // 2)

@@ -115,4 +115,4 @@ def legend(pictures: list[Image.Image], views: list[View], shown: list[Shown]) -
 
 def panel_size(views: int) -> int:
     """The longer side of a panel, so that the views of a picture stand in one row, or in few."""
-    return max(SMALLEST, min(LARGEST, WIDTH // (2 * views) - GAP))
+    return max(SMALLEST, min(LARGEST, WIDTH // (2 * max(views, 1)) - GAP))

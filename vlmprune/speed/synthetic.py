@@ -49,7 +49,7 @@ def make_prompts(loaded: Loaded, load: Load, batch_size: int) -> Prompts:
             )
         text = words[torch.randint(len(words), (room,), generator=generator)].tolist()
         ids.append(text[: room // 2] + placed + text[room // 2 :])
-    encoded = Encoded.of(loaded.adapter, prepare.collate(media[0]))
+    encoded = Encoded.of(loaded.adapter, prepare.collate(media[:1]))
     return Prompts(prepare.padded(ids, media, loaded.device, loaded.model.dtype), encoded)
 
 

@@ -1,0 +1,170 @@
+"""What can be pruned in a decoder, told by its structure: built without weights, and run as far as its first attention.
+
+A LLaVA's decoder is any language model of transformers. The engine hooks its layers, gives them positions by its rotary
+embedding and reads attention rows as softmax(scaling q.k); where a decoder does something else, a session would fail
+deep inside or read wrong rows, so that it is refused before weights load.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel
+from transformers.modeling_utils import AttentionInterface
+from transformers.utils import TransformersKwargs
+
+from vlmprune.errors import said
+
+KERNEL = "vlmprune_structure"
+TOKENS = 4  # of the run; no window is as short
+
+# What a kernel may be given while its rows stay softmax(scaling q.k) over the keys that the mask leaves.
+PLAIN = frozenset(TransformersKwargs.__annotations__) | {"scaling", "dropout", "use_cache", "cache_position"}
+ATTENDING = ("full_attention", "attention")  # of a config's layer_types
+# What pruning inside the decoder calls an attention module with, to read its rows without a layer before it.
+ARGUMENTS = ("hidden_states", "position_embeddings", "attention_mask", "past_key_values")
+
+
+@dataclass(frozen=True)
+class DecoderStructure:
+    """Why a decoder cannot be pruned: "" where it can be.
+
+    before: by methods that drop tokens before it. inside: by those that drop them between its layers. own: by those of
+    them that read the attention of the very layer that they drop before.
+    """
+
+    before: str = ""
+    inside: str = ""
+    own: str = ""
+
+
+_examined: dict[str, DecoderStructure] = {}  # by config
+
+
+def examine(text: Any) -> DecoderStructure:
+    """The structure of the decoder with this config; no weight is loaded, no memory taken. About 0.1 s, once."""
+    key = repr(text)
+    if key not in _examined:
+        config = copy.deepcopy(text)
+        config._attn_implementation = None  # whichever the decoder can be built with
+        with torch.device("meta"):
+            decoder = AutoModel.from_config(config).eval()
+        _examined[key] = _structure(decoder)
+    return _examined[key]
+
+
+def _structure(decoder: Any) -> DecoderStructure:
+    name, fault = type(decoder).__name__, ""
+    if not any(buffer.endswith("inv_freq") for buffer, _ in decoder.named_buffers()):
+        fault = f"its decoder {name} has no rotary positions"  # learned ones are counted in ways of their own
+    elif not isinstance(getattr(decoder, "layers", None), nn.ModuleList):
+        fault = f"its decoder {name} has no layers"
+    if fault:
+        return DecoderStructure(fault, fault, fault)
+    fault = _layers_fault(decoder)
+    if fault:
+        return DecoderStructure("", fault, fault)
+    seen, fault = _first_attention(decoder)
+    return DecoderStructure("", fault, fault or _own_fault(decoder.layers[0], seen))
+
+
+def _layers_fault(decoder: Any) -> str:
+    """Which layer is not made of an attention that can be found; "" for none."""
+    name, types = type(decoder).__name__, getattr(decoder.config, "layer_types", None) or []
+    others = sorted(set(types) - {*ATTENDING, "sliding_attention"})  # windows are told by their own length
+    if others:
+        return f"its decoder {name} has layers of {', '.join(others)}"
+    if not isinstance(getattr(getattr(decoder, "rotary_emb", None), "inv_freq", None), Tensor):
+        return f"its decoder {name} has no one rotary_emb for all layers"
+    for layer in decoder.layers:
+        if not hasattr(getattr(layer, "self_attn", None), "config"):
+            return f"its decoder's {type(layer).__name__} has no self_attn"
+    return ""
+
+
+@dataclass
+class _Seen:
+    """What the first layer's attention was called with, and what the layer's input_layernorm returned before that."""
+
+    attention: nn.Module
+    hidden: Any = None
+    normed: Any = None
+    rotary: Any = None
+
+
+class _Reached(Exception):
+    """Ends the run at the first attention, behind which a decoder may do what the meta device cannot."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        super().__init__()
+        self.arguments = arguments
+
+
+def _stop(
+    _module: nn.Module, _query: Tensor, _key: Tensor, _value: Tensor, _mask: Tensor | None = None, **arguments: Any
+) -> tuple[Tensor, None]:
+    raise _Reached(arguments)
+
+
+AttentionInterface.register(KERNEL, _stop)
+
+
+def _first_attention(decoder: Any) -> tuple[_Seen, str]:
+    """What layer 0's attention is called with, and why its rows cannot be read; "" where they can."""
+    layer = decoder.layers[0]
+    attention, seen = layer.self_attn, _Seen(layer.self_attn)
+    name = type(attention).__name__
+
+    def before_layer(_layer: nn.Module, _args: tuple, kwargs: dict[str, Any]) -> None:
+        seen.rotary = kwargs.get("position_embeddings")
+
+    def before_attention(_attention: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        seen.hidden = args[0] if args else kwargs.get("hidden_states")
+
+    layer.register_forward_pre_hook(before_layer, with_kwargs=True)
+    attention.register_forward_pre_hook(before_attention, with_kwargs=True)
+    if hasattr(layer, "input_layernorm"):
+        layer.input_layernorm.register_forward_hook(lambda _norm, _args, output: setattr(seen, "normed", output))
+    for module in (decoder, attention):  # which share their config as a rule; no mask is made for an unknown kernel
+        module.config._attn_implementation_internal = KERNEL
+    embeds = torch.empty(1, TOKENS, decoder.get_input_embeddings().embedding_dim, device="meta")
+    try:
+        decoder(inputs_embeds=embeds, use_cache=False)
+    except _Reached as reached:
+        return seen, _rows_fault(name, reached.arguments) or _rotary_fault(seen.rotary, decoder)
+    except (RuntimeError, NotImplementedError) as error:  # what a decoder does before its attention needs weights
+        return seen, f"its decoder {type(decoder).__name__} cannot be examined ({said(error)})"
+    return seen, f"its decoder's {name} does not use transformers' attention interface"
+
+
+def _rows_fault(name: str, arguments: dict[str, Any]) -> str:
+    """Why a kernel's rows are no softmax(scaling q.k). A window is told by its own length, and not here."""
+    if arguments.get("scaling") is None:
+        return f"its decoder's {name} does not say what it multiplies q.k by"
+    given = {argument for argument, value in arguments.items() if value is not None}
+    others = sorted(given - PLAIN - {"sliding_window"})
+    return f"its decoder's {name} attends with {', '.join(others)}, not by q.k alone" if others else ""
+
+
+def _rotary_fault(rotary: Any, decoder: Any) -> str:
+    """Why a layer's positions cannot be set from outside; "" where they are cos and sin."""
+    if isinstance(rotary, tuple) and len(rotary) == 2 and all(isinstance(part, Tensor) for part in rotary):
+        return ""
+    return f"layers of its decoder {type(decoder).__name__} are not given cos and sin (position_embeddings)"
+
+
+def _own_fault(layer: Any, seen: _Seen) -> str:
+    """Why a layer's attention cannot be read before the layer runs; "" where it can be."""
+    name = type(layer).__name__
+    if seen.normed is None or seen.normed is not seen.hidden:
+        return f"attention in its decoder's {name} does not read the output of input_layernorm"
+    try:
+        inspect.signature(seen.attention.forward).bind(**dict.fromkeys(ARGUMENTS))
+    except TypeError as error:
+        return f"attention in its decoder's {name} cannot be called alone ({error})"
+    return ""
