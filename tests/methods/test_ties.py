@@ -1,4 +1,4 @@
-"""Equal tokens get equal scores, to the last bit, wherever they stand: else "of equal scores the first wins" is luck."""
+"""Equal tokens get equal scores, to the last bit, wherever they stand, so that "the first of equal scores wins" holds."""
 
 from __future__ import annotations
 
@@ -63,9 +63,11 @@ def test_attention_of_equal_keys(heads: int, groups: int, width: int) -> None:
     torch.manual_seed(width)
     for batch, rows, n in itertools.product((1, 2), (1, 2, 7), LENGTHS):
         query = torch.randn(batch, heads, rows, width)
-        key = torch.randn(batch, groups, 1, width).expand(-1, -1, n, -1).contiguous()
-        assert equal(attention_rows(query, key, None, width**-0.5)), (batch, rows, n)
-        assert equal(pairwise_mean(received_attention(query, key, None, width**-0.5), dim=1)), (batch, rows, n)
+        key = torch.randn(batch, groups, 1, width).expand(-1, -1, n, -1)
+        key = torch.cat([key, torch.randn(batch, groups, 1, width)], dim=2)  # and one other at the end
+        assert equal(attention_rows(query, key, None, width**-0.5)[..., :-1]), (batch, rows, n)
+        received = received_attention(query, key, None, width**-0.5)
+        assert equal(pairwise_mean(received, dim=1)[..., :-1]), (batch, rows, n)
 
 
 def test_attention_of_equal_keys_among_others() -> None:
@@ -74,12 +76,12 @@ def test_attention_of_equal_keys_among_others() -> None:
     for dtype, n in itertools.product((torch.float32, torch.bfloat16), (36, 112, 577)):
         query = torch.randn(1, 4, n, 64, generator=generator).to(dtype)
         key = torch.randn(1, 4, n, 64, generator=generator).to(dtype)
-        key[:, :, n - 1] = key[:, :, 0]  # the last column is what a block leaves over
-        ends = received_attention(query, key, None, 0.125)[..., [0, n - 1]]
+        key[:, :, n - 2] = key[:, :, 0]  # among the last columns, which a block leaves over
+        ends = received_attention(query, key, None, 0.125)[..., [0, n - 2]]
         assert torch.equal(ends[..., 0], ends[..., 1])
         everywhere = torch.ones(1, n, dtype=torch.bool)
         running = Running.of_prompt(everywhere, everywhere, everywhere, True, n)
-        ends = trailing_attention(query, key, running, 0.125)[..., [0, n - 1]]
+        ends = trailing_attention(query, key, running, 0.125)[..., [0, n - 2]]
         assert torch.equal(ends[..., 0], ends[..., 1])
 
 

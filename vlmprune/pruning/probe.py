@@ -97,11 +97,13 @@ def attention_rows(query: Tensor, key: Tensor, mask: Tensor | None, scaling: flo
     groups, length = key.shape[1:3]
     grouped = at_least_float32(query.reshape(batch, groups, heads // groups * rows, width))
     logits = grouped.new_empty(*grouped.shape[:3], length)
-    step = groups if key.dtype == grouped.dtype else max(1, COPIED // (batch * length * width))
+    step = max(1, COPIED // (batch * length * width))
     with full_precision(query.device):
         for start in range(0, groups, step):
             part = slice(start, start + step)
-            logits[:, part] = products(grouped[:, part], key[:, part].to(grouped.dtype))
+            keys = at_least_float32(key[:, part])
+            # Softmax does not see what a row's logits have in common: without it, float32 rounds them less.
+            logits[:, part] = products(grouped[:, part], keys - keys[:, :, -1:])
     logits = logits.view(batch, heads, rows, length) * scaling
     if mask is not None and mask.dtype == torch.bool:
         logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
