@@ -1,4 +1,4 @@
-"""Equal tokens get equal scores, to the last bit, wherever they stand, so that "the first of equal scores wins" holds."""
+"""Equal tokens get equal scores, to the last bit, wherever they stand: only then do the first of equal ones win."""
 
 from __future__ import annotations
 
