@@ -91,9 +91,7 @@ def test_half_precision(method: type[SequenceMethod], dtype: torch.dtype) -> Non
     if method.merges:
         assert out.features.dtype == dtype
         assert out.features.isfinite().all()
-    ranks_a_mean_of_half_scores = method in (ClsAttention, VtcCls, VisPruner, VisionZip)
-    if not ranks_a_mean_of_half_scores:
-        assert torch.equal(out.indices, single.indices)
+    assert torch.equal(out.indices, single.indices)
 
 
 @pytest.mark.parametrize("method", [*PRUNING, *MERGING, Pool])

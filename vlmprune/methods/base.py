@@ -22,6 +22,8 @@ from vlmprune.methods.selection import Selection, top_k
 
 Positions = Literal["renumber", "keep"]
 
+LAYERED = frozenset({"cls_attention", "received_attention", "keys", "queries"})  # signals read at encoder layers
+
 ABSENT: Any = None  # a signal that the method did not declare: reading it is a bug, so its type stays Tensor
 
 
@@ -50,8 +52,9 @@ class Widths:
 class Signals:
     """What a method before the language model may read, for B images of N patches each.
 
-    Only what `Method.needs` names is filled, beside `grid` and `images`. Layer-bound signals carry a leading dimension
-    over `Method.layers()`, in that order.
+    Only what `Method.needs` names is filled, beside `grid` and `images`; largest_relevance comes with text_relevance.
+    Layer-bound signals carry a leading dimension over `Method.layers()`, in that order. An image of which one is not
+    finite is refused.
     """
 
     grid: tuple[int, int]
@@ -66,6 +69,7 @@ class Signals:
     cls_feature: Tensor = ABSENT  # [B, C] the [CLS] token at the feature layer
     projected: Tensor = ABSENT  # [B, N, D] the projector's output
     text_relevance: Tensor = ABSENT  # [B, N] cosine of image patches to the question in CLIP space
+    largest_relevance: Tensor = ABSENT  # [B, N] the largest of the image that a patch is of, over all of its tiles
 
 
 def is_changed(method: Method, name: str) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vlmprune.methods.base import Selection, SequenceMethod, Signals, Tower, Widths
-from vlmprune.methods.similarity import at_least_float32, unit
+from vlmprune.methods.similarity import at_least_float32, products, unit
 
 SPENT = 64  # float roundings; a residual within so many of its token's own kernel entry counts as zero
 
@@ -23,7 +23,7 @@ class CDPruner(SequenceMethod):
 
     Kept in raster order. As published, relevance is the *negated* cosine. The authors divide r by max s - min s
     too: one factor for a whole image changes no choice, and where all patches are equally relevant it is 0 / 0.
-    Their extremes are those of all tiles together, here of each image, so that a batch changes nothing. Their
+    The maximum is over all tiles of an image, as theirs is, whatever is ranked together; a batch changes nothing. Their
     Cholesky recurrence fails once no token adds volume (fewer different tokens than k): NaN, and fewer kept.
 
     clip: folder or hub name of the CLIP checkpoint whose vision encoder the model uses, for its text tower, such as
@@ -48,9 +48,12 @@ class CDPruner(SequenceMethod):
 
     def select(self, signals: Signals, k: int) -> Selection:
         similarity = at_least_float32(signals.text_relevance)
-        relevance = similarity.amax(dim=1, keepdim=True) - similarity + 1e-6
+        largest = signals.largest_relevance
+        if largest is None:  # outside the engine: each row is an image of its own
+            largest = similarity.amax(dim=1, keepdim=True)
+        relevance = at_least_float32(largest) - similarity + 1e-6
         x = unit(signals.projected)  # [B, N, D]
-        kernel = relevance.unsqueeze(2) * (x @ x.mT) * relevance.unsqueeze(1)
+        kernel = relevance.unsqueeze(2) * products(x, x) * relevance.unsqueeze(1)
         return Selection(map_dpp(kernel, k).sort(dim=1).values)
 
 

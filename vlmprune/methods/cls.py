@@ -6,6 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from vlmprune.methods.base import ScoreMethod, Signals
+from vlmprune.methods.reductions import pairwise_mean
 
 
 @dataclass
@@ -22,4 +23,4 @@ class ClsAttention(ScoreMethod):
     paper: ClassVar = "arXiv:2412.01818"
 
     def score(self, signals: Signals) -> Tensor:
-        return signals.cls_attention[-1].mean(dim=1)  # [B, H, N] -> [B, N]
+        return pairwise_mean(signals.cls_attention[-1], dim=1)  # [B, H, N] -> [B, N]

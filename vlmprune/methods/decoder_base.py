@@ -62,13 +62,15 @@ class DecoderSelection:
     keep: bool [B, L], True at visual positions that go on; text always does. hidden: None, or [B, L, D] with the new
     embeddings of merged tokens at positions that are kept. order: None to leave tokens where they are, or int64 [B, L]
     sort keys of the new sequence (equal keys keep their order). left: visual tokens that go on in each sample where
-    only the method knows, on the host; None where it is what the stage said.
+    only the method knows, on the host; None where it is what the stage said. unsound: None, or bool [B], True where a
+    score was nan, so that the choice means nothing and the prompt is refused.
     """
 
     keep: Tensor
     hidden: Tensor | None = None
     order: Tensor | None = None
     left: list[int] | None = None
+    unsound: Tensor | None = None
 
 
 @dataclass
@@ -119,7 +121,8 @@ class DecoderMethod(Method, ABC):
     def select(self, signals: DecoderSignals, stages: Sequence[DecoderStage]) -> DecoderSelection:
         """Choose by `score` what each sample's stage keeps."""
         kept = [stage.kept for stage in stages]
-        return DecoderSelection(best_visual(self.score(signals), signals.visual, kept))
+        score = self.score(signals)
+        return DecoderSelection(best_visual(score, signals.visual, kept), unsound=nan_scores(score, signals.visual))
 
     def rater_count(self, words: int) -> int:
         """How many of the last positions rate, in a prompt with `words` text tokens."""
@@ -167,6 +170,11 @@ def average_tokens(stages: Sequence[DecoderStage], depth: int, n: int) -> float:
     starts = [0, *(stage.layer for stage in stages), depth]
     counts = [n, *(stage.left for stage in stages)]
     return sum(count * (end - start) for count, start, end in zip(counts, starts, starts[1:], strict=False)) / depth
+
+
+def nan_scores(score: Tensor, rated: Tensor) -> Tensor:
+    """bool [B]: samples with a nan among the scores [B, L] of the positions in `rated`, bool [B, L]."""
+    return (score.isnan() & rated).any(dim=1)
 
 
 def best_visual(score: Tensor, visual: Tensor, kept: Sequence[int]) -> Tensor:

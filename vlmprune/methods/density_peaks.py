@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from vlmprune.methods.reductions import pairwise_mean
 from vlmprune.methods.similarity import at_least_float32
 
 
@@ -24,9 +25,10 @@ def merge_clusters(x: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
     Returns the centres, int64 [B, clusters] by descending product, and the merged tokens [B, clusters, C].
     """
     wide = at_least_float32(x)
-    distance = torch.cdist(wide, wide) / math.sqrt(x.shape[2])
+    # The faster way by a matrix product gives equal tokens a distance, and close ones of great length a wrong one.
+    distance = torch.cdist(wide, wide, compute_mode="donot_use_mm_for_euclid_dist") / math.sqrt(x.shape[2])
     nearest = distance.topk(clusters, dim=2, largest=False).values
-    rho = (-nearest.square().mean(dim=2)).exp()
+    rho = (-pairwise_mean(nearest.square(), dim=2)).exp()
 
     denser = rho.unsqueeze(1) > rho.unsqueeze(2)  # [B, i, j]: j is denser than i
     to_denser = distance.masked_fill(~denser, math.inf).amin(dim=2)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vlmprune.methods.base import Selection, SequenceMethod, Signals, Widths
-from vlmprune.methods.similarity import unit
+from vlmprune.methods.similarity import products, unit
 
 
 @dataclass
@@ -33,7 +33,7 @@ class DivPrune(SequenceMethod):
 
     def select(self, signals: Signals, k: int) -> Selection:
         x = unit(signals.projected)  # [B, N, D]
-        return Selection(max_min_diverse(1 - x @ x.mT, k).sort(dim=1).values)
+        return Selection(max_min_diverse(1 - products(x, x), k).sort(dim=1).values)
 
 
 def max_min_diverse(distance: Tensor, k: int) -> Tensor:

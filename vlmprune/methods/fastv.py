@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vlmprune.methods.counting import kept_count
 from vlmprune.methods.decoder_base import DecoderMethod, DecoderSignals, DecoderStage
+from vlmprune.methods.reductions import pairwise_mean
 
 
 @dataclass
@@ -31,4 +32,4 @@ class FastV(DecoderMethod):
         return [DecoderStage(self.k, kept_count(n, self.ratio, self.keep))]
 
     def score(self, signals: DecoderSignals) -> Tensor:
-        return signals.attention[:, :, -1].mean(dim=1)  # [B, H, R, L] -> [B, L]
+        return pairwise_mean(signals.attention[:, :, -1], dim=1)  # [B, H, R, L] -> [B, L]

@@ -9,7 +9,8 @@ from torch import Tensor
 from vlmprune.methods.base import Tower, is_changed
 from vlmprune.methods.counting import same_relative_depth
 from vlmprune.methods.merging import Matching
-from vlmprune.methods.similarity import unit
+from vlmprune.methods.reductions import pairwise_mean
+from vlmprune.methods.similarity import products, unit
 from vlmprune.methods.tome import ToMe
 
 PUBLISHED_DEPTH = 24  # CLIP-L/14
@@ -56,8 +57,8 @@ class PiToMe(ToMe):
         first = int(tower.has_cls)
         margin = self.margin - self.margin * layer / tower.depth
         x = unit(metric[:, first:])
-        cosine = x @ x.mT
-        energy = torch.nn.functional.elu(cosine - margin).mean(dim=2)
+        cosine = products(x, x)
+        energy = pairwise_mean(elu(cosine - margin), dim=2)
         order = energy.sort(dim=1, descending=True, stable=True).indices  # [B, T]
         a, b, alone = order[:, 0 : 2 * r : 2], order[:, 1 : 2 * r : 2], order[:, 2 * r :]
         image = torch.arange(len(x), device=x.device).view(-1, 1, 1)
@@ -76,3 +77,8 @@ class PiToMe(ToMe):
 
     def _is_plain(self, layer: int, tower: Tower) -> bool:
         return layer < same_relative_depth(self.start_layer, PUBLISHED_DEPTH, tower.depth)
+
+
+def elu(x: Tensor) -> Tensor:
+    """x where it is positive, e^x - 1 elsewhere; torch's own gives the last entries of a tensor another last bit."""
+    return torch.where(x > 0, x, x.expm1())

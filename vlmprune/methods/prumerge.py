@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vlmprune.methods.base import Selection, SequenceMethod, Signals, Tower, Widths, top_k
-from vlmprune.methods.similarity import at_least_float32, unit
+from vlmprune.methods.similarity import at_least_float32, products, unit
 
 
 @dataclass
@@ -70,7 +70,7 @@ class PruMerge(SequenceMethod):
     def select(self, signals: Signals, k: int) -> Selection:
         keys = at_least_float32(signals.keys[-1]).transpose(1, 2).flatten(2)  # [B, 1+N, C]
         query = at_least_float32(signals.queries[-1][:, :, 0]).flatten(1)  # [B, C]
-        logits = (keys @ query.unsqueeze(2)).squeeze(2) / math.sqrt(keys.shape[2])
+        logits = products(query.unsqueeze(1), keys).squeeze(1) / math.sqrt(keys.shape[2])
         attention = logits.softmax(dim=1)[:, 1:]  # [B, N], [CLS]->[CLS] dropped, not renormalised
 
         order, kept = self.rank(attention, k)
@@ -97,7 +97,7 @@ def merge_weights(attention: Tensor, keys: Tensor, kept: Tensor, neighbors: int)
     attention: [B, N]. keys: [B, N, C] of length 1. kept: int64 [B, k].
     """
     itself = kept.unsqueeze(2)
-    similarity = keys.gather(1, itself.expand(-1, -1, keys.shape[2])) @ keys.mT
+    similarity = products(keys.gather(1, itself.expand(-1, -1, keys.shape[2])), keys)
     similarity.scatter_(2, itself, -math.inf)
     nearest = top_k(similarity, min(neighbors, keys.shape[1] - 1), keep_order="score")
     added = attention.unsqueeze(1).expand_as(similarity).gather(2, nearest)

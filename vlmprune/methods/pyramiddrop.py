@@ -11,6 +11,7 @@ from torch import Tensor
 from vlmprune.methods.base import is_changed
 from vlmprune.methods.counting import kept_count
 from vlmprune.methods.decoder_base import DecoderMethod, DecoderSignals, DecoderStage
+from vlmprune.methods.reductions import pairwise_mean
 from vlmprune.methods.schedule import equal_factors, increasing, relative_layers
 
 
@@ -79,4 +80,4 @@ class PyramidDrop(DecoderMethod):
         return [DecoderStage(layer, count) for layer, count in zip(layers, kept, strict=True)]
 
     def score(self, signals: DecoderSignals) -> Tensor:
-        return signals.attention[:, :, -1].mean(dim=1)  # [B, H, R, L] -> [B, L]
+        return pairwise_mean(signals.attention[:, :, -1], dim=1)  # [B, H, R, L] -> [B, L]

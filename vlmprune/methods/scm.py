@@ -12,7 +12,15 @@ from torch import Tensor
 
 from vlmprune.methods.base import Tower
 from vlmprune.methods.counting import kept_count
-from vlmprune.methods.decoder_base import DecoderMethod, DecoderSelection, DecoderSignals, DecoderStage, best_visual
+from vlmprune.methods.decoder_base import (
+    DecoderMethod,
+    DecoderSelection,
+    DecoderSignals,
+    DecoderStage,
+    best_visual,
+    nan_scores,
+)
+from vlmprune.methods.reductions import pairwise_mean, pairwise_sum
 
 
 @dataclass
@@ -61,15 +69,17 @@ class ScaleCompression(DecoderMethod):
     def score(self, signals: DecoderSignals) -> Tensor:
         behind = signals.valid & (signals.detail.flip(1).cumsum(dim=1).flip(1) == 0)
         behind = behind[:, -signals.attention.shape[2] :]
-        rows = signals.attention.mean(dim=1).masked_fill(~behind.unsqueeze(2), 0)  # [B, R, L]
-        return rows.sum(dim=1) / behind.sum(dim=1, keepdim=True).clamp(min=1)
+        rows = pairwise_mean(signals.attention, dim=1).masked_fill(~behind.unsqueeze(2), 0)  # [B, R, L]
+        return pairwise_sum(rows, dim=1) / behind.sum(dim=1, keepdim=True).clamp(min=1)
 
     def select(self, signals: DecoderSignals, stages: Sequence[DecoderStage]) -> DecoderSelection:
         facts = torch.stack([signals.detail.sum(dim=1), (signals.visual & ~signals.detail).sum(dim=1)])
         tiles, others = facts.tolist()
         kept = [self.count(n) for n in tiles]
-        keep = best_visual(self.score(signals), signals.detail, kept) | (signals.visual & ~signals.detail)
-        return DecoderSelection(keep, left=[k + n for k, n in zip(kept, others, strict=True)])
+        score = self.score(signals)
+        keep = best_visual(score, signals.detail, kept) | (signals.visual & ~signals.detail)
+        left = [k + n for k, n in zip(kept, others, strict=True)]
+        return DecoderSelection(keep, left=left, unsound=nan_scores(score, signals.detail))
 
     def check(self, tower: Tower, depth: int) -> None:
         self.schedule(depth, 1)

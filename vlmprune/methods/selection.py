@@ -33,6 +33,8 @@ class Selection:
 def top_k(score: Tensor, k: int, *, keep_order: Literal["spatial", "score"] = "spatial") -> Tensor:
     """Indices int64 [..., k] of the k largest scores; of equal scores the lowest index wins, on every device.
 
+    Equal means to the last bit. Scores that are sums over heads, rows or layers of equal columns are, if `pairwise_sum`
+    adds them up; attention and cosines of equal tokens are as far as `similarity.products` says.
     `spatial` sorts them ascending (raster order), `score` leaves the best first.
     """
     order = torch.sort(score, dim=-1, descending=True, stable=True).indices[..., :k]

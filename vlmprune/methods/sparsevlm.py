@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from vlmprune.methods.base import Tower, is_changed
-from vlmprune.methods.decoder_base import DecoderSelection, DecoderSignals, DecoderStage, best_visual
+from vlmprune.methods.decoder_base import DecoderSelection, DecoderSignals, DecoderStage, best_visual, nan_scores
 from vlmprune.methods.density_peaks import merge_clusters
+from vlmprune.methods.reductions import pairwise_mean, pairwise_sum
 from vlmprune.methods.sparsevlm_base import TextRated, rating_rows, within
 
 
@@ -106,8 +107,8 @@ class SparseVLM(TextRated):
 
     def score(self, signals: DecoderSignals) -> Tensor:
         rates = rating_rows(signals).unsqueeze(2)  # [B, R, 1]
-        rows = signals.attention.mean(dim=1).masked_fill(~rates, 0)  # [B, H, R, L] -> [B, R, L]
-        return rows.sum(dim=1) / rates.sum(dim=1)
+        rows = pairwise_mean(signals.attention, dim=1).masked_fill(~rates, 0)  # [B, H, R, L] -> [B, R, L]
+        return pairwise_sum(rows, dim=1) / rates.sum(dim=1)
 
     def select(self, signals: DecoderSignals, stages: Sequence[DecoderStage]) -> DecoderSelection:
         score = self.score(signals)
@@ -127,12 +128,13 @@ class SparseVLM(TextRated):
 
     def _choose(self, signals: DecoderSignals, score: Tensor, stages: Sequence[DecoderStage]) -> DecoderSelection:
         keep = best_visual(score, signals.visual, [stage.kept for stage in stages])
+        unsound = nan_scores(score, signals.visual)
         alike: dict[RecyclingStage, list[int]] = {}
         for row, stage in enumerate(stages):
             if isinstance(stage, RecyclingStage) and stage.merged:
                 alike.setdefault(stage, []).append(row)
         if not alike:
-            return DecoderSelection(keep)
+            return DecoderSelection(keep, unsound=unsound)
         dropped = score.masked_fill(~signals.visual | keep, -math.inf).sort(dim=1, descending=True, stable=True).indices
         position = torch.arange(score.shape[1], device=score.device)
         last = (position * signals.visual).amax(dim=1, keepdim=True)
@@ -147,13 +149,15 @@ class SparseVLM(TextRated):
             keep[rows, slots] = True
             hidden[rows, slots] = merged
             order[rows, slots] = last[rows.squeeze(1)] * room + 1 + position[: stage.merged]
-        return DecoderSelection(keep, hidden, None if self.position_rule == "keep" else order)
+        order_by = None if self.position_rule == "keep" else order
+        return DecoderSelection(keep, hidden, order_by, unsound=unsound)
 
 
 def ranks(signals: DecoderSignals) -> list[list[int]]:
     """Of each sample, on the host: the rank of its raters' rows over its visual tokens, and how many those are."""
     rates, visual = rating_rows(signals), signals.visual
-    rows = signals.attention.mean(dim=1) * rates.unsqueeze(2) * visual.unsqueeze(1)  # zeros do not change a rank
+    rows = pairwise_mean(signals.attention, dim=1) * rates.unsqueeze(2)  # zeros do not change a rank
+    rows = rows * visual.unsqueeze(1)
     singular = torch.linalg.svdvals(rows)
     count = visual.sum(dim=1)
     larger = torch.maximum(count, rates.sum(dim=1))  # of the matrix without the zeros, as in torch's matrix_rank

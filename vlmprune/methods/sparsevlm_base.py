@@ -12,6 +12,7 @@ from torch import Tensor
 from vlmprune.methods.base import is_changed
 from vlmprune.methods.counting import exact, kept_count, round_half_up
 from vlmprune.methods.decoder_base import DecoderMethod, DecoderSignals, DecoderStage
+from vlmprune.methods.reductions import pairwise_sum
 from vlmprune.methods.schedule import equal_factors, increasing, relative_layers
 from vlmprune.methods.similarity import at_least_float32
 
@@ -94,7 +95,7 @@ class TextRated(DecoderMethod):
         relevance = torch.zeros_like(x[..., 0])
         for part, looks in zip(x.split(ROWS, dim=1), visual.split(ROWS, dim=1), strict=True):
             similarity = (part @ x.mT).masked_fill(~text.unsqueeze(1), torch.finfo(x.dtype).min).softmax(dim=2)
-            relevance += similarity.masked_fill(~looks.unsqueeze(2), 0).sum(dim=1) / last.clamp(min=1)
+            relevance += pairwise_sum(similarity.masked_fill(~looks.unsqueeze(2), 0), dim=1) / last.clamp(min=1)
         mean = relevance.masked_fill(~text, 0).sum(dim=1, keepdim=True) / text.sum(dim=1, keepdim=True).clamp(min=1)
         above = text & (relevance > mean)
         return torch.where(above.any(dim=1, keepdim=True), above, text)

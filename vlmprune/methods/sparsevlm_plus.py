@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vlmprune.methods.decoder_base import DecoderSignals, DecoderStage
+from vlmprune.methods.reductions import pairwise_mean, pairwise_sum
 from vlmprune.methods.sparsevlm_base import TextRated, rating_rows
 
 
@@ -40,10 +41,11 @@ class SparseVLMPlus(TextRated):
         rates = rating_rows(signals)
         bias = position_bias(signals.positions, signals.frequencies, rates.shape[1])
         corrected = signals.attention / bias.unsqueeze(1)
-        rated = corrected.masked_fill(~rates[:, None, :, None], 0).sum(dim=2) / rates.sum(dim=1)[:, None, None]
+        corrected = corrected.masked_fill(~rates[:, None, :, None], 0)
+        rated = pairwise_sum(corrected, dim=2) / rates.sum(dim=1)[:, None, None]
         looks = rated.masked_fill(~signals.visual.unsqueeze(1), 0).sum(dim=2)  # [B, H]
         best = looks.sort(dim=1, descending=True, stable=True).indices[:, : self.heads]
-        return rated.gather(1, best.unsqueeze(2).expand(-1, -1, rated.shape[2])).mean(dim=1)
+        return pairwise_mean(rated.gather(1, best.unsqueeze(2).expand(-1, -1, rated.shape[2])), dim=1)
 
     def stage_macs(self, stage: DecoderStage, length: int, raters: int, width: int, head_width: int) -> int:
         return raters * length * head_width  # position_bias

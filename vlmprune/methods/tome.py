@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vlmprune.methods.base import Tower
 from vlmprune.methods.merging import Matching
-from vlmprune.methods.similarity import unit
+from vlmprune.methods.similarity import products, unit
 from vlmprune.methods.vision_base import VisionMethod
 
 
@@ -37,7 +37,7 @@ class ToMe(VisionMethod):
 def bipartite_soft_matching(metric: Tensor, r: int, has_cls: bool) -> Matching:
     """Pair the `r` most similar tokens of A with their nearest of B, by the cosine of `metric` [B, T, C]."""
     x = unit(metric)
-    cosine = x[:, 0::2] @ x[:, 1::2].mT  # [B, |A|, |B|]
+    cosine = products(x[:, 0::2], x[:, 1::2])  # [B, |A|, |B|]
     if has_cls:
         cosine[:, 0] = -torch.inf
     best, nearest = cosine.max(dim=2)

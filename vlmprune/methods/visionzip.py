@@ -8,7 +8,8 @@ import torch
 from vlmprune.methods.base import Selection, SequenceMethod, Signals, Tower, Widths, top_k
 from vlmprune.methods.counting import exact, round_half_up
 from vlmprune.methods.merging import rows_of
-from vlmprune.methods.similarity import at_least_float32, unit
+from vlmprune.methods.reductions import pairwise_mean, pairwise_sum
+from vlmprune.methods.similarity import at_least_float32, products, unit
 
 
 @dataclass
@@ -67,7 +68,7 @@ class VisionZip(SequenceMethod):
         if k == 0:
             return Selection(torch.zeros(len(h), 0, dtype=torch.long, device=h.device), h[:, :0])
         dominant_count, contextual_count = self.split(k)
-        dominant = top_k(signals.cls_attention[-1].sum(dim=1), dominant_count - 1)  # [B, D-1], ascending
+        dominant = top_k(pairwise_sum(signals.cls_attention[-1], dim=1), dominant_count - 1)  # [B, D-1], ascending
         taken = torch.zeros(h.shape[:2], dtype=torch.bool, device=h.device).scatter(1, dominant, True)
         rest = top_k((~taken).int(), h.shape[1] - dominant.shape[1])  # [B, R], ascending
         step = rest.shape[1] // max(1, contextual_count)  # at least 1, since K < R wherever k <= N
@@ -76,8 +77,8 @@ class VisionZip(SequenceMethod):
 
         merged = [signals.cls_feature.unsqueeze(1), rows_of(h, dominant)]
         if contextual_count:
-            key = unit(signals.keys[-1][:, :, 1:].mean(dim=1))  # [B, H, 1+N, d] -> [B, N, d]
-            closest = (rows_of(key, rest) @ rows_of(key, targets).mT).argmax(dim=2)  # [B, R]
+            key = unit(pairwise_mean(signals.keys[-1][:, :, 1:], dim=1))  # [B, H, 1+N, d] -> [B, N, d]
+            closest = products(rows_of(key, rest), rows_of(key, targets)).argmax(dim=2)  # [B, R]
             assigned = torch.nn.functional.one_hot(closest, contextual_count).to(key.dtype)  # [B, R, K]
             assigned[:, : contextual_count * step : step] = 0  # a target is not merged into itself or another
             total = assigned.mT @ at_least_float32(rows_of(h, rest))  # [B, K, C]

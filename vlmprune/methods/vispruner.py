@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from vlmprune.methods.base import Selection, SequenceMethod, Signals, Widths, top_k
-from vlmprune.methods.similarity import unit
+from vlmprune.methods.reductions import pairwise_mean
+from vlmprune.methods.similarity import products, unit
 
 DROPPED_PER_ROUND = 8  # as in the authors' code
 
@@ -25,10 +26,11 @@ class VisPruner(SequenceMethod):
     what is left of A, in descending order of that cosine, then B, is the order of the next round. Cosines are
     of the projector's input.
 
-    The authors' code fails on an odd number of remaining tokens, and where a round would drop more than A
-    holds (a budget of fewer than 8 diverse tokens). Here A takes the odd token, and a round drops at most all
-    of A; where both are possible, the result is the same. Theirs multiplies the features anew in each round;
-    one Gram matrix holds all of these products.
+    A takes the odd token of an odd number, and a round drops at most all of A. The authors' code fails on most odd
+    numbers of remaining tokens, and on most budgets of fewer than 8 diverse ones. Where it runs and keeps k tokens,
+    the result is the same; so of 17 remaining tokens for 8 or fewer, all 9 of A go. Where a round meets 2c - 1
+    tokens for c, 2 to 9 (c = 4: also from 14, 22, 30, ... remaining ones), theirs drops one too many and keeps k - 1;
+    here it is k. Theirs multiplies the features anew in each round; one Gram matrix holds all of these products.
 
     important_ratio: rho, the share of the kept tokens that is chosen by attention, 0 to 1.
     """
@@ -46,11 +48,11 @@ class VisPruner(SequenceMethod):
         return n * n * widths.features  # one Gram matrix
 
     def select(self, signals: Signals, k: int) -> Selection:
-        score = signals.cls_attention[-1].mean(dim=1)  # [B, H, N] -> [B, N]
+        score = pairwise_mean(signals.cls_attention[-1], dim=1)  # [B, H, N] -> [B, N]
         by_score = top_k(score, score.shape[1], keep_order="score")
         important = int(k * self.important_ratio)  # truncated in floating point, as published
         x = unit(signals.features)
-        diverse = without_duplicates(by_score[:, important:], x @ x.mT, k - important)
+        diverse = without_duplicates(by_score[:, important:], products(x, x), k - important)
         return Selection(torch.cat([by_score[:, :important], diverse], dim=1).sort(dim=1).values)
 
 
@@ -66,6 +68,8 @@ def without_duplicates(tokens: Tensor, similarity: Tensor, count: int) -> Tensor
     while tokens.shape[1] > count:
         a, b = tokens[:, 0::2], tokens[:, 1::2]
         dropped = min(DROPPED_PER_ROUND, tokens.shape[1] - count, a.shape[1])
+        if (a.shape[1], b.shape[1]) == (DROPPED_PER_ROUND + 1, DROPPED_PER_ROUND) and count <= b.shape[1]:
+            dropped = a.shape[1]  # the authors keep R // 2 - 8 = 0 of A, counting A as half of R = 17
         pairs = a.unsqueeze(2) * n + b.unsqueeze(1)  # [B, |A|, |B|], flat: twice as fast as two indices or more
         closeness = similarity.flatten(1).gather(1, pairs.flatten(1)).view_as(pairs)
         duplication = closeness.amax(dim=2)  # [B, |A|]

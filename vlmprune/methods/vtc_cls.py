@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vlmprune.methods.base import ScoreMethod, Signals, Tower
 from vlmprune.methods.counting import same_relative_depth
+from vlmprune.methods.reductions import pairwise_mean, pairwise_sum
 
 PUBLISHED_DEPTH = 24  # CLIP-L/14
 
@@ -46,4 +47,4 @@ class VtcCls(ScoreMethod):
         return tuple(range(start, end + 1))
 
     def score(self, signals: Signals) -> Tensor:
-        return signals.cls_attention.mean(dim=2).sum(dim=0)  # [layers, B, H, N] -> [B, N]
+        return pairwise_sum(pairwise_mean(signals.cls_attention, dim=2), dim=0)  # [layers, B, H, N] -> [B, N]

@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoTokenizer, CLIPModel
 from vlmprune.errors import UserError
 from vlmprune.files import expanded
 from vlmprune.methods.base import Method, Tower
+from vlmprune.methods.similarity import products
 from vlmprune.models.checkpoint import Checkpoint, first_line, folder_hash
 
 MATCHING = ("hidden_size", "patch_size", "image_size", "num_hidden_layers")  # a different encoder differs in these
@@ -56,7 +57,7 @@ class TextTower:
         patches = self.clip.vision_model.post_layernorm(features.to(device, torch.float32))
         patches = normalize(self.clip.visual_projection(patches), dim=-1)
         text = self.embed(questions).repeat_interleave(images // len(questions), dim=0)
-        return (patches @ text.unsqueeze(2)).squeeze(2).to(features.device)
+        return products(text.unsqueeze(1), patches).squeeze(1).to(features.device)
 
     @torch.no_grad()
     def embed(self, questions: list[str]) -> Tensor:

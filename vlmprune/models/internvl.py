@@ -19,6 +19,7 @@ from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError
 from vlmprune.measure.encoder import EncoderSizes, Grid
 from vlmprune.methods.base import Method, SequenceMethod, Tower
+from vlmprune.methods.reductions import pairwise_mean
 from vlmprune.models.base import Adapter
 from vlmprune.models.inputs import Media, Parts, Preprocessor
 from vlmprune.models.views import Box, Pixels, View, grid_of, squared
@@ -63,7 +64,8 @@ class InternVL(Adapter):
     def per_token(self, parts: list[Tensor]) -> Tensor:
         (rows, columns), side = self.tower.grid, self.side
         patches = torch.cat(parts)  # [tiles, H, P, ...] in raster order
-        blocks = patches.unflatten(2, (rows, side, columns, side)).mean(dim=(3, 5))
+        squares = patches.unflatten(2, (rows, side, columns, side))
+        blocks = pairwise_mean(pairwise_mean(squares, dim=5), dim=3)
         return super().per_token([blocks.flatten(2, 3)])
 
     def visual_mask(self, input_ids: Tensor) -> Tensor:

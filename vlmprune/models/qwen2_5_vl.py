@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vlmprune.measure.encoder import EncoderSizes, Grid
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
+from vlmprune.methods.reductions import pairwise_mean
 from vlmprune.models.base import Adapter
 from vlmprune.models.qwen2_5_vl_inputs import Inputs
 from vlmprune.pruning.layout import Layout, Unit, grouped, together
@@ -117,7 +118,7 @@ class Qwen2_5VL(Adapter):
             shares.append(part[0] * (rows / self._patches[bisect_right(ends, start)]))
             start += rows
         group = self.config.vision_config.spatial_merge_size**2
-        return torch.cat(shares, dim=1).unflatten(1, (-1, group)).mean(dim=2)[:, self._raster]
+        return pairwise_mean(torch.cat(shares, dim=1).unflatten(1, (-1, group)), dim=2)[:, self._raster]
 
     def rotary(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         # transformers may pass a fourth, first row of plain positions along; 5.17 cannot do with plain ones alone.

@@ -18,9 +18,11 @@ from vlmprune.pruning.adapter import Adapter
 from vlmprune.pruning.clock import Clock
 from vlmprune.pruning.compaction import compact
 from vlmprune.pruning.deepstack import Deepstack
+from vlmprune.pruning.precision import full_precision
 from vlmprune.pruning.probe import Probe, query_and_key
 from vlmprune.pruning.prompt import Record, Segment, full_positions, marked_slots, new_positions
 from vlmprune.pruning.running import Running, trailing_attention
+from vlmprune.pruning.soundness import Soundness, unsound_samples
 
 
 class DecoderStages:
@@ -31,6 +33,7 @@ class DecoderStages:
         # The layers are known before any prompt; how many tokens stay depends on the prompt.
         self.layers = [stage.layer for stage in method.schedule(adapter.decoder_depth, 1)]
         self.record: Record
+        self._soundness = Soundness()
         self._texts: list[int]  # text tokens of each prompt
         self._stages: dict[int, list[DecoderStage]]  # by the visual tokens of a prompt
         self._attention: Tensor
@@ -80,7 +83,9 @@ class DecoderStages:
         except ValueError as error:  # of this prompt's number of tokens: `check` has seen one image's alone
             raise UserError(f"{type(self.method).__name__}: {error}") from error
         self._texts = [total - n for total, n in zip(record.prompt_lengths, segment.visual_counts, strict=True)]
-        raters = self.method.raters(embeds, running.visual, running.valid)
+        self._soundness.clear()
+        with full_precision(embeds.device):
+            raters = self.method.raters(embeds, running.visual, running.valid)
         self._running, self.record = running.rated_by(raters, self._texts), record
         return kwargs
 
@@ -88,14 +93,18 @@ class DecoderStages:
         """A decode step starts: nothing is scored or dropped any more. segments: of the conversation that goes on."""
         self._prefilling, self._segments = False, segments
 
-    def check_complete(self) -> None:
-        """Raise RuntimeError where a stage's hook did not run, so that tokens went on which should be gone."""
+    def check(self) -> None:
+        """At the end of a prefill: raise RuntimeError where a stage was passed by, or chose by scores that are nan.
+
+        One host sync.
+        """
         missing = [layer for layer in self.layers if layer not in self._segments]
-        if missing and self._segments:
+        if missing:
             raise RuntimeError(
                 f"the hooks of decoder layers {missing} did not run, so that {type(self.method).__name__} was not "
                 "applied: something calls the layers past their hooks"
             )
+        self._soundness.check(self.method)
 
     def _observe(self, query: Tensor, key: Tensor, _mask: Tensor | None, scaling: float) -> None:
         if self._prefilling:
@@ -193,7 +202,10 @@ class DecoderStages:
             positions=self._positions if self._positions.dim() == 2 else self._positions[-3],
             frequencies=self.adapter.language_model.rotary_emb.inv_freq,
         )
-        return self.method.select(signals, stages)
+        with full_precision(hidden.device):
+            chosen = self.method.select(signals, stages)
+        self._soundness.note(index, unsound_samples(signals, chosen))
+        return chosen
 
     def _own_rows(self, index: int, layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
         query, key, _, scaling = query_and_key(

@@ -68,6 +68,14 @@ class Layout:
             return tokens
         return tokens // self.tile_tokens * self.tile_rows + self.first_row + tokens % self.tile_tokens
 
+    def largest(self, values: Tensor) -> Tensor:
+        """For each token of the encoding the largest of `values` [tokens] in its image; of those that are ranked."""
+        owners = torch.tensor(self.images or list(range(len(self.pixels)))).to(values.device, non_blocking=True)
+        owner = owners.repeat_interleave(self.tile_tokens)
+        ranked = torch.cat([group.index.flatten() for group in self.groups])
+        largest = values.new_full((len(self.pixels),), -torch.inf)  # at least as many tiles as images
+        return largest.scatter_reduce(0, owner[ranked], values[ranked], "amax")[owner]
+
     def by_count(self, shares: Callable[[list[int]], list[int]]) -> Iterator[tuple[Group, int]]:
         """The groups, each cut into units of which the same number is kept, and that number.
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vlmprune.pruning.soundness import non_finite
+
 
 @dataclass
 class Picked:
@@ -22,8 +24,11 @@ class Picked:
         return len(self.rows) if self.valid is None else int(self.valid.sum())
 
     def scattered(self, rows: int) -> Tensor:
-        """[rows, C] with the tokens at their rows and NaN everywhere else."""
-        tokens = self.tokens if self.valid is None else self.tokens.masked_fill(~self.valid.unsqueeze(1), torch.nan)
+        """[rows, C] with the tokens at their rows and NaN everywhere else, and where a token is not finite."""
+        gone = non_finite(self.tokens)  # with an infinity in it is marked too, so that it is refused and not read
+        if self.valid is not None:
+            gone = gone | ~self.valid
+        tokens = self.tokens.masked_fill(gone.unsqueeze(1), torch.nan)
         return tokens.new_full((rows, tokens.shape[1]), torch.nan).index_copy(0, self.rows, tokens)
 
 

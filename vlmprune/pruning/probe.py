@@ -18,7 +18,11 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
+from vlmprune.methods.similarity import at_least_float32, products
+from vlmprune.pruning.precision import full_precision
+
 KERNEL = "vlmprune_probe"
+COPIED = 2**22  # entries of a key that are held in float32 at a time: 16 MiB
 
 # Arguments with which a kernel's rows are no softmax of q.k alone. Others pass: settings of forward() get here too.
 OTHER_SOFTMAX = ("softcap", "s_aux", "sinks", "position_bias", "attention_bias", "alibi", "indices", "block_indices")
@@ -98,17 +102,31 @@ def query_and_key(attention: Any, **inputs: Any) -> tuple[Tensor, Tensor, Tensor
 
 
 def attention_rows(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
-    """Post-softmax attention, float32 [B, H, R, Lk], of query rows [B, H, R, d] over key [B, Hkv, Lk, d].
+    """Post-softmax attention [B, H, R, Lk] of query rows [B, H, R, d] over key [B, Hkv, Lk, d], in float32 at least.
+
+    The rows are those of exactly this query and key, up to the rounding of float32 (float64 stays float64): where the
+    logits of a row have a large part in common, half precision would round away what tells its tokens apart, and
+    float16 overflow. What the model itself rounded, the query and key, stays as it is.
+    Equal keys get equal attention, to the last bit, as far as `products` says.
 
     mask: bool (True = may attend) or additive, broadcastable to [B, 1, R, Lk], or None. Grouped keys are shared by
-    their query heads without being repeated in memory.
+    their query heads without being repeated in memory; a few groups of them at a time are copied.
     """
     batch, heads, rows, width = query.shape
-    groups = key.shape[1]
-    grouped = query.reshape(batch, groups, heads // groups * rows, width)
-    logits = (grouped @ key.transpose(-1, -2)).view(batch, heads, rows, -1) * scaling
+    groups, length = key.shape[1:3]
+    grouped = at_least_float32(query.reshape(batch, groups, heads // groups * rows, width))
+    logits = grouped.new_empty(*grouped.shape[:3], length)
+    step = max(1, COPIED // (batch * length * width))
+    with full_precision(query.device):
+        for start in range(0, groups, step):
+            part = slice(start, start + step)
+            # Softmax does not see what a row's logits have in common: without it, float32 rounds them less.
+            logits[:, part] = products(grouped[:, part], key[:, part] - at_least_float32(key[:, part, -1:]))
+    logits = logits.view(batch, heads, rows, length) * scaling
     if mask is not None and mask.dtype == torch.bool:
         logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
     elif mask is not None:
-        logits = logits + mask
-    return logits.softmax(dim=-1, dtype=torch.float32)
+        # The least number of a half-precision mask means "hidden", but is none that float32 logits cannot outweigh.
+        hidden = mask <= torch.finfo(mask.dtype).min
+        logits = (logits + mask).masked_fill(hidden, torch.finfo(logits.dtype).min)
+    return logits.softmax(dim=-1)

@@ -67,7 +67,7 @@ class Running:
 
 
 def trailing_attention(query: Tensor, key: Tensor, running: Running, scaling: float) -> Tensor:
-    """Post-softmax causal attention, float32 [B, H, R, L], of the last R = `running.rows` positions."""
+    """Post-softmax causal attention [B, H, R, L], in float32 at least, of the last R = `running.rows` positions."""
     length = key.shape[2]
     rows = min(running.rows, length)
     seen = running.valid[:, None, None, :] if running.padded else None

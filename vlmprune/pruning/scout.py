@@ -12,8 +12,10 @@ from transformers.masking_utils import create_causal_mask
 
 from vlmprune.methods.decoder_base import DecoderMethod, DecoderSignals, DecoderStage
 from vlmprune.pruning.adapter import Adapter
+from vlmprune.pruning.precision import full_precision
 from vlmprune.pruning.probe import Probe
 from vlmprune.pruning.running import Running, trailing_attention
+from vlmprune.pruning.soundness import Soundness, unsound_samples
 
 
 class Scout:
@@ -24,6 +26,7 @@ class Scout:
         self.layer = method.schedule(adapter.decoder_depth, 1)[0].layer
         self._running: Running | None = None
         self._attention: Tensor
+        self._soundness = Soundness()
         self._probes: list[Probe] = []
 
     def install(self) -> None:
@@ -40,6 +43,10 @@ class Scout:
         if self._running is not None:
             self._attention = trailing_attention(query, key, self._running, scaling)
 
+    def check(self) -> None:
+        """At the end of a prefill: raise RuntimeError where it chose by scores that are nan. One host sync."""
+        self._soundness.check(self.method)
+
     def choose(
         self, embeds: Tensor, positions: Tensor, running: Running, texts: list[int], visual_counts: list[int]
     ) -> tuple[Tensor, list[int]]:
@@ -48,7 +55,10 @@ class Scout:
         embeds: [B, L, D]. positions: [..., B, L]. texts, visual_counts: tokens of each kind in each prompt.
         """
         model = self.adapter.language_model
-        running = running.rated_by(self.method.raters(embeds, running.visual, running.valid), texts)
+        self._soundness.clear()
+        with full_precision(embeds.device):
+            raters = self.method.raters(embeds, running.visual, running.valid)
+        running = running.rated_by(raters, texts)
         mask = create_causal_mask(
             config=model.config,
             inputs_embeds=embeds,
@@ -74,6 +84,8 @@ class Scout:
             frequencies=model.rotary_emb.inv_freq,
         )
         stages = [DecoderStage(self.layer, n) for n in visual_counts]
-        chosen = self.method.select(signals, stages)
+        with full_precision(hidden.device):
+            chosen = self.method.select(signals, stages)
+        self._soundness.note(self.layer, unsound_samples(signals, chosen))
         assert chosen.left is not None
         return chosen.keep | (running.valid & ~running.visual), chosen.left

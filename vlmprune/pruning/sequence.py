@@ -23,8 +23,10 @@ from vlmprune.pruning.adapter import Adapter, TextTower
 from vlmprune.pruning.clock import Clock
 from vlmprune.pruning.layout import Layout
 from vlmprune.pruning.picked import Picked, in_raster_order, joined
+from vlmprune.pruning.precision import full_precision
 from vlmprune.pruning.shadow import Shadow
 from vlmprune.pruning.signals import SignalReader
+from vlmprune.pruning.soundness import unsound_images
 from vlmprune.pruning.stitching import stitched
 
 
@@ -145,16 +147,20 @@ class SequenceStage:
             tokens["features"] = flat
         if "text_relevance" in self.method.needs:
             tokens["text_relevance"] = self._relevance()
+            tokens["largest_relevance"] = layout.largest(tokens["text_relevance"])
         renumber = self.adapter.position_rule(self.method) == "renumber"  # then order is all that positions can carry
         picked: list[Picked] = []
         blocks: list[int] = []
         tiles: list[int] = []
         for group, k in layout.by_count(self.shares):
-            selection = self.method.select(self.reader.of(group, layout, **tokens), k)
+            signals = self.reader.of(group, layout, **tokens)
+            with full_precision(flat.device):
+                selection = self.method.select(signals, k)
             chosen = layout.rows(group.index).gather(1, selection.indices.to(flat.device))
             kept = flat[chosen] if selection.features is None else selection.features.to(flat.dtype)
-            if selection.unsound is not None:  # found out later, with the other marks: asking now would be a host sync
-                kept = kept.masked_fill(selection.unsound.to(kept.device)[:, None, None], torch.nan)
+            for unsound in (unsound_images(signals), selection.unsound):
+                if unsound is not None:  # found out later, with the other marks: asking now would be a host sync
+                    kept = kept.masked_fill(unsound.to(kept.device)[:, None, None], torch.nan)
             valid = selection.valid
             if renumber and layout.stitched and selection.blocks is not None:
                 blocks += selection.blocks * len(group.tiles)
@@ -182,7 +188,8 @@ class SequenceStage:
         per_prompt = images // len(self.questions)
         questions = [self.questions[image // per_prompt] for image in owner]
         self.questions = []  # an old question must not answer for a new one
-        return self.text_tower.relevance(self._features, questions).flatten()
+        with full_precision(self._features.device):
+            return self.text_tower.relevance(self._features, questions).flatten()
 
     @property
     def encoded(self) -> tuple[int, int]:

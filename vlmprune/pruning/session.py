@@ -217,7 +217,7 @@ class Session:
                 try:
                     output = forward(*args, **kwargs)
                     self._check_reached()
-                    self._stages.check_complete()
+                    self._stages.check()
                 except BaseException:
                     self._stages.forget()
                     raise

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlmprune.methods.base import SequenceMethod, Signals
+from vlmprune.methods.base import LAYERED, SequenceMethod, Signals
+from vlmprune.methods.reductions import pairwise_sum
+from vlmprune.methods.similarity import at_least_float32
 from vlmprune.pruning.adapter import Adapter
 from vlmprune.pruning.clock import Clock
 from vlmprune.pruning.layout import Group, Layout
 from vlmprune.pruning.probe import Probe, attention_rows
-
-LAYERED = frozenset({"cls_attention", "received_attention", "keys", "queries"})
 
 
 class SignalReader:
@@ -119,11 +119,16 @@ class SignalReader:
 
 
 def received_attention(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float, rows: int = 512) -> Tensor:
-    """Mean over query rows of the attention that each key receives, float32 [B, H, Lk]; `rows` at a time in memory."""
-    total = torch.zeros(*query.shape[:2], key.shape[2], device=query.device)
+    """Mean over query rows of the attention that each key receives [B, H, Lk], in float32 at least.
+
+    `rows` at a time are in memory.
+    """
+    if mask is not None:
+        mask = mask.expand(*mask.shape[:-2], query.shape[2], -1)
+    total = at_least_float32(query.new_zeros(*query.shape[:2], key.shape[2]))
     for start in range(0, query.shape[2], rows):
         part = None if mask is None else mask[..., start : start + rows, :]
-        total += attention_rows(query[:, :, start : start + rows], key, part, scaling).sum(dim=2)
+        total += pairwise_sum(attention_rows(query[:, :, start : start + rows], key, part, scaling), dim=2)
     return total / query.shape[2]
 
 

@@ -81,10 +81,11 @@ class Stages:
         own = [layer for index in encoder for layer in adapter.vision_layers(index)]
         return own + [adapter.decoder_layer(index) for index in decoder]
 
-    def check_complete(self) -> None:
-        """Raise RuntimeError where a prefill did not pass every hook."""
-        if self.decoder is not None:
-            self.decoder.check_complete()
+    def check(self) -> None:
+        """After a forward pass: raise RuntimeError where a prefill passed a hook by, or chose by scores that are nan."""
+        for stage in (self.decoder, self.scout):
+            if stage is not None:
+                stage.check()
 
     def forget(self) -> None:
         """The encodings of this call are of no use to the next."""

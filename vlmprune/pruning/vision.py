@@ -19,6 +19,7 @@ from vlmprune.methods.vision_base import VisionMethod
 from vlmprune.pruning.adapter import Adapter
 from vlmprune.pruning.clock import Clock
 from vlmprune.pruning.picked import Picked
+from vlmprune.pruning.precision import full_precision
 from vlmprune.pruning.sequence import SequenceStage
 
 
@@ -72,10 +73,12 @@ class VisionStage(SequenceStage):
         self._kept_slots = rows - first  # [CLS] is -1
 
     def _merge(self, hidden: Tensor, layer: int, r: int) -> Tensor:
-        matching = self.merging.match(hidden, r, layer, self.adapter.tower)
+        with full_precision(hidden.device):
+            matching = self.merging.match(hidden, r, layer, self.adapter.tower)
+            merged = matching.mean(hidden)
         self.owners = matching.target().gather(1, self.owners)
         self._kept_slots = self._kept_slots.gather(1, matching.stay)
-        return matching.mean(hidden)
+        return merged
 
     def _pick(self, name: str, features: Tensor) -> Picked:
         """The selection was made on the way: features [tiles, T - r, C] are what is left of each tile."""
