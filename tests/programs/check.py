@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.programs import oracle, use
+from tests.programs.counts import check_best, check_counts
 from tests.programs.program import Program
 from tests.programs.prompts import batch_of, model_of
 from tests.programs.refusals import is_expected
@@ -39,6 +40,10 @@ def checked(program: Program, model: Any) -> str:
         return "refused at the start"
     adapter = session.adapter
     inputs = use.cast(batch_of(program.family, program.prompts, program.seed), adapter)
+    if program.mask:
+        inputs["attention_mask"] = inputs["attention_mask"].to(getattr(torch, program.mask))
+    elif inputs["attention_mask"].all():
+        del inputs["attention_mask"]
     alone = [
         use.cast(batch_of(program.family, [prompt], program.seed, [row]), adapter)
         for row, prompt in enumerate(program.prompts)
@@ -54,8 +59,11 @@ def checked(program: Program, model: Any) -> str:
     prompts = [
         shown(program, adapter, turns[0], row, *each) for row, each in enumerate(zip(prompts, alone, strict=True))
     ]
+    check_counts(program, turns[0])
     if program.precision == "bfloat16":
         return "counted"
+    for prompt in prompts:
+        check_best(program, adapter, prompt)
     for turn, mode in zip(turns, [program.mode, "greedy"], strict=False):
         compare(program, adapter, prompts, turn, mode)
     return "compared"
@@ -78,7 +86,7 @@ def shown(
         left = slots if marks is None else int(marks.sum())
         assert turn.counts[layer][row * copies] == left, f"layer {layer}: {left} are marked of {turn.counts[layer]}"
     words = len(prompt.embeds) - slots
-    again = use.NEW - 1 if program.mode == "no_cache" else 0  # the last step saw all but one token of the answer
+    again = turn.new.shape[1] - 1 if program.cache == "none" else 0  # the last step saw all but one token of the answer
     assert turn.lengths[row * copies] == words + turn.counts[0][row * copies] + again
     first, later = rules(program, adapter)
     hidden = oracle.hide(prompt, kept, [first, *[later] * (len(kept) - 1)])
@@ -137,13 +145,14 @@ def compare(program: Program, adapter: Adapter, prompts: list[oracle.Prompt], tu
         whole = torch.cat([turn.said[row], tokens]) if said else tokens
         found.append(oracle.logits(adapter, prompts[row // copies], whole[None, :-1])[0, said:])
     expected = torch.stack(found)
-    if mode == "no_cache":
-        expected[..., use.PLACEHOLDERS] = -torch.inf
     if turn.logits is not None:
         torch.testing.assert_close(turn.logits.float(), expected.float(), rtol=0, atol=tolerance)
+    banned = use.PLACEHOLDERS if program.cache == "none" else []
     if mode.startswith("beams"):
-        check_beams(adapter, prompts, turn, expected, tolerance)
-    elif mode in ("sample", "several"):
+        check_beams(adapter, prompts, turn, expected, banned, tolerance)
+        return
+    expected[..., banned] = -torch.inf
+    if mode in ("sample", "several"):
         check_samples(turn.new, expected)
     else:
         check_greedy(turn.new, expected, mode == "eos", tolerance)
@@ -170,12 +179,17 @@ def check_samples(new: Tensor, expected: Tensor) -> None:
 
 
 def check_beams(
-    adapter: Adapter, prompts: list[oracle.Prompt], turn: use.Turn, expected: Tensor, tolerance: float
+    adapter: Adapter,
+    prompts: list[oracle.Prompt],
+    turn: use.Turn,
+    expected: Tensor,
+    banned: list[int],
+    tolerance: float,
 ) -> None:
     copies = len(turn.new) // len(prompts)
     scores = expected.float().log_softmax(-1).gather(2, turn.new.unsqueeze(2)).sum((1, 2))
     for row, prompt in enumerate(prompts):
-        tokens, best = oracle.beam_search(adapter, prompt, use.BEAMS, use.NEW)
+        tokens, best = oracle.beam_search(adapter, prompt, use.BEAMS, use.NEW, banned)
         own = slice(row * copies, (row + 1) * copies)
         same = torch.equal(turn.new[own], tokens[:copies])
         near = torch.allclose(scores[own], best[:copies], rtol=0, atol=tolerance)

@@ -144,11 +144,15 @@ def logits(adapter: Adapter, prompt: Prompt, tokens: Tensor) -> Tensor:
     return adapter.model.lm_head(hidden[:, rows])
 
 
-def beam_search(adapter: Adapter, prompt: Prompt, beams: int, steps: int) -> tuple[Tensor, Tensor]:
-    """The best continuations of `steps` tokens, int64 [beams, steps], best first, and the sum of log-probabilities."""
+def beam_search(adapter: Adapter, prompt: Prompt, beams: int, steps: int, banned: list[int]) -> tuple[Tensor, Tensor]:
+    """The best continuations of `steps` tokens, int64 [beams, steps], best first, and the sum of log-probabilities.
+
+    banned: ids that no continuation may hold, out of which, as in generate(), log-probabilities are not taken.
+    """
     tokens, scores = torch.zeros(1, 0, dtype=torch.long), torch.zeros(1)
     for _ in range(steps):
         following = logits(adapter, prompt, tokens)[:, -1].float().log_softmax(-1)
+        following[:, banned] = -torch.inf
         total = scores.unsqueeze(1) + following
         scores, best = total.flatten().topk(beams)
         rows, words = best // total.shape[1], best % total.shape[1]

@@ -12,17 +12,18 @@ from tests.programs.prompts import Prompt, pieces_of
 
 MODES = [
     "greedy",
-    "forward",  # a loop by hand: model(...) with the cache that the model made
+    "scores",  # greedy, with the logits of every step
+    "eos",  # greedy, with rows that end early
     "beams",
+    "beams_several",
     "sample",
     "several",  # sampling, num_return_sequences=2
-    "beams_several",
-    "eos",  # greedy, with rows that end early
-    "no_cache",
-    "static",
-    "scores",  # greedy, with the logits of every step
-    "own_cache",  # greedy, with an empty DynamicCache of the caller's
+    "forward",  # a loop by hand: model(...) with the cache that the model made
+    "placed",  # the same with position ids
+    "tuple",  # the same with return_dict=False
 ]
+BY_HAND = ("forward", "placed", "tuple")
+CACHES = ["", "", "", "none", "static", "own"]  # use_cache=False, cache_implementation, an empty one of the caller's
 TURNS = ["", "", "new", "full", "forward"]  # a second turn: new ids, all ids, or new ids through model(...)
 AMOUNTS: list[dict[str, Any]] = [
     *({"ratio": ratio} for ratio in (0, 0.1, 0.25, 0.5, 0.6, 0.75, 0.9, 0.95, 0.99, 1)),
@@ -34,8 +35,9 @@ AMOUNTS: list[dict[str, Any]] = [
 class Program:
     """One model, one method and one or two turns of a batch of prompts.
 
-    settings: of the method, amount among them. prompts: as in prompts.py. mode: how answers are made. turn: how a
-    second turn is asked, "" for none. before: a prompt that the session sees first, None for none.
+    settings: of the method, amount among them. prompts: as in prompts.py. mode: how answers are made. cache: what
+    generate() is told of its cache. turn: how a second turn is asked, "" for none. mask: the type of the attention
+    mask, "" for none where nothing is padded. before: a prompt that the session sees first, None for none.
     """
 
     family: str
@@ -43,7 +45,9 @@ class Program:
     settings: dict[str, Any]
     prompts: list[Prompt]
     mode: str = "greedy"
+    cache: str = ""
     turn: str = ""
+    mask: str = "int64"
     precision: str = "float32"
     attention: str = "sdpa"
     before: Prompt | None = None
@@ -104,13 +108,17 @@ def programs(draw: st.DrawFn) -> Program:
     precision = draw(st.sampled_from(["float32", "float32", "float64", "bfloat16"]))
     # In float64 the eager attention of bare transformers gives nan for padding: its mask and a score add up to -inf.
     attentions = ["sdpa"] if precision == "float64" else ["sdpa", "sdpa", "eager"]
+    mode, turn = draw(st.sampled_from(MODES)), draw(st.sampled_from(TURNS))
     return Program(
         family,
         method,
         draw(settings_of(family, method)),
         draw(st.lists(prompts(family), min_size=1, max_size=4)),
-        mode=draw(st.sampled_from(MODES)),
-        turn=draw(st.sampled_from(TURNS)),
+        mode=mode,
+        cache="" if mode in BY_HAND else draw(st.sampled_from(CACHES)),
+        # A plain forward pass counts padding as positions and generate() does not: the one cannot go on with the other.
+        turn="forward" if turn and mode in ("forward", "tuple") else turn,
+        mask=draw(st.sampled_from(["int64", "int64", "bool", "float32", ""])),
         precision=precision,
         attention=draw(st.sampled_from(attentions)),
         before=draw(st.one_of(st.none(), st.none(), prompts(family))),

@@ -82,7 +82,8 @@ def words(count: int, generator: torch.Generator) -> list[int]:
 
 def longer(inputs: dict[str, Tensor], ids: Tensor) -> dict[str, Tensor]:
     """The same prompts with the text `ids`, int64 [B, n], behind them."""
-    more = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "mm_token_type_ids": torch.zeros_like(ids).int()}
+    mask = torch.ones_like(ids).to(inputs.get("attention_mask", ids).dtype)
+    more = {"input_ids": ids, "attention_mask": mask, "mm_token_type_ids": torch.zeros_like(ids).int()}
     return {name: torch.cat([given, more[name]], 1) if name in more else given for name, given in inputs.items()}
 
 

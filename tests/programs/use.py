@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from tests.programs.oracle import Prompt
-from tests.programs.program import Program
+from tests.programs.program import BY_HAND, Program
 from tests.programs.prompts import batch_of, longer
 from vlmprune.models.base import Adapter
 from vlmprune.pruning.session import Session
@@ -22,18 +22,22 @@ SEED = 7
 EOS = list(range(3, 40))  # so many that most rows end early
 GREEDY: dict[str, Any] = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
 SAMPLE = {"do_sample": True, "top_k": 0}
+ONE_EACH = ("greedy", "scores", "eos", "sample", *BY_HAND)  # modes with an answer, and a row of the cache, for each
 PLACEHOLDERS = [95, 96, 97, 98]  # an answer that is read again with its prompt must not hold any
 OPTIONS: dict[str, dict[str, Any]] = {
     "greedy": {},
+    "scores": {"output_logits": True, "output_scores": True},
+    "eos": {"eos_token_id": EOS},
     "beams": {"num_beams": BEAMS},
     "beams_several": {"num_beams": BEAMS, "num_return_sequences": 2},
     "sample": SAMPLE,
     "several": SAMPLE | {"num_return_sequences": 2},
-    "eos": {"eos_token_id": EOS},
-    "no_cache": {"use_cache": False, "suppress_tokens": PLACEHOLDERS},
+}
+CACHES: dict[str, dict[str, Any]] = {
+    "": {},
+    "none": {"use_cache": False, "suppress_tokens": PLACEHOLDERS},
     "static": {"cache_implementation": "static"},
-    "scores": {"output_logits": True, "output_scores": True},
-    "own_cache": {},
+    "own": {},
 }
 
 
@@ -103,7 +107,7 @@ def run(
         if mrope(program):  # transformers' own memory of the last images, wrong for prompts of text alone
             adapter.base_model.rope_deltas = None
         turns = [first_turn(program, adapter, inputs, watch, prompts)]
-        if program.turn and program.mode in ("greedy", "forward", "eos", "sample", "scores", "own_cache"):
+        if program.turn and program.mode in ONE_EACH and program.cache in ("", "own"):
             turns.append(second_turn(program, adapter, inputs, turns[0], watch, prompts))
     finally:
         watch.remove()
@@ -120,18 +124,25 @@ def first_turn(
     program: Program, adapter: Adapter, inputs: dict[str, Tensor], watch: Watch, prompts: list[Prompt]
 ) -> Turn:
     model, nothing = adapter.model, inputs["input_ids"][:, :0]
-    if program.mode == "forward":
-        places = {"position_ids": padded_places(prompts)} if mrope(program) else {}
-        output = model(**inputs, **places, use_cache=True)
-        return steps(program, adapter, output, inputs["attention_mask"], nothing, watch, prompts)
-    options = dict(OPTIONS[program.mode])
-    if program.mode == "own_cache":
-        options["past_key_values"] = DynamicCache()
+    if program.mode in BY_HAND:
+        placed = mrope(program) or program.mode == "placed"
+        places = {"position_ids": padded_places(prompts)} if placed else {}
+        options = {"return_dict": False} if program.mode == "tuple" else {}
+        output = model(**inputs, **places, **options, use_cache=True)
+        return steps(program, adapter, output, mask_of(inputs), nothing, watch, prompts)
+    options = OPTIONS[program.mode] | CACHES[program.cache]
+    if program.cache == "own":
+        options = options | {"past_key_values": DynamicCache()}
     torch.manual_seed(SEED)
     output = model.generate(**inputs, **GREEDY | options, return_dict_in_generate=True)
     new = output.sequences[:, inputs["input_ids"].shape[1] :]
     logits = torch.stack(output.logits, dim=1) if output.logits else None
     return Turn.of(new[:, :0], new, watch, logits, output.past_key_values)
+
+
+def mask_of(inputs: dict[str, Tensor]) -> Tensor:
+    """The attention mask of inputs that may have none."""
+    return inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
 
 
 def mrope(program: Program) -> bool:
@@ -143,7 +154,7 @@ def padded_places(prompts: list[Prompt]) -> Tensor:
     """Position ids [P, B, L] of left-padded prompts."""
     longest = max(len(prompt.embeds) for prompt in prompts)
     rows = [torch.nn.functional.pad(prompt.places[0], (longest - len(prompt.embeds), 0)) for prompt in prompts]
-    return torch.stack(rows, dim=1)
+    return torch.stack(rows, dim=1) if len(rows[0]) > 1 else torch.cat(rows)
 
 
 def next_places(program: Program, prompts: list[Prompt], said: int, count: int) -> dict[str, Tensor]:
@@ -152,7 +163,7 @@ def next_places(program: Program, prompts: list[Prompt], said: int, count: int) 
     Unlike generate(), a plain forward pass counts padding as positions: a caller who goes from one to the other, or has
     a model with mrope, says where tokens are.
     """
-    if program.mode == "forward" and not mrope(program):
+    if program.mode in ("forward", "tuple") and not mrope(program):
         return {}
     after = torch.stack([prompt.after[0] for prompt in prompts]).unsqueeze(1) + said + torch.arange(count)
     return {"position_ids": after.expand(3, -1, -1) if mrope(program) else after}
@@ -168,20 +179,23 @@ def steps(
     prompts: list[Prompt],
 ) -> Turn:
     """Greedy decoding by hand from the output of a prefill on. mask: of all that the cache has seen."""
-    logits = [output.logits[:, -1]]
+    options = {"return_dict": False} if program.mode == "tuple" else {}
+    first, cache = (output[0], output[1]) if options else (output.logits, output.past_key_values)
+    logits = [first[:, -1]]
     while len(logits) < NEW:
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
         places = next_places(program, prompts, said.shape[1] + len(logits) - 1, 1)
         output = adapter.model(
             input_ids=logits[-1].argmax(-1, keepdim=True),
             attention_mask=mask,
-            past_key_values=output.past_key_values,
+            past_key_values=cache,
             use_cache=True,
             **places,
+            **options,
         )
-        logits.append(output.logits[:, -1])
+        logits.append(output[0][:, -1])
     stacked = torch.stack(logits, dim=1)
-    return Turn.of(said, stacked.argmax(-1), watch, stacked, output.past_key_values)
+    return Turn.of(said, stacked.argmax(-1), watch, stacked, cache)
 
 
 def second_turn(
@@ -197,17 +211,19 @@ def second_turn(
     asked = torch.randint(3, 90, (len(first.new), ASKED), generator=generator)
     said = torch.cat([first.new, asked], dim=1)
     whole = longer(inputs, said)
+    mask = mask_of(whole)
     fresh = torch.cat([first.new[:, -1:], asked], dim=1)
     if program.turn == "forward":
         output = model(
             input_ids=fresh,
-            attention_mask=whole["attention_mask"],
+            attention_mask=mask,
             past_key_values=first.cache,
             use_cache=True,
+            **{"return_dict": False} if program.mode == "tuple" else {},
             **next_places(program, prompts, said.shape[1] - fresh.shape[1], fresh.shape[1]),
         )
-        return steps(program, adapter, output, whole["attention_mask"], said, watch, prompts)
+        return steps(program, adapter, output, mask, said, watch, prompts)
     ids = fresh if program.turn == "new" else whole["input_ids"]
-    given = {"input_ids": ids, "attention_mask": whole["attention_mask"]}
+    given = {"input_ids": ids, "attention_mask": mask}
     output = model.generate(**given, past_key_values=first.cache, **GREEDY, return_dict_in_generate=True)
     return Turn.of(said, output.sequences[:, ids.shape[1] :], watch, None, output.past_key_values)
