@@ -24,7 +24,7 @@ run: $(STAMP) ## the first run: cls at 95 % on the embedded model and benchmark
 test: $(STAMP) ## the tests (under 6 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow and not gpu'
 
-slow: $(STAMP) ## the longer checks: robustness, launchers, the wheel on its own, README's examples
+slow: $(STAMP) ## the longer checks: robustness, launchers, the wheel on its own, README's examples, 5,000 random programs
 	$(BIN)/python -m pytest -m 'slow and not gpu'
 
 oldest: $(STAMP) ## the engine's and the loader's tests on the oldest transformers that is supported
