@@ -10,8 +10,9 @@ from torch import Tensor
 from tests.programs import oracle, use
 from tests.programs.counts import check_best, check_counts
 from tests.programs.program import Program
-from tests.programs.prompts import batch_of, model_of
+from tests.programs.prompts import batch_of, model_of, with_hole
 from tests.programs.refusals import is_expected
+from tests.programs.turn import Turn, Watch
 from tests.pruning.test_session import snapshot
 from vlmprune import prune
 from vlmprune.errors import UserError
@@ -39,13 +40,13 @@ def checked(program: Program, model: Any) -> str:
         assert "\n" not in str(error) and len(str(error)) > 10
         return "refused at the start"
     adapter = session.adapter
-    inputs = use.cast(batch_of(program.family, program.prompts, program.seed), adapter)
+    inputs = use.cast(given(program, batch_of(program.family, program.prompts, program.seed)), adapter)
     if program.mask:
         inputs["attention_mask"] = inputs["attention_mask"].to(getattr(torch, program.mask))
     elif inputs["attention_mask"].all():
         del inputs["attention_mask"]
     alone = [
-        use.cast(batch_of(program.family, [prompt], program.seed, [row]), adapter)
+        use.cast(given(program, batch_of(program.family, [prompt], program.seed, [row])), adapter)
         for row, prompt in enumerate(program.prompts)
     ]
     prompts = [oracle.read(adapter, each) for each in alone]
@@ -69,6 +70,10 @@ def checked(program: Program, model: Any) -> str:
     return "compared"
 
 
+def given(program: Program, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    return with_hole(inputs) if program.hole else inputs
+
+
 def opened(program: Program, model: Any) -> Any:
     settings = dict(program.settings)
     options = {"newline": settings.pop("newline")} if "newline" in settings else {}
@@ -76,7 +81,7 @@ def opened(program: Program, model: Any) -> Any:
 
 
 def shown(
-    program: Program, adapter: Adapter, turn: use.Turn, row: int, prompt: oracle.Prompt, alone: dict[str, Tensor]
+    program: Program, adapter: Adapter, turn: Turn, row: int, prompt: oracle.Prompt, alone: dict[str, Tensor]
 ) -> oracle.Prompt:
     """What the record says that the layers saw of one prompt. prompt, alone: that prompt, unpruned, and its inputs."""
     slots = int(prompt.visual.sum())
@@ -85,12 +90,13 @@ def shown(
     for layer, marks in enumerate(kept):
         left = slots if marks is None else int(marks.sum())
         assert turn.counts[layer][row * copies] == left, f"layer {layer}: {left} are marked of {turn.counts[layer]}"
-    words = len(prompt.embeds) - slots
+    words = int(prompt.real.sum()) - slots
     again = turn.new.shape[1] - 1 if program.cache == "none" else 0  # the last step saw all but one token of the answer
     assert turn.lengths[row * copies] == words + turn.counts[0][row * copies] + again
     first, later = rules(program, adapter)
+    assert not any(marks is not None and not marks.any() for marks in kept) or words, "no token is left of a prompt"
     hidden = oracle.hide(prompt, kept, [first, *[later] * (len(kept) - 1)])
-    if merges_before(program) and kept[0] is not None:
+    if merges_before(program) and kept[0] is not None and slots:
         hidden.merged[0] = entered(program, adapter, alone)
     if merges_inside(program):
         for layer in range(1, len(kept)):
@@ -127,7 +133,7 @@ def merges_inside(program: Program) -> bool:
 def entered(program: Program, adapter: Adapter, alone: dict[str, Tensor]) -> Tensor:
     """The embeddings [n, D] that the decoder gets of one prompt by itself."""
     with opened(program, adapter.model) as session:
-        watch = use.Watch(session.adapter, session)
+        watch = Watch(session.adapter, session)
         try:
             adapter.model(**alone)
         finally:
@@ -135,15 +141,14 @@ def entered(program: Program, adapter: Adapter, alone: dict[str, Tensor]) -> Ten
     return watch.entered[0][0]
 
 
-def compare(program: Program, adapter: Adapter, prompts: list[oracle.Prompt], turn: use.Turn, mode: str) -> None:
+def compare(program: Program, adapter: Adapter, prompts: list[oracle.Prompt], turn: Turn, mode: str) -> None:
     """Hold the answers of one turn against the oracle's."""
     tolerance = TOLERANCE[adapter.model.dtype]
-    copies = len(turn.new) // len(prompts)
     said = turn.said.shape[1]
     found = []
-    for row, tokens in enumerate(turn.new):
-        whole = torch.cat([turn.said[row], tokens]) if said else tokens
-        found.append(oracle.logits(adapter, prompts[row // copies], whole[None, :-1])[0, said:])
+    for owner, before, tokens in zip(turn.owners, turn.said, turn.new, strict=True):
+        whole = torch.cat([before, tokens])
+        found.append(oracle.logits(adapter, prompts[owner], whole[None, :-1])[0, said:])
     expected = torch.stack(found)
     if turn.logits is not None:
         torch.testing.assert_close(turn.logits.float(), expected.float(), rtol=0, atol=tolerance)
@@ -181,7 +186,7 @@ def check_samples(new: Tensor, expected: Tensor) -> None:
 def check_beams(
     adapter: Adapter,
     prompts: list[oracle.Prompt],
-    turn: use.Turn,
+    turn: Turn,
     expected: Tensor,
     banned: list[int],
     tolerance: float,

@@ -24,14 +24,15 @@ class Seen(Exception):
 class Prompt:
     """A prompt of L tokens as the layers of a decoder are to read it.
 
-    embeds: [L, D]. seen: bool [layers, L]. places: int64 [layers, P, L], position ids of P kinds in each layer. after:
-    int64 [layers], the position of the token that follows. levels: DeepStack's features [L, D] of the first layers.
-    visual: bool [L]. merged: of some layers the input [n, D], for the n positions that they see, which is not the
-    output of the layer before: where tokens merge.
+    embeds: [L, D]. visual: bool [L]. real: bool [L], False where the caller's mask hides a word. seen: bool
+    [layers, L]. places: int64 [layers, P, L], position ids of P kinds in each layer. after: int64 [layers], the position
+    of the token that follows. levels: DeepStack's features [L, D] of the first layers. merged: of some layers the input
+    [n, D], for the n positions that they see, which is not the output of the layer before: where tokens merge.
     """
 
     embeds: Tensor
     visual: Tensor
+    real: Tensor
     seen: Tensor
     places: Tensor
     after: Tensor
@@ -57,7 +58,10 @@ def read(adapter: Adapter, inputs: dict[str, Tensor]) -> Prompt:
     places = torch.arange(len(embeds)).expand(1, -1) if places is None else places.view(-1, len(embeds))[-3:]
     if hasattr(adapter.base_model, "rope_deltas"):  # three kinds of positions, though text alone comes with one
         places = places.expand(3, -1)
-    depth = adapter.decoder_depth
+    depth, real = adapter.decoder_depth, torch.ones_like(visual)
+    if not inputs["attention_mask"].all():
+        real = inputs["attention_mask"][0].bool()
+        places = (real.cumsum(0) - 1).unsqueeze(0)  # as generate() counts
     levels = []
     for features in kwargs.get("deepstack_visual_embeds") or []:
         levels.append(torch.zeros_like(embeds))
@@ -65,7 +69,8 @@ def read(adapter: Adapter, inputs: dict[str, Tensor]) -> Prompt:
     return Prompt(
         embeds,
         visual,
-        visual.new_ones(depth, len(embeds)),
+        real,
+        real.expand(depth, -1),
         places.expand(depth, -1, -1),
         (places[:, -1].max() + 1).expand(depth),  # as generate() counts, with mrope too
         levels,
@@ -81,7 +86,7 @@ def hide(prompt: Prompt, kept: list[Tensor | None], renumber: list[bool]) -> Pro
     seen, places, after = prompt.seen.clone(), prompt.places.clone(), prompt.after.clone()
     now, place, following = seen[0], places[0], after[0]
     for layer, slots in enumerate(kept):
-        here = torch.ones_like(now)
+        here = prompt.real.clone()
         if slots is not None:
             here[prompt.visual] = slots
         assert not (here & ~now).any(), f"layer {layer} sees tokens that the layer before it does not"

@@ -24,6 +24,7 @@ MODES = [
 ]
 BY_HAND = ("forward", "placed", "tuple")
 CACHES = ["", "", "", "none", "static", "own"]  # use_cache=False, cache_implementation, an empty one of the caller's
+ROWS = ["", "", "", "reorder", "select", "repeat", "copy"]  # methods of a cache; copy is deepcopy
 TURNS = ["", "", "new", "full", "forward"]  # a second turn: new ids, all ids, or new ids through model(...)
 AMOUNTS: list[dict[str, Any]] = [
     *({"ratio": ratio} for ratio in (0, 0.1, 0.25, 0.5, 0.6, 0.75, 0.9, 0.95, 0.99, 1)),
@@ -37,7 +38,8 @@ class Program:
 
     settings: of the method, amount among them. prompts: as in prompts.py. mode: how answers are made. cache: what
     generate() is told of its cache. turn: how a second turn is asked, "" for none. mask: the type of the attention
-    mask, "" for none where nothing is padded. before: a prompt that the session sees first, None for none.
+    mask, "" for none where nothing is padded. hole: whether the mask hides a word of every prompt. rows: what the
+    caller does to the cache between the turns. before: a prompt that the session sees first, None for none.
     """
 
     family: str
@@ -48,6 +50,8 @@ class Program:
     cache: str = ""
     turn: str = ""
     mask: str = "int64"
+    hole: bool = False
+    rows: str = ""
     precision: str = "float32"
     attention: str = "sdpa"
     before: Prompt | None = None
@@ -109,6 +113,8 @@ def programs(draw: st.DrawFn) -> Program:
     # In float64 the eager attention of bare transformers gives nan for padding: its mask and a score add up to -inf.
     attentions = ["sdpa"] if precision == "float64" else ["sdpa", "sdpa", "eager"]
     mode, turn = draw(st.sampled_from(MODES)), draw(st.sampled_from(TURNS))
+    # Where words are hidden, a plain forward pass and models with mrope have rules of their own for positions.
+    holes = [False] if mode in ("forward", "tuple") or family.startswith("qwen") else [False, False, False, True]
     return Program(
         family,
         method,
@@ -119,6 +125,8 @@ def programs(draw: st.DrawFn) -> Program:
         # A plain forward pass counts padding as positions and generate() does not: the one cannot go on with the other.
         turn="forward" if turn and mode in ("forward", "tuple") else turn,
         mask=draw(st.sampled_from(["int64", "int64", "bool", "float32", ""])),
+        hole=draw(st.sampled_from(holes)),
+        rows=draw(st.sampled_from(ROWS)) if turn else "",
         precision=precision,
         attention=draw(st.sampled_from(attentions)),
         before=draw(st.one_of(st.none(), st.none(), prompts(family))),

@@ -80,6 +80,16 @@ def words(count: int, generator: torch.Generator) -> list[int]:
     return torch.randint(3, WORDS, (count,), generator=generator).tolist()
 
 
+def with_hole(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same prompts with the first word of each hidden by the mask, if another token follows it."""
+    mask = inputs["attention_mask"].clone()
+    for row, ids in enumerate(inputs["input_ids"][:, :-1]):
+        words = ((ids < WORDS) & mask[row, :-1].bool()).nonzero()
+        if len(words):
+            mask[row, words[0]] = 0
+    return inputs | {"attention_mask": mask}
+
+
 def longer(inputs: dict[str, Tensor], ids: Tensor) -> dict[str, Tensor]:
     """The same prompts with the text `ids`, int64 [B, n], behind them."""
     mask = torch.ones_like(ids).to(inputs.get("attention_mask", ids).dtype)

@@ -15,10 +15,18 @@ def inside(program: Program) -> bool:
     return not acts_before(program.method)
 
 
+def has_no_word(program: Program) -> bool:
+    """Whether a prompt may have no token left."""
+    every = [*program.prompts, *([program.before] if program.before else [])]
+    return any(not any(isinstance(piece, int) for piece in prompt) for prompt in every)
+
+
 REFUSALS: list[tuple[str, Callable[[Program], bool]]] = [
     (r"^use_cache=False inside the decoder", inside),
     (r"^cache_implementation='static' inside the decoder", inside),
-    (r"^reusing a cache for a second prompt with a method inside the decoder", inside),
+    (r"^(reusing a cache for a second prompt|going on from a filled cache) with a method inside", inside),
+    (r"left of|no token", has_no_word),
+    (r"cache", lambda p: bool(p.rows)),
     (r"budget=average: .* cannot be reached", lambda p: p.settings.get("budget") == "average"),
 ]
 

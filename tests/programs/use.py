@@ -1,8 +1,8 @@
-"""A program carried out in a session, and what can be seen of it from outside."""
+"""A program carried out in a session, as a user of transformers would."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import copy
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from transformers import DynamicCache
 from tests.programs.oracle import Prompt
 from tests.programs.program import BY_HAND, Program
 from tests.programs.prompts import batch_of, longer
+from tests.programs.turn import Turn, Watch
 from vlmprune.models.base import Adapter
 from vlmprune.pruning.session import Session
 
@@ -41,61 +42,6 @@ CACHES: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass
-class Turn:
-    """An answer. said: int64 [B', T], ids between the prompt and the answer, of earlier turns. new: int64 [B', N].
-
-    kept: per decoder layer, the slots that it saw of the prompts, bool [B'', V], None for all; B'' and B' are
-    multiples of the number of prompts. entered: per decoder layer, its input at the prefill, [B'', n, D]. counts,
-    lengths: of the record. logits: [B', N, V] where the program asked for them.
-    """
-
-    said: Tensor
-    new: Tensor
-    kept: list[Tensor | None]
-    entered: list[Tensor]
-    counts: list[list[int]]
-    lengths: list[int]
-    logits: Tensor | None = None
-    cache: Any = field(default=None, repr=False)
-
-    @classmethod
-    def of(cls, said: Tensor, new: Tensor, watch: Watch, logits: Tensor | None, cache: Any) -> Turn:
-        """An answer that has just been given."""
-        record = watch.session.record
-        assert record is not None
-        kept, entered = [*watch.kept], [*watch.entered]
-        return cls(said, new, kept, entered, record.visual_counts, record.prompt_lengths, logits, cache)
-
-
-class Watch:
-    """Notes, before each decoder layer of a prefill, its input and the kept slots that the record then names."""
-
-    def __init__(self, adapter: Adapter, session: Session) -> None:
-        self.session = session
-        self.kept: list[Tensor | None] = [None] * adapter.decoder_depth
-        self.entered: list[Tensor] = [torch.empty(0)] * adapter.decoder_depth
-        self.handles = [
-            layer.register_forward_pre_hook(self._note(index), with_kwargs=True)
-            for index, layer in enumerate(adapter.language_model.layers)
-        ]
-
-    def _note(self, index: int) -> Any:
-        def note(_module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
-            assert self.session.record is not None
-            cache = kwargs.get("past_key_values")
-            if cache is not None and cache.get_seq_length(index):
-                return  # a step after the prefill
-            self.kept[index] = self.session.record.kept
-            self.entered[index] = args[0] if args else kwargs["hidden_states"]
-
-        return note
-
-    def remove(self) -> None:
-        for handle in self.handles:
-            handle.remove()
-
-
 def run(
     program: Program, adapter: Adapter, session: Session, inputs: dict[str, Tensor], prompts: list[Prompt]
 ) -> list[Turn]:
@@ -104,11 +50,12 @@ def run(
     try:
         if program.before is not None:
             adapter.model(**cast(batch_of(program.family, [program.before], program.seed + 50), adapter))
-        if mrope(program):  # transformers' own memory of the last images, wrong for prompts of text alone
+        if program.family.startswith("qwen"):  # transformers' memory of the last images is wrong for text alone
             adapter.base_model.rope_deltas = None
-        turns = [first_turn(program, adapter, inputs, watch, prompts)]
+        user = User(program, adapter, watch, prompts)
+        turns = [user.ask(inputs)]
         if program.turn and program.mode in ONE_EACH and program.cache in ("", "own"):
-            turns.append(second_turn(program, adapter, inputs, turns[0], watch, prompts))
+            turns.append(user.ask_more(inputs, turns[0]))
     finally:
         watch.remove()
     return turns
@@ -120,110 +67,99 @@ def cast(inputs: dict[str, Tensor], adapter: Adapter) -> dict[str, Tensor]:
     return {name: value.to(dtype) if value.is_floating_point() else value for name, value in inputs.items()}
 
 
-def first_turn(
-    program: Program, adapter: Adapter, inputs: dict[str, Tensor], watch: Watch, prompts: list[Prompt]
-) -> Turn:
-    model, nothing = adapter.model, inputs["input_ids"][:, :0]
-    if program.mode in BY_HAND:
-        placed = mrope(program) or program.mode == "placed"
-        places = {"position_ids": padded_places(prompts)} if placed else {}
-        options = {"return_dict": False} if program.mode == "tuple" else {}
-        output = model(**inputs, **places, **options, use_cache=True)
-        return steps(program, adapter, output, mask_of(inputs), nothing, watch, prompts)
-    options = OPTIONS[program.mode] | CACHES[program.cache]
-    if program.cache == "own":
-        options = options | {"past_key_values": DynamicCache()}
-    torch.manual_seed(SEED)
-    output = model.generate(**inputs, **GREEDY | options, return_dict_in_generate=True)
-    new = output.sequences[:, inputs["input_ids"].shape[1] :]
-    logits = torch.stack(output.logits, dim=1) if output.logits else None
-    return Turn.of(new[:, :0], new, watch, logits, output.past_key_values)
+class User:
+    """Asks a model. prompts: those of the rows of the cache."""
+
+    def __init__(self, program: Program, adapter: Adapter, watch: Watch, prompts: list[Prompt]) -> None:
+        self.program, self.model, self.watch, self.prompts = program, adapter.model, watch, prompts
+        self.owners = list(range(len(prompts)))
+        self.mrope = program.family.startswith("qwen")
+        self.options = {"use_cache": True} | ({"return_dict": False} if program.mode == "tuple" else {})
+
+    def ask(self, inputs: dict[str, Tensor]) -> Turn:
+        """The first turn."""
+        program = self.program
+        if program.mode in BY_HAND:
+            places = {"position_ids": self.padded_places()} if self.mrope or program.mode == "placed" else {}
+            output = self.model(**inputs, **places, **self.options)
+            return self.step(output, mask_of(inputs), inputs["input_ids"][:, :0])
+        options = OPTIONS[program.mode] | CACHES[program.cache]
+        if program.cache == "own":
+            options = options | {"past_key_values": DynamicCache()}
+        torch.manual_seed(SEED)
+        output = self.model.generate(**inputs, **GREEDY | options, return_dict_in_generate=True)
+        new = output.sequences[:, inputs["input_ids"].shape[1] :]
+        owners = [owner for owner in self.owners for _ in range(len(new) // len(self.owners))]
+        logits = torch.stack(output.logits, dim=1) if output.logits else None
+        return Turn.of(new[:, :0], new, owners, self.watch, logits, output.past_key_values)
+
+    def ask_more(self, inputs: dict[str, Tensor], first: Turn) -> Turn:
+        """The second turn, with the cache of the first, which lacks the last token of its answer."""
+        cache, rows = self.rearranged(first.cache)
+        generator = torch.Generator().manual_seed(self.program.seed)
+        asked = torch.randint(3, 90, (len(rows), ASKED), generator=generator)
+        said = torch.cat([first.new[rows], asked], dim=1)
+        texts = {name: inputs[name][rows] for name in ("input_ids", "attention_mask") if name in inputs}
+        whole = longer(texts, said)
+        mask, fresh = mask_of(whole), torch.cat([first.new[rows][:, -1:], asked], dim=1)
+        if self.program.turn == "forward":
+            places = self.next_places(said.shape[1] - fresh.shape[1], fresh.shape[1])
+            output = self.model(input_ids=fresh, attention_mask=mask, past_key_values=cache, **places, **self.options)
+            return self.step(output, mask, said)
+        ids = fresh if self.program.turn == "new" else whole["input_ids"]
+        given = {"input_ids": ids, "attention_mask": mask, "past_key_values": cache}
+        output = self.model.generate(**given, **GREEDY, return_dict_in_generate=True)
+        new = output.sequences[:, ids.shape[1] :]
+        return Turn.of(said, new, self.owners, self.watch, None, output.past_key_values)
+
+    def rearranged(self, cache: Any) -> tuple[Any, list[int]]:
+        """The cache with its rows in another order or number, and which ones they are."""
+        rows = list(range(len(self.prompts)))
+        if self.program.rows == "copy":
+            cache = copy.deepcopy(cache)
+        elif self.program.rows == "reorder":
+            rows = rows[::-1]
+            cache.reorder_cache(torch.tensor(rows))
+        elif self.program.rows == "select":
+            rows = rows[-1:]
+            cache.batch_select_indices(torch.tensor(rows))
+        elif self.program.rows == "repeat":
+            rows = [row for row in rows for _ in range(2)]
+            cache.batch_repeat_interleave(2)
+        self.prompts, self.owners = [self.prompts[row] for row in rows], rows
+        return cache, rows
+
+    def step(self, output: Any, mask: Tensor, said: Tensor) -> Turn:
+        """Greedy decoding by hand from an output on. mask: of all that the cache has seen."""
+        cache = output[1] if isinstance(output, tuple) else output.past_key_values
+        logits = [output[0][:, -1]]
+        while len(logits) < NEW:
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            places = self.next_places(said.shape[1] + len(logits) - 1, 1)
+            token = logits[-1].argmax(-1, keepdim=True)
+            output = self.model(input_ids=token, attention_mask=mask, past_key_values=cache, **places, **self.options)
+            logits.append(output[0][:, -1])
+        stacked = torch.stack(logits, dim=1)
+        return Turn.of(said, stacked.argmax(-1), self.owners, self.watch, stacked, cache)
+
+    def padded_places(self) -> Tensor:
+        """Position ids [B, L], or [3, B, L], of left-padded prompts."""
+        longest = max(len(prompt.embeds) for prompt in self.prompts)
+        rows = [torch.nn.functional.pad(each.places[0], (longest - len(each.embeds), 0)) for each in self.prompts]
+        return torch.stack(rows, dim=1) if self.mrope else torch.cat(rows)
+
+    def next_places(self, said: int, count: int) -> dict[str, Tensor]:
+        """Position ids for a plain forward pass of `count` tokens behind the prompts and `said` more, as an argument.
+
+        Unlike generate(), a plain forward pass counts padding as positions: a caller who goes from one to the other, or
+        has a model with mrope, says where tokens are.
+        """
+        if self.program.mode in ("forward", "tuple") and not self.mrope:
+            return {}
+        after = torch.stack([prompt.after[0] for prompt in self.prompts]).unsqueeze(1) + said + torch.arange(count)
+        return {"position_ids": after.expand(3, -1, -1) if self.mrope else after}
 
 
 def mask_of(inputs: dict[str, Tensor]) -> Tensor:
     """The attention mask of inputs that may have none."""
     return inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
-
-
-def mrope(program: Program) -> bool:
-    """Whether position ids are of three kinds."""
-    return program.family.startswith("qwen")
-
-
-def padded_places(prompts: list[Prompt]) -> Tensor:
-    """Position ids [P, B, L] of left-padded prompts."""
-    longest = max(len(prompt.embeds) for prompt in prompts)
-    rows = [torch.nn.functional.pad(prompt.places[0], (longest - len(prompt.embeds), 0)) for prompt in prompts]
-    return torch.stack(rows, dim=1) if len(rows[0]) > 1 else torch.cat(rows)
-
-
-def next_places(program: Program, prompts: list[Prompt], said: int, count: int) -> dict[str, Tensor]:
-    """Position ids for a plain forward pass of `count` tokens behind the prompts and `said` more, as an argument.
-
-    Unlike generate(), a plain forward pass counts padding as positions: a caller who goes from one to the other, or has
-    a model with mrope, says where tokens are.
-    """
-    if program.mode in ("forward", "tuple") and not mrope(program):
-        return {}
-    after = torch.stack([prompt.after[0] for prompt in prompts]).unsqueeze(1) + said + torch.arange(count)
-    return {"position_ids": after.expand(3, -1, -1) if mrope(program) else after}
-
-
-def steps(
-    program: Program,
-    adapter: Adapter,
-    output: Any,
-    mask: Tensor,
-    said: Tensor,
-    watch: Watch,
-    prompts: list[Prompt],
-) -> Turn:
-    """Greedy decoding by hand from the output of a prefill on. mask: of all that the cache has seen."""
-    options = {"return_dict": False} if program.mode == "tuple" else {}
-    first, cache = (output[0], output[1]) if options else (output.logits, output.past_key_values)
-    logits = [first[:, -1]]
-    while len(logits) < NEW:
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        places = next_places(program, prompts, said.shape[1] + len(logits) - 1, 1)
-        output = adapter.model(
-            input_ids=logits[-1].argmax(-1, keepdim=True),
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-            **places,
-            **options,
-        )
-        logits.append(output[0][:, -1])
-    stacked = torch.stack(logits, dim=1)
-    return Turn.of(said, stacked.argmax(-1), watch, stacked, cache)
-
-
-def second_turn(
-    program: Program,
-    adapter: Adapter,
-    inputs: dict[str, Tensor],
-    first: Turn,
-    watch: Watch,
-    prompts: list[Prompt],
-) -> Turn:
-    """The answer to a few words more, with the first turn's cache, which lacks the last token of its answer."""
-    model, generator = adapter.model, torch.Generator().manual_seed(program.seed)
-    asked = torch.randint(3, 90, (len(first.new), ASKED), generator=generator)
-    said = torch.cat([first.new, asked], dim=1)
-    whole = longer(inputs, said)
-    mask = mask_of(whole)
-    fresh = torch.cat([first.new[:, -1:], asked], dim=1)
-    if program.turn == "forward":
-        output = model(
-            input_ids=fresh,
-            attention_mask=mask,
-            past_key_values=first.cache,
-            use_cache=True,
-            **{"return_dict": False} if program.mode == "tuple" else {},
-            **next_places(program, prompts, said.shape[1] - fresh.shape[1], fresh.shape[1]),
-        )
-        return steps(program, adapter, output, mask, said, watch, prompts)
-    ids = fresh if program.turn == "new" else whole["input_ids"]
-    given = {"input_ids": ids, "attention_mask": mask}
-    output = model.generate(**given, past_key_values=first.cache, **GREEDY, return_dict_in_generate=True)
-    return Turn.of(said, output.sequences[:, ids.shape[1] :], watch, None, output.past_key_values)
