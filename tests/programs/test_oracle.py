@@ -33,11 +33,11 @@ def test_it_gives_the_bare_models_logits(family: str, attention: str) -> None:
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
 
 
-def positions_late(segment: Any, cached: int, new: int) -> Any:
+def positions_late(segment: Any, cached: int, new: int, _later: Any = None) -> Any:
     return segment.next_position + torch.arange(cached - segment.length + 1, cached - segment.length + 1 + new)
 
 
-def nothing_masked(segment: Any, total: int) -> Any:
+def nothing_masked(segment: Any, total: int, _later: Any = None) -> Any:
     return None if segment.valid is None else segment.valid.new_ones(len(segment.valid), total)
 
 

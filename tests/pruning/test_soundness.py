@@ -60,11 +60,8 @@ def spoil(module: torch.nn.Module, value: float) -> None:
 
 
 def run(model, method, **settings) -> None:
-    with torch.no_grad(), prune(model, method, **settings) as session:
+    with torch.no_grad(), prune(model, method, **settings):
         model(**make_batch([8, 11]))
-        for stage in (session._stages.decoder, session._stages.scout):
-            if stage is not None:
-                stage.check_sound()
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

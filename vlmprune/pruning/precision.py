@@ -13,7 +13,7 @@ PRODUCTS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: i
 
 
 class ProductPrecision:
-    """The precision of float32 products, which is one for the process: several threads may ask for all of it at once."""
+    """The precision of float32 products: one for the process, and asked for by several threads at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -82,7 +82,7 @@ class Stages:
         return own + [adapter.decoder_layer(index) for index in decoder]
 
     def check(self) -> None:
-        """After a forward pass: raise RuntimeError where a prefill passed a hook by, or chose by scores that are nan."""
+        """After a forward pass: raise RuntimeError where a prefill passed a hook by, or its scores are nan."""
         for stage in (self.decoder, self.scout):
             if stage is not None:
                 stage.check()
