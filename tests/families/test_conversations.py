@@ -180,15 +180,14 @@ def test_a_picture_in_a_later_turn(name):
 
 def joined(first: dict, second: dict) -> dict:
     """The pictures of two prompts; those with fewer tiles are filled up, as processors do."""
-    tiles = max(first["pixel_values"].shape[1], second["pixel_values"].shape[1])
-    return {
-        name: torch.cat([value if value.dim() < 5 else filled(value, tiles) for value in pair])
-        for name, pair in ((name, (first[name], second[name])) for name in first)
-    }
+    return {name: torch.cat(filled(first[name], second[name])) for name in first}
 
 
-def filled(pixels: torch.Tensor, tiles: int) -> torch.Tensor:
-    return torch.nn.functional.pad(pixels, (0, 0) * 3 + (0, tiles - pixels.shape[1]))
+def filled(*pixels: torch.Tensor) -> list[torch.Tensor]:
+    if pixels[0].dim() < 5:
+        return list(pixels)
+    tiles = max(each.shape[1] for each in pixels)
+    return [torch.nn.functional.pad(each, (0, 0) * 3 + (0, tiles - each.shape[1])) for each in pixels]
 
 
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
