@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+from functools import partial
 
 import pytest
 import torch
@@ -154,3 +156,29 @@ def test_features_that_were_made_outside(sdpa_model):
         own = sdpa_model.model.get_image_features(batch["pixel_values"], return_dict=True)
         again = sdpa_model(input_ids=batch["input_ids"], mm_encoder_outputs={"image": own}).logits
         assert torch.equal(again, sdpa_model(**batch).logits)
+
+
+@pytest.mark.parametrize("name", ["cls", "visionzip", "fastv", "sparsevlm"])
+def test_attention_that_is_not_seen(sdpa_model, name):
+    """After a prompt of which it was seen: what was seen then must not decide now."""
+    batch = make_batch([8])
+    inside = name in ("fastv", "sparsevlm")
+    layers = sdpa_model.model.language_model.layers if inside else sdpa_model.model.vision_tower.encoder.layers
+    with prune(sdpa_model, name, ratio=0.5):
+        sdpa_model(**batch)
+        for layer in layers:
+            attention = layer.self_attn
+            attention.forward = partial(past_the_interface, attention)
+        with pytest.raises(RuntimeError, match="did not show its attention"):
+            sdpa_model(**batch)
+
+
+def past_the_interface(attention, *args, **kwargs):
+    """The attention's own forward(), with a config that knows no probe."""
+    own = attention.config
+    attention.config = copy.copy(own)
+    attention.config._attn_implementation_internal = "sdpa"
+    try:
+        return type(attention).forward(attention, *args, **kwargs)
+    finally:
+        attention.config = own

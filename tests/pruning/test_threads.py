@@ -53,7 +53,12 @@ def test_a_second_thread_is_refused(sdpa_model, name):
         first = Generation(sdpa_model, batch, logits_processor=[pause])
         first.start()
         assert pause.reached.wait(SECONDS)
-        for use in (lambda: generate(sdpa_model, batch), lambda: sdpa_model(**batch)):
+        encode = sdpa_model.model.get_image_features
+        for use in (
+            lambda: generate(sdpa_model, batch),
+            lambda: sdpa_model(**batch),
+            lambda: encode(batch["pixel_values"]),
+        ):
             with pytest.raises(RuntimeError, match="running in thread 'streamer'"):
                 use()
         pause.go_on.set()
@@ -126,6 +131,13 @@ def test_copies_inside_the_block(sdpa_model, name):
     assert torch.equal(generate(copy.deepcopy(sdpa_model), batch), generate(sdpa_model, batch))
     with prune(copy.deepcopy(sdpa_model), name, ratio=0.5 if name != "none" else None) as session:
         assert torch.equal(generate(session.adapter.model, batch), pruned)
+
+
+def test_a_copy_of_a_part(sdpa_model):
+    with prune(sdpa_model, "cls", ratio=0.5):
+        tower = copy.deepcopy(sdpa_model.model.vision_tower.encoder.layers[3].self_attn)
+    with pytest.raises(RuntimeError, match="was copied inside"):
+        tower(torch.zeros(1, 4, 32))
 
 
 def test_a_shallow_copy_is_no_longer_pruned_after_the_block(sdpa_model):

@@ -19,7 +19,7 @@ from vlmprune.pruning.clock import Clock
 from vlmprune.pruning.compaction import compact
 from vlmprune.pruning.deepstack import Deepstack
 from vlmprune.pruning.precision import full_precision
-from vlmprune.pruning.probe import Probe, query_and_key
+from vlmprune.pruning.probe import Probe, not_seen, query_and_key
 from vlmprune.pruning.prompt import Record, Segment, full_positions, marked_slots, new_positions
 from vlmprune.pruning.running import Running, trailing_attention
 from vlmprune.pruning.soundness import Soundness, unsound_samples
@@ -36,7 +36,7 @@ class DecoderStages:
         self._soundness = Soundness()
         self._texts: list[int]  # text tokens of each prompt
         self._stages: dict[int, list[DecoderStage]]  # by the visual tokens of a prompt
-        self._attention: Tensor
+        self._attention: Tensor | None = None  # of the layer before the stage that comes next
         self._running: Running
         self._positions: Tensor  # of the running sequence
         self._deepstack: Deepstack
@@ -76,7 +76,7 @@ class DecoderStages:
         self._prefilling = True
         self._positions = full_positions(kwargs, embeds.shape[1], embeds.device)
         self._deepstack, kwargs = Deepstack.take(kwargs, self.layers[0])
-        self._segments, segment = segments, segments[0]
+        self._segments, segment, self._attention = segments, segments[0], None
         depth = self.adapter.decoder_depth
         try:
             self._stages = {n: self.method.stages(depth, n) for n in {*segment.visual_counts} if n}
@@ -191,7 +191,12 @@ class DecoderStages:
         stages: list[DecoderStage],
     ) -> DecoderSelection:
         now = self._running
-        attention = self._attention if self.method.reads == "previous" else self._own_rows(index, layer, hidden, rotary)
+        if self.method.reads == "own":
+            attention = self._own_rows(index, layer, hidden, rotary)
+        elif self._attention is None:
+            raise not_seen(self.adapter.decoder_attention(index - 1))
+        else:
+            attention, self._attention = self._attention, None
         signals = DecoderSignals(
             attention=attention,
             raters=now.raters[:, -attention.shape[2] :],

@@ -105,11 +105,11 @@ class OneThread:
                     self._end()
 
 
-def refuse_generation(kwargs: dict[str, Any], config: Any, scores_inside: bool, drops_inside: bool) -> None:
+def refuse_generation(kwargs: dict[str, Any], config: Any, drops_inside: bool) -> None:
     """Raise NotImplementedError where these arguments of generate() cannot work while tokens are pruned.
 
-    config: the GenerationConfig that holds where an argument is not given. scores_inside, drops_inside: True if tokens
-    are scored, or dropped, by decoder layers.
+    config: the GenerationConfig that holds where an argument is not given. drops_inside: True if decoder layers drop
+    tokens.
     """
     for name in ("assistant_model", "prompt_lookup_num_tokens", "prefill_chunk_size"):
         if kwargs.get(name, getattr(config, name, None)) is not None:
@@ -118,8 +118,6 @@ def refuse_generation(kwargs: dict[str, Any], config: Any, scores_inside: bool, 
         raise NotImplementedError(
             "generate(guidance_scale=...) does not work while tokens are pruned: it fills two caches"
         )
-    if scores_inside and kwargs.get("use_cache", config.use_cache) is False:
-        raise NotImplementedError("use_cache=False inside the decoder: every step would prune anew")
     implementation = kwargs.get("cache_implementation", getattr(config, "cache_implementation", None))
     if drops_inside and implementation not in (None, "dynamic"):
         raise NotImplementedError(f"cache_implementation='{implementation}' inside the decoder: use dynamic")

@@ -35,6 +35,8 @@ _observers: WeakKeyDictionary[nn.Module, tuple[Observer, str]] = WeakKeyDictiona
 def _observe_and_attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, Tensor | None]:
+    if module not in _observers:
+        raise RuntimeError(f"{type(module).__name__} was copied inside `with prune(...)`: copy it before or after")
     observer, kernel = _observers[module]
     check_softmax(module, key.shape[2], kwargs)
     observer(query, key, attention_mask, kwargs["scaling"])
@@ -79,6 +81,14 @@ class Probe:
         del _observers[self.attention]
 
 
+def not_seen(module: nn.Module) -> RuntimeError:
+    """The error where a probe was passed by, so that a method would go by what it saw of an earlier prompt."""
+    return RuntimeError(
+        f"{type(module).__name__} did not show its attention, so that nothing can be chosen by it: something calls it "
+        "past transformers' attention interface"
+    )
+
+
 class _Observed(Exception):
     """Ends an attention call as soon as its query and key are known."""
 
@@ -98,7 +108,7 @@ def query_and_key(attention: Any, **inputs: Any) -> tuple[Tensor, Tensor, Tensor
         return seen[0]
     finally:
         probe.remove()
-    raise RuntimeError(f"{type(attention).__name__} does not use transformers' attention interface")
+    raise not_seen(attention)
 
 
 def attention_rows(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:

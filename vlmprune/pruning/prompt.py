@@ -241,7 +241,7 @@ def full_mask(mask: Any, new: int) -> Tensor | None:
     [B, 1, new, keys], bool or additive, must be what generate() makes of a 2-D one for a static cache and an empty
     beginning. Raises NotImplementedError for any other: it would not fit the shortened prompt.
     """
-    if isinstance(mask, dict):
+    if isinstance(mask, dict) and "full_attention" in mask:
         mask = mask["full_attention"]
     if mask is None or (isinstance(mask, Tensor) and mask.dim() == 2):
         return None if mask is None else mask.bool()

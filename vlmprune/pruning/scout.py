@@ -13,7 +13,7 @@ from transformers.masking_utils import create_causal_mask
 from vlmprune.methods.decoder_base import DecoderMethod, DecoderSignals, DecoderStage
 from vlmprune.pruning.adapter import Adapter
 from vlmprune.pruning.precision import full_precision
-from vlmprune.pruning.probe import Probe
+from vlmprune.pruning.probe import Probe, not_seen
 from vlmprune.pruning.running import Running, trailing_attention
 from vlmprune.pruning.soundness import Soundness, unsound_samples
 
@@ -25,7 +25,7 @@ class Scout:
         self.adapter, self.method = adapter, method
         self.layer = method.schedule(adapter.decoder_depth, 1)[0].layer
         self._running: Running | None = None
-        self._attention: Tensor
+        self._attention: Tensor | None = None
         self._soundness = Soundness()
         self._probes: list[Probe] = []
 
@@ -68,11 +68,13 @@ class Scout:
         )
         rotary = model.rotary_emb(embeds, position_ids=positions)
         hidden: Any = embeds
-        self._running = running
+        self._running, self._attention = running, None
         for index in range(self.layer):
             layer = self.adapter.decoder_layer(index)
             hidden = layer(hidden, attention_mask=mask, position_ids=positions, position_embeddings=rotary)
         self._running = None
+        if self._attention is None:
+            raise not_seen(self.adapter.decoder_attention(self.layer - 1))
         signals = DecoderSignals(
             attention=self._attention,
             raters=running.raters[:, -self._attention.shape[2] :],

@@ -125,6 +125,7 @@ class Session:
         self._handles += self.adapter.prepare(before)
         self._stages.install(self.adapter, self.method, parts, self._timer, self.text_tower)
         self._stages.remember(self.adapter, self.features)
+        self._handles += [Shadow(base, encoder, self._around_encoder) for encoder in self.adapter.encoders]
         if self._stages.acting:
             self._handles.append(language_model.register_forward_hook(self._after))
             self._hooked = self._stages.hooked_layers(self.adapter)
@@ -145,7 +146,7 @@ class Session:
                 if self._stages.acting:
                     config = kwargs.get("generation_config") or (args[1] if len(args) > 1 else None)
                     config = config or self.adapter.model.generation_config
-                    refuse_generation(kwargs, config, self._stages.scores_inside, self._stages.decoder is not None)
+                    refuse_generation(kwargs, config, drops_inside=self._stages.decoder is not None)
                 self._generating, self._reached = True, False
                 try:
                     output = generate(*args, **kwargs)
@@ -157,11 +158,20 @@ class Session:
 
         return guarded
 
+    def _around_encoder(self, encode: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            with self._use:
+                return encode(*args, **kwargs)
+
+        return guarded
+
     def _around_preparation(self, prepare: Callable[..., Any]) -> Callable[..., Any]:
         """Correct what generate() derives from the length of a shortened cache, and note what it says of the prompt."""
 
         def prepared(input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
             self._mask = kwargs.get("attention_mask")
+            if self._stages.scores_inside and kwargs.get("use_cache") is False:
+                raise NotImplementedError("use_cache=False inside the decoder: every step would prune anew")
             cache, starts = kwargs.get("past_key_values"), kwargs.get("is_first_iteration", False)
             cached = int(cache.get_seq_length()) if starts and cache is not None else 0
             if not cached or kwargs.get("inputs_embeds") is not None:

@@ -17,7 +17,7 @@ from vlmprune.methods.similarity import at_least_float32
 from vlmprune.pruning.adapter import Adapter
 from vlmprune.pruning.clock import Clock
 from vlmprune.pruning.layout import Group, Layout
-from vlmprune.pruning.probe import Probe, attention_rows
+from vlmprune.pruning.probe import Probe, attention_rows, not_seen
 
 
 class SignalReader:
@@ -111,6 +111,8 @@ class SignalReader:
 
     def _layered(self, name: str, layer: int, group: Group) -> Tensor:
         parts = self._parts[name][layer]
+        if not parts:
+            raise not_seen(self.adapter.vision_attentions(layer)[0])
         if name not in ("keys", "queries"):
             return self.adapter.per_token(parts)[:, group.index].movedim(0, 1)  # [H, S] -> [G, H, n]
         patches = self.adapter.per_token([part[:, :, 1:] for part in parts])[:, group.index].movedim(0, 1)
