@@ -22,7 +22,7 @@ from vlmprune.methods.similarity import at_least_float32, products
 from vlmprune.pruning.precision import full_precision
 
 KERNEL = "vlmprune_probe"
-COPIED = 2**22  # entries of a half-precision key that are held in float32 at a time: 16 MiB
+COPIED = 2**22  # entries of a key that are held in float32 at a time: 16 MiB
 
 Observer = Callable[[Tensor, Tensor, Tensor | None, float], None]
 
@@ -91,7 +91,7 @@ def attention_rows(query: Tensor, key: Tensor, mask: Tensor | None, scaling: flo
     Equal keys get equal attention, to the last bit, as far as `products` says.
 
     mask: bool (True = may attend) or additive, broadcastable to [B, 1, R, Lk], or None. Grouped keys are shared by
-    their query heads without being repeated in memory; of a half-precision key a few groups at a time are copied.
+    their query heads without being repeated in memory; a few groups of them at a time are copied.
     """
     batch, heads, rows, width = query.shape
     groups, length = key.shape[1:3]
@@ -101,9 +101,8 @@ def attention_rows(query: Tensor, key: Tensor, mask: Tensor | None, scaling: flo
     with full_precision(query.device):
         for start in range(0, groups, step):
             part = slice(start, start + step)
-            keys = at_least_float32(key[:, part])
             # Softmax does not see what a row's logits have in common: without it, float32 rounds them less.
-            logits[:, part] = products(grouped[:, part], keys - keys[:, :, -1:])
+            logits[:, part] = products(grouped[:, part], key[:, part] - at_least_float32(key[:, part, -1:]))
     logits = logits.view(batch, heads, rows, length) * scaling
     if mask is not None and mask.dtype == torch.bool:
         logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
