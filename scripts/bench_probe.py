@@ -118,7 +118,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     print(
-        f"torch {torch.__version__}, {args.threads} CPU thread(s), {args.repeats} runs; ms and MB, model dtype|float32"
+        f"torch {torch.__version__}, {args.threads} CPU threads, {args.repeats} runs; in the model's dtype, in float32"
     )
     print(f"{'rows':<44}{'ms':>10}{'ms':>10}{'MB':>10}{'MB':>10}   share of a prefill")
     width = args.width // args.heads
