@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vlmprune.methods.base import Method
     from vlmprune.pruning.session import Session
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["prune"]
 
 
@@ -32,7 +32,8 @@ def prune(
     ratio: fraction of visual tokens removed, 0..1; or keep: tokens kept. options: the method's own fields, and
     positions=renumber|keep, scope=tile|image, budget=average (see `Method`, `SequenceMethod`, `DecoderMethod`).
     model_options: the family's own, such as newline="keep" on LLaVA-NeXT.
-    Inside, model(...) returns logits of the shortened prompt, and get_image_features() marks what is dropped with NaN.
+    Inside, model(...) returns logits of the shortened prompt, get_image_features() marks what is dropped with NaN, and
+    a KV cache remembers what it holds, so that later turns go on from it (see `Session`).
     Raises UserError for a name, value or pair that cannot work.
     """
     from vlmprune.errors import UserError

@@ -137,8 +137,7 @@ class Evaluation:
         loaded, session = self.loaded, self.session
         with self.spent.on("questions", loaded.device):
             inputs = self._shown([prompt.ids for prompt in batch], [prompt.media for prompt in batch])
-            # Once for every image: prompts of one batch may have different numbers of them.
-            session.ask([prompt.sample.question for prompt in batch for _ in prompt.media])
+            session.ask([prompt.sample.question for prompt in batch])
             output = greedy(loaded, inputs, self.benchmark.max_new_tokens)
         assert session.record is not None
         new = output[:, inputs["input_ids"].shape[1] :]

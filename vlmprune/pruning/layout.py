@@ -68,6 +68,14 @@ class Layout:
             return tokens
         return tokens // self.tile_tokens * self.tile_rows + self.first_row + tokens % self.tile_tokens
 
+    def slots_by_image(self) -> list[int]:
+        """How many slots each image fills; newlines and the like belong to the image before them."""
+        owners = torch.tensor(self.images or list(range(len(self.pixels))))
+        if self.order is None:
+            return (torch.bincount(owners) * self.tile_tokens).tolist()
+        tiles = self.order.cpu().clamp(min=0) // self.tile_tokens
+        return torch.bincount(owners[tiles].where(self.order.cpu() >= 0, 0).cummax(dim=0).values).tolist()
+
     def largest(self, values: Tensor) -> Tensor:
         """For each token of the encoding the largest of `values` [tokens] in its image; of those that are ranked."""
         owners = torch.tensor(self.images or list(range(len(self.pixels)))).to(values.device, non_blocking=True)

@@ -47,6 +47,7 @@ class SequenceStage:
         self.adapter, self.method, self.clock, self.text_tower = adapter, method, clock, text_tower
         self.shares = (whole or method).shares
         self.questions: list[str] = []
+        self.prompts: Tensor | None = None  # int64 [B, L], their ids
         # Per encoder since the last call: visual slots, and how many of them were dropped, on the host.
         self._counts: dict[str, tuple[int, int]] = {}
         self._encoder = ""  # the one that runs
@@ -182,14 +183,28 @@ class SequenceStage:
             )
         assert self._features is not None
         owner = self._layout.images or list(range(len(self._layout.pixels)))
-        images = max(owner) + 1
-        if images % len(self.questions):
-            raise ValueError(f"{images} images do not divide among {len(self.questions)} questions: ask one per prompt")
-        per_prompt = images // len(self.questions)
-        questions = [self.questions[image // per_prompt] for image in owner]
+        asked = self._questions_by_image()
+        questions = [asked[image] for image in owner]
         self.questions = []  # an old question must not answer for a new one
         with full_precision(self._features.device):
             return self.text_tower.relevance(self._features, questions).flatten()
+
+    def _questions_by_image(self) -> list[str]:
+        """The question about each image: that of the prompt in which it stands."""
+        assert self.prompts is not None
+        left, images = self.adapter.visual_mask(self.prompts).sum(dim=1).tolist(), self._layout.slots_by_image()
+        rows, questions = len(left), self.questions
+        if rows % len(questions):
+            raise ValueError(f"{len(questions)} questions for {rows} prompts: ask one per prompt")
+        asked, row = [], 0
+        for slots in images:
+            while row < rows and left[row] == 0:
+                row += 1
+            if row == rows or left[row] < slots:
+                raise ValueError("the images do not fill the prompts one after the other: no question is known of them")
+            left[row] -= slots
+            asked.append(questions[row * len(questions) // rows])  # of beams, the same one several times
+        return asked
 
     @property
     def encoded(self) -> tuple[int, int]:

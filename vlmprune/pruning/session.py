@@ -100,10 +100,7 @@ class Session:
         return self._stages.owners
 
     def ask(self, questions: list[str]) -> None:
-        """The questions of the next forward pass or generate(), one per prompt: read by text_relevance.
-
-        One per image where prompts have different numbers of images.
-        """
+        """The questions of the next forward pass or generate(), one per prompt: read by text_relevance."""
         if self._stages.sequence is not None:
             self._stages.sequence.questions = questions
 
@@ -148,6 +145,7 @@ class Session:
                     config = config or self.adapter.model.generation_config
                     refuse_generation(kwargs, config, drops_inside=self._stages.decoder is not None)
                 self._generating, self._reached = True, False
+                self._stages.show_prompts(args[0] if args else kwargs.get("input_ids"))
                 try:
                     output = generate(*args, **kwargs)
                 finally:
@@ -224,6 +222,7 @@ class Session:
                 self._ids = args[0] if args else kwargs.get("input_ids")
                 self._visual = None if self._ids is None else self.adapter.visual_mask(self._ids)
                 self._reached = False
+                self._stages.show_prompts(self._ids)
                 try:
                     output = forward(*args, **kwargs)
                     self._check_reached()

@@ -87,6 +87,11 @@ class Stages:
             if stage is not None:
                 stage.check()
 
+    def show_prompts(self, ids: Tensor | None) -> None:
+        """The prompts, int64 [B, L], whose images are encoded next."""
+        if self.sequence is not None:
+            self.sequence.prompts = ids
+
     def forget(self) -> None:
         """The encodings of this call are of no use to the next."""
         if self.sequence is not None:
