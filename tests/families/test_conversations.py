@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, StaticCache
 
 from tests.families.test_guarantees import FAMILIES, methods_of
 from vlmprune import prune
@@ -85,6 +85,21 @@ def test_all_ids_or_the_new_ones_alone(pair):
 
         alone = {"input_ids": second[:, first.shape[1] - 1 :], "attention_mask": text(inputs, second)["attention_mask"]}
         assert torch.equal(ask(model, alone, past_key_values=other)[:, -NEW:], expected[:, -NEW:])
+
+
+def test_a_cache_of_fixed_size(family):
+    model, inputs = family.make(), family.batch([8, 12])
+    with prune(model, "divprune", ratio=0.6):
+        cache = StaticCache(config=model.config.get_text_config(), max_cache_len=256)
+        first = ask(model, inputs, past_key_values=cache)
+        second = said(first, [5, 9, 11])
+        answered = ask(model, text(inputs, second), past_key_values=cache)
+        assert torch.equal(answered, ask(model, text(inputs, second) | media(inputs)))
+        third = said(answered, [6, 4])
+        expected = ask(model, text(inputs, third) | media(inputs))
+        alone = {"input_ids": third[:, second.shape[1] + NEW - 1 :]}
+        alone["attention_mask"] = text(inputs, third)["attention_mask"]
+        assert torch.equal(ask(model, alone, past_key_values=cache)[:, -NEW:], expected[:, -NEW:])
 
 
 def test_conversations_in_turn(family):

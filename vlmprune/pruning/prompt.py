@@ -123,15 +123,6 @@ class Conversation:
             raise RuntimeError("this KV cache was cropped into its pruned prompt: start a new cache")
         return held
 
-    def lay_on(self, cache: Any) -> None:
-        """Let the cache carry it, and every copy of the cache too."""
-        if cache is not None:
-            self.ends = prompt_ends(cache, self.prompt.length)
-            setattr(cache, HELD, self)
-
-    def __deepcopy__(self, _memo: dict) -> Conversation:
-        return replace(self)  # nothing in it is ever written to
-
     @classmethod
     def of_text(cls, cached: int, mask: Tensor | None, rows: int, positions: Tensor | None) -> Conversation:
         """A beginning of `cached` tokens, text alone, of each of `rows` prompts.
@@ -148,6 +139,9 @@ class Conversation:
             following = following.expand(*positions.shape[:-2], -1, -1)
         return cls({0: Segment(0, cached, valid, following, [0] * rows)}, cached, None, None, None)
 
+    def __deepcopy__(self, _memo: dict) -> Conversation:
+        return replace(self)  # nothing in it is ever written to
+
     @property
     def prompt(self) -> Segment:
         """What decoder layer 0 holds of the prompts."""
@@ -158,20 +152,27 @@ class Conversation:
 
         Raises RuntimeError where the cache holds anything else. A host sync.
         """
-        now = prompt_ends(cache, self.prompt.length)
-        if self.ends is None or now is None or torch.equal(now, self.ends):
+        now = None if self.ends is None else prompt_ends(cache, self.prompt.length)
+        if self.ends is None or now is None:
+            return self  # the cache does not keep keys as they are
+        now = now.to(self.ends.device)
+        if torch.equal(now, self.ends):
             return self
-        same = (
-            (now.unsqueeze(1) == self.ends).flatten(2).all(dim=2)
-            if now.shape[1:] == self.ends.shape[1:]
-            else now[:, :0]
-        )
+        same = (now.unsqueeze(1) == self.ends).flatten(2).all(dim=2)  # [b, B]
         if not same.any(dim=1).all():
             raise RuntimeError("this KV cache no longer holds the prompts that were pruned into it: start a new cache")
         rows = same.int().argmax(dim=1)
         ids, real, later = (None if part is None else part[rows] for part in (self.ids, self.real, self.later))
         segments = {start: segment.of_rows(rows) for start, segment in self.segments.items()}
         return Conversation(segments, self.full, ids, real, self.method, later, now)
+
+    def lay_on(self, cache: Any) -> None:
+        """Let the cache carry it, and every copy of the cache too."""
+        setattr(cache, HELD, self)
+
+    def end_in(self, cache: Any) -> Conversation:
+        """The same with the `ends` that a cache holds, which has just been filled with the prompts."""
+        return replace(self, ends=prompt_ends(cache, self.prompt.length))
 
     def tokens(self, cached: int) -> int:
         """Tokens of the conversation, as generate() counts them, of which the cache holds `cached`."""

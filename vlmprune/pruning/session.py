@@ -250,7 +250,9 @@ class Session:
         spans = self._timer.take()
         if self._prefilled is not None and self.record is not None:
             self.record.selection = spans
-            self._prefilled.lay_on(getattr(output, "past_key_values", None))  # the caller's, or one the model made
+            cache = getattr(output, "past_key_values", None)  # the caller's, or one that the model made
+            if cache is not None:
+                self._prefilled.end_in(cache).lay_on(cache)
             self._prefilled = None
 
     def _shorten(self, _lm: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
