@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, StaticCache
 
-from tests.conftest import PATCHES, make_batch, make_llava
+from tests.conftest import IMAGE_TOKEN, PATCHES, make_batch, make_llava
 from tests.pruning.test_session import GREEDY, generate, snapshot
 from vlmprune import prune
 from vlmprune.errors import UserError
@@ -142,6 +142,21 @@ def test_right_padding_in_a_later_turn(sdpa_model):
         mask = torch.cat([batch["attention_mask"], torch.tensor([[1, 1], [1, 0]])], dim=1)
         with pytest.raises(ValueError, match="later turn must be padded on the left"):
             sdpa_model(input_ids=torch.full((2, 2), 5), attention_mask=mask, past_key_values=cache)
+
+
+@pytest.mark.parametrize("name", ["cls", "fastv", "tome"])
+def test_a_prompt_of_which_nothing_is_left(sdpa_model, name):
+    """An image alone, alone and beside another prompt: its answer would be made of padding."""
+    words = make_batch([8])
+    image = {"input_ids": torch.full((1, PATCHES), IMAGE_TOKEN), "pixel_values": words["pixel_values"]}
+    ids = torch.cat([torch.nn.functional.pad(image["input_ids"], (8, 0)), words["input_ids"]])
+    pixels = words["pixel_values"].repeat(2, 1, 1, 1)
+    both = {"input_ids": ids, "attention_mask": (ids > 0).long(), "pixel_values": pixels}
+    with prune(sdpa_model, name, ratio=1):
+        for inputs in (image, both):
+            with pytest.raises(UserError, match="nothing is left of a prompt"):
+                sdpa_model(**inputs)
+        sdpa_model(**words)
 
 
 def turn(model, ids, cache):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vlmprune.errors import UserError
+
 
 @dataclass
 class Compaction:
@@ -42,8 +44,11 @@ def compact(keep: Tensor, counts: list[int], order: Tensor | None = None) -> Com
     """Plan the batch that holds the True positions of `keep`, bool [B, L], in their order, padded on the left.
 
     counts: True positions per row. The caller has fetched them, so that this adds no host sync. order: int64 [B, L],
-    sort keys of 0 or more, where the new order is not that of the positions.
+    sort keys of 0 or more, where the new order is not that of the positions. Raises UserError for an empty row, of which
+    the answer would be made of padding.
     """
+    if 0 in counts:
+        raise UserError("nothing is left of a prompt that is an image alone: add words to it, or keep a visual token")
     longest = max(counts)
     length = keep.shape[1]
     key = keep.to(torch.uint8) if order is None else torch.where(keep, order, -1)
