@@ -44,8 +44,8 @@ def compact(keep: Tensor, counts: list[int], order: Tensor | None = None) -> Com
     """Plan the batch that holds the True positions of `keep`, bool [B, L], in their order, padded on the left.
 
     counts: True positions per row. The caller has fetched them, so that this adds no host sync. order: int64 [B, L],
-    sort keys of 0 or more, where the new order is not that of the positions. Raises UserError for an empty row, of which
-    the answer would be made of padding.
+    sort keys of 0 or more, where the new order is not that of the positions. Raises UserError for an empty row: its
+    answer would be made of padding.
     """
     if 0 in counts:
         raise UserError("nothing is left of a prompt that is an image alone: add words to it, or keep a visual token")
