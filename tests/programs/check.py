@@ -152,7 +152,7 @@ def compare(program: Program, adapter: Adapter, prompts: list[oracle.Prompt], tu
     expected = torch.stack(found)
     if turn.logits is not None:
         torch.testing.assert_close(turn.logits.float(), expected.float(), rtol=0, atol=tolerance)
-    banned = use.PLACEHOLDERS if program.cache == "none" else []
+    banned = use.banned(program)
     if mode.startswith("beams"):
         check_beams(adapter, prompts, turn, expected, banned, tolerance)
         return

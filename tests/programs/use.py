@@ -24,7 +24,7 @@ EOS = list(range(3, 40))  # so many that most rows end early
 GREEDY: dict[str, Any] = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
 SAMPLE = {"do_sample": True, "top_k": 0}
 ONE_EACH = ("greedy", "scores", "eos", "sample", *BY_HAND)  # modes with an answer, and a row of the cache, for each
-PLACEHOLDERS = [95, 96, 97, 98]  # an answer that is read again with its prompt must not hold any
+PLACEHOLDERS = [95, 96, 97, 98]
 OPTIONS: dict[str, dict[str, Any]] = {
     "greedy": {},
     "scores": {"output_logits": True, "output_scores": True},
@@ -36,7 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 CACHES: dict[str, dict[str, Any]] = {
     "": {},
-    "none": {"use_cache": False, "suppress_tokens": PLACEHOLDERS},
+    "none": {"use_cache": False},
     "static": {"cache_implementation": "static"},
     "own": {},
 }
@@ -61,6 +61,11 @@ def run(
     return turns
 
 
+def banned(program: Program) -> list[int]:
+    """Placeholders, where an answer is read again with its prompt, so that a picture would seem to stand there."""
+    return PLACEHOLDERS if program.turn or program.cache == "none" else []
+
+
 def cast(inputs: dict[str, Tensor], adapter: Adapter) -> dict[str, Tensor]:
     """Inputs with their pixels in the model's precision."""
     dtype = adapter.model.dtype
@@ -74,6 +79,7 @@ class User:
         self.program, self.model, self.watch, self.prompts = program, adapter.model, watch, prompts
         self.owners = list(range(len(prompts)))
         self.mrope = program.family.startswith("qwen")
+        self.suppressed = {"suppress_tokens": banned(program)} if banned(program) else {}
         self.options = {"use_cache": True} | ({"return_dict": False} if program.mode == "tuple" else {})
 
     def ask(self, inputs: dict[str, Tensor]) -> Turn:
@@ -83,7 +89,7 @@ class User:
             places = {"position_ids": self.padded_places()} if self.mrope or program.mode == "placed" else {}
             output = self.model(**inputs, **places, **self.options)
             return self.step(output, mask_of(inputs), inputs["input_ids"][:, :0])
-        options = OPTIONS[program.mode] | CACHES[program.cache]
+        options = OPTIONS[program.mode] | CACHES[program.cache] | self.suppressed
         if program.cache == "own":
             options = options | {"past_key_values": DynamicCache()}
         torch.manual_seed(SEED)
@@ -108,7 +114,7 @@ class User:
             return self.step(output, mask, said)
         ids = fresh if self.program.turn == "new" else whole["input_ids"]
         given = {"input_ids": ids, "attention_mask": mask, "past_key_values": cache}
-        output = self.model.generate(**given, **GREEDY, return_dict_in_generate=True)
+        output = self.model.generate(**given, **GREEDY, **self.suppressed, return_dict_in_generate=True)
         new = output.sequences[:, ids.shape[1] :]
         return Turn.of(said, new, self.owners, self.watch, None, output.past_key_values)
 
@@ -136,11 +142,17 @@ class User:
         while len(logits) < NEW:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
             places = self.next_places(said.shape[1] + len(logits) - 1, 1)
-            token = logits[-1].argmax(-1, keepdim=True)
+            token = self.best(logits[-1]).unsqueeze(1)
             output = self.model(input_ids=token, attention_mask=mask, past_key_values=cache, **places, **self.options)
             logits.append(output[0][:, -1])
         stacked = torch.stack(logits, dim=1)
-        return Turn.of(said, stacked.argmax(-1), self.owners, self.watch, stacked, cache)
+        return Turn.of(said, self.best(stacked), self.owners, self.watch, stacked, cache)
+
+    def best(self, logits: Tensor) -> Tensor:
+        """The ids of the largest logits that are not banned."""
+        allowed = logits.clone()
+        allowed[..., banned(self.program)] = -torch.inf
+        return allowed.argmax(-1)
 
     def padded_places(self) -> Tensor:
         """Position ids [B, L], or [3, B, L], of left-padded prompts."""
