@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ def checked(program: Program, model: Any) -> str:
     prompts = [oracle.read(adapter, each) for each in alone]
     try:
         with session:
-            turns = use.run(program, adapter, session, inputs, prompts)
+            turns = use.run(program, adapter, session, inputs, alone, prompts)
     except Exception as error:
         if is_expected(error, program):
             return "refused"
@@ -66,6 +67,9 @@ def checked(program: Program, model: Any) -> str:
     for prompt in prompts:
         check_best(program, adapter, prompt)
     for turn, mode in zip(turns, [program.mode, "greedy"], strict=False):
+        if turn.whole is not None:
+            prompts = [anew(program, adapter, each) for each in turn.whole]
+            turn = replace(turn, said=turn.said[:, :0], owners=list(range(len(prompts))))
         compare(program, adapter, prompts, turn, mode)
     return "compared"
 
@@ -132,13 +136,25 @@ def merges_inside(program: Program) -> bool:
 
 def entered(program: Program, adapter: Adapter, alone: dict[str, Tensor]) -> Tensor:
     """The embeddings [n, D] that the decoder gets of one prompt by itself."""
+    return prefilled(program, adapter, alone).entered[0][0]
+
+
+def prefilled(program: Program, adapter: Adapter, alone: dict[str, Tensor]) -> Turn:
+    """One prompt in a session of its own, with an answer of no token."""
     with opened(program, adapter.model) as session:
         watch = Watch(session.adapter, session)
         try:
             adapter.model(**alone)
         finally:
             watch.remove()
-    return watch.entered[0][0]
+        nothing = alone["input_ids"][:, :0]
+        return Turn.of(nothing, nothing, [0], watch, None, None)
+
+
+def anew(program: Program, adapter: Adapter, alone: dict[str, Tensor]) -> oracle.Prompt:
+    """A conversation as one prompt that is prefilled in a session of its own."""
+    one = replace(program, prompts=[()], cache="")
+    return shown(one, adapter, prefilled(program, adapter, alone), 0, oracle.read(adapter, alone), alone)
 
 
 def compare(program: Program, adapter: Adapter, prompts: list[oracle.Prompt], turn: Turn, mode: str) -> None:
@@ -152,7 +168,7 @@ def compare(program: Program, adapter: Adapter, prompts: list[oracle.Prompt], tu
     expected = torch.stack(found)
     if turn.logits is not None:
         torch.testing.assert_close(turn.logits.float(), expected.float(), rtol=0, atol=tolerance)
-    banned = use.PLACEHOLDERS if program.cache == "none" else []
+    banned = use.banned(program)
     if mode.startswith("beams"):
         check_beams(adapter, prompts, turn, expected, banned, tolerance)
         return

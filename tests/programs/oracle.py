@@ -25,7 +25,7 @@ class Prompt:
     """A prompt of L tokens as the layers of a decoder are to read it.
 
     embeds: [L, D]. visual: bool [L]. real: bool [L], False where the caller's mask hides a word. seen: bool
-    [layers, L]. places: int64 [layers, P, L], position ids of P kinds in each layer. after: int64 [layers], the position
+    [layers, L]. places: int64 [layers, P, L], position ids of P kinds in each layer. after: int64 [layers], the place
     of the token that follows. levels: DeepStack's features [L, D] of the first layers. merged: of some layers the input
     [n, D], for the n positions that they see, which is not the output of the layer before: where tokens merge.
     """

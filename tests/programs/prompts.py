@@ -90,11 +90,24 @@ def with_hole(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     return inputs | {"attention_mask": mask}
 
 
+TEXTS = ("input_ids", "attention_mask", "mm_token_type_ids")
+
+
 def longer(inputs: dict[str, Tensor], ids: Tensor) -> dict[str, Tensor]:
     """The same prompts with the text `ids`, int64 [B, n], behind them."""
-    mask = torch.ones_like(ids).to(inputs.get("attention_mask", ids).dtype)
-    more = {"input_ids": ids, "attention_mask": mask, "mm_token_type_ids": torch.zeros_like(ids).int()}
-    return {name: torch.cat([given, more[name]], 1) if name in more else given for name, given in inputs.items()}
+    return joined(inputs, {"input_ids": ids, "mm_token_type_ids": torch.zeros_like(ids).int()})
+
+
+def joined(inputs: dict[str, Tensor], more: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same prompts with others, of one length, behind them. Media are in order where there is one prompt."""
+    mask = torch.ones_like(more["input_ids"]).to(inputs.get("attention_mask", more["input_ids"]).dtype)
+    both, more = dict(inputs), more | {"attention_mask": mask}
+    for name, value in more.items():
+        if name in inputs:
+            both[name] = torch.cat([inputs[name], value], dim=1 if name in TEXTS else 0)
+        elif name not in TEXTS:
+            both[name] = value
+    return both
 
 
 def medium(family: str, piece: str, single: bool, generator: torch.Generator) -> Medium:

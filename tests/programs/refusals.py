@@ -27,6 +27,7 @@ REFUSALS: list[tuple[str, Callable[[Program], bool]]] = [
     (r"^(reusing a cache for a second prompt|going on from a filled cache) with a method inside", inside),
     (r"left of|no token", has_no_word),
     (r"cache", lambda p: bool(p.rows)),
+    (r"^images in a later turn", lambda p: len(p.more) > 1),
     (r"budget=average: .* cannot be reached", lambda p: p.settings.get("budget") == "average"),
 ]
 

@@ -18,7 +18,8 @@ class Turn:
 
     owners: the prompt of each answer. kept: per decoder layer, the slots that it saw of the prompts, bool [B'', V],
     None for all; B'' is a multiple of the number of prompts. entered: per decoder layer, its input at the prefill,
-    [B'', n, D]. counts, lengths: of the record. logits: [B', N, V] where the program asked for them.
+    [B'', n, D]. counts, lengths: of the record. logits: [B', N, V] where the program asked for them. whole: the inputs
+    of each answer's conversation up to there, where this turn shows something.
     """
 
     said: Tensor
@@ -30,6 +31,7 @@ class Turn:
     lengths: list[int]
     logits: Tensor | None = None
     cache: Any = field(default=None, repr=False)
+    whole: list[dict[str, Tensor]] | None = None
 
     @classmethod
     def of(cls, said: Tensor, new: Tensor, owners: list[int], watch: Watch, logits: Tensor | None, cache: Any) -> Turn:

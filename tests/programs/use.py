@@ -11,20 +11,20 @@ from transformers import DynamicCache
 
 from tests.programs.oracle import Prompt
 from tests.programs.program import BY_HAND, Program
-from tests.programs.prompts import batch_of, longer
+from tests.programs.prompts import TEXTS, batch_of, joined, longer
+from tests.programs.prompts import Prompt as Pieces
 from tests.programs.turn import Turn, Watch
 from vlmprune.models.base import Adapter
 from vlmprune.pruning.session import Session
 
 NEW = 4
-ASKED = 3  # words of a second turn
 BEAMS = 3
 SEED = 7
 EOS = list(range(3, 40))  # so many that most rows end early
 GREEDY: dict[str, Any] = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
 SAMPLE = {"do_sample": True, "top_k": 0}
 ONE_EACH = ("greedy", "scores", "eos", "sample", *BY_HAND)  # modes with an answer, and a row of the cache, for each
-PLACEHOLDERS = [95, 96, 97, 98]  # an answer that is read again with its prompt must not hold any
+PLACEHOLDERS = [95, 96, 97, 98]
 OPTIONS: dict[str, dict[str, Any]] = {
     "greedy": {},
     "scores": {"output_logits": True, "output_scores": True},
@@ -36,29 +36,42 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 CACHES: dict[str, dict[str, Any]] = {
     "": {},
-    "none": {"use_cache": False, "suppress_tokens": PLACEHOLDERS},
+    "none": {"use_cache": False},
     "static": {"cache_implementation": "static"},
     "own": {},
 }
 
 
 def run(
-    program: Program, adapter: Adapter, session: Session, inputs: dict[str, Tensor], prompts: list[Prompt]
+    program: Program,
+    adapter: Adapter,
+    session: Session,
+    inputs: dict[str, Tensor],
+    alone: list[dict[str, Tensor]],
+    prompts: list[Prompt],
 ) -> list[Turn]:
-    """Carry out a program in an open session; one turn or two. prompts: as the bare model reads them."""
+    """Carry out a program in an open session; one turn or two.
+
+    alone: the inputs of each prompt by itself. prompts: the same as the bare model reads them.
+    """
     watch = Watch(adapter, session)
     try:
         if program.before is not None:
             adapter.model(**cast(batch_of(program.family, [program.before], program.seed + 50), adapter))
         if program.family.startswith("qwen"):  # transformers' memory of the last images is wrong for text alone
             adapter.base_model.rope_deltas = None
-        user = User(program, adapter, watch, prompts)
+        user = User(program, adapter, watch, prompts, alone)
         turns = [user.ask(inputs)]
         if program.turn and program.mode in ONE_EACH and program.cache in ("", "own"):
             turns.append(user.ask_more(inputs, turns[0]))
     finally:
         watch.remove()
     return turns
+
+
+def banned(program: Program) -> list[int]:
+    """Placeholders, where an answer is read again with its prompt, so that a picture would seem to stand there."""
+    return PLACEHOLDERS if program.turn or program.cache == "none" else []
 
 
 def cast(inputs: dict[str, Tensor], adapter: Adapter) -> dict[str, Tensor]:
@@ -68,12 +81,21 @@ def cast(inputs: dict[str, Tensor], adapter: Adapter) -> dict[str, Tensor]:
 
 
 class User:
-    """Asks a model. prompts: those of the rows of the cache."""
+    """Asks a model. prompts: those of the rows of the cache. alone: the inputs of each first prompt."""
 
-    def __init__(self, program: Program, adapter: Adapter, watch: Watch, prompts: list[Prompt]) -> None:
-        self.program, self.model, self.watch, self.prompts = program, adapter.model, watch, prompts
+    def __init__(
+        self,
+        program: Program,
+        adapter: Adapter,
+        watch: Watch,
+        prompts: list[Prompt],
+        alone: list[dict[str, Tensor]],
+    ) -> None:
+        self.program, self.adapter, self.watch, self.prompts, self.alone = program, adapter, watch, prompts, alone
+        self.model = adapter.model
         self.owners = list(range(len(prompts)))
         self.mrope = program.family.startswith("qwen")
+        self.suppressed = {"suppress_tokens": banned(program)} if banned(program) else {}
         self.options = {"use_cache": True} | ({"return_dict": False} if program.mode == "tuple" else {})
 
     def ask(self, inputs: dict[str, Tensor]) -> Turn:
@@ -83,7 +105,7 @@ class User:
             places = {"position_ids": self.padded_places()} if self.mrope or program.mode == "placed" else {}
             output = self.model(**inputs, **places, **self.options)
             return self.step(output, mask_of(inputs), inputs["input_ids"][:, :0])
-        options = OPTIONS[program.mode] | CACHES[program.cache]
+        options = OPTIONS[program.mode] | CACHES[program.cache] | self.suppressed
         if program.cache == "own":
             options = options | {"past_key_values": DynamicCache()}
         torch.manual_seed(SEED)
@@ -95,22 +117,35 @@ class User:
 
     def ask_more(self, inputs: dict[str, Tensor], first: Turn) -> Turn:
         """The second turn, with the cache of the first, which lacks the last token of its answer."""
+        program = self.program
         cache, rows = self.rearranged(first.cache)
-        generator = torch.Generator().manual_seed(self.program.seed)
-        asked = torch.randint(3, 90, (len(rows), ASKED), generator=generator)
-        said = torch.cat([first.new[rows], asked], dim=1)
-        texts = {name: inputs[name][rows] for name in ("input_ids", "attention_mask") if name in inputs}
-        whole = longer(texts, said)
-        mask, fresh = mask_of(whole), torch.cat([first.new[rows][:, -1:], asked], dim=1)
-        if self.program.turn == "forward":
-            places = self.next_places(said.shape[1] - fresh.shape[1], fresh.shape[1])
-            output = self.model(input_ids=fresh, attention_mask=mask, past_key_values=cache, **places, **self.options)
-            return self.step(output, mask, said)
-        ids = fresh if self.program.turn == "new" else whole["input_ids"]
-        given = {"input_ids": ids, "attention_mask": mask, "past_key_values": cache}
-        output = self.model.generate(**given, **GREEDY, return_dict_in_generate=True)
-        new = output.sequences[:, ids.shape[1] :]
-        return Turn.of(said, new, self.owners, self.watch, None, output.past_key_values)
+        asked = self.inputs_of([program.more] * len(rows))
+        said = torch.cat([first.new[rows], asked["input_ids"]], dim=1)
+        texts = {name: inputs[name][rows] for name in TEXTS if name in inputs}
+        whole = joined(longer(texts, first.new[rows]), asked)
+        mask, start = mask_of(whole), whole["input_ids"].shape[1] - asked["input_ids"].shape[1] - 1
+        given = whole if program.turn == "full" else {n: v[:, start:] if n in TEXTS else v for n, v in whole.items()}
+        if len(program.more) == 1:
+            given = {"input_ids": given["input_ids"]}
+        given = given | {"attention_mask": mask, "past_key_values": cache}
+        if program.turn == "forward":
+            new = said.shape[1] - first.new.shape[1] + 1
+            output = self.model(**given, **self.next_places(first.new.shape[1] - 1, new), **self.options)
+            turn = self.step(output, mask, said)
+        else:
+            output = self.model.generate(**given, **GREEDY, **self.suppressed, return_dict_in_generate=True)
+            new_ids = output.sequences[:, given["input_ids"].shape[1] :]
+            turn = Turn.of(said, new_ids, self.owners, self.watch, None, output.past_key_values)
+        if len(program.more) > 1:
+            turn.whole = [
+                joined(longer(self.alone[owner], first.new[owner : owner + 1]), self.inputs_of([program.more], [row]))
+                for row, owner in enumerate(self.owners)
+            ]
+        return turn
+
+    def inputs_of(self, prompts: list[Pieces], rows: list[int] | None = None) -> dict[str, Tensor]:
+        """Inputs of second turns."""
+        return cast(batch_of(self.program.family, prompts, self.program.seed + 20, rows), self.adapter)
 
     def rearranged(self, cache: Any) -> tuple[Any, list[int]]:
         """The cache with its rows in another order or number, and which ones they are."""
@@ -136,11 +171,17 @@ class User:
         while len(logits) < NEW:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
             places = self.next_places(said.shape[1] + len(logits) - 1, 1)
-            token = logits[-1].argmax(-1, keepdim=True)
+            token = self.best(logits[-1]).unsqueeze(1)
             output = self.model(input_ids=token, attention_mask=mask, past_key_values=cache, **places, **self.options)
             logits.append(output[0][:, -1])
         stacked = torch.stack(logits, dim=1)
-        return Turn.of(said, stacked.argmax(-1), self.owners, self.watch, stacked, cache)
+        return Turn.of(said, self.best(stacked), self.owners, self.watch, stacked, cache)
+
+    def best(self, logits: Tensor) -> Tensor:
+        """The ids of the largest logits that are not banned."""
+        allowed = logits.clone()
+        allowed[..., banned(self.program)] = -torch.inf
+        return allowed.argmax(-1)
 
     def padded_places(self) -> Tensor:
         """Position ids [B, L], or [3, B, L], of left-padded prompts."""
