@@ -21,13 +21,22 @@ def has_no_word(program: Program) -> bool:
     return any(not any(isinstance(piece, int) for piece in prompt) for prompt in every)
 
 
+def keeps_all(program: Program) -> bool:
+    """Whether the session leaves the model alone."""
+    return program.method == "none" or program.settings.get("ratio") == 0
+
+
 REFUSALS: list[tuple[str, Callable[[Program], bool]]] = [
     (r"^use_cache=False inside the decoder", inside),
     (r"^cache_implementation='static' inside the decoder", inside),
-    (r"^(reusing a cache for a second prompt|going on from a filled cache) with a method inside", inside),
+    (r"^going on from a filled cache with a method inside", inside),
     (r"left of|no token", has_no_word),
     (r"cache", lambda p: bool(p.rows)),
-    (r"^images in a later turn", lambda p: len(p.more) > 1),
+    # The bare Qwen's own: it goes on with the positions of the rows that its last prompt had.
+    (
+        r"^(Sizes of tensors|The size of tensor a .*) must match",
+        lambda p: p.family.startswith("qwen") and bool(p.rows) and keeps_all(p),
+    ),
     (r"budget=average: .* cannot be reached", lambda p: p.settings.get("budget") == "average"),
 ]
 

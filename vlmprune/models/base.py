@@ -111,6 +111,9 @@ class Adapter(ABC):
     def prepare(self, prunes_before: bool) -> list[Any]:
         return []
 
+    def forget_positions(self) -> None:
+        return None
+
     def detail(self, visual: Tensor) -> Tensor:
         raise NotImplementedError(f"{self.config.model_type} has no tiles")
 

@@ -81,6 +81,9 @@ class Adapter(Protocol):
         prunes_before: whether tokens are dropped before the language model.
         """
 
+    def forget_positions(self) -> None:
+        """What the model keeps of its last prompt's positions must not be taken for those of the next tokens."""
+
     def detail(self, visual: Tensor) -> Tensor:
         """bool [B, L]: of the visual positions, those of high-resolution tiles. Asked of families with `tiles` only."""
 

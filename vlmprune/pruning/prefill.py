@@ -121,11 +121,6 @@ class Prefill:
         following = held.prompt.positions(self.cached, 1, held.later)
         given = full_positions(kwargs, self.visual.shape[1], self.visual.device)
         given = given.expand(*given.shape[:-2], *self.visual.shape)
-        if given.dim() == 3 and self.visual.any() and (given[-3:] == given[-1])[:, self.visual].all():
-            raise NotImplementedError(
-                "images after a cached beginning: transformers gives them positions of text here, not rows and "
-                "columns; start a new cache"
-            )
         first = self.real.int().argmax(dim=1, keepdim=True)  # before it is padding
         start = given.gather(-1, first.expand(*given.shape[:-1], 1))
         return (following + given - start).clamp(min=0)

@@ -31,6 +31,8 @@ from vlmprune.pruning.prompt import Conversation, Record, Segment, full_mask
 from vlmprune.pruning.shadow import Shadow, refuse_copy
 from vlmprune.pruning.stages import Stages
 
+TOKENS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")  # what generate() has of every token
+
 _open = OpenModels()
 
 
@@ -115,6 +117,7 @@ class Session:
         self._handles.append(model.register_forward_pre_hook(self._see_arguments, with_kwargs=True))
         self._handles.append(Shadow(model, "generate", self._around_generate))
         self._handles.append(Shadow(model, "prepare_inputs_for_generation", self._around_preparation))
+        self._handles.append(Shadow(model, "_prepare_position_ids_for_generation", self._around_positions))
         self._handles.append(Shadow(base, "forward", self._around_forward))
         self._handles.append(language_model.register_forward_pre_hook(self._shorten, with_kwargs=True))
         parts = acting_parts(self.method, self.adapter.tower)
@@ -175,12 +178,29 @@ class Session:
             if not cached or kwargs.get("inputs_embeds") is not None:
                 return prepare(input_ids, *args, **kwargs)
             self._starts = True
-            if kwargs.get("next_sequence_length") is not None:  # all ids are given, those in the cache among them
-                kwargs["next_sequence_length"] = self._new_ids(input_ids, cache, cached)
+            if kwargs.get("next_sequence_length") is not None:
+                kwargs["next_sequence_length"] = self._new_ids(input_ids, self._mask, cache, cached)
             inputs = prepare(input_ids, *args, **kwargs)
             if self.adapter.visual_mask(inputs["input_ids"]).any():
                 return inputs
             return {name: value for name, value in inputs.items() if name not in self._media}  # of earlier turns
+
+        return prepared
+
+    def _around_positions(self, prepare: Callable[..., Any]) -> Callable[..., Any]:
+        """Give what goes on from a filled cache positions of its own, whose distances then hold: see `Prefill`.
+
+        transformers takes those of a prompt with rows and columns from the last prompt that the model saw.
+        """
+
+        def prepared(inputs: Tensor, kwargs: dict[str, Any]) -> Tensor:
+            cache = kwargs.get("past_key_values")
+            cached = 0 if cache is None else int(cache.get_seq_length())
+            if not cached or not self._stages.acting or kwargs.get("inputs_embeds") is not None:
+                return prepare(inputs, kwargs)
+            new = self._new_ids(inputs, kwargs.get("attention_mask"), cache, cached)
+            own = {name: value[:, -new:] for name, value in kwargs.items() if name in TOKENS and value is not None}
+            return prepare(inputs[:, -new:], {**kwargs, **own, "past_key_values": None})
 
         return prepared
 
@@ -190,8 +210,10 @@ class Session:
         encoders = [getattr(self.adapter.base_model, name) for name in self.adapter.encoders]
         return {"mm_encoder_outputs"}.union(*(inspect.signature(encoder).parameters for encoder in encoders))
 
-    def _new_ids(self, ids: Tensor, cache: Any, cached: int) -> int:
-        """How many of the `ids` of a conversation are not in the cache yet."""
+    def _new_ids(self, ids: Tensor, mask: Tensor | None, cache: Any, cached: int) -> int:
+        """How many of the `ids` that generate() was given are not in the cache. mask: over all tokens."""
+        if mask is not None and mask.shape[1] != ids.shape[1]:
+            return ids.shape[1]  # the new ones alone
         held = Conversation.of(cache, cached)
         if held is None:
             if not self.adapter.visual_mask(ids[:, :cached]).any():
@@ -200,8 +222,7 @@ class Session:
                 raise RuntimeError("this KV cache holds an image that was prefilled outside the session, unpruned")
             return ids.shape[1] - cached
         held = held.as_in(cache)
-        real = self._mask.bool() if isinstance(self._mask, Tensor) and self._mask.shape == ids.shape else None
-        if not held.begins(ids, real):
+        if not held.begins(ids, None if mask is None else mask.bool()):
             raise RuntimeError("these input_ids do not begin with the prompt that this KV cache holds")
         new = ids.shape[1] - held.tokens(cached)
         if new < 1:
@@ -223,6 +244,8 @@ class Session:
                 self._visual = None if self._ids is None else self.adapter.visual_mask(self._ids)
                 self._reached = False
                 self._stages.show_prompts(self._ids)
+                if self._stages.acting and kwargs.get("past_key_values") is not None:
+                    self.adapter.forget_positions()
                 try:
                     output = forward(*args, **kwargs)
                     self._check_reached()
