@@ -19,7 +19,7 @@ from vlmprune.answers import Answers
 from vlmprune.batching import WINDOW, BatchSize, by_image, does_not_fit, is_out_of_memory, windows
 from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
 from vlmprune.errors import UserError
-from vlmprune.generation import greedy, greedy_from
+from vlmprune.generation import greedy, greedy_from, one_token, without_filler
 from vlmprune.measure.spent import Spent
 from vlmprune.media_cache import Images
 from vlmprune.models.inputs import Media
@@ -160,7 +160,7 @@ class Evaluation:
                 for ids in starts
             ]
             inputs = self._shown(starts, [prompt.media for prompt in firsts])
-            prefixes = Prefixes.compute(self.session, inputs, words)
+            prefixes = Prefixes.compute(self.session, inputs, words, partial(one_token, self.loaded))
         self.spent.beginnings += len(groups)
         rows = {prompt.sample.id: row for row, group in enumerate(groups) for prompt in group}
         # After out-of-memory in the middle of a group, those that are answered are not asked again.
@@ -171,7 +171,8 @@ class Evaluation:
     def _answer_from(self, prefixes: Prefixes, rows: dict[str, int], batch: list[Prompt]) -> None:
         own = [rows[prompt.sample.id] for prompt in batch]
         questions = [prompt.question for prompt in batch]
-        generate = partial(greedy_from, self.loaded, self.benchmark.max_new_tokens)
+        prompts = [prompt.ids for prompt in batch]
+        generate = partial(greedy_from, self.loaded, self.benchmark.max_new_tokens, prompts)
         with self.spent.on("questions", self.loaded.device):
             if self.caches is None:
                 with torch.inference_mode():
@@ -189,5 +190,6 @@ class Evaluation:
 
     def _write(self, batch: list[Prompt], new: Tensor, record: Any, rows: list[int], said: list[int]) -> None:
         samples, media = [prompt.sample for prompt in batch], [self.images[prompt.sample] for prompt in batch]
-        self.answers.write(samples, media, new, record, rows, said)
+        answers = without_filler(self.loaded, new, [prompt.ids for prompt in batch])
+        self.answers.write(samples, media, answers, record, rows, said)
         self.advance(len(batch))

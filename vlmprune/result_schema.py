@@ -37,8 +37,10 @@ RESULT_SCHEMA = {
         "kv_cache_bytes": "of one question's prompt, pruned and unpruned",
     },
     "environment": "device, device_name, devices (how many processes shared the questions), threads and cpus, dtype, "
-    "attention, batch_size (asked for), model (its settings), checkpoint and data (their identities), python, "
-    "platform, versions (of libraries), git (vlmprune's commit, + where the checkout has changes; null of a wheel)",
+    "attention, batch_size (asked for), model (its settings), generation (of the checkpoint's generation_config: used, "
+    "what changes greedy answers; ignored, what does not belong to them), checkpoint and data (their identities), "
+    "python, platform, versions (of libraries), git (vlmprune's commit, + where the checkout has changes; null of a "
+    "wheel)",
     "judge": "of a judged benchmark, once asked: model, base_url, protocol/version",
     "rescored": "by `vlmprune score`: UTC date and time, vlmprune's version; absent where it never was",
     "finished": "UTC date and time",

@@ -39,7 +39,9 @@ class Question:
 
 def show(arguments: list[str], config_dir: str | None) -> int:
     """Answer, draw, print; returns the exit code. Raises UserError for what cannot work, before a model is loaded."""
+    from vlmprune.generation import read_rules
     from vlmprune.plan import choose_parts
+    from vlmprune.progress import say
 
     settings = [argument for argument in arguments if SETTING.match(argument)]
     words = [argument for argument in arguments if not SETTING.match(argument)]
@@ -59,7 +61,10 @@ def show(arguments: list[str], config_dir: str | None) -> int:
         raise UserError(f"model={','.join(job.names['model'] for job in models.values())}: show takes one model")
     question = read_question(words)
     parts = [choose_parts(job) for job in jobs]  # impossible pairs are refused here
+    rules = read_rules(parts[0][1])
     check_writable("file", file)
+    if line := rules.told(WORDS):
+        say(line)
     loaded = load_model(jobs[0])
     shown = [ask(question, job, loaded, method, tower) for job, (method, _, tower) in zip(jobs, parts, strict=True)]
     draw(question, jobs[0], loaded, shown, file)
