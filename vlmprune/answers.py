@@ -32,8 +32,12 @@ class Answers:
         record: Record,
         rows: list[int],
         said: list[int],
+        taken: list[int],
     ) -> None:
-        """Append the answers `new`, ids. rows: each sample's row of `record`; said: words beyond that record."""
+        """Append the answers `new`, ids. rows: each sample's row of `record`; said: words beyond that record.
+
+        taken: positions of the decoder that each whole prompt takes.
+        """
         texts = self.loaded.preprocessor.decode(new)
         kept = None if record.kept is None else record.kept.tolist()
         predictions, lines = [], []
@@ -53,6 +57,7 @@ class Answers:
                     "encoded": given.as_dict(),
                     "sequence": record.prompt_lengths[row] + said[place],
                     "visual": run_lengths([counts[row] for counts in record.visual_counts]),
+                    "positions": taken[place] + len(new[place]),
                     "generated": len(new[place]),
                 }
             )

@@ -16,6 +16,9 @@ RESULT_SCHEMA = {
         "samples, images": "that were answered",
         "by_category": "category -> score, samples",
         "tokens": "visual: total, kept (mean, min, max), layer_averaged; sequence: with text, at decoder layer 0",
+        "positions": "of the decoder: limit, how many it has with its rotary embedding's scaling; longest, how many a "
+        "prompt takes with its answer, at most (the largest position + 1 at decoder layer 0, and the new tokens); "
+        "beyond, how many questions take more than the limit; null where its config names none; older results lack it",
         "flops": "per question, FLOP = 2 MAC: convention (the formula), vision, projector, selection, prefill, decode, "
         "total, unpruned_total; null where they cannot be counted, and flops_unknown says why",
     },
