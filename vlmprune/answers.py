@@ -29,14 +29,17 @@ class Answers:
         self,
         samples: list[Sample],
         media: list[list[Media]],
-        new: Tensor,
+        new: list[list[int]],
         record: Record,
         rows: list[int],
         said: list[int],
+        taken: list[int],
     ) -> None:
-        """Append the answers `new`, ids [B, T]. rows: each sample's row of `record`; said: words beyond that record."""
+        """Append the answers `new`, ids. rows: each sample's row of `record`; said: words beyond that record.
+
+        taken: positions of the decoder that each whole prompt takes.
+        """
         texts = self.loaded.preprocessor.decode(new)
-        lengths = generated_lengths(new, self.loaded.model.generation_config.eos_token_id)
         kept = None if record.kept is None else record.kept.tolist()
         predictions, lines = [], []
         for place, (sample, own, row) in enumerate(zip(samples, media, rows, strict=True)):
@@ -55,7 +58,8 @@ class Answers:
                     "encoded": given.as_dict(),
                     "sequence": record.prompt_lengths[row] + said[place],
                     "visual": run_lengths([counts[row] for counts in record.visual_counts]),
-                    "generated": lengths[place],
+                    "positions": taken[place] + len(new[place]),
+                    "generated": len(new[place]),
                 }
             )
             if kept is not None:

@@ -19,7 +19,8 @@ from vlmprune.answers import Answers
 from vlmprune.batching import WINDOW, BatchSize, by_image, does_not_fit, is_out_of_memory, windows
 from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
 from vlmprune.errors import UserError
-from vlmprune.generation import greedy, greedy_from
+from vlmprune.generation import greedy, greedy_from, one_token, without_filler
+from vlmprune.measure.positions import positions_taken
 from vlmprune.measure.spent import Spent
 from vlmprune.media_cache import Images
 from vlmprune.models.inputs import Media
@@ -139,9 +140,10 @@ class Evaluation:
             inputs = self._shown([prompt.ids for prompt in batch], [prompt.media for prompt in batch])
             session.ask([prompt.sample.question for prompt in batch])
             output = greedy(loaded, inputs, self.benchmark.max_new_tokens)
-        assert session.record is not None
+        assert session.record is not None and session.segment is not None
         new = output[:, inputs["input_ids"].shape[1] :]
-        self._write(batch, new, session.record, list(range(len(batch))), [0] * len(batch))
+        taken = positions_taken(session.segment.next_position)
+        self._write(batch, new, session.record, list(range(len(batch))), [0] * len(batch), taken)
 
     def _ask_together(self, prompts: list[Prompt]) -> None:
         """The prompts' common beginnings once each, then every question from a copy of its own."""
@@ -160,7 +162,7 @@ class Evaluation:
                 for ids in starts
             ]
             inputs = self._shown(starts, [prompt.media for prompt in firsts])
-            prefixes = Prefixes.compute(self.session, inputs, words)
+            prefixes = Prefixes.compute(self.session, inputs, words, partial(one_token, self.loaded))
         self.spent.beginnings += len(groups)
         rows = {prompt.sample.id: row for row, group in enumerate(groups) for prompt in group}
         # After out-of-memory in the middle of a group, those that are answered are not asked again.
@@ -171,7 +173,8 @@ class Evaluation:
     def _answer_from(self, prefixes: Prefixes, rows: dict[str, int], batch: list[Prompt]) -> None:
         own = [rows[prompt.sample.id] for prompt in batch]
         questions = [prompt.question for prompt in batch]
-        generate = partial(greedy_from, self.loaded, self.benchmark.max_new_tokens)
+        prompts = [prompt.ids for prompt in batch]
+        generate = partial(greedy_from, self.loaded, self.benchmark.max_new_tokens, prompts)
         with self.spent.on("questions", self.loaded.device):
             if self.caches is None:
                 with torch.inference_mode():
@@ -180,14 +183,19 @@ class Evaluation:
                 new = self.caches.answer(
                     prefixes, generate, own, questions, self.benchmark.max_new_tokens, self.batch.size
                 )
-        self._write(batch, new, prefixes.record, own, [len(question) for question in questions])
+        said, before = [len(question) for question in questions], positions_taken(prefixes.next_position)
+        taken = [before[row] + words for row, words in zip(own, said, strict=True)]
+        self._write(batch, new, prefixes.record, own, said, taken)
 
     def _shown(self, ids: list[list[int]], media: list[list[Media]]) -> dict[str, Tensor]:
         """The model's inputs; the session is told what they show."""
         self.session.show([tile for own in media for medium in own for tile in medium.tiles])
         return self.loaded.preprocessor.padded(ids, media, self.loaded.device, self.loaded.model.dtype)
 
-    def _write(self, batch: list[Prompt], new: Tensor, record: Any, rows: list[int], said: list[int]) -> None:
+    def _write(
+        self, batch: list[Prompt], new: Tensor, record: Any, rows: list[int], said: list[int], taken: list[int]
+    ) -> None:
         samples, media = [prompt.sample for prompt in batch], [self.images[prompt.sample] for prompt in batch]
-        self.answers.write(samples, media, new, record, rows, said)
+        answers = without_filler(self.loaded, new, [prompt.ids for prompt in batch])
+        self.answers.write(samples, media, answers, record, rows, said, taken)
         self.advance(len(batch))

@@ -1,15 +1,312 @@
-"""Greedy answers, as every published protocol asks for them, and the inputs that they are given from."""
+"""Greedy answers, as every published protocol asks for them: the one place that calls generate() for the runner.
+
+A checkpoint's generation_config.json may ask for anything that generate() can do. What belongs to its greedy answer
+(end of sequence, penalties, words that it must not say) is carried over; what does not (sampling, beams, caches,
+lengths) is left out and told; what changes a greedy answer and cannot be done here is refused. Processors read every
+row's whole, unpruned prompt, so that an answer is the same in a batch, alone, and after a shared beginning of prompts.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import (
+    EncoderNoRepeatNGramLogitsProcessor,
+    EncoderRepetitionPenaltyLogitsProcessor,
+    ExponentialDecayLengthPenalty,
+    ForcedEOSTokenLogitsProcessor,
+    GenerationConfig,
+    InfNanRemoveLogitsProcessor,
+    LogitsProcessor,
+    LogitsProcessorList,
+    MinLengthLogitsProcessor,
+    MinNewTokensLengthLogitsProcessor,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    PreTrainedConfig,
+    RepetitionPenaltyLogitsProcessor,
+    SequenceBiasLogitsProcessor,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    StopStringCriteria,
+    SuppressTokensAtBeginLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+)
+from transformers.utils import cached_file
 
+from vlmprune.answers import generated_lengths
 from vlmprune.benchmarks.base import Benchmark, Sample
+from vlmprune.errors import UserError, said
 from vlmprune.media_cache import Images
+from vlmprune.models.checkpoint import Checkpoint
 from vlmprune.models.loading import Loaded
+
+FILE = "generation_config.json"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Prompts as processors read them. ids: int64 [B, L]. ends: int64, ids that end an answer; None for none."""
+
+    ids: Any  # transformers' processors name narrower types of tensors than torch gives
+    ends: Any
+    new_tokens: int
+
+    @property
+    def length(self) -> int:
+        return self.ids.shape[1]
+
+    @property
+    def device(self) -> Any:
+        return self.ids.device
+
+
+# Settings that change greedy answers, in the order in which transformers applies them, and what applies them.
+PROCESSORS: dict[str, Callable[[Any, Asked], LogitsProcessor]] = {
+    "sequence_bias": lambda value, asked: SequenceBiasLogitsProcessor(value),
+    "encoder_repetition_penalty": lambda value, asked: EncoderRepetitionPenaltyLogitsProcessor(value, asked.ids),
+    "repetition_penalty": lambda value, asked: RepetitionPenaltyLogitsProcessor(value),
+    "no_repeat_ngram_size": lambda value, asked: NoRepeatNGramLogitsProcessor(value),
+    "encoder_no_repeat_ngram_size": lambda value, asked: EncoderNoRepeatNGramLogitsProcessor(value, asked.ids),
+    "bad_words_ids": lambda value, asked: NoBadWordsLogitsProcessor(value, asked.ends),
+    "min_length": lambda value, asked: MinLengthLogitsProcessor(value, asked.ends, asked.device),
+    "min_new_tokens": lambda value, asked: MinNewTokensLengthLogitsProcessor(
+        asked.length, value, asked.ends, asked.device
+    ),
+    "forced_eos_token_id": lambda value, asked: ForcedEOSTokenLogitsProcessor(
+        asked.length + asked.new_tokens, value, asked.device
+    ),
+    "remove_invalid_values": lambda value, asked: InfNanRemoveLogitsProcessor(),
+    "exponential_decay_length_penalty": lambda value, asked: ExponentialDecayLengthPenalty(
+        tuple(value), asked.ends, asked.length
+    ),
+    "suppress_tokens": lambda value, asked: SuppressTokensLogitsProcessor(value, asked.device),
+    "begin_suppress_tokens": lambda value, asked: SuppressTokensAtBeginLogitsProcessor(
+        value, asked.length, asked.device
+    ),
+}
+# These count a prompt's tokens or look at their order, which filling up to the longest prompt would change.
+ROW_BY_ROW = ("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length")
+WHILE_NO_END = ("min_length", "min_new_tokens", "exponential_decay_length_penalty")  # they act on the ends alone
+CARRIED = ("bos_token_id", "eos_token_id", "pad_token_id", "stop_strings", *PROCESSORS)
+# These change the answer of any decoding, and greedy decoding of one forward pass a token cannot have them.
+REFUSED = ("guidance_scale", "token_healing", "force_words_ids", "constraints")
+# What says nothing, beside None; for all others False does.
+NEUTRAL: dict[str, Any] = {
+    "max_length": 20,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "use_cache": True,
+    "num_beams": 1,
+    "num_beam_groups": 1,
+    "num_return_sequences": 1,
+    "diversity_penalty": 0.0,
+    "length_penalty": 1.0,
+    "temperature": 1.0,
+    "top_k": 50,
+    "top_p": 1.0,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "num_assistant_tokens": 20,
+    "num_assistant_tokens_schedule": "constant",
+    "assistant_confidence_threshold": 0.4,
+    "assistant_lookbehind": 10,
+    "target_lookbehind": 10,
+    "guidance_scale": 1,
+    "cache_implementation": "dynamic",
+    "return_dict": True,  # older files repeat such settings of the model
+}
+ABOUT_THE_FILE = ("transformers_version", "_from_model_config", "_commit_hash")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A checkpoint's greedy decoding.
+
+    ends: ids that end an answer. filler: the id after it in a batch. stop_strings: texts that end it too. settings:
+    those of PROCESSORS that act. ignored: all else that its generation_config sets.
+    """
+
+    ends: tuple[int, ...]
+    filler: int
+    stop_strings: tuple[str, ...]
+    settings: dict[str, Any]
+    ignored: dict[str, Any]
+
+    @classmethod
+    def of(cls, config: GenerationConfig) -> Rules:
+        """Those of a generation_config. Raises UserError where it asks for what cannot be done."""
+        given = {name: value for name, value in vars(config).items() if not name.startswith("_")}
+        given = {name: value for name, value in given.items() if says_something(name, value)}
+        for name in REFUSED:
+            if name in given:
+                raise UserError(
+                    f"{name}={shown(given[name])} in the model's {FILE}: greedy decoding, which a run uses, cannot do "
+                    "that, and without it the answers would be others; remove it from the file"
+                )
+        settings = {name: given[name] for name in PROCESSORS if name in given}
+        if "min_new_tokens" in settings:  # as transformers has it
+            settings.pop("min_length", None)
+        ends = ids_of("eos_token_id", given.get("eos_token_id"))
+        if not ends:
+            settings = {name: value for name, value in settings.items() if name not in WHILE_NO_END}
+        strings = given.get("stop_strings", ())
+        strings = tuple(strings) if isinstance(strings, list | tuple) else (strings,)
+        if not all(isinstance(each, str) and each for each in strings):
+            raise UserError(
+                f"stop_strings={shown(strings)} in the model's {FILE}: a text or a list of texts; correct the file"
+            )
+        # It is cut off again, but the model has to embed it.
+        filler = next((index for index in (*ids_of("pad_token_id", given.get("pad_token_id")), *ends) if index >= 0), 0)
+        ignored = {name: plain(value) for name, value in given.items() if name not in CARRIED}
+        return cls(ends, filler, strings, settings, dict(sorted(ignored.items())))
+
+    @property
+    def used(self) -> dict[str, Any]:
+        """What of the generation_config can change an answer, beside its ends, as plain data."""
+        strings = {"stop_strings": list(self.stop_strings)} if self.stop_strings else {}
+        return strings | {name: plain(value) for name, value in self.settings.items()}
+
+    def told(self, new_tokens: int) -> str:
+        """A line about what is ignored where answers have at most `new_tokens` tokens; '' where nothing is."""
+        as_asked = ("max_new_tokens", new_tokens)
+        named = ", ".join(f"{name}={shown(value)}" for name, value in self.ignored.items() if (name, value) != as_asked)
+        if not named:
+            return ""
+        return f"not used of the model's {FILE}: {named}; answers are greedy, of at most {new_tokens} tokens"
+
+    def ending_with(self, ends: int | list[int] | None) -> Rules:
+        """The same with other ids that end an answer; with None nothing ends it."""
+        if ends is not None:
+            return replace(self, ends=ids_of("eos_token_id", ends))
+        settings = {name: value for name, value in self.settings.items() if name not in WHILE_NO_END}
+        return replace(self, ends=(), stop_strings=(), settings=settings)
+
+    def config(self, new_tokens: int, **settings: Any) -> GenerationConfig:
+        """The whole of what generate() is asked for, but for processors and stop strings."""
+        return GenerationConfig(
+            do_sample=False,
+            num_beams=1,
+            num_return_sequences=1,
+            use_cache=True,
+            max_new_tokens=new_tokens,
+            eos_token_id=list(self.ends) or None,
+            pad_token_id=self.filler,
+            **settings,
+        )
+
+    def processors(self, prompts: Tensor, lengths: list[int], start: int, new_tokens: int) -> LogitsProcessorList:
+        """What changes the logits of answers to `prompts`, int64 [B, L] as of `filled`; lengths: without the filling.
+
+        start: of the answers in the ids that generate() hands on, whatever stands there before them.
+        """
+        if not self.settings:
+            return LogitsProcessorList()
+        ends = torch.tensor(self.ends, device=prompts.device) if self.ends else None
+        steps: list[Callable[[Tensor, Tensor], Tensor]] = []
+        for name, value in self.settings.items():
+            if name in ROW_BY_ROW:
+                alone = [row[None, row.shape[0] - n :] for row, n in zip(prompts, lengths, strict=True)]
+                each = [PROCESSORS[name](value, Asked(own, ends, new_tokens)) for own in alone]
+                steps.append(RowByRow(each, prompts.shape[1], lengths))
+            else:
+                steps.append(PROCESSORS[name](value, Asked(prompts, ends, new_tokens)))
+        return LogitsProcessorList([OfWholePrompts(prompts, start, steps)])
+
+    def check(self, vocabulary: int) -> None:
+        """Raise UserError where a setting's value cannot be used, by a model with so many words."""
+        prompts: Any = torch.zeros(1, 2, dtype=torch.long)
+        scores: Any = torch.zeros(1, vocabulary)
+        for name, value in self.settings.items():
+            try:
+                replace(self, settings={name: value}).processors(prompts, [2], 2, 2)(prompts, scores)
+            except (ValueError, TypeError, IndexError, RuntimeError) as error:
+                raise UserError(
+                    f"{name}={shown(value)} in the model's {FILE} cannot be used ({said(error)}); correct the file"
+                ) from error
+
+
+class OfWholePrompts(LogitsProcessor):
+    """Hands processors whole prompts with the answers so far, where generate() has shorter or padded ones.
+
+    prompts: int64 [B, L]. start: of the answers in generate()'s ids.
+    """
+
+    def __init__(self, prompts: Tensor, start: int, steps: list[Callable[[Tensor, Tensor], Tensor]]) -> None:
+        self.prompts, self.start, self.steps = prompts, start, steps
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        ids = torch.cat([self.prompts, input_ids[:, self.start :]], dim=1)
+        for step in self.steps:
+            scores = step(ids, scores)
+        return scores
+
+
+class RowByRow:
+    """Applies a processor of its own to each row, without what fills its prompt up to `longest`."""
+
+    def __init__(self, processors: list[LogitsProcessor], longest: int, lengths: list[int]) -> None:
+        self.processors, self.starts = processors, [longest - length for length in lengths]
+
+    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
+        rows = zip(self.processors, self.starts, ids, scores, strict=True)
+        return torch.cat([process(own[None, start:], score[None]) for process, start, own, score in rows])
+
+
+class StopStrings(StoppingCriteria):
+    """Ends answers at texts, which may begin in the prompt. Arguments as of OfWholePrompts."""
+
+    def __init__(self, prompts: Tensor, start: int, strings: tuple[str, ...], tokenizer: Any) -> None:
+        self.prompts, self.start = prompts, start
+        self._criteria = StopStringCriteria(tokenizer, list(strings))
+
+    def __call__(self, input_ids: Tensor, scores: Tensor | None, **kwargs: Any) -> Tensor:
+        return self._criteria(torch.cat([self.prompts, input_ids[:, self.start :]], dim=1), scores)
+
+
+def read_rules(checkpoint: Checkpoint) -> Rules:
+    """The rules of a checkpoint that is not loaded yet. Raises UserError where they cannot be followed."""
+    rules = Rules.of(read_config(checkpoint))
+    rules.check(checkpoint.config.get_text_config().vocab_size)
+    return rules
+
+
+def read_config(checkpoint: Checkpoint) -> GenerationConfig:
+    """A checkpoint's generation_config as loading it gives it: of its file, or else of its config.json."""
+    if checkpoint.random:  # the architecture alone is used
+        return GenerationConfig.from_model_config(checkpoint.config)
+    file = cached_file(
+        checkpoint.source,
+        FILE,
+        revision=checkpoint.revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    try:
+        if file is None:
+            data, _ = PreTrainedConfig.get_config_dict(checkpoint.source, revision=checkpoint.revision)
+            return GenerationConfig.from_model_config(dict(data))
+        data = json.loads(Path(file).read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise TypeError("it is no object")
+        return GenerationConfig.from_dict(data)
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise UserError(
+            f"model.path={checkpoint.source}: its {FILE} cannot be used ({said(error)}); correct it, or remove it "
+            "to go by config.json"
+        ) from error
 
 
 def inputs_for(samples: list[Sample], benchmark: Benchmark, loaded: Loaded, images: Images) -> dict[str, Tensor]:
@@ -23,11 +320,102 @@ def inputs_for(samples: list[Sample], benchmark: Benchmark, loaded: Loaded, imag
 
 
 def greedy(loaded: Loaded, inputs: dict[str, Tensor], max_new_tokens: int, **options: Any) -> Any:
-    """Greedy decoding, as every published protocol uses. Returns what generate() returns."""
+    """Greedy decoding, as every published protocol uses. Returns what generate() returns. options: of greedy_from."""
     with torch.inference_mode():
-        return loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **options)
+        return greedy_from(loaded, max_new_tokens, None, **inputs, **options)
 
 
-def greedy_from(loaded: Loaded, max_new_tokens: int, **inputs: Any) -> Tensor:
-    """The same from a filled cache; whoever calls it decides whether gradients are tracked."""
-    return loaded.model.generate(max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **inputs)
+def greedy_from(loaded: Loaded, max_new_tokens: int, prompts: list[list[int]] | None = None, **inputs: Any) -> Any:
+    """The same where the caller decides whether gradients are tracked, for a filled cache as well.
+
+    prompts: each row's whole prompt, where input_ids hold less of it; rows that have none are copies of the last.
+    inputs: of generate(), fields of GenerationConfig among them; eos_token_id=None gives every answer all its tokens.
+    """
+    model, ids = loaded.model, inputs["input_ids"]
+    rules = Rules.of(model.generation_config)
+    fields = vars(GenerationConfig())
+    settings = {name: inputs.pop(name) for name in list(inputs) if name in fields}
+    if "eos_token_id" in settings:
+        rules = rules.ending_with(settings.pop("eos_token_id"))
+    config = rules.config(max_new_tokens, **settings)
+    if rules.settings or rules.stop_strings:
+        whole, lengths = filled(unpadded(inputs) if prompts is None else prompts, ids)
+        processors = rules.processors(whole, lengths, ids.shape[1], max_new_tokens)
+        inputs["logits_processor"] = LogitsProcessorList([*processors, *inputs.get("logits_processor", ())])
+        if rules.stop_strings:
+            stop = StopStrings(whole, ids.shape[1], rules.stop_strings, loaded.preprocessor.tokenizer)
+            inputs["stopping_criteria"] = StoppingCriteriaList([stop])
+    with only(model, config):
+        return model.generate(**inputs, generation_config=config)
+
+
+def one_token(loaded: Loaded, **inputs: Any) -> Tensor:
+    """Greedy decoding of one token, by which a cache is filled with a prompt."""
+    return greedy_from(loaded, 1, **inputs)
+
+
+def without_filler(loaded: Loaded, new: Tensor, prompts: list[list[int]]) -> list[list[int]]:
+    """The answers `new`, ids [B, T], each up to and with the token that ends it. prompts: the whole prompts."""
+    rules = Rules.of(loaded.model.generation_config)
+    lengths = generated_lengths(new, list(rules.ends))
+    if rules.stop_strings:
+        whole, _ = filled(prompts, new)
+        stop = StopStrings(whole, 0, rules.stop_strings, loaded.preprocessor.tokenizer)
+        for length in range(new.shape[1], 0, -1):
+            over = stop(new[:, :length], None).tolist()
+            lengths = [min(old, length) if ended else old for old, ended in zip(lengths, over, strict=True)]
+    return [ids[:length] for ids, length in zip(new.tolist(), lengths, strict=True)]
+
+
+@contextmanager
+def only(model: Any, config: GenerationConfig) -> Iterator[None]:
+    """Inside, `config` is all that generate() goes by: it takes what is not set from the model's own."""
+    own, model.generation_config = model.generation_config, config
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+def filled(prompts: list[list[int]], like: Tensor) -> tuple[Tensor, list[int]]:
+    """Prompts of as many rows as `like` has, as int64 [B, L], and their lengths.
+
+    The shorter ones are filled up on the left with a word of their own, so that nothing more is said; rows that are too
+    few are copies of the last.
+    """
+    prompts = prompts + prompts[-1:] * (len(like) - len(prompts))
+    longest = max(map(len, prompts))
+    rows = [ids[:1] * (longest - len(ids)) + ids for ids in prompts]
+    return torch.tensor(rows, device=like.device), [len(ids) for ids in prompts]
+
+
+def unpadded(inputs: dict[str, Any]) -> list[list[int]]:
+    """The prompts in inputs of generate()."""
+    mask = inputs["attention_mask"].bool()
+    return [ids[real].tolist() for ids, real in zip(inputs["input_ids"], mask, strict=True)]
+
+
+def says_something(name: str, value: Any) -> bool:
+    """Whether a field of a generation_config asks for more than generate() does anyway."""
+    if value is None or name in ABOUT_THE_FILE:
+        return False
+    return value != NEUTRAL[name] if name in NEUTRAL else value is not False
+
+
+def ids_of(name: str, value: Any) -> tuple[int, ...]:
+    """The ids in a field of a generation_config. Raises UserError for anything else."""
+    ids = () if value is None else tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not all(isinstance(each, int) and not isinstance(each, bool) for each in ids):
+        raise UserError(f"{name}={shown(value)} in the model's {FILE}: it has to be a token's id or a list of ids")
+    return ids
+
+
+def plain(value: Any) -> Any:
+    """A value of a generation_config as JSON has it."""
+    return json.loads(json.dumps(value, default=lambda each: getattr(each, "to_dict", lambda: str(each))()))
+
+
+def shown(value: Any, longest: int = 60) -> str:
+    """A value of a generation_config as JSON, its end left out where it is long."""
+    text = json.dumps(plain(value))
+    return text if len(text) <= longest else f"{text[:longest]}..."

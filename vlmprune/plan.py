@@ -17,6 +17,7 @@ from vlmprune.config import RunConfig
 from vlmprune.errors import NotApplicable, UserError
 from vlmprune.files import expanded
 from vlmprune.fingerprint import code_identity, method_identity, sha256
+from vlmprune.generation import Rules, read_rules
 from vlmprune.methods.base import Method
 from vlmprune.methods.none import Unpruned
 from vlmprune.models import loading
@@ -50,6 +51,7 @@ class Plan:
     comparable: dict[str, str]
     judge: Judge | None  # of the answers that a language model scores
     text_tower: Checkpoint | None  # of methods that compare patches with the question
+    rules: Rules  # of the checkpoint's greedy decoding
 
 
 _shared: dict[str, tuple[Benchmark, list[Sample]]] | None = None  # by the benchmark's config; None outside a sweep
@@ -69,6 +71,7 @@ def shared_benchmarks() -> Iterator[None]:
 def prepare(config: RunConfig) -> Plan:
     """Resolve names to things and refuse what cannot work, before any weight is loaded."""
     method, checkpoint, text_tower = choose_parts(config)
+    rules = read_rules(checkpoint)
     device = loading.resolve_device(config.device)
     dtype = loading.resolve_dtype(config.model.dtype, checkpoint, device)
     loading.check_hardware(config.model, checkpoint, dtype, device)
@@ -119,6 +122,7 @@ def prepare(config: RunConfig) -> Plan:
         comparable,
         judge,
         text_tower,
+        rules,
     )
 
 

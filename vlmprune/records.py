@@ -32,6 +32,8 @@ def check_types(result: dict[str, Any]) -> None:
     answers = result["answers"]
     tokens = answers["tokens"]
     counts = {"total": tokens["total"], "kept": tokens["kept"]["mean"], "layer_averaged": tokens["layer_averaged"]}
+    positions = answers.get("positions") or {"limit": 0, "longest": 0, "beyond": 0}  # older results have none
+    counts |= {name: positions[name] for name in ("limit", "longest", "beyond")}
     numbers = {"ratio": result["ratio"], "keep": result["keep"], "score": answers["score"], **counts}
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float | None):

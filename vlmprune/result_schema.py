@@ -16,6 +16,9 @@ RESULT_SCHEMA = {
         "samples, images": "that were answered",
         "by_category": "category -> score, samples",
         "tokens": "visual: total, kept (mean, min, max), layer_averaged; sequence: with text, at decoder layer 0",
+        "positions": "of the decoder: limit, how many it has with its rotary embedding's scaling; longest, how many a "
+        "prompt takes with its answer, at most (the largest position + 1 at decoder layer 0, and the new tokens); "
+        "beyond, how many questions take more than the limit; null where its config names none; older results lack it",
         "flops": "per question, FLOP = 2 MAC: convention (the formula), vision, projector, selection, prefill, decode, "
         "total, unpruned_total; null where they cannot be counted, and flops_unknown says why",
     },
@@ -37,8 +40,10 @@ RESULT_SCHEMA = {
         "kv_cache_bytes": "of one question's prompt, pruned and unpruned",
     },
     "environment": "device, device_name, devices (how many processes shared the questions), threads and cpus, dtype, "
-    "attention, batch_size (asked for), model (its settings), checkpoint and data (their identities), python, "
-    "platform, versions (of libraries), git (vlmprune's commit, + where the checkout has changes; null of a wheel)",
+    "attention, batch_size (asked for), model (its settings), generation (of the checkpoint's generation_config: used, "
+    "what changes greedy answers; ignored, what does not belong to them), checkpoint and data (their identities), "
+    "python, platform, versions (of libraries), git (vlmprune's commit, + where the checkout has changes; null of a "
+    "wheel)",
     "judge": "of a judged benchmark, once asked: model, base_url, protocol/version",
     "rescored": "by `vlmprune score`: UTC date and time, vlmprune's version; absent where it never was",
     "finished": "UTC date and time",

@@ -41,6 +41,7 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
     logger = build_logger(config, plan.directory.path)  # refused before a file is written
     environment = describe_environment(plan.checkpoint.identity, plan.benchmark.identity(), plan.device, plan.dtype)
     environment["devices"] = process_count(config)
+    environment["generation"] = {"used": plan.rules.used, "ignored": plan.rules.ignored}
     environment["model"] = {name: value for name, value in asdict(config.model).items() if name != "info"}
     with plan.directory.lock():
         finished = plan.directory.result  # another process may have finished it since
@@ -111,6 +112,8 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
     if done:
         say(f"resuming: {len(done)} of {len(plan.samples)} samples are answered already")
 
+    if line := plan.rules.told(plan.benchmark.max_new_tokens):
+        say(line)
     title = f"{config.names['method']} {amount(plan.method)} on {config.names['benchmark']}"
     team = team_of(config) if open_samples else Team([])
     with team.running(plan):  # other processes, where there are some, load their models at the same time

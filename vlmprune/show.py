@@ -39,7 +39,9 @@ class Question:
 
 def show(arguments: list[str], config_dir: str | None) -> int:
     """Answer, draw, print; returns the exit code. Raises UserError for what cannot work, before a model is loaded."""
+    from vlmprune.generation import read_rules
     from vlmprune.plan import choose_parts
+    from vlmprune.progress import say
 
     settings = [argument for argument in arguments if SETTING.match(argument)]
     words = [argument for argument in arguments if not SETTING.match(argument)]
@@ -59,7 +61,10 @@ def show(arguments: list[str], config_dir: str | None) -> int:
         raise UserError(f"model={','.join(job.names['model'] for job in models.values())}: show takes one model")
     question = read_question(words)
     parts = [choose_parts(job) for job in jobs]  # impossible pairs are refused here
+    rules = read_rules(parts[0][1])
     check_writable("file", file)
+    if line := rules.told(WORDS):
+        say(line)
     loaded = load_model(jobs[0])
     shown = [ask(question, job, loaded, method, tower) for job, (method, _, tower) in zip(jobs, parts, strict=True)]
     draw(question, jobs[0], loaded, shown, file)
@@ -145,7 +150,9 @@ def load_model(config: RunConfig) -> Loaded:
 def ask(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip: Any) -> Shown:
     """The method's answer, and what it kept for it."""
     from vlmprune.generation import greedy
+    from vlmprune.measure.positions import position_limit, positions_taken
     from vlmprune.models.clip_text import load_text_tower
+    from vlmprune.progress import say
     from vlmprune.report.shown import Shown, title_of
     from vlmprune.report.trace import Trace
 
@@ -158,8 +165,14 @@ def ask(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip
         session.ask([question.text])
         output = greedy(loaded, inputs, WORDS)
         trace.finish()
+        assert session.segment is not None
+        (taken,) = positions_taken(session.segment.next_position)
     assert session.record is not None
     (answer,) = prepare.decode(output[:, inputs["input_ids"].shape[1] :])
+    taken += output.shape[1] - inputs["input_ids"].shape[1]
+    limit = position_limit(loaded.adapter.config.text_config)
+    if limit is not None and taken > limit:
+        say(f"{config.names['method']}: prompt and answer take {taken:,} positions, the decoder was made for {limit:,}")
     named = (*UNUSED, "seed")
     options = [each for each in config.overrides if each.startswith("method.") or group_of(each) in named]
     return Shown.of(title_of(config.names["method"], method, options), answer, session.record, trace)

@@ -158,8 +158,8 @@ class Preprocessor(ABC):
             },
         }
 
-    def decode(self, ids: Tensor) -> list[str]:
-        """Generated token ids [B, T] -> stripped answers."""
+    def decode(self, ids: Tensor | list[list[int]]) -> list[str]:
+        """Generated token ids [B, T], or a list of each answer's, -> stripped answers."""
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,14 +46,23 @@ class Prefixes:
     record: Record
 
     @classmethod
-    def compute(cls, session: Session, inputs: dict[str, Tensor], words: list[list[int]]) -> Prefixes:
+    def compute(
+        cls,
+        session: Session,
+        inputs: dict[str, Tensor],
+        words: list[list[int]],
+        generate: Callable[..., Any] | None = None,
+    ) -> Prefixes:
         """Run P beginnings, each cut by `beginning`; inputs as of the model, left-padded.
 
-        The session must be open, and its method act before the decoder and not read the question.
+        The session must be open, and its method act before the decoder and not read the question. generate: of the
+        model, greedy, for one token; None for its own generate().
         """
         cache: Any = DynamicCache()
         with torch.inference_mode():  # generate() prepares positions as for any prompt; its one new token is not used
-            session.adapter.model.generate(**inputs, past_key_values=cache, max_new_tokens=1, do_sample=False)
+            if generate is None:
+                generate = partial(session.adapter.model.generate, max_new_tokens=1, do_sample=False)
+            generate(**inputs, past_key_values=cache)
         segment, record = session.segment, session.record
         assert segment is not None and record is not None
         layers = [(layer.keys, layer.values) for layer in cache.layers]
@@ -82,8 +92,9 @@ class Prefixes:
         device, n = self.valid.device, self.valid.shape[1]
         longest = max(map(len, questions))
         # What stands before a question has been computed: its ids only tell generate() which words were said, for
-        # processors such as the repetition penalty. Padding is a word of the prompt, so that it says nothing else.
-        said = [(self.words[row] + [self.words[row][-1]] * n)[:n] for row in rows]
+        # processors such as the repetition penalty. What fills up is a word of the prompt, so that it says nothing
+        # else, and stands first: processors may leave out as many ids as the mask begins with zeros.
+        said = [[self.words[row][0]] * (n - len(self.words[row])) + self.words[row] for row in rows]
         asked = [[ids[0]] * (longest - len(ids)) + ids for ids in questions]
         ids = torch.tensor([before + after for before, after in zip(said, asked, strict=True)], device=device)
         lengths = torch.tensor([len(each) for each in questions], device=device).unsqueeze(1)

@@ -27,6 +27,7 @@ class Column:
         return self.key not in ("front", "method")
 
 
+BEYOND = "!"  # marks what questions longer than the decoder's positions are part of
 TEST = "p by sign flips over images, Holm-corrected over this column of the table"
 # The first to go where a terminal is too narrow stand first; what is not here always stays.
 DISPENSABLE = (
@@ -76,14 +77,14 @@ def columns_for(rows: Iterable[Row], keys: Iterable[str] = KEYS) -> list[Column]
             "score",
             "score % [95 %]",
             "interval: bootstrap over images",
-            lambda row: score_text(row.run),
+            lambda row: score_text(row.run) + BEYOND * bool(row.run.beyond),
             lambda row: row.run.score,
         ),
         Column(
             "relative",
             "relative",
             "score over the unpruned run's here",
-            lambda row: "-" if row.relative is None else f"{100 * row.relative:.1f} %",
+            lambda row: "-" if row.relative is None else f"{100 * row.relative:.1f} %{BEYOND * row.flattered}",
             lambda row: row.relative,
         ),
         Column(

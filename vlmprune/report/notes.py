@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from vlmprune.report.columns import BEYOND
 from vlmprune.report.commands import asked, command
 from vlmprune.report.escapes import one_line
 from vlmprune.report.runs import Run
@@ -45,7 +46,8 @@ def what_differs(firsts: list[Run]) -> list[str]:
 
 def table_notes(rows: list[Row]) -> list[str]:
     """What to know about one table."""
-    return [one_line(line) for line in [*environment_notes([row.run for row in rows]), *missing_references(rows)]]
+    notes = [*environment_notes([row.run for row in rows]), *beyond_notes(rows), *missing_references(rows)]
+    return [one_line(line) for line in notes]
 
 
 def missing_references(rows: list[Row]) -> list[str]:
@@ -92,6 +94,19 @@ def environment_notes(runs: list[Run]) -> list[str]:
         elif len(values) > 1:
             lines.append(f"note: {key} differs ({', '.join(sorted(values))}): times do not compare")
     return lines
+
+
+def beyond_notes(rows: list[Row]) -> list[str]:
+    """What the mark of questions beyond the decoder's positions means, where a table has it."""
+    runs = [run for row in rows for run in (row.run, row.unpruned) if run is not None]
+    most = max(runs, key=lambda run: (run.beyond or 0, run.longest or 0))
+    if not most.beyond:
+        return []
+    return [
+        f"note: {BEYOND}: questions longer than the decoder's {most.limit:,} positions, up to {most.beyond:,} of "
+        f"{most.samples:,} in a run ({most.longest:,} positions): it was not trained for them, and a score relative to "
+        "such an unpruned run flatters pruning"
+    ]
 
 
 def _differing(records: list[dict[str, Any]]) -> list[tuple[str, str]]:

@@ -140,6 +140,8 @@ def _cells(pair: Pair, numbers: dict[str, int]) -> list[str]:
     run, line = pair.run, pair.published
     notes = [line.caution] if line.caution else []
     notes += [line.protocol] if line.protocol else []
+    if run.beyond:
+        notes.append(f"ours: {run.beyond:,} questions are longer than the decoder's {run.limit:,} positions")
     if run.comparable.get("subset", "all") != "all":
         notes.append(f"ours: {run.samples:,} questions alone ({run.comparable['subset']})")
     marks = ["caution " if line.caution else ""]

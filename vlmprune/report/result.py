@@ -11,6 +11,7 @@ from vlmprune.errors import UserError
 from vlmprune.measure.encoder import Encoded, Uncountable
 from vlmprune.measure.flops import Flops, question_flops
 from vlmprune.measure.flops_fastervlm import fastervlm_flops
+from vlmprune.measure.positions import summarise_positions
 from vlmprune.methods.base import Method
 from vlmprune.methods.none import Unpruned
 from vlmprune.models.base import Adapter
@@ -30,6 +31,7 @@ def summarise_answers(
     Arguments as in `summarise_flops`.
     """
     answers = summarise_scores(rows, benchmark) | {"tokens": summarise_tokens(rows, adapter.decoder_depth)}
+    answers["positions"] = summarise_positions(rows, adapter.config.text_config)
     return answers | summarise_flops(rows, adapter, method, clip, convention)
 
 

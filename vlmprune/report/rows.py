@@ -14,10 +14,10 @@ from vlmprune.report.statistics import pareto_front
 class Row:
     """A run and what it is compared with.
 
-    relative: score over the unpruned run's, measured here; None without that run. versus_unpruned, versus_random:
-    paired differences to the unpruned run and to random pruning at the same layer-averaged tokens; None without.
-    front: nothing shown scores as well for fewer FLOPs, or better for as many. lacks_random: it has to be compared with
-    random pruning, and there is none at its tokens.
+    relative: score over that of `unpruned`, the unpruned run, measured here; both None without it. versus_unpruned,
+    versus_random: paired differences to the unpruned run and to random pruning at the same layer-averaged tokens; None
+    without. front: nothing shown scores as well for fewer FLOPs, or better for as many. lacks_random: it has to be
+    compared with random pruning, and there is none at its tokens.
     """
 
     run: Run
@@ -25,6 +25,7 @@ class Row:
     relative: float | None = None
     versus_unpruned: Compared | None = None
     versus_random: Compared | None = None
+    unpruned: Run | None = None
     front: bool = False
     lacks_random: bool = False
 
@@ -32,6 +33,11 @@ class Row:
     def name(self) -> str:
         """The label as a person reads it."""
         return "unpruned" if self.run.unpruned else self.label
+
+    @property
+    def flattered(self) -> bool:
+        """Whether `relative` is to questions that are longer than the unpruned decoder's positions."""
+        return self.unpruned is not None and bool(self.unpruned.beyond)
 
     @property
     def speed_up(self) -> float | None:
@@ -62,6 +68,7 @@ def make_rows(shown: list[Run], group: list[Run]) -> list[Row]:
         row.lacks_random = has_to_beat_random(row.run) and not randoms_of(row.run, group)
         if row.run.score is not None and unpruned is not None and unpruned.score is not None and unpruned.score > 0:
             row.relative = row.run.score / unpruned.score
+            row.unpruned = unpruned
     return rows
 
 

@@ -22,7 +22,8 @@ class Run:
 
     settings: as typed. score: None until the answers are judged; low, high: its interval, None where there is none.
     flops, unpruned_flops: None where they cannot be counted. pruned_ms, unpruned_ms: median ms of each timed part; a
-    part that was not measured is not there. kv_cache_bytes, peak_memory_mb: None where not measured.
+    part that was not measured is not there. kv_cache_bytes, peak_memory_mb: None where not measured. beyond: questions
+    that are longer than the decoder's `limit` positions, `longest` at most; None of all three where that is not known.
     """
 
     path: Path
@@ -42,6 +43,9 @@ class Run:
     total: float
     kept: float
     layer_averaged: float
+    limit: int | None
+    longest: int | None
+    beyond: int | None
     flops: float | None
     unpruned_flops: float | None
     pruned_ms: dict[str, float]
@@ -113,7 +117,7 @@ def _from_result(path: Path, result: dict[str, Any]) -> Run:
     answers, timings = result["answers"], result["timings"]
     latency, cache = timings["latency"] or {"pruned": {}, "unpruned": {}}, timings.get("kv_cache_bytes") or {}
     low, high = answers["interval95"] or (None, None)
-    tokens, flops = answers["tokens"], answers["flops"] or {}
+    tokens, flops, positions = answers["tokens"], answers["flops"] or {}, answers.get("positions") or {}
     return Run(
         path,
         tuple(one_line(str(setting)) for setting in result.get("settings", [])),
@@ -132,6 +136,9 @@ def _from_result(path: Path, result: dict[str, Any]) -> Run:
         float(tokens["total"]),
         float(tokens["kept"]["mean"]),
         float(tokens["layer_averaged"]),
+        _int(positions.get("limit")),
+        _int(positions.get("longest")),
+        _int(positions.get("beyond")),
         _float(flops.get("total")),
         _float(flops.get("unpruned_total")),
         _medians(latency["pruned"]),
@@ -144,6 +151,10 @@ def _from_result(path: Path, result: dict[str, Any]) -> Run:
 
 def _float(value: Any) -> float | None:
     return None if value is None else float(value)
+
+
+def _int(value: Any) -> int | None:
+    return None if value is None else int(value)
 
 
 def _medians(parts: dict[str, Any]) -> dict[str, float]:

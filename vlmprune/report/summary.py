@@ -64,6 +64,8 @@ def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> li
     )
     if line := nothing_removed(result):
         rows.append(("", line))
+    if line := beyond_positions(answers):
+        rows.append(("positions", line))
     rows.append(("FLOPs", flops_line(answers)))
     if (convention := (answers["flops"] or {}).get("convention")) in CONVENTIONS:
         rows.append(("", CONVENTIONS[convention]))
@@ -91,6 +93,17 @@ def nothing_removed(result: dict[str, Any]) -> str:
         return ""
     asked = ", ".join(f"{name}={result[name]}" for name in ("ratio", "keep") if result[name] is not None)
     return f"NOTHING WAS REMOVED: with {asked or 'these settings'} every question keeps all its visual tokens"
+
+
+def beyond_positions(answers: dict[str, Any]) -> str:
+    """A line where prompts are longer than the decoder has positions for; '' where none is, or that is not known."""
+    positions = answers.get("positions") or {"beyond": 0}
+    if not positions["beyond"]:
+        return ""
+    return (
+        f"BEYOND THE DECODER'S {positions['limit']:,}: {positions['beyond']:,} of {answers['samples']:,} questions "
+        f"(up to {positions['longest']:,}), whose answers it was not trained to give"
+    )
 
 
 def batches(timings: dict[str, Any]) -> str:
@@ -145,7 +158,13 @@ def relative(score: float, unpruned: dict[str, Any] | None) -> str:
     bare = unpruned["answers"]["score"]
     if bare is None:
         return "unknown until the unpruned run is judged"
-    return f"{percent(score / bare)} of unpruned ({percent(bare)})" if bare else "undefined: the unpruned score is 0"
+    if not bare:
+        return "undefined: the unpruned score is 0"
+    flattered = (unpruned["answers"].get("positions") or {"beyond": 0})["beyond"]
+    why = (
+        f", which flatters: {flattered:,} unpruned prompts are longer than the decoder's positions" if flattered else ""
+    )
+    return f"{percent(score / bare)} of unpruned ({percent(bare)}){why}"
 
 
 def suggestion(result: dict[str, Any], unpruned: dict[str, Any] | None, directory: Path) -> str:

@@ -17,7 +17,7 @@ from vlmprune.report.columns import DISPENSABLE, KEYS, columns_for, legend
 from vlmprune.report.escapes import markdown_text, one_line
 from vlmprune.report.fields import FIELDS, as_dict
 from vlmprune.report.grid import Grid, left_out
-from vlmprune.report.notes import environment_notes, table_notes, title, what_differs
+from vlmprune.report.notes import beyond_notes, environment_notes, table_notes, title, what_differs
 from vlmprune.report.runs import Run
 
 if TYPE_CHECKING:
@@ -111,7 +111,11 @@ def _latex(comparison: Comparison, keys: Sequence[str]) -> None:
     for name, about in legend(columns_for((row for rows in comparison.tables for row in rows), keys)):
         print(f"% {name}: {about}")
     for rows in comparison.tables:
-        notes = [CAPTION, *environment_notes([row.run for row in rows])]  # of the paper, not of the work on it
+        notes = [
+            CAPTION,
+            *environment_notes([row.run for row in rows]),
+            *beyond_notes(rows),
+        ]  # of the paper, not of the work on it
         print(f"\n{grid(rows, keys).latex('; '.join(notes) + '.')}")
     for line in [*comparison.differences, *comparison.notes]:
         say(line)

@@ -12,6 +12,7 @@ from vlmprune.batching import is_out_of_memory
 from vlmprune.environment import git_commit, versions
 from vlmprune.errors import UserError
 from vlmprune.files import check_writable, to_json, write_atomically
+from vlmprune.generation import read_rules
 from vlmprune.measure.conditions import conditions
 from vlmprune.measure.memory import decoder_bytes
 from vlmprune.models.clip_text import load_text_tower
@@ -46,11 +47,14 @@ def speed(settings: list[str], config_dir: str | None) -> int:
     """Measure, show, and write JSON and chart; returns the exit code. Raises UserError for bad input."""
     request = parse(settings)
     planned = plan(request, config_dir)
+    rules = read_rules(planned.checkpoint)
     started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folder = Path(planned.config.outputs) / "speed" / model_name(planned.config)
     file, chart = request.json or folder / f"{started}.json", request.chart or folder / f"{started}.png"
     check_writable("json", file)
     check_writable("chart", chart)
+    if line := rules.told(request.load.new_tokens):
+        say(line)
     result = measure(planned, request) | {"command": shlex.join(["vlmprune", "speed", *settings])}
     try:
         write_atomically(file, to_json(result))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from vlmprune.generation import greedy_from
+from vlmprune.generation import greedy_from, one_token
 from vlmprune.measure.latency import StageClock, Times, mark, synchronize
 from vlmprune.methods.base import Method
 from vlmprune.models.loading import Loaded
@@ -60,7 +60,7 @@ class CompiledAnswers:
         words = [row[~seen].tolist() for row, seen in zip(ids[:, :shared], visual[:, :shared], strict=True)]
         questions = ids[:, shared:].tolist()
         options: dict[str, Any] = {"eos_token_id": None, "logits_processor": LogitsProcessorList([logits])}
-        generate = partial(greedy_from, loaded, new_tokens, **options)
+        generate = partial(greedy_from, loaded, new_tokens, ids.tolist(), **options)
 
         synchronize(loaded.device)
         with (
@@ -68,7 +68,7 @@ class CompiledAnswers:
             clock.watch(loaded.model, adapter.vision_towers, adapter.projector),
             clock("other"),
         ):
-            prefixes = Prefixes.compute(session, starts, words)
+            prefixes = Prefixes.compute(session, starts, words, partial(one_token, loaded))
         asked = mark(loaded.device)
         cache = self._cache(prefixes.valid.shape[1] + len(questions[0]) + new_tokens)
         cache.answer(prefixes, generate, list(range(len(ids))), questions, new_tokens, len(ids))
