@@ -64,7 +64,7 @@ def check_counts(program: Program, turn: Turn) -> None:
 
 def check_best(program: Program, adapter: Adapter, prompt: oracle.Prompt) -> None:
     """FastV keeps what the prompt's last position attends to most, by the weights that eager attention returns."""
-    layer = int(prompt.seen.all(1).sum())  # the first that sees less
+    layer = int(prompt.seen[:, prompt.visual].all(dim=1).sum())  # the first that sees fewer visual tokens
     if program.method != "fastv" or program.attention != "eager" or layer == len(prompt.seen):
         return
     found: list[torch.Tensor] = []
