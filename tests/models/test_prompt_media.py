@@ -114,7 +114,7 @@ def loaded(family, monkeypatch) -> Loaded:
         return [*media(pictures[:-FRAMES], "image"), *media(pictures[-FRAMES:], "video")]
 
     monkeypatch.setattr(prepare, "media", mixed)
-    monkeypatch.setattr(prepare, "decode", lambda ids: [" ".join(map(str, row)) for row in ids.tolist()])
+    monkeypatch.setattr(prepare, "decode", lambda ids: [" ".join(map(str, map(int, row))) for row in ids])
     return family
 
 
