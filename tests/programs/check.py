@@ -101,7 +101,8 @@ def shown(
     assert not any(marks is not None and not marks.any() for marks in kept) or words, "no token is left of a prompt"
     hidden = oracle.hide(prompt, kept, [first, *[later] * (len(kept) - 1)])
     if merges_before(program) and kept[0] is not None and slots:
-        hidden.merged[0] = entered(program, adapter, alone)
+        given = entered(program, adapter, alone)  # where nothing is dropped, a hidden word is there still
+        hidden.merged[0] = given[prompt.real] if len(given) == len(prompt.real) else given
     if merges_inside(program):
         for layer in range(1, len(kept)):
             if turn.counts[layer] != turn.counts[layer - 1]:

@@ -16,9 +16,9 @@ def inside(program: Program) -> bool:
 
 
 def has_no_word(program: Program) -> bool:
-    """Whether a prompt may have no token left."""
+    """Whether a prompt may have no token left, where the mask hides one of its words."""
     every = [*program.prompts, *([program.before] if program.before else [])]
-    return any(not any(isinstance(piece, int) for piece in prompt) for prompt in every)
+    return any(sum(piece for piece in prompt if isinstance(piece, int)) <= program.hole for prompt in every)
 
 
 def keeps_all(program: Program) -> bool:
