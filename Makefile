@@ -22,7 +22,7 @@ run: $(STAMP) ## the first run: cls at 95 % on the embedded model and benchmark
 	$(BIN)/vlmprune run method=cls ratio=0.95
 
 test: $(STAMP) ## the tests (under 6 minutes on 2 cores)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow and not gpu'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not gpu'
 
 slow: $(STAMP) ## the longer checks: robustness, launchers, the wheel on its own, README's examples, 5,000 random programs
 	$(BIN)/python -m pytest -m 'slow and not gpu'

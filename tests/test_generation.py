@@ -117,7 +117,10 @@ def reference(path: Path, settings: dict, *overrides: str) -> dict:
     return found
 
 
-@pytest.mark.parametrize("group", CARRIED)
+OFTEN = ("penalties", "order", "texts")
+
+
+@pytest.mark.parametrize("group", [pytest.param(g, marks=[] if g in OFTEN else pytest.mark.slow) for g in CARRIED])
 def test_settings_of_greedy_answers_give_the_same_however_they_are_run(group, tmp_path):
     path = copied(tmp_path / "copy", CARRIED[group])
     for method, amount in METHODS.items():
@@ -132,6 +135,7 @@ def test_settings_of_greedy_answers_give_the_same_however_they_are_run(group, tm
     assert set(result["environment"]["generation"]["used"]) == set(CARRIED[group]) - about_ends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["order", "texts"])
 def test_compiled_steps_follow_the_same_settings(group, tmp_path, monkeypatch):
     monkeypatch.setattr("vlmprune.evaluate.BACKEND", "eager")

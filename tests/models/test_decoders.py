@@ -159,7 +159,10 @@ def refused(model: Any, method: str, reason: str, **settings: Any) -> str:
     return line
 
 
-@pytest.mark.parametrize("kind", WORKS)
+OFTEN = ("llama", "mistral", "qwen2", "qwen3", "phi3")  # the families' own, and one more
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[] if k in OFTEN else pytest.mark.slow) for k in WORKS])
 def test_decoders_that_work_equal_the_masked_model(kind, inputs):
     model = make(kind, **WORKS[kind])
     check_before(model, inputs)

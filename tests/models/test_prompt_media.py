@@ -142,6 +142,7 @@ def test_a_batch_of_all_kinds_gives_what_plain_generate_gives_one_by_one(loaded,
         assert found == expected, (share, store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHOWN)
 def test_one_kind_alone(loaded, name, tmp_path):
     """A window in which every prompt is of one kind, text alone among them."""

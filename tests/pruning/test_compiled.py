@@ -14,7 +14,7 @@ from tests.conftest import make_batch, make_llava
 from tests.pruning.test_session import GREEDY, generate
 from vlmprune import prune
 
-METHODS = ("cls", "divprune", "pyramiddrop", "tome", "compose")
+METHODS = ("cls", "pyramiddrop", "tome", "compose")
 
 
 def compiled_parts():
