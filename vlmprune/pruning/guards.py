@@ -35,9 +35,6 @@ class OpenModels:
                 self._eager = torch.compiler.set_stance("force_eager")
             self._models.add(model)
 
-        if any(is_compiled(module) for module in model.modules()):
-            warnings.warn("compiled parts of the model run uncompiled inside `with prune(...)`", stacklevel=4)
-
     def discard(self, model: nn.Module) -> None:
         """The model is pruned no longer; what was compiled runs compiled again after the last one."""
         with self._lock:
@@ -47,10 +44,15 @@ class OpenModels:
                 self._eager = None
 
 
-def is_compiled(module: nn.Module) -> bool:
-    """True if calling the module runs what torch.compile made of it."""
-    own = vars(module).get("forward")
-    return module._compiled_call_impl is not None or hasattr(module, "_orig_mod") or hasattr(own, "get_compiler_config")
+def warn_of_compiled(model: nn.Module) -> None:
+    """Warn the caller's caller if torch.compile made something of the model, or of a part of it."""
+    if any(
+        module._compiled_call_impl is not None
+        or hasattr(module, "_orig_mod")
+        or hasattr(vars(module).get("forward"), "get_compiler_config")
+        for module in model.modules()
+    ):
+        warnings.warn("compiled parts of the model run uncompiled inside `with prune(...)`", stacklevel=3)
 
 
 class OneThread:

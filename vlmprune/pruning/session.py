@@ -24,6 +24,7 @@ from vlmprune.pruning.guards import (
     refuse_checkpointing,
     refuse_full_prompt,
     refuse_generation,
+    warn_of_compiled,
 )
 from vlmprune.pruning.parts import acting_parts
 from vlmprune.pruning.prefill import Prefill
@@ -82,6 +83,7 @@ class Session:
     def __enter__(self) -> Session:
         _open.add(self.adapter.model)
         try:
+            warn_of_compiled(self.adapter.model)
             self._install()
         except BaseException:
             self._remove()
