@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from functools import partial
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from transformers import CompileConfig
 
 from tests.conftest import make_batch, make_llava
-from tests.pruning.test_session import GREEDY, generate
+from tests.pruning.test_session import GREEDY, generate, snapshot
 from vlmprune import prune
 
 METHODS = ("cls", "pyramiddrop", "tome", "compose")
@@ -115,6 +116,19 @@ def test_a_compiled_model_is_told():
         pass
     with pytest.raises(RuntimeError, match="already being pruned"), prune(model, "cls", ratio=0.5):
         prune(torch.compile(model), "cls", ratio=0.5).__enter__()
+
+
+def test_a_warning_that_is_an_error_leaves_nothing_behind():
+    model = make_llava()
+    model.compile(backend="eager")
+    before = snapshot(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning), prune(model, "cls", ratio=0.5):
+            pass
+    assert snapshot(model) == before
+    with pytest.warns(UserWarning), prune(model, "cls", ratio=0.5):
+        pass
 
 
 def test_hooks_that_are_passed_by(sdpa_model):
