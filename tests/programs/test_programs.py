@@ -1,7 +1,8 @@
 """Random programs give the oracle's answers, or are refused in a line.
 
 A program that fails is printed as Python; it goes into FOUND when its fault is mended. The same programs are drawn on
-every machine, so that a commit passes or fails for itself; PROGRAMS_SEED=1000 draws others.
+every machine, so that a commit passes or fails for itself, and before them those that failed there last;
+PROGRAMS_SEED=1000 draws others.
 """
 
 from __future__ import annotations
@@ -11,11 +12,18 @@ import os
 import hypothesis
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
 
 from tests.programs.check import check
 from tests.programs.program import Program, programs
 
-COMMON = settings(deadline=None, derandomize=False, print_blob=True, suppress_health_check=list(HealthCheck))
+COMMON = settings(
+    deadline=None,
+    derandomize=False,
+    database=DirectoryBasedExampleDatabase(".hypothesis/examples"),  # in CI too, where there would be none
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
 SEED = int(os.environ.get("PROGRAMS_SEED", "0"))  # of the first shard
 TWO = [(2, "i0", 5), ("i0", 2, "i0", 5)]
 FOUND = [  # by this test, in earlier versions of the engine
@@ -34,8 +42,8 @@ FOUND = [  # by this test, in earlier versions of the engine
 def run(number: int, seed: int) -> None:
     """Hypothesis draws `number` programs, and shrinks one that fails."""
 
+    @settings(COMMON, max_examples=number)  # outermost: a seed alone would do without the database
     @hypothesis.seed(seed)
-    @settings(COMMON, max_examples=number)
     @given(program=programs())
     def each(program: Program) -> None:
         check(program)
