@@ -175,7 +175,7 @@ class Rules:
 
     @property
     def used(self) -> dict[str, Any]:
-        """What of the generation_config can change an answer, beside its ends, as plain data."""
+        """Return the settings that can change an answer, beside its ends, as plain data."""
         strings = {"stop_strings": list(self.stop_strings)} if self.stop_strings else {}
         return strings | {name: plain(value) for name, value in self.settings.items()}
 
@@ -208,7 +208,7 @@ class Rules:
         )
 
     def processors(self, prompts: Tensor, lengths: list[int], start: int, new_tokens: int) -> LogitsProcessorList:
-        """What changes the logits of answers to `prompts`, int64 [B, L] as of `filled`; lengths: without the filling.
+        """Return the processors of answers to `prompts`, int64 [B, L] as of `filled`; lengths: without the filling.
 
         start: of the answers in the ids that generate() hands on, whatever stands there before them.
         """
@@ -396,7 +396,7 @@ def unpadded(inputs: dict[str, Any]) -> list[list[int]]:
 
 
 def says_something(name: str, value: Any) -> bool:
-    """Whether a field of a generation_config asks for more than generate() does anyway."""
+    """Return True if a field of a generation_config asks for more than generate() does anyway."""
     if value is None or name in ABOUT_THE_FILE:
         return False
     return value != NEUTRAL[name] if name in NEUTRAL else value is not False

@@ -180,7 +180,7 @@ class RunDirectory:
 
 
 def kept_of(row: dict[str, Any]) -> tuple[str, str | None]:
-    """What a line of kept.jsonl is about: ("id", a question) or ("image_id", an image)."""
+    """Name what a line of kept.jsonl is about: ("id", a question) or ("image_id", an image)."""
     return ("id", row["id"]) if row.get("id") else ("image_id", row.get("image_id"))
 
 

@@ -1,4 +1,4 @@
-"""How many positions a decoder was made for, and how many a question's prompt and answer take of them.
+"""Positions that a decoder was made for, and those that a question's prompt and answer take of them.
 
 Past its last position a decoder goes on without an error, and its answers get worse: an unpruned run of longer prompts
 is a poor baseline, against which pruning looks good.
@@ -32,7 +32,7 @@ def _extended(trained: int, rope: dict[str, Any]) -> int:
 
 
 def positions_taken(next_position: Tensor) -> list[int]:
-    """How many positions each prompt takes, from those of its first generated token, int64 [..., B, 1].
+    """Return the positions that each prompt takes, from those of its first generated token, int64 [..., B, 1].
 
     That is one more than its largest position, which may be another number than that of its tokens: with mrope, or of
     tokens that were kept at their places.

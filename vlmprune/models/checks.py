@@ -46,7 +46,7 @@ def check_settings(method: Method, family: Family, depth: int, name: str) -> Non
 
 
 def keeps_positions(method: Method, family: Family) -> bool:
-    """Whether what is left of a prompt keeps the positions that it had before pruning."""
+    """Return True if what is left of a prompt keeps the positions that it had before pruning."""
     pruning = [part for part in method.parts(1) if part.stage != "none"]
     return bool(pruning) and (family.keeps_positions or any(part.position_rule == "keep" for part in pruning))
 

@@ -1,4 +1,4 @@
-"""What can be pruned in a decoder, told by its structure: built without weights, and run as far as its first attention.
+"""A decoder's structure tells what can be pruned in it: built without weights, run to its first attention.
 
 A LLaVA's decoder is any language model of transformers. The engine hooks its layers, gives them positions by its rotary
 embedding and reads attention rows as softmax(scaling q.k); where a decoder does something else, a session would fail
@@ -74,7 +74,7 @@ def _structure(decoder: Any) -> DecoderStructure:
 
 
 def _layers_fault(decoder: Any) -> str:
-    """Which layer is not made of an attention that can be found; "" for none."""
+    """Name the layer that is not made of an attention that can be found; "" for none."""
     name, types = type(decoder).__name__, getattr(decoder.config, "layer_types", None) or []
     others = sorted(set(types) - {*ATTENDING, "sliding_attention"})  # windows are told by their own length
     if others:
@@ -89,7 +89,7 @@ def _layers_fault(decoder: Any) -> str:
 
 @dataclass
 class _Seen:
-    """What the first layer's attention was called with, and what the layer's input_layernorm returned before that."""
+    """The arguments of the first layer's attention, and what the layer's input_layernorm returned before that."""
 
     attention: nn.Module
     hidden: Any = None
@@ -115,7 +115,7 @@ AttentionInterface.register(KERNEL, _stop)
 
 
 def _first_attention(decoder: Any) -> tuple[_Seen, str]:
-    """What layer 0's attention is called with, and why its rows cannot be read; "" where they can."""
+    """Return the arguments of layer 0's attention, and why its rows cannot be read; "" where they can."""
     layer = decoder.layers[0]
     attention, seen = layer.self_attn, _Seen(layer.self_attn)
     name = type(attention).__name__

@@ -82,7 +82,7 @@ class Adapter(Protocol):
         """
 
     def forget_positions(self) -> None:
-        """What the model keeps of its last prompt's positions must not be taken for those of the next tokens."""
+        """Drop what the model keeps of its last prompt's positions, which are not those of the next tokens."""
 
     def detail(self, visual: Tensor) -> Tensor:
         """bool [B, L]: of the visual positions, those of high-resolution tiles. Asked of families with `tiles` only."""

@@ -1,4 +1,4 @@
-"""What keeps a session from being wrong in silence: who may use a model, and which calls cannot work."""
+"""Checks that keep a session from being wrong in silence: who may use a model, which calls cannot work."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Layout:
         return tokens // self.tile_tokens * self.tile_rows + self.first_row + tokens % self.tile_tokens
 
     def slots_by_image(self) -> list[int]:
-        """How many slots each image fills; newlines and the like belong to the image before them."""
+        """Count the slots that each image fills; newlines and the like belong to the image before them."""
         owners = torch.tensor(self.images or list(range(len(self.pixels))))
         if self.order is None:
             return (torch.bincount(owners) * self.tile_tokens).tolist()

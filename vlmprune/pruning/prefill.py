@@ -101,7 +101,7 @@ class Prefill:
         self._drop(keep, self.running.valid & ~keep, rule)
 
     def conversation(self, segments: dict[int, Segment], ids: Tensor | None, method: str) -> Conversation:
-        """What the cache will hold. segments: what is left, by the layer where it starts. ids: int64 [B, L]."""
+        """Describe the cache to come. segments: what is left, by the layer where it starts. ids: int64 [B, L]."""
         pruned = method if any(self.slot_counts) else None
         if self.held is None:
             return Conversation(segments, self.visual.shape[1], ids, self.real, pruned)

@@ -96,7 +96,7 @@ def since(later: Tensor | None, count: int) -> Tensor | None:
 
 @dataclass
 class Conversation:
-    """What a KV cache holds: B prompts that were made shorter, and what followed them.
+    """The content of a KV cache: B prompts that were made shorter, and what followed them.
 
     segments: by the decoder layer where each starts. full: tokens of a prompt before pruning, padding included, as
     generate() counts them. ids, real: int64 and bool [B, full], what they were; None where they are not known. method:
@@ -144,7 +144,7 @@ class Conversation:
 
     @property
     def prompt(self) -> Segment:
-        """What decoder layer 0 holds of the prompts."""
+        """The stretch of the prompts that decoder layer 0 holds."""
         return self.segments[0]
 
     def as_in(self, cache: Any) -> Conversation:

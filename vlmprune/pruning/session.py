@@ -213,7 +213,7 @@ class Session:
         return {"mm_encoder_outputs"}.union(*(inspect.signature(encoder).parameters for encoder in encoders))
 
     def _new_ids(self, ids: Tensor, mask: Tensor | None, cache: Any, cached: int) -> int:
-        """How many of the `ids` that generate() was given are not in the cache. mask: over all tokens."""
+        """Count those of the `ids` given to generate() that are not in the cache. mask: over all tokens."""
         if mask is not None and mask.shape[1] != ids.shape[1]:
             return ids.shape[1]  # the new ones alone
         held = Conversation.of(cache, cached)
@@ -252,9 +252,6 @@ class Session:
                     output = forward(*args, **kwargs)
                     self._check_reached()
                     self._stages.check()
-                except BaseException:
-                    self._stages.forget()
-                    raise
                 finally:
                     self._visual = self._ids = None
                     self._starts = False

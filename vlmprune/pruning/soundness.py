@@ -44,7 +44,7 @@ def unsound_samples(signals: DecoderSignals, selection: DecoderSelection) -> Ten
 
 
 class Soundness:
-    """What the stages of one prefill found, on the device until `check`."""
+    """Findings of the stages of one prefill, on the device until `check`."""
 
     def __init__(self) -> None:
         self._found: dict[int, Tensor] = {}  # by decoder layer, bool []

@@ -97,7 +97,7 @@ def environment_notes(runs: list[Run]) -> list[str]:
 
 
 def beyond_notes(rows: list[Row]) -> list[str]:
-    """What the mark of questions beyond the decoder's positions means, where a table has it."""
+    """Explain the mark of questions beyond the decoder's positions, where a table has it."""
     runs = [run for row in rows for run in (row.run, row.unpruned) if run is not None]
     most = max(runs, key=lambda run: (run.beyond or 0, run.longest or 0))
     if not most.beyond:

@@ -36,7 +36,7 @@ class Row:
 
     @property
     def flattered(self) -> bool:
-        """Whether `relative` is to questions that are longer than the unpruned decoder's positions."""
+        """True if `relative` is to questions that are longer than the unpruned decoder's positions."""
         return self.unpruned is not None and bool(self.unpruned.beyond)
 
     @property
