@@ -19,8 +19,13 @@ IMAGE_TOKEN = 98
 PATCHES = 36
 
 
-def make_llava(attention: str = "sdpa", layers: int = 6, seed: int = 0) -> LlavaForConditionalGeneration:
-    """A LLaVA with 36 visual tokens, 5 vision layers and a GQA decoder, weights large enough for distinct logits."""
+def make_llava(
+    attention: str = "sdpa", layers: int = 6, seed: int = 0, width: int = 32
+) -> LlavaForConditionalGeneration:
+    """A LLaVA with 36 visual tokens, 5 vision layers and a GQA decoder, weights large enough for distinct logits.
+
+    width: of the decoder, which has 4 heads.
+    """
     torch.manual_seed(seed)
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
@@ -33,8 +38,8 @@ def make_llava(attention: str = "sdpa", layers: int = 6, seed: int = 0) -> Llava
             projection_dim=32,
         ),
         text_config=LlamaConfig(
-            hidden_size=32,
-            intermediate_size=64,
+            hidden_size=width,
+            intermediate_size=2 * width,
             num_hidden_layers=layers,
             num_attention_heads=4,
             num_key_value_heads=2,

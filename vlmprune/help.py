@@ -121,7 +121,8 @@ does not fit into memory, or cannot run on the model, gets a row that says so.
 
 model, method, ratio, keep, positions, scope, budget, compile, seed, device, batch_size as of a run; several values
 each for all but model and device (compile=false,true shows both). Its own: format=table|markdown|csv|json,
-json=FILE.json and chart=FILE.png|svg (default: a new pair of files under outputs/speed/MODEL/), and the load:
+json=FILE.json and chart=FILE.png|svg|none (default: a new pair of files under outputs/speed/MODEL/), from=FILE.json to
+show a result again, and the load:
 
   speed.prompt_tokens=64   text tokens of each prompt          speed.repeats=7   timed calls of each
   speed.new_tokens=32      tokens that each prompt generates   speed.warm_up=2   calls before them

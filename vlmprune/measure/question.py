@@ -18,6 +18,7 @@ from vlmprune.methods.base import Method
 from vlmprune.methods.none import Unpruned
 from vlmprune.models.loading import Loaded
 from vlmprune.pruning.adapter import TextTower
+from vlmprune.pruning.compiled import CompiledDecoder, decoder_of
 from vlmprune.pruning.prompt import Record
 from vlmprune.pruning.session import Session
 
@@ -31,17 +32,21 @@ def time_answers(
     questions: list[str],
     new_tokens: int,
     text_tower: TextTower | None = None,
+    compiled: CompiledDecoder | None = None,
     **options: Any,
 ) -> tuple[Times, Record, Any]:
     """One greedy generate() of at most `new_tokens` tokens under `method`: its times in ms, what its prefill did, and
-    what it returned. questions: one per prompt. options: of generate()."""
+    what it returned. questions: one per prompt. compiled: the decoder that runs, None for it as it is. options: of
+    generate()."""
     adapter, clock = loaded.adapter, StageClock(loaded.device)
     with (
+        decoder_of(compiled),
         Session(adapter, method, clock, text_tower) as session,
         clock.watch(loaded.model, adapter.vision_towers, adapter.projector),
     ):
         session.ask(questions)
-        times, output = timed(partial(greedy, loaded, inputs, new_tokens, **options), clock)
+        fixed = compiled is not None
+        times, output = timed(partial(greedy, loaded, inputs, new_tokens, compiled=fixed, **options), clock)
     assert session.record is not None
     return times, session.record, output
 

@@ -40,17 +40,18 @@ class Compaction:
         return gathered if self.valid is None else gathered & self.valid
 
 
-def compact(keep: Tensor, counts: list[int], order: Tensor | None = None) -> Compaction:
+def compact(keep: Tensor, counts: list[int], order: Tensor | None = None, multiple: int = 1) -> Compaction:
     """Plan the batch that holds the True positions of `keep`, bool [B, L], in their order, padded on the left.
 
     counts: True positions per row. The caller has fetched them, so that this adds no host sync. order: int64 [B, L],
-    sort keys of 0 or more, where the new order is not that of the positions. Raises UserError for an empty row: its
-    answer would be made of padding.
+    sort keys of 0 or more, where the new order is not that of the positions. multiple: of which the new length is one,
+    where the old length leaves room for the padding. Raises UserError for an empty row: its answer would be made of
+    padding.
     """
     if 0 in counts:
         raise UserError("nothing is left of a prompt that is an image alone: add words to it, or keep a visual token")
-    longest = max(counts)
     length = keep.shape[1]
+    longest = min(length, -(-max(counts) // multiple) * multiple)
     key = keep.to(torch.uint8) if order is None else torch.where(keep, order, -1)
     index = key.argsort(dim=1, stable=True)[:, length - longest :]
     if min(counts) == longest:

@@ -20,7 +20,7 @@ class Prefill:
 
     visual: bool [B, L]. mask: bool [B, L or more] over all tokens, or None where nothing is padded. marked: True if
     dropped slots are marked NaN in the embeddings. held: what the cache holds before these prompts, `cached` tokens;
-    None where it is empty.
+    None where it is empty. multiple: of which the length of what is left is one.
     segment, running and record follow every drop. slot_counts, dropped: visual slots of each prompt, those that a mask
     hides among them, and how many are marked; on the host.
     """
@@ -37,8 +37,10 @@ class Prefill:
         depth: int,
         held: Conversation | None = None,
         cached: int = 0,
+        multiple: int = 1,
     ) -> None:
         self.visual, self.held, self.cached, self.padded = visual, held, cached, mask is not None
+        self.multiple = multiple
         self.real = torch.ones_like(visual) if mask is None else mask[:, -visual.shape[1] :]
         self.kwargs = kwargs if held is None else kwargs | {"position_ids": self._positions_after(held, kwargs)}
         self.embeds = kwargs["inputs_embeds"]
@@ -131,7 +133,7 @@ class Prefill:
 
     def _drop(self, keep: Tensor, gone: Tensor, rule: Positions) -> None:
         """Go on with the positions in `keep`, bool [B, L]; `gone` are the visual ones that are dropped."""
-        plan = compact(keep, self.record.prompt_lengths)
+        plan = compact(keep, self.record.prompt_lengths, multiple=self.multiple)
         shorter, shift = new_positions(self._positions, ~gone, plan, rule)
         embeds = plan.gather_hidden(self.kwargs["inputs_embeds"])
         self._hold(embeds.shape[1], plan.valid, self.segment.next_position - shift)

@@ -17,6 +17,7 @@ from vlmprune.methods.base import Method
 from vlmprune.methods.decoder_base import DecoderMethod
 from vlmprune.pruning.adapter import Adapter, TextTower
 from vlmprune.pruning.clock import Clock, SelectionTimer
+from vlmprune.pruning.compiled import MULTIPLE, FixedCache
 from vlmprune.pruning.features import FeatureStore
 from vlmprune.pruning.guards import (
     OneThread,
@@ -326,15 +327,17 @@ class Session:
         mask = self._given_mask(kwargs, visual.shape[1])
         if cached and held is None:
             held = Conversation.of_text(cached, mask, len(visual), kwargs.get("position_ids"))
-        prompt = Prefill(kwargs, visual, mask, stages.sequence is not None, adapter.decoder_depth, held, cached)
+        cache = kwargs.get("past_key_values")
+        multiple = MULTIPLE if isinstance(cache, FixedCache) else 1
+        marked = stages.sequence is not None
+        prompt = Prefill(kwargs, visual, mask, marked, adapter.decoder_depth, held, cached, multiple)
         self.record = prompt.record
         prompt.begin(adapter.detail(visual) if "tiles" in self.method.needs else visual)
         self.segment = prompt.segment
         if not stages.acting:
             return kwargs
         prompt.check_padding()
-        cache = kwargs.get("past_key_values")
-        if stages.decoder is not None and getattr(cache, "is_compileable", False):
+        if stages.decoder is not None and (isinstance(cache, FixedCache) or getattr(cache, "is_compileable", False)):
             raise NotImplementedError(f"{type(cache).__name__} inside the decoder: use DynamicCache")
         if stages.sequence is not None and any(prompt.slot_counts):
             prompt.check_finite(*stages.sequence.encoded)

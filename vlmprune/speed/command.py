@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 from vlmprune.batching import is_out_of_memory
 from vlmprune.environment import git_commit, versions
-from vlmprune.errors import UserError
+from vlmprune.errors import UserError, said
 from vlmprune.files import check_writable, to_json, write_atomically
 from vlmprune.generation import read_rules
 from vlmprune.measure.conditions import conditions
@@ -25,7 +27,7 @@ from vlmprune.speed.ceiling import measure_ceiling
 from vlmprune.speed.chart import speed_chart
 from vlmprune.speed.measuring import Bench
 from vlmprune.speed.rows import ROW_SCHEMA, make_rows, refused_row
-from vlmprune.speed.settings import Request, parse
+from vlmprune.speed.settings import NONE, Request, parse
 from vlmprune.speed.synthetic import make_prompts
 from vlmprune.speed.tables import show
 
@@ -46,45 +48,60 @@ SPEED_SCHEMA = {
 def speed(settings: list[str], config_dir: str | None) -> int:
     """Measure, show, and write JSON and chart; returns the exit code. Raises UserError for bad input."""
     request = parse(settings)
+    if request.source is not None:
+        return show_again(request.source, request)
     planned = plan(request, config_dir)
     rules = read_rules(planned.checkpoint)
     started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folder = Path(planned.config.outputs) / "speed" / model_name(planned.config)
     file, chart = request.json or folder / f"{started}.json", request.chart or folder / f"{started}.png"
     check_writable("json", file)
-    check_writable("chart", chart)
+    if chart != NONE:
+        check_writable("chart", chart)
     if line := rules.told(request.load.new_tokens):
         say(line)
-    result = measure(planned, request) | {"command": shlex.join(["vlmprune", "speed", *settings])}
+    result: dict[str, Any] = {}
     try:
-        write_atomically(file, to_json(result))
-        speed_chart(result, chart)
+        for rows in measure(planned, request):
+            result = rows | {"command": shlex.join(["vlmprune", "speed", *settings])}
+            write_atomically(file, to_json(result))
+        if chart != NONE:
+            speed_chart(result, chart)
     except OSError as error:
         raise UserError(f"{file} cannot be written ({error})") from error
-    finally:  # what took minutes to measure is not lost on a full disk
-        show(result, request.format)
-    say(f"\nfiles  {file}\nchart  {chart}")
+    finally:  # what took minutes to measure is not lost on a full disk, or by what was measured next
+        if result:
+            show(result, request.format)
+    say(f"\nfiles  {file}" + (f"\nchart  {chart}" if chart != NONE else ""))
     return 0
 
 
-def measure(planned: Plan, request: Request) -> dict[str, Any]:
-    """The whole result, as SPEED_SCHEMA has it, but for the command."""
+def show_again(source: Path, request: Request) -> int:
+    """Show a stored result, and draw its chart beside it unless another place is named; returns the exit code."""
+    try:
+        result = json.loads(source.read_text(encoding="utf-8"))
+        show(result, request.format)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"from={source}: is no result of vlmprune speed ({said(error)})") from error
+    chart = request.chart or source.with_suffix(".png")
+    if chart != NONE:
+        check_writable("chart", chart)
+        speed_chart(result, chart)
+        say(f"\nchart  {chart}")
+    return 0
+
+
+def measure(planned: Plan, request: Request) -> Iterator[dict[str, Any]]:
+    """The whole result after every round, as SPEED_SCHEMA has it, but for the command."""
     ceiling = measure_ceiling(planned.device, planned.dtype)  # while the device's memory is free
     loaded = load_model(planned)
     sources = {case.text_tower.identity: case.text_tower for case in planned.cases if case.text_tower is not None}
     towers: dict[str, TextTower] = {
         identity: load_text_tower(source, planned.device) for identity, source in sources.items()
     }
-    cases, rows = planned.cases, []
-    total = Bench.calls(len(cases), len(planned.batch_sizes), request.load)
-    with progress_bar(f"{len(cases)} ways on {model_name(planned.config)}", total, unit="calls") as advance:
-        bench = Bench(loaded, towers, request.load, advance)
-        for batch_size in planned.batch_sizes:
-            prompts = make_prompts(loaded, request.load, batch_size)
-            measured = bench.measure(cases, prompts)
-            weights = decoder_bytes(loaded.adapter)
-            rows += make_rows(measured, prompts.encoded, loaded, request.load, ceiling, weights)
-    return {
+    cases, done = planned.cases, list[dict[str, Any]]()
+    weights = decoder_bytes(loaded.adapter)
+    about = {
         "schema": 1,
         "model": {
             "name": model_name(planned.config),
@@ -92,13 +109,23 @@ def measure(planned: Plan, request: Request) -> dict[str, Any]:
             "random_weights": planned.checkpoint.random,
         },
         "load": asdict(request.load),
-        "conditions": conditions(loaded.model),
         "ceiling": asdict(ceiling),
-        "rows": [*rows, *map(refused_row, planned.refused)],
         "versions": versions(),
         "git": git_commit(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    total = Bench.calls(cases, len(planned.batch_sizes), request.load)
+    with progress_bar(f"{len(cases)} ways on {model_name(planned.config)}", total, unit="calls") as advance:
+        bench = Bench(loaded, towers, request.load, advance)
+        for batch_size in planned.batch_sizes:
+            prompts = make_prompts(loaded, request.load, batch_size)
+            for measured in bench.measure(cases, prompts):
+                rows = make_rows(measured, prompts.encoded, loaded, request.load, ceiling, weights)
+                yield about | {
+                    "conditions": conditions(loaded.model),
+                    "rows": [*done, *rows, *map(refused_row, planned.refused)],
+                    "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                }
+            done += rows
 
 
 def load_model(planned: Plan) -> Loaded:

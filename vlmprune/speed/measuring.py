@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +12,9 @@ from vlmprune.measure.memory import cache_bytes, cache_bytes_per_token, peak_mb,
 from vlmprune.measure.question import time_answers
 from vlmprune.models.loading import Loaded
 from vlmprune.pruning.adapter import TextTower
+from vlmprune.pruning.compiled import CompiledDecoder
 from vlmprune.pruning.prompt import Record
 from vlmprune.speed.cases import Case
-from vlmprune.speed.compiled import CompiledAnswers, bytes_per_token
 from vlmprune.speed.settings import Load
 from vlmprune.speed.synthetic import Prompts
 
@@ -47,26 +47,42 @@ class Bench:
         self, loaded: Loaded, towers: dict[str, TextTower], load: Load, advance: Callable[[int], None]
     ) -> None:
         self.loaded, self.towers, self.load, self.advance = loaded, towers, load, advance
-        self._compiled: CompiledAnswers
+        self._compiled = CompiledDecoder(loaded.adapter, BACKEND)
 
     @staticmethod
-    def calls(cases: int, batch_sizes: int, load: Load) -> int:
+    def calls(cases: list[Case], batch_sizes: int, load: Load) -> int:
         """How many calls all of it takes."""
-        return cases * batch_sizes * (1 + load.warm_up + load.repeats)
+        plain = sum(not case.compiled for case in cases)
+        early = plain if plain < len(cases) else 0
+        return (len(cases) * (1 + load.warm_up + load.repeats) + early) * batch_sizes
 
-    def measure(self, cases: list[Case], prompts: Prompts) -> list[Measured]:
-        """Warm-up, then `load.repeats` rounds. A case that runs out of memory is marked, and left out from then on."""
+    def measure(self, cases: list[Case], prompts: Prompts) -> Iterator[list[Measured]]:
+        """Warm-up, then `load.repeats` rounds; what is known so far after each of them, in the order of `cases`.
+
+        Compiling takes minutes, and may fail. So the other cases have a round of their own before it. A case that runs
+        out of memory is marked, and left out from then on.
+        """
         measured = [Measured(case, prompts.batch_size) for case in cases]
-        self._compiled = CompiledAnswers(self.loaded, BACKEND)  # whose caches are of one batch size
-        for one in measured:
+        plain = [one for one in measured if not one.case.compiled]
+        self._prepare(plain, prompts)
+        if len(plain) < len(measured):
+            self._round(plain, prompts)
+            yield plain
+            self._prepare([one for one in measured if one.case.compiled], prompts)
+        for turn in range(self.load.repeats):
+            start = turn % len(measured)  # nobody always comes first, or after the same one
+            self._round(measured[start:] + measured[:start], prompts)
+            yield measured
+
+    def _prepare(self, cases: list[Measured], prompts: Prompts) -> None:
+        for one in cases:
             self._try(one, lambda one: self._first_call(one, prompts))
             for _ in range(self.load.warm_up):
                 self._try(one, lambda one: self._call(one, prompts))
-        for turn in range(self.load.repeats):
-            start = turn % len(measured)  # nobody always comes first, or after the same one
-            for one in measured[start:] + measured[:start]:
-                self._try(one, lambda one: self._timed_call(one, prompts))
-        return measured
+
+    def _round(self, cases: list[Measured], prompts: Prompts) -> None:
+        for one in cases:
+            self._try(one, lambda one: self._timed_call(one, prompts))
 
     def _try(self, one: Measured, call: Callable[[Measured], object]) -> None:
         if not one.out_of_memory:
@@ -81,15 +97,15 @@ class Bench:
         self.advance(1)
 
     def _first_call(self, one: Measured, prompts: Prompts) -> None:
-        """Of one new token: its cache holds the prompts alone. A compiled case compiles here."""
-        if one.case.compiled:
-            _, shared = self._compiled.time(one.case.method, prompts.inputs, self.load.new_tokens)
-            one.record, one.cache_bytes_per_token = shared.record, bytes_per_token(shared)
-            one.cache_bytes = one.cache_bytes_per_token * (self.load.prompt_tokens + shared.record.visual_counts[0][0])
+        """Its cache shows what the prompts take. A compiled case compiles here."""
+        new_tokens = self.load.new_tokens if one.case.compiled else 1
+        _, one.record, output = self._answer(one.case, prompts, new_tokens, return_dict_in_generate=True)
+        cache = output.past_key_values
+        one.cache_bytes_per_token = cache_bytes_per_token(cache)
+        if one.case.compiled:  # which has room for more than the prompts
+            one.cache_bytes = one.cache_bytes_per_token * max(one.record.prompt_lengths)
         else:
-            _, one.record, output = self._plain_call(one, prompts, 1, return_dict_in_generate=True)
-            one.cache_bytes = cache_bytes(output.past_key_values)
-            one.cache_bytes_per_token = cache_bytes_per_token(output.past_key_values)
+            one.cache_bytes = cache_bytes(cache)
 
     def _timed_call(self, one: Measured, prompts: Prompts) -> None:
         one.peak_since = reset_peak(self.loaded.device)
@@ -98,23 +114,20 @@ class Bench:
         one.times.append(times)
 
     def _call(self, one: Measured, prompts: Prompts) -> Times:
-        if one.case.compiled:
-            return self._compiled.time(one.case.method, prompts.inputs, self.load.new_tokens)[0]
-        return self._plain_call(one, prompts, self.load.new_tokens)[0]
+        return self._answer(one.case, prompts, self.load.new_tokens)[0]
 
-    def _plain_call(
-        self, one: Measured, prompts: Prompts, new_tokens: int, **options: Any
-    ) -> tuple[Times, Record, Any]:
-        source = one.case.text_tower
+    def _answer(self, case: Case, prompts: Prompts, new_tokens: int, **options: Any) -> tuple[Times, Record, Any]:
+        source = case.text_tower
         tower = None if source is None else self.towers[source.identity]
         # Without an end-of-sequence token every prompt gets all its tokens.
         return time_answers(
             self.loaded,
-            one.case.method,
+            case.method,
             prompts.inputs,
             [QUESTION] * prompts.batch_size,
             new_tokens,
             tower,
+            self._compiled if case.compiled else None,
             eos_token_id=None,
             **options,
         )

@@ -29,6 +29,7 @@ OF_A_RUN = (
 )
 FORMATS = ("table", "markdown", "csv", "json")
 METHODS, RATIOS, BATCH_SIZES = "method=cls,fastv", "ratio=0.5,0.9", "batch_size=1,8"  # where none are given
+NONE = Path("none")  # chart=none
 LEAST = {"prompt_tokens": 8, "new_tokens": 1, "image_size": 28, "repeats": 1, "warm_up": 1}
 
 
@@ -45,7 +46,10 @@ class Load:
 
 @dataclass
 class Request:
-    """What was asked for. overrides: of runs, batch sizes apart; json, chart: None for the default place."""
+    """What was asked for. overrides: of runs, batch sizes apart; json, chart: None for the default place.
+
+    source: a result to be shown again, where nothing is measured.
+    """
 
     overrides: list[str] = field(default_factory=list)
     batch_sizes: str = BATCH_SIZES
@@ -53,6 +57,7 @@ class Request:
     format: str = "table"
     json: Path | None = None
     chart: Path | None = None
+    source: Path | None = None
 
 
 def parse(settings: list[str]) -> Request:
@@ -69,13 +74,17 @@ def parse(settings: list[str]) -> Request:
             request.format = choose(value, FORMATS, "format")
         elif key in ("json", "chart"):
             setattr(request, key, _file(key, value))
+        elif key == "from":
+            request.source = _file(key, value)
         elif key == "batch_size":
             request.batch_sizes = setting
         elif head in OF_A_RUN:
             request.overrides.append(setting)
         else:
-            allowed = sorted([*OF_A_RUN, "speed", "format", "json", "chart"])
+            allowed = sorted([*OF_A_RUN, "speed", "format", "json", "chart", "from"])
             raise UserError(f"'{key}' is not a setting of speed{nearest(head, allowed)}; allowed: {', '.join(allowed)}")
+    if request.source is not None and (others := [*request.overrides, *own]):
+        raise UserError(f"from={request.source}: is a result, for which {others[0]} has no meaning; leave one of them out")
     given = {setting.partition("=")[0] for setting in request.overrides}
     request.overrides += [METHODS] * ("method" not in given) + [RATIOS] * given.isdisjoint(("ratio", "keep"))
     request.load = _load(own)
@@ -98,7 +107,9 @@ def _load(settings: list[str]) -> Load:
 
 
 def _file(key: str, value: str) -> Path:
-    endings = {"json": (".json",), "chart": (".png", ".svg")}[key]
+    if key == "chart" and value == "none":
+        return NONE
+    endings = {"json": (".json",), "from": (".json",), "chart": (".png", ".svg")}[key]
     if Path(value).suffix not in endings:
         raise UserError(f"{key}={value}: allowed: a file name that ends in {' or '.join(endings)}")
     return expanded(key, value)

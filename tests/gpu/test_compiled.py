@@ -1,0 +1,66 @@
+"""The compiled decoder on a GPU, where it is CUDA graphs: recorded once a shape, replayed on other prompts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.conftest import make_llava
+from tests.families import llava
+from tests.families.test_guarantees import GREEDY, NEW
+from tests.gpu.conftest import DEVICE, batch_of, placed
+from vlmprune.models.base import adapt
+from vlmprune.pruning.compiled import CompiledDecoder, FixedCache
+from vlmprune.pruning.session import Session
+from vlmprune.registry import build_method
+
+pytestmark = pytest.mark.gpu
+
+BACKEND = None if DEVICE.type == "cuda" else "eager"  # inductor with CUDA graphs
+TEXTS = ([9, 6], [14, 3], [5, 5], [30, 12], [9, 6], [22, 22])
+
+
+def answer(adapter, method, inputs, compiled=None, **options):
+    """One generate(), compiled or not: its output and the record."""
+    cache = {} if compiled is None else {"past_key_values": FixedCache(NEW)}
+    with torch.no_grad(), Session(adapter, method) as session:
+        output = adapter.model.generate(**inputs, **GREEDY, **cache, **options)
+    return output, session.record
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def test_replays_give_the_answers_of_the_model_as_it_is():
+    model = placed(llava, torch.float32)
+    adapter, method = adapt(model), build_method("cls", ratio=0.6)
+    compiled = CompiledDecoder(adapter, BACKEND)
+    for texts in TEXTS:
+        inputs = batch_of(llava, torch.float32, texts)
+        plain, record = answer(adapter, method, inputs)
+        with compiled:
+            fast, own = answer(adapter, method, inputs, compiled)
+        assert torch.equal(fast, plain), texts
+        assert torch.equal(own.kept, record.kept) and own.visual_counts == record.visual_counts
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_padding_brings_no_nan_at_a_real_width(dtype):
+    """Heads of 128, as kernels of half precision want them; rows of padding attend to nothing."""
+    model = make_llava("sdpa", layers=2, width=512).to(DEVICE, dtype)
+    adapter, compiled = adapt(model), CompiledDecoder(adapt(model), BACKEND)
+    options = {"return_dict_in_generate": True, "output_logits": True}
+    for texts in TEXTS[:3]:
+        inputs = batch_of(llava, dtype, texts)
+        for name, amount in (("cls", {"ratio": 0.6}), ("none", {})):
+            method = build_method(name, **amount)
+            plain, _ = answer(adapter, method, inputs, **options)
+            with compiled:
+                fast, _ = answer(adapter, method, inputs, compiled, **options)
+            first, same = plain.logits[0].float(), fast.logits[0].float()
+            assert all(logits.isfinite().all() for logits in fast.logits)
+            assert (first - same).norm() / first.norm() < 0.02
