@@ -47,7 +47,6 @@ from vlmprune.errors import UserError, said
 from vlmprune.media_cache import Images
 from vlmprune.models.checkpoint import Checkpoint
 from vlmprune.models.loading import Loaded
-from vlmprune.pruning.compiled import FixedCache
 
 FILE = "generation_config.json"
 
@@ -320,18 +319,9 @@ def inputs_for(samples: list[Sample], benchmark: Benchmark, loaded: Loaded, imag
     )
 
 
-def greedy(
-    loaded: Loaded, inputs: dict[str, Tensor], max_new_tokens: int, compiled: bool = False, **options: Any
-) -> Any:
-    """Greedy decoding, as every published protocol uses. Returns what generate() returns.
-
-    compiled: True inside `with` a CompiledDecoder. options: of greedy_from.
-    """
-    if not compiled:
-        with torch.inference_mode():
-            return greedy_from(loaded, max_new_tokens, None, **inputs, **options)
-    options.setdefault("past_key_values", FixedCache(max_new_tokens))
-    with torch.no_grad():  # not inference_mode, whose tensors a graph cannot take
+def greedy(loaded: Loaded, inputs: dict[str, Tensor], max_new_tokens: int, **options: Any) -> Any:
+    """Greedy decoding, as every published protocol uses. Returns what generate() returns. options: of greedy_from."""
+    with torch.inference_mode():
         return greedy_from(loaded, max_new_tokens, None, **inputs, **options)
 
 

@@ -1,4 +1,4 @@
-"""The compiled decoder on a GPU, where it is CUDA graphs: recorded once a shape, replayed on other prompts."""
+"""Compiled parts on a GPU, where they are CUDA graphs: recorded once a shape, replayed on other prompts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.families import llava
 from tests.families.test_guarantees import GREEDY, NEW
 from tests.gpu.conftest import DEVICE, batch_of, placed
 from vlmprune.models.base import adapt
-from vlmprune.pruning.compiled import CompiledDecoder, FixedCache
+from vlmprune.pruning.compiled import Compiled, FixedCache
 from vlmprune.pruning.session import Session
 from vlmprune.registry import build_method
 
@@ -24,6 +24,8 @@ def answer(adapter, method, inputs, compiled=None, **options):
     """One generate(), compiled or not: its output and the record."""
     cache = {} if compiled is None else {"past_key_values": FixedCache(NEW)}
     with torch.no_grad(), Session(adapter, method) as session:
+        if compiled is not None:
+            compiled.reader = session.reader
         output = adapter.model.generate(**inputs, **GREEDY, **cache, **options)
     return output, session.record
 
@@ -38,7 +40,7 @@ def fresh_compiler():
 def test_replays_give_the_answers_of_the_model_as_it_is():
     model = placed(llava, torch.float32)
     adapter, method = adapt(model), build_method("cls", ratio=0.6)
-    compiled = CompiledDecoder(adapter, BACKEND)
+    compiled = Compiled(adapter, BACKEND)
     for texts in TEXTS:
         inputs = batch_of(llava, torch.float32, texts)
         plain, record = answer(adapter, method, inputs)
@@ -49,18 +51,21 @@ def test_replays_give_the_answers_of_the_model_as_it_is():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_padding_brings_no_nan_at_a_real_width(dtype):
-    """Heads of 128, as kernels of half precision want them; rows of padding attend to nothing."""
-    model = make_llava("sdpa", layers=2, width=512).to(DEVICE, dtype)
-    adapter, compiled = adapt(model), CompiledDecoder(adapt(model), BACKEND)
+@pytest.mark.parametrize("name", ["cls", "none"])
+def test_half_precision_is_as_near_to_float32_as_uncompiled(name, dtype):
+    """With heads of 128, as kernels of half precision want them; rows of padding, which see nothing else, are numbers."""
+    method = build_method(name, **({} if name == "none" else {"ratio": 0.6}))
+    exact = adapt(make_llava("sdpa", layers=2, width=512).to(DEVICE))
+    adapter = adapt(make_llava("sdpa", layers=2, width=512).to(DEVICE, dtype))
+    compiled = Compiled(adapter, BACKEND)
     options = {"return_dict_in_generate": True, "output_logits": True}
     for texts in TEXTS[:3]:
+        first = answer(exact, method, batch_of(llava, torch.float32, texts), **options)[0].logits[0]
         inputs = batch_of(llava, dtype, texts)
-        for name, amount in (("cls", {"ratio": 0.6}), ("none", {})):
-            method = build_method(name, **amount)
-            plain, _ = answer(adapter, method, inputs, **options)
-            with compiled:
-                fast, _ = answer(adapter, method, inputs, compiled, **options)
-            first, same = plain.logits[0].float(), fast.logits[0].float()
-            assert all(logits.isfinite().all() for logits in fast.logits)
-            assert (first - same).norm() / first.norm() < 0.02
+        plain, record = answer(adapter, method, inputs, **options)
+        with compiled:
+            fast, own = answer(adapter, method, inputs, compiled, **options)
+        assert all(logits.isfinite().all() for logits in fast.logits)
+        assert own.visual_counts == record.visual_counts
+        errors = [(output.logits[0].float() - first).norm() / first.norm() for output in (plain, fast)]
+        assert errors[1] < 1.5 * errors[0] + 1e-3, errors

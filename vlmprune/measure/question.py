@@ -18,7 +18,7 @@ from vlmprune.methods.base import Method
 from vlmprune.methods.none import Unpruned
 from vlmprune.models.loading import Loaded
 from vlmprune.pruning.adapter import TextTower
-from vlmprune.pruning.compiled import CompiledDecoder, decoder_of
+from vlmprune.pruning.compiled import Compiled, FixedCache, decoder_of
 from vlmprune.pruning.prompt import Record
 from vlmprune.pruning.session import Session
 
@@ -32,11 +32,11 @@ def time_answers(
     questions: list[str],
     new_tokens: int,
     text_tower: TextTower | None = None,
-    compiled: CompiledDecoder | None = None,
+    compiled: Compiled | None = None,
     **options: Any,
 ) -> tuple[Times, Record, Any]:
     """One greedy generate() of at most `new_tokens` tokens under `method`: its times in ms, what its prefill did, and
-    what it returned. questions: one per prompt. compiled: the decoder that runs, None for it as it is. options: of
+    what it returned. questions: one per prompt. compiled: what runs, None for the model as it is. options: of
     generate()."""
     adapter, clock = loaded.adapter, StageClock(loaded.device)
     with (
@@ -45,8 +45,10 @@ def time_answers(
         clock.watch(loaded.model, adapter.vision_towers, adapter.projector),
     ):
         session.ask(questions)
-        fixed = compiled is not None
-        times, output = timed(partial(greedy, loaded, inputs, new_tokens, compiled=fixed, **options), clock)
+        if compiled is not None:
+            compiled.reader = session.reader
+            options["past_key_values"] = FixedCache(new_tokens)
+        times, output = timed(partial(greedy, loaded, inputs, new_tokens, **options), clock)
     assert session.record is not None
     return times, session.record, output
 

@@ -29,6 +29,10 @@ class Adapter(Protocol):
         """Methods of `base_model` that turn pixels into features: get_image_features, get_video_features."""
 
     @property
+    def vision_towers(self) -> list[Any]:
+        """Every vision encoder that the model has."""
+
+    @property
     def projector(self) -> Any:
         """Vision features [tiles, N, C] -> decoder embeddings [tiles, N, D]."""
 

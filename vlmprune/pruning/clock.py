@@ -53,6 +53,10 @@ class SelectionTimer:
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
+        # While a graph is recorded nothing runs, and its parts cannot be timed.
+        if self.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            yield
+            return
         start = self._mark()
         with nullcontext() if self.clock is None else self.clock(part):
             yield

@@ -1,38 +1,81 @@
-"""The decoder's forward pass as CUDA graphs: of prompts, of what goes on from them, and of decode steps.
+"""Vision encoder and decoder as CUDA graphs: of images, of prompts, of what goes on from them, and of decode steps.
 
-A short prompt is a thousand kernels that take less time to run than to launch; captured once, they are one launch. A
+A short prompt is a thousand kernels that take less time to run than to launch; recorded once, they are one launch. A
 graph belongs to one shape and one place in memory. So pruned prompts are padded on the left to a multiple of
-`MULTIPLE`, keys and values lie in a place of fixed size that is used again batch after batch, and masks are as long as
-that place.
+`MULTIPLE`, and keys and values lie in a place of fixed size that is used again batch after batch. What stands between
+two matrix products (norms, activations) is compiled into one kernel each, which takes seconds; a compiler of whole
+decoders takes minutes.
 
-Only `language_model.forward` is compiled, by a shadow before it. The session's hooks stand around that call and stay
-plain Python, and so do generate(), encoder and selection: what is kept and recorded is the same as without.
+Only `language_model.forward` and the vision towers' are recorded, by a shadow before each. The session's hooks on the
+decoder stand around that call and stay plain Python, and so do generate() and selection: what is kept is the same as
+without. What the session's probes see inside a tower is a result of its graph. On a CPU, which has no graphs, the same
+passes run anew each time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 from transformers import Cache, StaticCache
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from vlmprune.pruning.adapter import Adapter
 from vlmprune.pruning.shadow import Shadow
+from vlmprune.pruning.signals import SignalReader
 
-# Arguments of the decoder that a compiled call takes; the last one is for the head behind it.
+# Arguments of the decoder that are taken; the last one is for the head behind it.
 TAKEN = ("inputs_embeds", "position_ids", "attention_mask", "past_key_values", "use_cache", "logits_to_keep")
 MULTIPLE = 32  # tokens that a prompt's length is rounded up to
 ROOM = 256  # tokens that a place's size is rounded up to
 
 
 class Place(StaticCache):
-    """Keys and values where graphs find them. holder: the cache that lies there."""
+    """Keys and values [B, H, `size`, d] of every layer, where graphs find them.
 
-    holder: FixedCache | None = None
+    seen: int64 [], tokens in it before the pass that runs. at: int64 [n], where this pass writes. valid: bool
+    [B, size], False on padding. holder: the cache that lies here.
+    """
+
+    def __init__(self, model: Any, rows: int, size: int) -> None:
+        config, device = model.config.get_text_config(), model.device
+        super().__init__(config=config, max_cache_len=size)
+        heads = config.num_key_value_heads or config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self.early_initialization(rows, heads, width, model.dtype, device)
+        self.seen = torch.zeros((), dtype=torch.long, device=device)
+        self.columns = torch.arange(size, device=device)
+        self.valid = torch.ones(rows, size, dtype=torch.bool, device=device)
+        self.at: Tensor
+        self.holder: FixedCache | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.columns)
+
+    def clear(self) -> None:
+        """Zeros everywhere: what is masked is still multiplied by 0, and must not be infinite."""
+        layers: list[Any] = self.layers
+        torch._foreach_zero_([part for layer in layers for part in (layer.keys, layer.values)])
+        self.valid.fill_(True)
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        layer: Any = self.layers[layer_idx]
+        layer.keys.index_copy_(2, self.at, key_states)
+        layer.values.index_copy_(2, self.at, value_states)
+        return layer.keys, layer.values
+
+    def mask(self, new: int) -> Tensor:
+        """bool [B, 1, new, size]: what each of `new` tokens sees. Padding sees itself, so that it is a number."""
+        self.at = self.seen + self.columns[:new]
+        rows, columns = self.at.unsqueeze(1), self.columns
+        return (columns <= rows) & self.valid[:, None, None] | (columns == rows)
 
 
 class FixedCache(Cache):
@@ -55,53 +98,93 @@ class FixedCache(Cache):
         return self.seen
 
     def bind(self, place: Place) -> None:
-        """Take an empty place, from which what an earlier cache held is gone."""
+        """Take a place, from which what an earlier cache held is gone."""
         self.place, self.layers = place, place.layers
         place.holder = self
+        place.clear()
 
 
-class CompiledDecoder:
-    """`with compiled:` the decoder runs compiled wherever generate() is given a `FixedCache`.
+class Pass:
+    """A forward pass over tensors that stay where they are: a CUDA graph of `run` on a GPU.
 
-    backend: torch.compile's; None for inductor, on a GPU with CUDA graphs.
+    output: of the last call, overwritten by the next.
+    """
+
+    def __init__(self, run: Callable[[], Any], device: torch.device, pool: Any) -> None:
+        self._graph: torch.cuda.CUDAGraph | None = None
+        if device.type != "cuda":
+            return
+        side = torch.cuda.Stream(device)  # kernels are chosen and compiled before they are recorded
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            for _ in range(2):
+                run()
+        torch.cuda.current_stream(device).wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, pool=pool):
+            self.output = run()
+
+    def __call__(self, run: Callable[[], Any]) -> Any:
+        """What `run`, the same as it was recorded, returns."""
+        if self._graph is None:
+            self.output = run()
+        else:
+            self._graph.replay()
+        return self.output
+
+
+class Recorded:
+    """A pass of one shape, and where its arguments lie."""
+
+    def __init__(self, *arguments: Tensor) -> None:
+        self.arguments = [torch.empty_like(argument) for argument in arguments]
+        self.replay: Pass
+
+    def show(self, *arguments: Tensor) -> None:
+        """Put the arguments of the next pass in their places."""
+        for own, argument in zip(self.arguments, arguments, strict=True):
+            own.copy_(argument)
+
+
+class Compiled:
+    """`with compiled:` towers run compiled, and the decoder wherever generate() is given a `FixedCache`.
+
+    backend: torch.compile's, of what stands between products; None for inductor. reader: of the session that is open,
+    if its method reads signals of the encoder.
     """
 
     def __init__(self, adapter: Adapter, backend: str | None = None) -> None:
         self.adapter = adapter
-        options: dict[str, Any] = {} if backend is None else {"backend": backend}
-        if backend is None and adapter.model.device.type == "cuda":
-            options["mode"] = "reduce-overhead"
-        # Compiled before any shadow stands there.
-        self._compiled = torch.compile(adapter.language_model.forward, **options)
+        self._options: dict[str, Any] = {} if backend is None else {"backend": backend}
+        self._fused: dict[type, Callable[..., Any]] = {}
         self._places: dict[tuple[int, int], Place] = {}  # by rows and tokens
-        self._shadow: Shadow | None = None
+        self._recorded: dict[tuple[Any, ...], Recorded] = {}
+        self._pool = torch.cuda.graph_pool_handle() if adapter.model.device.type == "cuda" else None
+        self._shadows: list[Shadow] = []
+        self.reader: SignalReader | None = None
 
-    def __enter__(self) -> CompiledDecoder:
-        self._shadow = Shadow(self.adapter.language_model, "forward", self._around)
+    def __enter__(self) -> Compiled:
+        self._shadows.append(Shadow(self.adapter.language_model, "forward", self._around_decoder))
+        for index, tower in enumerate(self.adapter.vision_towers):
+            self._shadows.append(Shadow(tower, "forward", partial(self._around_tower, index)))
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._shadow is not None:
-            self._shadow.remove()
-            self._shadow = None
+        for shadow in self._shadows:
+            shadow.remove()
+        self._shadows, self.reader = [], None
 
-    def seat(self, cache: FixedCache, rows: int, tokens: int) -> None:
-        """Give an empty cache its place, for `rows` prompts of `tokens` tokens and the answers to them."""
+    def seat(self, cache: FixedCache, rows: int, tokens: int) -> Place:
+        """Give a cache its place, for `rows` prompts of `tokens` tokens and the answers to them."""
         size = -(-(tokens + cache.new_tokens) // ROOM) * ROOM
         if (rows, size) not in self._places:
-            model = self.adapter.model
-            config = model.config.get_text_config()
-            place = Place(config=config, max_cache_len=size)
-            heads = config.num_key_value_heads or config.num_attention_heads
-            width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-            with torch.inference_mode(False):  # whose tensors a graph cannot write to later
-                place.early_initialization(rows, heads, width, model.dtype, model.device)
-            self._places[rows, size] = place
+            with torch.inference_mode(False):
+                self._places[rows, size] = Place(self.adapter.model, rows, size)
         place = self._places[rows, size]
-        place.reset()
         cache.bind(place)
+        return place
 
-    def _around(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+    def _around_decoder(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         def forward(*args: Any, **kwargs: Any) -> Any:
             cache = kwargs.get("past_key_values")
             if not isinstance(cache, FixedCache):
@@ -109,45 +192,92 @@ class CompiledDecoder:
             others = sorted(name for name, given in kwargs.items() if name not in TAKEN and given is not None)
             if others:
                 raise NotImplementedError(f"a compiled decoder is not given {', '.join(others)}")
-            embeds, positions = kwargs["inputs_embeds"], kwargs["position_ids"]
-            new = embeds.shape[1]
-            if cache.place is None:
-                self.seat(cache, len(embeds), new)
-            place = cache.place
-            assert place is not None
-            cache.seen += new
+            embeds, positions, mask = kwargs["inputs_embeds"], kwargs["position_ids"], kwargs.get("attention_mask")
+            rows, new = embeds.shape[:2]
+            place = cache.place or self.seat(cache, rows, new)
             if place.holder is not cache:
                 raise RuntimeError("the place of this KV cache was taken by a later prompt: start a new cache")
-            if cache.seen > place.get_max_length():
+            if cache.seen + new > place.size:
                 raise RuntimeError(f"a FixedCache of {cache.new_tokens} new tokens was asked for more of them")
-            mask = whole_mask(kwargs.get("attention_mask"), embeds, cache.seen, place.get_max_length())
-            if new > 1:  # of any length; a decode step is a graph of its own
-                torch._dynamo.mark_dynamic(embeds, 1)
-                torch._dynamo.mark_dynamic(positions, positions.dim() - 1)
-            torch.compiler.cudagraph_mark_step_begin()  # what the last call returned has been used
-            # A session lets nothing run compiled, because hooks would be passed by: here they stand around the call.
-            with torch.compiler.set_stance("default"):
-                # Of the arguments only what is the same in every call.
-                output = self._compiled(
-                    inputs_embeds=embeds,
-                    position_ids=positions,
-                    attention_mask=mask,
-                    past_key_values=place,
-                    use_cache=True,
-                )
-            output.past_key_values = cache
+            place.seen.fill_(cache.seen)
+            cache.seen += new
+            if mask is not None:
+                place.valid[:, : mask.shape[1]].copy_(mask)
+            key = ("decoder", place.size, embeds.shape, positions.shape)
+            hidden = self._replayed(key, partial(self._decode, plain, place), embeds, positions)
+            return BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=cache)
+
+        return forward
+
+    def _around_tower(self, index: int, plain: Callable[..., Any]) -> Callable[..., Any]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            reader, pixels = self.reader, args[0] if args else kwargs.pop("pixel_values")
+            if len(args) > 1 or any(isinstance(given, Tensor) for given in kwargs.values()):
+                return plain(pixels, *args[1:], **kwargs)  # Qwen's, whose work depends on the grids' values
+            signals = None if reader is None else (*reader.names(), *reader.method.needs)
+            key = ("tower", index, pixels.shape, signals, repr(sorted(kwargs.items())))
+
+            def encode(own: Tensor) -> tuple[Any, Any]:
+                if reader is not None:
+                    reader.clear()
+                output = plain(own, **kwargs)
+                return output, None if reader is None else reader.take()
+
+            output, shown = self._replayed(key, encode, pixels)
+            if reader is not None:
+                reader.put(shown)
             return output
 
         return forward
 
+    def _replayed(self, key: tuple[Any, ...], run: Callable[..., Any], *arguments: Tensor) -> Any:
+        """What `run(*arguments)` returns. It is recorded where the first `key` comes, and must not change after it."""
+        with torch.inference_mode(False), torch.no_grad():
+            recorded = self._recorded.get(key) or Recorded(*arguments)
+            recorded.show(*arguments)
+            same = partial(run, *recorded.arguments)
+            if key not in self._recorded:
+                recorded.replay = Pass(same, arguments[0].device, self._pool)
+                self._recorded[key] = recorded
+            return recorded.replay(same)
 
-def whole_mask(mask: Tensor | None, embeds: Tensor, seen: int, size: int) -> Tensor:
-    """bool [B, size]: the tokens of a place that may be seen at all; those that are still to come are not."""
-    if mask is None:
-        mask = torch.ones(len(embeds), seen, dtype=torch.bool, device=embeds.device)
-    return pad(mask.bool(), (0, size - mask.shape[1]))
+    def _decode(self, plain: Callable[..., Any], place: Place, embeds: Tensor, positions: Tensor) -> Tensor:
+        seen = place.mask(embeds.shape[1])
+        if self.adapter.model.config.get_text_config()._attn_implementation == "eager":
+            seen = torch.zeros_like(seen, dtype=embeds.dtype).masked_fill(~seen, torch.finfo(embeds.dtype).min)
+        with self._fusing():
+            return plain(
+                inputs_embeds=embeds,
+                position_ids=positions,
+                attention_mask=seen,
+                past_key_values=place,
+                use_cache=True,
+            ).last_hidden_state
+
+    @contextmanager
+    def _fusing(self) -> Iterator[None]:
+        """Norms and feed-forward parts run compiled, each kind of module once for all layers."""
+        model, shadows = self.adapter.language_model, []
+        parts = [part for layer in model.layers for name, part in layer.named_children() if name != "self_attn"]
+        for part in [*parts, model.norm]:
+            kind = type(part)
+            if kind not in self._fused:
+                self._fused[kind] = torch.compile(kind.forward, **self._options)
+            fused = partial(self._fused[kind], part)
+            shadows.append(Shadow(part, "forward", partial(_instead, fused)))
+        # A session lets nothing run compiled, because hooks would be passed by; on these parts there are none.
+        try:
+            with torch.compiler.set_stance("default"):
+                yield
+        finally:
+            for shadow in shadows:
+                shadow.remove()
 
 
-def decoder_of(compiled: CompiledDecoder | None) -> AbstractContextManager[Any]:
+def _instead(other: Callable[..., Any], _plain: Callable[..., Any]) -> Callable[..., Any]:
+    return other
+
+
+def decoder_of(compiled: Compiled | None) -> AbstractContextManager[Any]:
     """`with decoder_of(compiled):` the decoder runs compiled, or as it is where there is None."""
     return nullcontext() if compiled is None else compiled

@@ -31,6 +31,7 @@ from vlmprune.pruning.parts import acting_parts
 from vlmprune.pruning.prefill import Prefill
 from vlmprune.pruning.prompt import Conversation, Record, Segment, full_mask
 from vlmprune.pruning.shadow import Shadow, refuse_copy
+from vlmprune.pruning.signals import SignalReader
 from vlmprune.pruning.stages import Stages
 
 TOKENS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")  # what generate() has of every token
@@ -103,6 +104,11 @@ class Session:
     def owners(self) -> Tensor | None:
         """int64 [images, N]: the output token that each patch is part of, where tokens merge inside the encoder."""
         return self._stages.owners
+
+    @property
+    def reader(self) -> SignalReader | None:
+        """What the method reads of the encoder while it runs, if it does."""
+        return getattr(self._stages.sequence, "reader", None)
 
     def ask(self, questions: list[str]) -> None:
         """The questions of the next forward pass or generate(), one per prompt: read by text_relevance."""

@@ -76,6 +76,19 @@ class SignalReader:
         signal, _, layer = name.partition("@")
         self._parts[signal][int(layer)] = [part]
 
+    def take(self) -> tuple[dict[str, dict[int, list[Tensor]]], list[Tensor]]:
+        """All that the last encoding showed, which is then forgotten."""
+        shown = {name: dict(layers) for name, layers in self._parts.items()}, list(self._cls_features)
+        self.clear()
+        return shown
+
+    def put(self, shown: tuple[dict[str, dict[int, list[Tensor]]], list[Tensor]]) -> None:
+        """Go on as if the encoder had shown what `take` returned."""
+        for name, layers in shown[0].items():
+            for layer, parts in layers.items():
+                self._parts[name][layer] += parts
+        self._cls_features += shown[1]
+
     def _observe(self, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
         first, needs = int(self.adapter.tower.has_cls), self.method.needs
         with self.clock("selection"):

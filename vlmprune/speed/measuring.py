@@ -12,7 +12,7 @@ from vlmprune.measure.memory import cache_bytes, cache_bytes_per_token, peak_mb,
 from vlmprune.measure.question import time_answers
 from vlmprune.models.loading import Loaded
 from vlmprune.pruning.adapter import TextTower
-from vlmprune.pruning.compiled import CompiledDecoder
+from vlmprune.pruning.compiled import Compiled
 from vlmprune.pruning.prompt import Record
 from vlmprune.speed.cases import Case
 from vlmprune.speed.settings import Load
@@ -47,7 +47,7 @@ class Bench:
         self, loaded: Loaded, towers: dict[str, TextTower], load: Load, advance: Callable[[int], None]
     ) -> None:
         self.loaded, self.towers, self.load, self.advance = loaded, towers, load, advance
-        self._compiled = CompiledDecoder(loaded.adapter, BACKEND)
+        self._compiled = Compiled(loaded.adapter, BACKEND)
 
     @staticmethod
     def calls(cases: list[Case], batch_sizes: int, load: Load) -> int:

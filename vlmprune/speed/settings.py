@@ -84,7 +84,7 @@ def parse(settings: list[str]) -> Request:
             allowed = sorted([*OF_A_RUN, "speed", "format", "json", "chart", "from"])
             raise UserError(f"'{key}' is not a setting of speed{nearest(head, allowed)}; allowed: {', '.join(allowed)}")
     if request.source is not None and (others := [*request.overrides, *own]):
-        raise UserError(f"from={request.source}: is a result, for which {others[0]} has no meaning; leave one of them out")
+        raise UserError(f"from={request.source}: is a result, and {others[0]} cannot change it; leave one of them out")
     given = {setting.partition("=")[0] for setting in request.overrides}
     request.overrides += [METHODS] * ("method" not in given) + [RATIOS] * given.isdisjoint(("ratio", "keep"))
     request.load = _load(own)
