@@ -27,12 +27,13 @@ from vlmprune.models.inputs import Media
 from vlmprune.models.loading import Loaded
 from vlmprune.progress import say
 from vlmprune.prompt import Prompt, read_prompts
+from vlmprune.pruning.compiled import Compiled, decoder_of
 from vlmprune.pruning.prefix import Prefixes
 from vlmprune.pruning.session import Session
-from vlmprune.pruning.static import StaticCaches
 from vlmprune.records import RunDirectory
 
-BACKEND: str | None = None  # of torch.compile; None for transformers' choice
+BACKEND: str | None = None  # of torch.compile; None for inductor
+STEP = 8  # tokens that the length of compiled questions is rounded up to
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Evaluation:
         # Twice a window: one in use, and the beginning of the next.
         size = max(64, 2 * WINDOW * settings.batch_size)
         self.images = Images(benchmark, loaded, size, named=session.features is not None)
-        self.caches = StaticCaches(loaded.model, BACKEND) if settings.compile else None
+        self.compiled = Compiled(loaded.adapter, BACKEND) if settings.compile else None
         self.spent = Spent()
 
     def run(self, samples: list[Sample]) -> None:
@@ -122,7 +123,7 @@ class Evaluation:
             return [], prompts
         together = [prompt for prompt in prompts if prompt.shared]
         repeats = len({prompt.beginning for prompt in together}) < len(together)
-        if not repeats and self.caches is None:
+        if not repeats and self.compiled is None:
             return [], prompts
         return together, [prompt for prompt in prompts if not prompt.shared]
 
@@ -175,14 +176,14 @@ class Evaluation:
         questions = [prompt.question for prompt in batch]
         prompts = [prompt.ids for prompt in batch]
         generate = partial(greedy_from, self.loaded, self.benchmark.max_new_tokens, prompts)
-        with self.spent.on("questions", self.loaded.device):
-            if self.caches is None:
-                with torch.inference_mode():
-                    new = prefixes.answer(generate, own, questions)
-            else:
-                new = self.caches.answer(
-                    prefixes, generate, own, questions, self.benchmark.max_new_tokens, self.batch.size
-                )
+        with self.spent.on("questions", self.loaded.device), torch.inference_mode(), decoder_of(self.compiled):
+            if self.compiled is None:
+                new = prefixes.answer(generate, own, questions)
+            else:  # always of the same number of rows, the last one repeated
+                more = self.batch.size - len(own)
+                empty = partial(self.compiled.empty, self.benchmark.max_new_tokens)
+                every = prefixes.answer(generate, own + own[-1:] * more, questions + questions[-1:] * more, empty, STEP)
+                new = every[: len(own)]
         said, before = [len(question) for question in questions], positions_taken(prefixes.next_position)
         taken = [before[row] + words for row, words in zip(own, said, strict=True)]
         self._write(batch, new, prefixes.record, own, said, taken)

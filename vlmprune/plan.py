@@ -146,13 +146,13 @@ def choose_parts(config: RunConfig) -> tuple[Method, Checkpoint, Checkpoint | No
     family = describe(checkpoint.config)
     check_pair(family, method, config.names["method"], model_name(config))
     check_settings(method, family, checkpoint.config.text_config.num_hidden_layers, config.names["method"])
-    check_compile(config, method)
+    check_compile(config, method, checkpoint.config)
     text_tower = find_for(method, family.tower, checkpoint.config.vision_config)
     return method, checkpoint, text_tower
 
 
-def check_compile(config: RunConfig, method: Method) -> None:
-    """Raise where compile=true could not do anything."""
+def check_compile(config: RunConfig, method: Method, model: Any) -> None:
+    """Raise where compile=true could not do anything, or not what it promises. model: the checkpoint's config."""
     if not config.compile:
         return
     if method.reads_question:
@@ -162,6 +162,19 @@ def check_compile(config: RunConfig, method: Method) -> None:
         )
     if not config.share_prefix:
         raise UserError("compile=true goes on from shared beginnings of prompts: leave share_prefix=true")
+    settings = {
+        "device_map": config.model.device_map,
+        "quantization": config.model.quantization,
+        "attention": "flash_attention_2" if config.model.attention == "flash_attention_2" else None,
+    }
+    for name, value in settings.items():
+        if value is not None:
+            raise UserError(f"compile=true does not work with model.{name}={value}: leave one of them out")
+    if model.model_type == "qwen3_vl":
+        raise NotApplicable("compile=true: Qwen3-VL adds visual features between decoder layers, which graphs do not")
+    layers = getattr(model.text_config, "layer_types", None) or ["full_attention"]
+    if set(layers) != {"full_attention"}:
+        raise NotApplicable(f"compile=true: decoder layers of {', '.join(sorted(set(layers)))}; full_attention alone")
 
 
 def load_benchmark(config: RunConfig) -> tuple[Benchmark, list[Sample]]:

@@ -25,7 +25,7 @@ def answer(adapter, method, inputs, compiled=None, **options):
     cache = {} if compiled is None else {"past_key_values": FixedCache(NEW)}
     with torch.no_grad(), Session(adapter, method) as session:
         if compiled is not None:
-            compiled.reader = session.reader
+            compiled.attach(session)
         output = adapter.model.generate(**inputs, **GREEDY, **cache, **options)
     return output, session.record
 
@@ -53,7 +53,7 @@ def test_replays_give_the_answers_of_the_model_as_it_is():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", ["cls", "none"])
 def test_half_precision_is_as_near_to_float32_as_uncompiled(name, dtype):
-    """With heads of 128, as kernels of half precision want them; rows of padding, which see nothing else, are numbers."""
+    """With heads of 128, as kernels of half precision want them; padding, which sees nothing else, is a number."""
     method = build_method(name, **({} if name == "none" else {"ratio": 0.6}))
     exact = adapt(make_llava("sdpa", layers=2, width=512).to(DEVICE))
     adapter = adapt(make_llava("sdpa", layers=2, width=512).to(DEVICE, dtype))

@@ -1,49 +1,13 @@
-"""Compiled decode steps as one more case, here with a compiler that only traces."""
+"""Compiled cases beside plain ones; parts between products compiled with torch's own tracing."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 
 from tests.speed.conftest import QUICK
 from tests.speed.test_command import the_json
 from vlmprune.cli import main
-from vlmprune.config import ModelConfig
-from vlmprune.generation import greedy, greedy_from
-from vlmprune.methods.cls import ClsAttention
-from vlmprune.methods.none import Unpruned
-from vlmprune.models.loading import find_checkpoint, load
-from vlmprune.pruning.session import Session
-from vlmprune.speed import compiled, measuring
-from vlmprune.speed.compiled import CompiledAnswers
-from vlmprune.speed.settings import Load
-from vlmprune.speed.synthetic import make_prompts
-
-pytestmark = pytest.mark.slow  # tracing takes seconds
-
-
-@pytest.mark.parametrize("method", [Unpruned(), ClsAttention(ratio=0.9)])
-def test_the_same_answers_and_times_that_add_up(method, monkeypatch):
-    config = ModelConfig("tiny")
-    loaded = load(find_checkpoint(config), config, torch.float32, torch.device("cpu"))
-    prompts = make_prompts(loaded, Load(prompt_tokens=16, image_size=56), 2)
-    answers = []
-
-    def noted(*args, **inputs):
-        answers.append(greedy_from(*args, **inputs))
-        return answers[-1]
-
-    monkeypatch.setattr(compiled, "greedy_from", noted)
-    times, shared = CompiledAnswers(loaded, "eager").time(method, prompts.inputs, 4)
-    with Session(loaded.adapter, method) as session:
-        plain = greedy(loaded, prompts.inputs, 4, eos_token_id=None)
-    assert torch.equal(answers[0][:, -4:], plain[:, -4:])
-    assert shared.record.visual_counts == session.record.visual_counts
-
-    assert (times["selection"] > 0) == (method.stage != "none")
-    first = times["vision"] + times["projector"] + times["prefill"] + times["other"]
-    assert first == pytest.approx(times["first_token"])
-    assert first + 3 * times["decode_per_token"] == pytest.approx(times["end_to_end"])
+from vlmprune.speed import measuring
 
 
 def test_compiled_rows(ceiling, tmp_path, monkeypatch, capsys):
@@ -55,7 +19,41 @@ def test_compiled_rows(ceiling, tmp_path, monkeypatch, capsys):
     assert rows["fastv compiled"]["state"] == "not applicable"
     assert "compile=true: fastv keeps other tokens for every question" in capsys.readouterr().out
     for name in ("unpruned", "cls"):
-        plain, steps = rows[name], rows[f"{name} compiled"]
+        plain, compiled = rows[name], rows[f"{name} compiled"]
         for same in ("tokens", "flops", "kv_cache_bytes", "bytes_per_step", "flops_ratio"):
-            assert plain[same] == steps[same]
-        assert steps["speed_up"]["decode_per_token"] > 0
+            assert plain[same] == compiled[same]
+        ms = {part: value["median_ms"] for part, value in compiled["ms"].items()}
+        assert ms["vision"] > 0 and ms["prefill"] > 0 and ms["decode_per_token"] > 0
+
+
+@pytest.mark.slow
+def test_with_inductor(ceiling, tmp_path):
+    cases = ["method=cls", "ratio=0.9", "compile=false,true", "batch_size=1"]
+    assert main(["speed", *QUICK, *cases, "chart=none", f"outputs={tmp_path}"]) == 0
+    assert [row["state"] for row in the_json(tmp_path)["rows"]] == ["measured"] * 3
+
+
+def test_a_stored_result_is_shown_again(ceiling, tmp_path, capsys):
+    assert (
+        main(["speed", *QUICK, "method=cls", "ratio=0.9", "batch_size=1", f"json={tmp_path}/a.json", "chart=none"]) == 0
+    )
+    first = capsys.readouterr().out
+    assert not list(tmp_path.glob("*.png")) and "chart" not in first.splitlines()[-1]
+    assert main(["speed", f"from={tmp_path}/a.json"]) == 0
+    again = capsys.readouterr().out
+    table = [line for line in again.splitlines() if " cls " in line]
+    assert table and set(table) <= set(first.splitlines())
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["from=missing.json"], "from=missing.json: is no result of vlmprune speed"),
+        (["from=a.txt"], "allowed: a file name that ends in .json"),
+        (["from=a.json", "method=cls"], "from=a.json: is a result, and method=cls cannot change it"),
+    ],
+)
+def test_a_result_that_cannot_be_shown(settings, said, capsys):
+    assert main(["speed", *settings]) == 2
+    assert said in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -29,6 +30,11 @@ CASES = [
 ]
 
 
+def last(rounds: Iterator[list[Measured]]) -> list[Measured]:
+    *_, found = rounds
+    return found
+
+
 @pytest.fixture(scope="module")
 def loaded():
     config = ModelConfig("tiny")
@@ -42,7 +48,7 @@ def prompts(loaded):
 
 @pytest.fixture(scope="module")
 def measured(loaded, prompts) -> list[Measured]:
-    return Bench(loaded, {}, LOAD, lambda _: None).measure(CASES, prompts)
+    return last(Bench(loaded, {}, LOAD, lambda _: None).measure(CASES, prompts))
 
 
 def test_every_prompt_gets_all_its_tokens(measured):
@@ -65,8 +71,9 @@ def test_cases_take_turns(loaded, prompts, monkeypatch):
 
     monkeypatch.setattr(measuring, "time_answers", noted)
     advanced = []
-    Bench(loaded, {}, LOAD, advanced.append).measure(CASES, prompts)
-    assert sum(advanced) == len(order) == Bench.calls(len(CASES), 1, LOAD)
+    rounds = [len(found[0].times) for found in Bench(loaded, {}, LOAD, advanced.append).measure(CASES, prompts)]
+    assert rounds == [1, 2, 3]
+    assert sum(advanced) == len(order) == Bench.calls(CASES, 1, LOAD)
     rounds = [order[6:][3 * turn : 3 * turn + 3] for turn in range(3)]  # after a first call and a warm-up of each
     assert [names[0] for names in rounds] == ["Unpruned", "ClsAttention", "FastV"]
     assert all(set(names) == {"Unpruned", "ClsAttention", "FastV"} for names in rounds)
@@ -84,7 +91,7 @@ def test_out_of_memory_is_a_row(loaded, prompts, monkeypatch, fails_at):
         return original(loaded, method, *args, **options)
 
     monkeypatch.setattr(measuring, "time_answers", scarce)
-    found = Bench(loaded, {}, LOAD, lambda _: None).measure(CASES, prompts)
+    found = last(Bench(loaded, {}, LOAD, lambda _: None).measure(CASES, prompts))
     assert [one.out_of_memory for one in found] == [False, True, False]
     assert calls == {"Unpruned": 5, "ClsAttention": fails_at, "FastV": 5}
     rows = make_rows(found, prompts.encoded, loaded, LOAD, Ceiling(1e12, 1e11, 8, 8), 1000)
@@ -98,13 +105,29 @@ def test_without_an_unpruned_row_nothing_is_compared(loaded, prompts, measured):
     assert rows[1]["state"] == "measured" and "speed_up" not in rows[1] and "realised" not in rows[1]
 
 
+def test_what_was_measured_before_compiling_is_known_when_it_fails(loaded, prompts, monkeypatch):
+    original = measuring.time_answers
+
+    def broken(loaded, method, inputs, questions, new_tokens, tower, compiled, **options):
+        if compiled is not None:
+            raise RuntimeError("no kernel image")
+        return original(loaded, method, inputs, questions, new_tokens, tower, compiled, **options)
+
+    monkeypatch.setattr(measuring, "time_answers", broken)
+    cases = [*CASES, Case("cls compiled", 0.5, None, ClsAttention(ratio=0.5), compiled=True)]
+    rounds = Bench(loaded, {}, LOAD, lambda _: None).measure(cases, prompts)
+    assert [len(one.times) for one in next(rounds)] == [1, 1, 1]
+    with pytest.raises(RuntimeError, match="no kernel"):
+        next(rounds)
+
+
 def test_other_errors_are_not_swallowed(loaded, prompts, monkeypatch):
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("shapes do not match")
 
     monkeypatch.setattr(measuring, "time_answers", broken)
     with pytest.raises(RuntimeError, match="shapes"):
-        Bench(loaded, {}, LOAD, lambda _: None).measure(CASES, prompts)
+        last(Bench(loaded, {}, LOAD, lambda _: None).measure(CASES, prompts))
 
 
 def test_rows_are_what_their_formulas_say(loaded, prompts, measured):

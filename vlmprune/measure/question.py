@@ -46,7 +46,7 @@ def time_answers(
     ):
         session.ask(questions)
         if compiled is not None:
-            compiled.reader = session.reader
+            compiled.attach(session)
             options["past_key_values"] = FixedCache(new_tokens)
         times, output = timed(partial(greedy, loaded, inputs, new_tokens, **options), clock)
     assert session.record is not None

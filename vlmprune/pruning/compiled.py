@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -27,6 +27,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from vlmprune.pruning.adapter import Adapter
 from vlmprune.pruning.shadow import Shadow
 from vlmprune.pruning.signals import SignalReader
+
+if TYPE_CHECKING:
+    from vlmprune.pruning.session import Session
 
 # Arguments of the decoder that are taken; the last one is for the head behind it.
 TAKEN = ("inputs_embeds", "position_ids", "attention_mask", "past_key_values", "use_cache", "logits_to_keep")
@@ -97,6 +100,18 @@ class FixedCache(Cache):
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self.seen
 
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Put what was computed elsewhere behind what is in it, layer by layer."""
+        layer: Any = self.layers[layer_idx]
+        end = self.seen + key_states.shape[2]
+        layer.keys[:, :, self.seen : end] = key_states
+        layer.values[:, :, self.seen : end] = value_states
+        if layer_idx == len(self.layers) - 1:
+            self.seen = end
+        return layer.keys, layer.values
+
     def bind(self, place: Place) -> None:
         """Take a place, from which what an earlier cache held is gone."""
         self.place, self.layers = place, place.layers
@@ -149,19 +164,20 @@ class Recorded:
 class Compiled:
     """`with compiled:` towers run compiled, and the decoder wherever generate() is given a `FixedCache`.
 
-    backend: torch.compile's, of what stands between products; None for inductor. reader: of the session that is open,
-    if its method reads signals of the encoder.
+    backend: torch.compile's, of what stands between products; None for inductor.
     """
 
     def __init__(self, adapter: Adapter, backend: str | None = None) -> None:
         self.adapter = adapter
         self._options: dict[str, Any] = {} if backend is None else {"backend": backend}
         self._fused: dict[type, Callable[..., Any]] = {}
-        self._places: dict[tuple[int, int], Place] = {}  # by rows and tokens
+        self._rows = 0
+        self._places: dict[int, Place] = {}  # by tokens
         self._recorded: dict[tuple[Any, ...], Recorded] = {}
         self._pool = torch.cuda.graph_pool_handle() if adapter.model.device.type == "cuda" else None
         self._shadows: list[Shadow] = []
-        self.reader: SignalReader | None = None
+        self._reader: SignalReader | None = None
+        self._towers = False
 
     def __enter__(self) -> Compiled:
         self._shadows.append(Shadow(self.adapter.language_model, "forward", self._around_decoder))
@@ -172,15 +188,32 @@ class Compiled:
     def __exit__(self, *_: object) -> None:
         for shadow in self._shadows:
             shadow.remove()
-        self._shadows, self.reader = [], None
+        self._shadows, self._reader, self._towers = [], None, False
+
+    def attach(self, session: Session) -> None:
+        """Record the towers' passes too, with what the open `session` reads of them, if it does nothing else there."""
+        self._reader, self._towers = session.reader, session.only_reads_encoder
+
+    def empty(self, new_tokens: int, rows: int, tokens: int) -> FixedCache:
+        """A cache with a place, to be filled with `tokens` tokens of each row."""
+        cache = FixedCache(new_tokens)
+        self.seat(cache, rows, tokens)
+        return cache
 
     def seat(self, cache: FixedCache, rows: int, tokens: int) -> Place:
-        """Give a cache its place, for `rows` prompts of `tokens` tokens and the answers to them."""
+        """Give a cache its place, for `rows` prompts of `tokens` tokens and the answers to them.
+
+        Places and graphs are of one number of rows: those of another are given up.
+        """
+        if rows != self._rows:
+            self._rows = rows
+            self._places.clear()
+            self._recorded.clear()
         size = -(-(tokens + cache.new_tokens) // ROOM) * ROOM
-        if (rows, size) not in self._places:
+        if size not in self._places:
             with torch.inference_mode(False):
-                self._places[rows, size] = Place(self.adapter.model, rows, size)
-        place = self._places[rows, size]
+                self._places[size] = Place(self.adapter.model, rows, size)
+        place = self._places[size]
         cache.bind(place)
         return place
 
@@ -211,9 +244,10 @@ class Compiled:
 
     def _around_tower(self, index: int, plain: Callable[..., Any]) -> Callable[..., Any]:
         def forward(*args: Any, **kwargs: Any) -> Any:
-            reader, pixels = self.reader, args[0] if args else kwargs.pop("pixel_values")
-            if len(args) > 1 or any(isinstance(given, Tensor) for given in kwargs.values()):
-                return plain(pixels, *args[1:], **kwargs)  # Qwen's, whose work depends on the grids' values
+            reader, pixels = self._reader, args[0] if args else kwargs.pop("pixel_values")
+            named = len(args) <= 1 and not any(isinstance(given, Tensor) for given in kwargs.values())
+            if not (self._towers and named):  # Qwen's encoder does what the values of its grids say
+                return plain(pixels, *args[1:], **kwargs)
             signals = None if reader is None else (*reader.names(), *reader.method.needs)
             key = ("tower", index, pixels.shape, signals, repr(sorted(kwargs.items())))
 

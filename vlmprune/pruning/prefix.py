@@ -82,15 +82,16 @@ class Prefixes:
         generate: Callable[..., Tensor],
         rows: list[int],
         questions: list[list[int]],
-        new_cache: Callable[[], Any] = DynamicCache,
-        **options: Any,
+        new_cache: Callable[[int, int], Any] = lambda _rows, _tokens: DynamicCache(),
+        multiple: int = 1,
     ) -> Tensor:
         """Go on from the beginnings `rows` with the token ids of B questions; returns the new ids [B, T].
 
-        generate: of the bare model, outside every session. options: its further arguments.
+        generate: of the bare model, outside every session. new_cache: an empty one for B prompts of at most so many
+        tokens. multiple: of which the number of tokens of the longest question, filled up, is one.
         """
         device, n = self.valid.device, self.valid.shape[1]
-        longest = max(map(len, questions))
+        longest = -(-max(map(len, questions)) // multiple) * multiple
         # What stands before a question has been computed: its ids only tell generate() which words were said, for
         # processors such as the repetition penalty. What fills up is a word of the prompt, so that it says nothing
         # else, and stands first: processors may leave out as many ids as the mask begins with zeros.
@@ -108,7 +109,6 @@ class Prefixes:
             input_ids=ids,
             attention_mask=mask.long(),
             position_ids=torch.cat([before, positions], dim=-1),
-            past_key_values=self.fill(new_cache(), chosen),
-            **options,
+            past_key_values=self.fill(new_cache(len(rows), n + longest), chosen),
         )
         return output[:, ids.shape[1] :]

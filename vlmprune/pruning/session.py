@@ -33,6 +33,7 @@ from vlmprune.pruning.prompt import Conversation, Record, Segment, full_mask
 from vlmprune.pruning.shadow import Shadow, refuse_copy
 from vlmprune.pruning.signals import SignalReader
 from vlmprune.pruning.stages import Stages
+from vlmprune.pruning.vision import VisionStage
 
 TOKENS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")  # what generate() has of every token
 
@@ -109,6 +110,11 @@ class Session:
     def reader(self) -> SignalReader | None:
         """What the method reads of the encoder while it runs, if it does."""
         return getattr(self._stages.sequence, "reader", None)
+
+    @property
+    def only_reads_encoder(self) -> bool:
+        """True if the encoder computes what it does without the session."""
+        return self._stages.memo is None and not isinstance(self._stages.sequence, VisionStage)
 
     def ask(self, questions: list[str]) -> None:
         """The questions of the next forward pass or generate(), one per prompt: read by text_relevance."""

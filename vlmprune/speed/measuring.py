@@ -18,7 +18,7 @@ from vlmprune.speed.cases import Case
 from vlmprune.speed.settings import Load
 from vlmprune.speed.synthetic import Prompts
 
-BACKEND: str | None = None  # of torch.compile; None for transformers' choice
+BACKEND: str | None = None  # of torch.compile; None for inductor
 QUESTION = "What is in the middle of the picture?"  # for methods that read it; CLIP pads all questions to one length
 
 
