@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.benchmarks.hub import HubBenchmark
 from vlmprune.benchmarks.media import decode_image
-from vlmprune.benchmarks.scoring.exact import exact_match
+from vlmprune.benchmarks.scoring.exact import gqa_match
 from vlmprune.benchmarks.source import Source
 from vlmprune.benchmarks.tables import Table
 from vlmprune.errors import UserError
@@ -41,4 +41,4 @@ class Gqa(HubBenchmark):
         return [decode_image(self._images.cell(self._image_row[sample.image_id], "image"))]
 
     def match(self, prediction: str, sample: Sample) -> float:
-        return exact_match(prediction, sample.answer)
+        return gqa_match(prediction, sample.answer)

@@ -19,12 +19,13 @@ FILE = "judge.jsonl"
 
 
 def judge_answers(rows: list[Row], protocol: Protocol, judge: Judge, directory: Path) -> list[Row]:
-    """The rows with score and extra["verdict"]; verdicts already in the directory's judge.jsonl are not asked again.
+    """The rows with score and extra["verdict"]; replies already in the directory's judge.jsonl are not asked for again,
+    but for those that today's `parse` refuses.
 
     Raises UserError where the judge cannot be used, and, after all that could be had is saved, where verdicts are
     missing: the same call asks for those alone.
     """
-    known = {line["key"]: line["verdict"] for line in read_lines(directory / FILE)}
+    known = _read_replies(directory / FILE, protocol)
     keys = [verdict_key(row, protocol, judge.model) for row in rows]
     asked = dict(zip(keys, rows, strict=True))  # equal answers to equal questions share a verdict
     open_rows = {key: row for key, row in asked.items() if key not in known}
@@ -46,6 +47,17 @@ def judge_answers(rows: list[Row], protocol: Protocol, judge: Judge, directory: 
             "the others are kept, run the same command again for the rest"
         )
     return [_judged(row, known[key]) for key, row in zip(keys, rows, strict=True)]
+
+
+def _read_replies(file: Path, protocol: Protocol) -> dict[str, dict[str, float]]:
+    """Key -> verdict, read from the replies anew: a rule that was mended since then counts for old replies too."""
+    known = {}
+    for line in read_lines(file):
+        try:
+            known[line["key"]] = protocol.parse(line["reply"])
+        except ValueError:
+            continue
+    return known
 
 
 def verdict_key(row: Row, protocol: Protocol, model: str) -> str:

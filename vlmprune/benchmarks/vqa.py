@@ -13,7 +13,7 @@ from vlmprune.benchmarks.scoring.metric import Metric
 
 @dataclass
 class Vqa(AcceptedAnswers):
-    """VQA accuracy, as VQA's own script has it. The role `answer` is the annotators' answers.
+    """VQA accuracy, as VQA's own script has it of what LLaVA submits. The role `answer` is the annotators' answers.
 
     capitalize: ask the question with a capital first letter and everything else in lower case, as published for
     VizWiz, TextVQA and OK-VQA.
@@ -32,7 +32,7 @@ class Vqa(AcceptedAnswers):
 
     def accuracy(self, prediction: str, answers: list[str]) -> float:
         """Agreement with the annotators, 0..1."""
-        return vqa.vqa_accuracy(prediction, answers)
+        return vqa.vqa_accuracy(vqa.evalai_answer(prediction), answers)
 
 
 @dataclass

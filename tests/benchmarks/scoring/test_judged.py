@@ -23,12 +23,57 @@ def test_the_judge_of_llava_wild_sees_the_description():
     assert "In a park." in llava_wild.messages(ROW)[1]["content"]
 
 
-@pytest.mark.parametrize(("reply", "score"), [("0.5", 0.5), (" 1.0 ", 1.0), ("0", 0.0), ("Grade: 0.7, because", 0.7)])
+GRADES = [
+    ("0.5", 0.5),
+    (" 1.0 ", 1.0),
+    ("0", 0.0),
+    ("-0", 0.0),
+    ("1e-1", 0.1),
+    (".7", 0.7),
+    ("1.", 1.0),
+    ("0.7.", 0.7),
+    ("Grade: 0.7, because", 0.7),
+    ("0.5 - the half of it", 0.5),
+]
+
+
+@pytest.mark.parametrize(("reply", "score"), GRADES)
 def test_mmvet_grades(reply, score):
     assert mmvet.parse(reply) == {"score": score}
 
 
-@pytest.mark.parametrize("reply", ["", "good", "1.5", "7", "10", "0.5.1", "-1", "The grade is 0.5"])
+NO_GRADES = [
+    "",
+    "good",
+    "1.5",
+    "7",
+    "10",
+    "0.5.1",
+    "-1",
+    "-0.1",
+    "The grade is 0.5",
+    "0,7",
+    "0,5, because",
+    "1e1",
+    "1_0",
+]
+NO_GRADES += [
+    "nan",
+    "inf",
+    "1/10",
+    "1 / 10",
+    "1 out of 10",
+    "1%",
+    "50 %",
+    "0.5-0.7",
+    "0.5 to 0.7",
+    "true",
+    "[0.5]",
+    "٠",
+]
+
+
+@pytest.mark.parametrize("reply", NO_GRADES)
 def test_mmvet_refuses_what_is_no_grade(reply):
     with pytest.raises(ValueError, match="grade"):
         mmvet.parse(reply)
@@ -42,12 +87,23 @@ def test_mmvet_by_capability():
     assert metrics == {"score": 0.5, "math": 1.0, "ocr": 0.75, "rec": 0.0}
 
 
-@pytest.mark.parametrize("reply", ["8 6\nBecause ...", "8, 6", " 8.0 6.0 \n"])
+@pytest.mark.parametrize("reply", ["8 6\nBecause ...", "8, 6", "8,6", " 8.0  6.0 \n", "8\t+6", "8 6\r\n"])
 def test_llava_wild_ratings(reply):
     assert llava_wild.parse(reply) == {"reference": 8.0, "model": 6.0, "score": 0.6}
 
 
-@pytest.mark.parametrize("reply", ["", "8", "8 6 4", "0 5", "8 11", "Both are good.\n8 6"])
+NO_RATINGS = ["", "8", "8 6 4", "0 5", "8 11", "-1 5", "5 -1", "nan 5", "5 inf", "1e1 1e2", "8,5 7,5", "8\n6"]
+NO_RATINGS += [
+    "Both are good.\n8 6",
+    "Assistant 1: 8\nAssistant 2: 7",
+    "Ratings: 8 6",
+    "8/10 6/10",
+    "8 6 of 10",
+    "True 6",
+]
+
+
+@pytest.mark.parametrize("reply", NO_RATINGS)
 def test_llava_wild_refuses_what_is_no_pair(reply):
     with pytest.raises(ValueError, match="ratings"):
         llava_wild.parse(reply)
@@ -62,7 +118,16 @@ def test_llava_wild_is_a_ratio_of_sums():
 
 
 @pytest.mark.parametrize(
-    "reply", ['{"pred": "yes", "score": 4}', "{'pred': 'Yes', 'score': 4.8}", 'Sure: {"score": 4, "pred": "yes"}.']
+    "reply",
+    [
+        '{"pred": "yes", "score": 4}',
+        "{'pred': 'Yes', 'score': 4.8}",
+        'Sure: {"score": 4, "pred": "yes"}.',
+        '{"pred": "yes", "score": "4"}',
+        '{"pred": "yes ", "score": " 4.0"}',
+        '{"verdict": {"pred": "yes", "score": 4}}',
+        '{"pred": "yes", "score": 4} or {"score": "4", "pred": "yes"}',
+    ],
 )
 def test_video_qa_verdicts(reply):
     assert video_qa.parse(reply) == {"score": 1.0, "rating": 4.0}
@@ -78,6 +143,24 @@ def test_video_qa_verdicts(reply):
         '{"pred": "no", "score": 6}',
         "{1, 2}",
         "{pred: yes}",
+        '{"pred": "yes", "score": true}',
+        '{"pred": true, "score": 4}',
+        '{"pred": ["yes"], "score": 4}',
+        '{"pred": "yes", "score": NaN}',
+        '{"pred": "yes", "score": Infinity}',
+        '{"pred": "yes", "score": 1e999}',
+        '{"pred": "yes", "score": -1}',
+        '{"pred": "yes", "score": "-1"}',
+        '{"pred": "yes", "score": "nan"}',
+        '{"pred": "yes", "score": "4/5"}',
+        '{"pred": "yes", "score": "four"}',
+        '{"pred": "yes", "score": [4]}',
+        '{"pred": "yes", "score": null}',
+        '{"pred": {"yes": 1}, "score": 4}',
+        '{"pred": "yes", "score": 4} {"pred": "no", "score": 0}',
+        "{[1], 2}",
+        "{[1]: 2}",
+        '{"pred": ' + "[" * 100_000 + "}",
     ],
 )
 def test_video_qa_refuses_what_is_no_verdict(reply):

@@ -3,6 +3,7 @@
 import pytest
 
 from vlmprune.benchmarks.scoring.vqa import CONTRACTIONS, evalai_accuracy, evalai_answer, leave_one_out, vqa_accuracy
+from vlmprune.benchmarks.vqa import Vqa
 
 
 @pytest.mark.parametrize(
@@ -44,23 +45,36 @@ def test_evalai_normalisation(text, normalised):
     assert evalai_answer(text) == normalised
 
 
+OTHERS = ["elsewhere"]  # one annotator who differs, so that VQA's script normalises
+
+
 def test_a_comma_in_a_number_joins_all_marks_of_the_answer():
     """With a comma between digits no mark becomes a space; EvalAI drops commas before that."""
-    assert vqa_accuracy("1,000/year", ["1000year"] * 10) == 1.0
-    assert vqa_accuracy("1000/year", ["1000 year"] * 10) == 1.0
+    assert vqa_accuracy("1,000/year", ["1000year"] * 9 + OTHERS) == 1.0
+    assert vqa_accuracy("1000/year", ["1000 year"] * 9 + OTHERS) == 1.0
     assert evalai_answer("1,000/year") == "1000 year"
 
 
-def test_only_vqa_leaves_unanimous_references_alone():
-    assert vqa_accuracy("black/white", ["black/white"] * 10) == 0.0  # no disagreement, so their punctuation stays
-    assert vqa_accuracy("black/white", ["black/white"] * 9 + ["no"]) == 1.0
-    assert evalai_accuracy("black/white", ["black/white"] * 10) == 1.0
+@pytest.mark.parametrize(
+    ("prediction", "answer"),
+    [("2", "two"), ("Two.", "two"), ("dogs", "the dogs"), ("black/white", "black / white"), ("dont", "don't")],
+)
+def test_vqa_normalises_the_annotators_answers_too_where_they_differ(prediction, answer):
+    """vqaEval.py since commit a013f00 of 2021: processDigitArticle for the annotators' answers."""
+    assert vqa_accuracy(prediction, [answer] * 9 + ["three"]) == 1.0
+    assert vqa_accuracy(prediction, [answer] * 10) == 0.0  # all the same: compared as they are
 
 
-def test_only_evalai_normalises_numbers_and_articles_of_references():
-    answers = ["two dogs"] * 5 + ["the two dogs"] * 5
-    assert vqa_accuracy("two dogs", answers) == 0.0
-    assert evalai_accuracy("two dogs", answers) == 1.0
+def test_vqa_compares_unanimous_answers_as_they_are():
+    for answer in ("two", "black/white", "the dog", "Yes"):
+        assert vqa_accuracy(f" {answer}\n", [answer] * 9 + [f"{answer} "]) == 1.0  # white space apart
+    assert vqa_accuracy("Yes", ["yes"] * 10) == 0.0
+    assert evalai_accuracy("black/white", ["black/white"] * 10) == evalai_accuracy("2", ["two"] * 10) == 1.0
+
+
+def test_the_benchmark_gives_the_script_what_llava_submits():
+    vqav2 = Vqa(path="", config=None, split="", revision=None, columns={}, max_new_tokens=1)
+    assert vqav2.accuracy("Yes.", ["yes"] * 10) == vqav2.accuracy("2", ["two"] * 9 + ["three"]) == 1.0
 
 
 def test_only_the_first_32_periods_are_removed():

@@ -1,12 +1,18 @@
 """Multiple choice: which option's letter an answer names, by rules that are tried in order.
 
 1. The answer is the letter: "B", "b", "(B)", "B.", "**B**".
-2. It begins with the letter: "B. a dog", "(B) a dog", "B) a dog", "B: a dog", "B, because", or "B" and a new line.
-3. It says so: the letter after the last "answer is", "answer:", "option", "choice" or "答案是".
-4. One letter only stands in brackets, "(B)", or by itself as a capital; an article "A" or pronoun "I" does not count.
-5. The answer is one option's text, or has one option's text in it; of options that contain each other the longest.
+2. The answer is one option's text: "-5", "Solution B", "Both A and B".
+3. It begins with the letter: "B. a dog", "(B) a dog", "B) a dog", "B: a dog", "B, because", or "B" and a new line.
+4. It says so: the letter after its last "answer is", "answer:", "option is" or "答案是", or before "is correct".
+5. It has one letter only after "answer", "option", "choice" or "选", else in brackets, else by itself as a capital; the
+   pronoun "I" and an article do not count, such as an "A" that begins a sentence or stands before an option's text.
+6. It has one option's text in it; of texts that contain each other the longest.
 
-Where none decides, no option is named and the answer is wrong. Nothing is drawn at random, as MMMU's official script
+Letters that are joined name no option: "A or B", "(A) and (C)", "A, B". From rule 3 on a letter or text that is refused
+is not there ("not A", "neither A nor C", "A is wrong", "rather than A"), nor is a letter inside of an option's text.
+Full-width letters and signs count as those of ASCII: "（Ｂ）" is "(B)".
+
+Where no rule decides, no option is named and the answer is wrong. Nothing is drawn at random, as MMMU's official script
 does, and no language model is asked, as MMBench's does.
 """
 
@@ -16,19 +22,56 @@ import re
 import string
 from collections.abc import Sequence
 
-from vlmprune.benchmarks.scoring.exact import normalise
+from vlmprune.benchmarks.scoring.exact import half_width, normalise
 from vlmprune.benchmarks.scoring.metric import Metric
+from vlmprune.benchmarks.scoring.options import (
+    MARK,
+    MARKS,
+    mark_options,
+    marked_letters,
+    normalise_clauses,
+    without_refusals,
+)
 
 METRIC = Metric("accuracy")
 
-_ALONE = re.compile(r"[\W_]*([A-Za-z])[\W_]*")
-_ANOTHER = r"(?!\s*(?:and|or|&|/)\s*[(（]?[A-Z](?![A-Za-z]))"  # "(A) and (B)" names no one option
-_BEGINS = re.compile(rf"[\W_]*(?:([A-Za-z])[).:：](?![A-Za-z]\b){_ANOTHER}|([A-Z])(?:,|[ \t]*\n))")
-_SAYS = re.compile(
-    r"(?:answer|option|choice|答案|选项|选)\s*(?:is|为|是)?[\s:：]*[^\w\s]*([A-Z])(?![A-Za-z0-9'])", re.IGNORECASE
+_FRAME = (
+    r"[\s()\[\]{}<>【】《》「」*_.,:;!?\"'`“”‘’。、…$\\-]*"  # what may stand around a letter that is the whole answer
 )
-_BRACKETED = re.compile(r"[(（]([A-Z])[)）]")
-_CAPITAL = re.compile(r"(?<![A-Za-z0-9'.])(?:(?!A (?!(?:and|or|is)\b)[a-z]|I\b)([A-Z]))(?![A-Za-z0-9']|\.[A-Za-z])")
+_ALONE = re.compile(rf"{_FRAME}([A-Za-z]){_FRAME}")
+_START = r"(?<![A-Za-z0-9'’.°∠])(?<![A-Za-z0-9]-)"  # "A's", "C#", "X-ray" and "A.M." have no letter by itself
+_END = r"(?![A-Za-z0-9'’+#]|[-.][A-Za-z0-9])"
+_CAPITAL = re.compile(rf"{_START}([A-HJ-Z]){_END}")
+_BRACKETED = re.compile(r"(?<!\w)(?:\\boxed)?[(\[{【]\**([A-Za-z])\**[)\]}】]")
+_BEGINS = re.compile(
+    rf"(?:[^\w{MARKS}]|_)*(?:([A-Za-z])[*_]*[)\].:、。](?![A-Za-z](?:\.|\W*$))|([A-Z])[*_]*(?:,|[ \t]*\n))"
+)
+_NOUN = r"(?:answer|option|choice|答案|选项|正解|答え)"
+_IS = r"(?:(?:is|was|should be|would be|must be)\b|为|是|应为|应是|应选|选|は|[:=])"
+_BETWEEN = rf"[^\w.!?{MARKS}]*"
+_SAYS = re.compile(
+    rf"{_NOUN}(?:\s+\w+){{0,4}}?\W{{0,3}}{_IS}{_BETWEEN}(?:(?:option|choice|letter|选项){_BETWEEN})?([A-Za-z]){_END}",
+    re.IGNORECASE,
+)
+_RIGHT = re.compile(
+    rf"{_START}([A-Z])[)\]*.:]*\s*(?:{MARK}\s*)?(?:(?:is|would be|must be)\s+(?:the\s+)?(?:most\s+)?"
+    r"(?:correct|right|true|best|answer)\b|是?(?:正确|对的))"
+)
+_NAMED = re.compile(rf"(?:answer|option|choice|答案|选项|选择|选){_BETWEEN}([A-Za-z]){_END}", re.IGNORECASE)
+
+_VERB = r"(?:is|was|and|or|nor|but|because|since|as|for|fits|matches|seems|must|would)\b"
+_BEFORE_NOUN = re.compile(rf"[ \t]+(?:{MARK}|(?!{_VERB})[a-z])")
+_BEFORE_TEXT = re.compile(rf"[ \t]+{MARK}")
+_SENTENCE_START = re.compile(r"(?:^|[.!?:。：\n])[\s\"'*_(\[]*$")
+
+_AND = r"\s*(?:,\s*)?(?:\b(?:and|or|nor)\b|[&/、和或与])\s*(?:(?:option|choice)\s+)?"
+_JOINED_AFTER = re.compile(
+    rf"[)\]}}】*.]*(?:{_AND}[(\[*]*([A-Z](?![A-Za-z'’])|[a-z](?=[)\]]))"
+    rf"|\s*[,.:]?\s*[(\[*]*(?:([A-Z])[)\]*]*(?:\s*[,.;]|{_AND}|\s*$)|([a-z])[)\]*.]*\s*$))"
+)
+_JOINED_BEFORE = re.compile(rf"(?:(?<![A-Za-z'’])([A-Z])|\b([a-z])(?=\)))[)\]}}】*.]*{_AND}[(\[*]*$")
+_NEAR = 50  # characters before a letter in which another one is looked for that it is joined with
+_SEVERAL = "?"  # in place of a letter that is joined with another
 
 
 def letter(prediction: str, choices: Sequence[str]) -> str | None:
@@ -37,12 +80,18 @@ def letter(prediction: str, choices: Sequence[str]) -> str | None:
     choices: the options' texts; "" for one that is known by its letter alone.
     """
     valid = string.ascii_uppercase[: len(choices)]
-    text = prediction.strip()
-    for rule in (_is_letter, _begins_with_letter, _says_letter, _single_letter):
-        found = rule(text, valid)
-        if found is not None:
+    options = dict(zip(valid, map(half_width, choices), strict=True))
+    text = "\n".join(filter(None, (" ".join(line.split()) for line in half_width(prediction).splitlines())))
+    found = _is_letter(text, valid) or _is_text(text, options)
+    if found:
+        return found
+    named = without_refusals(mark_options(text, options))
+    for rule in (_begins_with_letter, _says_letter, _single_letter):
+        found = rule(named, valid)
+        if found:
             return found
-    return _option_text(text, choices, valid)
+    normal = {name: normalise_clauses(option) for name, option in options.items()}
+    return _only(marked_letters(without_refusals(mark_options(normalise_clauses(text), normal))), valid)
 
 
 def choice_match(prediction: str, answer: str, choices: Sequence[str]) -> float:
@@ -51,43 +100,56 @@ def choice_match(prediction: str, answer: str, choices: Sequence[str]) -> float:
 
 
 def _is_letter(text: str, valid: str) -> str | None:
-    return _only([match.group(1).upper() for match in [_ALONE.fullmatch(text)] if match], valid)
+    return _only([match[1].upper() for match in [_ALONE.fullmatch(text)] if match], valid)
+
+
+def _is_text(text: str, options: dict[str, str]) -> str | None:
+    """As it is written ("aA" and "AA", "C++" and "C#"), else after `normalise`."""
+    for form in (str.strip, normalise):
+        same = [name for name, option in options.items() if form(option) == form(text) != ""]
+        if same:
+            return _only(same, "".join(options))
+    return None
 
 
 def _begins_with_letter(text: str, valid: str) -> str | None:
-    return _only([(match[1] or match[2]).upper() for match in [_BEGINS.match(text)] if match], valid)
+    match = _BEGINS.match(text)
+    return _only(_letters([match] if match else [], text, valid), valid)
 
 
 def _says_letter(text: str, valid: str) -> str | None:
-    # re.IGNORECASE is for the phrase: the letter itself must be a capital, or "option a" of an article would count.
-    return _only([found for found in _SAYS.findall(text) if found.isupper()][-1:], valid)
+    said = sorted([*_SAYS.finditer(text), *_RIGHT.finditer(text)], key=re.Match.end)
+    return _only(_letters(said, text, valid)[-1:], valid)
 
 
 def _single_letter(text: str, valid: str) -> str | None:
-    return _only(_BRACKETED.findall(text), valid) or _only(_CAPITAL.findall(text), valid)
+    kinds = (_letters(list(form.finditer(text)), text, valid) for form in (_NAMED, _BRACKETED, _CAPITAL))
+    return next((found for letters in kinds if _SEVERAL not in letters and (found := _only(letters, valid))), None)
+
+
+def _letters(matches: list[re.Match[str]], text: str, valid: str) -> list[str]:
+    """The letters of matches that are valid and no article; _SEVERAL for one that is joined with another."""
+    letters = []
+    for match in matches:
+        group = match.lastindex or 1
+        name, before, after = match[group].upper(), text[: match.start(group)][-_NEAR:], text[match.end(group) :]
+        if name not in valid or (match[group] in "aA" and _is_article(match[group], before, after)):
+            continue
+        joined = [
+            found[found.lastindex or 0].upper()
+            for found in (_JOINED_BEFORE.search(before), _JOINED_AFTER.match(after))
+            if found
+        ]
+        letters.append(_SEVERAL if any(other in valid and other != name for other in joined) else name)
+    return letters
+
+
+def _is_article(name: str, before: str, after: str) -> bool:
+    starts = name == "a" or _SENTENCE_START.search(before) is not None
+    return (_BEFORE_NOUN if starts else _BEFORE_TEXT).match(after) is not None
 
 
 def _only(letters: list[str], valid: str) -> str | None:
     """The one valid letter among `letters`, or None where there is none or more than one."""
     distinct = {found for found in letters if found in valid}
     return distinct.pop() if len(distinct) == 1 else None
-
-
-def _option_text(text: str, choices: Sequence[str], valid: str) -> str | None:
-    answer = normalise(text)
-    options = {name: normalise(choice) for name, choice in zip(valid, choices, strict=True)}
-    same = [name for name, option in options.items() if option and option == answer]
-    if same:
-        return _only(same, valid)
-    named = {name: option for name, option in options.items() if option and _occurs(option, answer)}
-    longest = [name for name, option in named.items() if not any(_within(option, other) for other in named.values())]
-    return _only(longest, valid)
-
-
-def _occurs(option: str, answer: str) -> bool:
-    """As whole words, where words are of Latin letters."""
-    return re.search(rf"(?<![a-z0-9]){re.escape(option)}(?![a-z0-9])", answer) is not None
-
-
-def _within(option: str, other: str) -> bool:
-    return option != other and _occurs(option, other)

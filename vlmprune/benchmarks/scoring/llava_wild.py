@@ -7,11 +7,10 @@ wording is ours.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from vlmprune.benchmarks.scoring.metric import Metric
-from vlmprune.benchmarks.scoring.protocol import Messages, Protocol, verdict
+from vlmprune.benchmarks.scoring.protocol import Messages, Protocol, number, verdict
 
 METRIC = Metric("relative_score", 0.1, 10.0)  # 1.0: rated as the reference is; the official one is the same times 100
 
@@ -34,12 +33,13 @@ def messages(row: dict[str, Any]) -> Messages:
 
 
 def parse(reply: str) -> dict[str, float]:
-    """{"reference", "model": 1..10, "score": the model's rating / 10} from a first line with both ratings."""
+    """{"reference", "model": 1..10, "score": the model's rating / 10} from a first line of both ratings and no more."""
     first_line = (reply.strip().splitlines() or [""])[0]
-    ratings = [float(number) for number in re.findall(r"(?<![\d.])\d+(?:\.\d+)?", first_line)]
-    if len(ratings) != 2 or not all(1 <= rating <= 10 for rating in ratings):
-        raise ValueError("no two ratings from 1 to 10 on the first line")
-    return {"reference": ratings[0], "model": ratings[1], "score": ratings[1] / 10}
+    words = first_line.replace(",", " ").split()  # as published: "8,5" are two ratings
+    if len(words) != 2:
+        raise ValueError("the first line is not two ratings from 1 to 10")
+    reference, model = (number("one of the ratings,", word, 1, 10) for word in words)
+    return {"reference": reference, "model": model, "score": model / 10}
 
 
 PROTOCOL = Protocol("llava_wild", 1, messages, parse)

@@ -11,7 +11,9 @@ import re
 from typing import Any
 
 from vlmprune.benchmarks.scoring.metric import Metric
-from vlmprune.benchmarks.scoring.protocol import Messages, Protocol
+from vlmprune.benchmarks.scoring.protocol import NUMBER, Messages, Protocol, number
+
+_MORE = r"\s*(?:/|%|of\b|out of\b|(?:-|–|to|or|and)\s*[0-9.])"  # of a range or a fraction
 
 METRIC = Metric("score")  # the official one is the same times 100
 
@@ -37,11 +39,11 @@ def messages(row: dict[str, Any]) -> Messages:
 
 
 def parse(reply: str) -> dict[str, float]:
-    """{"score": 0..1} from a reply that begins with the grade."""
-    found = re.match(r"\s*(?:grade:?\s*)?([01](?:\.\d+)?)(?![\d.]*\d)", reply, re.IGNORECASE)
-    if found is None or float(found[1]) > 1:
-        raise ValueError("no grade from 0.0 to 1.0")
-    return {"score": float(found[1])}
+    """{"score": 0..1} from a reply that begins with the grade, which nothing goes on: not "0,7", "1/10", "0.5 to 1"."""
+    found = re.match(rf"\s*(?:grade:?\s*)?({NUMBER})(?:[.,;:!]?(?:\s|$)(?!{_MORE}))", reply, re.IGNORECASE)
+    if found is None:
+        raise ValueError("no grade from 0.0 to 1.0 at the beginning")
+    return {"score": number("grade", found[1], 0, 1)}
 
 
 PROTOCOL = Protocol("mmvet", 1, messages, parse)

@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from vlmprune.benchmarks.scoring.metric import Metric
-from vlmprune.benchmarks.scoring.protocol import Messages, Protocol, verdict
+from vlmprune.benchmarks.scoring.protocol import Messages, Protocol, number, verdict
 
 METRIC = Metric("accuracy")
 
@@ -29,31 +29,36 @@ def messages(row: dict[str, Any]) -> Messages:
 
 
 def parse(reply: str) -> dict[str, float]:
-    """{"score": 1 for yes, 0 for no; "rating": 0..5} from a JSON object or a Python dictionary in the reply."""
-    found = re.search(r"\{[^{}]*\}", reply)
-    if found is None:
-        raise ValueError("no {...} in the reply")
-    data = _read(found[0])
-    answer, rating = str(data.get("pred")).strip().lower(), data.get("score")
-    if answer not in ("yes", "no") or isinstance(rating, bool) or not isinstance(rating, int | float):
-        raise ValueError("pred is not yes or no, or score is not a number")
-    if not 0 <= rating <= 5:
-        raise ValueError("score is not from 0 to 5")
-    return {"score": float(answer == "yes"), "rating": float(int(rating))}  # as published: 4.8 is 4
+    """{"score": 1 for yes, 0 for no; "rating": 0..5} from the JSON object or Python dictionary in the reply.
+
+    Objects that differ are no verdict: one may be the example that the judge was shown.
+    """
+    verdicts = [_verdict(text) for text in re.findall(r"\{[^{}]*\}", reply)]
+    if not verdicts or any(verdict != verdicts[0] for verdict in verdicts):
+        raise ValueError("no {...} in the reply" if not verdicts else "several {...} in the reply, which differ")
+    return verdicts[0]
+
+
+def _verdict(text: str) -> dict[str, float]:
+    data = _read(text)
+    answer, rating = data.get("pred"), data.get("score")
+    if not isinstance(answer, str) or answer.strip().lower() not in ("yes", "no"):
+        raise ValueError("pred is not yes or no")
+    if isinstance(rating, bool) or not isinstance(rating, int | float | str):
+        raise ValueError("score is not a number")
+    # As published, 4.8 is 4. A judge may write "4".
+    return {"score": float(answer.strip().lower() == "yes"), "rating": float(int(number("score", str(rating), 0, 5)))}
 
 
 def _read(text: str) -> dict[str, Any]:
-    try:
-        return json.loads(text)
-    except ValueError:
-        pass
-    try:
-        data = ast.literal_eval(text)  # models that were shown Python quote with '
-    except (SyntaxError, ValueError) as error:
-        raise ValueError("the {...} cannot be read") from error
-    if not isinstance(data, dict):
-        raise ValueError("the {...} is not an object")
-    return data
+    for read in (json.loads, ast.literal_eval):  # models that were shown Python quote with '
+        try:
+            data = read(text)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # of literal_eval, as documented
+            continue
+        if isinstance(data, dict):
+            return data
+    raise ValueError("the {...} is no JSON object")
 
 
 PROTOCOL = Protocol("video_qa", 1, messages, parse)

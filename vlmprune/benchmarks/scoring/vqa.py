@@ -1,8 +1,8 @@
 """VQA accuracy (Goyal et al., CVPR 2017): agreement with ten annotators, after the official normalisation.
 
-Two scripts are in use and differ in what they normalise. `vqa_accuracy` is VQA's own (vqaEval.py of the VQA API), for
-VQAv2. `evalai_accuracy` is that of TextVQA's challenge on EvalAI, which LLaVA runs for TextVQA, and lmms-eval for
-VizWiz and OK-VQA too.
+Two scripts are in use and differ in what they normalise. `vqa_accuracy` is VQA's own (vqaEval.py of the VQA API, as it
+is since commit a013f00 of 2021-03-11), for VQAv2. `evalai_accuracy` is that of TextVQA's challenge on EvalAI, which
+LLaVA runs for TextVQA, and lmms-eval for VizWiz and OK-VQA too.
 """
 
 from __future__ import annotations
@@ -47,12 +47,13 @@ CONTRACTIONS = {
 def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
     """VQA's own script, 0..1. answers: of the annotators, as in the annotation file.
 
-    The prediction is always normalised; of the annotators' answers only the punctuation, and only where they differ.
+    Where the annotators differ, prediction and answers are normalised alike; where they all say the same, both are
+    compared as they are, capitals included. So a prediction is best given as LLaVA submits it, `evalai_answer` of it.
     """
-    predicted = _numbers_and_articles(_punctuation(_one_line(prediction), COMMA_IN_NUMBER))
-    if len(set(answers)) > 1:
-        answers = [_punctuation(answer, COMMA_IN_NUMBER) for answer in answers]
-    return leave_one_out(predicted, answers)
+    predicted, expected = _one_line(prediction), [_one_line(answer) for answer in answers]
+    if len(set(expected)) > 1:
+        predicted, *expected = (_vqa_answer(text) for text in (predicted, *expected))
+    return leave_one_out(predicted, expected)
 
 
 def evalai_accuracy(prediction: str, answers: Sequence[str]) -> float:
@@ -64,6 +65,10 @@ def evalai_answer(text: str) -> str:
     """EvalAI's normalisation: lower case, possessives apart, then punctuation, numbers, articles, contractions."""
     words = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
     return _numbers_and_articles(_punctuation(_one_line(words), COMMAS_IN_NUMBER))
+
+
+def _vqa_answer(text: str) -> str:
+    return _numbers_and_articles(_punctuation(text, COMMA_IN_NUMBER))
 
 
 def leave_one_out(prediction: str, answers: Sequence[str]) -> float:

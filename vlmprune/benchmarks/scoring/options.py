@@ -1,0 +1,75 @@
+"""An answer's mentions of the options: their texts as marks, and the answer without what it refuses.
+
+A mark is a character of private use, one for each letter, so that no rule takes a text's own words for letters.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Mapping
+
+from vlmprune.benchmarks.scoring.exact import normalise
+
+MARKS = "\ue000-\ue019"  # of A to Z, inside of a class of a regular expression
+MARK = f"[{MARKS}]"
+_LETTERS = {chr(0xE000 + index): letter for index, letter in enumerate(string.ascii_uppercase)}
+_MARKS = {letter: mark for mark, letter in _LETTERS.items()}
+
+_WORD = r"[^\W\u2e80-\uffff]"  # of a script that writes spaces between words
+_CLAUSE_END = re.compile(r"[.,;:!?]+(?=\s|$)|[。、]|\n")
+
+_NAME = rf"(?:[(\[*]*(?<![A-Za-z'’])[A-Z](?![A-Za-z'’])[)\]*.:]*(?:\s*{MARK})?|{MARK})"
+_AND = r"(?:\b(?:and|or|nor)\b|[&/、和或与])"
+_LIST = rf"{_NAME}(?:(?:\s*[,|]\s*{_NAME}){{0,6}}(?:\s*[,|]?\s*{_AND}\s*{_NAME}){{1,6}})?"
+_SMALL = (
+    r"(?:\s(?:be|the|an?|option|choice|answer|letter|think|believe|say|choose|pick|select|that|it|is|it's)){0,6}\s*"
+)
+_VERB = r"(?:is|are|was|were|do|does|did|can|could|would|should|must|will|has|have|seems|looks)"
+_FALSE = r"(?:incorrect|wrong|false|invalid|inaccurate|impossible|unlikely|excluded|eliminated|ruled out)\b"
+_REFUSALS = (
+    re.compile(
+        rf"(?i:\b(?:neither|rather than|instead of|other than|except(?: for)?|exclud(?:e|ing)|rul(?:e|ing) out))"
+        rf"{_SMALL}{_LIST}"
+    ),
+    re.compile(rf"(?i:\b(?:not|cannot|never|\w+n['’]?t\b)){_SMALL}{_NAME}(?:\s*(?:\b(?:or|nor)\b|/)\s*{_NAME})*"),
+    re.compile(rf"(?i:\bno)\s+{MARK}|(?:不是|不选|不会是|并非|而非|排除)\s*{_LIST}"),
+    re.compile(
+        rf"{_LIST}\s*(?:(?i:{_VERB}(?:\s+\w+ly)?\s+(?:not|never)|{_VERB}n['’]?t|cannot)\b(?!\s+{_FALSE})"
+        rf"|(?i:{_VERB})\s+(?:(?:be|been|the|an?|\w+ly)\s+)*{_FALSE}|[是都]?(?:不对|不正确|不符|不是|错))"
+    ),
+)
+
+
+def mark_options(text: str, options: Mapping[str, str]) -> str:
+    """`text` with a mark in place of each option's text, whatever its case; the longer texts first.
+
+    options: letter -> text. Texts are found as whole words and whole numbers, where words are written apart.
+    """
+    for option in sorted({" ".join(option.split()) for option in options.values()}, key=len, reverse=True):
+        if not option or (len(option) == 1 and option in string.ascii_letters):
+            continue
+        marks = "".join(_MARKS[letter] for letter, other in options.items() if " ".join(other.split()) == option)
+        start = rf"(?<!{_WORD})" if re.match(_WORD, option) else ""
+        start += r"(?<![-<>.])(?<!\d[^\w\s])" if option[0].isdigit() else r"(?<!\d)" if option[0] in "-.<>" else ""
+        end = rf"(?!{_WORD}|[^\w\s]\d)" if re.match(_WORD, option[-1]) else ""
+        words = r"\s+".join(re.escape(word) for word in option.split())
+        text = re.sub(f"{start}{words}{end}", f" {marks} ", text, flags=re.IGNORECASE)
+    return text
+
+
+def marked_letters(text: str) -> list[str]:
+    """The letters of the marks in a text, in order."""
+    return [_LETTERS[character] for character in text if character in _LETTERS]
+
+
+def without_refusals(text: str) -> str:
+    """A marked text without the letters and marks that it refuses, and without the words that say so."""
+    for refusal in _REFUSALS:
+        text = refusal.sub(" ", text)
+    return text
+
+
+def normalise_clauses(text: str) -> str:
+    """`normalise`, with " | " where a clause ends: "No, a dog" refuses nothing, "no dog" does."""
+    return " | ".join(filter(None, map(normalise, _CLAUSE_END.split(text))))
