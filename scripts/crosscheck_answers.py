@@ -13,7 +13,8 @@ CHOICE_FORMS = (
     "|answer is ({L})|The correct option is {L}. {t}|{t}|{t}.|It is {t}|A {t}|I think it is {t}.|{L} or {M}"
     "|({L}) and ({M})|Option {L}|**{L}**|The answer is {t}|I|none of them||{t} and {u}|{L}{M}|{L} {t}"
     "|It cannot be seen in the picture.|The image shows a {u}, so the answer is {L}|答案是{L}"
-    "|{M} is wrong. The answer is {L}"
+    "|{M} is wrong. The answer is {L}|({M}) is incorrect; ({L}) is correct.|not {M} but {L}|{L}, not {M}"
+    "|The answer is {l}.|（{L}）|It is not {u} but {t}|{L}. {M}."
 )
 TEXTS = ["a dog", "dog", "Red", "dark red", "two people", "The woman", "12", "a black cat", "At night", "yes", "B", "I"]
 CAPTION_PARTS = (
@@ -74,6 +75,19 @@ class Answers:
             "{}|The answer is {}.|So it is {}\nthus {}|x = {}|I think {} is right|= {}|it could be {} or 7|Result {}!|."
         )
         return self.random.choice(forms.split("|")).replace("{}", answer)
+
+    def ratings(self) -> str:
+        """A judge's reply that should begin with two ratings."""
+        first, second = (self.random.choice(["1", "5", "8", "10", "7.5", "0", "11", "-1", "nan"]) for _ in range(2))
+        forms = "{} {}|{} {}\nBecause.|{}, {}|{},{}|Assistant 1: {}\nAssistant 2: {}|{}/10 {}/10|Scores: {} {}|{}\n{}"
+        return self.random.choice(forms.split("|")).format(first, second)
+
+    def video_verdict(self) -> str:
+        """A judge's reply that should be a dictionary with pred and score."""
+        pick = self.random.choice
+        pred = pick(['"yes"', '"no"', '"Yes"', '"yes"', '"no"', '"maybe"', "true"])
+        score = pick(["4", "0", "4.8", '"4"', '"4.5"', "6", "-1", "null", "true"])
+        return pick(["{}", "Sure: {}.", "{}\n"]).replace("{}", f'{{"pred": {pred}, "score": {score}}}')
 
     def caption(self) -> str:
         return " ".join(map(self.random.choice, CAPTION_PARTS[:3])) + self.random.choice(CAPTION_PARTS[3])

@@ -15,8 +15,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import os
 import random
-import string
 import sys
 import types
 from collections import Counter
@@ -25,22 +25,23 @@ from pathlib import Path
 from typing import Any
 
 from crosscheck_answers import Answers
+from crosscheck_choices import check_choices, print_forms
 
 from vlmprune.benchmarks.scoring import (
     anls,
     captions,
-    choices,
     exact,
+    llava_wild,
     mme,
     ocrbench,
     open_answers,
     pope,
     ptb,
     relaxed,
+    video_qa,
     vqa,
 )
 
-LETTERS = string.ascii_uppercase
 Pair = tuple[Any, Any, str]  # ours, theirs, and why they may differ ("" if they may not)
 
 
@@ -55,6 +56,11 @@ def import_tasks() -> Callable[[str], Any]:
     registry = types.ModuleType("lmms_eval.api.registry")  # the real one imports torch, to register models
     registry.register_metric = registry.register_aggregation = lambda *_, **__: lambda function: function  # type: ignore
     sys.modules["lmms_eval.api.registry"] = registry
+    os.environ.setdefault("HF_HOME", "/nowhere")  # read by tasks about videos, and not used here
+    for name, part in (("extraction", "ExtendedRegexFilter"), ("transformation", "MapFilter")):
+        module = types.ModuleType(f"lmms_eval.filters.{name}")  # the real ones import datasets
+        setattr(module, part, type(part, (), {"__init__": lambda *_, **__: None}))
+        sys.modules[module.__name__] = module
     return lambda name: importlib.import_module(f"lmms_eval.{name}")
 
 
@@ -67,12 +73,14 @@ def check_vqa(make: Answers, load: Callable[[str], Any]) -> Iterator[tuple[str, 
     def normalised(text: str) -> str:
         return processor.process_digit_article(processor.process_punctuation(" ".join(text.split("\n")).strip()))
 
-    both = vqa.leave_one_out(normalised(prediction), [normalised(answer) for answer in answers])
     expected = load("tasks.vqav2.utils").vqav2_process_results(doc, [prediction])["exact_match"]
-    reason = "references normalised too" if abs(both - expected) < 1e-9 else ""
-    yield "vqav2, raw references", (vqa.vqa_accuracy(prediction, answers), expected, reason)
+    unanimous = "unanimous references, which VQA's script leaves as they are" if len(set(answers)) == 1 else ""
+    yield "vqav2, raw references", (vqa.vqa_accuracy(prediction, answers), expected, unanimous)
     released = [normalised(answer) for answer in answers]  # the published annotations are normalised already
-    yield "vqav2", (vqa.vqa_accuracy(prediction, released), expected, "")
+    submitted = vqa.evalai_answer(prediction)  # as LLaVA submits it, and our benchmark gives it to the script
+    doc = {"question_id": 0, "answers": [{"answer": text, "answer_id": n} for n, text in enumerate(released)]}
+    expected = load("tasks.vqav2.utils").vqav2_process_results(doc, [submitted])["exact_match"]
+    yield "vqav2", (vqa.vqa_accuracy(submitted, released), expected, "")
     for name in ("textvqa", "vizwiz_vqa", "ok_vqa"):
         score = getattr(load(f"tasks.{name}.utils"), f"{name}_process_results")
         expected = score({"question_id": 0, "answers": list(answers)}, [prediction])["exact_match"]
@@ -90,49 +98,6 @@ def check_yes_no(make: Answers, load: Callable[[str], Any]) -> Iterator[tuple[st
     yield "mme", (mme.score(prediction, answer), expected, short)
 
 
-def letters_by(load: Callable[[str], Any], prediction: str, options: list[str]) -> dict[str, str]:
-    """The letter that each of lmms-eval's extractors finds, "" for none. MMMU's draws one where it finds none."""
-    named = dict(zip(LETTERS, options, strict=False))
-    extract = load("tasks._task_utils.mcq_extract").extract_mcq_answer
-    parse = load("tasks._task_utils.mmmu_mcq_utils").parse_mmmu_multi_choice_response
-    infer = load("tasks.mmbench.mmbench_evals").MMBench_Evaluator().can_infer
-    return {
-        "mmstar, realworldqa, videomme": extract(prediction, list(named)),
-        "mmmu, nextqa (choices)": parse(prediction, list(named), named),
-        "mmbench": infer(prediction, dict(named)) or "",
-    }
-
-
-def check_choices(make: Answers, load: Callable[[str], Any]) -> Iterator[tuple[str, Pair]]:
-    options = make.options()
-    prediction, _, form = make.choice(options)
-    index = make.random.randrange(len(options))
-    answer = LETTERS[index]
-    free = "" if form in ("{L}", "{L}.") else "bracket, lower case" if form in ("({L})", "{L})", "{l}") else "free text"
-    told = choices.letter(prediction, options) or ""
-    for name, found in letters_by(load, prediction, options).items():
-        yield name, (told, found, free)
-    ours = choices.choice_match(prediction, answer, options)
-    expected = load("tasks.scienceqa.utils").sqa_process_results({"choices": options, "answer": index}, [prediction])
-    yield "scienceqa", (ours, expected["exact_match"], free)
-    yield "seed", (ours, float(prediction.strip()[:1].lower() == answer.lower()), free)
-    yield "mvbench", (ours, float(load("tasks.mvbench.utils").mcq_acc(answer, prediction)), free)
-
-
-def print_forms(make: Answers, load: Callable[[str], Any], count: int) -> None:
-    """For every form of an answer, how often each extractor names the letter that is meant, in percent."""
-    named: dict[str, Counter[str]] = {}
-    for _ in range(count):
-        options = make.options()
-        prediction, meant, form = make.choice(options)
-        found = {"ours": choices.letter(prediction, options)} | letters_by(load, prediction, options)
-        named.setdefault(form, Counter()).update(["n", *(name for name, letter in found.items() if letter == meant)])
-    columns = ["ours", "mmstar, realworldqa, videomme", "mmmu, nextqa (choices)", "mmbench"]
-    print(f"\n{'form':<46} " + " | ".join(columns))
-    for form, counts in named.items():
-        print(f"{form!r:<46} " + " | ".join(f"{100 * counts[name] / counts['n']:.0f}" for name in columns))
-
-
 def check_texts(make: Answers, load: Callable[[str], Any]) -> Iterator[tuple[str, Pair]]:
     prediction, references = make.short(), [make.short() for _ in range(3)]
     references.append(prediction[:-1] if make.random.random() < 0.5 else make.short())
@@ -141,7 +106,12 @@ def check_texts(make: Answers, load: Callable[[str], Any]) -> Iterator[tuple[str
     options = {"ignore_case": True, "ignore_punctuation": True}
     matched = metrics.exact_match_hf_evaluate([prediction], [references[-1]], **options)["exact_match"]
     ragged = "white space" * any(mark in f"{prediction}{references[-1]}" for mark in " \n\t")
-    yield "gqa", (exact.exact_match(prediction, references[-1]), float(matched), ragged)
+    yield "gqa", (exact.gqa_match(prediction, references[-1]), float(matched), ragged)
+    if len(references[-1].strip()) != 1:  # one letter is an option's
+        found = load("tasks.realworldqa.utils").realworldqa_process_results({"answer": references[-1]}, [prediction])
+        marks = "punctuation, white space or a number as a word" if found["exact_match"] == 0 else ""
+        ours = exact.exact_match(exact.as_digits(prediction), exact.as_digits(references[-1]))
+        yield "realworldqa (open)", (ours, found["exact_match"], marks)
     number, target = make.number(), make.number().strip()
     expected = load("tasks.chartqa.utils").chartqa_process_results({"type": "human_test", "answer": target}, [number])
     yield (
@@ -156,6 +126,29 @@ def check_texts(make: Answers, load: Callable[[str], Any]) -> Iterator[tuple[str
     answer = make.open_answer(make.random.choice([gold, gold, "7", "blue"]))
     expected = mmmu.eval_open([gold], mmmu.parse_open_response(answer))
     yield "mmmu (open)", (open_answers.open_match(answer, [gold]), float(expected), "")
+
+
+def check_judges(make: Answers, load: Callable[[str], Any]) -> Iterator[tuple[str, Pair]]:
+    """What is read from a judge's reply; None where it is refused."""
+
+    def read(parse: Callable[[str], dict[str, float]], reply: str, *names: str) -> str:
+        try:
+            return str([parse(reply)[name] for name in names])
+        except ValueError:
+            return "refused"
+
+    reply = make.ratings()
+    pair = load("tasks.ferret.utils").parse_score(reply)  # LLaVA's own, eval_gpt_review_bench.py
+    theirs = "refused" if pair == [-1, -1] else str(pair)
+    outside = "rating out of range" if theirs != "refused" and not all(1 <= x <= 10 for x in pair) else ""
+    spaces = "two spaces" if theirs == "refused" and len(reply.split("\n")[0].replace(",", " ").split()) == 2 else ""
+    yield "llava_wild (reply)", (read(llava_wild.parse, reply, "reference", "model"), theirs, outside or spaces)
+    reply = make.video_verdict()
+    found = load("tasks.activitynetqa.utils").parse_score(reply)
+    theirs = "refused" if found is None else str([float(found[0] == "yes"), float(found[1])])
+    reason = "no verdict, or a rating out of range" if found else "a number as text, or words around the dictionary"
+    sound = found is not None and found[0] in ("yes", "no") and 0 <= found[1] <= 5 and "true" not in reply
+    yield "video_qa (reply)", (read(video_qa.parse, reply, "score", "rating"), theirs, "" if sound else reason)
 
 
 def check_captions(make: Answers, count: int) -> Iterator[tuple[str, Pair]]:
@@ -190,7 +183,7 @@ def main(count: int) -> int:
             unexplained.append(f"{name}: ours {ours!r}, theirs {theirs!r}")
 
     for _ in range(count):
-        for check in (check_vqa, check_yes_no, check_choices, check_texts):
+        for check in (check_vqa, check_yes_no, check_choices, check_texts, check_judges):
             for name, pair in check(make, load):
                 note(name, pair)
     for name, pair in check_captions(make, count):

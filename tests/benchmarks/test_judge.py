@@ -201,3 +201,15 @@ def test_impossible_settings(settings, message):
     with pytest.raises(ValueError, match=message) as caught:
         Judge(**({"base_url": "http://host/v1", "model": "m"} | settings))
     assert "hunter2" not in str(caught.value)
+
+
+def test_stored_replies_are_read_by_todays_rule(tmp_path):
+    """Replies that a mended rule refuses are asked again, others cost nothing."""
+    with judge_server(lambda _, body: "0.5") as server:
+        judge_answers(rows(2), PROTOCOL, judge(server), tmp_path)
+        lines = [json.loads(line) for line in (tmp_path / "judge.jsonl").read_text().splitlines()]
+        lines[0] |= {"reply": "0,7", "verdict": {"score": 0.0}}  # as it was read once
+        lines[1] |= {"reply": ".7", "verdict": {"score": 0.0}}
+        (tmp_path / "judge.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        judged = judge_answers(rows(2), PROTOCOL, judge(server), tmp_path)
+    assert len(server.requests) == 3 and sorted(row["score"] for row in judged) == [0.5, 0.7]

@@ -1,8 +1,8 @@
 """Multiple choice: which option's letter an answer names, by rules that are tried in order.
 
-1. The answer is the letter: "B", "b", "(B)", "B.", "**B**".
+1. The answer is the letter, "B", "b", "(B)", "B.", "**B**", or that and its own text: "B. a dog".
 2. The answer is one option's text: "-5", "Solution B", "Both A and B".
-3. It begins with the letter: "B. a dog", "(B) a dog", "B) a dog", "B: a dog", "B, because", or "B" and a new line.
+3. It begins with the letter: "B. It barks", "(B) It", "B) It", "B: it", "B, because", or "B" and a new line.
 4. It says so: the letter after its last "answer is", "answer:", "option is" or "答案是", or before "is correct".
 5. It has one letter only after "answer", "option", "choice" or "选", else in brackets, else by itself as a capital; the
    pronoun "I" and an article do not count, such as an "A" that begins a sentence or stands before an option's text.
@@ -82,7 +82,7 @@ def letter(prediction: str, choices: Sequence[str]) -> str | None:
     valid = string.ascii_uppercase[: len(choices)]
     options = dict(zip(valid, map(half_width, choices), strict=True))
     text = "\n".join(filter(None, (" ".join(line.split()) for line in half_width(prediction).splitlines())))
-    found = _is_letter(text, valid) or _is_text(text, options)
+    found = _is_letter(text, options) or _is_text(text, options)
     if found:
         return found
     named = without_refusals(mark_options(text, options))
@@ -99,8 +99,13 @@ def choice_match(prediction: str, answer: str, choices: Sequence[str]) -> float:
     return float(letter(prediction, choices) == answer.strip().upper())
 
 
-def _is_letter(text: str, valid: str) -> str | None:
-    return _only([match[1].upper() for match in [_ALONE.fullmatch(text)] if match], valid)
+def _is_letter(text: str, options: dict[str, str]) -> str | None:
+    if match := _ALONE.fullmatch(text):
+        return _only([match[1].upper()], "".join(options))
+    match = _BEGINS.match(text)
+    name = (match[1] or match[2]).upper() if match else ""
+    own = match is not None and normalise(text[match.end() :]) == normalise(options.get(name, "")) != ""
+    return name if own else None
 
 
 def _is_text(text: str, options: dict[str, str]) -> str | None:

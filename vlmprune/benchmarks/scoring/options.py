@@ -17,9 +17,9 @@ _LETTERS = {chr(0xE000 + index): letter for index, letter in enumerate(string.as
 _MARKS = {letter: mark for mark, letter in _LETTERS.items()}
 
 _WORD = r"[^\W\u2e80-\uffff]"  # of a script that writes spaces between words
-_CLAUSE_END = re.compile(r"[.,;:!?]+(?=\s|$)|[。、]|\n")
+_CLAUSE_END = re.compile(r"(?<![.,;:!?])[.,;:!?]+(?=\s|$)|[。、]|\n")
 
-_NAME = rf"(?:[(\[*]*(?<![A-Za-z'’])[A-Z](?![A-Za-z'’])[)\]*.:]*(?:\s*{MARK})?|{MARK})"
+_NAME = rf"(?:[(\[*]{{0,3}}(?<![A-Za-z'’])[A-Z](?![A-Za-z'’])[)\]*.:]{{0,3}}(?:\s*{MARK})?|{MARK})"
 _AND = r"(?:\b(?:and|or|nor)\b|[&/、和或与])"
 _LIST = rf"{_NAME}(?:(?:\s*[,|]\s*{_NAME}){{0,6}}(?:\s*[,|]?\s*{_AND}\s*{_NAME}){{1,6}})?"
 _SMALL = (
@@ -47,9 +47,15 @@ def mark_options(text: str, options: Mapping[str, str]) -> str:
     options: letter -> text. Texts are found as whole words and whole numbers, where words are written apart.
     """
     for option in sorted({" ".join(option.split()) for option in options.values()}, key=len, reverse=True):
-        if not option or (len(option) == 1 and option in string.ascii_letters):
+        if not option:
             continue
-        marks = "".join(_MARKS[letter] for letter, other in options.items() if " ".join(other.split()) == option)
+        named = [letter for letter, other in options.items() if " ".join(other.split()) == option]
+        marks = "".join(_MARKS[letter] for letter in named)
+        if (
+            len(option) == 1 and option in string.ascii_letters
+        ):  # a letter is a text where it stands behind its own letter alone: "A. B"
+            text = re.sub(rf"(?<![A-Za-z])([{''.join(named)}][)\].:,*]*\s+){option}(?![A-Za-z])", rf"\1{marks}", text)
+            continue
         start = rf"(?<!{_WORD})" if re.match(_WORD, option) else ""
         start += r"(?<![-<>.])(?<!\d[^\w\s])" if option[0].isdigit() else r"(?<!\d)" if option[0] in "-.<>" else ""
         end = rf"(?!{_WORD}|[^\w\s]\d)" if re.match(_WORD, option[-1]) else ""
