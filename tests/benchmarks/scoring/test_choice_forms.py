@@ -1,4 +1,4 @@
-"""Multiple choice: sentences, brackets, refusals, two letters, Chinese, and options that are numbers or have letters."""
+"""Multiple choice: sentences, brackets, refusals, two letters, Chinese, options that are numbers or letters."""
 
 import time
 
@@ -162,6 +162,11 @@ def test_sentences_brackets_refusals_and_two_letters(prediction, named):
         ("A dog", ["dog", "a dog"], "B"),
         ("A. B", ["B", "A", "dog"], "A"),
         ("hi", ["hi", "ho"], "A"),
+        ("It is x.", ["x", "y"], "A"),  # a letter that is no option's
+        ("The answer is y", ["x", "y"], "B"),
+        ("I say it is II", ["I", "II", "III"], "B"),
+        ("It is I.", ["I", "II", "III"], "A"),
+        ("It is B.", ["x", "y", "B"], "B"),  # the option's letter comes before a text that is a letter
     ],
 )
 def test_option_texts(prediction, choices, named):

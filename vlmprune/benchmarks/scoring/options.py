@@ -51,14 +51,13 @@ def mark_options(text: str, options: Mapping[str, str]) -> str:
             continue
         named = [letter for letter, other in options.items() if " ".join(other.split()) == option]
         marks = "".join(_MARKS[letter] for letter in named)
-        if (
-            len(option) == 1 and option in string.ascii_letters
-        ):  # a letter is a text where it stands behind its own letter alone: "A. B"
+        if option.upper() in options:  # another option's letter is a text behind its own letter alone: "A. B"
             text = re.sub(rf"(?<![A-Za-z])([{''.join(named)}][)\].:,*]*\s+){option}(?![A-Za-z])", rf"\1{marks}", text)
             continue
         start = rf"(?<!{_WORD})" if re.match(_WORD, option) else ""
         start += r"(?<![-<>.])(?<!\d[^\w\s])" if option[0].isdigit() else r"(?<!\d)" if option[0] in "-.<>" else ""
         end = rf"(?!{_WORD}|[^\w\s]\d)" if re.match(_WORD, option[-1]) else ""
+        end += r"(?!['’]|\s\w)" if option in ("I", "i") else ""  # the pronoun
         words = r"\s+".join(re.escape(word) for word in option.split())
         text = re.sub(f"{start}{words}{end}", f" {marks} ", text, flags=re.IGNORECASE)
     return text
