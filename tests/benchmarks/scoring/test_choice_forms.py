@@ -120,6 +120,10 @@ ANIMALS = ["a dog", "a cat", "a black cat", "At night"]
         ("(A)(B)", None),
         ("The answer is (A).\n(B) is wrong.", "A"),
         ("B\n\nExplanation: A shows a lion", "B"),
+        ("it is (b) not (a)", "B"),
+        ("The answer is B or maybe C", None),
+        ("B, C and D are wrong", None),
+        ("A dog is not in the picture, a cat is", "B"),
     ],
 )
 def test_sentences_brackets_refusals_and_two_letters(prediction, named):

@@ -64,7 +64,7 @@ _BEFORE_NOUN = re.compile(rf"[ \t]+(?:{MARK}|(?!{_VERB})[a-z])")
 _BEFORE_TEXT = re.compile(rf"[ \t]+{MARK}")
 _SENTENCE_START = re.compile(r"(?:^|[.!?:。：\n])[\s\"'*_(\[]*$")
 
-_AND = r"\s*(?:,\s*)?(?:\b(?:and|or|nor)\b|[&/、和或与])\s*(?:(?:option|choice)\s+)?"
+_AND = r"\s*(?:,\s*)?(?:\b(?:and|or|nor)\b|[&/、和或与])\s*(?:(?:maybe|perhaps|option|choice)\s+)*"
 _JOINED_AFTER = re.compile(
     rf"[)\]}}】*.]*(?:{_AND}[(\[*]*([A-Z](?![A-Za-z'’])|[a-z](?=[)\]]))"
     rf"|\s*[,.:]?\s*[(\[*]*(?:([A-Z])[)\]*]*(?:\s*[,.;]|{_AND}|\s*$)|([a-z])[)\]*.]*\s*$))"

@@ -19,7 +19,7 @@ _MARKS = {letter: mark for mark, letter in _LETTERS.items()}
 _WORD = r"[^\W\u2e80-\uffff]"  # of a script that writes spaces between words
 _CLAUSE_END = re.compile(r"(?<![.,;:!?])[.,;:!?]+(?=\s|$)|[。、]|\n")
 
-_NAME = rf"(?:[(\[*]{{0,3}}(?<![A-Za-z'’])[A-Z](?![A-Za-z'’])[)\]*.:]{{0,3}}(?:\s*{MARK})?|{MARK})"
+_NAME = rf"(?:[(\[*]{{0,3}}(?<![A-Za-z'’])[A-Z](?![A-Za-z'’])[)\]*.:]{{0,3}}(?:\s*{MARK})?|[(\[][a-z][)\]]|{MARK})"
 _AND = r"(?:\b(?:and|or|nor)\b|[&/、和或与])"
 _LIST = rf"{_NAME}(?:(?:\s*[,|]\s*{_NAME}){{0,6}}(?:\s*[,|]?\s*{_AND}\s*{_NAME}){{1,6}})?"
 _SMALL = (
