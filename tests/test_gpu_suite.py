@@ -23,25 +23,29 @@ def test_every_step_on_a_cpu(tmp_path):
     assert done.stdout == (folder / "log.txt").read_text()
     assert " passed" in done.stdout and "skipped" not in done.stdout
 
-    speed = json.loads((folder / "tiny-speed.json").read_text())
-    assert [row["state"] for row in speed["rows"]] == ["measured"] * 10
-    compiled = json.loads((folder / "tiny-compiled.json").read_text())
-    assert [row["label"] for row in compiled["rows"]] == ["unpruned", "cls", "cls compiled"]
-    assert all((folder / f"tiny-{chart}.png").stat().st_size > 10_000 for chart in ("speed", "compiled"))
-    maps = json.loads((folder / "tiny-output_attentions.json").read_text())
-    assert [(row["what"], row["batch_size"]) for row in maps["rows"]] == [("answer", 1)] * 3 + [("encode", 2)] * 3
-    assert all(row["same_tokens"] and row["times_faster"] > 0 for row in maps["rows"])
-    for result in (speed, maps):
-        assert f"json={folder}" in result["command"]
+    def rows(name: str) -> list[dict]:
+        return json.loads((folder / f"{name}.json").read_text())["rows"]
+
+    for model in ("next", "llava"):
+        assert [row["state"] for row in rows(f"{model}-speed")] == ["measured"] * 10
+        labels = ["unpruned", "unpruned compiled", "cls", "cls compiled"]
+        assert [row["label"] for row in rows(f"{model}-compiled")] == labels
+        maps = rows(f"{model}-attentions")
+        assert [(row["what"], row["batch_size"]) for row in maps] == [("answer", 1)] * 2
+        assert all(row["same_tokens"] and row["times_faster"] > 0 for row in maps)
+    assert [row["label"] for row in rows("selections")] == ["unpruned", "divprune", "vispruner", "sparsevlm"]
+    assert len(list(folder.iterdir())) == 8
 
 
 @pytest.mark.slow
-def test_a_failing_step_ends_it(tmp_path):
+def test_a_failing_step_ends_no_other(tmp_path):
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\ncase "$*" in *pytest*) exit 3;; esac\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     command = [ROOT / "scripts" / "gpu_suite.sh", "--tiny", tmp_path / "results"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"PYTHON": str(python)}, timeout=100
-    )
-    assert done.returncode == 3 and "vlmprune speed" not in done.stdout
+    chosen = os.environ | {"PYTHON": str(python), "STEPS": "golden selections colour"}
+    done = subprocess.run(command, capture_output=True, text=True, env=chosen, timeout=200)
+    assert done.returncode == 1
+    assert "FAILED with exit code 3: golden" in done.stdout
+    assert "STEPS=colour: no such step; allowed: device golden" in done.stdout
+    assert (tmp_path / "results" / "selections.json").exists()
