@@ -30,7 +30,7 @@ from vlmprune.registry import DESCRIPTION, build_method, target_class, target_of
 from vlmprune.schema import construct
 
 # Where a benchmark's data lies and how it is read; what counts is the data's own identity.
-LOCATION = ("path", "fallback", "videos", "streaming")
+LOCATION = ("path", "fallback", "videos", "pictures", "streaming")
 # Model settings that can change an answer, beside the checkpoint.
 PROMPTING = ("attention", "quantization", "prompt", "image", "newline", "packing")
 

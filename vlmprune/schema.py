@@ -17,7 +17,8 @@ WORDS = {
     bool: "true or false",
     dict: "settings of its own, such as {key: value}",
 }
-FILES = ("path", "outputs", "data", "folder", "clip", "videos", "questions")  # settings that name a file or folder
+# Settings that name a file or folder.
+FILES = ("path", "outputs", "data", "folder", "clip", "videos", "pictures", "questions")
 
 
 def construct(cls: type, values: dict[str, Any], where: str) -> Any:

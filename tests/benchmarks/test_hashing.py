@@ -47,6 +47,6 @@ def test_a_damaged_cache_is_ignored(reads, tmp_path):
 
 def test_videos_are_told_apart_by_name_and_size(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"1")
-    before = hashing.listing_identity([tmp_path / "a.mp4"])
+    before = hashing.listing_identity([tmp_path / "a.mp4"], tmp_path)
     (tmp_path / "a.mp4").write_bytes(b"12")
-    assert hashing.listing_identity([tmp_path / "a.mp4"]) != before
+    assert hashing.listing_identity([tmp_path / "a.mp4"], tmp_path) != before

@@ -116,7 +116,8 @@ def test_a_bad_setting_is_one_clear_line(overrides, named, folder):
 def test_bad_places(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.parquet").write_text("not parquet")
-    (tmp_path / "a.csv").write_text("x")
+    (tmp_path / "a.xlsx").write_text("x")
+    (tmp_path / "a.csv").write_text("x\n1\n")
     (tmp_path / "a.jsonl").write_text('{"question": 1}\n{"quest')
     write_hub_folder(tmp_path / "none", read("benchmark", "chartqa"), ROWS)
     from datasets import Dataset
@@ -125,7 +126,8 @@ def test_bad_places(tmp_path):
     for name, said in (
         ("empty", "empty"),
         ("a.parquet", "not readable as parquet"),
-        ("a.csv", "allowed: a folder, or a .parquet"),
+        ("a.xlsx", "allowed: a folder, or a .parquet, .json, .jsonl, .csv or .tsv file"),
+        ("a.csv", "columns.*: no such column.*there are: x"),
         ("a.jsonl", "line 2 is not JSON"),
         ("zero.parquet", "split 'test' is empty"),
     ):
@@ -139,7 +141,7 @@ def test_the_hubs_way_gives_the_same_rows(streaming, folder):
     # A folder stands in for the hub: `datasets` resolves both to files of a split.
     source = Source("lmms-lab/nowhere", fallback=str(folder), split="test")
     table, identity = source._hub(streaming)
-    assert type(table).__name__ == ("InPlace" if streaming else "Prepared")
+    assert type(table).__name__ == "InPlace"  # what is fetched is not converted either
     assert identity.startswith("commit:")
     texts = ["question", "answer", "type"]
     assert list(table.rows(texts)) == [{key: row[key] for key in texts} for row in ROWS]

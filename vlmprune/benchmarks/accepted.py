@@ -11,7 +11,9 @@ from vlmprune.benchmarks.hub import HubBenchmark
 
 @dataclass
 class AcceptedAnswers(HubBenchmark):
-    """Base: the role `answer` is one or several answers, of annotators or captioners; extra["answers"] has them all."""
+    """Base: the role `answer` is one or several answers, of annotators or captioners; extra["answers"] has them all
+    but the empty ones, which an empty prediction would agree with."""
 
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
-        return super().extra(row) | {"answers": texts(self.value(row, "answer"))}
+        answers = texts(self.value(row, "answer"))
+        return super().extra(row) | {"answers": [answer for answer in answers if answer.strip()]}

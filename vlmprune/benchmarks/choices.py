@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import ast
-import re
-import string
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from vlmprune.benchmarks.base import BadSample, Sample
+from vlmprune.benchmarks.columns import field_of, present, shown
 from vlmprune.benchmarks.hub import HubBenchmark
+from vlmprune.benchmarks.options import LETTERS, is_letter, named_options, read_options
 from vlmprune.benchmarks.scoring import circular, grouped
 from vlmprune.benchmarks.scoring.choices import METRIC, choice_match
 from vlmprune.benchmarks.scoring.exact import as_digits, exact_match
 from vlmprune.benchmarks.scoring.metric import Metric
-
-LETTERS = string.ascii_uppercase
-LETTERED = re.compile(r"^\(?[A-H][.):]\s*")  # options that already carry their letter
 
 
 @dataclass
@@ -42,35 +38,51 @@ class MultipleChoice(HubBenchmark):
         own = {"choices": self.choices(row)} | ({} if index is None else {"index": index})
         return super().extra(row) | own
 
+    def value(self, row: dict[str, Any], role: str) -> Any:
+        value = super().value(row, role)
+        # A letter or an index that is missing may be a text, too; an option's text may be that very word.
+        if role == "answer" and self.answer_is in ("letter", "index") and str(value).strip().lower() in self.missing:
+            return None
+        return value
+
     def choices(self, row: dict[str, Any]) -> list[str]:
-        """The options' texts without letters; [] where the question lists them itself."""
-        value = self.value(row, "choices")
-        if isinstance(value, str):  # a list written as text
-            try:
-                value = ast.literal_eval(value)
-            except (ValueError, SyntaxError) as error:
-                raise BadSample(f"its choices are not a list: {value[:60]}") from error
-        options = [str(choice) for choice in value or [] if choice is not None]
-        lettered = all(LETTERED.match(option) for option in options)
-        return [LETTERED.sub("", option) if lettered else option for option in options]
+        """The options' texts without letters, "" for one that is missing; [] where the question lists them itself.
+
+        Where an option is a column, one that the answer names is there, whatever its text: "none" is no option of
+        MMBench, unless it is the right one.
+        """
+        value, named = self.value(row, "choices"), self.columns.get("choices")
+        if isinstance(named, list):
+            stored = [field_of(row, column) for column in named]
+            texts = [shown(cell) if present(cell) else "" for cell in stored]
+            right = named_options(self._answer(row), texts, self.answer_is)
+            value = [stored[k] if LETTERS[k] in right else given for k, given in enumerate(value)]
+        return read_options(value, self.answer_is)
+
+    def _answer(self, row: dict[str, Any]) -> str:
+        answer = self.value(row, "answer")
+        if isinstance(answer, list) and len(answer) == 1:
+            answer = answer[0]
+        return "" if answer is None else shown(answer).strip()
 
     def answer(self, row: dict[str, Any]) -> str:
         """The right option's letter; what the data say where they have no choices. Raises BadSample."""
-        text, choices = str(self.value(row, "answer")).strip(), self.choices(row)
+        text, choices = self._answer(row), self.choices(row)
         if not choices:
-            return text
+            return super().answer(row).strip()
         named = named_options(text, choices, self.answer_is)
         if len(named) != 1:
             raise BadSample(
                 f"its answer '{text}' is the {self.answer_is.replace('_', ' ')} of {'several' if named else 'none'} of "
-                f"its {len(choices)} choices (benchmark.answer_is={self.answer_is}; others: letter, index, text)"
+                f"its {sum(map(bool, choices))} choices (benchmark.answer_is={self.answer_is}; others: letter, index, "
+                "text)"
             )
         return named.pop()
 
     def group(self, row: dict[str, Any]) -> str:
         if self.average != "circular":
             return ""
-        index = str(self.value(row, "index"))
+        index = shown(self.value(row, "index"))
         if not index.isdecimal():
             raise BadSample(f"its index {index} is no number, which average=circular needs")
         return str(circular.question_of(index))
@@ -79,8 +91,8 @@ class MultipleChoice(HubBenchmark):
         return self.prefix + sample.question + self.options(sample) + self.suffix
 
     def options(self, sample: Sample) -> str:
-        """The options as they stand under the question, a line each."""
-        listed = zip(LETTERS, sample.extra["choices"], strict=False)
+        """The options as they stand under the question, a line each; none for one that is missing."""
+        listed = [(letter, choice) for letter, choice in zip(LETTERS, sample.extra["choices"], strict=False) if choice]
         lines = "".join(self.option.format(letter=letter, choice=choice) for letter, choice in listed)
         return f"\n{self.heading}{lines.rstrip()}" if lines else ""
 
@@ -107,25 +119,6 @@ class MultipleChoice(HubBenchmark):
         return super().units(rows) if self.average == "questions" else None
 
 
-def named_options(text: str, choices: list[str], answer_is: str) -> set[str]:
-    """Letters of the options that a stored answer names. answer_is: as in `MultipleChoice`."""
-    valid = LETTERS[: len(choices)]
-    by_letter = {text.upper()} if is_letter(text) and text.upper() in valid else set()
-    same = (text, LETTERED.sub("", text))
-    by_text = {letter for letter, choice in zip(valid, choices, strict=True) if choice.strip() in same}
-    if answer_is == "letter":
-        return by_letter
-    if answer_is == "index":
-        return {valid[int(text)]} if text.isdecimal() and int(text) < len(choices) else set()
-    # The official scorers take the first of two equal options.
-    return set(sorted(by_text)[:1]) if answer_is == "text" else by_letter | by_text
-
-
-def is_letter(answer: str) -> bool:
-    """Whether an answer is one letter of the alphabet."""
-    return len(answer) == 1 and answer.upper() in LETTERS
-
-
 @dataclass
 class HintedChoice(MultipleChoice):
     """The hint, where a question has one, stands before it. hint: how it is written (ScienceQA, MMBench)."""
@@ -134,5 +127,5 @@ class HintedChoice(MultipleChoice):
 
     def question(self, row: dict[str, Any]) -> str:
         hint = self.value(row, "hint")
-        written = self.hint.format(hint=hint) if hint and str(hint) != "nan" else ""
+        written = self.hint.format(hint=hint) if present(hint) else ""
         return written + super().question(row)

@@ -1,39 +1,58 @@
-"""Reading a dataset's cells, however they are stored: names of columns, answers, ids."""
+"""Reading a dataset's cells, however they are stored: what counts as missing, names of columns, answers, ids."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from vlmprune.benchmarks.base import BadSample
 from vlmprune.errors import UserError, nearest
+
+
+def present(value: Any) -> bool:
+    """Whether there is a value: neither null, NaN, blank nor empty, nor a list of such."""
+    if isinstance(value, str):
+        return bool(value.strip())
+    if isinstance(value, list):
+        return any(map(present, value))
+    return not is_null(value) and value not in ({}, b"")
+
+
+def is_null(value: Any) -> bool:
+    """Whether a cell is null, or NaN, which a column of numbers or a JSON file has in its place."""
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def shown(value: Any) -> str:
+    """A scalar as text; 3.0 is "3", since a column of integers becomes one of floats where a row has none."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def texts(value: Any) -> list[str]:
     """Annotators' answers as stored in any of the usual ways: text, a list of texts or of {"answer": text}, or its
-    transpose {"answer": [text, ...]}."""
-    if isinstance(value, dict):
-        value = value.get("answer")
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        return [str(value)]
-    return [str(item["answer"] if isinstance(item, dict) else item) for item in value if item is not None]
+    transpose {"answer": [text, ...]}. Nulls are left out, "" is not. Raises BadSample for anything else."""
+    if isinstance(value, dict) and "answer" in value:
+        value = value["answer"]
+    items = value if isinstance(value, list) else [value]
+    answers = [item["answer"] if isinstance(item, dict) and "answer" in item else item for item in items]
+    for answer in answers:
+        if isinstance(answer, bool | list | dict):
+            kind = "true or false" if isinstance(answer, bool) else "an object" if isinstance(answer, dict) else "lists"
+            raise BadSample(
+                f"its answer {str(value)[:60]} is or holds {kind}; expected text, a number or a list of them"
+            )
+    return [shown(answer) for answer in answers if not is_null(answer)]
 
 
 def joined(value: Any) -> str:
     """An id as text, its parts joined by "/"; "" where there is none."""
     parts = value if isinstance(value, list) else [value]
-    return "/".join(str(part) for part in parts if part is not None)
+    return "/".join(shown(part) for part in parts if not is_null(part))
 
 
 def most_common(answers: list[str]) -> str:
     """The answer given most often, the first of equals; "" where none says anything."""
     given = [answer for answer in answers if answer.strip()]
     return max(given, key=given.count) if given else ""
-
-
-def present(value: Any) -> bool:
-    """Whether there is a value: neither null nor empty, nor a list of nulls."""
-    return value not in (None, "", [], {}) and not (isinstance(value, list) and all(v is None for v in value))
 
 
 def columns_of(named: Any) -> list[str]:
@@ -47,11 +66,11 @@ def top_level(column: str) -> str:
 
 
 def field_of(row: dict[str, Any], column: str) -> Any:
-    """A row's value in a column or in a field of one; None where it is absent."""
+    """A row's value in a column or in a field of one; None where it is absent or NaN."""
     value: Any = row
     for name in column.rstrip("?").split("."):
         value = value.get(name) if isinstance(value, dict) else None
-    return value
+    return None if is_null(value) else value
 
 
 def check_columns(settings: dict[str, Any], there: list[str], path: str) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from vlmprune.benchmarks.accepted import AcceptedAnswers
 from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.benchmarks.choices import MultipleChoice
-from vlmprune.benchmarks.columns import texts
+from vlmprune.benchmarks.columns import present, texts
 from vlmprune.benchmarks.frames import VIDEO_SUFFIXES, decode_frames
 from vlmprune.benchmarks.scoring.exact import exact_match
 from vlmprune.benchmarks.source import Source
+from vlmprune.benchmarks.stored import file_name
 from vlmprune.benchmarks.tables import Table
 from vlmprune.errors import UserError
 from vlmprune.files import expanded
@@ -60,8 +61,14 @@ class Folder(AcceptedAnswers, MultipleChoice):
             raise BadSample(f"its image names {len(files)} files, a video among them; a video is asked about alone")
         return Sample(**(vars(sample) | {"media": "video" if video else "image"}))
 
+    def extra(self, row: dict[str, Any]) -> dict[str, Any]:
+        # Several accepted answers belong to a question without choices.
+        return MultipleChoice.extra(self, row) if self.choices(row) else super().extra(row)
+
     def answer(self, row: dict[str, Any]) -> str:
-        return super().answer(row) if self.choices(row) else texts(self.value(row, "answer"))[0]
+        if self.choices(row):
+            return super().answer(row)
+        return next((answer for answer in texts(self.value(row, "answer")) if answer.strip()), "")
 
     def decode(self, sample: Sample) -> list[Image]:
         if sample.media == "image":
@@ -76,4 +83,5 @@ class Folder(AcceptedAnswers, MultipleChoice):
 
     def _files(self, value: Any) -> list[Path]:
         folder = expanded("benchmark.path", self.path)
-        return [folder / str(name) for name in (value if isinstance(value, list) else [value]) if name is not None]
+        cells = value if isinstance(value, list) else [value]
+        return [folder / str(file_name(cell)) for cell in cells if present(cell)]

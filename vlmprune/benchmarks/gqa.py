@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vlmprune.benchmarks.base import BadSample, Sample
+from vlmprune.benchmarks.columns import shown
 from vlmprune.benchmarks.hub import HubBenchmark
 from vlmprune.benchmarks.media import decode_image
 from vlmprune.benchmarks.scoring.exact import gqa_match
@@ -32,7 +33,7 @@ class Gqa(HubBenchmark):
         self._images, images_identity = source.open(streaming)
         if missing := {"id", "image"} - set(self._images.columns):
             raise UserError(f"benchmark.images_config={self.images_config}: has no column {', '.join(sorted(missing))}")
-        self._image_row = {str(row["id"]): index for index, row in enumerate(self._images.rows(["id"]))}
+        self._image_row = {shown(row["id"]): index for index, row in enumerate(self._images.rows(["id"]))}
         return questions, f"{identity} {images_identity}"
 
     def decode(self, sample: Sample) -> list[Image]:

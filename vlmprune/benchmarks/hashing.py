@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,9 +30,15 @@ def content_identity(files: Iterable[Path]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def listing_identity(files: Iterable[Path]) -> str:
-    """sha256 over names and sizes: of video files, which are too many and too large to be read for a hash."""
-    listing = sorted(f"{file.name}:{file.stat().st_size}" for file in files)
+def listing_identity(files: Iterable[Path], folder: Path) -> str:
+    """sha256 over names and sizes: of video files, which are too many and too large to be read for a hash.
+
+    Where they lie in `folder` counts for those alone that share a name.
+    """
+    files = list(files)
+    times = Counter(file.name for file in files)
+    names = {file: file.name if times[file.name] == 1 else str(file.relative_to(folder)) for file in files}
+    listing = sorted(f"{name}:{file.stat().st_size}" for file, name in names.items())
     return f"sha256:{hashlib.sha256(chr(10).join(listing).encode()).hexdigest()}"
 
 

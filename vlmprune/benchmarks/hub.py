@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from vlmprune.benchmarks.columns import (
     joined,
     most_common,
     present,
+    shown,
     texts,
     top_level,
 )
@@ -23,11 +25,16 @@ from vlmprune.benchmarks.media import content_key, decode_image, named_files
 from vlmprune.benchmarks.source import Source
 from vlmprune.benchmarks.tables import Table
 from vlmprune.errors import UserError
+from vlmprune.files import expanded
 from vlmprune.schema import check_type
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from PIL.Image import Image
 
+LONGEST_ID = 255  # characters of an image_id; a longer one, such as a picture in base64, is hashed
+SPARSE = ("choices", "hint", "category", "other_answer", "image")  # roles whose cells a table fills with "nan"
 MEDIA = ("image",)  # roles whose cells are large: read one by one, when the sample is asked
 
 
@@ -41,7 +48,9 @@ class HubBenchmark(Benchmark):
     ("types.structural"), a list of columns, or null for a role that the data do not have; the "?" of "E?" allows it to
     be absent. where: column -> value of the rows that belong to the benchmark. submission: package.module.function that
     makes the file for the authors' server. streaming: read a hub dataset's parquet files in place instead of
-    downloading all of it; null does so where only a subset is asked.
+    downloading the split; null does so where only a subset is asked. missing: texts, in lower case, that stand for no
+    value in an option's column, hint, category, second answer or image; a list of options holds none of them, nor does
+    an answer. pictures: the folder of the files that rows name as their images; null: that of the rows' own file.
     """
 
     path: str = ""
@@ -53,6 +62,8 @@ class HubBenchmark(Benchmark):
     submission: str | None = None
     where: dict = field(default_factory=dict)
     streaming: bool | None = None
+    missing: list = field(default_factory=lambda: ["nan"])
+    pictures: str | None = None
 
     required: ClassVar[tuple[str, ...]] = ("question", "answer")  # roles that every sample must have a value for
 
@@ -79,11 +90,22 @@ class HubBenchmark(Benchmark):
 
     def open_table(self, streaming: bool) -> tuple[Table, str]:
         """The rows, and what fixes them and the image files that they name."""
-        source = self.source()
-        table, identity = source.open(streaming)
+        return self.with_images(*self.source().open(streaming))
+
+    def with_images(self, table: Table, identity: str) -> tuple[Table, str]:
+        """The table, and its identity with that of the image files that it names."""
         named = [table.column(column) for column in self._existing("image", table)]
-        files = [file for cells in named for file in named_files(cells, source.folder)]
+        files = [file for cells in named for file in named_files(cells, self.image_folder())]
         return table, f"{identity} {content_identity(files)}" if files else identity
+
+    def image_folder(self) -> Path | None:
+        """The folder that names of image files are relative to; None where there is none. Raises UserError."""
+        if self.pictures is None:
+            return self.source().folder
+        folder = expanded("benchmark.pictures", self.pictures)
+        if not folder.is_dir():
+            raise UserError(f"benchmark.pictures={self.pictures}: no such folder; expected that of the images")
+        return folder
 
     def load(self, part: bool = False) -> list[Sample]:
         self._table, self._identity = self.open_table(part if self.streaming is None else self.streaming)
@@ -126,7 +148,7 @@ class HubBenchmark(Benchmark):
 
     def decode(self, sample: Sample) -> list[Image]:
         """The images of a sample whose text is complete. Raises BadSample."""
-        return [decode_image(value, self.source().folder) for value in self._cells(sample.id)]
+        return [decode_image(value, self.image_folder()) for value in self._cells(sample.id)]
 
     def shares_media(self, sample: Sample) -> bool:
         return self._first[sample.image_id] != sample.id and bool(self._existing("image", self._table))
@@ -144,27 +166,37 @@ class HubBenchmark(Benchmark):
             )
 
     def _cells(self, sample_id: str) -> list[Any]:
-        """What the dataset stores of a sample's images: encoded bytes or paths."""
-        cells = [self._table.cell(self._row[sample_id], column) for column in self._existing("image", self._table)]
-        values = [value for cell in cells for value in (cell if isinstance(cell, list) else [cell])]
-        # Several columns for images mean "up to so many": those left empty are no images.
-        return [value for value in values if present(value)] or values[:1]
+        """What the dataset stores of a sample's images: encoded bytes or paths; [None] where there is none."""
+        cells = list(self.image_cells(sample_id).values())
+        return [value for cell in cells for value in (cell if isinstance(cell, list) else [cell])] or [None]
+
+    def image_cells(self, sample_id: str) -> dict[int, Any]:
+        """Number, from 1, of each column of the role `image` -> its cell.
+
+        Several columns mean "up to so many": those left empty are no images.
+        """
+        columns = dict(enumerate(map(top_level, columns_of(self.columns.get("image"))), 1))
+        there = {k: column for k, column in columns.items() if column in self._table.columns}
+        cells = {k: self._table.cell(self._row[sample_id], column) for k, column in there.items()}
+        return {k: cell for k, cell in cells.items() if present(self._given("image", cell))}
 
     def selects(self, row: dict[str, Any]) -> bool:
         """Whether a row of the split belongs to the benchmark."""
-        return all(row.get(column) == value for column, value in self.where.items())
+        return all(shown(row.get(column)) == shown(value) for column, value in self.where.items())
 
     def sample(self, row: dict[str, Any], sample_id: str) -> Sample:
         """The sample of one row, text columns alone. Raises BadSample where a required value is absent."""
         for role in self.required:
-            if not present(self.value(row, role)) and not (role == "answer" and not self._labelled):
-                raise BadSample(f"its {role} is absent (column {self.columns.get(role)})")
+            value = self.value(row, role)
+            if not present(value) and not (role == "answer" and not self._labelled):
+                blank = isinstance(value, str | list) and any(isinstance(part, str) for part in value)
+                raise BadSample(f"its {role} is {'empty' if blank else 'absent'} (column {self.columns.get(role)})")
         answer = self.answer(row) if self._labelled else ""
         if self._labelled and not answer and "answer" in self.required:
             raise BadSample(f"its answer is empty (column {self.columns.get('answer')})")
         return Sample(
             id=sample_id,
-            image_id=joined(self.value(row, "image_id")) or sample_id,
+            image_id=self.image_id(row) or sample_id,
             question=self.question(row),
             answer=answer,
             category=joined(self.value(row, "category")) or "all",
@@ -172,9 +204,15 @@ class HubBenchmark(Benchmark):
             group=self.group(row),
         )
 
+    def image_id(self, row: dict[str, Any]) -> str:
+        """What the row's image is called; "" where no column says so."""
+        name = joined(self.value(row, "image_id"))
+        return name if len(name) <= LONGEST_ID else f"sha256:{hashlib.sha256(name.encode()).hexdigest()}"
+
     def question(self, row: dict[str, Any]) -> str:
         """The question, without prefix and suffix."""
-        return str(self.value(row, "question") or "")
+        question = self.value(row, "question")
+        return "" if question is None else shown(question)
 
     def answer(self, row: dict[str, Any]) -> str:
         """The reference answer, or the one that most annotators gave."""
@@ -193,8 +231,13 @@ class HubBenchmark(Benchmark):
         """A row's value for a role: None where the data do not have it, a list where the role has several columns."""
         named = self.columns.get(role)
         if isinstance(named, list):
-            return [field_of(row, column) for column in named]
-        return field_of(row, named) if named else None
+            return [self._given(role, field_of(row, column)) for column in named]
+        return self._given(role, field_of(row, named)) if named else None
+
+    def _given(self, role: str, cell: Any) -> Any:
+        """A cell's value; None where it is a text that stands for none."""
+        absent = role in SPARSE and isinstance(cell, str) and cell.strip().lower() in self.missing
+        return None if absent else cell
 
     def _unique_id(self, row: dict[str, Any], index: int, taken: dict[str, Sample]) -> str:
         """The dataset's own id; a repeated one gets "#2", because a run is resumed by ids."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from vlmprune.benchmarks.columns import joined
 from vlmprune.benchmarks.hub import HubBenchmark
 from vlmprune.benchmarks.scoring import llava_wild, mmvet, video_qa
 from vlmprune.benchmarks.scoring.metric import Metric
@@ -20,9 +21,7 @@ class MmVet(HubBenchmark):
     protocol: ClassVar[Protocol] = mmvet.PROTOCOL
 
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
-        capability = self.value(row, "capability")
-        joined = ",".join(map(str, capability)) if isinstance(capability, list) else str(capability)
-        return super().extra(row) | {"capability": joined}
+        return super().extra(row) | {"capability": joined(self.value(row, "capability")).replace("/", ",")}
 
     def aggregate(self, rows: list[dict[str, Any]]) -> dict[str, float]:
         return mmvet.summarise(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ from vlmprune.benchmarks.base import Sample
 from vlmprune.benchmarks.choices import MultipleChoice
 from vlmprune.benchmarks.columns import texts
 from vlmprune.benchmarks.scoring.open_answers import open_match
+
+MARKER = re.compile(r"<image (\d+)>")
 
 
 @dataclass
@@ -35,9 +38,8 @@ class Mmmu(MultipleChoice):
         return super().extra(row) | {"answers": accepted(self.value(row, "answer"))}
 
     def prompt(self, sample: Sample) -> str:
-        if sample.extra["choices"]:
-            return super().prompt(sample)
-        return self.prefix + sample.question + self.open_suffix
+        text = super().prompt(sample) if sample.extra["choices"] else self.prefix + sample.question + self.open_suffix
+        return renumbered(text, list(self.image_cells(sample.id))) if MARKER.search(text) else text
 
     def match(self, prediction: str, sample: Sample) -> float:
         if sample.extra["choices"]:
@@ -45,9 +47,22 @@ class Mmmu(MultipleChoice):
         return open_match(prediction, sample.extra["answers"])
 
 
+def renumbered(text: str, columns: list[int]) -> str:
+    """The text with "<image 3>" as the place of the image in column 3 among those that the row has.
+
+    columns: numbers of the columns that are not empty. A marker of an empty one becomes the words "image 2".
+    """
+
+    def place(marker: re.Match[str]) -> str:
+        number = int(marker[1])
+        return f"<image {columns.index(number) + 1}>" if number in columns else f"image {number}"
+
+    return MARKER.sub(place, text)
+
+
 def accepted(value: Any) -> list[str]:
     """Accepted answers of an open question; several are written as a Python list in the dataset."""
-    text = str(value)
+    text = "" if value is None else str(value)
     if text.startswith("[") and text.endswith("]"):
         try:
             return texts(ast.literal_eval(text))

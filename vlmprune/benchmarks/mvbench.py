@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from vlmprune.benchmarks.columns import shown
 from vlmprune.benchmarks.frames import Stretch
 from vlmprune.benchmarks.source import Source
 from vlmprune.benchmarks.tables import Joined, Table
@@ -17,11 +19,15 @@ CUT = "_segment"  # how the names of folders end whose videos are cut already
 class MvBench(VideoChoice):
     """tasks: the configs to ask; a row's task is its column `table`. Where `config` is given, that table alone.
 
+    folders: task -> ends of path of the folders that its videos lie in, one for each revision of the dataset: the same
+    name stands in several tasks' folders, for other videos.
+
     cut: the tasks whose videos the official evaluation cuts to the row's seconds, roles `start` and `end`. Revision
     `video` of the dataset has them cut already, in folders such as "Charades_segment"; nothing is cut twice.
     """
 
     tasks: list = field(default_factory=list)
+    folders: dict = field(default_factory=dict)
     cut: list = field(default_factory=list)
 
     def open_table(self, streaming: bool) -> tuple[Table, str]:
@@ -35,8 +41,23 @@ class MvBench(VideoChoice):
         identity = " ".join(identity for _, identity in opened.values())
         return Joined({task: table for task, (table, _) in opened.items()}), f"{identity} {self.videos_identity()}"
 
+    def task(self, row: dict[str, Any]) -> str:
+        return row.get("table", self.config) or ""
+
+    def medium(self, name: str, task: str) -> str:
+        return name if self.config is not None else f"{self.folders.get(task, [task])[0]}/{name}"
+
+    def among(self, files: list[Path], task: str) -> list[Path]:
+        for folder in self.folders.get(task, []):
+            if own := [file for file in files if f"/{folder}/" in str(file)]:
+                return own
+        if self.config is not None:  # the videos given are this task's, wherever they lie
+            return files
+        others = [folder for folders in self.folders.values() for folder in folders]
+        return [file for file in files if not any(f"/{folder}/" in str(file) for folder in others)]
+
     def stretch(self, row: dict[str, Any]) -> Stretch | None:
-        if row.get("table", self.config) not in self.cut:
+        if self.task(row) not in self.cut:
             return None
-        parts = self.find(str(self.value(row, "video"))).parent.parts
+        parts = self.find(shown(self.value(row, "video")), self.task(row)).parent.parts
         return None if any(part.endswith(CUT) for part in parts) else super().stretch(row)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vlmprune.benchmarks.hashing import content_identity
+from vlmprune.benchmarks.hub_files import fetch, fetched
+from vlmprune.benchmarks.row_files import TEXT_FILES, read_rows
 from vlmprune.benchmarks.tables import InPlace, Listed, Prepared, Table
 from vlmprune.errors import UserError, nearest, said
 from vlmprune.files import expanded
@@ -17,7 +18,7 @@ HELP = "With network, check the hub; without, download it elsewhere and set benc
 
 @dataclass(frozen=True)
 class Source:
-    """path: a hub dataset, a folder in a hub dataset's layout or of save_to_disk, or a .parquet, .json or .jsonl file.
+    """path: a hub dataset, a folder in a hub dataset's layout or of save_to_disk, a .parquet file or one of TEXT_FILES.
 
     fallback: the dataset's former name on the hub. config, split, revision: as `datasets` knows them; what a single
     file or a saved split lies in has no config and no split to choose.
@@ -54,11 +55,12 @@ class Source:
     def _local(self, path: Path) -> tuple[Table, str]:
         if not path.exists():
             raise UserError(f"benchmark.path={self.path}: no such folder or file")
-        if path.suffix in (".json", ".jsonl"):
-            return Listed(read_json(path)), content_identity([path])
         if path.is_file():
-            if path.suffix != ".parquet":
-                raise UserError(f"benchmark.path={self.path}: allowed: a folder, or a .parquet, .json or .jsonl file")
+            if path.suffix.lower() in TEXT_FILES:
+                return Listed(read_rows(path)), content_identity([path])
+            if path.suffix.lower() != ".parquet":
+                allowed = f"a folder, or a .parquet, {', '.join(TEXT_FILES[:-1])} or {TEXT_FILES[-1]} file"
+                raise UserError(f"benchmark.path={self.path}: allowed: {allowed}")
             return self._in_place([str(path)]), content_identity([path])
         if (path / "dataset_dict.json").exists():
             path = path / _choose(self.split, [entry.name for entry in path.iterdir() if entry.is_dir()], self.path)
@@ -69,7 +71,7 @@ class Source:
         identity = content_identity(map(Path, files))
         if all(file.endswith(".parquet") for file in files):
             return self._in_place(files), identity
-        return Prepared(_prepare(builder, self.split, self.path, fresh=True)), identity
+        return Prepared(_prepare(self._builder(str(path), None, files), self.split, self.path, fresh=True)), identity
 
     def _hub(self, streaming: bool) -> tuple[Table, str]:
         reasons = []
@@ -79,20 +81,36 @@ class Source:
             try:
                 builder = self._builder(name, self.revision)
             except UserError as error:
+                if kept := fetched(name, self.config, self.split, self.revision):
+                    return self._in_place(kept[0]), f"commit:{kept[1]}"
                 reasons.append(str(error))
                 continue
-            identity = f"commit:{builder.hash}"
-            files = self._files(builder) if builder.config.data_files else []
-            if streaming and files and all(file.endswith(".parquet") for file in files):
-                return self._in_place(files), identity
-            return Prepared(_prepare(builder, self.split, name, fresh=False)), identity
+            return self._of_hub(name, builder, streaming)
         raise UserError(f"benchmark data cannot be loaded ({'; '.join(reasons)}). {HELP}")
 
-    def _builder(self, name: str, revision: str | None) -> Any:
+    def _of_hub(self, name: str, builder: Any, streaming: bool) -> tuple[Table, str]:
+        """The split of a hub dataset that was found: its files alone are fetched."""
+        commit = builder.hash
+        if not builder.config.data_files:  # a copy that `datasets` prepared earlier, found without network
+            return Prepared(_prepare(builder, self.split, name, fresh=False)), f"commit:{commit}"
+        files = self._files(builder)
+        if not all(file.endswith(".parquet") for file in files):
+            builder = self._builder(name, self.revision, files)
+            return Prepared(_prepare(builder, self.split, name, fresh=False)), f"commit:{commit}"
+        if not streaming:
+            try:
+                files, commit = fetch(files, self.split, self.revision) or (files, commit)
+            except OSError as error:
+                raise UserError(f"benchmark data cannot be loaded ({name}: {said(error)}). {HELP}") from error
+        return self._in_place(files), f"commit:{commit}"
+
+    def _builder(self, name: str, revision: str | None, files: list[str] | None = None) -> Any:
+        """`datasets` on the whole dataset, or on `files`, those of the split, alone. Raises UserError."""
         import datasets
 
+        only = None if files is None else {self.split: files}
         try:
-            return datasets.load_dataset_builder(name, self.config, revision=revision)
+            return datasets.load_dataset_builder(name, self.config, revision=revision, data_files=only)
         except (ConnectionError, OSError, ValueError, RuntimeError) as error:
             raise UserError(f"{name}: {said(error)}") from error
 
@@ -118,37 +136,14 @@ class Source:
             raise UserError(f"benchmark.path={self.path}: cannot be loaded ({said(error)})") from error
 
 
-def read_json(file: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON list or of a JSON-lines file. Raises UserError, naming the line."""
-    try:
-        text = file.read_text()
-        if text.lstrip().startswith("["):
-            rows = json.loads(text)
-        else:
-            rows = [_json_line(file, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error}") from error
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON ({error})") from error
-    if not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{file}: every row must be an object, {{...}}")
-    return rows
-
-
-def _json_line(file: Path, number: int, line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{file} line {number} is not JSON ({error})") from error
-
-
 def _prepare(builder: Any, split: str, name: str, fresh: bool) -> Any:
     """Download and convert a split. fresh: datasets' cache does not notice that a local file was rewritten."""
     import datasets
 
     mode = "force_redownload" if fresh else "reuse_dataset_if_exists"
     try:
-        builder.download_and_prepare(download_mode=mode)
+        # Of the splits that the README counts, one is there.
+        builder.download_and_prepare(download_mode=mode, verification_mode="no_checks")
         return builder.as_dataset(split=split)
     except (ConnectionError, OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise UserError(f"benchmark data cannot be loaded ({name}: {said(error)}). {HELP}") from error

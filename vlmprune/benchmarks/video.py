@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.benchmarks.choices import MultipleChoice
+from vlmprune.benchmarks.columns import shown
 from vlmprune.benchmarks.frames import FRAME_SUFFIXES, VIDEO_SUFFIXES, Stretch, decode_frames, read_frames
 from vlmprune.benchmarks.hashing import listing_identity
 from vlmprune.benchmarks.hub import HubBenchmark
@@ -24,12 +25,13 @@ class VideoBenchmark(HubBenchmark):
     """Base. The role `video` is the file's name, with or without folder and suffix, or that of a folder of frames; the
     roles `start` and `end`, where a row has both, cut it to these seconds.
 
-    videos: the folder of the video files, or of their subfolders; null is the folder that `path` names. num_frames:
-    per video. frames_per_second: in folders of frames. The frames are given as so many images to a model without video
-    input.
+    videos: the folder of the video files, or of their subfolders; null is the folder that `path` names. file_name: a
+    file's name where it is not what the role `video` says, such as "v_{video}". num_frames: per video.
+    frames_per_second: in folders of frames. The frames are given as so many images to a model without video input.
     """
 
     videos: str | None = None
+    file_name: str = "{video}"
     num_frames: int = 8
     frames_per_second: float = 3.0
 
@@ -41,9 +43,10 @@ class VideoBenchmark(HubBenchmark):
             raise ValueError(f"num_frames={self.num_frames}; allowed: 1 or more")
         if not self.frames_per_second > 0:
             raise ValueError(f"frames_per_second={self.frames_per_second}; allowed: more than 0")
+        self._folder = Path()  # of the videos
         self._videos: dict[str, list[Path]] = {}  # name without folder and suffix -> files, or folders of frames
         self._frames: list[Path] = []  # in those folders
-        self._shown: dict[str, tuple[str, Stretch | None]] = {}  # sample -> name of its video, and what of it
+        self._shown: dict[str, tuple[str, str, Stretch | None]] = {}  # sample -> its video, its task, what of the video
 
     def open_table(self, streaming: bool) -> tuple[Table, str]:
         self.find_videos()
@@ -52,12 +55,13 @@ class VideoBenchmark(HubBenchmark):
 
     def find_videos(self) -> None:
         """List the folder's video files and folders of frames. Raises UserError where there is no such folder."""
-        folder = expanded("benchmark.videos", self.videos) if self.videos else self.source().folder
-        if folder is None or not folder.is_dir():
+        given = expanded("benchmark.videos", self.videos) if self.videos else self.source().folder
+        if given is None or not given.is_dir():
             raise UserError(
                 f"benchmark.videos={self.videos}: no such folder; unpack the video files of {self.path} and set "
                 "benchmark.videos=/folder"
             )
+        self._folder = folder = given
         files = sorted(folder.rglob("*"))
         self._frames = [file for file in files if file.suffix.lower() in FRAME_SUFFIXES]
         self._videos = {}
@@ -72,15 +76,23 @@ class VideoBenchmark(HubBenchmark):
     def videos_identity(self) -> str:
         """Names and sizes of the files."""
         videos = (file for files in self._videos.values() for file in files if not file.is_dir())
-        frames = f" frames {listing_identity(self._frames)}" if self._frames else ""
-        return f"videos {listing_identity(videos)}{frames}"
+        frames = f" frames {listing_identity(self._frames, self._folder)}" if self._frames else ""
+        return f"videos {listing_identity(videos, self._folder)}{frames}"
 
     def sample(self, row: dict[str, Any], sample_id: str) -> Sample:
         sample = super().sample(row, sample_id)
-        name, stretch = str(self.value(row, "video")), self.stretch(row)
-        self._shown[sample_id] = name, stretch
-        image_id = name if stretch is None else f"{name} {stretch}"
+        name, task, stretch = shown(self.value(row, "video")), self.task(row), self.stretch(row)
+        self._shown[sample_id] = name, task, stretch
+        image_id = self.medium(name, task) + ("" if stretch is None else f" {stretch}")
         return Sample(**(vars(sample) | {"image_id": image_id, "media": "video"}))
+
+    def task(self, row: dict[str, Any]) -> str:
+        """What decides, beside a video's name, which file it is; "" where nothing does."""
+        return ""
+
+    def medium(self, name: str, task: str) -> str:
+        """The same for rows about one video, and for no others."""
+        return name
 
     def stretch(self, row: dict[str, Any]) -> Stretch | None:
         """What of its video a row is about; None for all of it. Raises BadSample."""
@@ -93,21 +105,41 @@ class VideoBenchmark(HubBenchmark):
             raise BadSample(f"its start {start} and end {end} are no seconds") from error
 
     def decode(self, sample: Sample) -> list[Image]:
-        given, stretch = self._shown[sample.id]
-        file = self.find(given)
+        given, task, stretch = self._shown[sample.id]
+        file = self.find(given, task)
         if file.is_dir():
             return read_frames(file, self.num_frames, self.frames_per_second, stretch)
         return decode_frames(file, self.num_frames, stretch)
 
-    def find(self, given: str) -> Path:
-        """The one video file or folder of frames that a row names. Raises BadSample."""
-        bare = _bare(Path(given))
-        files = self._videos.get(bare.name, [])
-        if len(files) > 1:  # of that name in several folders: the one whose end of path is what the data say
-            files = [file for file in files if f"/{_bare(file)}".endswith(f"/{bare}")]
-        if len(files) != 1:
-            raise BadSample(f"its video {given} is {'there several times' if files else 'missing'}")
-        return files[0]
+    def find(self, given: str, task: str = "") -> Path:
+        """The one video file or folder of frames that a row names. Raises BadSample.
+
+        Of files of one name in several folders it is the one whose end of path, and whose suffix, are what the data
+        say; a row that says less names none of them.
+        """
+        names = list(dict.fromkeys([self.file_name.replace("{video}", given), given]))
+        alike = [file for name in names for file in self._videos.get(_bare(Path(name)).name, [])]
+        files = next((found for name in names if (found := self.among(_ending(name, alike), task))), [])
+        if len(files) == 1:
+            return files[0]
+        listed = ", ".join(str(file.relative_to(self._folder)) for file in (files or alike)[:4])
+        if files:
+            raise BadSample(
+                f"its video {given} is there several times ({listed}): name the folder in the row, or give one of them "
+                "as benchmark.videos"
+            )
+        raise BadSample(f"its video {names[0]} is missing" + (f" (there is {listed}, elsewhere)" if alike else ""))
+
+    def among(self, files: list[Path], task: str) -> list[Path]:
+        """Those of the files of one name that a row of `task` may mean."""
+        return files
+
+
+def _ending(name: str, files: list[Path]) -> list[Path]:
+    """The files whose path ends with `name`, with or without its suffix; with it, where any has it."""
+    wanted = Path(name.lstrip("/"))
+    found = [file for file in files if f"/{_bare(file)}".endswith(f"/{_bare(wanted)}")]
+    return [file for file in found if file.name == wanted.name] or found
 
 
 def _bare(file: Path) -> Path:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from vlmprune.benchmarks.accepted import AcceptedAnswers
 from vlmprune.benchmarks.base import Sample
+from vlmprune.benchmarks.columns import texts
 from vlmprune.benchmarks.scoring import vqa
 from vlmprune.benchmarks.scoring.metric import Metric
 
@@ -26,6 +27,10 @@ class Vqa(AcceptedAnswers):
     def question(self, row: dict[str, Any]) -> str:
         question = super().question(row)
         return question.capitalize() if self.capitalize else question
+
+    def extra(self, row: dict[str, Any]) -> dict[str, Any]:
+        # All ten: the official script counts an annotator who wrote nothing.
+        return super().extra(row) | {"answers": texts(self.value(row, "answer"))}
 
     def match(self, prediction: str, sample: Sample) -> float:
         return self.accuracy(prediction, sample.extra["answers"])
@@ -50,7 +55,7 @@ class TextVqa(EvalAiVqa):
     ocr: bool = False
 
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
-        return super().extra(row) | ({"ocr_tokens": self.value(row, "ocr_tokens") or []} if self.ocr else {})
+        return super().extra(row) | ({"ocr_tokens": texts(self.value(row, "ocr_tokens"))} if self.ocr else {})
 
     def prompt(self, sample: Sample) -> str:
         hint = f"\nReference OCR token: {', '.join(sample.extra['ocr_tokens'])}" if self.ocr else ""

@@ -25,7 +25,7 @@ _WORKBOOK = f"""<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
 <sheet name="Sheet1" sheetId="1" r:id="rId1"/></sheets></workbook>"""
 _SHEET = """<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
 <worksheet xmlns="{main}"><sheetData>{rows}</sheetData></worksheet>"""
-_ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # characters that XML 1.0 cannot hold
+_ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # characters that XML 1.0 cannot hold
 
 
 def workbook(table: Iterable[Sequence[str | int | float]]) -> bytes:

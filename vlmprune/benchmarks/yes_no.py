@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from vlmprune.benchmarks.base import Sample
 from vlmprune.benchmarks.columns import joined
+from vlmprune.benchmarks.hashing import content_identity
 from vlmprune.benchmarks.hub import HubBenchmark
+from vlmprune.benchmarks.row_files import read_rows
 from vlmprune.benchmarks.scoring import mme, pope
 from vlmprune.benchmarks.scoring.metric import Metric
+from vlmprune.benchmarks.tables import Listed, Table
+from vlmprune.files import expanded
+
+AUTHORS = "*_pope_*.json"
 
 
 @dataclass
 class Pope(HubBenchmark):
-    """POPE (Li et al., EMNLP 2023): is the object in the image? The role `category` is random, popular, adversarial."""
+    """POPE (Li et al., EMNLP 2023): is the object in the image? The role `category` is random, popular, adversarial.
+
+    path: the authors' files, too, coco_pope_random.json or a folder of the three: an object a line with question_id,
+    image, text and label.
+    """
 
     metric: ClassVar[Metric] = pope.METRIC
+
+    def open_table(self, streaming: bool) -> tuple[Table, str]:
+        path = expanded("benchmark.path", self.path)
+        files = sorted(path.glob(AUTHORS) if path.is_dir() else [path] if path.match(AUTHORS) else [])
+        if not files:
+            return super().open_table(streaming)
+        return self.with_images(Listed([row for file in files for row in authors_rows(file)]), content_identity(files))
 
     def match(self, prediction: str, sample: Sample) -> float:
         return pope.score(prediction, sample.answer)
@@ -26,6 +44,22 @@ class Pope(HubBenchmark):
 
     def units(self, rows: list[dict[str, Any]]) -> None:
         return None
+
+
+def authors_rows(file: Path) -> list[dict[str, Any]]:
+    """Rows of one of the authors' files by the hub's names of columns; the file's name has the category."""
+    category = file.stem.rpartition("_")[2]
+    return [
+        {
+            "question_id": row.get("question_id"),
+            "image_source": row.get("image"),
+            "image": row.get("image"),
+            "question": row.get("text"),
+            "answer": row.get("label"),
+            "category": category,
+        }
+        for row in read_rows(file)
+    ]
 
 
 @dataclass

@@ -13,6 +13,9 @@ from importlib.resources import files
 POINTS = ("perception", "cognition", "total", "ocrbench", "rating")
 PERCENT = ("accuracy", "vqa_accuracy", "relaxed_accuracy", "anls", "f1", "cider", "score", "relative_score")
 PRINTED = dict.fromkeys(POINTS, 1.0) | dict.fromkeys(PERCENT, 100.0)
+# Questions in the files that LLaVA's scripts, and FasterVLM's and others' after them, read, where the hub has others:
+# mmbench_dev_20230712.tsv, and POPE at commit e3e3926 with 2,910 random ones.
+QUESTIONS = {"mmbench": 4377, "pope": 8910}
 SCHEDULES = {"method.retain", "method.layer_ratio"}  # settings that stand for a ratio
 
 
@@ -69,6 +72,11 @@ class Published:
         ours = self.our_model and self.our_method and self.our_benchmark
         known = self.ratio is not None or self.tokens is not None or self.scheduled
         return bool(ours) and known and self.metric in PRINTED
+
+    @property
+    def questions(self) -> int | None:
+        """How many it is about, where the hub's dataset has another number; else None."""
+        return QUESTIONS.get(self.our_benchmark)
 
     @property
     def command(self) -> str:

@@ -87,6 +87,8 @@ def as_dict(pair: Pair) -> dict[str, Any]:
         "protocol": line.protocol,
         "caution": line.caution,
         "subset": run.comparable.get("subset", "all"),
+        "questions": run.samples,
+        "published_questions": line.questions,
         "path": str(run.path),
     }
 
@@ -144,6 +146,8 @@ def _cells(pair: Pair, numbers: dict[str, int]) -> list[str]:
         notes.append(f"ours: {run.beyond:,} questions are longer than the decoder's {run.limit:,} positions")
     if run.comparable.get("subset", "all") != "all":
         notes.append(f"ours: {run.samples:,} questions alone ({run.comparable['subset']})")
+    elif line.questions is not None and line.questions != run.samples:
+        notes.append(f"published of {line.questions:,} questions, ours of {run.samples:,}: see docs/published.md")
     marks = ["caution " if line.caution else ""]
     marks += [f"[{numbers.setdefault(note, len(numbers) + 1)}]" for note in notes]
     interval = "" if pair.low is None or pair.high is None else f" [{pair.low:.1f}, {pair.high:.1f}]"

@@ -1,0 +1,117 @@
+"""Values that are missing, however data say so: no option, hint, category or image; and answers that only look so."""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+
+import pytest
+from datasets import Dataset
+
+from tests.benchmarks.fixtures import ROWS, mmbench
+from tests.benchmarks.loading import build
+from vlmprune.benchmarks.base import BadSample
+from vlmprune.benchmarks.columns import joined, present, shown, texts
+
+HUB = {"hint": "nan", "C": "nan", "D": "nan"}  # as lmms-lab/MMBench has a question with two options
+
+
+def load(tmp_path, name, *rows):
+    Dataset.from_list(list(rows)).to_parquet(tmp_path / "test.parquet")
+    benchmark = build([f"benchmark={name}", f"benchmark.path={tmp_path}/test.parquet"])
+    return benchmark, benchmark.load()
+
+
+@pytest.mark.parametrize("name", ["mmbench", "mmbench_cn"])
+@pytest.mark.parametrize(("third", "lines"), [("nan", "A. yes\nB. no"), ("blue", "A. yes\nB. no\nC. blue")])
+def test_mmbench_has_two_or_three_options(name, third, lines, tmp_path):
+    benchmark, (sample,) = load(tmp_path, name, mmbench(0) | HUB | {"C": third})
+    assert benchmark.prompt(sample) == f"Which one?\n{lines}{benchmark.suffix}"
+    assert len(sample.extra["choices"]) == lines.count("\n") + 1
+    assert benchmark.score("D", sample) == benchmark.score("nan", sample) == 0 and benchmark.score("A", sample) == 1
+
+
+def test_a_submission_leaves_the_cell_empty(tmp_path):
+    benchmark, samples = load(tmp_path, "mmbench", mmbench(0) | HUB, mmbench(2) | HUB | {"C": "blue"})
+    rows = [vars(sample) | {"prediction": "A"} for sample in samples]
+    _, content = benchmark.submission_file(rows)
+    sheet = zipfile.ZipFile(io.BytesIO(content)).read("xl/worksheets/sheet1.xml").decode()
+    assert "nan" not in sheet and sheet.count("blue") == 1 and sheet.count("></t>") == 1
+
+
+@pytest.mark.parametrize("missing", ["nan", "NaN", "None", "", " ", None])
+def test_a_gap_keeps_the_letters_after_it(missing, tmp_path):
+    benchmark, (sample,) = load(tmp_path, "mmbench", mmbench(0) | HUB | {"C": missing, "D": "blue", "answer": "D"})
+    assert "\nB. no\nD. blue\n" in benchmark.prompt(sample) and "C." not in benchmark.prompt(sample)
+    assert benchmark.score("D", sample) == benchmark.score("blue", sample) == 1
+
+
+def test_the_option_that_the_answer_names_is_there(tmp_path):
+    row = mmbench(0) | HUB | {"A": "None", "B": "One"}
+    benchmark, samples = load(tmp_path, "mmbench", row | {"answer": "A"}, row | {"index": 1, "answer": "B"})
+    assert samples[0].extra["choices"] == ["None", "One"]
+    assert samples[1].extra["choices"] == ["", "One"]  # LLaVA's script reads it as none
+
+
+def test_none_is_an_option_of_seed_and_an_answer_of_okvqa(tmp_path):
+    _, (sample,) = load(tmp_path, "seed", ROWS["seed"](0) | {"choice_a": "None", "choice_d": "nan"})
+    assert sample.extra["choices"] == ["None", "1", "2"]
+    for answer in ("none", "nan", "None"):
+        _, (sample,) = load(tmp_path, "okvqa", ROWS["okvqa"](0) | {"answers": [answer] * 10})
+        assert sample.answer == answer and sample.extra["answers"] == [answer] * 10
+
+
+def test_a_list_of_options_holds_what_it_says(tmp_path):
+    row = ROWS["ai2d"](0) | {"options": ["nan", "None", "0", "1"], "answer": "0"}
+    benchmark, (sample,) = load(tmp_path, "ai2d", row)
+    assert "A. nan\nB. None\n" in benchmark.prompt(sample) and benchmark.score("nan", sample) == 1
+
+
+@pytest.mark.parametrize(("hint", "written"), [("nan", ""), (None, ""), ("", ""), ("none", ""), ("Sky.", "Sky.\n")])
+def test_hints(hint, written, tmp_path):
+    benchmark, (sample,) = load(tmp_path, "mmbench", mmbench(0) | HUB | {"hint": hint, "category": "nan"})
+    assert benchmark.prompt(sample).startswith(f"{written}Which one?") and sample.category == "all"
+
+
+def test_answers_of_a_test_split_may_be_missing_as_text(tmp_path):
+    _, samples = load(tmp_path, "mmbench", *(mmbench(k) | {"answer": "nan"} for k in range(2)))
+    assert [sample.answer for sample in samples] == ["", ""]
+
+
+def test_a_missing_second_answer(tmp_path, videos, words):
+    for k, other in enumerate((None, "nan", "for fun")):
+        Dataset.from_list([ROWS["nextqa_oe"](0) | {"additional_ref_answer": other}]).to_parquet(tmp_path / f"{k}.parquet")
+        where = [f"benchmark.path={tmp_path}/{k}.parquet", f"benchmark.videos={videos}"]
+        (sample,) = build(["benchmark=nextqa_oe", *where]).load()
+        assert sample.extra["answers"] == (["to play", "for fun"] if k == 2 else ["to play"])
+
+
+def test_ocr_tokens_and_numbers_as_tables_have_them(tmp_path):
+    row = ROWS["textvqa_ocr"](0) | {"ocr_tokens": ["STOP", None], "image_id": 7.0}
+    benchmark, (sample,) = load(tmp_path, "textvqa_ocr", row)
+    assert "token: STOP\n" in benchmark.prompt(sample) and sample.image_id == "7"
+    _, (sample,) = load(tmp_path, "scienceqa", ROWS["scienceqa"](0) | {"answer": 1.0, "choices": ["a", "b"]})
+    assert sample.answer == "B"
+
+
+@pytest.mark.parametrize(
+    ("value", "there"),
+    [(None, False), (math.nan, False), ("", False), (" \n", False), ([], False), ([None, math.nan, ""], False)]
+    + [({}, False), (b"", False), (0, True), (False, True), ("nan", True), ([None, "x"], True), (b"x", True)],
+)
+def test_present(value, there):
+    assert present(value) is there
+
+
+def test_texts_of_answers():
+    assert texts(["a", None, math.nan, 3.0, {"answer": "b"}, ""]) == ["a", "3", "b", ""]
+    assert texts({"answer": ["a"]}) == texts("a") == ["a"] and texts(None) == []
+    for value in (True, [True], [["a"]], {"text": "a"}, [{"label": "a"}]):
+        with pytest.raises(BadSample, match="is or holds"):
+            texts(value)
+
+
+def test_ids_as_numbers_and_texts_are_one():
+    assert joined([5.0, None, "x", math.nan]) == "5/x" and joined(math.nan) == ""
+    assert shown(5) == shown("5") == shown(5.0) == "5" and shown(0.5) == "0.5"

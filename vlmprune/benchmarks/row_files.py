@@ -1,0 +1,109 @@
+"""Rows of a text file: JSON, JSON lines, CSV, TSV, as people and other programs write them."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from vlmprune.errors import UserError, said
+
+Rows = list[dict[str, Any]]
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+TEXT_FILES = (".json", ".jsonl", *SEPARATORS)
+_HALVES = re.compile("[\ud800-\udfff]")  # surrogates without their other half, which no file or tokenizer takes
+_LARGEST = 2**31 - 1  # characters of a CSV field: of a picture in base64
+LONGEST_INDEX = 64  # characters
+
+
+def read_rows(file: Path) -> Rows:
+    """Rows of a .json, .jsonl, .csv or .tsv file in UTF-8, with or without a byte-order mark.
+
+    NaN is read as null and half a surrogate pair as U+FFFD. Raises UserError, which names the line.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text ({said(error)}); save it as UTF-8") from error
+    return _table(file, text, SEPARATORS[file.suffix]) if file.suffix in SEPARATORS else _json(file, text)
+
+
+def _json(file: Path, text: str) -> Rows:
+    """Of a list of objects, or of an object a line."""
+    if text.lstrip().startswith("["):
+        rows = _parse(f"{file}", text)
+        places = [f"{file} entry {number}" for number in range(1, len(rows) + 1)]
+    else:
+        # Not str.splitlines: U+2028, U+2029 and U+0085 may stand in a JSON string as they are.
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        places = [f"{file} line {number}" for number, _ in lines]
+        rows = [_parse(place, line) for place, (_, line) in zip(places, lines, strict=True)]
+    for place, row in zip(places, rows, strict=True):
+        if not isinstance(row, dict):
+            raise UserError(f"{place}: every row must be an object, {{...}}")
+    return rows
+
+
+def _parse(place: str, text: str) -> Any:
+    try:
+        parsed = json.loads(text, parse_constant=lambda name: None if name == "NaN" else name)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place} is not JSON ({error}); expected a list of objects, or an object a line") from error
+    return _mended(parsed) if "\\ud" in text or "\\uD" in text else parsed
+
+
+def _mended(value: Any) -> Any:
+    """The same with U+FFFD in place of each half of a surrogate pair."""
+    if isinstance(value, str):
+        return _HALVES.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_mended(item) for item in value]
+    if isinstance(value, dict):
+        return {_mended(name): _mended(item) for name, item in value.items()}
+    return value
+
+
+def _table(file: Path, text: str, separator: str) -> Rows:
+    """Of a table with a header. Cells are text or lists of texts, empty ones null; nameless columns are left out."""
+    csv.field_size_limit(_LARGEST)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
+    rows: Rows = []
+    try:
+        header = [name for name in reader.fieldnames or [] if name]
+        if twice := {name for name in header if header.count(name) > 1}:
+            raise UserError(f"{file}: two columns are called {', '.join(sorted(twice))}")
+        for row in reader:
+            if any(row.pop(None, [])):
+                raise UserError(f"{file} line {reader.line_num}: it has more fields than the header ({len(header)})")
+            if any(row.values()):
+                rows.append({name: _cell(row[name]) for name in header})
+    except csv.Error as error:
+        raise UserError(f"{file} line {reader.line_num} cannot be read: {error}") from error
+    return _with_pictures(rows)
+
+
+def _cell(text: str | None) -> str | list[str] | None:
+    """A field's text; a list of texts where it is written as one, as pandas writes lists."""
+    if not text or not (text.startswith("[") and text.endswith("]")):
+        return text or None
+    try:
+        listed = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
+    return listed if listed and all(isinstance(item, str) for item in listed) else text
+
+
+def _with_pictures(rows: Rows) -> Rows:
+    """The same where a row's `image` is another's `index` instead of base64, as VLMEvalKit's tables save space."""
+    pictures = {row.get("index"): row.get("image") for row in rows}
+    for row in rows:
+        other = pictures.get(row.get("image")) if isinstance(row.get("image"), str) else None
+        if isinstance(other, str) and len(other) > LONGEST_INDEX >= len(row["image"]):
+            row["image"] = other
+    return rows
