@@ -30,8 +30,18 @@ SAFE = base64.urlsafe_b64encode(encoded()).decode().rstrip("=")
 
 @pytest.mark.parametrize(
     "cell",
-    [encoded(), {"bytes": encoded(), "path": None}, {"bytes": TEXT}, TEXT, WIDE, SAFE, f"data:image/png;base64,{TEXT}"]
-    + [{"path": f"DATA:;base64,{TEXT}"}, "3.png", {"bytes": None, "path": "3.png"}],
+    [
+        encoded(),
+        {"bytes": encoded(), "path": None},
+        {"bytes": TEXT},
+        TEXT,
+        WIDE,
+        SAFE,
+        f"data:image/png;base64,{TEXT}",
+        {"path": f"DATA:;base64,{TEXT}"},
+        "3.png",
+        {"bytes": None, "path": "3.png"},
+    ],
     ids=range(10),
 )
 def test_pictures(cell, tmp_path):
@@ -78,7 +88,10 @@ def test_a_binary_column(tmp_path):
 
 
 def test_a_picture_in_base64_is_no_name(tmp_path):
-    rows = [{"image": TEXT, "question": "Why?", "answer": "x"}, {"image": ["3.png", None], "question": "?", "answer": "x"}]
+    rows = [
+        {"image": TEXT, "question": "Why?", "answer": "x"},
+        {"image": ["3.png", None], "question": "?", "answer": "x"},
+    ]
     (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, rows)))
     picture(3).save(tmp_path / "3.png")
     benchmark = build(["benchmark=folder", f"benchmark.path={tmp_path}"])

@@ -170,3 +170,25 @@ def test_without_a_pair_one_line_says_what_to_run(tmp_path: Path) -> None:
         compare(["--published", str(tmp_path), "chart=x.png"])
     with pytest.raises(UserError, match="did you mean '--published'"):
         compare(["--publish", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "metric", "samples", "note"),
+    [
+        ("mmbench", "accuracy", 4329, "published of 4,377 questions, ours of 4,329"),
+        ("mmbench", "accuracy", 4377, ""),
+        ("pope", "f1", 9000, "published of 8,910 questions, ours of 9,000"),
+        ("gqa", "accuracy", 12578, ""),
+    ],
+)
+def test_other_questions_than_the_published_are_said(
+    benchmark: str, metric: str, samples: int, note: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = make_run(tmp_path, "cls", 0.75, model="llava-1.5-7b", benchmark=benchmark)
+    result = json.loads((path / "result.json").read_text())
+    answers = {"metric": metric, "metrics": {metric: 0.6}, "samples": samples}
+    (path / "result.json").write_text(json.dumps(result | {"answers": result["answers"] | answers}))
+    assert compare(["--published", str(tmp_path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert note in out and ("published of" in out) == bool(note)
+    assert {pair["questions"] for pair in pairs(capsys, str(tmp_path))[0]} == {samples}

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
-from vlmprune.benchmarks.columns import (
-    check_columns,
-    columns_of,
-    field_of,
-    joined,
-    most_common,
-    present,
-    shown,
-    texts,
-    top_level,
-)
+from vlmprune.benchmarks.base import BadSample, Sample
+from vlmprune.benchmarks.columns import check_columns, columns_of, joined, present, shown, top_level
 from vlmprune.benchmarks.hashing import content_identity
 from vlmprune.benchmarks.media import content_key, decode_image, named_files
+from vlmprune.benchmarks.roles import TabularBenchmark
 from vlmprune.benchmarks.source import Source
 from vlmprune.benchmarks.tables import Table
 from vlmprune.errors import UserError
@@ -33,24 +23,19 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-LONGEST_ID = 255  # characters of an image_id; a longer one, such as a picture in base64, is hashed
-SPARSE = ("choices", "hint", "category", "other_answer", "image")  # roles whose cells a table fills with "nan"
 MEDIA = ("image",)  # roles whose cells are large: read one by one, when the sample is asked
 
 
 @dataclass
-class HubBenchmark(Benchmark):
+class HubBenchmark(TabularBenchmark):
     """Base of all benchmarks on the hub; the data may lie anywhere that `Source` knows.
 
-    columns: role -> column. Roles: id, image_id, image, question, answer, category, and a subclass's own. Rows with one
-    image_id share the work on their images, so all of them must store what the first of them stores: a row that does
-    not is a bad sample, because the column names something else than pictures. A column may be a field of another
-    ("types.structural"), a list of columns, or null for a role that the data do not have; the "?" of "E?" allows it to
-    be absent. where: column -> value of the rows that belong to the benchmark. submission: package.module.function that
-    makes the file for the authors' server. streaming: read a hub dataset's parquet files in place instead of
-    downloading the split; null does so where only a subset is asked. missing: texts, in lower case, that stand for no
-    value in an option's column, hint, category, second answer or image; a list of options holds none of them, nor does
-    an answer. pictures: the folder of the files that rows name as their images; null: that of the rows' own file.
+    Rows with one image_id share the work on their images, so all of them must store what the first of them stores: a
+    row that does not is a bad sample, because the column names something else than pictures. where: column -> value of
+    the rows that belong to the benchmark. submission: package.module.function that makes the file for the authors'
+    server. streaming: read a hub dataset's parquet files in place instead of downloading the split; null does so where
+    only a subset is asked. pictures: the folder of the files that rows name as their images; null: that of the rows'
+    own file.
     """
 
     path: str = ""
@@ -58,19 +43,15 @@ class HubBenchmark(Benchmark):
     config: str | None = None
     split: str = "test"
     revision: str | None = None
-    columns: dict = field(default_factory=dict)
     submission: str | None = None
     where: dict = field(default_factory=dict)
     streaming: bool | None = None
-    missing: list = field(default_factory=lambda: ["nan"])
     pictures: str | None = None
 
     required: ClassVar[tuple[str, ...]] = ("question", "answer")  # roles that every sample must have a value for
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for role, named in self.columns.items():
-            check_type(f"benchmark.columns.{role}", named, str | list[str] | None)
         for column in self.where:
             check_type("benchmark.where", column, str)
         self._table: Table
@@ -94,7 +75,7 @@ class HubBenchmark(Benchmark):
 
     def with_images(self, table: Table, identity: str) -> tuple[Table, str]:
         """The table, and its identity with that of the image files that it names."""
-        named = [table.column(column) for column in self._existing("image", table)]
+        named = [table.column(column) for column in self.existing("image", table)]
         files = [file for cells in named for file in named_files(cells, self.image_folder())]
         return table, f"{identity} {content_identity(files)}" if files else identity
 
@@ -151,7 +132,7 @@ class HubBenchmark(Benchmark):
         return [decode_image(value, self.image_folder()) for value in self._cells(sample.id)]
 
     def shares_media(self, sample: Sample) -> bool:
-        return self._first[sample.image_id] != sample.id and bool(self._existing("image", self._table))
+        return self._first[sample.image_id] != sample.id and bool(self.existing("image", self._table))
 
     def check_media(self, sample: Sample) -> None:
         if not self.shares_media(sample):
@@ -178,7 +159,7 @@ class HubBenchmark(Benchmark):
         columns = dict(enumerate(map(top_level, columns_of(self.columns.get("image"))), 1))
         there = {k: column for k, column in columns.items() if column in self._table.columns}
         cells = {k: self._table.cell(self._row[sample_id], column) for k, column in there.items()}
-        return {k: cell for k, cell in cells.items() if present(self._given("image", cell))}
+        return {k: cell for k, cell in cells.items() if present(self.given("image", cell))}
 
     def selects(self, row: dict[str, Any]) -> bool:
         """Whether a row of the split belongs to the benchmark."""
@@ -204,51 +185,12 @@ class HubBenchmark(Benchmark):
             group=self.group(row),
         )
 
-    def image_id(self, row: dict[str, Any]) -> str:
-        """What the row's image is called; "" where no column says so."""
-        name = joined(self.value(row, "image_id"))
-        return name if len(name) <= LONGEST_ID else f"sha256:{hashlib.sha256(name.encode()).hexdigest()}"
-
-    def question(self, row: dict[str, Any]) -> str:
-        """The question, without prefix and suffix."""
-        question = self.value(row, "question")
-        return "" if question is None else shown(question)
-
-    def answer(self, row: dict[str, Any]) -> str:
-        """The reference answer, or the one that most annotators gave."""
-        return most_common(texts(self.value(row, "answer")))
-
-    def extra(self, row: dict[str, Any]) -> dict[str, Any]:
-        """What scoring or a submission file needs beside the answer."""
-        question_id = self.value(row, "question_id")
-        return {} if question_id is None else {"question_id": question_id}
-
-    def group(self, row: dict[str, Any]) -> str:
-        """What the rows have in common that are only scored together (see `Sample`); "" where each stands alone."""
-        return ""
-
-    def value(self, row: dict[str, Any], role: str) -> Any:
-        """A row's value for a role: None where the data do not have it, a list where the role has several columns."""
-        named = self.columns.get(role)
-        if isinstance(named, list):
-            return [self._given(role, field_of(row, column)) for column in named]
-        return self._given(role, field_of(row, named)) if named else None
-
-    def _given(self, role: str, cell: Any) -> Any:
-        """A cell's value; None where it is a text that stands for none."""
-        absent = role in SPARSE and isinstance(cell, str) and cell.strip().lower() in self.missing
-        return None if absent else cell
-
     def _unique_id(self, row: dict[str, Any], index: int, taken: dict[str, Sample]) -> str:
         """The dataset's own id; a repeated one gets "#2", because a run is resumed by ids."""
         name = joined(self.value(row, "id")) or str(index)
         self._times[name] += 1
         unique = name if self._times[name] == 1 else f"{name}#{self._times[name]}"
         return unique if unique not in taken else f"{unique}#{index}"
-
-    def _existing(self, role: str, table: Table) -> list[str]:
-        columns = map(top_level, columns_of(self.columns.get(role)))
-        return [column for column in columns if column in table.columns]
 
 
 def together(samples: list[Sample]) -> list[Sample]:

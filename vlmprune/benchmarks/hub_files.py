@@ -10,9 +10,11 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from vlmprune.benchmarks.row_files import TEXT_FILES
 from vlmprune.progress import say
 
 README = "README.md"
+DATA_FILES = (".parquet", *TEXT_FILES)
 _ADDRESS = re.compile(r"hf://datasets/(?P<name>[^@]+)@(?P<commit>[^/]+)/(?P<file>.+)")
 
 
@@ -60,14 +62,14 @@ def fetched(name: str, config: str | None, split: str, revision: str | None) -> 
 
     try:
         readme = try_to_load_from_cache(name, README, repo_type="dataset", revision=revision)
-        patterns = _patterns(readme, config, split) if isinstance(readme, str) else [f"*{split}*.parquet"]
+        patterns = _patterns(readme, config, split) if isinstance(readme, str) else [f"*{split}*"]
         kept = snapshot_download(
             name, repo_type="dataset", revision=revision, allow_patterns=patterns, local_files_only=True
         )
     except (LocalEntryNotFoundError, HFValidationError):
         return None
     folder = Path(kept)
-    there = sorted(str(file.relative_to(folder)) for file in folder.rglob("*.parquet"))
+    there = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.suffix.lower() in DATA_FILES)
     files = [str(folder / file) for file in there if any(fnmatch(file, pattern) for pattern in patterns)]
     return (files, folder.name) if files else None
 

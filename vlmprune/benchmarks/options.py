@@ -81,13 +81,15 @@ def _by_letter(options: dict[str, Any]) -> list[Any]:
 
 
 def _without_letters(options: list[str], placed: bool) -> list[str]:
-    """"A. a dog" as "a dog", where every option carries the letter of its place.
+    """ "A. a dog" as "a dog", where every option carries the letter of its place.
 
     placed: where they carry others, each goes to the place of its own, since an answer's letter is one of those.
     """
     matches = {k: match for k, option in enumerate(options) if (match := LETTERED.match(option))}
     texts = {match[1]: options[k][match.end() :] for k, match in matches.items()}
-    if not texts or len(texts) < sum(map(bool, options)):  # some have none, or two have the same: it belongs to the text
+    if not texts or len(texts) < sum(
+        map(bool, options)
+    ):  # some have none, or two have the same: it belongs to the text
         return options
     if placed or all(match[1] == LETTERS[k] for k, match in matches.items()):
         return [texts.get(letter, "") for letter in LETTERS[: LETTERS.index(max(texts)) + 1]]

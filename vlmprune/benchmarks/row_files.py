@@ -31,7 +31,8 @@ def read_rows(file: Path) -> Rows:
         raise UserError(f"{file} cannot be read: {error}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not UTF-8 text ({said(error)}); save it as UTF-8") from error
-    return _table(file, text, SEPARATORS[file.suffix]) if file.suffix in SEPARATORS else _json(file, text)
+    separator = SEPARATORS.get(file.suffix.lower())
+    return _json(file, text) if separator is None else _table(file, text, separator)
 
 
 def _json(file: Path, text: str) -> Rows:

@@ -56,12 +56,10 @@ class Source:
         if not path.exists():
             raise UserError(f"benchmark.path={self.path}: no such folder or file")
         if path.is_file():
-            if path.suffix.lower() in TEXT_FILES:
-                return Listed(read_rows(path)), content_identity([path])
-            if path.suffix.lower() != ".parquet":
+            if not _is_readable([str(path)]):
                 allowed = f"a folder, or a .parquet, {', '.join(TEXT_FILES[:-1])} or {TEXT_FILES[-1]} file"
                 raise UserError(f"benchmark.path={self.path}: allowed: {allowed}")
-            return self._in_place([str(path)]), content_identity([path])
+            return self._read([str(path)]), content_identity([path])
         if (path / "dataset_dict.json").exists():
             path = path / _choose(self.split, [entry.name for entry in path.iterdir() if entry.is_dir()], self.path)
         if (path / "state.json").exists():
@@ -69,8 +67,8 @@ class Source:
         builder = self._builder(str(path), None)
         files = self._files(builder)
         identity = content_identity(map(Path, files))
-        if all(file.endswith(".parquet") for file in files):
-            return self._in_place(files), identity
+        if _is_readable(files):
+            return self._read(files), identity
         return Prepared(_prepare(self._builder(str(path), None, files), self.split, self.path, fresh=True)), identity
 
     def _hub(self, streaming: bool) -> tuple[Table, str]:
@@ -82,7 +80,7 @@ class Source:
                 builder = self._builder(name, self.revision)
             except UserError as error:
                 if kept := fetched(name, self.config, self.split, self.revision):
-                    return self._in_place(kept[0]), f"commit:{kept[1]}"
+                    return self._read(kept[0]), f"commit:{kept[1]}"
                 reasons.append(str(error))
                 continue
             return self._of_hub(name, builder, streaming)
@@ -94,15 +92,15 @@ class Source:
         if not builder.config.data_files:  # a copy that `datasets` prepared earlier, found without network
             return Prepared(_prepare(builder, self.split, name, fresh=False)), f"commit:{commit}"
         files = self._files(builder)
-        if not all(file.endswith(".parquet") for file in files):
+        if not _is_readable(files):
             builder = self._builder(name, self.revision, files)
             return Prepared(_prepare(builder, self.split, name, fresh=False)), f"commit:{commit}"
-        if not streaming:
+        if not (streaming and _is_parquet(files)):
             try:
                 files, commit = fetch(files, self.split, self.revision) or (files, commit)
             except OSError as error:
                 raise UserError(f"benchmark data cannot be loaded ({name}: {said(error)}). {HELP}") from error
-        return self._in_place(files), f"commit:{commit}"
+        return self._read(files), f"commit:{commit}"
 
     def _builder(self, name: str, revision: str | None, files: list[str] | None = None) -> Any:
         """`datasets` on the whole dataset, or on `files`, those of the split, alone. Raises UserError."""
@@ -119,9 +117,12 @@ class Source:
         splits = {str(split): list(files) for split, files in builder.config.data_files.items()}
         return [str(file) for file in splits[_choose(self.split, list(splits), self.path)]]
 
-    def _in_place(self, files: list[str]) -> Table:
+    def _read(self, files: list[str]) -> Table:
+        """The rows of files that are all parquet, or all text."""
         import pyarrow
 
+        if not _is_parquet(files):
+            return Listed([row for file in files for row in read_rows(Path(file))])
         try:
             return InPlace(files)
         except (OSError, pyarrow.ArrowException) as error:
@@ -134,6 +135,15 @@ class Source:
             return Prepared(datasets.Dataset.load_from_disk(str(path)))
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"benchmark.path={self.path}: cannot be loaded ({said(error)})") from error
+
+
+def _is_parquet(files: list[str]) -> bool:
+    return all(file.lower().endswith(".parquet") for file in files)
+
+
+def _is_readable(files: list[str]) -> bool:
+    """Whether files are read as they are, without a copy that `datasets` makes."""
+    return _is_parquet(files) or all(file.lower().endswith(TEXT_FILES) for file in files)
 
 
 def _prepare(builder: Any, split: str, name: str, fresh: bool) -> Any:

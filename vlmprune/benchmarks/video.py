@@ -117,8 +117,12 @@ class VideoBenchmark(HubBenchmark):
         Of files of one name in several folders it is the one whose end of path, and whose suffix, are what the data
         say; a row that says less names none of them.
         """
-        names = list(dict.fromkeys([self.file_name.replace("{video}", given), given]))
-        alike = [file for name in names for file in self._videos.get(_bare(Path(name)).name, [])]
+        path = Path(given)
+        called = path.with_name(self.file_name.replace("{video}", path.name)) if path.name else path
+        names = dict.fromkeys([str(called), str(path)])
+        alike = [
+            file for name in dict.fromkeys(_bare(Path(n)).name for n in names) for file in self._videos.get(name, [])
+        ]
         files = next((found for name in names if (found := self.among(_ending(name, alike), task))), [])
         if len(files) == 1:
             return files[0]
@@ -128,7 +132,7 @@ class VideoBenchmark(HubBenchmark):
                 f"its video {given} is there several times ({listed}): name the folder in the row, or give one of them "
                 "as benchmark.videos"
             )
-        raise BadSample(f"its video {names[0]} is missing" + (f" (there is {listed}, elsewhere)" if alike else ""))
+        raise BadSample(f"its video {called} is missing" + (f" (there is {listed}, elsewhere)" if alike else ""))
 
     def among(self, files: list[Path], task: str) -> list[Path]:
         """Those of the files of one name that a row of `task` may mean."""
