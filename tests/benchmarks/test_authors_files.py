@@ -9,7 +9,7 @@ import json
 import pytest
 
 from tests.benchmarks.fixtures import picture
-from tests.benchmarks.loading import build
+from tests.benchmarks.loading import build, make
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.errors import UserError
 from vlmprune.registry import options, read
@@ -26,7 +26,7 @@ def encoded(number):
 def mmbench(tmp_path, *rows):
     lines = ["\t".join(HEADER), *("\t".join(row.get(name, "") for name in HEADER) for row in rows)]
     (tmp_path / "mmbench_dev_20230712.tsv").write_text("\n".join(lines) + "\n")
-    benchmark = build(["benchmark=mmbench", f"benchmark.path={tmp_path}/mmbench_dev_20230712.tsv"])
+    benchmark = make("mmbench", path=f"{tmp_path}/mmbench_dev_20230712.tsv")
     return benchmark, benchmark.load()
 
 
@@ -72,8 +72,7 @@ def pope(tmp_path):
 
 
 def test_popes_own_files(pope):
-    where = [f"benchmark.path={pope}/coco", f"benchmark.pictures={pope}/val2014"]
-    benchmark = build(["benchmark=pope", *where])
+    benchmark = make("pope", path=f"{pope}/coco", pictures=f"{pope}/val2014")
     samples = benchmark.load()
     assert {sample.id for sample in samples} == {
         f"{c}/{k}" for c in ("random", "popular", "adversarial") for k in (1, 2)
@@ -86,7 +85,7 @@ def test_popes_own_files(pope):
     for sample in samples:
         benchmark.check_media(sample)
         assert benchmark.images(sample)[0].size == (40, 30)
-    alone = build(["benchmark=pope", f"benchmark.path={pope}/coco/coco_pope_random.json", where[1]])
+    alone = make("pope", path=f"{pope}/coco/coco_pope_random.json", pictures=f"{pope}/val2014")
     assert [sample.category for sample in alone.load()] == ["random", "random"]
     before = benchmark.identity()
     picture(7).save(pope / "val2014/COCO_2.jpg")
@@ -95,11 +94,11 @@ def test_popes_own_files(pope):
 
 
 def test_popes_pictures_have_to_be_somewhere(pope):
-    alone = build(["benchmark=pope", f"benchmark.path={pope}/coco/coco_pope_random.json"])
+    alone = make("pope", path=f"{pope}/coco/coco_pope_random.json")
     with pytest.raises(BadSample, match=r"COCO_1\.jpg is missing"):
         alone.images(alone.load()[0])
     with pytest.raises(UserError, match=r"benchmark\.pictures=/no: no such folder"):
-        build(["benchmark=pope", f"benchmark.path={pope}/coco", "benchmark.pictures=/no"]).load()
+        make("pope", path=f"{pope}/coco", pictures="/no").load()
 
 
 def test_streaming_is_a_setting_of_every_benchmark_on_the_hub():

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.benchmarks.fixtures import ROWS, mmbench
-from tests.benchmarks.loading import build
+from tests.benchmarks.loading import make
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.benchmarks.columns import joined, present, shown, texts
 
@@ -23,7 +23,7 @@ def load(tmp_path, name, *rows):
     pyarrow.parquet.write_table(
         pyarrow.Table.from_pylist([row | {"image": b"x"} for row in rows]), tmp_path / "test.parquet"
     )
-    benchmark = build([f"benchmark={name}", f"benchmark.path={tmp_path}/test.parquet"])
+    benchmark = make(name, path=f"{tmp_path}/test.parquet")
     return benchmark, benchmark.load()
 
 
@@ -87,8 +87,7 @@ def test_a_missing_second_answer(tmp_path, videos, words):
     for k, other in enumerate((None, "nan", "for fun")):
         rows = [ROWS["nextqa_oe"](0) | {"additional_ref_answer": other}]
         (tmp_path / f"{k}.json").write_text(json.dumps(rows))
-        where = [f"benchmark.path={tmp_path}/{k}.json", f"benchmark.videos={videos}"]
-        (sample,) = build(["benchmark=nextqa_oe", *where]).load()
+        (sample,) = make("nextqa_oe", path=f"{tmp_path}/{k}.json", videos=str(videos)).load()
         assert sample.extra["answers"] == (["to play", "for fun"] if k == 2 else ["to play"])
 
 

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from tests.benchmarks.fixtures import ROWS, mvbench, open_video, write_hub_folder, write_video
-from tests.benchmarks.loading import build
+from tests.benchmarks.loading import make
 from tests.benchmarks.test_mvbench import bar
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.benchmarks.hashing import listing_identity
@@ -17,7 +17,7 @@ from vlmprune.registry import read
 FOLDERS = read("benchmark", "mvbench")["folders"]
 
 
-def make(folder, **frames):
+def film(folder, **frames):
     """Videos of a second's fifths: name -> how many; "/" is written as "__"."""
     for name, count in frames.items():
         file = folder / f"{name.replace('__', '/')}.mp4"
@@ -25,15 +25,15 @@ def make(folder, **frames):
         write_video(file, frames=count)
 
 
-def load(tmp_path, name, rows, *overrides):
+def load(tmp_path, name, rows, **settings):
     (tmp_path / "rows.json").write_text(json.dumps(rows))
-    where = [f"benchmark.path={tmp_path}/rows.json", f"benchmark.videos={tmp_path}/videos", "benchmark.num_frames=1"]
-    benchmark = build([f"benchmark={name}", *where, *overrides])
+    where = {"path": f"{tmp_path}/rows.json", "videos": f"{tmp_path}/videos", "num_frames": 1}
+    benchmark = make(name, **where, **settings)
     return benchmark, benchmark.load()
 
 
 def test_activitynets_files_have_a_prefix(tmp_path):
-    make(tmp_path / "videos/all_test", v_1QIU=3, plain=9)
+    film(tmp_path / "videos/all_test", v_1QIU=3, plain=9)
     rows = [open_video(k) | {"video_name": name} for k, name in enumerate(("1QIU", "plain", "none"))]
     benchmark, samples = load(tmp_path, "activitynet", rows)
     assert [bar(benchmark.images(sample)[0]) for sample in samples[:2]] == [1, 4]
@@ -54,7 +54,7 @@ def test_activitynets_files_have_a_prefix(tmp_path):
     ],
 )
 def test_a_bare_name_in_two_folders_names_none(name, column, tmp_path):
-    make(tmp_path / "videos", a__clip=9, b__clip=3)
+    film(tmp_path / "videos", a__clip=9, b__clip=3)
     rows = [ROWS[name](k) | {column: given} for k, given in enumerate(("clip", "b/clip", "./a/clip.mp4", "c/clip.mp4"))]
     benchmark, samples = load(tmp_path, name, rows)
     found = {sample.image_id: sample for sample in samples}
@@ -68,7 +68,7 @@ def test_a_bare_name_in_two_folders_names_none(name, column, tmp_path):
 
 
 def test_the_suffix_tells_files_of_one_folder_apart(tmp_path):
-    make(tmp_path / "videos", clip=9, other=3)
+    film(tmp_path / "videos", clip=9, other=3)
     shutil.copy(tmp_path / "videos/other.mp4", tmp_path / "videos/clip.webm")
     benchmark, samples = load(
         tmp_path, "msvd", [open_video(k) | {"video_name": f"clip{s}"} for k, s in enumerate((".webm", ""))]
@@ -91,18 +91,18 @@ def test_where_files_of_one_name_lie_is_part_of_the_data(tmp_path):
     assert listing_identity(files, tmp_path) != before
 
 
-def tasks(tmp_path, *overrides):
+def tasks(tmp_path):
     """MVBench's rows about video_1.mp4 in two tasks, from a stand-in of its dataset."""
     names = ["moving_count", "action_count"]
     settings = read("benchmark", "mvbench") | {"tasks": names}
     write_hub_folder(tmp_path / "hub", settings, [mvbench(1) | {"video": "video_1.mp4"}])
-    where = [f"benchmark.path={tmp_path}/hub", f"benchmark.videos={tmp_path}/videos", "benchmark.num_frames=1"]
-    benchmark = build(["benchmark=mvbench", *where, f"benchmark.tasks=[{','.join(names)}]", *overrides])
+    where = {"path": f"{tmp_path}/hub", "videos": f"{tmp_path}/videos", "num_frames": 1}
+    benchmark = make("mvbench", **where, tasks=names)
     return benchmark, benchmark.load()
 
 
 def test_each_task_of_mvbench_has_its_own_folder(tmp_path):
-    make(tmp_path / "videos", video__clevrer__video_validation__video_1=9, video__perception__videos__video_1=3)
+    film(tmp_path / "videos", video__clevrer__video_validation__video_1=9, video__perception__videos__video_1=3)
     benchmark, samples = tasks(tmp_path)
     assert [sample.image_id for sample in samples] == [
         "clevrer/video_validation/video_1.mp4",
@@ -112,7 +112,7 @@ def test_each_task_of_mvbench_has_its_own_folder(tmp_path):
 
 
 def test_another_tasks_video_is_none_of_this_one(tmp_path):
-    make(tmp_path / "videos", clevrer__video_validation__video_1=9)
+    film(tmp_path / "videos", clevrer__video_validation__video_1=9)
     benchmark, (counted, other) = tasks(tmp_path)
     assert bar(benchmark.images(counted)[0]) == 4
     with pytest.raises(BadSample, match=r"video_1\.mp4 is missing \(there is clevrer/video_validation/video_1\.mp4"):
@@ -120,10 +120,10 @@ def test_another_tasks_video_is_none_of_this_one(tmp_path):
 
 
 def test_one_task_alone_finds_its_folder_too(tmp_path):
-    make(tmp_path / "videos", star__Charades_segment__X=3, sta__sta_video_segment__X=9)
+    film(tmp_path / "videos", star__Charades_segment__X=3, sta__sta_video_segment__X=9)
     for task, shown in (("action_sequence", 1), ("action_localization", 4)):
         row = mvbench(1) | {"video": "X.mp4", "start": 21.0, "end": 22.0}
-        benchmark, (sample,) = load(tmp_path, "mvbench", [row], f"benchmark.config={task}")
+        benchmark, (sample,) = load(tmp_path, "mvbench", [row], config=task)
         assert bar(benchmark.images(sample)[0]) == shown
 
 

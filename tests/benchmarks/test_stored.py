@@ -10,7 +10,7 @@ import pytest
 from datasets import Dataset
 
 from tests.benchmarks.fixtures import chartqa, mmmu, picture
-from tests.benchmarks.loading import build
+from tests.benchmarks.loading import make
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.benchmarks.media import decode_image, named_files
 from vlmprune.benchmarks.mmmu import renumbered
@@ -82,7 +82,7 @@ def test_a_file_comes_before_base64(tmp_path):
 
 def test_a_binary_column(tmp_path):
     Dataset.from_list([chartqa(0) | {"image": encoded()}]).to_parquet(tmp_path / "test.parquet")
-    benchmark = build(["benchmark=chartqa", f"benchmark.path={tmp_path}/test.parquet"])
+    benchmark = make("chartqa", path=f"{tmp_path}/test.parquet")
     (sample,) = benchmark.load()
     assert benchmark.images(sample)[0].tobytes() == picture(3).tobytes()
 
@@ -94,7 +94,7 @@ def test_a_picture_in_base64_is_no_name(tmp_path):
     ]
     (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, rows)))
     picture(3).save(tmp_path / "3.png")
-    benchmark = build(["benchmark=folder", f"benchmark.path={tmp_path}"])
+    benchmark = make("folder", path=str(tmp_path))
     samples = benchmark.load()
     assert samples[0].image_id.startswith("sha256:") and benchmark.images(samples[0])[0].size == (40, 30)
     with pytest.raises(BadSample, match="its image is missing"):  # or "<image 2>" would be another
@@ -106,7 +106,7 @@ def test_a_gap_among_the_columns_of_images(tmp_path):
     gap = mmmu(0) | {f"image_{k}": picture(k) if k in (1, 3) else None for k in range(1, 8)}
     texts = {"question": "Is <image 3> like <image 1>, not <image 2>?", "options": "['<image 3>', '<image 1>']"}
     Dataset.from_list([gap | texts, mmmu(2)]).to_parquet(tmp_path / "test.parquet")
-    benchmark = build(["benchmark=mmmu", f"benchmark.path={tmp_path}/test.parquet"])
+    benchmark = make("mmmu", path=f"{tmp_path}/test.parquet")
     sample, other = benchmark.load()
     assert [image.tobytes() for image in benchmark.images(sample)] == [picture(k).tobytes() for k in (1, 3)]
     prompt = benchmark.prompt(sample)
