@@ -14,7 +14,7 @@ def row(row_id, prediction, **extra):
 
 
 def test_vqav2_has_numbers_for_ids_and_normalised_answers():
-    name, content = submission.vqav2([row("x", "The Dog.", question_id=42), row("x", "two", question_id=7)])
+    name, content = submission.vqav2([row("x", "The Dog.", question_id=42), row("x", "two", question_id="7")])
     assert name.endswith(".json")
     assert json.loads(content) == [{"question_id": 42, "answer": "dog"}, {"question_id": 7, "answer": "2"}]
 

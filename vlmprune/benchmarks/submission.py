@@ -20,7 +20,7 @@ File = tuple[str, bytes]  # name, content
 
 def vqav2(rows: Rows) -> File:
     """VQAv2 test-dev and test-standard on EvalAI: [{"question_id", "answer"}], answers normalised as LLaVA submits."""
-    return _json("vqav2_submission.json", [{"question_id": _id(row), "answer": _short(row)} for row in rows])
+    return _json("vqav2_submission.json", [{"question_id": _number(_id(row)), "answer": _short(row)} for row in rows])
 
 
 def vizwiz(rows: Rows) -> File:
@@ -59,6 +59,11 @@ def seed(rows: Rows) -> File:
 def _id(row: dict[str, Any]) -> Any:
     """As the dataset has it, a number where it is one: EvalAI compares ids by value."""
     return row["extra"].get("question_id", row["id"])
+
+
+def _number(name: Any) -> Any:
+    """The same as a number where a table of texts, such as .csv, holds one."""
+    return int(name) if isinstance(name, str) and name.isdecimal() else name
 
 
 def _short(row: dict[str, Any]) -> str:

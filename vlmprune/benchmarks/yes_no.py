@@ -30,6 +30,7 @@ class Pope(HubBenchmark):
     metric: ClassVar[Metric] = pope.METRIC
 
     def open_table(self, streaming: bool) -> tuple[Table, str]:
+        self.source()  # refuses an empty path, which would be the folder of the shell
         path = expanded("benchmark.path", self.path)
         files = sorted(path.glob(AUTHORS) if path.is_dir() else [path] if path.match(AUTHORS) else [])
         if not files:
