@@ -25,13 +25,14 @@ def read_rows(file: Path) -> Rows:
 
     NaN is read as null and half a surrogate pair as U+FFFD. Raises UserError, which names the line.
     """
+    separator = SEPARATORS.get(file.suffix.lower())
     try:
         text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8 text ({said(error)}); save it as UTF-8") from error
-    separator = SEPARATORS.get(file.suffix.lower())
+        kind = "JSON" if separator is None else "a table"
+        raise UserError(f"{file} is not {kind} in UTF-8 ({said(error)}); save it as UTF-8") from error
     return _json(file, text) if separator is None else _table(file, text, separator)
 
 
