@@ -22,7 +22,8 @@ APART = "measure.encoder"
 LEVELS = (
     {"methods", "errors", "exits", "environment", "progress", "help", "completion_scripts", "result_schema", "tiny"}
     | {"completion_hints"},
-    {"pruning", APART, "files", "schema", "secrets", "fingerprint", "registry", "records", "sweep_record", "overrides"},
+    {"pruning", APART, "files", "schema", "secrets", "fingerprint", "registry", "records", "sweep_record", "overrides"}
+    | {"arguments"},
     {"models", "benchmarks", "measure", "report", "loggers", "config", "plan", "answers", "batching", "media_cache"}
     | {"prompt", "generation", "evaluate", "completion", "__init__"},
     {"pipeline", "score", "nominal", "listing"},

@@ -109,7 +109,7 @@ def test_a_judge_scores_later_and_is_named(tmp_path, capsys):
     with pytest.raises(UserError, match=r"2 of 2 answers have to be judged: .*judge\.base_url"):
         score([str(path)])
     with judge_server(lambda _, body: "0.9" if "Red." in body["messages"][1]["content"] else "0.1") as server:
-        assert score([str(path), f"judge.base_url={server.url}", "judge.model=4.1", "judge.concurrency=2"]) == 0
+        assert score([str(path), f"judge.base_url={server.url}", "judge.model='4.1'", "judge.concurrency=2"]) == 0
         result, rows = read(path)
         assert [row["score"] for row in rows] == [0.9, 0.1] and result["answers"]["score"] == 0.5
         assert result["answers"]["metrics"] == {"score": 0.5, "rec": 0.5}

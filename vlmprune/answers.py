@@ -50,6 +50,7 @@ class Answers:
                     "image_id": sample.image_id,
                     "category": sample.category,
                     "question": sample.question,
+                    "prompt": self.benchmark.prompt(sample),
                     "answer": sample.answer,
                     "prediction": texts[place],
                     "score": self.benchmark.score(texts[place], sample),

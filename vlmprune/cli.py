@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 
 from vlmprune import help as texts
+from vlmprune.arguments import check_once
 from vlmprune.errors import ProcessLost, Terminated, UserError, choose, stop_code
 from vlmprune.files import expanded
 from vlmprune.secrets import check_secrets
@@ -100,6 +101,7 @@ def _options(arguments: list[str], flags: tuple[str, ...] = ()) -> tuple[list[st
             found[choose(argument, ("--config-dir", "--help", *flags), "option")] = ""
         else:
             settings.append(argument)
+    check_once(settings)
     return settings, found
 
 

@@ -13,7 +13,7 @@ from vlmprune.benchmarks.judge_client import check_judge
 from vlmprune.benchmarks.subset import Subset
 from vlmprune.errors import UserError
 from vlmprune.files import expanded
-from vlmprune.overrides import CONFIG_MODULE, check_names, explain
+from vlmprune.overrides import CONFIG_MODULE, check_names, explain, quoted
 from vlmprune.schema import check_amount, check_file_names, construct
 from vlmprune.secrets import check_secrets
 
@@ -149,6 +149,7 @@ def compose_run(overrides: list[str], config_dir: str | None = None) -> RunConfi
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
+    overrides = list(map(quoted, overrides))
     choices = check_names(overrides, config_dir)
     search = [f"hydra.searchpath=[file://{config_dir}]"] if config_dir else []
     try:
@@ -174,8 +175,6 @@ def _check(
     groups = {group: data[group] for group in names}
     scalars = construct(_Scalars, {key: value for key, value in data.items() if key not in groups}, "")
     check_file_names(data)
-    if not scalars.outputs.strip():
-        raise UserError(f"outputs={scalars.outputs}: expected the name of a folder, such as outputs")
     check_amount(scalars.ratio, scalars.keep)
     Subset(scalars.limit, scalars.shard)  # checks both
     if scalars.batch_size < 1:

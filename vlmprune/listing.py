@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vlmprune.arguments import read_settings, split_arguments
 from vlmprune.errors import choose
 from vlmprune.registry import options, read
 
@@ -23,10 +24,10 @@ def show_choices(arguments: list[str], config_dir: str | None) -> None:
     """Print one table per kind named in `arguments`, or all of them; with format=markdown, as Markdown."""
     from vlmprune.report.grid import Grid
 
-    names = [argument for argument in arguments if not argument.startswith("format=")]
-    formats = [argument.removeprefix("format=") for argument in arguments if argument not in names]
+    settings, names = split_arguments(arguments)
+    written = choose(str(read_settings(settings, "list", one=["format"]).get("format", "table")), FORMATS, "format")
     kinds = [choose(name, [*COLUMNS, "matrix"], "list") for name in names] or list(COLUMNS)
-    if "markdown" in [choose(name, FORMATS, "format") for name in formats]:
+    if written == "markdown":
         print("\n\n".join(markdown(kind, config_dir) for kind in kinds))
         return
     for kind in kinds:

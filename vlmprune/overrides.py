@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from typing import Any
 
 from vlmprune.errors import UserError, choose, nearest
@@ -16,6 +17,8 @@ UNUSED = ("positions", "scope", "budget")  # these, too, mean nothing where ever
 SWEEP_ONLY = ("launcher", "baselines", "fail_fast")  # settings of `vlmprune sweep` that no run has
 HYDRA = "outputs= says where runs go, launcher= of vlmprune sweep what starts them, --config-dir where your configs are"
 MOST_JOBS = 10_000
+QUOTES = "'\""
+PLAIN = re.compile(r"[\w/\-+.%*@?|:, ]*", re.ASCII)  # what Hydra takes without quotes
 
 
 def check_names(overrides: list[str], config_dir: str | None) -> list[str]:
@@ -26,12 +29,9 @@ def check_names(overrides: list[str], config_dir: str | None) -> list[str]:
     dotted, added = [], []
     for override in parse_overrides(overrides):
         key = override.key_or_group
-        if key.partition("/")[0].partition(".")[0] == "hydra":
-            raise UserError(f"'{override.input_line}': Hydra's own settings do nothing here; {HYDRA}")
-        if override.is_delete():
-            raise UserError(f"'{override.input_line}': a setting cannot be removed; allowed: key=value, and key=null")
+        check_written(override)
         if override.is_sweep_override():
-            raise UserError(f"'{override.input_line}' names several values: use vlmprune sweep")
+            raise UserError(f"'{override.input_line}' names several: use vlmprune sweep, or quotes around a comma")
         if key in GROUPS:
             chosen[key] = choose(str(override.value()), options(key, config_dir), key)
             if override.is_add() or override.is_force_add() or override.package is not None:
@@ -66,6 +66,14 @@ def check_names(overrides: list[str], config_dir: str | None) -> list[str]:
     return groups
 
 
+def check_written(override: Any) -> None:
+    """Raise a UserError for what no command takes: a removed setting, and Hydra's own."""
+    if override.key_or_group.partition("/")[0].partition(".")[0] == "hydra":
+        raise UserError(f"'{override.input_line}': Hydra's own settings do nothing here; {HYDRA}")
+    if override.is_delete():
+        raise UserError(f"'{override.input_line}': a setting cannot be removed; allowed: key=value, and key=null")
+
+
 def _check_new(override: Any, settings: dict[str, Any]) -> None:
     """Raise a UserError where `+key=value` is to add one of `settings` that has a value."""
     present: Any = settings
@@ -77,20 +85,32 @@ def _check_new(override: Any, settings: dict[str, Any]) -> None:
 
 
 def parse_overrides(overrides: list[str]) -> list[Any]:
-    """Hydra's own reading of `key=value`."""
+    """Hydra's own reading of `key=value`, in which letters such as é and signs such as ~ need no quotes."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import OverrideParseException
 
     try:
-        return OverridesParser.create().parse_overrides(overrides)
+        return OverridesParser.create().parse_overrides(list(map(quoted, overrides)))
     except OverrideParseException as error:
         quotes = "; a value with special characters goes in quotes of its own: \"benchmark.path='/data/é (1)'\""
         raise UserError(f"'{error.override}' is not key=value{quotes if '=' in str(error.override) else ''}") from error
 
 
+def quoted(override: str) -> str:
+    """`override` with quotes around each of its values that Hydra would refuse for a letter or sign in it.
+
+    Nothing is quoted that quotes, brackets, $ or characters that cannot be printed make something else of.
+    """
+    key, equals, value = override.partition("=")
+    if PLAIN.fullmatch(value) or not value.isprintable() or set(value) & set("'\"\\()[]{}$`"):
+        return override
+    parts = [part if PLAIN.fullmatch(part) else f"'{part.strip()}'" for part in value.split(",")]
+    return f"{key}{equals}{','.join(parts)}"
+
+
 def group_of(override: str) -> str:
     """'method' of method=cls and of +method.k=3."""
-    return override.lstrip("+").partition("=")[0].partition(".")[0]
+    return override.lstrip("+~").partition("=")[0].partition(".")[0]
 
 
 def without_unused(overrides: list[str]) -> list[str]:
@@ -130,15 +150,17 @@ def run_keys() -> dict[str, Any]:
     return {**groups, **{str(key): value for key, value in data.items()}}
 
 
-def expand_sweep(overrides: list[str]) -> list[list[str]]:
+def expand_sweep(overrides: list[str], config_dir: str | None = None) -> list[list[str]]:
     """`method=cls,fastv ratio=0.5,0.9` -> one list of plain overrides per job, in Hydra's own sweep grammar.
 
-    Raises UserError for what names no values, or too many jobs.
+    A setting that only some of a group's choices have is left out of the jobs of the others: `method=cls,fastv
+    method.k=3` is two jobs. Raises UserError for what names no values, or too many jobs.
     """
     from hydra.core.override_parser.types import Glob
 
     axes = []
     for override in parse_overrides(overrides):
+        key = override.get_key_element()
         if not override.is_sweep_override():
             axes.append([override.input_line or ""])
         elif override.is_discrete_sweep() and not isinstance(override.value(), Glob):
@@ -147,12 +169,43 @@ def expand_sweep(overrides: list[str]) -> list[list[str]]:
             values = list(override.sweep_string_iterator())
             if override.is_range_sweep():  # 0.1 + 0.2 is 0.30000000000000004
                 values = [f"{float(value):.12g}" for value in values]
-            axes.append([f"{override.get_key_element()}={value}" for value in values])
+            axes.append([f"{key}={value}" for value in values])
         else:
             raise UserError(f"'{override.input_line}': a sweep takes values (a,b,c) or a range (range(0,5))")
     if (jobs := math.prod(map(len, axes))) > MOST_JOBS:
         raise UserError(f"{jobs:,} jobs in one sweep; allowed: {MOST_JOBS:,}")
-    return [list(job) for job in itertools.product(*axes)]
+    axes = [[_unquoted(item) for item in axis] for axis in axes]
+    return _of_their_choices([list(job) for job in itertools.product(*axes)], config_dir)
+
+
+def _unquoted(override: str) -> str:
+    """method=cls for method='cls': the name of a choice has one spelling."""
+    key, _, value = override.partition("=")
+    return f"{key}={value.strip(QUOTES)}" if key in (*GROUPS, "experiment") else override
+
+
+def _of_their_choices(jobs: list[list[str]], config_dir: str | None) -> list[list[str]]:
+    """`jobs` without the settings of a group that another job's choice has and their own does not."""
+    defaults = run_keys()
+    known: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def has(job: list[str], override: str) -> bool:
+        group, *names = override.partition("=")[0].split(".")
+        (choice,) = [item.partition("=")[2] for item in job if item.startswith(f"{group}=")][-1:] or [defaults[group]]
+        if (group, choice) not in known:
+            known[group, choice] = read(group, choice, config_dir)
+        there: Any = known[group, choice]
+        for name in names:
+            if not isinstance(there, dict) or name not in there:
+                return False
+            there = there[name]
+        return True
+
+    own = {item for job in jobs for item in job if "." in item.partition("=")[0] and item.partition(".")[0] in GROUPS}
+    keys = {item.partition("=")[0] for item in own}
+    some = {key for key in keys if any(has(job, key) for job in jobs)}
+    kept = [[item for item in job if item.partition("=")[0] not in some or has(job, item)] for job in jobs]
+    return [list(job) for job in dict.fromkeys(map(tuple, kept))]
 
 
 def _check_range(override: Any) -> None:

@@ -104,7 +104,7 @@ def prepare(config: RunConfig) -> Plan:
     }
     if config.flops.convention != "vlmprune":  # answers compare, but a table has one column of FLOPs
         comparable["flops"] = config.flops.convention
-    folder = Path(config.outputs) / config.names["benchmark"] / model_name(config)
+    folder = Path(config.outputs) / benchmark_name(config, benchmark) / model_name(config)
     unpruned = run_directory(folder, "none-default", identity, Unpruned())
     if text_tower is not None:
         identity["text_tower"] = text_tower.identity
@@ -227,6 +227,11 @@ def amount(method: Method) -> str:
     if method.keep is not None:
         return f"keep{method.keep}"
     return "default" if method.ratio is None else f"{method.ratio:g}"
+
+
+def benchmark_name(config: RunConfig, benchmark: Benchmark) -> str:
+    """The benchmark's choice, with the name of its data where several have that choice."""
+    return "-".join(filter(None, [config.names["benchmark"], benchmark.data_name()]))
 
 
 def model_name(config: RunConfig) -> str:

@@ -4,7 +4,8 @@ RESULT_SCHEMA = {
     "schema": "1",
     "fingerprint": "sha256 of all that can change the answers",
     "settings": "as typed",
-    "model, method, benchmark": "names of the choices",
+    "model, method, benchmark": "names of the choices; of model=path the folder's, of benchmark=folder with the "
+    "folder's and six digits of its content",
     "ratio, keep": "what was asked for; null where it was not",
     "subset": "limit, shard and seed",
     "comparable": "runs may be compared where all are equal: benchmark, scorer, subset, prompt, model, dtype, judge, "
@@ -22,6 +23,8 @@ RESULT_SCHEMA = {
         "flops": "per question, FLOP = 2 MAC: convention (the formula), vision, projector, selection, prefill, decode, "
         "total, unpruned_total; null where they cannot be counted, and flops_unknown says why",
     },
+    "prompt_template": "the whole prompt with the place of one image or video, and {prompt} where the `prompt` of a "
+    "line of predictions.jsonl stands; the first of these lines has it too; older results and lines lack both",
     "media": "images, or how many frames of a video were given, and how",
     "bad_samples": "left out because they cannot be used (on_bad_sample=skip): count, ids (the first 20)",
     "timings": {

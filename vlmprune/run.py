@@ -18,7 +18,7 @@ from vlmprune.loggers.base import Logger
 from vlmprune.measure.memory import peak_mb, reset_peak
 from vlmprune.measure.question import measure_questions
 from vlmprune.pipeline import evaluation_of, load_models
-from vlmprune.plan import Plan, amount, model_name, prepare
+from vlmprune.plan import Plan, amount, benchmark_name, model_name, prepare
 from vlmprune.progress import progress_bar, say
 from vlmprune.registry import DESCRIPTION, target_class, target_of
 from vlmprune.report.pictures import save_pictures
@@ -114,11 +114,13 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
 
     if line := plan.rules.told(plan.benchmark.max_new_tokens):
         say(line)
-    title = f"{config.names['method']} {amount(plan.method)} on {config.names['benchmark']}"
+    title = f"{config.names['method']} {amount(plan.method)} on {benchmark_name(config, plan.benchmark)}"
     team = team_of(config) if open_samples else Team([])
     with team.running(plan):  # other processes, where there are some, load their models at the same time
         peak_since = reset_peak(plan.device)
         loaded, text_tower = load_models(plan)
+        takes_video = loaded.preprocessor.takes_video and plan.samples[0].media == "video"
+        directory.prompt_template = loaded.preprocessor.prompts.template("video" if takes_video else "image")
         share = team.share(open_samples, plan)
         start = time.perf_counter()
         with (
@@ -145,12 +147,13 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
         "settings": config.typed,
         "model": model_name(config),
         "method": config.names["method"],
-        "benchmark": config.names["benchmark"],
+        "benchmark": benchmark_name(config, plan.benchmark),
         "ratio": plan.method.ratio,
         "keep": plan.method.keep,
         "subset": {"limit": config.limit, "shard": config.shard, "seed": config.seed},
         "comparable": plan.comparable,
         "answers": summarise_answers(rows, plan.benchmark, loaded.adapter, plan.method, clip, config.flops.convention),
+        "prompt_template": directory.prompt_template,
         "media": describe_media(usable, rows, loaded.preprocessor.takes_video),
         "bad_samples": {"count": len(bad), "ids": sorted(broken)[:SHOWN]},
         "timings": {

@@ -52,7 +52,9 @@ def _required(field: dataclasses.Field) -> bool:
 def check_type(name: str, value: Any, hint: Any) -> None:
     """Raise a UserError unless `value` fits a type hint made of scalars, Literal, None, list, tuple and dict."""
     if not _fits(value, hint):
-        raise UserError(f"{name}={value}: expected {_describe(hint)}{_suggest(value, hint)}")
+        written = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
+        quoted = f"; in quotes it is text: {name}=\"'{written}'\"" if str in _alternatives(hint) and value else ""
+        raise UserError(f"{name}={written}: expected {_describe(hint)}{_suggest(value, hint)}{quoted}")
 
 
 def check_fields(given: Any) -> None:
@@ -126,6 +128,8 @@ def check_file_names(settings: dict[str, Any], where: str = "") -> None:
     for key, value in settings.items():
         if isinstance(value, dict):
             check_file_names(value, f"{where}{key}.")
+        elif isinstance(value, str) and key == "outputs" and not value.strip():
+            raise UserError(f"{where}{key}={value}: expected the name of a folder, such as outputs")
         elif isinstance(value, str) and key in FILES:
             longest = max(len(part.encode(errors="surrogatepass")) for part in value.split("/"))
             if longest > 255 or len(value) > 4000 or "\0" in value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import typing
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import yaml
 
 from vlmprune import __version__
+from vlmprune.arguments import read_settings, split_arguments
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.benchmarks.judge import describe_judge, judge_answers
 from vlmprune.benchmarks.judge_client import Judge
-from vlmprune.errors import UserError, choose
+from vlmprune.errors import UserError
 from vlmprune.fingerprint import code_identity
 from vlmprune.progress import say
 from vlmprune.records import RunDirectory
@@ -31,8 +32,8 @@ def score(arguments: list[str], config_dir: str | None = None) -> int:
 
     config_dir: a folder with the user's own benchmarks.
     """
-    folders = [Path(argument) for argument in arguments if "=" not in argument]
-    judge = read_judge([argument for argument in arguments if "=" in argument])
+    settings, others = split_arguments(arguments)
+    folders, judge = [Path(folder) for folder in others], read_judge(settings)
     if not folders:
         raise UserError("name a run directory: vlmprune score outputs/BENCHMARK/MODEL/METHOD-RATIO-FINGERPRINT")
     for folder in folders:
@@ -42,12 +43,8 @@ def score(arguments: list[str], config_dir: str | None = None) -> int:
 
 def read_judge(settings: list[str]) -> Judge | None:
     """The judge of `judge.base_url=... judge.model=...` settings, None where there are none. Raises UserError."""
-    hints = typing.get_type_hints(Judge)
-    values: dict[str, Any] = {}
-    for setting in settings:
-        key, _, value = setting.partition("=")
-        name = choose(key, [PREFIX + name for name in hints], "setting").removeprefix(PREFIX)
-        values[name] = value if hints[name] is str else yaml.safe_load(value)
+    given = read_settings(settings, "score", one=[PREFIX + field.name for field in fields(Judge)])
+    values = {key.removeprefix(PREFIX): value for key, value in given.items()}
     return construct(Judge, values, PREFIX) if values else None
 
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vlmprune.arguments import read_settings, split_arguments
 from vlmprune.config import RunConfig, compose_run
 from vlmprune.errors import UserError, choose
 from vlmprune.files import check_writable, expanded
 from vlmprune.overrides import UNUSED, expand_sweep, group_of, without_unused
+from vlmprune.schema import check_type
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from vlmprune.models.loading import Loaded
     from vlmprune.report.shown import Shown
 
-SETTING = re.compile(r"\+*[\w.@/]+=")  # else an argument is a file or the question
 FILE = "shown.png"
 OF_A_RUN = ("model", "method", "ratio", "keep", "positions", "scope", "budget", "seed", "device")  # matter here
 DEFAULT = ("method=cls", "ratio=0.9")  # where neither a method nor an amount is given
@@ -43,15 +44,15 @@ def show(arguments: list[str], config_dir: str | None) -> int:
     from vlmprune.plan import choose_parts
     from vlmprune.progress import say
 
-    settings = [argument for argument in arguments if SETTING.match(argument)]
-    words = [argument for argument in arguments if not SETTING.match(argument)]
-    file = output_file([setting for setting in settings if setting.startswith("file=")])
-    settings = [setting for setting in settings if not setting.startswith("file=")]
+    settings, words = split_arguments(arguments)
     for setting in settings:
         choose(group_of(setting), (*OF_A_RUN, "file"), "setting of show")
+    own = [setting for setting in settings if group_of(setting) == "file"]
+    file = output_file(read_settings(own, "show", one=["file"]).get("file", FILE))
+    settings = [setting for setting in settings if setting not in own]
     if not any(setting.startswith(("method=", "ratio=", "keep=")) for setting in settings):
         settings += DEFAULT
-    asked = expand_sweep(settings)
+    asked = expand_sweep(settings, config_dir)
     if all("method=none" in overrides for overrides in asked):  # an amount of it alone is refused as by `run`
         for overrides in asked:
             choose_parts(compose_run(overrides, config_dir))
@@ -80,9 +81,10 @@ def with_unpruned(jobs: list[list[str]]) -> list[list[str]]:
     return [bare, *(list(job) for job in dict.fromkeys(map(tuple, chosen)))]
 
 
-def output_file(given: list[str]) -> Path:
+def output_file(given: Any) -> Path:
     """Where the PNG goes. Raises UserError for another ending."""
-    path = expanded("file", given[-1].partition("=")[2] if given else FILE)
+    check_type("file", given, str)
+    path = expanded("file", given)
     if path.suffix.lower() != ".png":
         raise UserError(f"file={path}: the picture is a PNG; give a name that ends in .png")
     return path
@@ -107,7 +109,8 @@ def read_question(words: list[str]) -> Question:
     if videos and len(files) > 1:
         raise UserError(f"{videos[0]}: a video is shown alone, without other files")
     try:
-        pictures = decode_frames(videos[0], 8) if videos else [decode_image(str(file)) for file in files]
+        frames = [picture for file in videos for picture in decode_frames(file, 8, spacing="linspace")]
+        pictures = frames or [decode_image(str(file)) for file in files]
     except BadSample as error:
         raise UserError(f"{files[0]}: {error}".replace("its ", "the ", 1)) from error
     return Question(texts[0], pictures, "video" if videos else "image", [file.name for file in files])

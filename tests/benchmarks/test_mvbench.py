@@ -32,7 +32,7 @@ def load(tmp_path, videos, task, rows):
     (tmp_path / "data").mkdir(exist_ok=True)
     (tmp_path / "data/rows.json").write_text(json.dumps([ROW | row for row in rows]))
     overrides = [f"benchmark.path={tmp_path}/data/rows.json", f"benchmark.videos={videos}", f"benchmark.config={task}"]
-    benchmark = build(["benchmark=mvbench", "benchmark.num_frames=1", *overrides])
+    benchmark = build(["benchmark=mvbench", "benchmark.num_frames=1", "benchmark.frames=middles", *overrides])
     return benchmark, benchmark.load()
 
 

@@ -63,13 +63,14 @@ PROMPTS = {
     "Answer with the option's letter from the given choices directly.",
     "mme": "Is it Python code?\nAnswer the question using a single word or phrase.",
     "mmbench": "Which one?\nA. yes\nB. no\nAnswer with the option's letter from the given choices directly.",
-    "mmbench_cn": "Which one?\nA. yes\nB. no\n请直接使用所提供的选项字母作为答案回答。",
+    "mmbench_cn": "Which one?\nA. yes\nB. no\n请直接回答选项字母。",
     "mmmu": "Compare <image 2> with <image 1>.\nA. <image 1>\nB. it's\nC. None of these\n\n"
     "Answer with the option's letter from the given choices directly.",
-    "mvbench": "Question: What moves?\nOption:\n(A) A\n(B) disc\n(C) a disc\nOnly give the best option.",
-    "videomme": "Select the best answer to the following multiple-choice question based on the video. Respond with "
-    "only the letter (A, B, C, or D) of the correct option.\nWhat moves?\nA. A disc.\nB. The sun.\nC. It stands.\n"
-    "D. U.S. flags.\nAnswer with the option's letter from the given choices directly.",
+    "mvbench": "Question:What moves?\nOption:\n(A) A\n(B) disc\n(C) a disc\nOnly give the best option.\n",
+    "videomme": "Select the best answer to the following multiple-choice question based on the video and the "
+    "subtitles. Respond with only the letter (A, B, C, or D) of the correct option.\nWhat moves?\nA. A disc.\n"
+    "B. The sun.\nC. It stands.\n"
+    "D. U.S. flags.\n\nAnswer with the option's letter from the given choices directly.",
 }
 
 

@@ -116,7 +116,7 @@ def test_every_family_with_random_weights(ceiling, family, tmp_path, capsys):
         (["batch_size=0"], "batch_size=0", "1 or more"),
         (["batch_size=1,two"], "batch_size=two", "an integer"),
         (["method=fastv", "method.k=9"], "k=9", "1 to 5"),
-        (["method=cls,fastv", "method.k=2"], "'method.k'", "not a setting of method=cls"),
+        (["method=cls,fastv", "method.kk=2"], "'method.kk'", "not a setting of method=cls"),
         (["method=cls", "ratio=null"], "no amount", "give ratio= or keep="),
         (["benchmark=gqa"], "'benchmark' is not a setting of speed", "batch_size"),
         (["formt=csv"], "'formt'", "did you mean 'format'"),

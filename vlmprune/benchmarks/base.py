@@ -79,6 +79,10 @@ class Benchmark:
         """What fixes the data: a content hash or a revision."""
         raise NotImplementedError
 
+    def data_name(self) -> str:
+        """Return what tells these data by name from others of the same choice; "" where there is one set of them."""
+        return ""
+
     def prompt(self, sample: Sample) -> str:
         """The question as the model is asked it."""
         return self.prefix + sample.question + self.suffix

@@ -57,7 +57,8 @@ class MultipleChoice(HubBenchmark):
             texts = [shown(cell) if present(cell) else "" for cell in stored]
             right = named_options(self._answer(row), texts, self.answer_is)
             value = [stored[k] if LETTERS[k] in right else given for k, given in enumerate(value)]
-        return read_options(value, self.answer_is)
+        options = read_options(value, self.answer_is)
+        return [option.strip() for option in options] if self.strip else options
 
     def _answer(self, row: dict[str, Any]) -> str:
         answer = self.value(row, "answer")
@@ -94,7 +95,7 @@ class MultipleChoice(HubBenchmark):
         """The options as they stand under the question, a line each; none for one that is missing."""
         listed = [(letter, choice) for letter, choice in zip(LETTERS, sample.extra["choices"], strict=False) if choice]
         lines = "".join(self.option.format(letter=letter, choice=choice) for letter, choice in listed)
-        return f"\n{self.heading}{lines.rstrip()}" if lines else ""
+        return f"\n{self.heading}{lines}".removesuffix("\n") if lines else ""
 
     def match(self, prediction: str, sample: Sample) -> float:
         choices = sample.extra["choices"]

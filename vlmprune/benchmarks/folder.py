@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,7 +11,7 @@ from vlmprune.benchmarks.accepted import AcceptedAnswers
 from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.benchmarks.choices import MultipleChoice
 from vlmprune.benchmarks.columns import present, texts
-from vlmprune.benchmarks.frames import VIDEO_SUFFIXES, decode_frames
+from vlmprune.benchmarks.frames import VIDEO_SUFFIXES, Spacing, decode_frames
 from vlmprune.benchmarks.scoring.exact import exact_match
 from vlmprune.benchmarks.source import Source
 from vlmprune.benchmarks.stored import file_name
@@ -21,6 +22,8 @@ from vlmprune.files import expanded
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+LONGEST = 40  # characters of a folder's name in that of a run directory
+
 
 @dataclass
 class Folder(AcceptedAnswers, MultipleChoice):
@@ -28,11 +31,14 @@ class Folder(AcceptedAnswers, MultipleChoice):
     shown as frames), question, and where known answer (or a list of accepted ones), choices, category, id.
 
     Scored by the option's letter where there are choices, of which the answer is one's text or letter, by exact match
-    otherwise.
+    otherwise; a chat model answers in sentences unless it is asked for that. suffix: after a question without choices.
+    choice_suffix: after the choices of one with them. frames: as in `VideoBenchmark`.
     """
 
     questions: str = "questions.jsonl"
+    choice_suffix: str = ""
     num_frames: int = 8
+    frames: Spacing = "linspace"
 
     required: ClassVar[tuple[str, ...]] = ("image", "question", "answer")
 
@@ -70,11 +76,20 @@ class Folder(AcceptedAnswers, MultipleChoice):
             return super().answer(row)
         return next((answer for answer in texts(self.value(row, "answer")) if answer.strip()), "")
 
+    def data_name(self) -> str:
+        """Return the folder's name and six hex digits of its content: two folders may have one name."""
+        content = hashlib.sha256(self.identity().encode()).hexdigest()
+        return f"{expanded('benchmark.path', self.path).resolve().name[:LONGEST]}-{content[:6]}"
+
+    def prompt(self, sample: Sample) -> str:
+        suffix = self.choice_suffix if sample.extra["choices"] else self.suffix
+        return self.prefix + sample.question + self.options(sample) + suffix
+
     def decode(self, sample: Sample) -> list[Image]:
         if sample.media == "image":
             return super().decode(sample)
         (file,) = self._files(self._table.cell(self._row[sample.id], "image"))
-        return decode_frames(file, self.num_frames)
+        return decode_frames(file, self.num_frames, spacing=self.frames)
 
     def match(self, prediction: str, sample: Sample) -> float:
         if sample.extra["choices"]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.benchmarks.media import decode_image
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif", ".m4v")
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
+Spacing = Literal["linspace", "middles"]  # of the frames that are taken
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,8 @@ class Stretch:
         return f"{self.start:g}-{self.end:g} s"
 
 
-def decode_frames(file: Path, count: int, stretch: Stretch | None = None) -> list[Image]:
-    """`count` RGB frames of a video, at the middles of `count` equal parts of it or of a stretch of it.
+def decode_frames(file: Path, count: int, stretch: Stretch | None = None, spacing: Spacing = "middles") -> list[Image]:
+    """`count` RGB frames of a video, or of a stretch of it, uniformly spaced: `linspace` or `middles` below.
 
     A video with fewer frames than asked for gives some repeatedly, so that every sample has as many visual tokens.
     Raises BadSample.
@@ -45,7 +48,7 @@ def decode_frames(file: Path, count: int, stretch: Stretch | None = None) -> lis
     try:
         with av.open(str(file)) as container:
             times, keys, seconds = _index(container)
-            wanted = [times[index] for index in middles(seconds, count, stretch)]
+            wanted = [times[index] for index in SPACINGS[spacing](seconds, count, stretch)]
             frames = _frames_at(container, wanted, keys)
     except (av.error.FFmpegError, IndexError) as error:
         raise BadSample(f"its video {file.name} cannot be decoded ({' '.join(str(error).split())[:120]})") from error
@@ -54,12 +57,24 @@ def decode_frames(file: Path, count: int, stretch: Stretch | None = None) -> lis
     return frames
 
 
-def read_frames(folder: Path, count: int, per_second: float, stretch: Stretch | None = None) -> list[Image]:
+def read_frames(
+    folder: Path, count: int, per_second: float, stretch: Stretch | None = None, spacing: Spacing = "middles"
+) -> list[Image]:
     """The same of a folder of pictures whose names number them, `per_second` to a second. Raises BadSample."""
     files = [file for file in folder.iterdir() if file.suffix.lower() in FRAME_SUFFIXES]
     files.sort(key=lambda file: (len(file.name), file.name))  # 2.jpg comes before 10.jpg
-    wanted = middles([index / per_second for index in range(len(files))], count, stretch)
+    wanted = SPACINGS[spacing]([index / per_second for index in range(len(files))], count, stretch)
     return [decode_image(str(files[index])) for index in wanted]
+
+
+def linspace(seconds: list[float], count: int, stretch: Stretch | None = None) -> list[int]:
+    """Return the indices of `count` frames from the first to the last of those at the times `seconds`, ascending.
+
+    Rounded down, and the first alone for a count of one, as Video-LLaVA and lmms-eval take them. stretch and errors: as
+    in `middles`.
+    """
+    frames = _frames_of(seconds, stretch)
+    return [frames[index] for index in np.linspace(0, len(frames) - 1, count, dtype=int).tolist()] if frames else []
 
 
 def middles(seconds: list[float], count: int, stretch: Stretch | None = None) -> list[int]:
@@ -68,14 +83,21 @@ def middles(seconds: list[float], count: int, stretch: Stretch | None = None) ->
     A stretch that falls between two frames gives the later one. Raises BadSample where it is none or begins after the
     last frame.
     """
+    frames = _frames_of(seconds, stretch)
+    return [frames[(2 * part + 1) * len(frames) // (2 * count)] for part in range(count)] if frames else []
+
+
+SPACINGS = {"linspace": linspace, "middles": middles}
+
+
+def _frames_of(seconds: list[float], stretch: Stretch | None) -> range:
     first, last = 0, len(seconds)
     if stretch is not None and seconds:
         first, last = bisect_left(seconds, stretch.start), bisect_right(seconds, stretch.end)
         if stretch.end < stretch.start or first == len(seconds):
             raise BadSample(f"its stretch {stretch} is none of its video, which ends at {seconds[-1]:g} s")
         last = max(last, first + 1)
-    frames = last - first
-    return [first + (2 * part + 1) * frames // (2 * count) for part in range(count)] if frames else []
+    return range(first, last)
 
 
 def _index(container: Any) -> tuple[list[int], list[int], list[float]]:

@@ -22,11 +22,14 @@ class TabularBenchmark(Benchmark):
     columns: role -> column. Roles: id, image_id, image, question, answer, category, and a subclass's own. A column may
     be a field of another ("types.structural"), a list of columns, or null for a role that the data do not have; the "?"
     of "E?" allows it to be absent. missing: texts, in lower case, that stand for no value in an option's column, hint,
-    category, second answer or image; a list of options holds none of them, nor does an answer.
+    category, second answer or image; a list of options holds none of them, nor does an answer. strip: ask the question
+    without blanks around it. capitalize: ask it with a capital first letter and everything else in lower case.
     """
 
     columns: dict = field(default_factory=dict)
     missing: list = field(default_factory=lambda: ["nan"])
+    strip: bool = False
+    capitalize: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,8 +44,10 @@ class TabularBenchmark(Benchmark):
 
     def question(self, row: dict[str, Any]) -> str:
         """The question, without prefix and suffix."""
-        question = self.value(row, "question")
-        return "" if question is None else shown(question)
+        value = self.value(row, "question")
+        question = "" if value is None else shown(value)
+        question = question.strip() if self.strip else question
+        return question.capitalize() if self.capitalize else question
 
     def answer(self, row: dict[str, Any]) -> str:
         """The reference answer, or the one that most annotators gave."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.benchmarks.choices import MultipleChoice
 from vlmprune.benchmarks.columns import shown
-from vlmprune.benchmarks.frames import FRAME_SUFFIXES, VIDEO_SUFFIXES, Stretch, decode_frames, read_frames
+from vlmprune.benchmarks.frames import FRAME_SUFFIXES, VIDEO_SUFFIXES, Spacing, Stretch, decode_frames, read_frames
 from vlmprune.benchmarks.hashing import listing_identity
 from vlmprune.benchmarks.hub import HubBenchmark
 from vlmprune.benchmarks.tables import Table
@@ -26,13 +26,15 @@ class VideoBenchmark(HubBenchmark):
     roles `start` and `end`, where a row has both, cut it to these seconds.
 
     videos: the folder of the video files, or of their subfolders; null is the folder that `path` names. file_name: a
-    file's name where it is not what the role `video` says, such as "v_{video}". num_frames: per video.
+    file's name where it is not what the role `video` says, such as "v_{video}". num_frames: per video. frames: their
+    spacing, from the first to the last (linspace) or the middles of equal parts.
     frames_per_second: in folders of frames. The frames are given as so many images to a model without video input.
     """
 
     videos: str | None = None
     file_name: str = "{video}"
     num_frames: int = 8
+    frames: Spacing = "linspace"
     frames_per_second: float = 3.0
 
     required: ClassVar[tuple[str, ...]] = ("video", "question", "answer")
@@ -108,8 +110,8 @@ class VideoBenchmark(HubBenchmark):
         given, task, stretch = self._shown[sample.id]
         file = self.find(given, task)
         if file.is_dir():
-            return read_frames(file, self.num_frames, self.frames_per_second, stretch)
-        return decode_frames(file, self.num_frames, stretch)
+            return read_frames(file, self.num_frames, self.frames_per_second, stretch, self.frames)
+        return decode_frames(file, self.num_frames, stretch, self.frames)
 
     def find(self, given: str, task: str = "") -> Path:
         """The one video file or folder of frames that a row names. Raises BadSample.

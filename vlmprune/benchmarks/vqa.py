@@ -14,19 +14,9 @@ from vlmprune.benchmarks.scoring.metric import Metric
 
 @dataclass
 class Vqa(AcceptedAnswers):
-    """VQA accuracy, as VQA's own script has it of what LLaVA submits. The role `answer` is the annotators' answers.
-
-    capitalize: ask the question with a capital first letter and everything else in lower case, as published for
-    VizWiz, TextVQA and OK-VQA.
-    """
-
-    capitalize: bool = False
+    """VQA accuracy, as VQA's own script has it of what LLaVA submits. The role `answer` is the annotators' answers."""
 
     metric: ClassVar[Metric] = vqa.METRIC
-
-    def question(self, row: dict[str, Any]) -> str:
-        question = super().question(row)
-        return question.capitalize() if self.capitalize else question
 
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
         # All ten: the official script counts an annotator who wrote nothing.

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from vlmprune.arguments import read_settings
 from vlmprune.errors import UserError
 from vlmprune.files import check_writable, expanded
 from vlmprune.loggers.account import has_api_key, server
@@ -39,11 +40,8 @@ class Request:
 
 def save_workspace(settings: Sequence[str]) -> int:
     """Save the view, or write it to a file; returns the exit code. Raises UserError where neither can be done."""
-    values = dict(setting.partition("=")[::2] for setting in settings)
-    unnamed = next((setting for setting in settings if "=" not in setting), None)
-    if unnamed is not None:
-        raise UserError(f"'{unnamed}' is not key=value; allowed: project, entity, name, file")
-    request = construct(Request, values, "")
+    names = [field.name for field in fields(Request)]
+    request = construct(Request, read_settings(list(settings), "wandb-report", one=names), "")
     if request.file is not None:
         path = expanded("file", request.file)
         check_writable("file", path)

@@ -57,6 +57,11 @@ class Prompts:
             raise UserError(f"the checkpoint's chat template does not place the prompt's {', '.join(kinds)}")
         return self._token.split(text), order
 
+    def template(self, kind: str) -> str:
+        """Return the whole prompt of a question about one medium, {prompt} standing where its text does."""
+        pieces, _ = self.text("{prompt}", [kind])
+        return self.tokens[kind].join(pieces)
+
     @cached_property
     def _token(self) -> re.Pattern[str]:
         return re.compile("|".join(re.escape(token) for token in self.tokens.values()))

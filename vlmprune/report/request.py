@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vlmprune.arguments import read_settings, split_arguments
 from vlmprune.errors import UserError, choose, nearest
 from vlmprune.files import expanded
 from vlmprune.report.columns import KEYS
 from vlmprune.report.runs import Run
 from vlmprune.report.tables import FORMATS
-from vlmprune.schema import check_file_names
+from vlmprune.schema import check_file_names, check_type
 
 FILTERS = ("method", "ratio", "keep", "model", "benchmark", "limit", "seed", "dtype", "device")
 SETTINGS = ("outputs", "format", "columns", "chart", "charts", "html")
+SEVERAL = (*FILTERS, "columns")  # may have several values
 OPTIONS = ("--published", "--hard")
 
 
@@ -36,9 +38,9 @@ class Request:
 
 def parse(arguments: list[str]) -> Request:
     """Folders, options and key=value arguments. Raises UserError, naming what is allowed and the nearest match."""
-    request, given = Request(), set[str]()
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
+    request = Request()
+    settings, others = split_arguments(arguments)
+    for argument in others:
         if argument in OPTIONS:
             if request.view not in ("", argument):
                 raise UserError(f"{request.view} and {argument} are two tables: give one of the two")
@@ -50,18 +52,17 @@ def parse(arguments: list[str]) -> Request:
             )
         elif os.path.isdir(argument):  # also false for what is too long for a name
             request.folders.append(Path(argument))
-        elif not equals:
-            raise UserError(f"'{argument}': no such folder; give run directories, or filters such as method=cls")
-        elif key in FILTERS:
-            request.filters.setdefault(key, set()).update(part.strip() for part in value.split(","))
-        elif key in SETTINGS:
-            if key in given:
-                raise UserError(f"{argument}: {key}= is given twice")
-            given.add(key)
-            _set(request, key, value)
         else:
-            allowed = sorted(FILTERS + SETTINGS)
-            raise UserError(f"'{key}' is not a filter or setting{nearest(key, allowed)}; allowed: {', '.join(allowed)}")
+            raise UserError(f"'{argument}': no such folder; give run directories, or filters such as method=cls")
+    for key, value in read_settings(settings, "compare", SETTINGS, several=SEVERAL).items():
+        if key in FILTERS:
+            request.filters[key] = {_plain(each) for each in value}
+        elif key == "columns":
+            request.columns = tuple(dict.fromkeys(choose(str(each), KEYS, "column") for each in value))
+        elif key == "format":
+            request.format = choose(str(value), FORMATS, "format")
+        else:
+            _set_place(request, key, value)
     if request.columns != KEYS and (request.view or request.format in ("csv", "json")):
         where = request.view or f"format={request.format}"
         raise UserError(f"columns= is of the table, markdown and latex formats; {where} has its own columns")
@@ -71,35 +72,36 @@ def parse(arguments: list[str]) -> Request:
     return request
 
 
-def _set(request: Request, key: str, value: str) -> None:
+def _set_place(request: Request, key: str, value: Any) -> None:
+    """Set where runs are, or where something is written to; null leaves the default."""
+    check_type(key, value, str if key == "outputs" else str | None)
+    check_file_names({key: value})
+    if value is None:
+        return
     if not value:
         raise UserError(f"{key}= is empty; see compare --help")
-    if key == "format":
-        request.format = choose(value, FORMATS, "format")
-    elif key == "columns":
-        chosen = [choose(part.strip(), KEYS, "column") for part in value.split(",")]
-        request.columns = tuple(dict.fromkeys(chosen))
-    else:
-        endings = {"chart": (".png", ".svg"), "html": (".html", ".htm")}.get(key)
-        if endings and Path(value).suffix not in endings:
-            raise UserError(f"{key}={value}: allowed: a file name that ends in {' or '.join(endings)}")
-        if key == "charts" and Path(value).suffix in (".png", ".svg"):
-            raise UserError(f"charts={value}: a folder for all charts; chart={value} draws one file")
-        check_file_names({key: value})
-        setattr(request, key, expanded(key, value))
+    endings = {"chart": (".png", ".svg"), "html": (".html", ".htm")}.get(key)
+    if endings and Path(value).suffix not in endings:
+        raise UserError(f"{key}={value}: allowed: a file name that ends in {' or '.join(endings)}")
+    if key == "charts" and Path(value).suffix in (".png", ".svg"):
+        raise UserError(f"charts={value}: a folder for all charts; chart={value} draws one file")
+    setattr(request, key, expanded(key, value))
 
 
 def matches(run: Run, filters: dict[str, set[str]]) -> bool:
     """Whether every filter has the run's value among its own; numbers compare as numbers."""
     values = filterable(run)
-    return all(values[key] in {_plain(value) for value in wanted} for key, wanted in filters.items())
+    return all(_passes(key, values[key], wanted) for key, wanted in filters.items())
 
 
 def may_match(known: dict[str, Any], filters: dict[str, set[str]]) -> bool:
     """Whether what is known of an unfinished run passes the filters; those of anything else do not count."""
-    return all(
-        _plain(known[key]) in {_plain(value) for value in wanted} for key, wanted in filters.items() if key in known
-    )
+    return all(_passes(key, _plain(known[key]), wanted) for key, wanted in filters.items() if key in known)
+
+
+def _passes(key: str, value: str, wanted: set[str]) -> bool:
+    """Whether `value` is wanted; benchmark=folder wants the folders of every name."""
+    return value in wanted or (key == "benchmark" and value.startswith(tuple(f"{each}-" for each in wanted)))
 
 
 def filterable(run: Run) -> dict[str, str]:

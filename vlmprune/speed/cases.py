@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import torch
@@ -57,8 +58,10 @@ class Plan:
 
 def plan(request: Request, config_dir: str | None) -> Plan:
     """Raises UserError for bad input, and where the model can run none of the methods."""
-    jobs = expand_sweep(request.overrides)
-    varying = {_key(item) for job in jobs for item in job if item not in jobs[0]} - {"method", "compile", *AMOUNT}
+    jobs = expand_sweep(request.overrides, config_dir)
+    items = {item for job in jobs for item in job}
+    several = Counter(map(_key, items))
+    varying = {key for key, values in several.items() if values > 1} - {"method", "compile", *AMOUNT}
     jobs = [without_unused(job) for job in jobs]
     configs = [compose_run(job, config_dir) for job in jobs]
     config = configs[0]

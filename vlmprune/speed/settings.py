@@ -9,9 +9,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from vlmprune.arguments import read_settings
 from vlmprune.errors import UserError, choose, nearest
 from vlmprune.files import expanded
-from vlmprune.schema import construct
+from vlmprune.overrides import group_of, parse_overrides
+from vlmprune.schema import check_type, construct
 
 OF_A_RUN = (
     "model",
@@ -28,6 +30,7 @@ OF_A_RUN = (
     "outputs",
 )
 FORMATS = ("table", "markdown", "csv", "json")
+OWN = ("format", "json", "chart", "from")
 METHODS, RATIOS, BATCH_SIZES = "method=cls,fastv", "ratio=0.5,0.9", "batch_size=1,8"  # where none are given
 NONE = Path("none")  # chart=none
 LEAST = {"prompt_tokens": 8, "new_tokens": 1, "image_size": 28, "repeats": 1, "warm_up": 1}
@@ -63,42 +66,34 @@ class Request:
 def parse(settings: list[str]) -> Request:
     """Raises UserError, naming what is allowed and the nearest match."""
     request, own = Request(), []
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        head = key.lstrip("+~").partition(".")[0]
-        if not equals:
-            raise UserError(f"'{setting}' is not key=value")
-        if head == "speed":
-            own.append(setting)
-        elif key == "format":
-            request.format = choose(value, FORMATS, "format")
-        elif key in ("json", "chart"):
-            setattr(request, key, _file(key, value))
-        elif key == "from":
-            request.source = _file(key, value)
-        elif key == "batch_size":
-            request.batch_sizes = setting
-        elif head in OF_A_RUN:
-            request.overrides.append(setting)
-        else:
-            allowed = sorted([*OF_A_RUN, "speed", "format", "json", "chart", "from"])
+    for setting, override in zip(settings, parse_overrides(settings), strict=True):
+        head, key = group_of(override.key_or_group), override.key_or_group
+        if key == "speed":
+            names = ", ".join(f"speed.{each.name}" for each in fields(Load))
+            raise UserError(f"{setting}: is a group of settings; allowed: {names}")
+        if head not in (allowed := sorted([*OF_A_RUN, "speed", *OWN])):
             raise UserError(f"'{key}' is not a setting of speed{nearest(head, allowed)}; allowed: {', '.join(allowed)}")
-    if request.source is not None and (others := [*request.overrides, *own]):
+        if head in ("speed", *OWN):
+            own.append(setting)
+        elif head == "batch_size":
+            request.batch_sizes = setting
+        else:
+            request.overrides.append(setting)
+    load = [override.key_or_group for override in parse_overrides(own) if override.key_or_group not in OWN]
+    values = read_settings(own, "speed", one=[*OWN, *load])
+    request.format = choose(str(values.get("format", "table")), FORMATS, "format")
+    request.json, request.chart = (_file(key, values.get(key)) for key in ("json", "chart"))
+    request.source = _file("from", values.get("from"))
+    others = [*request.overrides, *(setting for setting in own if group_of(setting) == "speed")]
+    if request.source is not None and others:
         raise UserError(f"from={request.source}: is a result, and {others[0]} cannot change it; leave one of them out")
     given = {setting.partition("=")[0] for setting in request.overrides}
     request.overrides += [METHODS] * ("method" not in given) + [RATIOS] * given.isdisjoint(("ratio", "keep"))
-    request.load = _load(own)
+    request.load = _load({key.removeprefix("speed."): values[key] for key in load})
     return request
 
 
-def _load(settings: list[str]) -> Load:
-    from omegaconf import OmegaConf
-
-    given: Any = OmegaConf.to_container(OmegaConf.from_dotlist(settings))
-    values = given.get("speed", {})
-    if not isinstance(values, dict):
-        names = ", ".join(f"speed.{each.name}" for each in fields(Load))
-        raise UserError(f"speed={values}: is a group of settings; allowed: {names}")
+def _load(values: dict[str, Any]) -> Load:
     load = construct(Load, values, "speed.")
     for name, least in LEAST.items():
         if getattr(load, name) < least:
@@ -106,7 +101,10 @@ def _load(settings: list[str]) -> Load:
     return load
 
 
-def _file(key: str, value: str) -> Path:
+def _file(key: str, value: Any) -> Path | None:
+    check_type(key, value, str | None)
+    if value is None:
+        return None
     if key == "chart" and value == "none":
         return NONE
     endings = {"json": (".json",), "from": (".json",), "chart": (".png", ".svg")}[key]

@@ -8,7 +8,7 @@ import torch
 
 from vlmprune.benchmarks.subset import Subset
 from vlmprune.errors import NotApplicable, UserError
-from vlmprune.plan import Plan, choose_parts, load_benchmark, prepare
+from vlmprune.plan import Plan, benchmark_name, choose_parts, load_benchmark, prepare
 from vlmprune.sweep.jobs import Job
 
 
@@ -40,10 +40,12 @@ def inspect(job: Job, here: bool) -> Plan | None:
     config, record = job.config, job.record
     if not (here or config.device == "cpu" or torch.cuda.is_available()):
         choose_parts(config)
-        _, everything = load_benchmark(config)
+        benchmark, everything = load_benchmark(config)
+        record.benchmark = benchmark_name(config, benchmark)
         record.samples = len(Subset(config.limit, config.shard).choose(everything))
         return None
     plan = prepare(config)
+    record.benchmark = benchmark_name(config, plan.benchmark)
     record.samples, record.directory = len(plan.samples), str(plan.directory.path)
     record.answered = answered(plan.directory.path)
     job.finished = plan.directory.result is not None

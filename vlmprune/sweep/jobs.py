@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vlmprune.config import RunConfig, compose_run
-from vlmprune.overrides import AMOUNT, expand_sweep, group_of, without_unused
+from vlmprune.overrides import AMOUNT, QUOTES, expand_sweep, group_of, without_unused
 from vlmprune.registry import read
 from vlmprune.sweep_record import JobRecord
 
@@ -27,7 +27,7 @@ class Job:
 
 def plan_jobs(settings: list[str], config_dir: str | None, baselines: bool = True) -> list[Job]:
     """All combinations of `settings`, each composed and checked; baselines first. Raises UserError."""
-    asked = expand_sweep(with_experiment(settings, config_dir))
+    asked = expand_sweep(with_experiment(settings, config_dir), config_dir)
     added = _baselines(asked) if baselines else []
     asked = [without_unused(overrides) for overrides in asked]
     wanted = {tuple(sorted(overrides)) for overrides in asked}
@@ -46,7 +46,7 @@ def _job(overrides: list[str], common: set[str], config_dir: str | None, added: 
 
 def with_experiment(settings: list[str], config_dir: str | None) -> list[str]:
     """`experiment=NAME` replaced by that preset's overrides, of which those that `settings` give too are dropped."""
-    names = [setting.partition("=")[2] for setting in settings if setting.startswith("experiment=")]
+    names = [setting.partition("=")[2].strip(QUOTES) for setting in settings if setting.startswith("experiment=")]
     own = [setting for setting in settings if not setting.startswith("experiment=")]
     given = {setting.partition("=")[0] for setting in own}
     preset = [override for name in names for override in read("experiment", name, config_dir)["overrides"]]

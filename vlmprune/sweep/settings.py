@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vlmprune.arguments import read_settings
 from vlmprune.errors import UserError, choose
 from vlmprune.overrides import SWEEP_ONLY, parse_overrides
 from vlmprune.registry import DESCRIPTION, options, read, target_class, target_of
@@ -38,7 +39,7 @@ def split_settings(settings: list[str], config_dir: str | None) -> SweepSettings
         elif override.is_sweep_override():
             raise UserError(f"'{line}': a sweep has one {key}, not several")
         else:
-            own[key] = override.value()
+            own |= read_settings([line], "sweep", one=[key])
     for name in ("baselines", "fail_fast"):
         if not isinstance(own[name], bool):
             raise UserError(f"{name}={own[name]}: allowed: true, false")

@@ -1,0 +1,159 @@
+"""One way of reading settings: every command takes the same written forms, and refuses the others in one same way."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vlmprune.arguments import check_once, read_settings, split_arguments
+from vlmprune.config import compose_run
+from vlmprune.errors import UserError
+from vlmprune.listing import show_choices
+from vlmprune.loggers.workspace import save_workspace
+from vlmprune.overrides import expand_sweep
+from vlmprune.report.request import parse
+from vlmprune.score import read_judge
+from vlmprune.show import show
+from vlmprune.speed.settings import parse as parse_speed
+from vlmprune.sweep.jobs import plan_jobs
+from vlmprune.sweep.settings import split_settings
+
+FORMS = [  # a folder as typed, and as it is meant
+    ("outputs='/a/é dir'", "/a/é dir"),
+    ('outputs="/a/é dir"', "/a/é dir"),
+    ("outputs=/a/é dir", "/a/é dir"),
+    ("outputs=" + unicodedata.normalize("NFD", "/a/é"), unicodedata.normalize("NFD", "/a/é")),
+    ("outputs='/a,b'", "/a,b"),
+    ("outputs='/a (1)/[b]{c}'", "/a (1)/[b]{c}"),
+    ("outputs=/a=b", "/a=b"),
+    ("outputs=/a#b;c&d", "/a#b;c&d"),
+    ("outputs=${oc.env:PLACE}/b", "/env é/b"),
+    ("outputs='\\${seed}'", "${seed}"),
+    ("outputs=/日本/図", "/日本/図"),
+    ("outputs=~/é", os.path.expanduser("~/é")),
+]
+
+
+def of_compare(typed: str) -> str:
+    return str(parse([typed]).outputs)
+
+
+def of_run(typed: str) -> str:
+    return compose_run([typed]).outputs
+
+
+def of_sweep(typed: str) -> str:
+    return plan_jobs(split_settings([typed, "ratio=0.5", "method=cls"], None).of_runs, None, False)[0].config.outputs
+
+
+def of_speed(typed: str) -> str:
+    return compose_run(parse_speed([typed]).overrides[:1]).outputs
+
+
+@pytest.mark.parametrize("read", [of_compare, of_run, of_sweep, of_speed])
+@pytest.mark.parametrize("typed, meant", FORMS, ids=[ascii(typed) for typed, _ in FORMS])
+def test_a_folder_is_read_alike(monkeypatch: pytest.MonkeyPatch, read: Any, typed: str, meant: str) -> None:
+    monkeypatch.setenv("PLACE", "/env é")
+    assert read(typed) == meant
+
+
+REFUSED = [  # a setting of every command's, how it may not be written, and what is said
+    ("{key}=[", "is not key=value"),
+    ("{key}='a", "is not key=value"),
+    ("~{key}=a", "a setting cannot be removed"),
+    ("+{key}=a", "there is such a setting already"),
+]
+COMMANDS = [
+    ("outputs", of_run),
+    ("outputs", of_sweep),
+    ("outputs", of_compare),
+    ("judge.model", lambda typed: read_judge([typed])),
+    ("format", lambda typed: show_choices(["loggers", typed], None)),
+    ("format", lambda typed: parse_speed([typed])),
+    ("speed.repeats", lambda typed: parse_speed([typed])),
+    ("project", lambda typed: save_workspace([typed])),
+    ("file", lambda typed: show([typed], None)),
+    ("launcher", lambda typed: split_settings([typed], None)),
+]
+
+
+@pytest.mark.parametrize("form, said", REFUSED)
+@pytest.mark.parametrize("key, read", COMMANDS, ids=[str(number) for number in range(len(COMMANDS))])
+def test_what_is_refused_is_refused_alike(key: str, read: Any, form: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        read(form.format(key=key))
+
+
+@pytest.mark.parametrize("read", [of_run, of_sweep, of_compare])
+@pytest.mark.parametrize(
+    "typed, said",
+    [
+        ("outputs=", "outputs=: expected the name of a folder"),
+        ("outputs='  '", "expected the name of a folder"),
+        ("outputs=null", "outputs=null: expected text"),
+        ("outputs=2024", "outputs=\"'2024'\""),
+        ("outputs=[a]", "expected text"),
+        ("outputs=${nope}", "nope"),
+    ],
+)
+def test_values_are_checked_alike(read: Any, typed: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read(typed)
+    assert said in str(caught.value)
+
+
+def test_null_is_the_default_of_what_may_be_left_out() -> None:
+    assert parse(["html=null", "ratio=null"]).html is None and parse(["ratio=null"]).filters == {"ratio": {"null"}}
+    assert parse_speed(["json=null"]).json is None
+
+
+def test_a_judge_is_named_as_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOST", "http://host:1/v1")
+    typed = ["judge.base_url='${oc.env:HOST}'", "judge.model='4.1'", "judge.temperature=null"]
+    judge = read_judge(typed)
+    assert judge is not None and (judge.base_url, judge.model, judge.temperature) == ("http://host:1/v1", "4.1", None)
+    assert compose_run(typed).judge["base_url"] == judge.base_url
+
+
+def test_a_setting_given_twice_is_refused() -> None:
+    for settings in (["ratio=0.5", "ratio=0.9"], ["seed=1", "+seed=2"], ["method.k=1", "limit=2", "method.k=1"]):
+        with pytest.raises(UserError, match="= is given twice"):
+            check_once(settings)
+    with pytest.raises(UserError, match="file= is given twice"):
+        read_settings(["file=a.png", "file=b.png"], "show", one=["file"])
+
+
+def test_a_file_with_an_equals_sign_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ratio=0.5").mkdir()
+    assert split_arguments(["ratio=0.5", "ratio=0.9", "why?"]) == (["ratio=0.9"], ["ratio=0.5", "why?"])
+    assert parse(["ratio=0.5"]).folders == [Path("ratio=0.5")]
+
+
+def test_a_setting_goes_to_the_choices_that_have_it() -> None:
+    assert expand_sweep(["benchmark=scenes,folder", "benchmark.path=/a,/b"]) == [
+        ["benchmark=scenes"],
+        ["benchmark=folder", "benchmark.path=/a"],
+        ["benchmark=folder", "benchmark.path=/b"],
+    ]
+    assert expand_sweep(["method=cls,fastv", "method.k=3"]) == [["method=cls"], ["method=fastv", "method.k=3"]]
+    assert expand_sweep(["logger=none,wandb", "logger.mode=offline"])[0] == ["logger=none"]
+    # One that no choice has stays, to be refused by name; one that all have goes to all.
+    assert expand_sweep(["method=cls,fastv", "method.kk=3"])[0] == ["method=cls", "method.kk=3"]
+    assert len(expand_sweep(["benchmark=scenes,folder", "benchmark.max_new_tokens=3"])[1]) == 2
+    assert expand_sweep(["benchmark=gqa,pope", "benchmark.columns.index=x"])[0][-1] == "benchmark.columns.index=x"
+    assert expand_sweep(["method='cls',fastv"]) == [["method=cls"], ["method=fastv"]]
+
+
+def test_a_sweep_of_benchmarks_with_settings_of_their_own() -> None:
+    settings = ["benchmark=scenes,folder", "benchmark.path=/data/é", "method=cls,fastv", "method.k=3", "ratio=0.5"]
+    jobs = plan_jobs(settings, None)
+    assert len(jobs) == 8  # unpruned, random, cls and fastv on each
+    assert {job.config.benchmark.get("path") for job in jobs} == {None, "/data/é"}
+    assert {job.config.method["k"] for job in jobs if job.record.method == "fastv"} == {3}
+    with pytest.raises(UserError, match=r"'benchmark.pth' is not a setting of benchmark=scenes"):
+        plan_jobs(["benchmark=scenes,folder", "benchmark.pth=/data", "ratio=0.5"], None)
