@@ -13,7 +13,8 @@ vlmprune: training-free visual-token pruning of vision-language models
   vlmprune wandb-report                           W&B charts of score against ratio, FLOPs, latency
   vlmprune completion bash                        the TAB key, for bash, zsh and fish
 
-`vlmprune COMMAND --help` explains each, with examples. Settings are key=value, as in Hydra:
+`vlmprune COMMAND --help` explains each, with examples. Settings are key=value, as in Hydra, for every command alike;
+what has commas, brackets or $ in it goes in quotes of its own: "outputs='/data/a, b (1)'". Each is given once.
 
   method=cls            how tokens are chosen; method.NAME=VALUE for what the method itself can vary
   ratio=0.95            the fraction of visual tokens removed, or keep=64 tokens kept
@@ -54,7 +55,8 @@ vlmprune sweep [key=value,value ...]: one run for every combination, the model l
   vlmprune sweep 'method=random' ratio=0.9 'seed=range(0,5)'
   vlmprune sweep experiment=fastervlm model=llava-1.5-7b method=cls,fastv ratio=0.5,0.75,0.9
 
-experiment= is a paper's set of benchmarks (vlmprune list experiments); what is given beside it goes first.
+experiment= is a paper's set of benchmarks (vlmprune list experiments); what is given beside it goes first. A setting
+that only some of the methods, benchmarks or models have goes to those: method=cls,fastv method.k=3.
 
 The unpruned run and, at the same ratios, random pruning are added; baselines=false leaves them out. A job that fails is
 shown at once and does not stop the others, unless fail_fast=true; a method that a model cannot run is a row that says

@@ -196,9 +196,9 @@ def _of_their_choices(jobs: list[list[str]], config_dir: str | None) -> list[lis
             known[group, choice] = read(group, choice, config_dir)
         there: Any = known[group, choice]
         for name in names:
-            if not isinstance(there, dict) or name not in there:
+            if isinstance(there, dict) and name not in there:
                 return False
-            there = there[name]
+            there = there[name] if isinstance(there, dict) else None  # of a part given by its name, as in compose
         return True
 
     own = {item for job in jobs for item in job if "." in item.partition("=")[0] and item.partition(".")[0] in GROUPS}

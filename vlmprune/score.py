@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +34,7 @@ def score(arguments: list[str], config_dir: str | None = None) -> int:
     config_dir: a folder with the user's own benchmarks.
     """
     settings, others = split_arguments(arguments)
-    folders, judge = [Path(folder) for folder in others], read_judge(settings)
+    folders, judge = [Path(os.path.expanduser(folder)) for folder in others], read_judge(settings)
     if not folders:
         raise UserError("name a run directory: vlmprune score outputs/BENCHMARK/MODEL/METHOD-RATIO-FINGERPRINT")
     for folder in folders:

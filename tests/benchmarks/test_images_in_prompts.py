@@ -50,3 +50,5 @@ def test_every_image_has_its_tokens_and_pixels_in_order(tiny, style):
     assert f"Is {tokens} like {tokens}?" in preprocessor.text(questions[0], media[:2])[0]
     if style == "vicuna_v1":
         assert f"USER: {tokens}\n{tokens}\nWhy?" in preprocessor.text("Why?", media[:2])[0]
+    template = preprocessor.prompts.template("image")
+    assert template.replace("<image>", tokens).replace("{prompt}", "Why?") == preprocessor.text("Why?", media[:1])[0]

@@ -142,6 +142,8 @@ def test_a_setting_goes_to_the_choices_that_have_it() -> None:
     ]
     assert expand_sweep(["method=cls,fastv", "method.k=3"]) == [["method=cls"], ["method=fastv", "method.k=3"]]
     assert expand_sweep(["logger=none,wandb", "logger.mode=offline"])[0] == ["logger=none"]
+    parts = ["method=cls,compose", "method.before={name: cls}", "method.before.keep_order=score"]
+    assert expand_sweep(parts)[0] == ["method=cls"] and len(expand_sweep(parts)[1]) == 3
     # One that no choice has stays, to be refused by name; one that all have goes to all.
     assert expand_sweep(["method=cls,fastv", "method.kk=3"])[0] == ["method=cls", "method.kk=3"]
     assert len(expand_sweep(["benchmark=scenes,folder", "benchmark.max_new_tokens=3"])[1]) == 2

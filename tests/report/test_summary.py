@@ -76,4 +76,9 @@ def test_the_schema_has_every_field_of_a_real_result_and_no_other(tmp_path: Path
     latency = result["timings"]["latency"]
     for name in [*latency, *latency["pruned"], *latency["tokens"], *latency["conditions"]]:
         assert name in RESULT_SCHEMA["timings"]["latency"]
-    assert isinstance(read_run(next(tmp_path.glob("scenes/tiny/cls-*"))), Run)
+    (path,) = tmp_path.glob("scenes/tiny/cls-*")
+    assert isinstance(read_run(path), Run)
+    first, second = map(json.loads, (path / "predictions.jsonl").read_text().splitlines())
+    assert first["prompt_template"] == result["prompt_template"] == "USER: <image>\n{prompt} ASSISTANT:"
+    assert first["prompt"] == first["question"] and second["prompt"] == second["question"]  # scenes has no suffix
+    assert "prompt_template" not in second

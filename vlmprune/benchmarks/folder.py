@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from vlmprune.benchmarks.accepted import AcceptedAnswers
 from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.benchmarks.choices import MultipleChoice
 from vlmprune.benchmarks.columns import present, texts
-from vlmprune.benchmarks.frames import VIDEO_SUFFIXES, Spacing, decode_frames
+from vlmprune.benchmarks.frames import VIDEO_SUFFIXES, decode_frames
 from vlmprune.benchmarks.scoring.exact import exact_match
 from vlmprune.benchmarks.source import Source
 from vlmprune.benchmarks.stored import file_name
@@ -38,7 +38,7 @@ class Folder(AcceptedAnswers, MultipleChoice):
     questions: str = "questions.jsonl"
     choice_suffix: str = ""
     num_frames: int = 8
-    frames: Spacing = "linspace"
+    frames: Literal["linspace", "middles"] = "linspace"
 
     required: ClassVar[tuple[str, ...]] = ("image", "question", "answer")
 

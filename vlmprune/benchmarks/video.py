@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.benchmarks.choices import MultipleChoice
 from vlmprune.benchmarks.columns import shown
-from vlmprune.benchmarks.frames import FRAME_SUFFIXES, VIDEO_SUFFIXES, Spacing, Stretch, decode_frames, read_frames
+from vlmprune.benchmarks.frames import FRAME_SUFFIXES, VIDEO_SUFFIXES, Stretch, decode_frames, read_frames
 from vlmprune.benchmarks.hashing import listing_identity
 from vlmprune.benchmarks.hub import HubBenchmark
 from vlmprune.benchmarks.tables import Table
@@ -34,7 +34,7 @@ class VideoBenchmark(HubBenchmark):
     videos: str | None = None
     file_name: str = "{video}"
     num_frames: int = 8
-    frames: Spacing = "linspace"
+    frames: Literal["linspace", "middles"] = "linspace"
     frames_per_second: float = 3.0
 
     required: ClassVar[tuple[str, ...]] = ("video", "question", "answer")

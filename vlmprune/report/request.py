@@ -50,8 +50,8 @@ def parse(arguments: list[str]) -> Request:
             raise UserError(
                 f"'{argument}' is not an option of compare{hint}; settings are key=value, see compare --help"
             )
-        elif os.path.isdir(argument):  # also false for what is too long for a name
-            request.folders.append(Path(argument))
+        elif os.path.isdir(folder := os.path.expanduser(argument)):  # also false for what is too long for a name
+            request.folders.append(Path(folder))
         else:
             raise UserError(f"'{argument}': no such folder; give run directories, or filters such as method=cls")
     for key, value in read_settings(settings, "compare", SETTINGS, several=SEVERAL).items():
