@@ -11,15 +11,19 @@ from typing import Any
 from vlmprune.errors import UserError, choose
 from vlmprune.overrides import check_written, expand_sweep, explain, parse_overrides
 
-SETTING = re.compile(r"[+~]*[\w.@/]+=")
+SETTING = re.compile(r"\+*[\w.@/]+=")  # where another argument may be a question
 
 
-def split_arguments(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return the settings among a command's arguments, and the others: names of files and folders, words."""
+def split_arguments(arguments: Iterable[str], questions: bool = False) -> tuple[list[str], list[str]]:
+    """Return the settings among a command's arguments, and the others: names of files and folders, words, options.
+
+    questions: a question is one of the others, whatever it has of = in it.
+    """
     settings: list[str] = []
     others: list[str] = []
-    for argument in arguments:  # a file may have = in its name
-        (settings if SETTING.match(argument) and not os.path.exists(argument) else others).append(argument)
+    for argument in arguments:
+        like = SETTING.match(argument) if questions else "=" in argument and not argument.startswith("-")
+        (settings if like and not os.path.exists(argument) else others).append(argument)  # a file may have = too
     return settings, others
 
 

@@ -44,11 +44,11 @@ def show(arguments: list[str], config_dir: str | None) -> int:
     from vlmprune.plan import choose_parts
     from vlmprune.progress import say
 
-    settings, words = split_arguments(arguments)
+    settings, words = split_arguments(arguments, questions=True)
     for setting in settings:
         choose(group_of(setting), (*OF_A_RUN, "file"), "setting of show")
     own = [setting for setting in settings if group_of(setting) == "file"]
-    file = output_file(read_settings(own, "show", one=["file"]).get("file", FILE))
+    file = output_file(own)
     settings = [setting for setting in settings if setting not in own]
     if not any(setting.startswith(("method=", "ratio=", "keep=")) for setting in settings):
         settings += DEFAULT
@@ -81,8 +81,9 @@ def with_unpruned(jobs: list[list[str]]) -> list[list[str]]:
     return [bare, *(list(job) for job in dict.fromkeys(map(tuple, chosen)))]
 
 
-def output_file(given: Any) -> Path:
-    """Where the PNG goes. Raises UserError for another ending."""
+def output_file(settings: list[str]) -> Path:
+    """Where the PNG goes, by `file=`. Raises UserError for another ending."""
+    given = read_settings(settings, "show", one=["file"]).get("file", FILE)
     check_type("file", given, str)
     path = expanded("file", given)
     if path.suffix.lower() != ".png":

@@ -84,6 +84,8 @@ COMMANDS = [
 @pytest.mark.parametrize("form, said", REFUSED)
 @pytest.mark.parametrize("key, read", COMMANDS, ids=[str(number) for number in range(len(COMMANDS))])
 def test_what_is_refused_is_refused_alike(key: str, read: Any, form: str, said: str) -> None:
+    if (key, form[0]) == ("file", "~"):
+        pytest.skip("a question of show may begin with ~")
     with pytest.raises(UserError, match=said):
         read(form.format(key=key))
 
