@@ -161,6 +161,54 @@ def test_what_is_no_part_of_a_greedy_answer_is_told_once_and_changes_nothing(tmp
     assert set(result["environment"]["generation"]["ignored"]) == set(IGNORED)
 
 
+PENALTY = {"repetition_penalty": 1.05, "do_sample": True, "temperature": 1e-06, "eos_token_id": [2, 40]}  # Qwen2.5-VL's
+
+
+def test_the_checkpoints_rules_stay_on_and_are_told(tmp_path, capsys):
+    path = copied(tmp_path / "copy", PENALTY)
+    result, _ = answers(tmp_path / "out", path, "method=none")
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "generation_config" in line)
+    assert "used, which changes answers: repetition_penalty=1.05 (model.generation=greedy goes without)" in line
+    assert "not used: do_sample=true, temperature=1e-06" in line
+    decoding = result["environment"]["decoding"]
+    assert decoding["repetition_penalty"] == 1.05 and decoding["do_sample"] is False
+    assert decoding["eos_token_id"] == [2, 40] and decoding["pad_token_id"] == 0
+    assert result["environment"]["model"]["generation"] == "checkpoint" and "generation" not in result["comparable"]
+
+
+def test_greedy_goes_without_the_checkpoints_rules(tmp_path, capsys):
+    rules = CARRIED["words"] | {"repetition_penalty": 5.0, "guidance_scale": 1.5}
+    path = copied(tmp_path / "copy", rules)
+    for method, amount in METHODS.items():
+        way = [f"method={method}", *amount]
+        _, expected = answers(tmp_path / f"{method}-plain", CHECKPOINT, *way)
+        capsys.readouterr()
+        result, found = answers(tmp_path / method, path, *way, "model.generation=greedy")
+        assert found == expected
+        said = capsys.readouterr().err
+        assert all(f"{name}=" in said for name in rules) and "which changes answers" not in said
+    environment = result["environment"]
+    assert environment["generation"]["used"] == {} and set(rules) <= set(environment["generation"]["ignored"])
+    assert environment["decoding"]["repetition_penalty"] == 1.0 and result["comparable"]["generation"] == "greedy"
+
+
+def test_the_choice_of_rules_is_part_of_the_identity():
+    plans = [prepare(compose_run([*SMALL[:-1], "ratio=0.8", *more])) for more in ([], ["model.generation=greedy"])]
+    assert plans[0].directory.fingerprint != plans[1].directory.fingerprint
+    assert plans[0].comparable != plans[1].comparable
+    with pytest.raises(UserError, match=r"model\.generation=sampled: expected checkpoint or greedy"):
+        compose_run(["model.generation=sampled"])
+
+
+def test_a_filler_that_the_model_does_not_have_is_another(tmp_path):
+    """An id beyond the embedding would end a batch in an IndexError, where one answer is shorter than another."""
+    path = copied(tmp_path / "copy", {"pad_token_id": 9999})
+    assert prepare(compose_run([*SMALL, f"model.path={path}", "ratio=0.8"])).rules.filler == 2
+    assert (
+        answers(tmp_path / "out", path, "method=none")[1] == answers(tmp_path / "plain", CHECKPOINT, "method=none")[1]
+    )
+
+
 def test_as_many_tokens_as_asked_for_are_nothing_to_tell(tmp_path, capsys):
     result, _ = answers(tmp_path, CHECKPOINT, "ratio=0.8")
     assert result["environment"]["generation"] == {"used": {}, "ignored": {"max_new_tokens": 8}}

@@ -17,6 +17,9 @@ from vlmprune.overrides import CONFIG_MODULE, check_names, explain, quoted
 from vlmprune.schema import check_amount, check_file_names, construct
 from vlmprune.secrets import check_secrets
 
+# Settings of a model that say how many pixels or tiles a picture has; what stands null is the checkpoint's own.
+LIMITS = ("min_pixels", "max_pixels", "video_min_pixels", "video_max_pixels", "min_tiles", "max_tiles")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -35,6 +38,13 @@ class ModelConfig:
     image: Literal["processor", "pad"] = "processor"
     newline: Literal["drop", "keep"] | None = None  # of models that have newline tokens
     packing: Literal["checkpoint", "fastervlm"] | None = None  # of LLaVA-NeXT
+    generation: Literal["checkpoint", "greedy"] = "checkpoint"  # whether its generation_config has a say
+    min_pixels: int | None = None  # of a picture, on Qwen
+    max_pixels: int | None = None
+    video_min_pixels: int | None = None  # of a frame on Qwen2.5-VL, of all frames together on Qwen3-VL
+    video_max_pixels: int | None = None
+    min_tiles: int | None = None  # of a picture, on InternVL
+    max_tiles: int | None = None
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
+FAULTS = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    ImportError,
+    RuntimeError,
+)
 LONGEST = 1200  # characters of a message; a list of all benchmarks is a third of it
 
 
@@ -44,6 +55,15 @@ def stop_code(error: KeyboardInterrupt) -> int:
 def said(error: Exception, longest: int = 200) -> str:
     """What an exception of a library says, as part of a line of ours."""
     return " ".join(str(error).split())[:longest]
+
+
+@contextmanager
+def one_line(why: str, instead: str) -> Iterator[None]:
+    """Raise UserError for what a library raises inside because a file says what its code does not expect."""
+    try:
+        yield
+    except FAULTS as error:
+        raise UserError(f"{why} ({type(error).__name__}: {said(error)}); {instead}") from error
 
 
 def choose(value: str, allowed: Iterable[str], what: str) -> str:

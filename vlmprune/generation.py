@@ -1,9 +1,11 @@
 """Greedy answers, as every published protocol asks for them: the one place that calls generate() for the runner.
 
 A checkpoint's generation_config.json may ask for anything that generate() can do. What belongs to its greedy answer
-(end of sequence, penalties, words that it must not say) is carried over; what does not (sampling, beams, caches,
-lengths) is left out and told; what changes a greedy answer and cannot be done here is refused. Processors read every
-row's whole, unpruned prompt, so that an answer is the same in a batch, alone, and after a shared beginning of prompts.
+(end of sequence, penalties, words that it must not say) is carried over and told; what does not (sampling, beams,
+caches, lengths) is left out and told; what changes a greedy answer and cannot be done here is refused. That is
+`model.generation=checkpoint`, as lmms-eval does it; with `greedy` only what ends an answer is left, and every token is
+the likeliest, as VLMEvalKit's repetition_penalty=1.0 makes it. Processors read every row's whole, unpruned prompt, so
+that an answer is the same in a batch, alone, and after a shared beginning of prompts.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +98,8 @@ PROCESSORS: dict[str, Callable[[Any, Asked], LogitsProcessor]] = {
 # These count a prompt's tokens or look at their order, which filling up to the longest prompt would change.
 ROW_BY_ROW = ("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length")
 WHILE_NO_END = ("min_length", "min_new_tokens", "exponential_decay_length_penalty")  # they act on the ends alone
-CARRIED = ("bos_token_id", "eos_token_id", "pad_token_id", "stop_strings", *PROCESSORS)
+ENDS = ("bos_token_id", "eos_token_id", "pad_token_id", "stop_strings")
+CARRIED = (*ENDS, *PROCESSORS)
 # These change the answer of any decoding, and greedy decoding of one forward pass a token cannot have them.
 REFUSED = ("guidance_scale", "token_healing", "force_words_ids", "constraints")
 # What says nothing, beside None; for all others False does.
@@ -146,17 +150,22 @@ class Rules:
     ignored: dict[str, Any]
 
     @classmethod
-    def of(cls, config: GenerationConfig) -> Rules:
-        """Those of a generation_config. Raises UserError where it asks for what cannot be done."""
+    def of(cls, config: GenerationConfig, generation: str = "checkpoint", vocabulary: float = inf) -> Rules:
+        """Those of a generation_config. Raises UserError where it asks for what cannot be done.
+
+        generation: `model.generation`. vocabulary: the model's words, of which the filler has to be one.
+        """
         given = {name: value for name, value in vars(config).items() if not name.startswith("_")}
         given = {name: value for name, value in given.items() if says_something(name, value)}
+        carried = CARRIED if generation == "checkpoint" else ENDS
         for name in REFUSED:
-            if name in given:
+            if name in given and generation == "checkpoint":
                 raise UserError(
                     f"{name}={shown(given[name])} in the model's {FILE}: greedy decoding, which a run uses, cannot do "
-                    "that, and without it the answers would be others; remove it from the file"
+                    "that, and without it the answers would be others; remove it from the file, or go without such "
+                    "rules by model.generation=greedy"
                 )
-        settings = {name: given[name] for name in PROCESSORS if name in given}
+        settings = {name: given[name] for name in PROCESSORS if name in given and name in carried}
         if "min_new_tokens" in settings:  # as transformers has it
             settings.pop("min_length", None)
         ends = ids_of("eos_token_id", given.get("eos_token_id"))
@@ -169,8 +178,9 @@ class Rules:
                 f"stop_strings={shown(strings)} in the model's {FILE}: a text or a list of texts; correct the file"
             )
         # It is cut off again, but the model has to embed it.
-        filler = next((index for index in (*ids_of("pad_token_id", given.get("pad_token_id")), *ends) if index >= 0), 0)
-        ignored = {name: plain(value) for name, value in given.items() if name not in CARRIED}
+        fillers = (*ids_of("pad_token_id", given.get("pad_token_id")), *ends)
+        filler = next((index for index in fillers if 0 <= index < vocabulary), 0)
+        ignored = {name: plain(value) for name, value in given.items() if name not in carried}
         return cls(ends, filler, strings, settings, dict(sorted(ignored.items())))
 
     @property
@@ -179,13 +189,27 @@ class Rules:
         strings = {"stop_strings": list(self.stop_strings)} if self.stop_strings else {}
         return strings | {name: plain(value) for name, value in self.settings.items()}
 
+    @property
+    def effective(self) -> dict[str, Any]:
+        """Return the values in force, by their names in a generation_config: the usual ones, whoever set them."""
+        usual = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+        return usual | self.used | {"eos_token_id": list(self.ends), "pad_token_id": self.filler}
+
     def told(self, new_tokens: int) -> str:
-        """A line about what is ignored where answers have at most `new_tokens` tokens; '' where nothing is."""
+        """A line about what is used and ignored where answers have at most `new_tokens` tokens; '' for neither."""
         as_asked = ("max_new_tokens", new_tokens)
-        named = ", ".join(f"{name}={shown(value)}" for name, value in self.ignored.items() if (name, value) != as_asked)
-        if not named:
+        ignored = {name: value for name, value in self.ignored.items() if (name, value) != as_asked}
+        used, left = (
+            ", ".join(f"{name}={shown(value)}" for name, value in values.items()) for values in (self.settings, ignored)
+        )
+        if not used and not left:
             return ""
-        return f"not used of the model's {FILE}: {named}; answers are greedy, of at most {new_tokens} tokens"
+        sentences = [
+            f"used, which changes answers: {used} (model.generation=greedy goes without)" if used else "",
+            f"not used: {left}" if left else "",
+        ]
+        told = "; ".join(filter(None, sentences))
+        return f"of the model's {FILE}, {told}; answers are greedy, of at most {new_tokens} tokens"
 
     def ending_with(self, ends: int | list[int] | None) -> Rules:
         """The same with other ids that end an answer; with None nothing ends it."""
@@ -276,10 +300,11 @@ class StopStrings(StoppingCriteria):
         return self._criteria(torch.cat([self.prompts, input_ids[:, self.start :]], dim=1), scores)
 
 
-def read_rules(checkpoint: Checkpoint) -> Rules:
+def read_rules(checkpoint: Checkpoint, generation: str) -> Rules:
     """The rules of a checkpoint that is not loaded yet. Raises UserError where they cannot be followed."""
-    rules = Rules.of(read_config(checkpoint))
-    rules.check(checkpoint.config.get_text_config().vocab_size)
+    vocabulary = checkpoint.config.get_text_config().vocab_size
+    rules = Rules.of(read_config(checkpoint), generation, vocabulary)
+    rules.check(vocabulary)
     return rules
 
 
@@ -309,6 +334,12 @@ def read_config(checkpoint: Checkpoint) -> GenerationConfig:
         ) from error
 
 
+def rules_of(loaded: Loaded) -> Rules:
+    """The rules of a loaded model, as `model.generation` has them."""
+    vocabulary = loaded.adapter.config.get_text_config().vocab_size
+    return Rules.of(loaded.model.generation_config, loaded.preprocessor.config.generation, vocabulary)
+
+
 def inputs_for(samples: list[Sample], benchmark: Benchmark, loaded: Loaded, images: Images) -> dict[str, Tensor]:
     """Inputs of generate() for a batch of samples."""
     return loaded.preprocessor.batch(
@@ -332,7 +363,7 @@ def greedy_from(loaded: Loaded, max_new_tokens: int, prompts: list[list[int]] | 
     inputs: of generate(), fields of GenerationConfig among them; eos_token_id=None gives every answer all its tokens.
     """
     model, ids = loaded.model, inputs["input_ids"]
-    rules = Rules.of(model.generation_config)
+    rules = rules_of(loaded)
     fields = vars(GenerationConfig())
     settings = {name: inputs.pop(name) for name in list(inputs) if name in fields}
     if "eos_token_id" in settings:
@@ -356,7 +387,7 @@ def one_token(loaded: Loaded, **inputs: Any) -> Tensor:
 
 def without_filler(loaded: Loaded, new: Tensor, prompts: list[list[int]]) -> list[list[int]]:
     """The answers `new`, ids [B, T], each up to and with the token that ends it. prompts: the whole prompts."""
-    rules = Rules.of(loaded.model.generation_config)
+    rules = rules_of(loaded)
     lengths = generated_lengths(new, list(rules.ends))
     if rules.stop_strings:
         whole, _ = filled(prompts, new)

@@ -6,27 +6,23 @@ questions into inputs, and the method says how many tokens it keeps of those.
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText
 
 from vlmprune.answers import run_lengths
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.benchmarks.subset import Subset
-from vlmprune.config import ModelConfig, RunConfig
+from vlmprune.config import RunConfig
 from vlmprune.errors import UserError
 from vlmprune.measure.encoder import Encoded
 from vlmprune.measure.selection_flops import kept_of_units
 from vlmprune.methods.base import Method, SequenceMethod
 from vlmprune.methods.decoder_base import DecoderMethod
 from vlmprune.methods.vision_base import VisionMethod
-from vlmprune.models.architecture import stand_in
-from vlmprune.models.base import Adapter, adapt
-from vlmprune.models.checkpoint import Checkpoint
-from vlmprune.models.loading import read_parts
+from vlmprune.models.base import Adapter
+from vlmprune.models.outline import outline
 from vlmprune.plan import choose_parts, load_benchmark
 from vlmprune.pruning.parts import acting_parts
 from vlmprune.report.result import summarise_flops, summarise_tokens
@@ -57,7 +53,8 @@ def nominal(config: RunConfig) -> Nominal:
     method, checkpoint, text_tower = choose_parts(config)
     benchmark, everything = load_benchmark(config)
     samples = Subset(config.limit, config.shard).choose(everything)
-    adapter, preprocessor = outline(checkpoint, config.model)
+    known = outline(checkpoint, config.model)
+    adapter, preprocessor = known.adapter, known.preprocessor
     rows: list[dict[str, Any]] = []
     for sample in samples:
         try:
@@ -91,20 +88,6 @@ def nominal(config: RunConfig) -> Nominal:
 def decides(method: Method) -> bool:
     """Whether only the method knows how many tokens it keeps, which then depends on the image."""
     return bool(getattr(method, "adaptive", False)) or "tiles" in method.needs
-
-
-def outline(checkpoint: Checkpoint, config: ModelConfig) -> tuple[Adapter, Any]:
-    """Adapter and preprocessor of a model whose weights are not there."""
-    given = {"newline": config.newline, "packing": config.packing}
-    if checkpoint.random and not checkpoint.folder:
-        parts = stand_in(config.name, checkpoint.config)
-    else:
-        parts = read_parts(checkpoint, config.prompt)
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(checkpoint.config)
-    adapter = adapt(model, **{name: value for name, value in given.items() if value is not None})
-    family = importlib.import_module(f"vlmprune.models.{checkpoint.config.model_type}")
-    return adapter, family.Inputs(parts, adapter, config)
 
 
 def visual_by_layer(adapter: Adapter, method: Method, encoded: Encoded) -> list[int]:

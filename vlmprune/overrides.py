@@ -62,7 +62,10 @@ def check_names(overrides: list[str], config_dir: str | None) -> list[str]:
             allowed = [each for each in shown[group] if each not in DESCRIPTION]
             if name not in allowed:
                 there = f"allowed: {', '.join(sorted(allowed))}" if allowed else "it has no settings"
-                raise UserError(f"'{key}' is not a setting of {group}={chosen[group]}{nearest(name, allowed)}; {there}")
+                near = (
+                    nearest(name, allowed) if not (others := _owners(group, name, config_dir)) else f", but of {others}"
+                )
+                raise UserError(f"'{key}' is not a setting of {group}={chosen[group]}{near}; {there}")
     return groups
 
 
@@ -72,6 +75,13 @@ def check_written(override: Any) -> None:
         raise UserError(f"'{override.input_line}': Hydra's own settings do nothing here; {HYDRA}")
     if override.is_delete():
         raise UserError(f"'{override.input_line}': a setting cannot be removed; allowed: key=value, and key=null")
+
+
+def _owners(group: str, name: str, config_dir: str | None) -> str:
+    """The choices of a group that have this setting, of models their families; '' for none."""
+    found = {choice: each for choice in options(group, config_dir) if name in (each := read(group, choice, config_dir))}
+    families = {info["family"] for each in found.values() if "family" in (info := each.get("info") or {})}
+    return ", ".join(sorted(families or set(found)))
 
 
 def _check_new(override: Any, settings: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.benchmarks.judge_client import Judge
 from vlmprune.benchmarks.subset import Subset
 from vlmprune.config import RunConfig
-from vlmprune.errors import NotApplicable, UserError
+from vlmprune.errors import NotApplicable, UserError, one_line
 from vlmprune.files import expanded
 from vlmprune.fingerprint import code_identity, method_identity, sha256
 from vlmprune.generation import Rules, read_rules
@@ -22,9 +22,10 @@ from vlmprune.methods.base import Method
 from vlmprune.methods.none import Unpruned
 from vlmprune.models import loading
 from vlmprune.models.base import describe
-from vlmprune.models.checkpoint import Checkpoint
+from vlmprune.models.checkpoint import Checkpoint, describe_checkpoint, identified
 from vlmprune.models.checks import check_pair, check_settings
 from vlmprune.models.clip_text import find_for
+from vlmprune.models.outline import check_inputs, outline
 from vlmprune.records import RunDirectory
 from vlmprune.registry import DESCRIPTION, build_method, target_class, target_of
 from vlmprune.schema import construct
@@ -52,6 +53,7 @@ class Plan:
     judge: Judge | None  # of the answers that a language model scores
     text_tower: Checkpoint | None  # of methods that compare patches with the question
     rules: Rules  # of the checkpoint's greedy decoding
+    limits: dict[str, int]  # of the pixels or tiles of a picture, the checkpoint's where none were given
 
 
 _shared: dict[str, tuple[Benchmark, list[Sample]]] | None = None  # by the benchmark's config; None outside a sweep
@@ -71,7 +73,7 @@ def shared_benchmarks() -> Iterator[None]:
 def prepare(config: RunConfig) -> Plan:
     """Resolve names to things and refuse what cannot work, before any weight is loaded."""
     method, checkpoint, text_tower = choose_parts(config)
-    rules = read_rules(checkpoint)
+    rules = read_rules(checkpoint, config.model.generation)
     device = loading.resolve_device(config.device)
     dtype = loading.resolve_dtype(config.model.dtype, checkpoint, device)
     loading.check_hardware(config.model, checkpoint, dtype, device)
@@ -81,9 +83,23 @@ def prepare(config: RunConfig) -> Plan:
     subset = Subset(config.limit, config.shard)
     samples = subset.choose(everything)
 
+    prepare_inputs = outline(checkpoint, config.model).preprocessor
+    if any(sample.media == "video" for sample in samples) and prepare_inputs.takes_video:
+        check_inputs(outline(checkpoint, config.model), checkpoint.source, "video")
+    # Only what is not as the checkpoint has it and is of such media: a setting that says the same names the same run.
+    own, kinds = prepare_inputs.own_limits, {sample.media for sample in samples}
+    chosen = {
+        name: value
+        for name, value in prepare_inputs.limits.items()
+        if value != own[name] and ("video" if name.startswith("video") else "image") in kinds
+    }
+    chosen_rules = {} if config.model.generation == "checkpoint" else {"generation": config.model.generation}
+
     identity: dict[str, Any] = {
         "checkpoint": checkpoint.identity,
-        "model": {key: value for key, value in asdict(config.model).items() if key in PROMPTING and value is not None},
+        "model": {key: value for key, value in asdict(config.model).items() if key in PROMPTING and value is not None}
+        | chosen
+        | chosen_rules,
         "benchmark": {key: value for key, value in config.benchmark.items() if key not in (*DESCRIPTION, *LOCATION)},
         "benchmark_code": code_identity(type(benchmark)),
         "data": benchmark.identity(),
@@ -102,6 +118,9 @@ def prepare(config: RunConfig) -> Plan:
         "model": sha256([identity["checkpoint"], *map(identity["model"].get, ("quantization", "packing"))])[:16],
         "dtype": identity["dtype"],
     }
+    if chosen:
+        comparable["pictures"] = ", ".join(f"{name}={value}" for name, value in chosen.items())
+    comparable |= chosen_rules
     if config.flops.convention != "vlmprune":  # answers compare, but a table has one column of FLOPs
         comparable["flops"] = config.flops.convention
     folder = Path(config.outputs) / benchmark_name(config, benchmark) / model_name(config)
@@ -123,6 +142,7 @@ def prepare(config: RunConfig) -> Plan:
         judge,
         text_tower,
         rules,
+        prepare_inputs.limits,
     )
 
 
@@ -142,11 +162,14 @@ def choose_parts(config: RunConfig) -> tuple[Method, Checkpoint, Checkpoint | No
         config_dir=config.config_dir,
         run_seed=config.seed,
     )
-    checkpoint = loading.find_checkpoint(config.model)
-    family = describe(checkpoint.config)
+    checkpoint = describe_checkpoint(config.model)
+    with one_line(f"model.path={checkpoint.source}: its vision_config cannot be used", "correct its config.json"):
+        family = describe(checkpoint.config)
     check_pair(family, method, config.names["method"], model_name(config))
     check_settings(method, family, checkpoint.config.text_config.num_hidden_layers, config.names["method"])
     check_compile(config, method, checkpoint.config)
+    outline(checkpoint, config.model)  # its parts are tried out before a file of weights is opened, be it for its hash
+    checkpoint = identified(checkpoint)
     text_tower = find_for(method, family.tower, checkpoint.config.vision_config)
     return method, checkpoint, text_tower
 

@@ -9,7 +9,8 @@ RESULT_SCHEMA = {
     "ratio, keep": "what was asked for; null where it was not",
     "subset": "limit, shard and seed",
     "comparable": "runs may be compared where all are equal: benchmark, scorer, subset, prompt, model, dtype, judge, "
-    "and the convention of flops where it is not ours",
+    "and, where they are not the usual ones: pictures (limits of pixels or tiles that are not the "
+    "checkpoint's), generation and the convention of flops",
     "answers": {
         "metric, score, interval95": "the main metric, a fraction of 1 where it has a maximum; bootstrap clustered by "
         "image; null while the answers are not judged or have no public reference, and an interval that means nothing",
@@ -25,7 +26,7 @@ RESULT_SCHEMA = {
     },
     "prompt_template": "the whole prompt with the place of one image or video, and {prompt} where the `prompt` of a "
     "line of predictions.jsonl stands; the first of these lines has it too; older results and lines lack both",
-    "media": "images, or how many frames of a video were given, and how",
+    "media": "images, or how many frames of a video were given, and how; the limits of their pixels or tiles in words",
     "bad_samples": "left out because they cannot be used (on_bad_sample=skip): count, ids (the first 20)",
     "timings": {
         "latency": "pruned and unpruned in turn at batch 1, ms: median_ms, p90_ms and n of each part, which are "
@@ -43,10 +44,11 @@ RESULT_SCHEMA = {
         "kv_cache_bytes": "of one question's prompt, pruned and unpruned",
     },
     "environment": "device, device_name, devices (how many processes shared the questions), threads and cpus, dtype, "
-    "attention, batch_size (asked for), model (its settings), generation (of the checkpoint's generation_config: used, "
-    "what changes greedy answers; ignored, what does not belong to them), checkpoint and data (their identities), "
-    "python, platform, versions (of libraries), git (vlmprune's commit, + where the checkout has changes; null of a "
-    "wheel)",
+    "attention, batch_size (asked for), model (its settings), limits (pixels or tiles of a picture in force; {} for "
+    "families without), generation (of the checkpoint's generation_config: used, what changes greedy answers; ignored, "
+    "what does not belong to them), decoding (values in force, by their names in a generation_config), checkpoint and "
+    "data (their identities), python, platform, versions (of libraries), git (vlmprune's commit, + "
+    "where the checkout has changes; null of a wheel)",
     "judge": "of a judged benchmark, once asked: model, base_url, protocol/version",
     "rescored": "by `vlmprune score`: UTC date and time, vlmprune's version; absent where it never was",
     "finished": "UTC date and time",

@@ -17,6 +17,7 @@ from vlmprune.errors import UserError
 from vlmprune.loggers.base import Logger
 from vlmprune.measure.memory import peak_mb, reset_peak
 from vlmprune.measure.question import measure_questions
+from vlmprune.models.inputs import Preprocessor
 from vlmprune.pipeline import evaluation_of, load_models
 from vlmprune.plan import Plan, amount, benchmark_name, model_name, prepare
 from vlmprune.progress import progress_bar, say
@@ -42,6 +43,8 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
     environment = describe_environment(plan.checkpoint.identity, plan.benchmark.identity(), plan.device, plan.dtype)
     environment["devices"] = process_count(config)
     environment["generation"] = {"used": plan.rules.used, "ignored": plan.rules.ignored}
+    environment["decoding"] = plan.rules.effective
+    environment["limits"] = plan.limits
     environment["model"] = {name: value for name, value in asdict(config.model).items() if name != "info"}
     with plan.directory.lock():
         finished = plan.directory.result  # another process may have finished it since
@@ -154,7 +157,7 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
         "comparable": plan.comparable,
         "answers": summarise_answers(rows, plan.benchmark, loaded.adapter, plan.method, clip, config.flops.convention),
         "prompt_template": directory.prompt_template,
-        "media": describe_media(usable, rows, loaded.preprocessor.takes_video),
+        "media": describe_media(usable, rows, loaded.preprocessor),
         "bad_samples": {"count": len(bad), "ids": sorted(broken)[:SHOWN]},
         "timings": {
             "latency": latency,
@@ -170,12 +173,14 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
     }
 
 
-def describe_media(samples: list[Sample], rows: list[dict[str, Any]], takes_video: bool) -> str:
-    """What the questions are about, and how a video was given to the model."""
+def describe_media(samples: list[Sample], rows: list[dict[str, Any]], prepare: Preprocessor) -> str:
+    """What the questions are about, how a video was given to the model, and in how many pixels or tiles."""
     if all(sample.media == "image" for sample in samples):
-        return "images"
-    given = "as a video" if takes_video else "as images"
-    return f"video: {max(row['images'] for row in rows)} frames per question, given {given}"
+        return ", ".join(filter(None, ["images", prepare.limits_text("image")]))
+    given = "as a video" if prepare.takes_video else "as images"
+    limits = prepare.limits_text("video" if prepare.takes_video else "image")
+    frames = f"video: {max(row['images'] for row in rows)} frames per question, given {given}"
+    return ", ".join(filter(None, [frames, limits]))
 
 
 def build_logger(config: RunConfig, directory: Path) -> Logger:

@@ -62,7 +62,7 @@ def show(arguments: list[str], config_dir: str | None) -> int:
         raise UserError(f"model={','.join(job.names['model'] for job in models.values())}: show takes one model")
     question = read_question(words)
     parts = [choose_parts(job) for job in jobs]  # impossible pairs are refused here
-    rules = read_rules(parts[0][1])
+    rules = read_rules(parts[0][1], jobs[0].model.generation)
     check_writable("file", file)
     if line := rules.told(WORDS):
         say(line)
@@ -190,7 +190,8 @@ def draw(question: Question, config: RunConfig, loaded: Loaded, shown: list[Show
     prepare = loaded.preprocessor
     media = prepare.media(question.pictures, question.kind)
     views, _ = prepare.prompt_views(question.text, media, [picture.size for picture in question.pictures])
-    heading = f"{model_name(config)} · {', '.join(question.names)}"
+    limits = prepare.limits_text("video" if question.kind == "video" and prepare.takes_video else "image")
+    heading = " · ".join(filter(None, [model_name(config), ", ".join(question.names), limits]))
     sheet = answer_page(question.text, heading, question.pictures, views, shown)
     try:
         sheet.save(file)

@@ -2,7 +2,8 @@
 
 A family is one file in this folder named after its `model_type` in config.json. It exports `adapt(model)` and, so that
 impossible pairs are refused before weights load, `SIGNALS`, `describe_tower(config)` and, where it refuses settings of
-its own, `check_method(method)`; `KEEPS_POSITIONS` where its adapter keeps position ids. No list names the families.
+its own, `check_method(method)`; `KEEPS_POSITIONS` where its adapter keeps position ids; `LIMITS`, its settings of how
+many pixels or tiles a picture has. No list names the families.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 import vlmprune.models
+from vlmprune.config import LIMITS, ModelConfig
 from vlmprune.errors import UserError
 from vlmprune.measure.encoder import EncoderSizes, Grid
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
@@ -37,6 +39,8 @@ HELPERS = {
     "llava_next_inputs",
     "llava_onevision_inputs",
     "loading",
+    "outline",
+    "parts",
     "prompts",
     "qwen2_5_vl_inputs",
     "views",
@@ -187,7 +191,33 @@ def adapt(model: Any, **options: Any) -> Adapter:
 
 def check_options(model_type: str, options: dict[str, Any]) -> None:
     """Raise a UserError where the family has no such option."""
-    module = importlib.import_module(f"vlmprune.models.{model_type}")
-    allowed = [name for name in inspect.signature(module.adapt).parameters if name != "model"]
+    allowed = _options(model_type)
     for name in sorted(options.keys() - set(allowed)):
-        raise UserError(f"'{name}' is no option of {model_type}; allowed: {', '.join(allowed) or 'none'}")
+        others = ", ".join(family for family in families() if name in _options(family))
+        named = f"; '{name}' is one of {others}" if others else ""
+        raise UserError(f"'{name}' is no option of {model_type}; allowed: {', '.join(allowed) or 'none'}{named}")
+
+
+def adapter_options(config: ModelConfig) -> dict[str, Any]:
+    """Those of a run's settings that its family's adapter takes."""
+    given = {"newline": config.newline, "packing": config.packing}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def check_limits(model_type: str, config: ModelConfig) -> None:
+    """Raise a UserError where a limit of pixels or tiles is given that this family does not have."""
+    for name in LIMITS:
+        if (value := getattr(config, name)) is not None and name not in _limits(model_type):
+            others = ", ".join(family for family in families() if name in _limits(family))
+            raise UserError(
+                f"model.{name}={value}: {model_type} has no such setting, which is one of {others}; leave it null"
+            )
+
+
+def _limits(model_type: str) -> tuple[str, ...]:
+    return getattr(importlib.import_module(f"vlmprune.models.{model_type}"), "LIMITS", ())
+
+
+def _options(model_type: str) -> list[str]:
+    module = importlib.import_module(f"vlmprune.models.{model_type}")
+    return [name for name in inspect.signature(module.adapt).parameters if name != "model"]

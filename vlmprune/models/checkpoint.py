@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,30 +24,38 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PreTrainedConfig
 
 from vlmprune.config import ModelConfig
-from vlmprune.errors import UserError, nearest
+from vlmprune.errors import FAULTS, UserError, nearest
 from vlmprune.files import expanded
 from vlmprune.fingerprint import sha256
 from vlmprune.models.architecture import architecture
 from vlmprune.models.base import families
+from vlmprune.models.parts import Checkpoint, first_line
 from vlmprune.registry import options, read
 
 EMBEDDED = Path(__file__).parent.parent / "tiny" / "checkpoint"
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint whose config.json was read; no weight is loaded yet."""
-
-    source: str  # folder or hub name
-    config: Any  # transformers config
-    identity: str  # commit on the hub, a hash of the folder's files, or one of the architecture
-    revision: str | None = None  # commit on the hub
-    random: bool = False  # only the architecture is used
-    folder: bool = False  # whether `source` is a local folder
-
-
 def find_checkpoint(model: ModelConfig) -> Checkpoint:
-    """Resolve `model.path` and read its config.json. Raises UserError where there is none or it cannot work."""
+    """A checkpoint with its identity. Raises UserError where `model.path` is none, or its files are damaged."""
+    return identified(describe_checkpoint(model))
+
+
+def identified(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with its identity: the first time that a file of weights is opened. Raises UserError."""
+    if checkpoint.identity:
+        return checkpoint
+    folder = Path(checkpoint.source)
+    if checkpoint.random:
+        return replace(checkpoint, identity=f"random:{folder_hash(folder)}")
+    check_files(folder, checkpoint.source)
+    return replace(checkpoint, identity=folder_hash(folder))
+
+
+def describe_checkpoint(model: ModelConfig) -> Checkpoint:
+    """Resolve `model.path` and read its config.json alone; a folder's identity stays "" until it is `identified`.
+
+    Raises UserError where there is none or it cannot work.
+    """
     source = model.path or str(EMBEDDED)
     folder = expanded("model.path", source)
     if source.startswith((".", "/", "~")) and not folder.is_dir():
@@ -74,15 +82,12 @@ def find_checkpoint(model: ModelConfig) -> Checkpoint:
         config = AutoConfig.from_pretrained(
             folder if folder.is_dir() else source, revision=data.get("_commit_hash"), trust_remote_code=False
         )
-    except (OSError, ValueError, TypeError, KeyError, StrictDataclassError) as error:  # values it cannot take
+    except (OSError, StrictDataclassError, *FAULTS) as error:  # values it cannot take
         reason = first_line(error.__cause__ or error)
         raise UserError(f"model.path={source}: its config.json cannot be used ({reason})") from error
     if not folder.is_dir():
         return Checkpoint(source, config, f"commit:{config._commit_hash}", config._commit_hash)
-    if model.random_weights:
-        return Checkpoint(str(folder), config, f"random:{folder_hash(folder)}", random=True, folder=True)
-    check_files(folder, source)
-    return Checkpoint(str(folder), config, folder_hash(folder), folder=True)
+    return Checkpoint(str(folder), config, "", random=model.random_weights, folder=True)
 
 
 def supported(config: Any, source: str) -> Any:
@@ -150,11 +155,6 @@ def check_files(folder: Path, source: str) -> None:
                 handle.keys()
         except (SafetensorError, OSError) as error:
             raise UserError(f"model.path={source}: cannot be loaded ({file.name}: {first_line(error)})") from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, cut to a length that fits one."""
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
 def folder_hash(folder: Path) -> str:

@@ -18,7 +18,7 @@ from transformers import AutoModel
 from transformers.modeling_utils import AttentionInterface
 from transformers.utils import TransformersKwargs
 
-from vlmprune.errors import said
+from vlmprune.errors import one_line, said
 
 KERNEL = "vlmprune_structure"
 TOKENS = 4  # of the run; no window is as short
@@ -52,7 +52,8 @@ def examine(text: Any) -> DecoderStructure:
     if key not in _examined:
         config = copy.deepcopy(text)
         config._attn_implementation = None  # whichever the decoder can be built with
-        with torch.device("meta"):
+        why = "text_config in the model's config.json: transformers cannot build it"
+        with one_line(why, "correct it"), torch.device("meta"):
             decoder = AutoModel.from_config(config).eval()
         _examined[key] = _structure(decoder)
     return _examined[key]
@@ -62,7 +63,7 @@ def _structure(decoder: Any) -> DecoderStructure:
     name, fault = type(decoder).__name__, ""
     if not any(buffer.endswith("inv_freq") for buffer, _ in decoder.named_buffers()):
         fault = f"its decoder {name} has no rotary positions"  # learned ones are counted in ways of their own
-    elif not isinstance(getattr(decoder, "layers", None), nn.ModuleList):
+    elif not isinstance(layers := getattr(decoder, "layers", None), nn.ModuleList) or not layers:
         fault = f"its decoder {name} has no layers"
     if fault:
         return DecoderStructure(fault, fault, fault)

@@ -55,12 +55,37 @@ class Preprocessor(ABC):
     """The checkpoint's own image processor, tokenizer and chat template, driven piece by piece. One class a family."""
 
     takes_video: ClassVar[bool] = False  # else a video's frames are given as images
+    dimensions: ClassVar[dict[str, int]] = {"pixel_values": 4}  # of pixels, the last three a tile's
 
     def __init__(self, parts: Parts, adapter: Adapter, config: ModelConfig) -> None:
         self.parts, self.adapter, self.config = parts, adapter, config
         self.tokenizer = parts.tokenizer
         tokens = {"image": parts.image_token} | ({"video": parts.video_token} if parts.video_token else {})
         self.prompts = Prompts(parts.tokenizer, parts.chat_template, tokens, config.prompt)
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """How many pixels or tiles a picture has, by `model.` settings; {} where a family has no choice."""
+        return {}
+
+    @property
+    def own_limits(self) -> dict[str, int]:
+        """The same without the run's settings: the checkpoint's."""
+        return {}
+
+    def limits_text(self, kind: Literal["image", "video"]) -> str:
+        """`limits` of an image or a video in words, after its name; ''."""
+        return ""
+
+    def agreements(self) -> dict[str, tuple[Any, Any]]:
+        """Name -> what the image processor has, and what the model's config says, which must be the same."""
+        return {}
+
+    def pixel_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Shapes of the pixels that the model takes, by their names in `generate`; None: any length."""
+        vision = self.adapter.config.vision_config
+        sides = vision.image_size if isinstance(vision.image_size, list | tuple) else (vision.image_size,) * 2
+        return {name: (*(None,) * (n - 3), vision.num_channels, *sides) for name, n in self.dimensions.items()}
 
     @abstractmethod
     def image(self, image: Image.Image) -> Media:

@@ -8,7 +8,7 @@ the projector by itself.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
@@ -40,6 +40,9 @@ SIGNALS = frozenset(
         "tiles",
     }
 )
+
+
+LIMITS = ("min_tiles", "max_tiles")
 
 
 class InternVL(Adapter):
@@ -99,7 +102,7 @@ class InternVL(Adapter):
 
 
 class Inputs(Preprocessor):
-    """A picture is up to 12 tiles and a thumbnail, a frame of a video one tile, which has its number before it."""
+    """A picture is some tiles and a thumbnail, a frame of a video one tile, which has its number before it."""
 
     takes_video: ClassVar[bool] = True
 
@@ -108,6 +111,37 @@ class Inputs(Preprocessor):
         self.start, self.end, video = (getattr(parts.tokenizer, name, default) for name, default in names)
         # The model has no token for videos; the chat template does.
         super().__init__(replace(parts, video_token=video), adapter, config)
+        for name in LIMITS:
+            if (value := getattr(config, name)) is not None and value < 1:
+                raise UserError(f"model.{name}={value}: tiles that a picture is cut into; allowed: 1 or more")
+        least, most = self.limits["min_tiles"], self.limits["max_tiles"]
+        if least > most:
+            raise UserError(f"model.min_tiles={least} and model.max_tiles={most}: allowed: min_tiles up to max_tiles")
+
+    @property
+    def limits(self) -> dict[str, int]:
+        return {
+            name: own if getattr(self.config, name) is None else getattr(self.config, name)
+            for name, own in self.own_limits.items()
+        }
+
+    @property
+    def own_limits(self) -> dict[str, int]:
+        processor = self.parts.image_processor
+        if not hasattr(processor, "max_patches"):
+            raise UserError(
+                f"model.path={self.config.path}: its image processor, {type(processor).__name__}, cuts no tiles and is "
+                "another model's; correct preprocessor_config.json"
+            )
+        return {"min_tiles": processor.min_patches, "max_tiles": processor.max_patches}
+
+    def limits_text(self, kind: Literal["image", "video"]) -> str:
+        least, most = self.limits.values()
+        return (
+            "1 tile a frame"
+            if kind == "video"
+            else f"{least} to {most} tiles a picture, and a thumbnail beside several"
+        )
 
     def image(self, image: Image.Image) -> Media:
         pixels = self.pixels([self.squared(image)], crop_to_patches=True)
@@ -143,11 +177,14 @@ class Inputs(Preprocessor):
         processor = self.parts.image_processor
         (width, height), _ = squared(size, self.config.image == "pad")
         tile = processor.size["height"], processor.size["width"]
-        return get_optimal_tiled_canvas((height, width), tile, processor.min_patches, processor.max_patches)
+        return get_optimal_tiled_canvas((height, width), tile, *self.limits.values())
 
     def pixels(self, images: list[Image.Image], crop_to_patches: bool) -> Tensor:
         """float32 [tiles, 3, H, W]."""
-        given = self.parts.image_processor(images=images, crop_to_patches=crop_to_patches, return_tensors="pt")
+        least, most = self.limits.values()
+        given = self.parts.image_processor(
+            images=images, crop_to_patches=crop_to_patches, min_patches=least, max_patches=most, return_tensors="pt"
+        )
         return given["pixel_values"]
 
     def tiles(self, count: int) -> str:

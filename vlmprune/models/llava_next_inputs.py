@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -17,9 +17,15 @@ class Inputs(Preprocessor):
     """packing=fastervlm takes the resolution that FasterVLM's code takes, and says that the image fills it."""
 
     adapter: Any  # a LlavaNext
+    dimensions: ClassVar[dict[str, int]] = {"pixel_values": 5}
+
+    def agreements(self) -> dict[str, tuple[Any, Any]]:
+        own, model = self.parts.image_processor.image_grid_pinpoints, self.adapter.config.image_grid_pinpoints
+        return {"image_grid_pinpoints": (sorted(map(list, own)), sorted(map(list, model)))}
 
     def image(self, image: Image.Image) -> Media:
-        given = dict(self.parts.image_processor(images=self.squared(image), return_tensors="pt", **self._choice(image)))
+        given = self.parts.image_processor(images=self.squared(image), return_tensors="pt", **self._choice(image))
+        given = {name: given[name] for name in ("pixel_values", "image_sizes")}
         if self.config.packing == "fastervlm":
             given["image_sizes"] = torch.tensor([self._resolution(image)])
         height, width = given["image_sizes"][0].tolist()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
@@ -17,7 +17,12 @@ class Inputs(Preprocessor):
     """Placeholders are counted by the adapter, which asks the model's own packing functions."""
 
     takes_video = True
+    dimensions: ClassVar[dict[str, int]] = {"pixel_values": 5, "pixel_values_videos": 5}
     adapter: Any  # a LlavaOnevision
+
+    def agreements(self) -> dict[str, tuple[Any, Any]]:
+        own, model = self.parts.image_processor.image_grid_pinpoints, self.adapter.config.image_grid_pinpoints
+        return {"image_grid_pinpoints": (sorted(map(list, own)), sorted(map(list, model)))}
 
     def image(self, image: Image.Image) -> Media:
         """A prompt's only image."""

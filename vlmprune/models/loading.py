@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import importlib
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText, AutoTokenizer, ProcessorMixin
-
-# transformers 5.17 hides its top-level name where torchvision is missing, though the PIL backend does not need it.
-from transformers.models.auto.image_processing_auto import AutoImageProcessor
-from transformers.utils import cached_file
+from transformers import AutoModelForImageTextToText
 
 from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError
-from vlmprune.models.architecture import draw_weights, stand_in
-from vlmprune.models.base import Adapter, adapt, check_options
-from vlmprune.models.checkpoint import Checkpoint, explain, find_checkpoint, first_line
+from vlmprune.models.architecture import draw_weights
+from vlmprune.models.base import Adapter, adapt, adapter_options
+from vlmprune.models.checkpoint import Checkpoint, explain, find_checkpoint
 from vlmprune.models.hardware import check_hardware, quantizer, resolve_device, resolve_dtype
-from vlmprune.models.inputs import Parts, Preprocessor
+from vlmprune.models.inputs import Preprocessor
+from vlmprune.models.outline import outline
 from vlmprune.pruning.features import FeatureStore
 
 __all__ = ["Checkpoint", "Loaded", "check_hardware", "find_checkpoint", "load", "resolve_device", "resolve_dtype"]
@@ -52,19 +47,13 @@ def load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device
 
 
 def _load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Loaded:
-    given = {"newline": config.newline, "packing": config.packing}
-    options = {name: value for name, value in given.items() if value is not None}
-    check_options(checkpoint.config.model_type, options)
-    if checkpoint.random and not checkpoint.folder:
-        parts = stand_in(config.name, checkpoint.config)
-    else:
-        parts = read_parts(checkpoint, config.prompt)  # before the weights: it takes a second, those take minutes
+    parts = outline(checkpoint, config).preprocessor.parts  # before the weights: it takes a second, those take minutes
     if checkpoint.random:
         model = draw_weights(checkpoint.config, config.attention, dtype, device)
     else:
         model = read_weights(checkpoint, config, dtype, device)
     model.eval()
-    adapter = adapt(model, **options)
+    adapter = adapt(model, **adapter_options(config))
     family = importlib.import_module(f"vlmprune.models.{checkpoint.config.model_type}")
     return Loaded(model, adapter, family.Inputs(parts, adapter, config), model.device)
 
@@ -100,57 +89,3 @@ def read_weights(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype
         missing = sorted(loading_info["missing_keys"])
         raise UserError(f"model.path={source}: {len(missing)} weights are missing, {missing[0]} among them")
     return model if placed else model.to(device)
-
-
-def read_parts(checkpoint: Checkpoint, prompt: str) -> Parts:
-    """Tokenizer, image processor and chat template. Raises UserError where one is absent or damaged.
-
-    transformers' own processor is not built: most need torchvision.
-    """
-    source, config = checkpoint.source, checkpoint.config
-    common: dict[str, Any] = {"revision": checkpoint.revision, "trust_remote_code": False}
-    try:
-        what = "tokenizer"
-        tokenizer = AutoTokenizer.from_pretrained(source, **common)
-        what = "image processor"
-        # Chosen explicitly: where torchvision is installed the default would be its backend and give other pixels.
-        image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **common)
-        what = "processor_config.json"
-        settings, _ = ProcessorMixin.get_processor_dict(source, revision=checkpoint.revision)
-        what = "video_preprocessor_config.json"
-        video_size = _video_size(source, settings, checkpoint.revision)
-    except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
-        raise UserError(f"model.path={source}: its {what} cannot be loaded ({first_line(error)})") from error
-    template = settings.get("chat_template") or tokenizer.chat_template
-    if isinstance(template, dict):
-        template = template.get("default")
-    if template is None and prompt == "chat_template":
-        raise UserError(f"model.path={source}: it has no chat template; use model.prompt=vicuna_v1")
-    return Parts(
-        tokenizer,
-        image_processor,
-        template,
-        image_token=_token(tokenizer, config.image_token_id, source),
-        # InternVL's has no id: its videos become images before the prompt is read.
-        video_token=_token(tokenizer, config.video_token_id, source)
-        if hasattr(config, "video_token_id")
-        else getattr(tokenizer, "video_token", None),
-        video_size=video_size,
-    )
-
-
-def _video_size(source: str, settings: dict[str, Any], revision: str | None) -> dict[str, int] | None:
-    """`size` of the video processor, in processor_config.json or a file of its own; None where neither has it."""
-    if "video_processor" in settings:
-        return settings["video_processor"].get("size")
-    file = cached_file(
-        source, "video_preprocessor_config.json", revision=revision, _raise_exceptions_for_missing_entries=False
-    )
-    return None if file is None else json.loads(Path(file).read_text(encoding="utf-8")).get("size")
-
-
-def _token(tokenizer: Any, index: int, source: str) -> str:
-    token = tokenizer.convert_ids_to_tokens(index)
-    if token is None:
-        raise UserError(f"model.path={source}: its tokenizer has no token {index}, which its config.json names")
-    return token

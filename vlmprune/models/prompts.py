@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from vlmprune.errors import UserError
+from jinja2 import TemplateError
+
+from vlmprune.errors import FAULTS, UserError, said
 
 # Conversation templates of LLaVA's code, system sentence included: that of LLaVA-1.5 and -NeXT, that of Video-LLaVA.
 SYSTEM = (
@@ -15,6 +17,7 @@ SYSTEM = (
     "The assistant gives helpful, detailed, and polite answers to the {who}'s questions. "
 )
 STYLES = {"vicuna_v1": SYSTEM.format(who="user"), "llava_v1": SYSTEM.format(who="human")}
+INSTEAD = "; correct it, or use model.prompt=vicuna_v1"
 MARKER = re.compile(r"<image(?: (\d+))?>")  # "<image 2>" in a question is where its second image stands
 
 Content = list[dict[str, str]]  # of a chat message: {"type": "text", "text": ...}, {"type": "image"}, {"type": "video"}
@@ -54,7 +57,10 @@ class Prompts:
         else:
             text = self._chat([*before, {"type": "text", "text": self._flat(inline)}])
         if self._token.findall(text) != [self.tokens[kinds[index]] for index in order]:
-            raise UserError(f"the checkpoint's chat template does not place the prompt's {', '.join(kinds)}")
+            raise UserError(
+                f"model.prompt={self.style}: the checkpoint's chat template does not place the prompt's "
+                f"{', '.join(kinds)}{INSTEAD}"
+            )
         return self._token.split(text), order
 
     def template(self, kind: str) -> str:
@@ -76,12 +82,19 @@ class Prompts:
         return "".join(item.get("text", self.tokens.get(item["type"], "")) for item in content)
 
     def _chat(self, content: Content) -> str:
-        return self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}],
-            chat_template=self.chat_template,
-            add_generation_prompt=True,
-            tokenize=False,
-        )
+        try:
+            return self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}],
+                chat_template=self.chat_template,
+                add_generation_prompt=True,
+                tokenize=False,
+            )
+        # A template is a program of the checkpoint's: it may refuse, be wrong, or take a message for one text.
+        except (TemplateError, *FAULTS) as error:
+            raise UserError(
+                f"model.prompt={self.style}: the checkpoint's chat template raises {type(error).__name__} "
+                f"({said(error)}){INSTEAD}"
+            ) from error
 
 
 def place_media(question: str, kinds: list[str]) -> tuple[list[int], list[str | None]]:

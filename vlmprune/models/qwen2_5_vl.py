@@ -18,10 +18,10 @@ from vlmprune.measure.encoder import EncoderSizes, Grid
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
 from vlmprune.methods.reductions import pairwise_mean
 from vlmprune.models.base import Adapter
-from vlmprune.models.qwen2_5_vl_inputs import Inputs
+from vlmprune.models.qwen2_5_vl_inputs import LIMITS, Inputs
 from vlmprune.pruning.layout import Layout, Unit, grouped, together
 
-__all__ = ["SIGNALS", "Inputs", "adapt", "check_method", "describe_tower"]
+__all__ = ["LIMITS", "SIGNALS", "Inputs", "adapt", "check_method", "describe_tower"]
 
 SIGNALS = frozenset({"seeds", "cls_attention", "received_attention", "features", "projected", "decoder_attention"})
 KEEPS_POSITIONS = True

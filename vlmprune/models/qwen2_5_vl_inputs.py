@@ -6,14 +6,19 @@ same with torchvision.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from vlmprune.models.inputs import Media, Preprocessor
+from vlmprune.config import ModelConfig
+from vlmprune.errors import UserError
+from vlmprune.models.base import Adapter
+from vlmprune.models.inputs import Media, Parts, Preprocessor
 from vlmprune.models.views import Box, Pixels, View, grid_of
+
+LIMITS = ("min_pixels", "max_pixels", "video_min_pixels", "video_max_pixels")
 
 
 class Inputs(Preprocessor):
@@ -23,9 +28,81 @@ class Inputs(Preprocessor):
     """
 
     takes_video: ClassVar[bool] = True
+    video_default: ClassVar[dict[str, int] | None] = None  # of checkpoints that do not say; None: those of a picture
+    video_unit: ClassVar[str] = "frame"  # what the limits of a video are of
+
+    def __init__(self, parts: Parts, adapter: Adapter, config: ModelConfig) -> None:
+        super().__init__(parts, adapter, config)
+        processor = parts.image_processor
+        self.side = processor.patch_size * processor.merge_size  # pixels of a token, in each direction
+        self._own = self._resolve({})
+        self._limits = self._resolve({name: getattr(config, name) for name in LIMITS})
+        self._check(config)
+
+    @property
+    def limits(self) -> dict[str, int]:
+        return self._limits
+
+    @property
+    def own_limits(self) -> dict[str, int]:
+        return self._own
+
+    def limits_text(self, kind: Literal["image", "video"]) -> str:
+        video = "video_" if kind == "video" else ""
+        least, most = self._limits[f"{video}min_pixels"], self._limits[f"{video}max_pixels"]
+        # A token of a video is of as many frames as a temporal step has.
+        cell = self.side**2 * (self.parts.image_processor.temporal_patch_size if video else 1)
+        unit = self.video_unit if video else "picture"
+        return f"{least:,} to {most:,} pixels a {unit} (at most {most // cell:,} visual tokens)"
+
+    def _resolve(self, given: dict[str, int | None]) -> dict[str, int]:
+        """The limits where `given` ones stand in for the checkpoint's. Raises UserError where it has none."""
+        size = self.parts.image_processor.size
+        try:
+            image = _overlaid((size["shortest_edge"], size["longest_edge"]), given, "")
+            own = self.parts.video_size or self.video_default
+            frames = image if own is None else (own["shortest_edge"], own["longest_edge"])
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"model.path={self.config.path}: size={size} of its image processor, {self.parts.video_size} of its "
+                "video processor; allowed: shortest_edge and longest_edge, in pixels"
+            ) from error
+        return dict(zip(LIMITS, (*image, *_overlaid(frames, given, "video_")), strict=True))
+
+    def _check(self, config: ModelConfig) -> None:
+        """Raise UserError where limits that were given leave no picture."""
+        cell = self.side**2
+        for name in LIMITS:
+            value = getattr(config, name)
+            if value is not None and value < cell:
+                raise UserError(
+                    f"model.{name}={value}: less than one visual token, {self.side} x {self.side} pixels; allowed: "
+                    f"{cell} or more"
+                )
+        for prefix in ("", "video_"):
+            low, high = f"{prefix}min_pixels", f"{prefix}max_pixels"
+            if self._limits[low] > self._limits[high]:
+                both = (
+                    f"{n}={self._limits[n]}{'' if getattr(config, n) else ' (the checkpoint)'}" for n in (low, high)
+                )
+                raise UserError(f"model.{' and model.'.join(both)}: allowed: {low} up to {high}; give both")
+
+    def agreements(self) -> dict[str, tuple[Any, Any]]:
+        processor, vision = self.parts.image_processor, self.adapter.config.vision_config
+        return {
+            "patch_size": (processor.patch_size, vision.patch_size),
+            "merge_size": (processor.merge_size, vision.spatial_merge_size),
+            "temporal_patch_size": (processor.temporal_patch_size, vision.temporal_patch_size),
+        }
+
+    def pixel_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        vision = self.adapter.config.vision_config
+        patch = (None, vision.in_channels * vision.temporal_patch_size * vision.patch_size**2)
+        return {"pixel_values": patch, "pixel_values_videos": patch}
 
     def image(self, image: Image.Image) -> Media:
-        given = self.parts.image_processor(images=self.squared(image), return_tensors="pt")
+        size = _size(self._limits["min_pixels"], self._limits["max_pixels"])
+        given = self.parts.image_processor(images=self.squared(image), size=size, return_tensors="pt")
         grid = given["image_grid_thw"]
         tensors = {"pixel_values": given["pixel_values"], "image_grid_thw": grid}
         return Media("image", tensors, self.parts.image_token * self.tokens(grid))
@@ -34,7 +111,8 @@ class Inputs(Preprocessor):
         step = self.parts.image_processor.temporal_patch_size
         shown = len(frames)
         frames = frames + [frames[-1]] * (-len(frames) % step)
-        given = self.parts.image_processor(images=frames, return_tensors="pt", **self.video_settings(len(frames)))
+        size = self.video_size(len(frames))
+        given = self.parts.image_processor(images=frames, size=size, return_tensors="pt")
         _, height, width = given["image_grid_thw"][0].tolist()
         # The processor repeats a picture for each frame of a temporal step: [frames, patches, channels, step, pixels].
         single = given["pixel_values"].view(len(frames), height * width, 3, step, -1)[:, :, :, 0]
@@ -61,9 +139,9 @@ class Inputs(Preprocessor):
             for index in range(steps)
         ]
 
-    def video_settings(self, frames: int) -> dict[str, Any]:
-        """Arguments of the image processor for a video of so many frames."""
-        return {} if self.parts.video_size is None else {"size": self.parts.video_size}
+    def video_size(self, frames: int) -> dict[str, int]:
+        """`size` of a frame of a video of so many frames."""
+        return _size(self._limits["video_min_pixels"], self._limits["video_max_pixels"])
 
     def video_text(self, grid: Tensor, frames: int) -> str:
         """What stands for a video of `grid` [1, 3] and so many frames in the prompt."""
@@ -77,3 +155,14 @@ class Inputs(Preprocessor):
         config = self.adapter.config
         image, video = input_ids == config.image_token_id, input_ids == config.video_token_id
         return {"mm_token_type_ids": image.long() + 2 * video.long()}
+
+
+def _overlaid(own: tuple[int, int], given: dict[str, int | None], prefix: str) -> tuple[int, int]:
+    """Least and most pixels, those of `given` in place of the checkpoint's own."""
+    least, most = given.get(f"{prefix}min_pixels"), given.get(f"{prefix}max_pixels")
+    return own[0] if least is None else least, own[1] if most is None else most
+
+
+def _size(least: int, most: int) -> dict[str, int]:
+    """Limits of pixels as Qwen's image processors name them."""
+    return {"shortest_edge": least, "longest_edge": most}

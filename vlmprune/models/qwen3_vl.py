@@ -19,6 +19,7 @@ from vlmprune.models import qwen2_5_vl, qwen2_5_vl_inputs
 
 SIGNALS = qwen2_5_vl.SIGNALS
 KEEPS_POSITIONS = qwen2_5_vl.KEEPS_POSITIONS
+LIMITS = qwen2_5_vl_inputs.LIMITS
 VIDEO_SIZE = {"shortest_edge": 4096, "longest_edge": 25165824}  # pixels of all frames, as the published checkpoints say
 check_method = qwen2_5_vl.check_method
 
@@ -49,10 +50,12 @@ class Qwen3VL(qwen2_5_vl.Qwen2_5VL):
 class Inputs(qwen2_5_vl_inputs.Inputs):
     """A video's resolution is chosen so that all its frames together stay within the limits; its text has times."""
 
-    def video_settings(self, frames: int) -> dict[str, Any]:
-        limits = self.parts.video_size or VIDEO_SIZE
-        least, most = limits["shortest_edge"], limits["longest_edge"]
-        return {"size": {"shortest_edge": math.ceil(least / frames), "longest_edge": most // frames}}
+    video_default = VIDEO_SIZE
+    video_unit = "video, all frames together"
+
+    def video_size(self, frames: int) -> dict[str, int]:
+        least, most = self.limits["video_min_pixels"], self.limits["video_max_pixels"]
+        return {"shortest_edge": math.ceil(least / frames), "longest_edge": most // frames}
 
     def video_text(self, grid: Tensor, frames: int) -> str:
         config = self.adapter.config

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -61,6 +61,7 @@ class Inputs(Preprocessor):
     """Images and frames go through the same resize and crop; padding to a square first (`image=pad`) is for images."""
 
     takes_video = True
+    dimensions: ClassVar[dict[str, int]] = {"pixel_values": 4, "pixel_values_images": 4, "pixel_values_videos": 5}
 
     def image(self, image: Image.Image) -> Media:
         # transformers 5.17 has another name for it.

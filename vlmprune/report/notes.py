@@ -14,6 +14,7 @@ from vlmprune.report.summary import CONVENTIONS
 if TYPE_CHECKING:
     from vlmprune.report.rows import Row
 
+CHOSEN = ("pictures", "generation")  # parts of `comparable` that stand there where they are not the checkpoint's
 DECIDING = ("model", "benchmark")  # parts of config.yaml behind the hashes of `comparable`
 
 
@@ -21,7 +22,10 @@ def title(run: Run) -> str:
     """What the runs of a group have in common."""
     subset = run.comparable.get("subset", "all")
     questions = f"all {run.samples:,} questions" if subset == "all" else f"{run.samples:,} questions ({subset})"
-    return f"{run.model} on {run.benchmark} · {run.metric} · {questions} · {run.comparable.get('dtype', '?')}"
+    chosen = [run.comparable[name] for name in CHOSEN if name in run.comparable]
+    return " · ".join(
+        [f"{run.model} on {run.benchmark}", run.metric, questions, run.comparable.get("dtype", "?"), *chosen]
+    )
 
 
 def what_differs(firsts: list[Run]) -> list[str]:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vlmprune.config import LIMITS
 from vlmprune.registry import read
 from vlmprune.report.folders import group_runs
 from vlmprune.report.published import PRINTED, Published
@@ -17,7 +18,7 @@ from vlmprune.report.runs import Run
 SAME_RATIO, SAME_TOKENS = 0.0005, 0.5  # apart at most; the csv's ratios have four digits
 # What a run of the same thing leaves as its choice's YAML has it, unless the csv names another value.
 CHECKED = {
-    "model": ("prompt", "image", "newline", "packing", "quantization", "random_weights"),
+    "model": ("prompt", "image", "newline", "packing", "quantization", "random_weights", "generation", *LIMITS),
     "benchmark": ("split", "prefix", "suffix", "ocr", "num_frames"),
 }
 COUNTING = ("positions", "scope", "budget")  # settings of the run that are "published" unless the csv says otherwise

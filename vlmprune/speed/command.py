@@ -34,7 +34,7 @@ from vlmprune.speed.tables import show
 SPEED_SCHEMA = {
     "schema": "1",
     "command": "as typed",
-    "model": "name, checkpoint (its identity), random_weights",
+    "model": "name, checkpoint (its identity), random_weights, limits (of the pixels or tiles of a picture)",
     "load": "speed.* settings: the synthetic load",
     "conditions": "device, device_name, dtype, attention, threads, clocks_mhz right after the last timed call",
     "ceiling": "of the device: flops (FLOP/s of a matrix product of `side`), bandwidth (bytes/s of a copy, read and "
@@ -51,7 +51,7 @@ def speed(settings: list[str], config_dir: str | None) -> int:
     if request.source is not None:
         return show_again(request.source, request)
     planned = plan(request, config_dir)
-    rules = read_rules(planned.checkpoint)
+    rules = read_rules(planned.checkpoint, planned.config.model.generation)
     started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folder = Path(planned.config.outputs) / "speed" / model_name(planned.config)
     file, chart = request.json or folder / f"{started}.json", request.chart or folder / f"{started}.png"
@@ -107,6 +107,7 @@ def measure(planned: Plan, request: Request) -> Iterator[dict[str, Any]]:
             "name": model_name(planned.config),
             "checkpoint": planned.checkpoint.identity,
             "random_weights": planned.checkpoint.random,
+            "limits": loaded.preprocessor.limits,
         },
         "load": asdict(request.load),
         "ceiling": asdict(ceiling),

@@ -1,0 +1,136 @@
+"""A checkpoint without its weights: whether its parts belong together is tried out before a weight is read.
+
+The model is built on torch's meta device, which holds shapes only. A picture and a question then go the way of every
+sample, as far as the vision encoder.
+"""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText
+
+from vlmprune.config import ModelConfig
+from vlmprune.errors import UserError, one_line
+from vlmprune.measure.encoder import Encoded
+from vlmprune.models.architecture import stand_in
+from vlmprune.models.base import Adapter, adapt, adapter_options, check_limits
+from vlmprune.models.inputs import Media, Parts, Preprocessor
+from vlmprune.models.parts import Checkpoint, read_parts
+
+QUESTION = "What color is the star?"
+SIZE = (64, 48)  # of the picture, no square
+KEPT = 4  # outlines of the last checkpoints: a sweep's jobs ask again and again for the same
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Adapter and preprocessor of a model whose weights are not there."""
+
+    adapter: Adapter
+    preprocessor: Preprocessor
+
+
+_outlines: dict[tuple[Any, ...], Outline] = {}
+
+
+def outline(checkpoint: Checkpoint, config: ModelConfig) -> Outline:
+    """What is known of a model without its weights. Raises UserError where its files do not belong together.
+
+    checkpoint: its identity is not read, and may be unknown yet.
+    """
+    settings = {name: value for name, value in vars(config).items() if name != "info"}
+    key = (checkpoint.source, checkpoint.revision, repr(checkpoint.config), repr(settings), _stamp(checkpoint))
+    if key not in _outlines:
+        check_limits(checkpoint.config.model_type, config)
+        found = _outline(checkpoint, config)
+        check_inputs(found, checkpoint.source, "image")
+        while len(_outlines) >= KEPT:
+            del _outlines[next(iter(_outlines))]
+        _outlines[key] = found
+    return _outlines[key]
+
+
+def _stamp(checkpoint: Checkpoint) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and date of the files of a folder that are no weights."""
+    if not checkpoint.folder:
+        return ()
+    files = [path for path in Path(checkpoint.source).iterdir() if path.suffix != ".safetensors"]
+    return tuple(sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files))
+
+
+def _outline(checkpoint: Checkpoint, config: ModelConfig) -> Outline:
+    if checkpoint.random and not checkpoint.folder:
+        parts = stand_in(config.name, checkpoint.config)
+    else:
+        parts = read_parts(checkpoint, config.prompt)
+    start = f"model.path={checkpoint.source}:"
+    why = f"{start} transformers cannot build the model of its config.json"
+    with one_line(why, "correct its vision_config or text_config"), torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(checkpoint.config)
+    adapter = adapt(model, **adapter_options(config))
+    family = importlib.import_module(f"vlmprune.models.{checkpoint.config.model_type}")
+    with unlike(start, parts, adapter):
+        return Outline(adapter, family.Inputs(parts, adapter, config))
+
+
+def unlike(start: str, parts: Parts, adapter: Adapter) -> AbstractContextManager[None]:
+    """`one_line` about an image processor that does not do what the family needs."""
+    name, family = type(parts.image_processor).__name__, adapter.config.model_type
+    why = f"{start} its image processor, {name}, does not make the inputs of {family}"
+    return one_line(why, "preprocessor_config.json is another model's, or damaged")
+
+
+def check_inputs(found: Outline, source: str, kind: Literal["image", "video"]) -> None:
+    """Raise UserError where a picture, or two frames of a video, and a question do not become the model's inputs."""
+    prepare, start = found.preprocessor, f"model.path={source}:"
+    picture = Image.new("RGB", SIZE, (200, 120, 40))
+    with unlike(start, prepare.parts, found.adapter):
+        for name, (own, model) in prepare.agreements().items():
+            if own != model:
+                raise UserError(
+                    f"{start} its image processor has {name}={own}, its config.json {model}; correct one of them"
+                )
+        media = prepare.media([picture] * (2 if kind == "video" else 1), kind)
+        encoded = Encoded.of(found.adapter, prepare.collate([media]))
+    for medium in media:
+        check_pixels(prepare, medium, start)
+    text, _ = prepare.text(QUESTION, media)
+    (ids,), _ = prepare.tokenize([QUESTION], [media])
+    if QUESTION not in text:
+        raise UserError(
+            f"model.prompt={prepare.config.prompt}: the checkpoint's chat template leaves the question out; correct "
+            "it, or use model.prompt=vicuna_v1"
+        )
+    slots = int(found.adapter.visual_mask(torch.tensor([ids])).sum())
+    if slots != encoded.slots:
+        raise UserError(
+            f"{start} a prompt has {slots} '{prepare.parts.image_token}' where its image processor makes pixels of "
+            f"{encoded.slots} visual tokens; the tokenizer or preprocessor_config.json is another model's"
+        )
+    end = prepare.tokenizer.eos_token
+    if end and ids[-1] == prepare.tokenizer.eos_token_id and not text.rstrip().endswith(end):
+        raise UserError(f"{start} its tokenizer ends every prompt with '{end}'; set add_eos_token to false")
+
+
+def check_pixels(prepare: Preprocessor, medium: Media, start: str) -> None:
+    """Raise UserError where a medium's pixels are not what the vision encoder takes."""
+    for name, expected in prepare.pixel_shapes().items():
+        pixels = medium.tensors.get(name)
+        if pixels is None:
+            continue
+        sides = zip(pixels.shape, expected, strict=False)
+        if pixels.dim() != len(expected) or any(b is not None and a != b for a, b in sides):
+            wanted = ", ".join("any" if length is None else str(length) for length in expected)
+            raise UserError(
+                f"{start} its image processor gives {name} of shape [{', '.join(map(str, pixels.shape))}], and the "
+                f"vision encoder of its config.json takes [{wanted}]; correct size, crop_size or image_size"
+            )
+        if not torch.isfinite(pixels).all():
+            raise UserError(f"{start} its image processor gives pixels that are not finite; correct its image_std")
