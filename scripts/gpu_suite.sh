@@ -14,7 +14,7 @@
 #
 #   pip wheel --no-deps --wheel-dir wheels antlr4-python3-runtime==4.9.3
 #   pip download --no-deps --only-binary=:all: --python-version 3.12 --dest wheels \
-#     'hydra-core>=1.3.8,<1.4' 'omegaconf>=2.3,<2.4' 'setuptools>=77'
+#     'hydra-core>=1.3.8,<1.4' 'omegaconf>=2.3,<2.4' 'setuptools>=77,<82'
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
