@@ -27,7 +27,7 @@ SPEED = (
     *("method", "ratio", "keep", "positions", "scope", "budget", "seed", "device", "model", "batch_size", "speed"),
     *("compile", "outputs", "format", "json", "chart"),
 )
-SHOW = ("model", "method", "ratio", "keep", "positions", "scope", "budget", "seed", "device")
+SHOW = ("model", "method", "ratio", "keep", "positions", "scope", "budget", "seed", "device", "orientation")
 WANDB_REPORT = ("project", "entity", "name", "file")
 OPTIONS = {"run": ("--cfg", "--dry-run", "--multirun"), "sweep": ("--dry-run",), "compare": ("--published", "--hard")}
 WITHOUT_CONFIGS = ("compare", "wandb-report", "completion")  # all others take --config-dir

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from vlmprune.benchmarks.base import Orientation
 from vlmprune.benchmarks.judge_client import check_judge
 from vlmprune.benchmarks.subset import Subset
 from vlmprune.errors import UserError
@@ -100,6 +101,7 @@ class RunConfig:
     limit: int | str | None
     shard: str | None
     on_bad_sample: str
+    orientation: Orientation
     data: str | None
     judge: dict[str, Any]
     batch_size: int
@@ -137,6 +139,7 @@ class _Scalars:
     limit: int | str | None = None
     shard: str | None = None
     on_bad_sample: Literal["fail", "skip"] = "fail"
+    orientation: Literal["upright", "stored"] = "upright"
     data: str | None = None
     judge: dict = field(default_factory=dict)
     batch_size: int = 32

@@ -100,7 +100,8 @@ def prepare(config: RunConfig) -> Plan:
         "model": {key: value for key, value in asdict(config.model).items() if key in PROMPTING and value is not None}
         | chosen
         | chosen_rules,
-        "benchmark": {key: value for key, value in config.benchmark.items() if key not in (*DESCRIPTION, *LOCATION)},
+        "benchmark": {key: value for key, value in config.benchmark.items() if key not in (*DESCRIPTION, *LOCATION)}
+        | {"orientation": config.orientation},
         "benchmark_code": code_identity(type(benchmark)),
         "data": benchmark.identity(),
         "subset": subset.name(len(everything)),
@@ -203,7 +204,7 @@ def check_compile(config: RunConfig, method: Method, model: Any) -> None:
 def load_benchmark(config: RunConfig) -> tuple[Benchmark, list[Sample]]:
     """The benchmark of the composed config and all of its samples. Raises UserError where the data cannot be had."""
     part = not Subset(config.limit, config.shard).whole
-    key = sha256([config.names["benchmark"], config.benchmark, config.data, part])
+    key = sha256([config.names["benchmark"], config.benchmark, config.data, config.orientation, part])
     if _shared is not None and key in _shared:
         return _shared[key]
     benchmark = build_benchmark(config)
@@ -225,7 +226,9 @@ def build_benchmark(config: RunConfig) -> Benchmark:
     if config.data is not None and (copy := local_copy(config)) is not None:
         settings["path"] = str(copy)
     target = target_of(config.benchmark, f"benchmark={config.names['benchmark']}")
-    return construct(target_class(target, Benchmark), settings, "benchmark.")
+    benchmark: Benchmark = construct(target_class(target, Benchmark), settings, "benchmark.")
+    benchmark.orientation = config.orientation
+    return benchmark
 
 
 def local_copy(config: RunConfig) -> Path | None:

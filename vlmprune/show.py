@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vlmprune.arguments import read_settings, split_arguments
+from vlmprune.benchmarks.base import Orientation
 from vlmprune.config import RunConfig, compose_run
 from vlmprune.errors import UserError, choose
 from vlmprune.files import check_writable, expanded
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from vlmprune.report.shown import Shown
 
 FILE = "shown.png"
-OF_A_RUN = ("model", "method", "ratio", "keep", "positions", "scope", "budget", "seed", "device")  # matter here
+OF_A_RUN = ("model", "method", "ratio", "keep", "positions", "scope", "budget", "seed", "device", "orientation")
 DEFAULT = ("method=cls", "ratio=0.9")  # where neither a method nor an amount is given
 SCENE = 6  # of the embedded test split, shown where no picture is given
 WORDS = 64  # tokens of an answer, at most
@@ -60,7 +61,7 @@ def show(arguments: list[str], config_dir: str | None) -> int:
     models = {repr(job.model): job for job in jobs}
     if len(models) > 1:
         raise UserError(f"model={','.join(job.names['model'] for job in models.values())}: show takes one model")
-    question = read_question(words)
+    question = read_question(words, jobs[0].orientation)
     parts = [choose_parts(job) for job in jobs]  # impossible pairs are refused here
     rules = read_rules(parts[0][1], jobs[0].model.generation)
     check_writable("file", file)
@@ -91,10 +92,11 @@ def output_file(settings: list[str]) -> Path:
     return path
 
 
-def read_question(words: list[str]) -> Question:
+def read_question(words: list[str], orientation: Orientation = "upright") -> Question:
     """Files and the question as typed; without a file a scene of the embedded benchmark, with its own question."""
+    from vlmprune.benchmarks.animation import is_video
     from vlmprune.benchmarks.base import BadSample
-    from vlmprune.benchmarks.frames import VIDEO_SUFFIXES, decode_frames
+    from vlmprune.benchmarks.frames import decode_frames
     from vlmprune.benchmarks.media import decode_image
 
     named = {word: find_file(word) for word in words}
@@ -106,14 +108,16 @@ def read_question(words: list[str]) -> Question:
         return scene(texts[0] if texts else None)
     if not texts:
         raise UserError(f'no question about {files[0]}: vlmprune show {files[0]} "What is in the picture?"')
-    videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
+    videos = [file for file in files if is_video(file)]
     if videos and len(files) > 1:
         raise UserError(f"{videos[0]}: a video is shown alone, without other files")
     try:
-        frames = [picture for file in videos for picture in decode_frames(file, 8, spacing="linspace")]
-        pictures = frames or [decode_image(str(file)) for file in files]
+        if videos:
+            pictures = decode_frames(videos[0], 8, spacing="linspace", orientation=orientation)
+        else:
+            pictures = [decode_image(str(file), orientation=orientation) for file in files]
     except BadSample as error:
-        raise UserError(f"{files[0]}: {error}".replace("its ", "the ", 1)) from error
+        raise UserError(str(error).replace("its ", "the ", 1)) from error
     return Question(texts[0], pictures, "video" if videos else "image", [file.name for file in files])
 
 
@@ -153,6 +157,7 @@ def load_model(config: RunConfig) -> Loaded:
 
 def ask(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip: Any) -> Shown:
     """The method's answer, and what it kept for it."""
+    from vlmprune.benchmarks.base import BadSample
     from vlmprune.generation import greedy
     from vlmprune.measure.positions import position_limit, positions_taken
     from vlmprune.models.clip_text import load_text_tower
@@ -161,8 +166,11 @@ def ask(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip
     from vlmprune.report.trace import Trace
 
     prepare = loaded.preprocessor
-    media = prepare.media(question.pictures, question.kind)
-    inputs = prepare.batch([question.text], [media], loaded.device, loaded.model.dtype)
+    try:
+        media = prepare.media(question.pictures, question.kind)
+        inputs = prepare.batch([question.text], [media], loaded.device, loaded.model.dtype)
+    except BadSample as error:
+        raise UserError(f"{', '.join(question.names)}: {error}") from error
     trace = Trace(int(loaded.adapter.visual_mask(inputs["input_ids"]).sum()))
     tower = None if clip is None else load_text_tower(clip, loaded.device)
     with trace.session(loaded.adapter, method, tower) as session:

@@ -78,6 +78,7 @@ OFFERED = {
     "vlmprune score x judge.m": ["judge.model="],
     "vlmprune show fi": ["file="],
     "vlmprune show devi": ["device="],
+    "vlmprune show orientation=": ["orientation=upright", "orientation=stored"],
     "vlmprune wandb-report proj": ["project="],
     "vlmprune completion f": ["fish"],
     "vlmprune nonsense x": [],

@@ -11,6 +11,8 @@ from vlmprune.benchmarks.scoring.protocol import Protocol
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+Orientation = Literal["upright", "stored"]  # of a picture: turned as its file says, or pixels as they lie there
+
 ACCURACY = Metric("accuracy", 0.0, 1.0, True)
 
 
@@ -43,11 +45,13 @@ class Benchmark:
     """Base of all benchmarks. One YAML gives the fields; a subclass gives loading and scoring.
 
     prefix, suffix: put before and after every question, as published. max_new_tokens: cap of the generated answer.
+    orientation: how pictures and frames are turned, the run's setting of that name.
     """
 
     max_new_tokens: int
     prefix: str = ""
     suffix: str = ""
+    orientation: Orientation = field(default="upright", init=False)
 
     metric: ClassVar[Metric] = ACCURACY  # the main metric: a key of what `summarise` returns
     protocol: ClassVar[Protocol | None] = None  # how a language model is asked to judge the answers, if one is
@@ -67,6 +71,10 @@ class Benchmark:
     def images(self, sample: Sample) -> list[Image]:
         """The sample's images or video frames in order, RGB. Raises BadSample where one cannot be decoded."""
         raise NotImplementedError
+
+    def files(self, sample: Sample) -> list[str]:
+        """Names of the files of the sample's media, as the data have them; none where those have no names."""
+        return []
 
     def shares_media(self, sample: Sample) -> bool:
         """Whether `check_media` has something to compare: a column says that the sample's media are another's."""

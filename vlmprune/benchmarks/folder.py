@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from vlmprune.benchmarks.accepted import AcceptedAnswers
+from vlmprune.benchmarks.animation import is_video
 from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.benchmarks.choices import MultipleChoice
 from vlmprune.benchmarks.columns import present, texts
-from vlmprune.benchmarks.frames import VIDEO_SUFFIXES, decode_frames
+from vlmprune.benchmarks.frames import decode_frames
 from vlmprune.benchmarks.scoring.exact import exact_match
 from vlmprune.benchmarks.source import Source
 from vlmprune.benchmarks.stored import file_name
@@ -27,8 +28,9 @@ LONGEST = 40  # characters of a folder's name in that of a run directory
 
 @dataclass
 class Folder(AcceptedAnswers, MultipleChoice):
-    """One JSON object per line: image (a file's name in the folder, or a list of pictures; a video stands alone and is
-    shown as frames), question, and where known answer (or a list of accepted ones), choices, category, id.
+    """One JSON object per line: image (a file's name in the folder, or a list of pictures; a video or an animation
+    stands alone and is shown as frames), question, and where known answer (or a list of accepted ones), choices,
+    category, id.
 
     Scored by the option's letter where there are choices, of which the answer is one's text or letter, by exact match
     otherwise; a chat model answers in sentences unless it is asked for that. suffix: after a question without choices.
@@ -62,7 +64,7 @@ class Folder(AcceptedAnswers, MultipleChoice):
     def sample(self, row: dict[str, Any], sample_id: str) -> Sample:
         sample = super().sample(row, sample_id)
         files = self._files(row["image"])
-        video = any(file.suffix.lower() in VIDEO_SUFFIXES for file in files)
+        video = any(is_video(file) for file in files)
         if video and len(files) > 1:  # its frames and what comes with it would pass for one video
             raise BadSample(f"its image names {len(files)} files, a video among them; a video is asked about alone")
         return Sample(**(vars(sample) | {"media": "video" if video else "image"}))
@@ -89,7 +91,7 @@ class Folder(AcceptedAnswers, MultipleChoice):
         if sample.media == "image":
             return super().decode(sample)
         (file,) = self._files(self._table.cell(self._row[sample.id], "image"))
-        return decode_frames(file, self.num_frames, spacing=self.frames)
+        return decode_frames(file, self.num_frames, spacing=self.frames, orientation=self.orientation)
 
     def match(self, prediction: str, sample: Sample) -> float:
         if sample.extra["choices"]:

@@ -1,4 +1,4 @@
-"""A video, or a stretch of one, as a few uniformly spaced frames: of a file (by PyAV) or of a folder of frames."""
+"""A video, or a stretch of one, as a few uniformly spaced frames: of a file (by PyAV, animations by PIL) or folder."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from vlmprune.benchmarks.base import BadSample
-from vlmprune.benchmarks.media import decode_image
+from PIL import Image as Pictures
+from PIL import UnidentifiedImageError
+
+from vlmprune.benchmarks.animation import frame_seconds, frames_at, is_animation
+from vlmprune.benchmarks.base import BadSample, Orientation
+from vlmprune.benchmarks.media import DAMAGE, decode_image, reason
 from vlmprune.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif", ".m4v")
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 Spacing = Literal["linspace", "middles"]  # of the frames that are taken
 
@@ -32,39 +35,47 @@ class Stretch:
         return f"{self.start:g}-{self.end:g} s"
 
 
-def decode_frames(file: Path, count: int, stretch: Stretch | None = None, spacing: Spacing = "middles") -> list[Image]:
+def decode_frames(
+    file: Path,
+    count: int,
+    stretch: Stretch | None = None,
+    spacing: Spacing = "middles",
+    orientation: Orientation = "upright",
+) -> list[Image]:
     """`count` RGB frames of a video, or of a stretch of it, uniformly spaced: `linspace` or `middles` below.
 
     A video with fewer frames than asked for gives some repeatedly, so that every sample has as many visual tokens.
     Raises BadSample.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise UserError("video benchmarks need PyAV: pip install 'vlmprune[video]'") from error
-
     if not file.exists():
         raise BadSample(f"its video {file.name} is missing")
-    try:
-        with av.open(str(file)) as container:
-            times, keys, seconds = _index(container)
-            wanted = [times[index] for index in SPACINGS[spacing](seconds, count, stretch)]
-            frames = _frames_at(container, wanted, keys)
-    except (av.error.FFmpegError, IndexError) as error:
-        raise BadSample(f"its video {file.name} cannot be decoded ({' '.join(str(error).split())[:120]})") from error
+    frames = _animated(file, count, stretch, spacing, orientation)
+    if frames is None:
+        frames = _filmed(file, count, stretch, spacing, orientation)
     if not frames:
         raise BadSample(f"its video {file.name} has no frame")
-    return frames
+    return of_one_size(frames)
 
 
 def read_frames(
-    folder: Path, count: int, per_second: float, stretch: Stretch | None = None, spacing: Spacing = "middles"
+    folder: Path,
+    count: int,
+    per_second: float,
+    stretch: Stretch | None = None,
+    spacing: Spacing = "middles",
+    orientation: Orientation = "upright",
 ) -> list[Image]:
     """The same of a folder of pictures whose names number them, `per_second` to a second. Raises BadSample."""
     files = [file for file in folder.iterdir() if file.suffix.lower() in FRAME_SUFFIXES]
     files.sort(key=lambda file: (len(file.name), file.name))  # 2.jpg comes before 10.jpg
     wanted = SPACINGS[spacing]([index / per_second for index in range(len(files))], count, stretch)
-    return [decode_image(str(files[index])) for index in wanted]
+    return of_one_size([decode_image(str(files[index]), orientation=orientation) for index in wanted])
+
+
+def of_one_size(frames: list[Image]) -> list[Image]:
+    """Frames of one video, those of another size stretched to that of the first, as players and decord show them."""
+    size = frames[0].size
+    return [frame if frame.size == size else frame.resize(size, Pictures.Resampling.BICUBIC) for frame in frames]
 
 
 def linspace(seconds: list[float], count: int, stretch: Stretch | None = None) -> list[int]:
@@ -100,6 +111,45 @@ def _frames_of(seconds: list[float], stretch: Stretch | None) -> range:
     return range(first, last)
 
 
+def _animated(
+    file: Path, count: int, stretch: Stretch | None, spacing: Spacing, orientation: Orientation
+) -> list[Image] | None:
+    """The frames of an animation; None for another file. Raises BadSample."""
+    try:
+        with Pictures.open(file) as picture:
+            if not is_animation(picture):
+                return None
+            return frames_at(picture, SPACINGS[spacing](frame_seconds(picture), count, stretch), orientation)
+    except UnidentifiedImageError:
+        return None
+    except DAMAGE as error:
+        raise _undecodable(file, error) from error
+
+
+def _filmed(
+    file: Path, count: int, stretch: Stretch | None, spacing: Spacing, orientation: Orientation
+) -> list[Image]:
+    """The frames of a video file. Raises BadSample."""
+    try:
+        import av
+    except ImportError as error:
+        raise UserError("video benchmarks need PyAV: pip install 'vlmprune[video]'") from error
+
+    try:
+        with av.open(str(file)) as container:
+            if not container.streams.video:
+                return []
+            times, keys, seconds = _index(container)
+            wanted = [times[index] for index in SPACINGS[spacing](seconds, count, stretch)]
+            return _frames_at(container, wanted, keys, orientation)
+    except (av.error.FFmpegError, ValueError, MemoryError) as error:
+        raise _undecodable(file, error) from error
+
+
+def _undecodable(file: Path, error: Exception) -> BadSample:
+    return BadSample(f"its video {file.name} cannot be decoded ({reason(error)})")
+
+
 def _index(container: Any) -> tuple[list[int], list[int], list[float]]:
     """Time stamps of all frames and of those that decoding can start at, sorted; of all, seconds since the first.
 
@@ -115,7 +165,7 @@ def _index(container: Any) -> tuple[list[int], list[int], list[float]]:
     return times, sorted(keys), [float((time - times[0]) * container.streams.video[0].time_base) for time in times]
 
 
-def _frames_at(container: Any, wanted: list[int], keys: list[int]) -> list[Image]:
+def _frames_at(container: Any, wanted: list[int], keys: list[int], orientation: Orientation) -> list[Image]:
     """The frames shown at the time stamps `wanted`, ascending; long stretches between them are not decoded.
 
     What a cut-off file lost at its end is stood in for by its last frame.
@@ -139,5 +189,7 @@ def _frames_at(container: Any, wanted: list[int], keys: list[int]) -> list[Image
                 current = following
         if current is None:
             break
-        found.append(current.to_image())
+        image = current.to_image()
+        turned = orientation == "upright" and current.rotation  # degrees counterclockwise, of a phone held upright
+        found.append(image.rotate(turned, expand=True) if turned else image)
     return found + found[-1:] * (len(wanted) - len(found))

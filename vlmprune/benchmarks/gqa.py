@@ -39,7 +39,11 @@ class Gqa(HubBenchmark):
     def decode(self, sample: Sample) -> list[Image]:
         if sample.image_id not in self._image_row:
             raise BadSample(f"its image {sample.image_id} is missing")
-        return [decode_image(self._images.cell(self._image_row[sample.image_id], "image"))]
+        cell = self._images.cell(self._image_row[sample.image_id], "image")
+        return [decode_image(cell, orientation=self.orientation)]
+
+    def files(self, sample: Sample) -> list[str]:
+        return [sample.image_id]
 
     def match(self, prediction: str, sample: Sample) -> float:
         return gqa_match(prediction, sample.answer)

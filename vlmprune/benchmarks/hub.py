@@ -13,6 +13,7 @@ from vlmprune.benchmarks.hashing import content_identity
 from vlmprune.benchmarks.media import content_key, decode_image, named_files
 from vlmprune.benchmarks.roles import TabularBenchmark
 from vlmprune.benchmarks.source import Source
+from vlmprune.benchmarks.stored import file_name, stored_picture
 from vlmprune.benchmarks.tables import Table
 from vlmprune.errors import UserError
 from vlmprune.files import expanded
@@ -129,7 +130,13 @@ class HubBenchmark(TabularBenchmark):
 
     def decode(self, sample: Sample) -> list[Image]:
         """The images of a sample whose text is complete. Raises BadSample."""
-        return [decode_image(value, self.image_folder()) for value in self._cells(sample.id)]
+        folder = self.image_folder()
+        return [decode_image(value, folder, self.orientation) for value in self._cells(sample.id)]
+
+    def files(self, sample: Sample) -> list[str]:
+        folder = self.image_folder()
+        stored = [(value, stored_picture(value, folder)) for value in self._cells(sample.id)]
+        return [str(file_name(value)) for value, picture in stored if isinstance(picture, Path)]
 
     def shares_media(self, sample: Sample) -> bool:
         return self._first[sample.image_id] != sample.id and bool(self.existing("image", self._table))

@@ -5,27 +5,51 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
+import warnings
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmprune.benchmarks.base import BadSample
+from PIL import Image as Pictures
+from PIL import UnidentifiedImageError
+
+from vlmprune.benchmarks.base import BadSample, Orientation
+from vlmprune.benchmarks.rgb import rgb
 from vlmprune.benchmarks.stored import file_name, stored_picture
+from vlmprune.errors import said
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# What PIL raises for a damaged, empty or too large file, each format in ways of its own (found by flipping bits). Of a
+# picture too large to be meant (a decompression bomb) the warning counts only where warnings are errors.
+DAMAGE: tuple[type[Exception], ...] = (
+    *(OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError),
+    *(struct.error, zlib.error, Pictures.DecompressionBombError, Pictures.DecompressionBombWarning),
+)
 
-def decode_image(value: Any, folder: Path | None = None) -> Image:
+# Of a large picture (PIL refuses one twice as large) or a damaged EXIF nothing is said: the picture is there.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def decode_image(value: Any, folder: Path | None = None, orientation: Orientation = "upright") -> Image:
     """One RGB image of a dataset's cell, whose kinds `stored_picture` has. Raises BadSample."""
-    from PIL import Image
-
     stored = stored_picture(value, folder)
     try:
-        return Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored).convert("RGB")
-    # PIL reports damaged files in all of these ways, depending on the format.
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise BadSample(f"its image cannot be decoded ({' '.join(str(error).split())[:120]})") from error
+        with Pictures.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored) as picture:
+            return rgb(picture, orientation)
+    except DAMAGE as error:
+        named = f"{file_name(value)}: " if isinstance(stored, Path) else ""
+        raise BadSample(f"its image cannot be decoded ({named}{reason(error)})") from error
+
+
+def reason(error: Exception) -> str:
+    """A decoder's words about a damaged file, as part of a line."""
+    if isinstance(error, UnidentifiedImageError):  # it says the address of the object that holds the bytes
+        return "no picture that PIL knows"
+    return said(error, 120) or type(error).__name__
 
 
 def content_key(cells: Iterable[Any]) -> str:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from vlmprune.benchmarks.animation import VIDEO_SUFFIXES
 from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.benchmarks.choices import MultipleChoice
 from vlmprune.benchmarks.columns import shown
-from vlmprune.benchmarks.frames import FRAME_SUFFIXES, VIDEO_SUFFIXES, Stretch, decode_frames, read_frames
+from vlmprune.benchmarks.frames import FRAME_SUFFIXES, Stretch, decode_frames, read_frames
 from vlmprune.benchmarks.hashing import listing_identity
 from vlmprune.benchmarks.hub import HubBenchmark
 from vlmprune.benchmarks.tables import Table
@@ -110,8 +111,11 @@ class VideoBenchmark(HubBenchmark):
         given, task, stretch = self._shown[sample.id]
         file = self.find(given, task)
         if file.is_dir():
-            return read_frames(file, self.num_frames, self.frames_per_second, stretch, self.frames)
-        return decode_frames(file, self.num_frames, stretch, self.frames)
+            return read_frames(file, self.num_frames, self.frames_per_second, stretch, self.frames, self.orientation)
+        return decode_frames(file, self.num_frames, stretch, self.frames, self.orientation)
+
+    def files(self, sample: Sample) -> list[str]:
+        return [self._shown[sample.id][0]] if sample.id in self._shown else []
 
     def find(self, given: str, task: str = "") -> Path:
         """The one video file or folder of frames that a row names. Raises BadSample.
