@@ -19,7 +19,7 @@ from vlmprune.generation import REFUSED, Rules, greedy
 from vlmprune.media_cache import Images
 from vlmprune.pipeline import load_models
 from vlmprune.plan import prepare, shared_benchmarks
-from vlmprune.prompt import read_prompts
+from vlmprune.prompt import read_prompt
 from vlmprune.pruning.session import Session
 from vlmprune.run import run
 from vlmprune.tiny import CHECKPOINT
@@ -108,7 +108,8 @@ def reference(path: Path, settings: dict, *overrides: str) -> dict:
     plan = prepare(compose_run([*SMALL, f"model.path={path}", *overrides]))
     loaded, _ = load_models(plan)
     found = {}
-    for prompt in read_prompts(plan.samples, plan.benchmark, loaded, Images(plan.benchmark, loaded)):
+    images = Images(plan.benchmark, loaded)
+    for prompt in (read_prompt(sample, plan.benchmark, loaded, images) for sample in plan.samples):
         inputs = loaded.preprocessor.padded([prompt.ids], [prompt.media], loaded.device, loaded.model.dtype)
         options = settings | {"max_new_tokens": 8, "tokenizer": loaded.preprocessor.tokenizer}
         with Session(loaded.adapter, plan.method), torch.inference_mode():

@@ -26,7 +26,7 @@ from vlmprune.media_cache import Images
 from vlmprune.models.inputs import Media
 from vlmprune.models.loading import Loaded
 from vlmprune.progress import say
-from vlmprune.prompt import Prompt, read_prompts
+from vlmprune.prompt import Prompt, read_prompt
 from vlmprune.pruning.compiled import Compiled, decoder_of
 from vlmprune.pruning.prefix import Prefixes
 from vlmprune.pruning.session import Session
@@ -43,7 +43,8 @@ class Settings:
     batch_size: int = 32
     share_prefix: bool = True
     compile: bool = False
-    skip_bad: bool = False  # note a sample whose media cannot be had and leave it out; else it raises a UserError
+    skip_bad: bool = False  # note a sample that cannot be asked and leave it out; else it raises a UserError
+    title: str = ""  # the benchmark's name, told with the id of such a sample
 
 
 class Evaluation:
@@ -76,8 +77,7 @@ class Evaluation:
         for window, following in windows(by_image(samples), self.settings.batch_size):
             self.images.prefetch(window + following)
             with self.spent.on("media", self.loaded.device):
-                usable, broken = self._usable(window)
-                prompts = read_prompts(usable, self.benchmark, self.loaded, self.images)
+                prompts, broken = self._usable(window)
             self.advance(len(window) - len(prompts))
             try:
                 together, alone = self._parted(prompts)
@@ -99,21 +99,22 @@ class Evaluation:
             "batch_size": {"asked": self.batch.asked, "used": self.batch.size},
         }
 
-    def _usable(self, samples: list[Sample]) -> tuple[list[Sample], UserError | None]:
-        """The samples whose media could be decoded; up to the first that could not, where that is an error."""
-        usable: list[Sample] = []
+    def _usable(self, samples: list[Sample]) -> tuple[list[Prompt], UserError | None]:
+        """The prompts of those samples that can be asked; up to the first that cannot, where that is an error."""
+        usable: list[Prompt] = []
         bad: list[dict[str, str]] = []
         for sample in samples:
             try:
-                self.images[sample]
+                usable.append(read_prompt(sample, self.benchmark, self.loaded, self.images))
             except BadSample as error:
+                named = f" (benchmark={self.settings.title})" if self.settings.title else ""
+                line = f"sample {sample.id}: {error}{named}"
                 if not self.settings.skip_bad:
-                    line = f"sample {sample.id}: {error}; on_bad_sample=skip leaves such samples out"
-                    return usable, UserError(line)
+                    broken = UserError(f"{line}; on_bad_sample=skip leaves such samples out")
+                    broken.__cause__ = error
+                    return usable, broken
                 bad.append({"id": sample.id, "reason": str(error)})
-                say(f"left out: sample {sample.id}: {error}")
-            else:
-                usable.append(sample)
+                say(f"left out: {line}")
         self.directory.append_bad(bad)
         return usable, None
 

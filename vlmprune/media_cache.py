@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
 
-from vlmprune.benchmarks.base import Benchmark, Sample
-from vlmprune.models.inputs import Media
+from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
+from vlmprune.models.inputs import Media, Preprocessor
 from vlmprune.models.loading import Loaded
 
 T = TypeVar("T")
@@ -51,8 +51,18 @@ class Images:
             kept[key] = self._workers.submit(work, sample)
 
     def _preprocess(self, sample: Sample) -> list[Media]:
-        media = self.loaded.preprocessor.media(self.benchmark.images(sample), sample.media)
+        media = media_of(sample, self.benchmark, self.loaded.preprocessor)
         return [name_tiles(medium) for medium in media] if self.named else media
+
+
+def media_of(sample: Sample, benchmark: Benchmark, preprocessor: Preprocessor) -> list[Media]:
+    """The sample's images or its video, preprocessed. Raises BadSample, which names the files."""
+    pictures = benchmark.images(sample)
+    try:
+        return preprocessor.media(pictures, sample.media)
+    except BadSample as error:
+        files = ", ".join(benchmark.files(sample))
+        raise BadSample(f"{files}: {error}" if files else str(error)) from error
 
 
 def name_tiles(medium: Media) -> Media:

@@ -18,6 +18,7 @@ from vlmprune.config import RunConfig
 from vlmprune.errors import UserError
 from vlmprune.measure.encoder import Encoded
 from vlmprune.measure.selection_flops import kept_of_units
+from vlmprune.media_cache import media_of
 from vlmprune.methods.base import Method, SequenceMethod
 from vlmprune.methods.decoder_base import DecoderMethod
 from vlmprune.methods.vision_base import VisionMethod
@@ -56,12 +57,14 @@ def nominal(config: RunConfig) -> Nominal:
     known = outline(checkpoint, config.model)
     adapter, preprocessor = known.adapter, known.preprocessor
     rows: list[dict[str, Any]] = []
+    bad: list[str] = []
     for sample in samples:
         try:
-            media = preprocessor.media(benchmark.images(sample), sample.media)
-        except BadSample:
+            media = media_of(sample, benchmark, preprocessor)
+            inputs = preprocessor.batch([benchmark.prompt(sample)], [media], torch.device("cpu"), torch.float32)
+        except BadSample as error:
+            bad.append(f"the first, {sample.id}: {error}")
             continue
-        inputs = preprocessor.batch([benchmark.prompt(sample)], [media], torch.device("cpu"), torch.float32)
         encoded = Encoded.of(adapter, preprocessor.collate([media]))
         visual = visual_by_layer(adapter, method, encoded)
         length = inputs["input_ids"].shape[1] - encoded.slots + visual[0]
@@ -71,7 +74,7 @@ def nominal(config: RunConfig) -> Nominal:
         if len(rows) == QUESTIONS:
             break
     if not rows:
-        raise UserError(f"none of the {len(samples)} samples can be used")
+        raise UserError(f"none of the {len(samples)} samples can be used; {bad[0]}")
     clip = None if text_tower is None else text_tower.config
     flops = summarise_flops(rows, adapter, method, clip, config.flops.convention)["flops"] or {}
     tokens = summarise_tokens(rows, adapter.decoder_depth)

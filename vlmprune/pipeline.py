@@ -61,4 +61,4 @@ def features_of(plan: Plan, loaded: Loaded) -> FeatureStore | None:
 def settings_of(config: RunConfig) -> Settings:
     """How a config asks for the evaluation to be done."""
     skip_bad = config.on_bad_sample == "skip"
-    return Settings(config.batch_size, config.share_prefix, config.compile, skip_bad)
+    return Settings(config.batch_size, config.share_prefix, config.compile, skip_bad, config.names["benchmark"])

@@ -39,16 +39,11 @@ class Prompt:
         return self.ids[self.shared :]
 
 
-def read_prompts(samples: list[Sample], benchmark: Benchmark, loaded: Loaded, images: Images) -> list[Prompt]:
-    """The prompts of `samples`, whose media can all be had."""
-    if not samples:
-        return []
-    questions = [benchmark.prompt(sample) for sample in samples]
-    given = [images[sample] for sample in samples]
-    ids, media = loaded.preprocessor.tokenize(questions, given)
-    prompts = []
-    for sample, question, pictures, own, shown in zip(samples, questions, given, ids, media, strict=True):
-        order, _ = place_media(question, [medium.kind for medium in pictures])
-        shared = beginning(loaded.adapter.visual_mask(torch.tensor(own)))
-        prompts.append(Prompt(sample, own, shown, tuple(order), min(shared, len(own) - 1)))
-    return prompts
+def read_prompt(sample: Sample, benchmark: Benchmark, loaded: Loaded, images: Images) -> Prompt:
+    """The prompt of a sample. Raises BadSample where its media or its text cannot be given to the model."""
+    given = images[sample]  # which a row without a question does not have either
+    question = benchmark.prompt(sample)
+    (ids,), (media,) = loaded.preprocessor.tokenize([question], [given])
+    order, _ = place_media(question, [medium.kind for medium in given])
+    shared = beginning(loaded.adapter.visual_mask(torch.tensor(ids)))
+    return Prompt(sample, ids, media, tuple(order), min(shared, len(ids) - 1))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-
 from PIL import Image as Pictures
 from PIL import UnidentifiedImageError
 

@@ -8,12 +8,16 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
+from vlmprune.benchmarks.base import BadSample
 from vlmprune.config import ModelConfig
+from vlmprune.errors import said
 from vlmprune.models.base import Adapter
+from vlmprune.models.enlarged import pad_to_square
 from vlmprune.models.prompts import Prompts
 from vlmprune.models.views import Box, Pixels, View, squared
 
@@ -89,7 +93,7 @@ class Preprocessor(ABC):
 
     @abstractmethod
     def image(self, image: Image.Image) -> Media:
-        """One RGB image."""
+        """One RGB image. Raises BadSample, as `media` and `video` do, where it cannot be given to the model."""
 
     @abstractmethod
     def views(self, medium: Media, sizes: list[Pixels]) -> list[View]:
@@ -115,6 +119,25 @@ class Preprocessor(ABC):
     def extras(self, input_ids: Tensor) -> dict[str, Tensor]:
         """Inputs that follow from the prompts' ids [B, L]."""
         return {}
+
+    def tensors(self, images: list[Image.Image], nested: bool = False, **settings: Any) -> dict[str, Tensor]:
+        """The inputs that the image processor makes of RGB images, given settings of its own. Raises BadSample.
+
+        nested: give them as those of one prompt. Their axis of colours is said: 1 or 3 pixels look like one.
+        """
+        try:
+            given = self.parts.image_processor(
+                images=[images] if nested else images,
+                input_data_format="channels_last",
+                return_tensors="pt",
+                **settings,
+            )
+        except (ValueError, ArithmeticError, MemoryError) as error:
+            sizes = ", ".join(dict.fromkeys(f"{width} x {height}" for width, height in (each.size for each in images)))
+            raise BadSample(
+                f"the model's image processor takes no picture of {sizes} pixels ({said(error)})"
+            ) from error
+        return dict(given)
 
     def squared(self, image: Image.Image) -> Image.Image:
         """The image as the image processor is given it: padded to a square where the config says so."""
@@ -159,12 +182,18 @@ class Preprocessor(ABC):
         return self.padded(*self.tokenize(questions, media), device, dtype)
 
     def tokenize(self, questions: list[str], media: list[list[Media]]) -> tuple[list[list[int]], list[list[Media]]]:
-        """The ids of each whole prompt, and its media in the order in which they stand in it."""
-        pairs = [self.text(question, own) for question, own in zip(questions, media, strict=True)]
+        """The ids of each whole prompt, and its media in the order in which they stand in it. Raises BadSample."""
+        try:
+            pairs = [self.text(question, own) for question, own in zip(questions, media, strict=True)]
+        except TemplateError as error:
+            raise BadSample(f"its prompt is refused by the chat template ({said(error)})") from error
         texts = [text for text, _ in pairs]
         begins = self.tokenizer.bos_token is not None and texts[0].startswith(self.tokenizer.bos_token)
         # Some templates write <s> themselves, and two would be wrong.
-        ids = self.tokenizer(texts, add_special_tokens=not begins)["input_ids"]
+        try:
+            ids = self.tokenizer(texts, add_special_tokens=not begins)["input_ids"]
+        except (TypeError, ValueError) as error:  # a lone surrogate is no text to the Rust tokenizers
+            raise BadSample(f"its prompt cannot be tokenized ({said(error)})") from error
         return ids, [ordered for _, ordered in pairs]
 
     def padded(
@@ -186,15 +215,6 @@ class Preprocessor(ABC):
     def decode(self, ids: Tensor | list[list[int]]) -> list[str]:
         """Generated token ids [B, T], or a list of each answer's, -> stripped answers."""
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
-
-
-def pad_to_square(image: Image.Image, mean: list[float]) -> Image.Image:
-    """Centre the image on a square of the processor's mean colour (LLaVA's expand2square)."""
-    width, height = image.size
-    side = max(width, height)
-    square = Image.new("RGB", (side, side), tuple(int(channel * 255) for channel in mean))
-    square.paste(image, ((side - width) // 2, (side - height) // 2))
-    return square
 
 
 def filled(prompts: list[list[Media]]) -> list[list[Media]]:

@@ -182,9 +182,7 @@ class Inputs(Preprocessor):
     def pixels(self, images: list[Image.Image], crop_to_patches: bool) -> Tensor:
         """float32 [tiles, 3, H, W]."""
         least, most = self.limits.values()
-        given = self.parts.image_processor(
-            images=images, crop_to_patches=crop_to_patches, min_patches=least, max_patches=most, return_tensors="pt"
-        )
+        given = self.tensors(images, crop_to_patches=crop_to_patches, min_patches=least, max_patches=most)
         return given["pixel_values"]
 
     def tiles(self, count: int) -> str:

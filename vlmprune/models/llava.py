@@ -11,6 +11,7 @@ from vlmprune.errors import UserError
 from vlmprune.measure.encoder import EncoderSizes
 from vlmprune.methods.base import SequenceMethod, Tower
 from vlmprune.models.base import Adapter
+from vlmprune.models.enlarged import check_crop
 from vlmprune.models.inputs import Media, Preprocessor
 from vlmprune.models.views import Pixels, View, cropped, grid_of
 from vlmprune.pruning.layout import Layout, whole_tiles
@@ -90,7 +91,9 @@ class Inputs(Preprocessor):
     """One tile per image, resized and cropped by the processor or padded first as in LLaVA-1.5's own evaluation."""
 
     def image(self, image: Image.Image) -> Media:
-        pixels = self.parts.image_processor(images=self.squared(image), return_tensors="pt")["pixel_values"]
+        image = self.squared(image)
+        check_crop(image, self.parts.image_processor)
+        pixels = self.tensors([image])["pixel_values"]
         rows, columns = self.adapter.tower.grid
         return Media("image", {"pixel_values": pixels}, self.parts.image_token * (rows * columns))
 

@@ -24,7 +24,7 @@ class Inputs(Preprocessor):
         return {"image_grid_pinpoints": (sorted(map(list, own)), sorted(map(list, model)))}
 
     def image(self, image: Image.Image) -> Media:
-        given = self.parts.image_processor(images=self.squared(image), return_tensors="pt", **self._choice(image))
+        given = self.tensors([self.squared(image)], **self._choice(image))
         given = {name: given[name] for name in ("pixel_values", "image_sizes")}
         if self.config.packing == "fastervlm":
             given["image_sizes"] = torch.tensor([self._resolution(image)])

@@ -66,10 +66,13 @@ class Inputs(Preprocessor):
             square, (left, top) = squared(sizes[0], pads=True)
             return [View(0, Box.whole(square).shifted(-left, -top), grid_of(rows, columns))]
         whole = View(0, self.placed(sizes[0], Box.whole), grid_of(rows, columns), "whole picture")
-        return [whole, self._stitched(medium, sizes[0])]
+        return [whole, *self._stitched(medium, sizes[0])]
 
-    def _stitched(self, medium: Media, size: Pixels) -> View:
-        """What the tiles of a single image are packed into; the model's own packing says where newlines stand."""
+    def _stitched(self, medium: Media, size: Pixels) -> list[View]:
+        """What the tiles of a single image are packed into; the model's own packing says where newlines stand.
+
+        None of it where the image is so thin that the model leaves nothing of its tiles.
+        """
         vision, image_sizes = self.adapter.config.vision_config, medium.tensors["image_sizes"]
         height, width = image_sizes[0].tolist()
         rows, columns = self.adapter.tower.grid
@@ -77,21 +80,19 @@ class Inputs(Preprocessor):
         sizes, tiles = self.adapter.tiles(image_sizes)
         (packed,) = self.adapter.packed(torch.ones(tiles[0], rows * columns, 1), sizes, tiles)
         slots = packed.flatten().round().nonzero().flatten()[rows * columns :]
+        if not len(slots):
+            return []
         lines = len(packed) - rows * columns - len(slots)
         canvas = (image.columns * vision.image_size, image.rows * vision.image_size)
         top, bottom, left, right = image.rectangle
         down, across = image.rows * rows, image.columns * columns
         box = self.placed(size, lambda given: letterboxed(given, canvas))
-        return View(
-            0,
-            box.part((top / down, bottom / down), (left / across, right / across)),
-            slots.view(lines, -1),
-            f"{image.rows} x {image.columns} tiles, stitched",
-        )
+        part = box.part((top / down, bottom / down), (left / across, right / across))
+        return [View(0, part, slots.view(lines, -1), f"{image.rows} x {image.columns} tiles, stitched")]
 
     def _processed(self, images: list[Image.Image]) -> dict[str, Tensor]:
         """All images of one prompt: pixel_values [images, tiles, 3, H, W], image_sizes [images, 2]."""
-        given = self.parts.image_processor(images=[images], return_tensors="pt")
+        given = self.tensors(images, nested=True)
         return {name: given[name] for name in ("pixel_values", "image_sizes")}
 
     def collate(self, prompts: list[list[Media]]) -> dict[str, Tensor]:

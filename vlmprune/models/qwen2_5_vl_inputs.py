@@ -102,7 +102,7 @@ class Inputs(Preprocessor):
 
     def image(self, image: Image.Image) -> Media:
         size = _size(self._limits["min_pixels"], self._limits["max_pixels"])
-        given = self.parts.image_processor(images=self.squared(image), size=size, return_tensors="pt")
+        given = self.tensors([self.squared(image)], size=size)
         grid = given["image_grid_thw"]
         tensors = {"pixel_values": given["pixel_values"], "image_grid_thw": grid}
         return Media("image", tensors, self.parts.image_token * self.tokens(grid))
@@ -111,8 +111,7 @@ class Inputs(Preprocessor):
         step = self.parts.image_processor.temporal_patch_size
         shown = len(frames)
         frames = frames + [frames[-1]] * (-len(frames) % step)
-        size = self.video_size(len(frames))
-        given = self.parts.image_processor(images=frames, size=size, return_tensors="pt")
+        given = self.tensors(frames, size=self.video_size(len(frames)))
         _, height, width = given["image_grid_thw"][0].tolist()
         # The processor repeats a picture for each frame of a temporal step: [frames, patches, channels, step, pixels].
         single = given["pixel_values"].view(len(frames), height * width, 3, step, -1)[:, :, :, 0]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vlmprune.methods.base import SequenceMethod
 from vlmprune.models import llava
+from vlmprune.models.enlarged import check_crop
 from vlmprune.models.inputs import Media, Preprocessor
 from vlmprune.models.views import Pixels, View, cropped, grid_of
 from vlmprune.pruning.layout import Group, Layout, whole_tiles
@@ -91,9 +92,11 @@ class Inputs(Preprocessor):
     def _pixels(self, pictures: list[Image.Image]) -> Tensor:
         """float32 [pictures, 3, H, W]."""
         processor = self.parts.image_processor
+        for picture in pictures:
+            check_crop(picture, processor)
         name = "return_legacy_image_output"  # transformers 5.23 warns of its own default; 5.17 has no choice
         settings = {name: False} if name in inspect.signature(processor.preprocess).parameters else {}
-        (pixels,) = processor(images=pictures, return_tensors="pt", **settings).values()
+        (pixels,) = self.tensors(pictures, **settings).values()
         return pixels
 
 
