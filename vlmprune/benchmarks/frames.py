@@ -125,9 +125,7 @@ def _animated(
         raise _undecodable(file, error) from error
 
 
-def _filmed(
-    file: Path, count: int, stretch: Stretch | None, spacing: Spacing, orientation: Orientation
-) -> list[Image]:
+def _filmed(file: Path, count: int, stretch: Stretch | None, spacing: Spacing, orientation: Orientation) -> list[Image]:
     """The frames of a video file. Raises BadSample."""
     try:
         import av
