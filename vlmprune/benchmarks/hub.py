@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vlmprune.benchmarks.base import BadSample, Sample
@@ -20,8 +21,6 @@ from vlmprune.files import expanded
 from vlmprune.schema import check_type
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from PIL.Image import Image
 
 MEDIA = ("image",)  # roles whose cells are large: read one by one, when the sample is asked

@@ -34,6 +34,7 @@ HELPERS = {
     "checks",
     "clip_text",
     "decoder_structure",
+    "enlarged",
     "hardware",
     "inputs",
     "llava_next_inputs",

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
-from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.config import ModelConfig
-from vlmprune.errors import said
+from vlmprune.errors import UserError, said
 from vlmprune.models.base import Adapter
 from vlmprune.models.enlarged import pad_to_square
 from vlmprune.models.prompts import Prompts
@@ -185,8 +184,8 @@ class Preprocessor(ABC):
         """The ids of each whole prompt, and its media in the order in which they stand in it. Raises BadSample."""
         try:
             pairs = [self.text(question, own) for question, own in zip(questions, media, strict=True)]
-        except TemplateError as error:
-            raise BadSample(f"its prompt is refused by the chat template ({said(error)})") from error
+        except UserError as error:  # other prompts went through before this one, see models/outline.py
+            raise BadSample(f"its prompt cannot be written: {error}") from error
         texts = [text for text, _ in pairs]
         begins = self.tokenizer.bos_token is not None and texts[0].startswith(self.tokenizer.bos_token)
         # Some templates write <s> themselves, and two would be wrong.

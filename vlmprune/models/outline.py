@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
+from vlmprune.benchmarks.base import BadSample
 from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError, one_line
 from vlmprune.measure.encoder import Encoded
@@ -97,12 +98,18 @@ def check_inputs(found: Outline, source: str, kind: Literal["image", "video"]) -
                 raise UserError(
                     f"{start} its image processor has {name}={own}, its config.json {model}; correct one of them"
                 )
-        media = prepare.media([picture] * (2 if kind == "video" else 1), kind)
+        try:
+            media = prepare.media([picture] * (2 if kind == "video" else 1), kind)
+        except BadSample as error:  # which this picture is not
+            raise ValueError(str(error)) from error
         encoded = Encoded.of(found.adapter, prepare.collate([media]))
     for medium in media:
         check_pixels(prepare, medium, start)
     text, _ = prepare.text(QUESTION, media)
-    (ids,), _ = prepare.tokenize([QUESTION], [media])
+    try:
+        (ids,), _ = prepare.tokenize([QUESTION], [media])
+    except BadSample as error:
+        raise UserError(f"{start} {error}; its tokenizer is damaged, or another model's") from error
     if QUESTION not in text:
         raise UserError(
             f"model.prompt={prepare.config.prompt}: the checkpoint's chat template leaves the question out; correct "
