@@ -68,8 +68,8 @@ def test_skipped_ones_leave_the_rest_of_their_batch(folder, qwen, batch_size, ca
     (file,) = folder.parent.rglob("bad.jsonl")
     reasons = {row["id"]: row["reason"] for row in map(json.loads, file.read_text().splitlines())}
     assert reasons["q1"].startswith("1.png: the model's image processor takes no picture of 1000 x 3 pixels")
-    assert reasons["q3"] == "its image cannot be decoded (3.png: no picture that PIL knows)"
-    assert reasons["q4"] == "its image cannot be decoded (4.png: no picture that PIL knows)"
+    assert reasons["q3"] == f"its image cannot be decoded ({folder}/3.png: no picture that PIL knows)"
+    assert reasons["q4"] == f"its image cannot be decoded ({folder}/4.png: no picture that PIL knows)"
     assert "left out: sample q1: 1.png" in capsys.readouterr().err
 
 

@@ -163,7 +163,7 @@ def truncated():
 )
 def test_a_broken_file_is_named_with_what_is_wrong(content, said, tmp_path):
     (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(BadSample, match=rf"its image cannot be decoded \({said}") as raised:
+    with pytest.raises(BadSample, match=rf"its image cannot be decoded \(.*/{said}") as raised:
         decode_image("a.png", tmp_path)
     assert raised.value.__cause__ is not None
 

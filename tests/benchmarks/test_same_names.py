@@ -27,7 +27,7 @@ def film(folder, **frames):
 
 def load(tmp_path, name, rows, **settings):
     (tmp_path / "rows.json").write_text(json.dumps(rows))
-    where = {"path": f"{tmp_path}/rows.json", "videos": f"{tmp_path}/videos", "num_frames": 1}
+    where = {"path": f"{tmp_path}/rows.json", "videos": f"{tmp_path}/videos", "num_frames": 1, "frames": "middles"}
     benchmark = make(name, **where, **settings)
     return benchmark, benchmark.load()
 
@@ -96,7 +96,7 @@ def tasks(tmp_path):
     names = ["moving_count", "action_count"]
     settings = read("benchmark", "mvbench") | {"tasks": names}
     write_hub_folder(tmp_path / "hub", settings, [mvbench(1) | {"video": "video_1.mp4"}])
-    where = {"path": f"{tmp_path}/hub", "videos": f"{tmp_path}/videos", "num_frames": 1}
+    where = {"path": f"{tmp_path}/hub", "videos": f"{tmp_path}/videos", "num_frames": 1, "frames": "middles"}
     benchmark = make("mvbench", **where, tasks=names)
     return benchmark, benchmark.load()
 

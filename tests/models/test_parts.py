@@ -61,6 +61,20 @@ def words(count: int) -> Fault:
     return apply
 
 
+def extra_token(prompt: str) -> Fault:
+    """One more token than the embedding has rows, and the chat template's beginning."""
+
+    def apply(folder: Path) -> None:
+        data = json.loads((folder / "tokenizer.json").read_text())
+        data["model"]["vocab"]["<extra>"] = 256
+        data["added_tokens"].append(data["added_tokens"][-1] | {"id": 256, "content": "<extra>"})
+        (folder / "tokenizer.json").write_text(json.dumps(data))
+        file = folder / "chat_template.jinja"
+        file.write_text(prompt + file.read_text())
+
+    return apply
+
+
 def inputs(folder: Path, **settings):
     config = ModelConfig("path", str(folder), **settings)
     return outline(describe_checkpoint(config), config).preprocessor
@@ -110,6 +124,7 @@ RAISES = "model.prompt=chat_template: the checkpoint's chat template raises"
         ("llava", edit("processor_config.json", image_token="<img>"), "image_token is '<img>', and image_token_id=255"),
         ("llava", edit("config.json", image_token_id=3, image_token_index=3), "does not place the prompt's image"),
         ("llava", edit("config.json", image_token_id=200, image_token_index=200), "its tokenizer has no token 200"),
+        ("llava", extra_token("<extra>"), "its tokenizer writes '<extra>' as 256, and its config.json's vocab_size is"),
         ("llava", words(3), "ids up to 258, and its config.json's vocab_size is 256"),
         ("llava", edit("tokenizer_config.json", pad_token=..., unk_token=...), "neither pad_token nor eos_token"),
         ("llava", lambda folder: (folder / "chat_template.jinja").unlink(), "it has no chat template"),

@@ -31,7 +31,8 @@ def test_a_range_has_the_numbers_that_one_would_type():
 
 
 def test_a_choice_without_settings_says_so():
-    with pytest.raises(UserError, match=r"'method.k' is not a setting of method=uniform; it has no settings"):
+    said = r"'method.k' is not a setting of method=uniform, but of fastv, scm; it has no settings"
+    with pytest.raises(UserError, match=said):
         plan_jobs(["method=uniform", "method.k=3", "ratio=0.5"], None)
 
 

@@ -153,9 +153,10 @@ class HubBenchmark(TabularBenchmark):
             )
 
     def _cells(self, sample_id: str) -> list[Any]:
-        """What the dataset stores of a sample's images: encoded bytes or paths; [None] where there is none."""
+        """What the dataset stores of a sample's images: encoded bytes or paths; [None] where its columns are empty."""
         cells = list(self.image_cells(sample_id).values())
-        return [value for cell in cells for value in (cell if isinstance(cell, list) else [cell])] or [None]
+        given = [value for cell in cells for value in (cell if isinstance(cell, list) else [cell])]
+        return given or [None] * bool(self.existing("image", self._table))
 
     def image_cells(self, sample_id: str) -> dict[int, Any]:
         """Number, from 1, of each column of the role `image` -> its cell.

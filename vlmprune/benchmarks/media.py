@@ -41,7 +41,7 @@ def decode_image(value: Any, folder: Path | None = None, orientation: Orientatio
         with Pictures.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored) as picture:
             return rgb(picture, orientation)
     except DAMAGE as error:
-        named = f"{file_name(value)}: " if isinstance(stored, Path) else ""
+        named = f"{stored}: " if isinstance(stored, Path) else ""
         raise BadSample(f"its image cannot be decoded ({named}{reason(error)})") from error
 
 

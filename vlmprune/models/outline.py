@@ -110,6 +110,13 @@ def check_inputs(found: Outline, source: str, kind: Literal["image", "video"]) -
         (ids,), _ = prepare.tokenize([QUESTION], [media])
     except BadSample as error:
         raise UserError(f"{start} {error}; its tokenizer is damaged, or another model's") from error
+    rows = found.adapter.config.text_config.vocab_size
+    if max(ids) >= rows:
+        token = prepare.tokenizer.convert_ids_to_tokens(max(ids))
+        raise UserError(
+            f"{start} its tokenizer writes '{token}' as {max(ids)}, and its config.json's vocab_size is {rows}: the "
+            "tokenizer is another model's, or the embedding was not resized"
+        )
     if QUESTION not in text:
         raise UserError(
             f"model.prompt={prepare.config.prompt}: the checkpoint's chat template leaves the question out; correct "

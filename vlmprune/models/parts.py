@@ -85,7 +85,9 @@ def check_tokens(checkpoint: Checkpoint, parts: Parts, settings: dict[str, Any])
                 f"{start} its processor's {name} is '{own}', and {name}_id={index} of its config.json is '{token}' in "
                 "the tokenizer; correct one of them"
             )
-    rows, last = config.text_config.vocab_size, max(tokenizer.get_vocab().values(), default=-1)
+    # Words alone: a token that was added and never stands in a prompt needs no row of the embedding.
+    words = set(tokenizer.get_vocab().values()) - tokenizer.added_tokens_decoder.keys()
+    rows, last = config.text_config.vocab_size, max(words, default=-1)
     if last >= rows:
         raise UserError(
             f"{start} its tokenizer has ids up to {last}, and its config.json's vocab_size is {rows}: the tokenizer is "
