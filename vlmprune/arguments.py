@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 from vlmprune.errors import UserError, choose
 from vlmprune.overrides import check_written, expand_sweep, explain, parse_overrides
+from vlmprune.progress import say
 
 SETTING = re.compile(r"\+*[\w.@/]+=")  # where another argument may be a question
 
@@ -27,13 +27,17 @@ def split_arguments(arguments: Iterable[str], questions: bool = False) -> tuple[
     return settings, others
 
 
-def check_once(settings: list[str]) -> None:
-    """Raise a UserError where a setting is given twice: Hydra would drop the first without a word."""
-    keys = [setting.partition("=")[0].lstrip("+") for setting in settings]
-    times = Counter(keys)
-    for setting, key in zip(settings, keys, strict=True):
-        if times[key] > 1 and SETTING.match(setting):
-            raise UserError(f"{settings[len(keys) - 1 - keys[::-1].index(key)]}: {key}= is given twice")
+def last_given(settings: list[str]) -> list[str]:
+    """Return the settings of a run or a sweep without those that are given again, of which the last one counts.
+
+    So it does in Hydra, and a script's settings can be followed by one's own; but it is told.
+    """
+    keys = [setting.partition("=")[0].lstrip("+") if SETTING.match(setting) else setting for setting in settings]
+    last = {key: place for place, key in enumerate(keys)}
+    for place, (key, setting) in enumerate(zip(keys, settings, strict=True)):
+        if place < last[key]:
+            say(f"{setting} is not used: {settings[last[key]]} comes after it")
+    return [settings[place] for place in sorted(last.values())]
 
 
 def read_settings(settings: list[str], command: str, one: Iterable[str], several: Iterable[str] = ()) -> dict[str, Any]:

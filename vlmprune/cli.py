@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 
 from vlmprune import help as texts
-from vlmprune.arguments import check_once
+from vlmprune.arguments import last_given
 from vlmprune.errors import ProcessLost, Terminated, UserError, choose, stop_code
 from vlmprune.files import expanded
 from vlmprune.secrets import check_secrets
@@ -101,8 +101,7 @@ def _options(arguments: list[str], flags: tuple[str, ...] = ()) -> tuple[list[st
             found[choose(argument, ("--config-dir", "--help", *flags), "option")] = ""
         else:
             settings.append(argument)
-    check_once(settings)
-    return settings, found
+    return last_given(settings), found
 
 
 def _run(arguments: list[str]) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vlmprune.arguments import check_once, read_settings, split_arguments
+from vlmprune.arguments import last_given, read_settings, split_arguments
 from vlmprune.config import compose_run
 from vlmprune.errors import UserError
 from vlmprune.listing import show_choices
@@ -121,10 +121,17 @@ def test_a_judge_is_named_as_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compose_run(typed).judge["base_url"] == judge.base_url
 
 
-def test_a_setting_given_twice_is_refused() -> None:
-    for settings in (["ratio=0.5", "ratio=0.9"], ["seed=1", "+seed=2"], ["method.k=1", "limit=2", "method.k=1"]):
-        with pytest.raises(UserError, match="= is given twice"):
-            check_once(settings)
+def test_of_a_setting_given_twice_the_last_counts_and_that_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert last_given(["ratio=0.5", "limit=2", "ratio=0.9"]) == ["limit=2", "ratio=0.9"]
+    assert last_given(["seed=1", "+seed=2"]) == ["+seed=2"]
+    assert last_given(["method.k=1", "limit=2", "method.k=1"]) == ["limit=2", "method.k=1"]
+    assert capsys.readouterr().err.splitlines() == [
+        "ratio=0.5 is not used: ratio=0.9 comes after it",
+        "seed=1 is not used: +seed=2 comes after it",
+        "method.k=1 is not used: method.k=1 comes after it",
+    ]
+    assert last_given(["ratio=0.5", "method=cls"]) == ["ratio=0.5", "method=cls"]
+    assert not capsys.readouterr().err
     with pytest.raises(UserError, match="file= is given twice"):
         read_settings(["file=a.png", "file=b.png"], "show", one=["file"])
 

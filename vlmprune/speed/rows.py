@@ -23,7 +23,8 @@ ROW_SCHEMA = {
     "flops": "of one question, FLOP = 2 MAC: vision, projector, selection, prefill, decode, total, and first_token "
     "(all but decode); null where they cannot be counted, and flops_unknown says why",
     "ms": "of the whole batch, for each part median_ms, p90_ms and n: vision, selection, projector, prefill (with all "
-    "selection), first_token (all up to its logits), decode_per_token (one step), other, end_to_end",
+    "selection), first_token (all up to its logits), decode_per_token (one step), other, end_to_end; compiled, what is "
+    "read inside the encoder is part of vision",
     "peak_memory_mb, peak_memory_since": "most of all timed calls: torch's allocator on a GPU, the resident set on a "
     "CPU; since its reset before each call, or since process start; with the caches that compiled cases keep",
     "kv_cache_bytes": "of the whole batch's prompts after prefill, without what a static cache has beyond them",
