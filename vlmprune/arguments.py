@@ -32,7 +32,10 @@ def last_given(settings: list[str]) -> list[str]:
 
     So it does in Hydra, and a script's settings can be followed by one's own; but it is told.
     """
-    keys = [setting.partition("=")[0].lstrip("+") if SETTING.match(setting) else setting for setting in settings]
+    keys: list[Any] = [
+        setting.partition("=")[0].lstrip("+") if SETTING.match(setting) else place  # a file may be shown twice
+        for place, setting in enumerate(settings)
+    ]
     last = {key: place for place, key in enumerate(keys)}
     for place, (key, setting) in enumerate(zip(keys, settings, strict=True)):
         if place < last[key]:

@@ -130,7 +130,7 @@ def test_of_a_setting_given_twice_the_last_counts_and_that_is_told(capsys: pytes
         "seed=1 is not used: +seed=2 comes after it",
         "method.k=1 is not used: method.k=1 comes after it",
     ]
-    assert last_given(["ratio=0.5", "method=cls"]) == ["ratio=0.5", "method=cls"]
+    assert last_given(["ratio=0.5", "method=cls", "a.png", "a.png"]) == ["ratio=0.5", "method=cls", "a.png", "a.png"]
     assert not capsys.readouterr().err
     with pytest.raises(UserError, match="file= is given twice"):
         read_settings(["file=a.png", "file=b.png"], "show", one=["file"])
