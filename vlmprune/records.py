@@ -2,7 +2,7 @@
 
 config.yaml         the resolved config                        written first
 environment.json    versions, device, git, checkpoint, data    written first
-predictions.jsonl   one line per sample, appended and flushed; the first also has the run's `prompt_template`
+predictions.jsonl   one line per sample, appended and flushed; the first sample's also has the run's `prompt_template`
 kept.jsonl          kept tokens as bitmasks, once per image unless the question decides about them or the images' order
 bad.jsonl           samples that were left out because they cannot be used: id and reason; only where there are some
 result.json         RESULT_SCHEMA of result_schema.py, written last and atomically: its presence means "finished"
@@ -45,7 +45,8 @@ class RunDirectory:
 
     def __init__(self, path: Path, fingerprint: str) -> None:
         self.path, self.fingerprint = path, fingerprint
-        self.prompt_template = ""  # known once the model's is
+        # Known once the model's is, and the sample whose line has it, whichever is answered first.
+        self.prompt_template, self.first_sample = "", ""
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -156,10 +157,9 @@ class RunDirectory:
     def append(self, predictions: list[dict[str, Any]], kept: list[dict[str, Any]]) -> None:
         """Add answered samples and flush them to the disk. Kept tokens go first: an answer is never without them."""
         append_lines(self.path / "kept.jsonl", kept)
-        file = self.path / "predictions.jsonl"
-        if self.prompt_template and predictions and not (file.exists() and file.stat().st_size):
-            predictions = [predictions[0] | {"prompt_template": self.prompt_template}, *predictions[1:]]
-        append_lines(file, predictions)
+        template = {"prompt_template": self.prompt_template}
+        lines = [row | template if row["id"] == self.first_sample else row for row in predictions]
+        append_lines(self.path / "predictions.jsonl", lines)
 
     def bad(self) -> list[dict[str, Any]]:
         """Samples that were left out: id and reason."""

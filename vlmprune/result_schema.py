@@ -25,7 +25,7 @@ RESULT_SCHEMA = {
         "total, unpruned_total; null where they cannot be counted, and flops_unknown says why",
     },
     "prompt_template": "the whole prompt with the place of one image or video, and {prompt} where the `prompt` of a "
-    "line of predictions.jsonl stands; the first of these lines has it too; older results and lines lack both",
+    "line of predictions.jsonl stands; that of the first sample has it too; older results and lines lack both",
     "media": "images, or how many frames of a video were given, and how; the limits of their pixels or tiles in words",
     "bad_samples": "left out because they cannot be used (on_bad_sample=skip): count, ids (the first 20)",
     "timings": {

@@ -124,6 +124,7 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
         loaded, text_tower = load_models(plan)
         takes_video = loaded.preprocessor.takes_video and plan.samples[0].media == "video"
         directory.prompt_template = loaded.preprocessor.prompts.template("video" if takes_video else "image")
+        directory.first_sample = plan.samples[0].id
         share = team.share(open_samples, plan)
         start = time.perf_counter()
         with (

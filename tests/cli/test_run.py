@@ -45,13 +45,10 @@ def test_a_run_says_what_it_did_and_leaves_its_files(vlmprune, tmp_path):
 @pytest.mark.slow
 def test_two_runs_give_equal_predictions_whatever_the_batch(vlmprune, tmp_path):
     predictions = []
-    quick = [setting for setting in QUICK if not setting.startswith("batch_size=")]
     for folder, batch in (("a", "8"), ("b", "8"), ("c", "5")):
-        vlmprune("run", "method=random", "ratio=0.8", *quick, f"batch_size={batch}", f"outputs={folder}")
+        vlmprune("run", "method=random", "ratio=0.8", *QUICK, f"batch_size={batch}", f"outputs={folder}")
         file = only_run(tmp_path / folder, "random-0.8-*") / "predictions.jsonl"
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
-        del rows[0]["prompt_template"]  # of whichever is asked first
-        predictions.append(sorted(rows, key=lambda row: row["id"]))  # a batch size may change their order
+        predictions.append(sorted(file.read_text().splitlines()))  # a batch size may change their order
     assert predictions[0] == predictions[1] == predictions[2]
 
 

@@ -78,7 +78,8 @@ def test_the_schema_has_every_field_of_a_real_result_and_no_other(tmp_path: Path
         assert name in RESULT_SCHEMA["timings"]["latency"]
     (path,) = tmp_path.glob("scenes/tiny/cls-*")
     assert isinstance(read_run(path), Run)
-    first, second = map(json.loads, (path / "predictions.jsonl").read_text().splitlines())
+    rows = map(json.loads, (path / "predictions.jsonl").read_text().splitlines())
+    first, second = sorted(rows, key=lambda row: "prompt_template" not in row)
     assert first["prompt_template"] == result["prompt_template"] == "USER: <image>\n{prompt} ASSISTANT:"
     assert first["prompt"] == first["question"] and second["prompt"] == second["question"]  # scenes has no suffix
     assert "prompt_template" not in second

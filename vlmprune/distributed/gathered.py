@@ -19,7 +19,7 @@ class Gathered(RunDirectory):
 
     def __init__(self, directory: RunDirectory, advance: Callable[[int], None]) -> None:
         super().__init__(directory.path, directory.fingerprint)
-        self.prompt_template = directory.prompt_template
+        self.prompt_template, self.first_sample = directory.prompt_template, directory.first_sample
         self.advance = advance
         self._one_at_a_time = threading.Lock()
         self._failed: UserError | None = None
