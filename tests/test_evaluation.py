@@ -34,11 +34,11 @@ def answers(outputs: Path, *overrides: str) -> tuple[dict, dict]:
 
 
 METHODS = [
-    ["method=none"],
+    pytest.param(["method=none"], marks=pytest.mark.slow),
     ["method=cls", "ratio=0.9"],
     ["method=cls", "ratio=0.9", "positions=keep"],
     ["method=tome", "ratio=0.5"],
-    ["method=prumerge"],
+    pytest.param(["method=prumerge"], marks=pytest.mark.slow),
     ["method=fastv", "ratio=0.9"],
 ]
 
@@ -98,7 +98,7 @@ def test_compile_is_refused_where_it_could_do_nothing(tmp_path):
         run(compose_run([*SMALL, "ratio=0.5", "compile=true", "share_prefix=false", f"outputs={tmp_path}"]))
 
 
-@pytest.mark.parametrize("method", ["cls", "fastv"])
+@pytest.mark.parametrize("method", ["cls", pytest.param("fastv", marks=pytest.mark.slow)])
 def test_a_batch_that_does_not_fit_is_halved(tmp_path, monkeypatch, method):
     _, expected = answers(tmp_path / "plain", f"method={method}", "ratio=0.9")
     generate = type(next(iter(loading._loaded.values())).model).generate
@@ -115,6 +115,7 @@ def test_a_batch_that_does_not_fit_is_halved(tmp_path, monkeypatch, method):
     assert used["asked"] == 16 and used["used"] in (2, 3)
 
 
+@pytest.mark.slow
 def test_one_question_that_does_not_fit_is_one_line_and_loses_nothing(tmp_path, monkeypatch):
     ask = Evaluation._answer_from
 

@@ -118,7 +118,7 @@ def reference(path: Path, settings: dict, *overrides: str) -> dict:
     return found
 
 
-OFTEN = ("penalties", "order", "texts")
+OFTEN = ("penalties",)
 
 
 @pytest.mark.parametrize("group", [pytest.param(g, marks=[] if g in OFTEN else pytest.mark.slow) for g in CARRIED])
@@ -146,6 +146,7 @@ def test_compiled_steps_follow_the_same_settings(group, tmp_path, monkeypatch):
     assert found == reference(path, CARRIED[group], *cls)
 
 
+@pytest.mark.slow
 def test_what_is_no_part_of_a_greedy_answer_is_told_once_and_changes_nothing(tmp_path, capsys):
     path = copied(tmp_path / "copy", IGNORED)
     for method, amount in METHODS.items():

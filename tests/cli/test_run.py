@@ -52,6 +52,7 @@ def test_two_runs_give_equal_predictions_whatever_the_batch(vlmprune, tmp_path):
     assert predictions[0] == predictions[1] == predictions[2]
 
 
+@pytest.mark.slow
 def test_a_sweep_adds_baselines_shares_the_model_and_compares(vlmprune, tmp_path):
     done = vlmprune("sweep", "method=cls,fastv", "ratio=0.5,0.9", *QUICK)
     assert done.returncode == 0, done.stderr
@@ -64,6 +65,7 @@ def test_a_sweep_adds_baselines_shares_the_model_and_compares(vlmprune, tmp_path
     assert (tmp_path / "chart.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_the_wandb_run_on_disk_mirrors_the_result(vlmprune, tmp_path):
     done = vlmprune("run", "method=cls", "ratio=0.9", "limit=8", "latency_samples=2")
     assert done.returncode == 0, done.stderr
@@ -81,12 +83,14 @@ def test_the_wandb_run_on_disk_mirrors_the_result(vlmprune, tmp_path):
     assert run.summary["samples/_type"] == "table-file"
 
 
+@pytest.mark.slow
 def test_none_at_ratio_0_is_the_unpruned_run(vlmprune, tmp_path):
     assert vlmprune("run", "method=none", "ratio=0", *QUICK).returncode == 0
     assert only_run(tmp_path / "outputs", "none-*").name.startswith("none-default-")
     assert "of unpruned" in vlmprune("run", "method=cls", "ratio=0.9", *QUICK).stdout
 
 
+@pytest.mark.slow
 def test_a_method_from_a_users_own_package(vlmprune, tmp_path):
     (tmp_path / "configs/method").mkdir(parents=True)
     (tmp_path / "corner.py").write_text(

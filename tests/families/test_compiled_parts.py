@@ -50,7 +50,7 @@ def test_answers_and_records_are_those_of_the_model_as_it_is(family):
             assert record.kept is None or torch.equal(own.kept, record.kept)
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", pytest.param("eager", marks=pytest.mark.slow)])
 def test_lengths_share_passes(attention):
     """Pruned prompts of 40 lengths: one pass a multiple of 32, one for decode steps, one for the tower."""
     adapter = adapt(make_llava(attention))

@@ -51,7 +51,7 @@ def pixels(inputs: dict) -> dict:
     return {name: given for name, given in inputs.items() if name.startswith("pixel_values") or name == "image_sizes"}
 
 
-@pytest.mark.parametrize("name", ALIKE)
+@pytest.mark.parametrize("name", [ALIKE[0], *(pytest.param(name, marks=pytest.mark.slow) for name in ALIKE[1:])])
 def test_answers_do_not_change_and_known_tiles_are_not_encoded(name):
     family = import_module(f"tests.families.{name}")
     model = family.make()

@@ -64,6 +64,7 @@ def test_lines_of_an_earlier_version_count_their_tokens():
     assert summarise_positions(rows, SimpleNamespace()) is None
 
 
+@pytest.mark.slow
 def test_a_short_decoder_is_told_and_marked_to_the_comparison(tmp_path, capsys):
     path = tmp_path / "short"
     shutil.copytree(CHECKPOINT, path)

@@ -45,7 +45,7 @@ def compiled_parts():
         return model, model
 
     return [
-        whole,
+        pytest.param(whole, marks=pytest.mark.slow),
         *(pytest.param(make, marks=pytest.mark.slow) for make in (wrapped, beside, forward)),
         decoder,
         encoder,

@@ -64,6 +64,7 @@ def test_table_json_and_chart(ceiling, tmp_path, capsys):
         assert picture.width > 1000 and len(picture.getcolors(picture.width * picture.height)) > 20
 
 
+@pytest.mark.slow
 def test_other_formats(ceiling, tmp_path, capsys):
     settings = ["speed", *QUICK, "method=cls", "ratio=0.9", "batch_size=1", f"outputs={tmp_path}"]
     assert main([*settings[:-4], "method=cls,scm", "ratio=0.5,0.9", *settings[-2:], "format=markdown"]) == 0

@@ -105,6 +105,7 @@ def test_the_file_is_as_documented_and_reads_back(place):
     assert read_sweep(file).jobs[3].keep == 9
 
 
+@pytest.mark.slow
 def test_a_later_look_finds_what_has_no_result(place):
     outputs = place.folder / "outputs"
     assert place.sweep("method=boom,scm,uniform", "keep=9", "baselines=false") == 1

@@ -61,6 +61,7 @@ def test_inference_prompt_equals_training_prompt(processor) -> None:
     torch.testing.assert_close(inputs["pixel_values"], trained_on, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_it_answers(model, processor) -> None:
     rows = [load_test_split()[i] for i in range(60)]
     right = 0
