@@ -52,7 +52,7 @@ def read_settings(settings: list[str], command: str, one: Iterable[str], several
     values: dict[str, Any] = {}
     for override in parse_overrides(settings):
         key, line = override.key_or_group, override.input_line
-        choose(key, (*one, *several), f"setting of {command}")
+        choose(key, {*one, *several}, f"setting of {command}")
         check_written(override)
         if override.is_add() or override.package is not None:
             raise UserError(f"'{line}': there is such a setting already; write {key}=")

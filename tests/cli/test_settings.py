@@ -136,6 +136,13 @@ def test_of_a_setting_given_twice_the_last_counts_and_that_is_told(capsys: pytes
         read_settings(["file=a.png", "file=b.png"], "show", one=["file"])
 
 
+def test_what_is_allowed_is_listed_once() -> None:
+    with pytest.raises(UserError) as caught:
+        parse(["orientation=left"])
+    listed = str(caught.value).partition("allowed: ")[2].split(", ")
+    assert "columns" in listed and len(listed) == len(set(listed))
+
+
 def test_a_file_with_an_equals_sign_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("ratio=0.5").mkdir()

@@ -140,7 +140,7 @@ class Pass:
             self.output = run()
 
     def __call__(self, run: Callable[[], Any]) -> Any:
-        """What `run`, the same as it was recorded, returns."""
+        """Return what `run` does; it must be the one that was recorded."""
         if self._graph is None:
             self.output = run()
         else:
@@ -245,8 +245,8 @@ class Compiled:
     def _around_tower(self, index: int, plain: Callable[..., Any]) -> Callable[..., Any]:
         def forward(*args: Any, **kwargs: Any) -> Any:
             reader, pixels = self._reader, args[0] if args else kwargs.pop("pixel_values")
-            named = len(args) <= 1 and not any(isinstance(given, Tensor) for given in kwargs.values())
-            if not (self._towers and named):  # Qwen's encoder does what the values of its grids say
+            alone = len(args) <= 1 and not any(isinstance(given, Tensor) for given in kwargs.values())
+            if not (self._towers and alone):  # Qwen's encoder does what the values of its grids say
                 return plain(pixels, *args[1:], **kwargs)
             signals = None if reader is None else (*reader.names(), *reader.method.needs)
             key = ("tower", index, pixels.shape, signals, repr(sorted(kwargs.items())))
@@ -265,7 +265,7 @@ class Compiled:
         return forward
 
     def _replayed(self, key: tuple[Any, ...], run: Callable[..., Any], *arguments: Tensor) -> Any:
-        """What `run(*arguments)` returns. It is recorded where the first `key` comes, and must not change after it."""
+        """Return what `run(*arguments)` does, recorded when `key` first comes: `run` must be the same ever after."""
         with torch.inference_mode(False), torch.no_grad():
             recorded = self._recorded.get(key) or Recorded(*arguments)
             recorded.show(*arguments)
