@@ -25,7 +25,8 @@ test: $(STAMP) ## the tests (under 6 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not gpu'
 
 slow: $(STAMP) ## the longer checks: robustness, launchers, the wheel on its own, README's examples, 5,000 random programs
-	$(BIN)/python -m pytest -m 'slow and not gpu'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'slow and not gpu' tests/robustness/hostile
+	$(BIN)/python -m pytest -m 'slow and not gpu' --ignore tests/robustness/hostile
 
 oldest: $(STAMP) ## the engine's and the loader's tests on the oldest transformers that is supported
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps --target .oldest 'transformers==5.17.0' 'huggingface_hub<2'

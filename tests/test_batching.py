@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vlmprune.batching import WINDOW, BatchSize, by_image, is_out_of_memory, windows
+from vlmprune.batching import WINDOW, BatchSize, by_image, windows
 from vlmprune.benchmarks.base import Sample
+from vlmprune.machine import lacks_memory
 
 
 def sample(number: int, image: str, media: str = "image") -> Sample:
@@ -54,5 +55,5 @@ def test_other_errors_and_single_rows_are_not_tried_again():
 def test_what_out_of_memory_looks_like():
     with pytest.raises(RuntimeError) as raised:
         torch.empty(2**60, dtype=torch.uint8)
-    assert is_out_of_memory(raised.value)
-    assert not is_out_of_memory(ValueError("out of paper"))
+    assert lacks_memory(raised.value)
+    assert not lacks_memory(ValueError("out of paper"))

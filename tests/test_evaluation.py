@@ -36,7 +36,7 @@ def answers(outputs: Path, *overrides: str) -> tuple[dict, dict]:
 METHODS = [
     pytest.param(["method=none"], marks=pytest.mark.slow),
     ["method=cls", "ratio=0.9"],
-    ["method=cls", "ratio=0.9", "positions=keep"],
+    pytest.param(["method=cls", "ratio=0.9", "positions=keep"], marks=pytest.mark.slow),
     ["method=tome", "ratio=0.5"],
     pytest.param(["method=prumerge"], marks=pytest.mark.slow),
     ["method=fastv", "ratio=0.9"],

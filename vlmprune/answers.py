@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vlmprune.benchmarks.base import Benchmark, Sample
+from vlmprune.errors import UserError
 from vlmprune.measure.encoder import Encoded
 from vlmprune.models.inputs import Media
 from vlmprune.models.loading import Loaded
@@ -41,7 +42,8 @@ class Answers:
         """
         texts = self.loaded.preprocessor.decode(new)
         kept = None if record.kept is None else record.kept.tolist()
-        predictions, lines = [], []
+        predictions: list[dict[str, Any]] = []
+        lines: dict[tuple[str, str | None], dict[str, Any]] = {}
         for place, (sample, own, row) in enumerate(zip(samples, media, rows, strict=True)):
             given = encoded(own, self.loaded)
             predictions.append(
@@ -63,20 +65,28 @@ class Answers:
                     "generated": len(new[place]),
                 }
             )
-            if kept is not None:
-                lines += self._kept_line(sample, own, kept[row][: given.slots])
-        self.directory.append(predictions, lines)
+            if kept is not None and (line := self._kept_line(sample, own, kept[row][: given.slots])):
+                lines.setdefault(kept_of(line), line)
+        try:
+            self.directory.append(predictions, list(lines.values()))
+        except MemoryError as error:  # some may be written: the batch is not halved and asked again, as elsewhere
+            raise UserError(
+                "out of memory while answers were written: the same command goes on where it stopped"
+            ) from error
+        self._kept.update(lines)
         self.done.update(sample.id for sample in samples)
 
-    def _kept_line(self, sample: Sample, media: list[Media], kept: list[bool]) -> list[dict[str, Any]]:
-        """The kept slots, once per image unless the question decides about them or about the order of its images."""
+    def _kept_line(self, sample: Sample, media: list[Media], kept: list[bool]) -> dict[str, Any] | None:
+        """The kept slots, once per image unless the question decides about them or about the order of its images.
+
+        None where they are recorded already: by an earlier question about this image, or before a crash.
+        """
         order, _ = place_media(self.benchmark.prompt(sample), [medium.kind for medium in media])
         alone = self.reads_question or order != sorted(order)
         key, name = ("id", sample.id) if alone else ("image_id", sample.image_id)
-        if (key, name) in self._kept:  # by an earlier question about this image, or before a crash
-            return []
-        self._kept.add((key, name))
-        return [{key: name, "n": len(kept), "kept": bitmask(kept)}]
+        if (key, name) in self._kept:
+            return None
+        return {key: name, "n": len(kept), "kept": bitmask(kept)}
 
 
 def encoded(media: list[Media], loaded: Loaded) -> Encoded:
@@ -97,8 +107,10 @@ def run_lengths(counts: list[int]) -> list[tuple[int, int]]:
 
 
 def by_layer(runs: list[tuple[int, int]], depth: int) -> list[int]:
-    """The inverse of `run_lengths` for `depth` layers."""
+    """The inverse of `run_lengths` for `depth` layers. Raises UserError for a layer beyond them."""
     starts = [layer for layer, _ in runs] + [depth]
+    if starts[-2] >= depth:  # a line that somebody else wrote
+        raise UserError(f"predictions.jsonl: visual={runs} of a decoder of {depth} layers: remove such lines to resume")
     return [n for (layer, n), end in zip(runs, starts[1:], strict=True) for _ in range(layer, end)]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vlmprune.errors import UserError, choose
-from vlmprune.overrides import check_written, expand_sweep, explain, parse_overrides
+from vlmprune.overrides import MOST, check_written, expand_sweep, explain, parse_overrides
 from vlmprune.progress import say
 
 SETTING = re.compile(r"\+*[\w.@/]+=")  # where another argument may be a question
@@ -36,6 +36,8 @@ def last_given(settings: list[str]) -> list[str]:
         setting.partition("=")[0].lstrip("+") if SETTING.match(setting) else place  # a file may be shown twice
         for place, setting in enumerate(settings)
     ]
+    if (count := sum(isinstance(key, str) for key in keys)) > MOST:
+        raise UserError(f"{count:,} settings in one command; allowed: {MOST:,}")
     last = {key: place for place, key in enumerate(keys)}
     for place, (key, setting) in enumerate(zip(keys, settings, strict=True)):
         if place < last[key]:

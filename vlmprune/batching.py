@@ -11,16 +11,10 @@ import torch
 
 from vlmprune.benchmarks.base import Sample
 from vlmprune.errors import UserError
+from vlmprune.machine import lacks_memory
 from vlmprune.progress import say
 
 WINDOW = 4  # batches whose questions are sorted by length: their images are in memory together
-
-# What PyTorch says where memory is asked for past its own allocator: of the CPU, by a CUDA call, for cuBLAS.
-OUT_OF_MEMORY = (
-    "DefaultCPUAllocator: can't allocate memory",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-)
 
 T = TypeVar("T")
 
@@ -61,8 +55,8 @@ class BatchSize:
             batch, fits = rows[done : done + self.size], True
             try:
                 run(batch)
-            except RuntimeError as error:
-                if len(batch) == 1 or not is_out_of_memory(error):
+            except (RuntimeError, MemoryError) as error:
+                if len(batch) == 1 or not lacks_memory(error):
                     raise
                 fits = False  # what failed is freed only when its error is gone
             if fits:
@@ -73,11 +67,6 @@ class BatchSize:
                 say(f"out of memory with {len(batch)} {called} together: going on with {self.size}")
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a GPU's or the CPU's memory did not suffice."""
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)
-
-
 def free_memory() -> None:
     """Give back what the failed batch held."""
     gc.collect()
@@ -85,9 +74,9 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def does_not_fit(error: RuntimeError) -> UserError:
+def does_not_fit(error: RuntimeError | MemoryError) -> UserError:
     """What to tell the user where a single question is too much."""
-    line = str(error).splitlines()[0]
+    line = (str(error).splitlines() or [type(error).__name__])[0]
     return UserError(
         f"out of memory with one question at a time ({line}): use a smaller model.dtype, model.quantization or another "
         "device; the same command goes on where it stopped"

@@ -2,8 +2,9 @@
 
 Nothing heavy is imported until a command needs it.
 
-Exit codes: 0 done; 2 bad input or a full disk, told in one line; 130 and 143 stopped by Ctrl-C and by SIGTERM; 1
-anything else, with its traceback. After each of them the same command goes on.
+Exit codes: 0 done; 2 bad input, a full disk or too little memory, told in one line; 130, 143 and 129 stopped by
+Ctrl-C, SIGTERM and SIGHUP; 1 anything else, with its traceback. After each of them the same command goes on.
+VLMPRUNE_TRACEBACK=1 shows what the one line came from.
 """
 
 from __future__ import annotations
@@ -11,38 +12,67 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 
 from vlmprune import help as texts
+from vlmprune import own_code
 from vlmprune.arguments import last_given
 from vlmprune.errors import ProcessLost, Terminated, UserError, choose, stop_code
 from vlmprune.files import expanded
+from vlmprune.machine import check_memory, lack
+from vlmprune.overrides import check_length
 from vlmprune.secrets import check_secrets
+from vlmprune.streams import lost, open_streams
+
+RECORDED = {"run", "sweep", "score", "speed", "show", "wandb-report"}  # commands whose results are in files
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the `vlmprune` command; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _terminate)
+    open_streams()
+    os.environ["MPLBACKEND"] = "agg"  # charts are files; another backend may need a screen, or be none
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _terminate)
+    code = _ended(arguments)
+    if (error := lost(sys.stdout)) is not None:
+        print(f"vlmprune: stdout took no more ({error.strerror}): what was printed is not all there", file=sys.stderr)
+        if code == 0 and not isinstance(error, BrokenPipeError) and not {*arguments[:1]} & RECORDED:
+            return 2  # what it prints is all that such a command does; a reader that has enough (`| head`) is no fault
+    return code
+
+
+def _ended(arguments: list[str]) -> int:
+    """Do the command; returns its exit code. What the user can mend is told in one line."""
     try:
         return _dispatch(arguments)
     except UserError as error:
-        print(f"vlmprune: {error}", file=sys.stderr)
-        return 2
+        return _tell(error, str(error), 2)
     except ProcessLost as error:
-        print(f"vlmprune: {error}", file=sys.stderr)
-        return 1
+        return _tell(error, str(error), 1)
     except KeyboardInterrupt as error:
-        print("vlmprune: stopped; run the same command again to go on", file=sys.stderr)
-        return stop_code(error)
-    except BrokenPipeError:  # `vlmprune compare | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _tell(error, "stopped; run the same command again to go on", stop_code(error))
+    except Exception as error:
+        if (line := lack(error)) is not None:
+            return _tell(error, line, 2)
+        if (text := own_code.told(error)) is None or os.environ.get("VLMPRUNE_TRACEBACK") == "1":
+            raise
+        print(text, file=sys.stderr)
         return 1
+
+
+def _tell(error: BaseException, line: str, code: int) -> int:
+    """Print how the command ended, with VLMPRUNE_TRACEBACK=1 after all that led to it; returns `code`."""
+    if os.environ.get("VLMPRUNE_TRACEBACK") == "1":
+        traceback.print_exception(error)
+    print(f"vlmprune: {line}", file=sys.stderr)
+    return code
 
 
 def _terminate(number: int, frame: object) -> None:
-    raise Terminated
+    raise Terminated(number)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -71,13 +101,19 @@ def _dispatch(arguments: list[str]) -> int:
         "wandb-report": (_wandb_report, texts.WANDB_REPORT),
         "completion": (_completion, texts.COMPLETION),
     }
+    for argument in arguments:
+        check_length(argument)
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise UserError("the current folder was deleted: cd to one that is there") from error
     check_secrets([dict([argument.split("=", 1)]) if "=" in argument else argument for argument in arguments])
     command, help_text = commands[choose(arguments[0], [*commands, "--help", "--version"], "command")]
     if any(argument in ("-h", "--help") for argument in arguments[1:]):
         print(help_text, end="")
         return 0
     if "WORLD_SIZE" in os.environ and command in (_run, _sweep):  # accelerate launch, torchrun
-        _quiet_libraries()
+        _prepare_libraries()
         from vlmprune.distributed.launched import together
 
         return together(command, arguments[1:])
@@ -92,7 +128,10 @@ def _options(arguments: list[str], flags: tuple[str, ...] = ()) -> tuple[list[st
     for argument in rest:
         name, equals, value = argument.partition("=")
         if name == "--config-dir":
-            found[name] = str(expanded(name, value if equals else next(rest, "")))
+            given = value if equals else next(rest, "")
+            if not given:
+                raise UserError("--config-dir: name a folder, such as --config-dir=configs")
+            found[name] = str(expanded(name, given))
             if not os.path.isdir(found[name]):
                 raise UserError(f"--config-dir '{found[name]}': no such folder")
             found[name] = os.path.abspath(found[name])
@@ -118,7 +157,7 @@ def _run(arguments: list[str]) -> int:
 
         print(OmegaConf.to_yaml(OmegaConf.create(config.resolved)), end="")
         return 0
-    _quiet_libraries()
+    _prepare_libraries()
     if "--dry-run" in options:
         from vlmprune.sweep.dry_run import dry_run
 
@@ -131,7 +170,7 @@ def _run(arguments: list[str]) -> int:
 
 def _sweep(arguments: list[str]) -> int:
     settings, options = _options(arguments, ("--dry-run",))
-    _quiet_libraries()
+    _prepare_libraries()
     if "--dry-run" in options:
         from vlmprune.sweep.dry_run import dry_run_sweep
 
@@ -158,7 +197,7 @@ def _score(arguments: list[str]) -> int:
 
 def _speed(arguments: list[str]) -> int:
     settings, options = _options(arguments)
-    _quiet_libraries()
+    _prepare_libraries()
     from vlmprune.speed.command import speed
 
     return speed(settings, options.get("--config-dir"))
@@ -166,7 +205,7 @@ def _speed(arguments: list[str]) -> int:
 
 def _show(arguments: list[str]) -> int:
     arguments, options = _options(arguments)
-    _quiet_libraries()
+    _prepare_libraries()
     from vlmprune.show import show
 
     return show(arguments, options.get("--config-dir"))
@@ -194,8 +233,9 @@ def _completion(arguments: list[str]) -> int:
     return 0
 
 
-def _quiet_libraries() -> None:
+def _prepare_libraries() -> None:
     """transformers' and datasets' own bars would break ours; an explicit choice of the user's stays."""
+    check_memory()  # before the first of them is imported
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # what could not be reached is said in our own line

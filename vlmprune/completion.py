@@ -11,12 +11,14 @@ import types
 import typing
 from collections.abc import Iterable
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 from vlmprune import help as texts
 from vlmprune.completion_hints import words_of
 from vlmprune.completion_scripts import SCRIPTS
 from vlmprune.errors import UserError
+from vlmprune.overrides import LONGEST
 
 # What commands take beside the settings of a run, each defined where its command is.
 COMPARE = (
@@ -52,6 +54,8 @@ def candidates(line: str) -> list[str]:
     What ends with = or . is not finished yet.
     """
     typed = line.split()[1:]
+    if len(line) > LONGEST:
+        return []
     *words, current = typed if typed and not line[-1].isspace() else [*typed, ""]
     if not words:
         found: Iterable[str] = [*commands(), "--help", "--version"]
@@ -177,14 +181,16 @@ def _run_keys() -> dict[str, Any]:
 
 
 def _read(file: Any) -> dict[str, Any]:
-    """A YAML file as plain data; {} where it is none."""
+    """A YAML file as plain data; {} where it is none that run would take."""
     import yaml
 
+    from vlmprune.yaml_files import yaml_text
+
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        data = yaml.safe_load(yaml_text(Path(str(file))))
+    except (UserError, ValueError, yaml.YAMLError):
         return {}
-    return data if isinstance(data, dict) else {}
+    return {key: value for key, value in data.items() if isinstance(key, str)} if isinstance(data, dict) else {}
 
 
 def _config_dir(words: list[str]) -> str | None:

@@ -7,19 +7,24 @@ are checked afterwards, against the type hints below.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Interval
 
 from vlmprune.benchmarks.base import Orientation
 from vlmprune.benchmarks.judge_client import check_judge
 from vlmprune.benchmarks.subset import Subset
+from vlmprune.composing import compose
 from vlmprune.errors import UserError
 from vlmprune.files import expanded
-from vlmprune.overrides import CONFIG_MODULE, check_names, explain, quoted
+from vlmprune.overrides import check_names, quoted
 from vlmprune.schema import check_amount, check_file_names, construct
 from vlmprune.secrets import check_secrets
 
 # Settings of a model that say how many pixels or tiles a picture has; what stands null is the checkpoint's own.
 LIMITS = ("min_pixels", "max_pixels", "video_min_pixels", "video_max_pixels", "min_tiles", "max_tiles")
+Pixels = Annotated[int, Interval(ge=1, le=10**9)] | None
+Tiles = Annotated[int, Interval(ge=1, le=10_000)] | None
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,12 @@ class ModelConfig:
     newline: Literal["drop", "keep"] | None = None  # of models that have newline tokens
     packing: Literal["checkpoint", "fastervlm"] | None = None  # of LLaVA-NeXT
     generation: Literal["checkpoint", "greedy"] = "checkpoint"  # whether its generation_config has a say
-    min_pixels: int | None = None  # of a picture, on Qwen
-    max_pixels: int | None = None
-    video_min_pixels: int | None = None  # of a frame on Qwen2.5-VL, of all frames together on Qwen3-VL
-    video_max_pixels: int | None = None
-    min_tiles: int | None = None  # of a picture, on InternVL
-    max_tiles: int | None = None
+    min_pixels: Pixels = None  # of a picture, on Qwen
+    max_pixels: Pixels = None
+    video_min_pixels: Pixels = None  # of a frame on Qwen2.5-VL, of all frames together on Qwen3-VL
+    video_max_pixels: Pixels = None
+    min_tiles: Tiles = None  # of a picture, on InternVL
+    max_tiles: Tiles = None
 
 
 @dataclass(frozen=True)
@@ -62,23 +67,15 @@ class FeaturesConfig:
     In half precision an encoding is rounded as in the batch it was made in, which another run may compose otherwise.
     """
 
-    memory_mb: int = 1024
+    memory_mb: Annotated[int, Interval(ge=0, le=10**8)] = 1024
     folder: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.memory_mb < 0:
-            raise ValueError(f"memory_mb={self.memory_mb}; allowed: 0 or more")
 
 
 @dataclass(frozen=True)
 class ShowConfig:
     """Pictures of kept tokens that a run saves; no answer depends on them."""
 
-    samples: int = 4
-
-    def __post_init__(self) -> None:
-        if self.samples < 0:
-            raise ValueError(f"samples={self.samples}; allowed: 0 or more")
+    samples: Annotated[int, Interval(ge=0, le=10_000)] = 4
 
 
 @dataclass(frozen=True)
@@ -142,14 +139,14 @@ class _Scalars:
     orientation: Literal["upright", "stored"] = "upright"
     data: str | None = None
     judge: dict = field(default_factory=dict)
-    batch_size: int = 32
+    batch_size: Annotated[int, Interval(ge=1, le=65_536)] = 32
     seed: int = 0
     device: str = "auto"
     outputs: str = "outputs"
     share_prefix: bool = True
     compile: bool = False
-    devices: int = 1
-    latency_samples: int = 16
+    devices: Annotated[int, Interval(ge=1, le=1024)] = 1
+    latency_samples: Annotated[int, Interval(ge=0, le=1_000_000)] = 16
     features: dict = field(default_factory=dict)
     flops: dict = field(default_factory=dict)
     show: dict = field(default_factory=dict)
@@ -157,25 +154,9 @@ class _Scalars:
 
 def compose_run(overrides: list[str], config_dir: str | None = None) -> RunConfig:
     """Compose and check one run. Raises UserError, naming the value, what is allowed and the nearest match."""
-    import hydra
-    from omegaconf import OmegaConf, open_dict
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
     overrides = list(map(quoted, overrides))
-    choices = check_names(overrides, config_dir)
-    search = [f"hydra.searchpath=[file://{config_dir}]"] if config_dir else []
-    try:
-        with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-            composed = hydra.compose("run", overrides=overrides + search, return_hydra_config=True)
-            names = {group: str(composed.hydra.runtime.choices[group]) for group in choices}
-            with open_dict(composed):
-                del composed["hydra"]
-            data = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    except (hydra.errors.HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise UserError(explain(error)) from error
-    assert isinstance(data, dict)
-    return _check({str(key): value for key, value in data.items()}, names, tuple(overrides), config_dir)
+    data, names = compose(overrides, check_names(overrides, config_dir), config_dir)
+    return _check(data, names, tuple(overrides), config_dir)
 
 
 def _check(
@@ -190,12 +171,6 @@ def _check(
     check_file_names(data)
     check_amount(scalars.ratio, scalars.keep)
     Subset(scalars.limit, scalars.shard)  # checks both
-    if scalars.batch_size < 1:
-        raise UserError(f"batch_size={scalars.batch_size}: allowed: 1 or more")
-    if scalars.devices < 1:
-        raise UserError(f"devices={scalars.devices}: allowed: 1 or more")
-    if scalars.latency_samples < 0:
-        raise UserError(f"latency_samples={scalars.latency_samples}: allowed: 0 or more")
     model = construct(ModelConfig, groups["model"], "model.")
     flops = construct(FlopsConfig, scalars.flops, "flops.")
     show = construct(ShowConfig, scalars.show, "show.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -39,30 +40,39 @@ class NotApplicable(UserError):
         self.reason = reason
 
 
+class NotFinite(UserError, RuntimeError):
+    """A prompt's features or scores are nan or infinite, so that any choice among its tokens means nothing."""
+
+
 class ProcessLost(Exception):
     """One of the processes that share a run is gone: told in one line, exit code 1. The run can be resumed."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: everything is left as after Ctrl-C."""
+    """SIGTERM or SIGHUP, whose number it holds: everything is left as after Ctrl-C."""
 
 
 def stop_code(error: KeyboardInterrupt) -> int:
     """Exit code of a command that was stopped, as shells have it: 128 and the signal's number."""
-    return 143 if isinstance(error, Terminated) else 130
+    return 128 + (int(error.args[0]) if isinstance(error, Terminated) else signal.SIGINT)
 
 
-def said(error: Exception, longest: int = 200) -> str:
+def said(error: BaseException, longest: int = 200) -> str:
     """What an exception of a library says, as part of a line of ours."""
     return " ".join(str(error).split())[:longest]
 
 
 @contextmanager
 def one_line(why: str, instead: str) -> Iterator[None]:
-    """Raise UserError for what a library raises inside because a file says what its code does not expect."""
+    """Raise UserError for whatever a library raises inside because a file says what its code does not expect."""
     try:
         yield
-    except FAULTS as error:
+    except UserError:
+        raise
+    except BaseException as error:
+        # A panic of Rust code (tokenizers, safetensors) is no Exception, and has a class that cannot be imported.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise UserError(f"{why} ({type(error).__name__}: {said(error)}); {instead}") from error
 
 
@@ -76,5 +86,5 @@ def choose(value: str, allowed: Iterable[str], what: str) -> str:
 
 def nearest(value: str, options: Iterable[str]) -> str:
     """' (did you mean X?)' where something in `options` is close to `value`, else ''."""
-    close = difflib.get_close_matches(value, list(options), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(value[:100], list(options), n=1, cutoff=0.5)
     return f" (did you mean '{close[0]}'?)" if close else ""

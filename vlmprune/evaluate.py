@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from vlmprune.answers import Answers
-from vlmprune.batching import WINDOW, BatchSize, by_image, does_not_fit, is_out_of_memory, windows
+from vlmprune.batching import WINDOW, BatchSize, by_image, does_not_fit, windows
 from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
 from vlmprune.errors import UserError
 from vlmprune.generation import greedy, greedy_from, one_token, without_filler
+from vlmprune.machine import lacks_memory
 from vlmprune.measure.positions import positions_taken
 from vlmprune.measure.spent import Spent
 from vlmprune.media_cache import Images
@@ -83,8 +84,8 @@ class Evaluation:
                 together, alone = self._parted(prompts)
                 self._ask_together(together)
                 self._ask_whole(alone)
-            except RuntimeError as error:
-                if is_out_of_memory(error):
+            except (RuntimeError, MemoryError) as error:
+                if lacks_memory(error):
                     raise does_not_fit(error) from error
                 raise
             if broken is not None:  # what came before it is answered

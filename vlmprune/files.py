@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,29 @@ from typing import Any
 from vlmprune.errors import UserError
 
 PARTIAL = ".*.[0-9]*"  # what `write_atomically` left behind when its process was killed
+
+
+LARGEST = 2**31  # bytes of a file that is read as a whole; predictions of a million questions are a third of it
+
+
+def read_bytes(file: str | Path, largest: int = LARGEST) -> bytes:
+    """Return the content of a regular file. Raises OSError: also for a pipe, which would be waited for, and a device.
+
+    largest: bytes; a file that has more is not read.
+    """
+    with open(file, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as handle:
+        status = os.fstat(handle.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file, but a pipe, socket or device", str(file))
+        if status.st_size > largest:
+            raise OSError(errno.EFBIG, f"it has {status.st_size:,} bytes; at most {largest:,} are read", str(file))
+        return handle.read()
+
+
+def check_regular(file: str | Path) -> None:
+    """Raise OSError where a library that opens `file` itself would wait for a pipe or read a device for ever."""
+    if not stat.S_ISREG(os.stat(file).st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file, but a folder, pipe, socket or device", str(file))
 
 
 def to_json(data: Any) -> str:
@@ -34,9 +59,18 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def expanded(setting: str, value: str | Path) -> Path:
-    """The path that a setting names, ~ and ~user in front replaced by the home folder. Raises UserError without one."""
+    """The path that a setting names, ~ and ~user in front replaced by the home folder.
+
+    Raises UserError without one, and for a path that the system refuses to look up.
+    """
+    if "\0" in str(value):
+        raise UserError(f"{setting}={value}: no file's name holds NUL")
     try:
-        return Path(value).expanduser()
+        path = Path(value).expanduser()
+        path.exists()  # False where there is nothing
+        return path
+    except OSError as error:
+        raise UserError(f"{setting}={value}: {error.strerror}") from error
     except RuntimeError as error:
         user = str(value).partition("/")[0]
         raise UserError(
@@ -78,28 +112,7 @@ def append_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     """Append one JSON line per row, flushed and synced. Raises UserError; the last line may then be cut short."""
     if not rows:
         return
-    with told(path), open(path, "a") as handle:
+    with told(path), open(path, "a", encoding="utf-8") as handle:
         handle.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         handle.flush()
         os.fsync(handle.fileno())
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines file; an incomplete last line is cut off the file, a broken earlier one is a UserError."""
-    if not path.exists():
-        return []
-    with told(path):
-        data = path.read_bytes()
-        complete = data.rfind(b"\n") + 1
-        if complete < len(data):
-            os.truncate(path, complete)
-    rows = []
-    for number, line in enumerate(data[:complete].splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError("no object")
-        except ValueError as error:
-            raise UserError(f"{path} line {number} is not JSON ({error}): remove the line to resume") from error
-        rows.append(row)
-    return rows

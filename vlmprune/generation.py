@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,13 +41,13 @@ from transformers import (
     SuppressTokensAtBeginLogitsProcessor,
     SuppressTokensLogitsProcessor,
 )
-from transformers.utils import cached_file
 
 from vlmprune.answers import generated_lengths
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.errors import UserError, said
 from vlmprune.media_cache import Images
 from vlmprune.models.checkpoint import Checkpoint
+from vlmprune.models.files import read_object
 from vlmprune.models.loading import Loaded
 
 FILE = "generation_config.json"
@@ -256,7 +255,7 @@ class Rules:
         for name, value in self.settings.items():
             try:
                 replace(self, settings={name: value}).processors(prompts, [2], 2, 2)(prompts, scores)
-            except (ValueError, TypeError, IndexError, RuntimeError) as error:
+            except Exception as error:  # whatever transformers says of someone else's value
                 raise UserError(
                     f"{name}={shown(value)} in the model's {FILE} cannot be used ({said(error)}); correct the file"
                 ) from error
@@ -312,22 +311,13 @@ def read_config(checkpoint: Checkpoint) -> GenerationConfig:
     """A checkpoint's generation_config as loading it gives it: of its file, or else of its config.json."""
     if checkpoint.random:  # the architecture alone is used
         return GenerationConfig.from_model_config(checkpoint.config)
-    file = cached_file(
-        checkpoint.source,
-        FILE,
-        revision=checkpoint.revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
     try:
-        if file is None:
-            data, _ = PreTrainedConfig.get_config_dict(checkpoint.source, revision=checkpoint.revision)
-            return GenerationConfig.from_model_config(dict(data))
-        data = json.loads(Path(file).read_text(encoding="utf-8"))
-        if not isinstance(data, dict):
-            raise TypeError("it is no object")
+        data = read_object(checkpoint.source, FILE, checkpoint.revision, required=False)
+        if data is None:
+            given, _ = PreTrainedConfig.get_config_dict(checkpoint.source, revision=checkpoint.revision)
+            return GenerationConfig.from_model_config(dict(given))
         return GenerationConfig.from_dict(data)
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except Exception as error:  # whatever transformers says of someone else's file
         raise UserError(
             f"model.path={checkpoint.source}: its {FILE} cannot be used ({said(error)}); correct it, or remove it "
             "to go by config.json"

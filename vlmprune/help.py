@@ -25,6 +25,7 @@ what has commas, brackets or $ in it goes in quotes of its own: "outputs='/data/
 
 Options: --help, --version, --config-dir DIR (your own configs/: method/mine.yaml adds method=mine)
 Exit codes: 0 done, 1 failed, 2 bad input, told in one line, 130 stopped by Ctrl-C, 143 by SIGTERM
+VLMPRUNE_TRACEBACK=1 in the environment shows all that such a line came from.
 """
 
 RUN = """\

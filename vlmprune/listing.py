@@ -6,7 +6,8 @@ from typing import Any
 
 from vlmprune.arguments import read_settings, split_arguments
 from vlmprune.errors import choose
-from vlmprune.registry import options, read
+from vlmprune.progress import say
+from vlmprune.registry import read_all
 
 # What is shown of each kind beside name and title: keys of the YAML's `info`.
 COLUMNS = {
@@ -48,9 +49,12 @@ def _cells(kind: str, config_dir: str | None) -> list[list[str]]:
     if kind == "matrix":
         return matrix(config_dir)
     group = kind.removesuffix("s")
+    choices, broken = read_all(group, config_dir)
+    for error in broken:
+        say(f"left out: {error}")
     cells = [[f"{group}=", *(column.replace("_", " ") for column in COLUMNS[kind])]]
-    for name in sorted(options(group, config_dir)):
-        info: dict[str, Any] = read(group, name, config_dir).get("info") or {}
+    for name, choice in choices.items():
+        info: dict[str, Any] = choice.get("info") or {}
         if kind == "models":
             info["methods"] = working(info, config_dir)
         cells.append([name, *(_text(info.get(column, "")) for column in COLUMNS[kind])])
@@ -64,7 +68,7 @@ def missing(model: dict[str, Any], method: dict[str, Any]) -> list[str]:
 
 def method_infos(config_dir: str | None) -> dict[str, dict[str, Any]]:
     """`info` of every method by name; a user's own YAML need not have any."""
-    return {name: read("method", name, config_dir).get("info") or {} for name in sorted(options("method", config_dir))}
+    return {name: choice.get("info") or {} for name, choice in read_all("method", config_dir)[0].items()}
 
 
 def working(model: dict[str, Any], config_dir: str | None = None) -> str:
@@ -78,8 +82,8 @@ def working(model: dict[str, Any], config_dir: str | None = None) -> str:
 
 def matrix(config_dir: str | None = None) -> list[list[str]]:
     """Methods x model families."""
-    infos = [read("model", name, config_dir).get("info") or {} for name in options("model", config_dir)]
-    families = {info["family"]: info for info in infos if "lacks" in info}
+    infos = [choice.get("info") or {} for choice in read_all("model", config_dir)[0].values()]
+    families = {info["family"]: info for info in infos if {"family", "lacks", "has_cls"} <= info.keys()}
     cells = [["method=", *sorted(families)]]
     for name, method in method_infos(config_dir).items():
         cells.append([name, *(cell(families[family], method) for family in sorted(families))])

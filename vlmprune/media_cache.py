@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
+from vlmprune.benchmarks.room import one_sample
 from vlmprune.models.inputs import Media, Preprocessor
 from vlmprune.models.loading import Loaded
 
@@ -57,12 +58,13 @@ class Images:
 
 def media_of(sample: Sample, benchmark: Benchmark, preprocessor: Preprocessor) -> list[Media]:
     """The sample's images or its video, preprocessed. Raises BadSample, which names the files."""
-    pictures = benchmark.images(sample)
-    try:
-        return preprocessor.media(pictures, sample.media)
-    except BadSample as error:
-        files = ", ".join(benchmark.files(sample))
-        raise BadSample(f"{files}: {error}" if files else str(error)) from error
+    with one_sample():
+        pictures = benchmark.images(sample)
+        try:
+            return preprocessor.media(pictures, sample.media)
+        except BadSample as error:
+            files = ", ".join(benchmark.files(sample))
+            raise BadSample(f"{files}: {error}" if files else str(error)) from error
 
 
 def name_tiles(medium: Media) -> Media:

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from vlmprune.errors import UserError, choose, nearest
-from vlmprune.registry import DESCRIPTION, GROUPS, options, read
+from vlmprune.registry import DESCRIPTION, GROUPS, options, read, read_all
 from vlmprune.schema import FILES
 
 CONFIG_MODULE = "vlmprune.configs"
@@ -17,6 +17,7 @@ UNUSED = ("positions", "scope", "budget")  # these, too, mean nothing where ever
 SWEEP_ONLY = ("launcher", "baselines", "fail_fast")  # settings of `vlmprune sweep` that no run has
 HYDRA = "outputs= says where runs go, launcher= of vlmprune sweep what starts them, --config-dir where your configs are"
 MOST_JOBS = 10_000
+LONGEST, MOST, IN_ALL = 10_000, 1_000, 100_000  # characters of an argument; settings of a command; their characters
 QUOTES = "'\""
 PLAIN = re.compile(r"[\w/\-+.%*@?|:, ]*", re.ASCII)  # what Hydra takes without quotes
 
@@ -79,7 +80,8 @@ def check_written(override: Any) -> None:
 
 def _owners(group: str, name: str, config_dir: str | None) -> str:
     """The choices of a group that have this setting, of models their families; '' for none."""
-    found = {choice: each for choice in options(group, config_dir) if name in (each := read(group, choice, config_dir))}
+    choices, _ = read_all(group, config_dir)
+    found = {choice: each for choice, each in choices.items() if name in each}
     families = {info["family"] for each in found.values() if "family" in (info := each.get("info") or {})}
     return ", ".join(sorted(families or set(found)))
 
@@ -99,11 +101,34 @@ def parse_overrides(overrides: list[str]) -> list[Any]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import OverrideParseException
 
+    if len(overrides) > MOST:
+        raise UserError(f"{len(overrides):,} settings in one command; allowed: {MOST:,}")
+    if (length := sum(map(len, overrides))) > IN_ALL and len(overrides) > 1:
+        raise UserError(f"{length:,} characters of settings in one command; allowed: {IN_ALL:,}")
+    for override in overrides:
+        check_length(override)
     try:
-        return OverridesParser.create().parse_overrides(list(map(quoted, overrides)))
+        parser = OverridesParser.create()
+        return [_parsed(parser, quoted(override)) for override in overrides]
     except OverrideParseException as error:
         quotes = "; a value with special characters goes in quotes of its own: \"benchmark.path='/data/é (1)'\""
         raise UserError(f"'{error.override}' is not key=value{quotes if '=' in str(error.override) else ''}") from error
+
+
+def _parsed(parser: Any, override: str) -> Any:
+    """Hydra's own reading of one setting. Raises OverrideParseException, and UserError where its parser gives up."""
+    try:
+        return parser.parse_overrides([override])[0]
+    except RecursionError as error:
+        raise UserError(f"'{override}': too many brackets in one another") from error
+    except ValueError as error:  # an integer of 5,000 digits
+        raise UserError(f"'{override}': {' '.join(str(error).split())}") from error
+
+
+def check_length(argument: str) -> None:
+    """Raise a UserError for an argument that is longer than what anybody types."""
+    if len(argument) > LONGEST:
+        raise UserError(f"'{argument[:60]}...': an argument of {len(argument):,} characters; allowed: {LONGEST:,}")
 
 
 def quoted(override: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from vlmprune.benchmarks.base import Benchmark, Sample
+from vlmprune.benchmarks.contract import under_contract
 from vlmprune.benchmarks.judge_client import Judge
 from vlmprune.benchmarks.subset import Subset
 from vlmprune.config import RunConfig
@@ -26,6 +27,7 @@ from vlmprune.models.checkpoint import Checkpoint, describe_checkpoint, identifi
 from vlmprune.models.checks import check_pair, check_settings
 from vlmprune.models.clip_text import find_for
 from vlmprune.models.outline import check_inputs, outline
+from vlmprune.models.weights import check_sizes
 from vlmprune.records import RunDirectory
 from vlmprune.registry import DESCRIPTION, build_method, target_class, target_of
 from vlmprune.schema import construct
@@ -169,8 +171,11 @@ def choose_parts(config: RunConfig) -> tuple[Method, Checkpoint, Checkpoint | No
     check_pair(family, method, config.names["method"], model_name(config))
     check_settings(method, family, checkpoint.config.text_config.num_hidden_layers, config.names["method"])
     check_compile(config, method, checkpoint.config)
-    outline(checkpoint, config.model)  # its parts are tried out before a file of weights is opened, be it for its hash
+    # Its parts are tried out before a file of weights is opened, be it for its hash.
+    empty = outline(checkpoint, config.model).adapter.model
     checkpoint = identified(checkpoint)
+    if checkpoint.folder:
+        check_sizes(checkpoint, empty)
     text_tower = find_for(method, family.tower, checkpoint.config.vision_config)
     return method, checkpoint, text_tower
 
@@ -228,7 +233,7 @@ def build_benchmark(config: RunConfig) -> Benchmark:
     target = target_of(config.benchmark, f"benchmark={config.names['benchmark']}")
     benchmark: Benchmark = construct(target_class(target, Benchmark), settings, "benchmark.")
     benchmark.orientation = config.orientation
-    return benchmark
+    return under_contract(benchmark)
 
 
 def local_copy(config: RunConfig) -> Path | None:

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 import torch
 
-from vlmprune.benchmarks.base import Benchmark, Sample
+from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
+from vlmprune.measure.positions import position_limit
 from vlmprune.media_cache import Images
 from vlmprune.models.inputs import Media
 from vlmprune.models.loading import Loaded
 from vlmprune.models.prompts import place_media
 from vlmprune.pruning.prefix import beginning
+
+BEYOND = 8  # times the decoder's positions; that many words are no question, and take minutes to go through
 
 
 @dataclass(frozen=True)
@@ -45,5 +48,9 @@ def read_prompt(sample: Sample, benchmark: Benchmark, loaded: Loaded, images: Im
     question = benchmark.prompt(sample)
     (ids,), (media,) = loaded.preprocessor.tokenize([question], [given])
     order, _ = place_media(question, [medium.kind for medium in given])
-    shared = beginning(loaded.adapter.visual_mask(torch.tensor(ids)))
+    visual = loaded.adapter.visual_mask(torch.tensor(ids))
+    limit, words = position_limit(loaded.adapter.config.text_config), int((~visual).sum())
+    if limit is not None and words > BEYOND * limit:
+        raise BadSample(f"its prompt has {words:,} tokens of text; the decoder was made for {limit:,} positions")
+    shared = beginning(visual)
     return Prompt(sample, ids, media, tuple(order), min(shared, len(ids) - 1))

@@ -5,39 +5,26 @@ environment.json    versions, device, git, checkpoint, data    written first
 predictions.jsonl   one line per sample, appended and flushed; the first sample's also has the run's `prompt_template`
 kept.jsonl          kept tokens as bitmasks, once per image unless the question decides about them or the images' order
 bad.jsonl           samples that were left out because they cannot be used: id and reason; only where there are some
-result.json         RESULT_SCHEMA of result_schema.py, written last and atomically: its presence means "finished"
+result.json         `Result` of result_schema.py, written last and atomically: its presence means "finished"
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from vlmprune.errors import UserError
-from vlmprune.files import PARTIAL, append_lines, read_lines, to_json, told, write_atomically
+from vlmprune.errors import UserError, said
+from vlmprune.files import PARTIAL, append_lines, to_json, told, write_atomically
+from vlmprune.line_schema import Environments, KeptLine, LeftOut, PredictionLine
+from vlmprune.lock import held
 from vlmprune.progress import say
-
-PARTS = ("subset", "comparable", "answers", "bad_samples", "timings", "environment")  # of RESULT_SCHEMA, objects
-
-
-def check_types(result: dict[str, Any]) -> None:
-    """Raise KeyError, AttributeError or TypeError where a result lacks what is used, or has it in another type."""
-    for part in PARTS:
-        result[part].keys()
-    answers = result["answers"]
-    tokens = answers["tokens"]
-    counts = {"total": tokens["total"], "kept": tokens["kept"]["mean"], "layer_averaged": tokens["layer_averaged"]}
-    positions = answers.get("positions") or {"limit": 0, "longest": 0, "beyond": 0}  # older results have none
-    counts |= {name: positions[name] for name in ("limit", "longest", "beyond")}
-    numbers = {"ratio": result["ratio"], "keep": result["keep"], "score": answers["score"], **counts}
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | float | None):
-            raise TypeError(f"{name} is {str(value)[:40]!r}, not a number")
+from vlmprune.result_schema import Result
+from vlmprune.typed_json import read_json, read_lines
 
 
 class RunDirectory:
@@ -52,19 +39,10 @@ class RunDirectory:
     def result(self) -> dict[str, Any] | None:
         """result.json of a finished run, or None."""
         file = self.path / "result.json"
-        if not file.exists():
+        if not os.path.lexists(file):
             return None
-        try:
-            result = json.loads(file.read_bytes(), parse_constant=not_json)
-            self._same(result["fingerprint"], file)
-            if result["schema"] != 1:
-                raise ValueError(f"schema {result['schema']}; this version reads 1")
-            check_types(result)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(
-                f"{file} cannot be read ({type(error).__name__}: {error}): delete it, and the same command makes it "
-                "again from the answers beside it"
-            ) from error
+        result = read_result(file)
+        self._same(result["fingerprint"], file)
         return result
 
     @property
@@ -78,7 +56,7 @@ class RunDirectory:
     def begin(self, config_yaml: str, environment: dict[str, Any]) -> None:
         """Write what is known before the first sample. A resumed run keeps every environment that it ran in."""
         file = self.path / "environment.json"
-        environments = self._environments(file) if file.exists() else []
+        environments = self._environments(file) if os.path.lexists(file) else []
         if environment not in environments:
             environments.append(environment)
         self.write("config.yaml", config_yaml)
@@ -88,14 +66,14 @@ class RunDirectory:
     def _environments(self, file: Path) -> list[dict[str, Any]]:
         """What earlier parts of the run stood on."""
         try:
-            recorded = json.loads(file.read_bytes())
-            self._same(recorded["fingerprint"], file)
-            return list(recorded["environments"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            recorded = read_json(file, Environments)
+        except (OSError, ValueError) as error:
             raise UserError(
-                f"{file} cannot be read ({type(error).__name__}: {error}): delete it to go on; what the answers so far "
-                "were made with is then unknown"
+                f"{file} cannot be read ({said(error)}): delete it to go on; what the answers so far were made with is "
+                "then unknown"
             ) from error
+        self._same(recorded["fingerprint"], file)
+        return recorded["environments"]
 
     def _forget_half_recorded(self) -> None:
         """Have samples asked again whose kept tokens are lost, such as with the end of a damaged kept.jsonl."""
@@ -123,36 +101,23 @@ class RunDirectory:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Create the folder and hold it alone; raises UserError while another process runs in it."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = open(self.path / ".lock", "w")  # noqa: SIM115  (closed below, after the run)
-        except OSError as error:
-            raise UserError(f"outputs folder {self.path} cannot be used: {error}") from error
-        with handle:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(f"{self.path} is in use by another vlmprune process: wait for it to end") from error
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(held(self.path))
+            except OSError as error:
+                raise UserError(f"outputs folder {self.path} cannot be used: {error}") from error
             for partial in [*self.path.glob(PARTIAL), *self.path.glob(f"pictures/{PARTIAL}")]:
                 partial.unlink(missing_ok=True)
             yield
 
     def predictions(self) -> list[dict[str, Any]]:
         """Samples that are already answered. A last line cut short by a crash is removed from the file."""
-        file = self.path / "predictions.jsonl"
-        rows = read_lines(file)
-        lines: dict[str, int] = {}
-        for number, row in enumerate(rows, start=1):
-            if not isinstance(row.get("id"), str):
-                raise UserError(f"{file} line {number} is no answer to a sample: remove the line to resume")
-            first = lines.setdefault(row["id"], number)
-            if first != number:
-                raise UserError(f"{file} has two answers to sample {row['id']}, lines {first} and {number}: remove one")
-        return rows
+        return read_answers(self.path / "predictions.jsonl", PredictionLine)
 
     def kept(self) -> list[dict[str, Any]]:
         """Kept tokens recorded so far."""
-        return read_lines(self.path / "kept.jsonl")
+        return read_lines(self.path / "kept.jsonl", KeptLine, "record of kept tokens")
 
     def append(self, predictions: list[dict[str, Any]], kept: list[dict[str, Any]]) -> None:
         """Add answered samples and flush them to the disk. Kept tokens go first: an answer is never without them."""
@@ -163,7 +128,8 @@ class RunDirectory:
 
     def bad(self) -> list[dict[str, Any]]:
         """Samples that were left out: id and reason."""
-        return read_lines(self.path / "bad.jsonl")
+        file = self.path / "bad.jsonl"
+        return _once(file, read_lines(file, LeftOut, "sample that was left out"), "lines about")
 
     def append_bad(self, rows: list[dict[str, Any]]) -> None:
         """Note samples that are left out."""
@@ -188,6 +154,27 @@ def kept_of(row: dict[str, Any]) -> tuple[str, str | None]:
     return ("id", row["id"]) if row.get("id") else ("image_id", row.get("image_id"))
 
 
-def not_json(constant: str) -> float:
-    """What Python's reader does with NaN and Infinity, which it would take."""
-    raise ValueError(f"{constant} is not JSON")
+def read_result(file: Path) -> dict[str, Any]:
+    """result.json. Raises UserError where it is damaged or of another schema."""
+    try:
+        return dict(read_json(file, Result))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{file} cannot be read ({said(error)}): delete it, and the same command makes it again from the answers "
+            "beside it"
+        ) from error
+
+
+def read_answers(file: Path, schema: Any) -> list[Any]:
+    """Lines of predictions.jsonl. Raises UserError where one is damaged, or two answer the same sample."""
+    return _once(file, read_lines(file, schema, "answer to a sample"), "answers to")
+
+
+def _once(file: Path, rows: list[Any], what: str) -> list[Any]:
+    """Return lines that are about samples. Raises UserError where two are about the same one."""
+    lines: dict[str, int] = {}
+    for number, row in enumerate(rows, start=1):
+        first = lines.setdefault(row["id"], number)
+        if first != number:
+            raise UserError(f"{file} has two {what} sample {row['id']}, lines {first} and {number}: remove one")
+    return rows

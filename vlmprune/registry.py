@@ -7,13 +7,16 @@ Reads configs/ as data, without Hydra or torch, so that `list` and error message
 from __future__ import annotations
 
 import importlib
+import re
+import traceback
 import typing
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from vlmprune.errors import UserError, choose
-from vlmprune.schema import check_amount, check_type, construct
+from vlmprune.errors import UserError, choose, said
+from vlmprune.schema import check_amount, check_type, construct, hints_of
+from vlmprune.yaml_files import read_yaml
 
 if typing.TYPE_CHECKING:
     from vlmprune.methods.base import Method
@@ -21,6 +24,8 @@ if typing.TYPE_CHECKING:
 GROUPS = ("model", "method", "benchmark", "logger")
 # Keys of a choice's YAML that describe it, and are not arguments of its class.
 DESCRIPTION = frozenset({"_target_", "info", "name"})
+LONGEST = 500  # characters of a class's name with its package
+NAMED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
 def options(group: str, config_dir: str | None = None) -> dict[str, Path]:
@@ -36,19 +41,29 @@ def options(group: str, config_dir: str | None = None) -> dict[str, Path]:
 
 def read(group: str, name: str, config_dir: str | None = None) -> dict[str, Any]:
     """One choice's YAML as plain data, without interpolations resolved. Raises UserError for an unknown name."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
+    from vlmprune.infos import Choice, Experiment
+    from vlmprune.typed_json import check_data
 
     found = options(group, config_dir)
     file = found[choose(name, found, group)]
+    data = read_yaml(file)
     try:
-        data = OmegaConf.to_container(OmegaConf.load(file))
-    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise UserError(f"{file} must hold key: value lines")
-    return {str(key): value for key, value in data.items()}
+        check_data(data, Experiment if group == "experiment" else Choice)
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from error
+    return data
+
+
+def read_all(group: str, config_dir: str | None = None) -> tuple[dict[str, dict[str, Any]], list[UserError]]:
+    """YAML of every choice by name, and why the others, which a user's folder may have, cannot be read."""
+    readable: dict[str, dict[str, Any]] = {}
+    broken: list[UserError] = []
+    for name in sorted(options(group, config_dir)):
+        try:
+            readable[name] = read(group, name, config_dir)
+        except UserError as error:
+            broken.append(error)
+    return readable, broken
 
 
 def target_class(target: str, base: type) -> type:
@@ -56,12 +71,18 @@ def target_class(target: str, base: type) -> type:
 
     Importing runs the top level of the user's own module, as `import` does; nothing in it is called before the check.
     """
+    if len(target) > LONGEST or not NAMED.fullmatch(target):
+        raise UserError(f"_target_ '{target}' is no name of a class; expected package.module.Class")
     module_name, _, class_name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError, SyntaxError, SystemExit) as error:
         reason = "it calls sys.exit()" if isinstance(error, SystemExit) else error
         raise UserError(f"_target_ '{target}' cannot be imported: {reason}") from error
+    except Exception as error:  # the top level of a user's module
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{last.filename} line {last.lineno}: {type(error).__name__}: {said(error)}"
+        raise UserError(f"_target_ '{target}' cannot be imported: {where}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UserError(f"_target_ '{target}' is not a subclass of {base.__module__}.{base.__qualname__}")
     if found is base:
@@ -76,7 +97,8 @@ def recorded_target(target: str, group: str, config_dir: str | None) -> str:
 
     Raises UserError for any other.
     """
-    known = {read(group, name, config_dir).get("_target_") for name in options(group, config_dir)}
+    choices, _ = read_all(group, config_dir)
+    known = {choice.get("_target_") for choice in choices.values() if isinstance(choice.get("_target_"), str)}
     if target not in known:
         raise UserError(f"_target_ '{target}' is of no {group} here: --config-dir DIR names a folder with yours")
     return target
@@ -124,13 +146,13 @@ def build_method(
     check_amount(ratio, keep)
     method_class = target_class(target_of(config, f"method={name}"), Method)
     own = {key: value for key, value in config.items() if key not in DESCRIPTION}
-    if method_class.stage == "none":  # type: ignore[attr-defined]
+    if getattr(method_class, "stage", None) == "none":
         if ratio or keep is not None:
             amount = f"keep={keep}" if ratio is None else f"ratio={ratio}"
             raise UserError(f"method=none keeps every token: drop {amount} or choose a method")
         ratio = None  # ratio=0 is what it does anyway, and must not be a run of its own
     given = own | settings | {"ratio": ratio, "keep": keep, "positions": positions}
-    hints = typing.get_type_hints(method_class)
+    hints = hints_of(method_class)
     check_type("budget", budget, Literal["published", "average"])
     check_type("scope", scope, Literal["published", "tile", "image"])
     given |= {name: value for name, value in {"budget": budget, "scope": scope}.items() if name in hints}

@@ -5,23 +5,28 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vlmprune.benchmarks.base import Sample
+from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.config import RunConfig
 from vlmprune.distributed.started import process_count, team_of
 from vlmprune.distributed.team import Team
 from vlmprune.environment import describe_environment
 from vlmprune.errors import UserError
 from vlmprune.loggers.base import Logger
+from vlmprune.loggers.guard import guarded
 from vlmprune.measure.memory import peak_mb, reset_peak
 from vlmprune.measure.question import measure_questions
 from vlmprune.models.inputs import Preprocessor
+from vlmprune.models.loading import Loaded
+from vlmprune.models.outline import Outline, outline
 from vlmprune.pipeline import evaluation_of, load_models
 from vlmprune.plan import Plan, amount, benchmark_name, model_name, prepare
 from vlmprune.progress import progress_bar, say
 from vlmprune.registry import DESCRIPTION, target_class, target_of
+from vlmprune.report.picture_index import FOLDER, INDEX
 from vlmprune.report.pictures import save_pictures
 from vlmprune.report.recount import recount_flops
 from vlmprune.report.result import in_order, summarise_answers
@@ -71,7 +76,7 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
 
 
 def show_again(plan: Plan, finished: dict[str, Any], group: str | None) -> dict[str, Any]:
-    """A finished run is printed, and judged if it was not; nothing of it is evaluated, measured or logged again.
+    """A finished run is printed, judged if it was not, given pictures if it has none; nothing else is done again.
 
     group: the sweep that it is part of, which says itself that it was finished.
     """
@@ -81,6 +86,11 @@ def show_again(plan: Plan, finished: dict[str, Any], group: str | None) -> dict[
             "on_bad_sample=skip, or repair them and delete it"
         )
     finished = recount_flops(plan, judged(plan, finished))
+    if not (plan.directory.path / FOLDER / INDEX).exists():  # the disk was full, or none were asked for
+        try:
+            make_pictures(plan, outline(plan.checkpoint, plan.config.model))
+        except (UserError, BadSample) as error:  # of files beside a result that is whole
+            say(f"note: no pictures of kept tokens: {error}")
     if group is None:
         say(f"already finished, nothing was run, timed or logged again; delete it to start over: {plan.directory.path}")
     show_summary(finished, plan.unpruned.result_or_none, plan.directory.path, None)
@@ -133,18 +143,20 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
         ):
             evaluation = evaluation_of(plan, loaded, text_tower, gathered, advance_here)
             evaluation.run(share)
-    rows, bad = in_order(directory.predictions(), plan.samples), directory.bad()
+    rows = in_order(directory.predictions(), plan.samples)
+    bad = in_order(directory.bad(), plan.samples, "bad.jsonl leaves out")
+    if both := {row["id"] for row in rows} & {row["id"] for row in bad}:
+        raise UserError(f"bad.jsonl leaves out {min(both)!r}, which predictions.jsonl answers: remove one of the lines")
     if not rows:
         raise UserError(f"none of the {len(bad)} samples can be used; the first, {bad[0]['id']}: {bad[0]['reason']}")
-    seconds = time.perf_counter() - start
+    seconds = max(0.0, time.perf_counter() - start)
 
     peak = max([peak_mb(plan.device), *team.peaks])  # before the timing pass, which runs the unpruned model too
     broken = {row["id"] for row in bad}
     clip = None if plan.text_tower is None else plan.text_tower.config
     usable = [sample for sample in plan.samples if sample.id not in broken]
     latency, cache = measure_questions(usable, plan.benchmark, loaded, plan.method, config.latency_samples, text_tower)
-    named = title_of(config.names["method"], plan.method)
-    save_pictures(usable, plan.benchmark, loaded, directory, named, config.show.samples)
+    make_pictures(plan, loaded)
     return {
         "schema": 1,
         "fingerprint": directory.fingerprint,
@@ -164,7 +176,7 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
             "latency": latency,
             "evaluation_s": seconds,
             "evaluation": evaluation.timings(),
-            "samples_per_s": len(open_samples) / seconds if open_samples else None,
+            "samples_per_s": len(open_samples) / seconds if open_samples and seconds else None,
             "peak_memory_mb": peak,
             "peak_memory_since": peak_since,
             "kv_cache_bytes": cache,
@@ -172,6 +184,14 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
         "environment": environment | {"attention": config.model.attention, "batch_size": config.batch_size},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def make_pictures(plan: Plan, model: Loaded | Outline) -> None:
+    """Save the pictures of kept tokens that the settings ask for. model: its weights are not looked at."""
+    broken = {row["id"] for row in plan.directory.bad()}
+    usable = [sample for sample in plan.samples if sample.id not in broken]
+    title = title_of(plan.config.names["method"], plan.method)
+    save_pictures(usable, plan.benchmark, model, plan.directory, title, plan.config.show.samples)
 
 
 def describe_media(samples: list[Sample], rows: list[dict[str, Any]], prepare: Preprocessor) -> str:
@@ -188,7 +208,8 @@ def build_logger(config: RunConfig, directory: Path) -> Logger:
     """The experiment logger of the composed config, writing inside the run directory."""
     settings = {key: value for key, value in config.logger.items() if key not in DESCRIPTION}
     target = target_of(config.logger, f"logger={config.names['logger']}")
-    logger = construct(target_class(target, Logger), settings, "logger.")
+    cls = target_class(target, Logger)
+    logger = guarded(cls, partial(construct, cls, settings, "logger."))
     logger.place(directory, Path(config.outputs))
     return logger
 

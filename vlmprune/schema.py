@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import string
 import types
 import typing
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
-from vlmprune.errors import UserError, nearest
+from annotated_types import Interval
+
+from vlmprune.errors import UserError, nearest, said
+from vlmprune.own_code import call, is_own
 
 WORDS = {
     types.NoneType: "null",
@@ -26,7 +31,7 @@ def construct(cls: type, values: dict[str, Any], where: str) -> Any:
 
     where: prefix of the names in messages, as the user types them ("method." or "" for the top level).
     """
-    hints = typing.get_type_hints(cls)
+    hints = hints_of(cls)
     fields = {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
     for name, value in values.items():
         if name not in fields:
@@ -34,15 +39,46 @@ def construct(cls: type, values: dict[str, Any], where: str) -> Any:
                 f"{where}{name}: unknown setting{nearest(name, fields)}; allowed: {', '.join(sorted(fields)) or 'none'}"
             )
         check_type(f"{where}{name}", value, fields[name])
+    if is_own(cls):
+        check_defaults(cls, values)
     absent = [f.name for f in dataclasses.fields(cls) if f.init and f.name not in values and _required(f)]
     if absent:
         raise UserError(f"{where}{absent[0]}: missing, and it has no default")
     # YAML has ints where floats are meant, and lists where tuples are.
     converted = {name: _convert(value, fields[name]) for name, value in values.items()}
     try:
-        return cls(**converted)
+        return call(cls, "__post_init__", function=cls, **converted) if is_own(cls) else cls(**converted)
     except ValueError as error:  # a dataclass that checks its own values
         raise UserError(f"{where.rstrip('.')}: {error}" if where else str(error)) from error
+
+
+def check_defaults(cls: type, given: Iterable[str]) -> None:
+    """Raise a UserError where a user's class has a default of another type for a field of its base."""
+    base = next(each for each in cls.__mro__ if not is_own(each))
+    hints = typing.get_type_hints(base, include_extras=True)
+    for field in dataclasses.fields(cls):
+        if field.name in hints and field.name not in given and field.default is not dataclasses.MISSING:
+            check_type(f"{cls.__name__}.{field.name}", field.default, hints[field.name])
+
+
+def hints_of(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields. Raises UserError where a user's own class has none that can be read."""
+    for base in cls.__mro__:
+        own = [name for name, hint in vars(base).get("__annotations__", {}).items() if "ClassVar" not in str(hint)]
+        if own and is_own(base) and "__dataclass_fields__" not in vars(base):
+            raise UserError(
+                f"{base.__module__}.{base.__name__} has fields ({', '.join(own)}) and no @dataclass: write it above "
+                "the class, or they are no settings"
+            )
+    try:
+        return typing.get_type_hints(cls, include_extras=True)
+    except (NameError, AttributeError, TypeError, SyntaxError) as error:
+        if not is_own(cls):
+            raise
+        raise UserError(
+            f"{cls.__module__}.{cls.__name__}: the type of a field cannot be read ({type(error).__name__}: "
+            f"{said(error)})"
+        ) from error
 
 
 def _required(field: dataclasses.Field) -> bool:
@@ -55,17 +91,51 @@ def check_type(name: str, value: Any, hint: Any) -> None:
         written = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
         quoted = f"; in quotes it is text: {name}=\"'{written}'\"" if str in _alternatives(hint) and value else ""
         raise UserError(f"{name}={written}: expected {_describe(hint)}{_suggest(value, hint)}{quoted}")
+    if fault := _out_of_bounds(value, hint):
+        raise UserError(f"{name}={value}: {fault}")
 
 
 def check_fields(given: Any) -> None:
     """Raise a UserError unless every field of a dataclass object fits its type hint."""
-    hints = typing.get_type_hints(type(given))
+    hints = hints_of(type(given))
     for field in dataclasses.fields(given):
         check_type(field.name, getattr(given, field.name), hints[field.name])
 
 
-def _alternatives(hint: Any) -> tuple[Any, ...]:
+def check_bounds(given: Any) -> None:
+    """Raise a ValueError unless every number of a dataclass object is within the bounds that its type hint states."""
+    hints = typing.get_type_hints(type(given), include_extras=True)
+    for field in dataclasses.fields(given):
+        if fault := _out_of_bounds(value := getattr(given, field.name), hints[field.name]):
+            raise ValueError(f"{field.name}={value}: {fault}")
+
+
+def _out_of_bounds(value: Any, hint: Any) -> str:
+    """What numbers a hint allows, where `value` is another: Annotated[int, Interval(ge=1, le=9)] says which; else "".
+
+    An integer without bounds of its own has 64 bits, which is what torch takes.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    for option in _members(hint):
+        for bounds in getattr(option, "__metadata__", ()):
+            if isinstance(bounds, Interval):
+                within = bounds.ge <= value <= bounds.le  # type: ignore[operator]
+                return "" if within else f"allowed: {bounds.ge:,} or more, at most {bounds.le:,}"
+    huge = isinstance(value, int) and not -(2**63) <= value < 2**63
+    return "allowed: integers of 64 bits" if huge else ""
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    """The hints of a union, with their bounds."""
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    """The hints of a union, without bounds."""
+    return tuple(
+        typing.get_args(option)[0] if typing.get_origin(option) is Annotated else option for option in _members(hint)
+    )
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -137,6 +207,24 @@ def check_file_names(settings: dict[str, Any], where: str = "") -> None:
                     f"{where}{key}={value}: {len(value)} characters, {longest} bytes in a name of it; allowed: "
                     "4000 and 255, without NUL"
                 )
+
+
+def check_template(name: str, template: str, fields: tuple[str, ...]) -> None:
+    """Raise a UserError unless `template.format(...)` puts in nothing but these fields, as they are, one at least.
+
+    A field's attributes, items, conversions and widths would reach beyond its text, or fill the memory.
+    """
+    allowed = f"allowed: {', '.join(f'{{{field}}}' for field in fields)}, and {{{{ and }}}} for braces"
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise UserError(f"{name}={template}: {error}; {allowed}") from error
+    found = [(field, spec, conversion) for _, field, spec, conversion in parts if field is not None]
+    for field, spec, conversion in found:
+        if field not in fields or spec or conversion:
+            raise UserError(f"{name}={template}: a field is written as its name alone; {allowed}")
+    if template and not found:
+        raise UserError(f"{name}={template}: has no field; {allowed}")
 
 
 def check_amount(ratio: float | None, keep: int | None) -> None:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vlmprune import __version__
 from vlmprune.arguments import read_settings, split_arguments
 from vlmprune.benchmarks.base import Benchmark, Sample
+from vlmprune.benchmarks.contract import under_contract
 from vlmprune.benchmarks.judge import describe_judge, judge_answers
 from vlmprune.benchmarks.judge_client import Judge
-from vlmprune.errors import UserError
+from vlmprune.errors import UserError, said
 from vlmprune.fingerprint import code_identity
+from vlmprune.line_schema import Answered
 from vlmprune.progress import say
-from vlmprune.records import RunDirectory
+from vlmprune.records import RunDirectory, read_answers, read_result
 from vlmprune.registry import DESCRIPTION, recorded_target, target_class, target_of
+from vlmprune.report.config_file import read_config
 from vlmprune.report.scores import summarise_scores
 from vlmprune.schema import construct
 
@@ -62,7 +62,8 @@ def rescore(
         raise UserError(f"{folder} is scored by rule, without a judge: leave out judge.*")
     directory = RunDirectory(folder, "")
     with directory.lock():
-        rows = [scored(row, benchmark, folder) for row in directory.predictions()]
+        answers = read_answers(folder / "predictions.jsonl", Answered)
+        rows = [scored(row, benchmark, folder) for row in answers]
         if not rows:
             raise UserError(f"{folder} has no answers: run it first")
         before, finished = None, (folder / "result.json").exists()
@@ -98,27 +99,19 @@ def read_benchmark(folder: Path, config_dir: str | None = None) -> Benchmark:
     """
     file = folder / "config.yaml"
     try:
-        config = yaml.safe_load(file.read_text())["benchmark"]
-        settings = {key: value for key, value in config.items() if key not in DESCRIPTION}
+        config = read_config(file).get("benchmark")
     except FileNotFoundError as error:
         raise UserError(f"{folder} is not a run directory: it has no config.yaml") from error
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read: {said(error)}") from error
+    if config is None:
+        raise UserError(f"{file} cannot be read: benchmark is missing")
+    settings = {key: value for key, value in config.items() if key not in DESCRIPTION}
     try:
         target = recorded_target(target_of(config, "benchmark"), "benchmark", config_dir)
-        return construct(target_class(target, Benchmark), settings, "benchmark.")
+        return under_contract(construct(target_class(target, Benchmark), settings, "benchmark."))
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
-
-
-def read_result(file: Path) -> dict[str, Any]:
-    """result.json. Raises UserError where it is damaged."""
-    try:
-        result = json.loads(file.read_text())
-        result["answers"]["score"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} cannot be read ({error}): delete it and run again") from error
-    return result
 
 
 def scored(row: Any, benchmark: Benchmark, folder: Path) -> Row:
@@ -126,6 +119,8 @@ def scored(row: Any, benchmark: Benchmark, folder: Path) -> Row:
     try:
         fields = {key: row[key] for key in ("id", "image_id", "question", "answer", "category")}
         return row | {"score": benchmark.score(row["prediction"], Sample(**fields, extra=row.get("extra", {})))}
+    except UserError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:  # lines that somebody else wrote
         name = row.get("id") if isinstance(row, dict) else row
         reason = f"{type(error).__name__}: {error}"

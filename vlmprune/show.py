@@ -98,6 +98,7 @@ def read_question(words: list[str], orientation: Orientation = "upright") -> Que
     from vlmprune.benchmarks.base import BadSample
     from vlmprune.benchmarks.frames import decode_frames
     from vlmprune.benchmarks.media import decode_image
+    from vlmprune.benchmarks.room import one_sample
 
     named = {word: find_file(word) for word in words}
     files = [file for file in map(named.get, words) if file is not None]
@@ -112,10 +113,11 @@ def read_question(words: list[str], orientation: Orientation = "upright") -> Que
     if videos and len(files) > 1:
         raise UserError(f"{videos[0]}: a video is shown alone, without other files")
     try:
-        if videos:
-            pictures = decode_frames(videos[0], 8, spacing="linspace", orientation=orientation)
-        else:
-            pictures = [decode_image(str(file), orientation=orientation) for file in files]
+        with one_sample():
+            if videos:
+                pictures = decode_frames(videos[0], 8, spacing="linspace", orientation=orientation)
+            else:
+                pictures = [decode_image(str(file), orientation=orientation) for file in files]
     except BadSample as error:
         raise UserError(str(error).replace("its ", "the ", 1)) from error
     return Question(texts[0], pictures, "video" if videos else "image", [file.name for file in files])

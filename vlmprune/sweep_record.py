@@ -6,69 +6,70 @@ reached, and why. It is for readers. A sweep that goes on looks at the run direc
 
 from __future__ import annotations
 
-import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from vlmprune.errors import UserError
-from vlmprune.records import to_json, write_atomically
+from pydantic import Field, with_config
+
+from vlmprune.errors import UserError, said
+from vlmprune.files import to_json, write_atomically
+from vlmprune.typed_json import STRICT, Amount, Count, Fraction, read_json
 
 FOLDER = "sweeps"
-SWEEP_SCHEMA = {
-    "schema": "1",
-    "group": "the sweep's id, made of its jobs: W&B's group, and the name of this file and of the folder of logs",
-    "settings": "as typed",
-    "launcher": "which one ran it",
-    "started, updated": "UTC date and time",
-    "jobs": {
-        "title, overrides": "what tells it from the other jobs; the whole combination",
-        "model, method, benchmark, ratio, keep": "what was asked for",
-        "status": "waiting, running, done, skipped (was finished before), failed, not_applicable or stopped",
-        "reason": "of failed and not_applicable: one line; else empty",
-        "score": "a fraction of 1; null where there is none",
-        "answered, samples": "questions answered when it was looked at last, and of how many; null where unknown",
-        "seconds": "that it took in this sweep; null where it did not run",
-        "directory": "of the run; null where unknown",
-        "log": "what the run printed, with the traceback of a failure; relative to outputs; null where it did not run",
-    },
-}
+PRINTED = r"^[^\x00]*$"  # no file's name has the character 0
 
 Status = Literal["waiting", "running", "done", "skipped", "failed", "not_applicable", "stopped"]
 
 
+@with_config(STRICT)
 @dataclass
 class JobRecord:
-    """One job of a sweep; fields as in SWEEP_SCHEMA."""
+    """One job of a sweep."""
 
-    title: str
-    overrides: list[str]
-    model: str
-    method: str
-    benchmark: str
-    ratio: float | None
-    keep: int | None
-    status: Status = "waiting"
-    reason: str = ""
-    score: float | None = None
-    answered: int | None = None
-    samples: int | None = None
-    seconds: float | None = None
-    directory: str | None = None
-    log: str | None = None
+    title: Annotated[str, Field(pattern=PRINTED, description="what tells it from the other jobs")]
+    overrides: Annotated[list[str], Field(description="the whole combination")]
+    model: Annotated[str, Field(description="what was asked for")]
+    method: Annotated[str, Field(description="what was asked for")]
+    benchmark: Annotated[str, Field(description="what was asked for")]
+    ratio: Annotated[Fraction | None, Field(description="what was asked for")]
+    keep: Annotated[Count | None, Field(description="what was asked for")]
+    status: Annotated[Status, Field(description="skipped: was finished before")] = "waiting"
+    reason: Annotated[str, Field(description="of failed and not_applicable: one line; else empty")] = ""
+    score: Annotated[Amount | None, Field(description="a fraction of 1; null where there is none")] = None
+    answered: Annotated[
+        Count | None, Field(description="questions answered when it was looked at last; null where unknown")
+    ] = None
+    samples: Annotated[Count | None, Field(description="of how many; null where unknown")] = None
+    seconds: Annotated[Amount | None, Field(description="that it took in this sweep; null where it did not run")] = None
+    directory: Annotated[
+        Annotated[str, Field(pattern=PRINTED)] | None, Field(description="of the run; null where unknown")
+    ] = None
+    log: Annotated[
+        str | None,
+        Field(
+            description="what the run printed, with the traceback of a failure; relative to outputs; null where it did "
+            "not run"
+        ),
+    ] = None
 
 
+@with_config(STRICT)
 @dataclass
 class SweepRecord:
-    """One sweep; fields as in SWEEP_SCHEMA."""
+    """One sweep, and the schema of its file."""
 
-    group: str
-    settings: list[str]
-    launcher: str
-    started: str
-    updated: str
+    group: Annotated[
+        str,
+        Field(description="the sweep's id, made of its jobs: W&B's group, and the name of this file and of its logs"),
+    ]
+    settings: Annotated[list[str], Field(description="as typed")]
+    launcher: Annotated[str, Field(description="which one ran it")]
+    started: Annotated[str, Field(description="UTC date and time")]
+    updated: Annotated[str, Field(description="UTC date and time")]
     jobs: list[JobRecord]
-    schema: int = 1
+    schema: Literal[1] = 1
 
     def write(self, outputs: Path) -> None:
         """Replace the file in one step. Raises OSError."""
@@ -80,27 +81,33 @@ class SweepRecord:
 def read_sweep(file: Path) -> SweepRecord:
     """The sweep in `file`. Raises UserError where it is damaged or of another schema."""
     try:
-        data: dict[str, Any] = json.loads(file.read_text())
-        if data["schema"] != 1:
-            raise ValueError(f"schema {data['schema']}; this version reads 1")
-        jobs = [JobRecord(**job) for job in data["jobs"]]
-        return SweepRecord(**data | {"jobs": jobs})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} cannot be read ({' '.join(str(error).split())}): delete it") from error
+        return read_json(file, SweepRecord)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({said(error)}): delete it") from error
 
 
-def jobs_without_result(outputs: Path) -> list[JobRecord]:
+def jobs_without_result(outputs: Path) -> tuple[list[JobRecord], dict[Path, str]]:
     """Jobs of sweeps that failed or could not run, each as its last sweep left it; none whose run was finished since.
 
-    Raises UserError where a file is damaged.
+    Second: files that cannot be read, and why.
     """
-    sweeps = [read_sweep(file) for file in sorted((outputs / FOLDER).glob("*.json"))]
+    sweeps: list[SweepRecord] = []
+    damaged: dict[Path, str] = {}
+    for file in sorted((outputs / FOLDER).glob("*.json")):
+        try:
+            sweeps.append(read_sweep(file))
+        except UserError as error:
+            damaged[file] = str(error).removeprefix(f"{file} ")
     last: dict[tuple[str, ...], JobRecord] = {}
     for record in sorted(sweeps, key=lambda record: record.updated):
         last |= {tuple(sorted(job.overrides)): job for job in record.jobs}
-    return [
-        job
-        for job in last.values()
-        if job.status in ("failed", "not_applicable")
-        and not (job.directory is not None and (Path(job.directory) / "result.json").exists())
-    ]
+    without = [job for job in last.values() if job.status in ("failed", "not_applicable")]
+    return [job for job in without if not _finished(job, outputs)], damaged
+
+
+def _finished(job: JobRecord, outputs: Path) -> bool:
+    """Whether the run that a job names has a result by now; a folder outside of `outputs` is not looked into."""
+    if job.directory is None:
+        return False
+    folder, top = os.path.realpath(job.directory), os.path.realpath(outputs)
+    return folder.startswith(top + os.sep) and os.path.exists(os.path.join(folder, "result.json"))

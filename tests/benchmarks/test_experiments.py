@@ -10,9 +10,10 @@ from vlmprune.registry import options, read
 from vlmprune.sweep import plan_jobs
 
 SIZES = {"fastervlm": 10, "vtc_cls": 8, "fastervlm_video": 4}
-NAMES = [pytest.param(n, marks=[] if n == "fastervlm" else pytest.mark.slow) for n in sorted(options("experiment"))]
+NAMES = sorted(options("experiment"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_method_meets_every_benchmark(name):
     settings = [f"experiment={name}", "model=tiny", "method=cls,fastv", "ratio=0.9", "logger=none"]

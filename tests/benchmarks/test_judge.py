@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
 from tests.benchmarks.judge_server import judge_server
+from tests.robustness.hostile_judge import serve, url_of
 from vlmprune.benchmarks.judge import describe_judge, judge_answers
 from vlmprune.benchmarks.judge_client import Judge
 from vlmprune.benchmarks.scoring.mmvet import PROTOCOL
@@ -213,3 +215,27 @@ def test_stored_replies_are_read_by_todays_rule(tmp_path):
         (tmp_path / "judge.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         judged = judge_answers(rows(2), PROTOCOL, judge(server), tmp_path)
     assert len(server.requests) == 3 and sorted(row["score"] for row in judged) == [0.5, 0.7]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "said"),
+    [
+        ("drips its headers", "no whole reply within 0.2 s"),
+        ("drips its body", "no whole reply within 0.2 s"),
+        ("sends a body for ever", "more than 4,194,304 bytes"),
+        ("says Retry-After: 1000000000", "HTTP 429, and it asks to wait 1000000000 s"),
+        ("is 10,000 brackets", "unreadable reply"),
+    ],
+)
+def test_what_would_never_end_has_an_end(tmp_path, behaviour, said):
+    serve()
+    endless = Judge(url_of(behaviour), "m", retries=0, timeout=10.0 if "ever" in behaviour else 0.2)
+    with pytest.raises(UserError, match=said):
+        judge_answers(rows(1), PROTOCOL, endless, tmp_path)
+
+
+def test_a_deadline_holds_for_all_attempts(tmp_path):
+    begun = time.monotonic()
+    with judge_server(lambda *_: 503) as server, pytest.raises(UserError, match="HTTP 503"):
+        judge_answers(rows(1), PROTOCOL, judge(server, retries=1000, wait=0.1, deadline=0.3), tmp_path)
+    assert time.monotonic() - begun < 3 and len(server.requests) < 10

@@ -2,11 +2,20 @@
 
 import io
 import json
+import re
+import sys
 import xml.etree.ElementTree as ElementTree
 import zipfile
 
+import pytest
+
 from vlmprune.benchmarks import submission
+from vlmprune.benchmarks.base import Benchmark, Sample
+from vlmprune.benchmarks.choices import MultipleChoice
 from vlmprune.benchmarks.xlsx import workbook
+from vlmprune.errors import UserError
+from vlmprune.registry import target_class
+from vlmprune.schema import construct
 
 
 def row(row_id, prediction, **extra):
@@ -70,3 +79,36 @@ def test_a_workbook_holds_any_text_and_has_no_clock():
     table = [["a < b & 'c' \"d\"", " spaced ", "é 中文", "=1+1", "two\nlines"], ["\x00\x0bcontrol", 1, 2.5]]
     assert sheet(workbook(table)) == [table[0], ["  control", 1.0, 2.5]]
     assert workbook(table) == workbook(table)
+
+
+def test_a_format_of_ones_own(tmp_path, monkeypatch):
+    """It stands in the module of the class that _target_ names; the name itself imports nothing."""
+    (tmp_path / "own_format.py").write_text(
+        "from vlmprune.benchmarks.choices import MultipleChoice as Base\n"
+        "from vlmprune.benchmarks.submission import submission_format\n"
+        "@submission_format\ndef names(rows): return 'names.txt', str(len(rows)).encode()\n"
+        "def helper(rows): return 'helper.txt', b''\n"
+        "class Mine(Base): pass\n"
+    )
+    (tmp_path / "unasked.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings = {"max_new_tokens": 4, "path": "x"}
+    target = target_class("own_format.Mine", Benchmark)
+    mine = construct(target, settings | {"submission": "own_format.names"}, "benchmark.")
+    assert mine.submission_file([{}, {}]) == ("names.txt", b"2")
+    for name in ("own_format.helper", "unasked.names", "os.system", "vlmprune.benchmarks.submission._json"):
+        with pytest.raises(UserError, match=f"benchmark.submission={name}: .*allowed: own_format.names, vlmprune"):
+            construct(target, settings | {"submission": name}, "benchmark.")
+    assert "unasked" not in sys.modules
+
+
+@pytest.mark.parametrize("option", ["{choice!r}", "{choice:9}", "{letter.x}", "{choice[0]}", "{}", "{x}", "{", "no"])
+def test_an_option_has_named_fields_alone(option):
+    with pytest.raises(UserError, match=re.escape(f"benchmark.option={option}: ")):
+        construct(MultipleChoice, {"max_new_tokens": 4, "option": option}, "benchmark.")
+
+
+def test_braces_of_an_option_are_doubled():
+    benchmark = MultipleChoice(max_new_tokens=4, option="{{{letter}}} {choice}\n")
+    sample = Sample("1", "1", "Q", "A", "", extra={"choices": ["red", "blue"]})
+    assert benchmark.prompt(sample) == "Q\n{A} red\n{B} blue"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_records import row
 from vlmprune.distributed.gathered import Gathered, Sent
 from vlmprune.distributed.wire import Line
 from vlmprune.errors import UserError
@@ -84,7 +85,7 @@ def test_kept_tokens_of_an_image_are_written_once(tmp_path):
     directory.append([], [{"image_id": "before", "n": 4, "kept": "9"}])  # by a run that was killed
     gathered = Gathered(directory, lambda _: None)
     for number, image in enumerate(("before", "a", "a", "b")):
-        gathered.append([{"id": str(number)}], [{"image_id": image, "n": 4, "kept": "9"}])
+        gathered.append([row(str(number))], [{"image_id": image, "n": 4, "kept": "9"}])
     gathered.append([], [{"id": "q", "n": 4, "kept": "9"}])
     assert [row.get("id") or row["image_id"] for row in directory.kept()] == ["before", "a", "b", "q"]
     assert len(directory.predictions()) == 4

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tests.test_records import row
 from vlmprune.benchmarks.base import Sample
 from vlmprune.distributed.team import Member, Team
 from vlmprune.distributed.wire import Line
@@ -51,12 +52,12 @@ def team_of(*parts: Part) -> Team:
 
 def answer_all(line: Line, job: dict, questions: list[str]) -> None:
     for name in questions:
-        line.send("answers", [[{"id": name}], []])
+        line.send("answers", [[row(name)], []])
     line.send("done", 100.0 + len(questions))
 
 
 def die(line: Line, job: dict, questions: list[str]) -> None:
-    line.send("answers", [[{"id": questions[0]}], []])
+    line.send("answers", [[row(questions[0])], []])
 
 
 def refuse(line: Line, job: dict, questions: list[str]) -> None:
@@ -73,7 +74,7 @@ def run(team: Team, plan: SimpleNamespace, told: list[int]) -> None:
         share = team.share(SAMPLES, plan)
         with team.gathering(plan.directory, told.append) as (directory, advance):
             for sample in share:
-                directory.append([{"id": sample.id}], [])
+                directory.append([row(sample.id)], [])
                 advance(1)
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.loggers.stand_in import stand_in
 from tests.loggers.test_wandb import CONFIG, FINGERPRINT, placed
+from tests.report.synthetic import picture
 from vlmprune.loggers import upload
 from vlmprune.loggers.account import outputs_identity, run_identity
 from vlmprune.loggers.wandb import WandbLogger
@@ -34,7 +35,7 @@ def mirrored(outputs: Path) -> WandbLogger:
     logger, result, rows = placed(WandbLogger(samples=4), outputs)
     (logger.directory / "pictures").mkdir()
     Image.new("RGB", (8, 8), "red").save(logger.directory / "pictures/1-q1.png")
-    (logger.directory / "pictures/index.json").write_text(json.dumps([{"file": "1-q1.png", "id": "q1"}]))
+    (logger.directory / "pictures/index.json").write_text(json.dumps([picture("q1", "1-q1.png")]))
     logger.start(CONFIG, FINGERPRINT, "sweep-1")
     logger.log_result(result, rows)
     logger.finish(0)
@@ -115,8 +116,9 @@ def test_the_whole_sweep_is_synced_by_one_command(tmp_path: Path, monkeypatch: p
     assert upload.sync_command([tmp_path]) is None
     with stand_in() as server:
         paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        shell = {name: value for name, value in os.environ.items() if name != upload.SERVICE}  # of this process
         done = subprocess.run(
-            command, shell=True, env=os.environ | {"WANDB_BASE_URL": server.url, "PATH": paths}, capture_output=True
+            command, shell=True, env=shell | {"WANDB_BASE_URL": server.url, "PATH": paths}, capture_output=True
         )
     assert done.returncode == 0, done.stderr
     folder = outputs_identity(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.loggers.wandb_reader import OfflineRun, read_offline_run
-from tests.report.synthetic import make_run
+from tests.report.synthetic import make_run, picture
 from vlmprune.loggers.account import has_api_key, outputs_identity, run_identity
 from vlmprune.loggers.wandb import WandbLogger
 
@@ -88,7 +88,7 @@ def test_pictures_of_different_sizes_are_logged_as_one_size(
     folder.mkdir()
     for name, size in (("q0", (300, 150)), ("q1", (150, 300))):
         Image.new("RGB", size, "blue").save(folder / f"{name}.png")
-    (folder / "index.json").write_text(json.dumps([{"id": name, "file": f"{name}.png"} for name in ("q0", "q1")]))
+    (folder / "index.json").write_text(json.dumps([picture(name, f"{name}.png") for name in ("q0", "q1")]))
     logger.start(CONFIG, FINGERPRINT, None)
     logger.log_result(result, rows)
     logger.finish(0)

@@ -36,7 +36,7 @@ def test_the_peak_is_that_since_the_reset():
 
 
 def test_without_the_right_to_reset_it_says_so(monkeypatch):
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError
 
     monkeypatch.setattr(Path, "write_text", refuse)
@@ -44,7 +44,7 @@ def test_without_the_right_to_reset_it_says_so(monkeypatch):
 
 
 def test_without_proc_the_peak_is_the_systems(monkeypatch):
-    def absent(*_: object) -> None:
+    def absent(*_: object, **__: object) -> None:
         raise FileNotFoundError
 
     monkeypatch.setattr(Path, "read_text", absent)

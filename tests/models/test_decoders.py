@@ -159,7 +159,7 @@ def refused(model: Any, method: str, reason: str, **settings: Any) -> str:
     return line
 
 
-OFTEN = ("llama", "mistral", "qwen2", "qwen3", "phi3")  # the families' own, and one more
+OFTEN = ("llama", "mistral", "qwen2", "qwen3")  # the families' own
 
 
 @pytest.mark.parametrize("kind", [pytest.param(k, marks=[] if k in OFTEN else pytest.mark.slow) for k in WORKS])

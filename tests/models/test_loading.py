@@ -44,6 +44,7 @@ def loaded(config: ModelConfig):
     return load(find_checkpoint(config), config, torch.float32, CPU)
 
 
+@pytest.mark.slow
 def test_a_run_on_a_checkpoint_folder(vlmprune, folder, tmp_path):  # noqa: F811
     done = vlmprune(
         "run", "model=path", f"model.path={folder}", "method=fastv", "method.k=1", "ratio=0.5", "limit=8",

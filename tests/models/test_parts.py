@@ -141,7 +141,7 @@ RAISES = "model.prompt=chat_template: the checkpoint's chat template raises"
         ("llava", edit("config.json", "vision_config", hidden_act="nope"), "cannot build the model of its config"),
         ("llava", edit("config.json", "text_config", hidden_act="nope"), r"cannot build .* \(KeyError: 'nope'\)"),
         ("llava", edit("config.json", "text_config", pad_token_id=999), "cannot build .*Padding_idx must be within"),
-        ("llava", edit("config.json", "text_config", num_attention_heads=0), "its config.json cannot be used"),
+        ("llava", edit("config.json", "text_config", num_attention_heads=0), r"config.json: text_config.num_\w+=0: "),
     ],
 )  # fmt: skip
 def test_a_line_before_weights(folders, tmp_path, family, fault, line):
@@ -154,10 +154,10 @@ def test_a_line_before_weights(folders, tmp_path, family, fault, line):
     [
         (edit("config.json", "text_config", hidden_act="nope"), "text_config in the model's config.json: transf"),
         (edit("config.json", "text_config", rope_parameters={"rope_type": "nope"}), "cannot build it .KeyError"),
-        (edit("config.json", "text_config", num_hidden_layers=0), "its decoder LlamaModel has no layers"),
-        (edit("config.json", "text_config", num_hidden_layers=-1), "its decoder LlamaModel has no layers"),
-        (edit("config.json", "text_config", num_attention_heads=0), "config.json cannot be used"),
-        (edit("config.json", "vision_config", patch_size=0), r"its vision_config cannot be used \(ZeroDivisionError"),
+        (edit("config.json", "text_config", num_hidden_layers=0), "config.json: text_config.num_hidden_layers=0: "),
+        (edit("config.json", "text_config", num_hidden_layers=-1), "config.json: text_config.num_hidden_layers=-1: "),
+        (edit("config.json", "text_config", num_attention_heads=0), "config.json: text_config.num_attention_heads=0: "),
+        (edit("config.json", "vision_config", patch_size=0), "config.json: vision_config.patch_size=0: "),
         (LARGE, r"shape \[1, 3, 336, 336\]"),
     ],
 )  # fmt: skip

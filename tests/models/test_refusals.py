@@ -85,7 +85,7 @@ class TestFinding:
 
     def test_values_that_no_config_has(self, folder):
         edit(folder / "config.json", text_config={"model_type": "llama", "hidden_size": "wide"})
-        with pytest.raises(UserError, match=r"config.json cannot be used \(.*hidden_size"):
+        with pytest.raises(UserError, match=r"config.json: text_config.hidden_size=wide: "):
             find(folder)
 
     def test_a_revision_of_a_folder(self, folder):

@@ -141,3 +141,9 @@ def make_result(
         },
         "finished": "2026-11-21T05:00:00+00:00",
     }
+
+
+def picture(question: str, file: str) -> dict[str, Any]:
+    """An entry of pictures/index.json."""
+    words = {"question": "What?", "answer": "red", "prediction": "red"}
+    return {"file": file, "id": question, **words, "score": 1.0, "kept": 14, "total": 144}

@@ -163,10 +163,10 @@ def test_other_environments_are_pointed_at(outputs: Path, capsys: pytest.Capture
     [
         ("{", "cannot be read"),
         ("[]", "not as expected"),
-        ('{"schema": 1}', "not as expected (KeyError: 'subset')"),
+        ('{"schema": 1}', "not as expected (fingerprint is missing)"),
         ("[" * 100_000, "cannot be read"),
         ('{"schema": 9}', "has schema 9"),
-        ('{"schema": 1, "subset": []}', "not as expected (AttributeError"),
+        ('{"schema": 1, "subset": []}', "not as expected (fingerprint is missing)"),
     ],
 )
 def test_damaged_directories_are_named_never_fatal(
@@ -187,7 +187,7 @@ def test_a_number_that_is_text_is_damage(outputs: Path, capsys: pytest.CaptureFi
     for change in ({"ratio": "0.9"}, {"answers": result["answers"] | {"score": "0.5"}}):
         (broken / "result.json").write_text(json.dumps(result | change))
         assert compare([str(outputs), "format=csv"]) == 0
-        assert "not a number" in "".join(capsys.readouterr())
+        assert "Input should be a valid number" in "".join(capsys.readouterr())
 
 
 def test_filters(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,3 +215,21 @@ def test_jobs_of_a_sweep_without_a_result_are_told(outputs: Path, capsys: pytest
     assert compare([str(outputs)]) == 0
     told = capsys.readouterr().out.partition("not shown:")[2].splitlines()
     assert told[1:] == [f"- {path}: FAILED boom", "- method=scm: NOT APPLICABLE needs tiles"]
+
+
+@pytest.mark.parametrize("form", ["table", "json", "latex"])
+def test_questions_without_a_picture_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    """A benchmark of one's own may have no picture at all: there is no visual token, and nothing is divided by it."""
+    for method, ratio in (("none", None), ("cls", 0.5), ("fastv", None)):
+        path = make_run(tmp_path, method, ratio) / "result.json"
+        result = json.loads(path.read_text())
+        result["answers"]["tokens"] |= {
+            "total": 0.0,
+            "kept": {"mean": 0.0, "min": 0, "max": 0},
+            "layer_averaged": 0.0,
+        }
+        path.write_text(json.dumps(result))
+    assert compare([str(tmp_path), f"format={form}"]) == 0
+    assert "cls" in capsys.readouterr().out

@@ -112,7 +112,7 @@ def test_nothing_is_hard_where_pool_is_right(outputs: Path, capsys: pytest.Captu
     "scores, said",
     [
         ([5, 0, 1, 0, 0, 0], "run from 0 to 5, not from 0 to 1"),
-        ([-1, 0, 1, 0, 0, 0], "run from -1 to 1, not from 0 to 1"),
+        ([2, 0, 1, 0, 0, 0], "run from 0 to 2, not from 0 to 1"),
         ([None] * 6, "not judged"),
     ],
 )

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,14 @@ def serve() -> None:
         answer: dict[str, Any] = {}
         if "preload" in request:
             answer = {"threads": preload(request["preload"])}
-        elif "start" in request:
+        elif "start" in request or "command" in request:
             pid = start(len(started), request)
             if pid == 0:
-                code = vlmprune(request["start"], request["modules"], request["die_at"])
+                code = (
+                    command(request)
+                    if "command" in request
+                    else vlmprune(request["start"], request["modules"], request["die_at"])
+                )
                 sys.stdout.flush()
                 os._exit(code)  # taking down a forked interpreter takes seconds: every object's page is copied first
             started[pid] = time.monotonic()
@@ -93,6 +98,22 @@ def vlmprune(arguments: list[str], modules: str | None, die_at: int | None) -> i
     if modules is not None:
         Path(modules).write_text(json.dumps({"modules": importable(), "writes": disk.points}))
     return code
+
+
+def command(request: dict[str, Any]) -> int:
+    """The command as typed, with variables of its own; an exception is told as the interpreter tells it."""
+    from vlmprune.cli import main
+
+    os.environ |= request["environment"]
+    try:
+        return main(request["command"])
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stderr.flush()
 
 
 def die() -> None:

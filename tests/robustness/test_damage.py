@@ -113,7 +113,7 @@ def test_a_damaged_environment(content, done, go, calm, tmp_path):
     [
         ('{"id": "VizWiz', "line 2 is not JSON"),
         ("", "line 2 is not JSON"),
-        ("[1]", "line 2 is not JSON .no object"),
+        ("[1]", "line 2 is no answer to a sample .Input should be an object"),
         ("\x00" * 30, "line 2 is not JSON"),
         ('{"di": "x"}', "line 2 is no answer to a sample"),
         ("first", "has two answers to sample .*, lines 1 and 2: remove one"),
@@ -142,3 +142,20 @@ def test_leftovers_of_killed_processes_are_removed_and_never_read(done, go, calm
     go(tmp_path)
     assert left(tmp_path) == calm  # which also looks for leftovers
     assert sum(leftover.exists() for leftover in leftovers) == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["zz", "zz"], "bad.jsonl has two lines about sample zz, lines 1 and 2: remove one"),
+        (["zz"], "bad.jsonl leaves out 'zz', which is no question of this run: remove the line"),
+        ([None], "bad.jsonl leaves out '.*', which predictions.jsonl answers: remove one of the lines"),
+    ],
+)
+def test_lines_about_samples_that_are_not_left_out(names, told, done, go, tmp_path):
+    (done / "result.json").unlink()
+    answered = json.loads((done / "predictions.jsonl").read_text().splitlines()[0])["id"]
+    rows = [{"id": name or answered, "reason": "it is torn"} for name in names]
+    (done / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=told):
+        go(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,6 +51,7 @@ def writes(go, tmp_path: Path) -> list[str]:
     return disk.points
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_where_each_file_is_written(go, calm, writes, tmp_path):
     numbers = [writes.index(f"write {name}") for name in FILES]
     for number in numbers:
@@ -64,17 +66,42 @@ def test_a_disk_that_is_full_at_every_single_write(go, calm, writes, tmp_path):
     assert len(writes) >= 25, f"only {len(writes)} writes: {writes}"
 
 
-def test_pictures_that_cannot_be_written_cost_a_line(go, calm, tmp_path, monkeypatch, capsys):
+def test_pictures_that_cannot_be_written_cost_a_line_and_are_made_by_the_next_call(
+    go, calm, tmp_path, monkeypatch, capsys
+):
+    from vlmprune.models import loading
     from vlmprune.report import pictures
 
     def full(path, text):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pictures, "write_atomically", full)
-    go(tmp_path)
+    with monkeypatch.context() as disk:
+        disk.setattr(pictures, "write_atomically", full)
+        go(tmp_path)
     assert "pictures of kept tokens could not be saved" in capsys.readouterr().err
     (found,), (expected,) = left(tmp_path).values(), calm.values()
     assert found | {"pictures": expected["pictures"]} == expected
+    loading._loaded.clear()
+    go(tmp_path)
+    assert "already finished" in capsys.readouterr().err and not loading._loaded, "a model was loaded for them"
+    assert left(tmp_path) == calm
+    (index,) = tmp_path.rglob("index.json")
+    before = index.stat().st_mtime_ns
+    go(tmp_path)
+    assert index.stat().st_mtime_ns == before
+
+
+def test_a_finished_run_whose_records_are_damaged_is_shown_without_pictures(go, finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    (index,) = tmp_path.rglob("index.json")
+    shutil.rmtree(index.parent)
+    kept = index.parent.parent / "kept.jsonl"
+    whole = kept.read_text()
+    for content, said in ((whole.replace('"n": ', '"n": 4'), "has not n="), ("7\n", "line 1 is no record of kept")):
+        kept.write_text(content)
+        go(tmp_path)
+        shown = capsys.readouterr()
+        assert said in shown.err and "visual tokens" in shown.out, f"{shown.err}"
 
 
 Mount = Callable[..., Path]

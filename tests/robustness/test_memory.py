@@ -13,6 +13,7 @@ from tests.robustness.left import left, run_folders
 from vlmprune.config import compose_run
 from vlmprune.errors import UserError
 from vlmprune.models import loading
+from vlmprune.records import RunDirectory
 from vlmprune.run import run
 
 WAYS = {  # questions about one image share their beginning, or each goes through with its whole prompt
@@ -59,7 +60,9 @@ def go(way: str, outputs: Path) -> dict:
 
 
 @pytest.mark.parametrize("broken", ["GPU", pytest.param("CPU", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("way", ["shared", "whole", pytest.param("unshared", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "way", ["shared", *(pytest.param(way, marks=pytest.mark.slow) for way in ("whole", "unshared"))]
+)
 def test_smaller_batches_give_the_same_answers(way, broken, limited, tmp_path, capsys, monkeypatch):
     go(way, tmp_path / "calm")
     expected = left(tmp_path / "calm")
@@ -91,3 +94,19 @@ def test_a_question_that_does_not_fit_alone(way, limited, tmp_path, capsys, monk
     (folder, calm) = sorted(run_folders(tmp_path), key=lambda path: "calm" in path.parts)
     answers = [json.loads((path / "result.json").read_text())["answers"] for path in (folder, calm)]
     assert answers[0] == answers[1]
+
+
+def test_answers_that_are_written_when_memory_ends_are_not_asked_again(tmp_path, monkeypatch):
+    append = RunDirectory.append
+
+    def append_and_fail(directory: RunDirectory, *rows) -> None:
+        append(directory, *rows)
+        raise MemoryError
+
+    monkeypatch.setattr(RunDirectory, "append", append_and_fail)
+    with pytest.raises(UserError, match="out of memory while answers were written: the same command goes on"):
+        go("shared", tmp_path / "disturbed")
+    monkeypatch.undo()
+    go("shared", tmp_path / "disturbed")
+    go("shared", tmp_path / "calm")
+    assert left(tmp_path / "disturbed") == left(tmp_path / "calm")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the exit code that shells know, a directory that is free again, and a run that goes on."""
+"""Ctrl-C, SIGTERM and SIGHUP: the exit code that shells know, a directory that is free again, a run that goes on."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tests.robustness.left import left, progress
 from vlmprune.cli import main
 from vlmprune.records import RunDirectory
 
-CODES = {"SIGINT": 130, "SIGTERM": 143}
+CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 COMMON = ("ratio=0.9", "method=cls", "batch_size=2", "latency_samples=0", "show.samples=1", "logger=none", "limit=8")
 MOMENTS = 6
 
 
 @pytest.mark.parametrize("command", ["run", pytest.param("sweep", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", CODES)
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.slow)])
 def test_a_stopped_command_goes_on(name, command, tmp_path, monkeypatch, capsys):
     """In this process, at the second batch that is written."""
     arguments = [command, *COMMON, *(["baselines=false"] if command == "sweep" else [])]
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     assert main([*arguments, f"outputs={tmp_path}/calm"]) == 0
     append, batches = RunDirectory.append, []
 
@@ -41,7 +41,8 @@ def test_a_stopped_command_goes_on(name, command, tmp_path, monkeypatch, capsys)
         assert progress(tmp_path / "stopped", 8).answered == 4
         assert main([*arguments, f"outputs={tmp_path}/stopped"]) == 0
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert "resuming: 4 of 8" in capsys.readouterr().err
     assert left(tmp_path / "stopped") == left(tmp_path / "calm")
 

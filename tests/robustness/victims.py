@@ -28,6 +28,7 @@ class Ended:
     code: int
     errors: str
     seconds: float
+    output: str = ""
 
     @property
     def killed(self) -> bool:
@@ -74,6 +75,18 @@ class Victims:
     def run(self, folder: Path, *arguments: str) -> Ended:
         """Start it and wait until it ends by itself."""
         return self.end(self.start(folder, *arguments))
+
+    def command(self, folder: Path, arguments: tuple[str, ...], environment: dict[str, str], longest: float) -> Ended:
+        """Run `vlmprune ARGUMENTS`, as typed, in `folder`; it is killed after `longest` seconds."""
+        began = time.monotonic()
+        answer = self._ask({"command": arguments, "environment": environment, "folder": str(folder)})
+        name = folder / str(answer["number"])
+        ended = self._ask({"pid": answer["pid"], "after": longest, "signal": int(signal.SIGKILL)})
+        output, errors = (
+            file.read_text(errors="replace") if file.exists() else ""
+            for file in (name.with_suffix(".out"), name.with_suffix(".err"))
+        )
+        return Ended(ended["code"], errors, time.monotonic() - began, output)
 
     def close(self) -> None:
         assert self._server.stdin is not None

@@ -10,20 +10,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.documented import fields, undocumented
 from tests.models.hub import MODELS, save
 from tests.speed.conftest import QUICK
 from vlmprune.cli import main
 from vlmprune.listing import missing
 from vlmprune.registry import read
 from vlmprune.speed import command
-from vlmprune.speed.command import SPEED_SCHEMA
-from vlmprune.speed.rows import ROW_SCHEMA
+from vlmprune.speed.result_schema import SpeedResult
 
 QUICK_FAMILIES = ("llava_next",)
-
-
-def documented(schema: dict[str, object]) -> set[str]:
-    return {name for names in schema for name in names.split(", ")}
 
 
 def the_json(folder: Path) -> dict:
@@ -44,12 +40,11 @@ def test_table_json_and_chart(ceiling, tmp_path, capsys):
     assert "5 ways on tiny: 40 calls" in err
 
     result = the_json(tmp_path)
-    assert result.keys() == documented(SPEED_SCHEMA)
+    assert result.keys() == fields(SpeedResult) and undocumented(result, SpeedResult) == []
     assert result["command"].startswith("vlmprune speed speed.new_tokens=3") and result["load"]["repeats"] == 2
     rows = result["rows"]
     labels = ["unpruned", "cls", "cls", "fastv", "fastv"]
     assert [(row["label"], row["batch_size"]) for row in rows] == [(label, size) for size in (1, 2) for label in labels]
-    assert {name for row in rows for name in row} <= documented(ROW_SCHEMA)
     for row in rows:
         assert row["state"] == "measured" and row["ms"]["first_token"]["n"] == 2
         assert row["tokens"]["text"] == 16 and row["tokens"]["visual"] == 144

@@ -10,6 +10,7 @@ from vlmprune.cli import main
 from vlmprune.speed import measuring
 
 
+@pytest.mark.slow
 def test_compiled_rows(ceiling, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(measuring, "BACKEND", "eager")
     cases = ["method=none,cls,fastv", "ratio=0.9", "compile=false,true", "batch_size=1"]

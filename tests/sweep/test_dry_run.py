@@ -9,6 +9,7 @@ from vlmprune.config import compose_run
 from vlmprune.nominal import nominal
 
 
+@pytest.mark.slow
 def test_tokens_and_flops_are_those_of_the_runs(place, capsys):
     settings = ("method=none,cls,fastv,compose,tome", "ratio=0.8", "baselines=false")
     assert place.sweep(*settings) == 0

@@ -9,6 +9,7 @@ import pytest
 from vlmprune.errors import UserError
 from vlmprune.launchers.base import Task
 from vlmprune.launchers.slurm import Slurm
+from vlmprune.schema import construct
 
 COMMANDS = {"sbatch": 'cp "$1" SCRIPT; echo Submitted batch job 7', "scancel": 'echo "$1" >> CANCELLED'}
 
@@ -57,7 +58,7 @@ def test_a_job_array_with_what_was_set(slurm):
 @pytest.mark.parametrize("gpus", [-1, -8])
 def test_a_number_of_gpus_that_there_cannot_be(gpus):
     with pytest.raises(UserError, match=f"launcher.gpus={gpus}: allowed: 0 or more"):
-        Slurm(gpus=gpus)
+        construct(Slurm, {"gpus": gpus}, "launcher.")
 
 
 def test_what_sbatch_refuses_is_one_line(slurm, place, capsys):

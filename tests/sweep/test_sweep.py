@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.documented import fields
 from tests.sweep.conftest import QUICK
 from vlmprune.cli import main
-from vlmprune.sweep_record import SWEEP_SCHEMA, jobs_without_result, read_sweep
+from vlmprune.sweep_record import JobRecord, SweepRecord, jobs_without_result, read_sweep
 
 
 def test_a_failed_job_is_shown_at_once_and_stops_nothing(place, capsys, monkeypatch):
@@ -91,9 +92,8 @@ def test_the_file_is_as_documented_and_reads_back(place):
         == 0
     )
     state = place.state
-    documented = {name for key in SWEEP_SCHEMA for name in key.split(", ")}
-    assert state.keys() == documented
-    assert state["jobs"][0].keys() == {name for key in SWEEP_SCHEMA["jobs"] for name in key.split(", ")}
+    assert state.keys() == fields(SweepRecord)
+    assert state["jobs"][0].keys() == fields(JobRecord)
     assert list(place.statuses) == [
         "method=none",
         "method=random keep=9",
@@ -109,13 +109,13 @@ def test_the_file_is_as_documented_and_reads_back(place):
 def test_a_later_look_finds_what_has_no_result(place):
     outputs = place.folder / "outputs"
     assert place.sweep("method=boom,scm,uniform", "keep=9", "baselines=false") == 1
-    assert [(job.method, job.status) for job in jobs_without_result(outputs)] == [
+    assert [(job.method, job.status) for job in jobs_without_result(outputs)[0]] == [
         ("boom", "failed"),
         ("scm", "not_applicable"),
     ]
     (place.folder / "mended").touch()
     assert place.sweep("method=boom,uniform", "keep=9", "baselines=false") == 0
-    assert [job.method for job in jobs_without_result(outputs)] == ["scm"]
+    assert [job.method for job in jobs_without_result(outputs)[0]] == ["scm"]
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image as Pictures
-
 from vlmprune.benchmarks.base import Orientation
-from vlmprune.benchmarks.media import DAMAGE
+from vlmprune.benchmarks.media import DAMAGE, open_picture
 from vlmprune.benchmarks.rgb import rgb
+from vlmprune.benchmarks.room import check_decoding
+from vlmprune.files import check_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,8 +25,8 @@ def is_video(file: Path) -> bool:
     The suffix decides where the content is neither, so that the error says what was expected.
     """
     try:
-        with Pictures.open(file) as picture:
-            return is_animation(picture) or picture.format == "MPEG"  # a video whose header alone PIL reads
+        with open_picture(file) as picture:
+            return is_animation(picture)
     except DAMAGE:
         return file.suffix.lower() in VIDEO_SUFFIXES or _is_container(file)
 
@@ -37,14 +37,21 @@ def is_animation(picture: Image) -> bool:
 
 
 def frame_seconds(picture: Any) -> list[float]:
-    """The beginning of each frame of an animation, in seconds from that of its first."""
-    seconds, now = [], 0.0
-    for index in range(picture.n_frames):
-        picture.seek(index)
+    """The beginning of each frame of an animation, in seconds from that of its first. Raises ValueError for too many.
+
+    They are not counted before: a GIF's would all be read for that.
+    """
+    seconds: list[float] = []
+    now = 0.0
+    while True:
+        try:
+            picture.seek(len(seconds))
+        except EOFError:
+            return seconds
+        check_decoding(picture.width * picture.height * (len(seconds) + 1))
         picture.load()  # WebP says how long a frame is once it is decoded
         seconds.append(now)
         now += (picture.info.get("duration") or PAUSE) / 1000
-    return seconds
 
 
 def frames_at(picture: Image, wanted: list[int], orientation: Orientation) -> list[Image]:
@@ -57,11 +64,16 @@ def frames_at(picture: Image, wanted: list[int], orientation: Orientation) -> li
 
 
 def _is_container(file: Path) -> bool:
-    """True for a file that begins as MP4, QuickTime, Matroska, WebM or AVI do; HEIC pictures begin almost as MP4."""
+    """True for a file that begins as MP4, QuickTime, Matroska, WebM, AVI or MPEG do; HEIC begins almost as MP4."""
     try:
+        check_regular(file)
         with open(file, "rb") as handle:
             head = handle.read(12)
     except (OSError, ValueError):  # not there, no file, or a name that no file has
         return False
     mp4 = head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide") and not head[8:12].startswith((b"he", b"mif", b"msf"))
-    return mp4 or head.startswith(b"\x1aE\xdf\xa3") or (head[:4], head[8:]) == (b"RIFF", b"AVI ")
+    return (
+        mp4
+        or head.startswith((b"\x1aE\xdf\xa3", b"\0\0\1\xb3", b"\0\0\1\xba"))
+        or (head[:4], head[8:]) == (b"RIFF", b"AVI ")
+    )

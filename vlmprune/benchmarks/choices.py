@@ -13,6 +13,7 @@ from vlmprune.benchmarks.scoring import circular, grouped
 from vlmprune.benchmarks.scoring.choices import METRIC, choice_match
 from vlmprune.benchmarks.scoring.exact import as_digits, exact_match
 from vlmprune.benchmarks.scoring.metric import Metric
+from vlmprune.schema import check_template
 
 
 @dataclass
@@ -32,6 +33,10 @@ class MultipleChoice(HubBenchmark):
     average: Literal["questions", "categories", "circular"] = "questions"
 
     metric: ClassVar[Metric] = METRIC
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_template("benchmark.option", self.option, ("letter", "choice"))
 
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
         index = self.value(row, "index")
@@ -125,6 +130,10 @@ class HintedChoice(MultipleChoice):
     """The hint, where a question has one, stands before it. hint: how it is written (ScienceQA, MMBench)."""
 
     hint: str = "{hint} "
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_template("benchmark.hint", self.hint, ("hint",))
 
     def question(self, row: dict[str, Any]) -> str:
         hint = self.value(row, "hint")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from vlmprune.benchmarks.base import BadSample
@@ -52,7 +53,7 @@ def joined(value: Any) -> str:
 def most_common(answers: list[str]) -> str:
     """The answer given most often, the first of equals; "" where none says anything."""
     given = [answer for answer in answers if answer.strip()]
-    return max(given, key=given.count) if given else ""
+    return max(given, key=Counter(given).__getitem__) if given else ""
 
 
 def columns_of(named: Any) -> list[str]:

@@ -13,13 +13,20 @@ from PIL import UnidentifiedImageError
 
 from vlmprune.benchmarks.animation import frame_seconds, frames_at, is_animation
 from vlmprune.benchmarks.base import BadSample, Orientation
-from vlmprune.benchmarks.media import DAMAGE, decode_image, reason
+from vlmprune.benchmarks.media import DAMAGE, decode_image, open_picture, reason
+from vlmprune.benchmarks.room import take
 from vlmprune.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
+# Containers of videos, by ffmpeg's names. Its other formats are refused: playlists, lists and sessions (hls, dash,
+# concat, sdp) open other files and addresses, and texts would be drawn.
+CONTAINERS = (
+    *("3dostr", "asf", "avi", "dv", "flv", "gxf", "h263", "h264", "hevc", "ivf", "m4v", "matroska", "mjpeg", "mov"),
+    *("mpeg", "mpegts", "mpegvideo", "mxf", "nut", "obu", "ogg", "rm", "swf", "vc1", "yuv4mpegpipe"),
+)
 Spacing = Literal["linspace", "middles"]  # of the frames that are taken
 
 
@@ -46,8 +53,9 @@ def decode_frames(
     A video with fewer frames than asked for gives some repeatedly, so that every sample has as many visual tokens.
     Raises BadSample.
     """
-    if not file.exists():
-        raise BadSample(f"its video {file.name} is missing")
+    if not file.is_file():
+        lacks = "is no file, but a folder, pipe, socket or device" if file.exists() else "is missing"
+        raise BadSample(f"its video {file.name} {lacks}")
     frames = _animated(file, count, stretch, spacing, orientation)
     if frames is None:
         frames = _filmed(file, count, stretch, spacing, orientation)
@@ -66,6 +74,8 @@ def read_frames(
 ) -> list[Image]:
     """The same of a folder of pictures whose names number them, `per_second` to a second. Raises BadSample."""
     files = [file for file in folder.iterdir() if file.suffix.lower() in FRAME_SUFFIXES]
+    if not files:
+        raise BadSample(f"its video {folder.name} has no frame")
     files.sort(key=lambda file: (len(file.name), file.name))  # 2.jpg comes before 10.jpg
     wanted = SPACINGS[spacing]([index / per_second for index in range(len(files))], count, stretch)
     return of_one_size([decode_image(str(files[index]), orientation=orientation) for index in wanted])
@@ -115,9 +125,10 @@ def _animated(
 ) -> list[Image] | None:
     """The frames of an animation; None for another file. Raises BadSample."""
     try:
-        with Pictures.open(file) as picture:
+        with open_picture(file) as picture:
             if not is_animation(picture):
                 return None
+            take(count * picture.width * picture.height)
             return frames_at(picture, SPACINGS[spacing](frame_seconds(picture), count, stretch), orientation)
     except UnidentifiedImageError:
         return None
@@ -133,13 +144,18 @@ def _filmed(file: Path, count: int, stretch: Stretch | None, spacing: Spacing, o
         raise UserError("video benchmarks need PyAV: pip install 'vlmprune[video]'") from error
 
     try:
-        with av.open(str(file)) as container:
-            if not container.streams.video:
+        only = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS)}
+        with av.open(str(file.absolute()), options=only) as container:  # a name with ":" would be another protocol
+            video = container.streams.video
+            if not video or video[0].codec_context is None:
                 return []
+            take(count * video[0].width * video[0].height)
             times, keys, seconds = _index(container)
             wanted = [times[index] for index in SPACINGS[spacing](seconds, count, stretch)]
             return _frames_at(container, wanted, keys, orientation)
-    except (av.error.FFmpegError, ValueError, MemoryError) as error:
+    except av.error.FFmpegError as error:
+        raise _undecodable(file, error) from error
+    except DAMAGE as error:
         raise _undecodable(file, error) from error
 
 
@@ -186,6 +202,7 @@ def _frames_at(container: Any, wanted: list[int], keys: list[int], orientation: 
                 current = following
         if current is None:
             break
+        take(max(0, current.width * current.height - stream.width * stream.height))  # some are larger than it says
         image = current.to_image()
         turned = orientation == "upright" and current.rotation  # degrees counterclockwise, of a phone held upright
         found.append(image.rotate(turned, expand=True) if turned else image)

@@ -9,6 +9,14 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from vlmprune.files import check_regular
+from vlmprune.typed_json import read_json
+
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 REMEMBERED = 2**20  # bytes; hashing a smaller file costs less than looking it up
 
@@ -43,8 +51,13 @@ def listing_identity(files: Iterable[Path], folder: Path) -> str:
 
 
 def _sha256(file: Path) -> str:
-    with open(file, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    """Of a file's content; of what is wrong with one that cannot be read, since whoever uses it is told so."""
+    try:
+        check_regular(file)
+        with open(file, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
 
 
 def _cache_file() -> Path:
@@ -53,10 +66,9 @@ def _cache_file() -> Path:
 
 def _read_known() -> dict[str, str]:
     try:
-        known = json.loads(_cache_file().read_text())
-    except (OSError, ValueError):
+        return read_json(_cache_file(), dict[str, Digest])
+    except (OSError, ValueError):  # computed and written again
         return {}
-    return known if isinstance(known, dict) else {}
 
 
 def _write_known(known: dict[str, str]) -> None:

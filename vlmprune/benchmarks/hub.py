@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vlmprune.benchmarks.base import BadSample, Sample
+from vlmprune.benchmarks.cells import TYPES, check_values
 from vlmprune.benchmarks.columns import check_columns, columns_of, joined, present, shown, top_level
 from vlmprune.benchmarks.hashing import content_identity
-from vlmprune.benchmarks.media import content_key, decode_image, named_files
+from vlmprune.benchmarks.media import content_key, decode_images, named_files
 from vlmprune.benchmarks.roles import TabularBenchmark
 from vlmprune.benchmarks.source import Source
 from vlmprune.benchmarks.stored import file_name, stored_picture
+from vlmprune.benchmarks.submission import FORMATS
 from vlmprune.benchmarks.tables import Table
-from vlmprune.errors import UserError
+from vlmprune.errors import UserError, nearest
 from vlmprune.files import expanded
 from vlmprune.schema import check_type
 
@@ -32,10 +33,10 @@ class HubBenchmark(TabularBenchmark):
 
     Rows with one image_id share the work on their images, so all of them must store what the first of them stores: a
     row that does not is a bad sample, because the column names something else than pictures. where: column -> value of
-    the rows that belong to the benchmark. submission: package.module.function that makes the file for the authors'
-    server. streaming: read a hub dataset's parquet files in place instead of downloading the split; null does so where
-    only a subset is asked. pictures: the folder of the files that rows name as their images; null: that of the rows'
-    own file.
+    the rows that belong to the benchmark. submission: the name of a `submission_format`, which makes the file for the
+    authors' server. streaming: read a hub dataset's parquet files in place instead of downloading the split; null does
+    so where only a subset is asked. pictures: the folder of the files that rows name as their images; null: that of
+    the rows' own file.
     """
 
     path: str = ""
@@ -54,6 +55,12 @@ class HubBenchmark(TabularBenchmark):
         super().__post_init__()
         for column in self.where:
             check_type("benchmark.where", column, str)
+        if self.submission is not None and self.submission not in FORMATS:
+            raise UserError(
+                f"benchmark.submission={self.submission}: is no submission format{nearest(self.submission, FORMATS)}; "
+                f"allowed: {', '.join(sorted(FORMATS))}, and functions of yours under @submission_format in the module "
+                "of the class that _target_ names"
+            )
         self._table: Table
         self._identity = ""
         self._row: dict[str, int] = {}
@@ -61,6 +68,7 @@ class HubBenchmark(TabularBenchmark):
         self._stored: dict[str, str] = {}  # image_id -> hash of what that sample stores
         self._times: Counter[str] = Counter()  # how often an id occurred
         self._labelled = True
+        self._checked = tuple(role for role in TYPES if role in self.columns)
         self._bad: dict[str, str] = {}  # sample -> which value it lacks
 
     def source(self) -> Source:
@@ -117,10 +125,7 @@ class HubBenchmark(TabularBenchmark):
         return self._identity
 
     def submission_file(self, rows: list[dict[str, Any]]) -> tuple[str, bytes] | None:
-        if self.submission is None:
-            return None
-        module, _, function = self.submission.rpartition(".")
-        return getattr(importlib.import_module(module), function)(rows)
+        return None if self.submission is None else FORMATS[self.submission](rows)
 
     def images(self, sample: Sample) -> list[Image]:
         if sample.id in self._bad:
@@ -130,7 +135,7 @@ class HubBenchmark(TabularBenchmark):
     def decode(self, sample: Sample) -> list[Image]:
         """The images of a sample whose text is complete. Raises BadSample."""
         folder = self.image_folder()
-        return [decode_image(value, folder, self.orientation) for value in self._cells(sample.id)]
+        return decode_images(self._cells(sample.id), folder, self.orientation)
 
     def files(self, sample: Sample) -> list[str]:
         folder = self.image_folder()
@@ -156,6 +161,7 @@ class HubBenchmark(TabularBenchmark):
         """What the dataset stores of a sample's images: encoded bytes or paths; [None] where its columns are empty."""
         cells = list(self.image_cells(sample_id).values())
         given = [value for cell in cells for value in (cell if isinstance(cell, list) else [cell])]
+        check_values(lambda _: given, ("image",))
         return given or [None] * bool(self.existing("image", self._table))
 
     def image_cells(self, sample_id: str) -> dict[int, Any]:
@@ -173,7 +179,8 @@ class HubBenchmark(TabularBenchmark):
         return all(shown(row.get(column)) == shown(value) for column, value in self.where.items())
 
     def sample(self, row: dict[str, Any], sample_id: str) -> Sample:
-        """The sample of one row, text columns alone. Raises BadSample where a required value is absent."""
+        """The sample of one row, text columns alone. Raises BadSample where a value is absent or of another type."""
+        check_values(lambda role: self.value(row, role), self._checked)
         for role in self.required:
             value = self.value(row, role)
             if not present(value) and not (role == "answer" and not self._labelled):
@@ -194,7 +201,11 @@ class HubBenchmark(TabularBenchmark):
 
     def _unique_id(self, row: dict[str, Any], index: int, taken: dict[str, Sample]) -> str:
         """The dataset's own id; a repeated one gets "#2", because a run is resumed by ids."""
-        name = joined(self.value(row, "id")) or str(index)
+        try:
+            check_values(lambda role: self.value(row, role), ("id",))
+            name = joined(self.value(row, "id")) or str(index)
+        except BadSample:  # which the sample itself is then told to be
+            name = str(index)
         self._times[name] += 1
         unique = name if self._times[name] == 1 else f"{name}#{self._times[name]}"
         return unique if unique not in taken else f"{unique}#{index}"

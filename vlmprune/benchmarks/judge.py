@@ -7,15 +7,30 @@ import json
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
+
+from pydantic import with_config
+from typing_extensions import TypedDict
 
 from vlmprune.benchmarks.judge_client import Judge, NoVerdict
 from vlmprune.benchmarks.scoring.protocol import Protocol, Row
 from vlmprune.errors import UserError
+from vlmprune.files import append_lines
 from vlmprune.progress import progress_bar
-from vlmprune.records import append_lines, read_lines
+from vlmprune.typed_json import STRICT, read_lines
 
 FILE = "judge.jsonl"
+
+
+@with_config(STRICT)
+class Reply(TypedDict):
+    """A line of judge.jsonl. key: `verdict_key`; the verdict is read from `reply` anew."""
+
+    key: str
+    id: NotRequired[str]
+    judge: NotRequired[str]
+    protocol: NotRequired[str]
+    reply: str
 
 
 def judge_answers(rows: list[Row], protocol: Protocol, judge: Judge, directory: Path) -> list[Row]:
@@ -52,7 +67,7 @@ def judge_answers(rows: list[Row], protocol: Protocol, judge: Judge, directory: 
 def _read_replies(file: Path, protocol: Protocol) -> dict[str, dict[str, float]]:
     """Key -> verdict, read from the replies anew: a rule that was mended since then counts for old replies too."""
     known = {}
-    for line in read_lines(file):
+    for line in read_lines(file, Reply, "reply of a judge"):
         try:
             known[line["key"]] = protocol.parse(line["reply"])
         except ValueError:

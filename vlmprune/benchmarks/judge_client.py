@@ -1,28 +1,58 @@
-"""One question to an OpenAI-compatible endpoint, asked again where it did not work out. Standard library only."""
+"""One question to an OpenAI-compatible endpoint, asked again where it did not work out, by a deadline."""
 
 from __future__ import annotations
 
-import http.client
+import asyncio
 import json
-import math
 import os
 import random
 import re
+import ssl
 import threading
-import urllib.error
-import urllib.request
+import time
 from dataclasses import dataclass
-from email.message import Message
-from typing import Any
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
+from annotated_types import Interval
+from pydantic import Field
+from typing_extensions import TypedDict
+
 from vlmprune.benchmarks.scoring.protocol import Messages, Protocol
-from vlmprune.errors import UserError
-from vlmprune.schema import check_type, construct
+from vlmprune.errors import UserError, said
+from vlmprune.schema import check_bounds, check_type, construct
+from vlmprune.typed_json import STRICT, parse_json
+
+if TYPE_CHECKING:
+    import httpx
 
 KEYS = ("VLMPRUNE_JUDGE_KEY", "OPENAI_API_KEY")  # environment variables, the first one that is set
 TEMPORARY = {408, 409, 425, 429}  # and every 5xx
-LONGEST_WAIT = 60.0  # seconds
+LONGEST_WAIT = 60.0  # seconds; a judge that asks for more is left for another day
+LARGEST = 2**22  # bytes of a reply
+
+
+class Message(TypedDict):
+    """What the judge says."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    content: str
+
+
+class Choice(TypedDict):
+    """One of its replies."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    message: Message
+
+
+class Completion(TypedDict):
+    """A chat completion, as far as it is read."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    choices: Annotated[list[Choice], Field(min_length=1)]
 
 
 class NoVerdict(Exception):
@@ -35,22 +65,23 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Manner:
-    """How a judge is asked. concurrency: questions at a time. retries: further attempts for one question. timeout: of
-    one attempt, in seconds. wait: before the first retry, in seconds, doubled for each further one. temperature: null
-    leaves it out, for models that do not take one.
+    """How a judge is asked, times in seconds.
+
+    concurrency: questions at a time. retries: further attempts for one question. timeout: of one attempt, from the
+    connection to the reply's last byte. wait: before the first retry, doubled for each further one, at most 60 in all
+    cases. deadline: of one question, all attempts and waits together. temperature: null leaves it out, for models that
+    do not take one.
     """
 
-    concurrency: int = 8
-    retries: int = 6
-    timeout: float = 60.0
-    wait: float = 1.0
-    temperature: float | None = 0.0
+    concurrency: Annotated[int, Interval(ge=1, le=1000)] = 8
+    retries: Annotated[int, Interval(ge=0, le=1000)] = 6
+    timeout: Annotated[float, Interval(ge=0.001, le=86400)] = 60.0
+    wait: Annotated[float, Interval(ge=0, le=3600)] = 1.0
+    deadline: Annotated[float, Interval(ge=0.001, le=86400)] = 900.0
+    temperature: Annotated[float, Interval(ge=0, le=100)] | None = 0.0
 
     def __post_init__(self) -> None:
-        for name, lowest in (("concurrency", 1), ("retries", 0), ("timeout", 0.001), ("wait", 0), ("temperature", 0)):
-            value = getattr(self, name)
-            if value is not None and not lowest <= value < math.inf:  # also false for nan
-                raise ValueError(f"{name}={value}; allowed: {lowest} or more")
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
@@ -65,60 +96,90 @@ class Judge(Manner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("base_url: expected http://host/v1 or https://host/v1")
-        if parts.username or parts.password or parts.query:
-            # Not shown: what stands there is likely to be a secret.
-            raise ValueError(f"base_url holds a user, password or query; set {KEYS[0]} in the environment instead")
+        import httpx
+
+        try:
+            parts = urlsplit(self.base_url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or parts.fragment:
+                raise ValueError("expected http://host/v1 or https://host/v1")
+            if parts.username or parts.password or parts.query:
+                # Not shown: what stands there is likely to be a secret.
+                raise ValueError(f"holds a user, password or query; set {KEYS[0]} in the environment instead")
+            if re.search(r"[^!-~]", self.base_url):  # urlsplit leaves line ends out, and httpx escapes blanks
+                raise ValueError("expected http://host/v1, without blanks and in ASCII (xn--... for other hosts)")
+            _ = httpx.URL(self.base_url).host  # decoded only when it is asked for
+        except (ValueError, httpx.InvalidURL) as error:
+            raise ValueError(f"base_url: {said(error)}") from error
 
     def ask(self, messages: Messages, protocol: Protocol, stop: threading.Event) -> tuple[str, dict[str, float]]:
         """The judge's reply and the verdict in it. `stop` ends the waiting.
 
         Raises NoVerdict where every attempt failed, UserError where asking again cannot help (401, 404, ...).
         """
-        problem = ""
+        problem = "stopped"
         unread = 0
+        end = time.monotonic() + self.deadline
         for attempt in range(self.retries + 1):
-            if stop.is_set():
+            left = end - time.monotonic()
+            if stop.is_set() or left <= 0:
                 break
             asked_to_wait = 0.0
             try:
-                return self._verdict(messages, protocol, unread)
-            except urllib.error.HTTPError as error:
-                problem, asked_to_wait = f"HTTP {error.code}", _retry_after(error.headers)
-                if error.code not in TEMPORARY and error.code < 500:
-                    raise UserError(self._refusal(error.code)) from None  # its text may repeat the key
-            except (OSError, http.client.HTTPException) as error:  # no connection, a broken one, a slow judge
-                problem = f"{type(error).__name__}: {getattr(error, 'reason', error)}"
+                status, headers, body = self._post(messages, unread, min(self.timeout, left))
+                if status == 200:
+                    return _verdict(body, protocol)
+                problem, asked_to_wait = f"HTTP {status}", _retry_after(headers.get("Retry-After", ""))
+                if status not in TEMPORARY and status < 500:
+                    raise UserError(self._refusal(status))
+            except OSError as error:  # no connection, a broken one, a slow judge
+                problem = said(error)
             except Unreadable as error:
                 problem, unread = f"unreadable reply ({error})", unread + 1
+            if asked_to_wait > LONGEST_WAIT:
+                raise NoVerdict(f"{problem}, and it asks to wait {asked_to_wait:.0f} s")
             if attempt < self.retries:
-                stop.wait(max(asked_to_wait, self._backoff(attempt)))
-        raise NoVerdict(problem or "stopped")
+                stop.wait(min(max(asked_to_wait, self._backoff(attempt)), max(0.0, end - time.monotonic())))
+        raise NoVerdict(problem)
 
-    def _verdict(self, messages: Messages, protocol: Protocol, unread: int) -> tuple[str, dict[str, float]]:
-        body = self._post(messages, unread)
-        try:
-            reply = json.loads(body)["choices"][0]["message"]["content"]
-            return reply, protocol.parse(reply)
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise Unreadable("not a chat completion") from error
-        except ValueError as error:
-            raise Unreadable(str(error)) from error
+    def _post(self, messages: Messages, unread: int, seconds: float) -> tuple[int, httpx.Headers, bytes]:
+        """Status, headers and body of the response. Raises OSError, also where not all of it is there in `seconds`."""
+        import httpx
 
-    def _post(self, messages: Messages, unread: int) -> bytes:
         body: dict[str, Any] = {"model": self.model, "messages": messages}
         if self.temperature is not None:
             # The same question at temperature 0 gives the same unreadable reply (as MM-Vet's own script raises it).
             body["temperature"] = min(1.0, self.temperature + 0.5 * unread)
-        request = urllib.request.Request(
-            self.base_url.rstrip("/") + "/chat/completions",
-            data=json.dumps(body).encode(),
-            headers={"Content-Type": "application/json", **_authorization()},
-        )
-        with _OPENER.open(request, timeout=self.timeout) as response:
-            return response.read()
+        # Not compressed: a small reply that unpacks to gigabytes is then no reply at all.
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **_authorization()}
+        try:
+            return asyncio.run(self._exchange(json.dumps(body).encode(), headers, seconds))
+        except TimeoutError as error:
+            raise OSError(f"no whole reply within {seconds:.3g} s") from error
+        except (httpx.HTTPError, httpx.InvalidURL, OverflowError, ExceptionGroup) as error:
+            raise OSError(f"{type(error).__name__}: {_origin(error)}") from error
+
+    async def _exchange(self, body: bytes, headers: dict[str, str], seconds: float) -> tuple[int, httpx.Headers, bytes]:
+        import httpx
+
+        try:
+            # Redirects are not followed: they would carry the key to another host. The deadline is ours, of all of it.
+            client = httpx.AsyncClient(timeout=None, verify=_tls())
+        except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
+            raise UserError(
+                "judge: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE in the environment cannot be used "
+                f"({said(error)}): correct or unset it"
+            ) from error
+        url, content = self.base_url.rstrip("/") + "/chat/completions", b""
+        async with (
+            asyncio.timeout(seconds),
+            client,
+            client.stream("POST", url, content=body, headers=headers) as response,
+        ):
+            async for part in response.aiter_raw():
+                content += part
+                if len(content) > LARGEST:
+                    raise Unreadable(f"more than {LARGEST:,} bytes")
+            return response.status_code, response.headers, content
 
     def _refusal(self, code: int) -> str:
         hint = {
@@ -152,17 +213,36 @@ def _authorization() -> dict[str, str]:
     return {}
 
 
-def _retry_after(headers: Message) -> float:
-    """Seconds that the server asks to wait, at most LONGEST_WAIT; 0 where it does not, or gives a date."""
-    value = headers.get("Retry-After", "")
-    return min(LONGEST_WAIT, float(value)) if value.isdecimal() else 0.0
+def _verdict(body: bytes, protocol: Protocol) -> tuple[str, dict[str, float]]:
+    """The judge's words and the verdict in them. Raises Unreadable."""
+    try:
+        reply = parse_json(body, Completion)["choices"][0]["message"]["content"]
+        return reply, protocol.parse(reply)
+    except ValueError as error:
+        raise Unreadable(said(error)) from error
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key to another host."""
+def _retry_after(value: str) -> float:
+    """Seconds that the server asks to wait, given as such or as a date; 0 where it says neither."""
+    if value.isascii() and value.isdecimal():
+        return float(value)
+    try:
+        return (parsedate_to_datetime(value).astimezone(UTC) - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError):
+        return 0.0
 
-    def redirect_request(self, *_: Any) -> None:
-        return None
+
+def _origin(error: BaseException) -> str:
+    """What was at the bottom of a failed connection, such as 'Connection refused'."""
+    while True:
+        inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error.__context__
+        if inner is None:
+            break
+        error = inner
+    number = error.errno if isinstance(error, OSError) else None  # negative where a name is not known
+    return os.strerror(number) if number is not None and number > 0 else said(error)
 
 
-_OPENER = urllib.request.build_opener(_NoRedirect)
+def _tls() -> ssl.SSLContext:
+    """The machine's own certificates, as Python finds them: an endpoint in the same house may have one of these."""
+    return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or None)

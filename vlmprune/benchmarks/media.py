@@ -17,11 +17,21 @@ from PIL import UnidentifiedImageError
 
 from vlmprune.benchmarks.base import BadSample, Orientation
 from vlmprune.benchmarks.rgb import rgb
+from vlmprune.benchmarks.room import check_decoding, check_together, take
 from vlmprune.benchmarks.stored import file_name, stored_picture
 from vlmprune.errors import said
+from vlmprune.files import check_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+# Formats of pictures. PIL opens more: EPS is a program, which Ghostscript would run; WMF, BUFR, GRIB and HDF5 need
+# software of others; MPEG is a header alone; FITS, SPIDER and the like hold measurements, IPTC and MCIDAS other files.
+FORMATS = (
+    *("AVIF", "BMP", "DDS", "DIB", "GIF", "ICNS", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI"),
+    *("SUN", "TGA", "TIFF", "WEBP", "XBM", "XPM"),
+)
+SCAN = b"\xff\xda"  # where a scan of a JPEG begins; inside of one no 0xff stands alone
 
 # What PIL raises for a damaged, empty or too large file, each format in ways of its own (found by flipping bits). Of a
 # picture too large to be meant (a decompression bomb) the warning counts only where warnings are errors.
@@ -38,11 +48,48 @@ def decode_image(value: Any, folder: Path | None = None, orientation: Orientatio
     """One RGB image of a dataset's cell, whose kinds `stored_picture` has. Raises BadSample."""
     stored = stored_picture(value, folder)
     try:
-        with Pictures.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored) as picture:
+        with open_picture(stored) as picture:
+            check_decoding(picture.width * picture.height * _scans(picture))
+            take(picture.width * picture.height)
             return rgb(picture, orientation)
     except DAMAGE as error:
         named = f"{stored}: " if isinstance(stored, Path) else ""
         raise BadSample(f"its image cannot be decoded ({named}{reason(error)})") from error
+
+
+def decode_images(values: list[Any], folder: Path | None, orientation: Orientation) -> list[Image]:
+    """The same of all of a sample's cells. Where they are too large together none is decoded."""
+    check_together(sum(_pixels(value, folder) for value in values))
+    return [decode_image(value, folder, orientation) for value in values]
+
+
+def _pixels(value: Any, folder: Path | None) -> int:
+    """Of a picture by its header; 0 where that cannot be read, which decoding it then tells."""
+    try:
+        with open_picture(stored_picture(value, folder)) as picture:
+            return picture.width * picture.height
+    except BadSample:
+        return 0
+    except DAMAGE:
+        return 0
+
+
+def open_picture(stored: bytes | Path) -> Image:
+    """A picture of one of FORMATS, its header alone read. Raises what PIL raises, and OSError for a pipe or device."""
+    if isinstance(stored, Path):
+        check_regular(stored)
+    return Pictures.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored, formats=FORMATS)
+
+
+def _scans(picture: Any) -> int:
+    """How often a decoder goes over the picture: a progressive JPEG may have thousands of scans in a small file."""
+    if picture.format not in ("JPEG", "MPO"):
+        return 1
+    place = picture.fp.tell()
+    picture.fp.seek(0)
+    scans = picture.fp.read().count(SCAN)
+    picture.fp.seek(place)
+    return max(1, scans)
 
 
 def reason(error: Exception) -> str:

@@ -7,10 +7,12 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from vlmprune.errors import UserError, said
+from vlmprune.files import read_bytes
 
 Rows = list[dict[str, Any]]
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -18,6 +20,8 @@ TEXT_FILES = (".json", ".jsonl", *SEPARATORS)
 _HALVES = re.compile("[\ud800-\udfff]")  # surrogates without their other half, which no file or tokenizer takes
 _LARGEST = 2**31 - 1  # characters of a CSV field: of a picture in base64
 LONGEST_INDEX = 64  # characters
+LONGEST_LIST = 100_000  # characters of a CSV field that is read as a list
+DEEPEST = 100  # lists and objects in each other, in a row
 
 
 def read_rows(file: Path) -> Rows:
@@ -27,7 +31,8 @@ def read_rows(file: Path) -> Rows:
     """
     separator = SEPARATORS.get(file.suffix.lower())
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        # Ends of lines are read as Python's text files read them.
+        text = io.TextIOWrapper(io.BytesIO(read_bytes(file)), encoding="utf-8-sig").read()
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error}") from error
     except UnicodeDecodeError as error:
@@ -57,7 +62,24 @@ def _parse(place: str, text: str) -> Any:
         parsed = json.loads(text, parse_constant=lambda name: None if name == "NaN" else name)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{place} is not JSON ({error}); expected a list of objects, or an object a line") from error
+    if _is_deep(parsed):
+        raise UserError(f"{place}: more than {DEEPEST} lists and objects in each other")
     return _mended(parsed) if "\\ud" in text or "\\uD" in text else parsed
+
+
+def _is_deep(value: Any) -> bool:
+    """True where more than DEEPEST lists and objects stand in each other, which functions that call themselves fear."""
+    level = [value]
+    for _ in range(DEEPEST + 2):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, list | dict)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _mended(value: Any) -> Any:
@@ -78,7 +100,7 @@ def _table(file: Path, text: str, separator: str) -> Rows:
     rows: Rows = []
     try:
         header = [name for name in reader.fieldnames or [] if name]
-        if twice := {name for name in header if header.count(name) > 1}:
+        if twice := {name for name, times in Counter(header).items() if times > 1}:
             raise UserError(f"{file}: two columns are called {', '.join(sorted(twice))}")
         for row in reader:
             if any(row.pop(None, [])):
@@ -92,7 +114,7 @@ def _table(file: Path, text: str, separator: str) -> Rows:
 
 def _cell(text: str | None) -> str | list[str] | None:
     """A field's text; a list of texts where it is written as one, as pandas writes lists."""
-    if not text or not (text.startswith("[") and text.endswith("]")):
+    if not text or len(text) > LONGEST_LIST or not (text.startswith("[") and text.endswith("]")):
         return text or None
     try:
         listed = ast.literal_eval(text)

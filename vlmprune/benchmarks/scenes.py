@@ -36,7 +36,7 @@ class Scenes(Benchmark):
     def identity(self) -> str:
         from vlmprune.tiny.testset import HASH_FILE
 
-        return f"sha256:{HASH_FILE.read_text().split()[0]}"
+        return f"sha256:{HASH_FILE.read_text(encoding='utf-8').split()[0]}"
 
     def match(self, prediction: str, sample: Sample) -> float:
         return exact_match(prediction, sample.answer)

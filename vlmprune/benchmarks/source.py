@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
+
+from yaml import YAMLError
 
 from vlmprune.benchmarks.hashing import content_identity
 from vlmprune.benchmarks.hub_files import fetch, fetched
 from vlmprune.benchmarks.row_files import TEXT_FILES, read_rows
+from vlmprune.benchmarks.saved import open_saved
 from vlmprune.benchmarks.tables import InPlace, Listed, Prepared, Table
-from vlmprune.errors import UserError, nearest, said
+from vlmprune.errors import FAULTS, UserError, nearest, said
 from vlmprune.files import expanded
 
+MOST_ROWS = 2_000_000
+# What `datasets` and the readers that it has for each format raise for a folder, a README or a file that is damaged.
+BROKEN = (OSError, EOFError, YAMLError, BadZipFile, *FAULTS)
 HELP = "With network, check the hub; without, download it elsewhere and set benchmark.path=/folder"
 
 
@@ -50,11 +57,15 @@ class Source:
             table, identity = self._hub(streaming)
         if not len(table):
             raise UserError(f"benchmark.path={self.path}: split '{self.split}' is empty")
+        if len(table) > MOST_ROWS:
+            raise UserError(f"benchmark.path={self.path}: it has {len(table):,} rows; at most {MOST_ROWS:,} are read")
         return table, identity
 
     def _local(self, path: Path) -> tuple[Table, str]:
         if not path.exists():
             raise UserError(f"benchmark.path={self.path}: no such folder or file")
+        if not path.is_file() and not path.is_dir():
+            raise UserError(f"benchmark.path={self.path}: it is no file or folder, but a pipe, socket or device")
         if path.is_file():
             if not _is_readable([str(path)]):
                 allowed = f"a folder, or a .parquet, {', '.join(TEXT_FILES[:-1])} or {TEXT_FILES[-1]} file"
@@ -63,7 +74,7 @@ class Source:
         if (path / "dataset_dict.json").exists():
             path = path / _choose(self.split, [entry.name for entry in path.iterdir() if entry.is_dir()], self.path)
         if (path / "state.json").exists():
-            return self._saved(path), content_identity(path.glob("*.arrow"))
+            return Prepared(open_saved(path, self.path)), content_identity(path.glob("*.arrow"))
         builder = self._builder(str(path), None)
         files = self._files(builder)
         identity = content_identity(map(Path, files))
@@ -109,8 +120,9 @@ class Source:
         only = None if files is None else {self.split: files}
         try:
             return datasets.load_dataset_builder(name, self.config, revision=revision, data_files=only)
-        except (ConnectionError, OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"{name}: {said(error)}") from error
+        except BROKEN as error:
+            kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
+            raise UserError(f"{name}: {kind}{said(error)}") from error
 
     def _files(self, builder: Any) -> list[str]:
         """The split's data files: local paths, or hf:// addresses that name the commit."""
@@ -125,16 +137,8 @@ class Source:
             return Listed([row for file in files for row in read_rows(Path(file))])
         try:
             return InPlace(files)
-        except (OSError, pyarrow.ArrowException) as error:
+        except (OSError, *FAULTS, pyarrow.ArrowException) as error:
             raise UserError(f"benchmark.path={self.path}: not readable as parquet ({said(error)})") from error
-
-    def _saved(self, path: Path) -> Table:
-        import datasets
-
-        try:
-            return Prepared(datasets.Dataset.load_from_disk(str(path)))
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"benchmark.path={self.path}: cannot be loaded ({said(error)})") from error
 
 
 def _is_parquet(files: list[str]) -> bool:
@@ -155,7 +159,7 @@ def _prepare(builder: Any, split: str, name: str, fresh: bool) -> Any:
         # Of the splits that the README counts, one is there.
         builder.download_and_prepare(download_mode=mode, verification_mode="no_checks")
         return builder.as_dataset(split=split)
-    except (ConnectionError, OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (datasets.exceptions.DatasetsError, *BROKEN) as error:
         raise UserError(f"benchmark data cannot be loaded ({name}: {said(error)}). {HELP}") from error
 
 

@@ -37,6 +37,8 @@ def stored_picture(value: Any, folder: Path | None = None) -> bytes | Path:
     file = (folder or Path()) / value
     if os.path.isfile(file):  # False, too, for a name that is too long for a file
         return file
+    if os.path.exists(file):
+        raise BadSample(f"its image {_short(value)} is no file, but a folder, pipe, socket or device")
     if (data := _of_base64(value)) is not None:
         return data
     if "://" in value[:10]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import string
+from collections.abc import Callable
 from typing import Any
 
 from vlmprune.benchmarks.scoring.choices import letter
@@ -16,18 +17,33 @@ from vlmprune.benchmarks.xlsx import workbook
 
 Rows = list[dict[str, Any]]
 File = tuple[str, bytes]  # name, content
+Format = Callable[[Rows], File]
+
+FORMATS: dict[str, Format] = {}  # what benchmark.submission may be: package.module.function
 
 
+def submission_format(function: Format) -> Format:
+    """Decorate a function that makes a submission file: benchmark.submission takes no others, and imports nothing.
+
+    One of your own stands in the module of your benchmark's class, or in one that it imports.
+    """
+    FORMATS[f"{function.__module__}.{function.__qualname__}"] = function
+    return function
+
+
+@submission_format
 def vqav2(rows: Rows) -> File:
     """VQAv2 test-dev and test-standard on EvalAI: [{"question_id", "answer"}], answers normalised as LLaVA submits."""
     return _json("vqav2_submission.json", [{"question_id": _number(_id(row)), "answer": _short(row)} for row in rows])
 
 
+@submission_format
 def vizwiz(rows: Rows) -> File:
     """VizWiz test on EvalAI: [{"image", "answer"}]; a question's id is its image's name."""
     return _json("vizwiz_submission.json", [{"image": _jpg(str(_id(row))), "answer": _short(row)} for row in rows])
 
 
+@submission_format
 def mmbench(rows: Rows) -> File:
     """MMBench on OpenCompass's server: an Excel sheet of index, question, A, B, ..., prediction, category.
 
@@ -42,11 +58,13 @@ def mmbench(rows: Rows) -> File:
     return "mmbench_submission.xlsx", workbook(table)
 
 
+@submission_format
 def mmvet(rows: Rows) -> File:
     """MM-Vet's online GPT-4 grader: {"v1_0": answer, ...}."""
     return _json("mmvet_submission.json", {str(_id(row)): row["prediction"] for row in rows})
 
 
+@submission_format
 def seed(rows: Rows) -> File:
     """SEED-Bench's leaderboard: a line {"question_id", "prediction"} each, the prediction a letter, "" for none.
 

@@ -20,13 +20,13 @@ class Subset:
 
     def __post_init__(self) -> None:
         if isinstance(self.limit, str):
-            found = re.fullmatch(r"(\d+(?:\.\d+)?)%", self.limit)
+            found = re.fullmatch(r"(\d{1,3}(?:\.\d{1,9})?)%", self.limit)
             if not found or not 0 < float(found[1]) <= 100:
                 raise UserError(f"limit={self.limit}: expected an integer of 1 or more, or a percentage such as 10%")
         elif self.limit is not None and self.limit < 1:
             raise UserError(f"limit={self.limit}: allowed: 1 or more")
         if self.shard is not None:
-            found = re.fullmatch(r"(\d+)/(\d+)", self.shard)
+            found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", self.shard)
             if not found or not 1 <= int(found[1]) <= int(found[2]):
                 raise UserError(f"shard={self.shard}: expected i/n with i from 1 to n, such as 1/4")
 

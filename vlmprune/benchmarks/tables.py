@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, Protocol
+
+from vlmprune.errors import FAULTS, UserError, said
 
 if TYPE_CHECKING:
     import datasets
@@ -32,6 +36,17 @@ class Table(Protocol):
     def column(self, name: str) -> Iterator[Any]:
         """All cells of a column in order, read as they are asked for."""
         ...
+
+
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Raise UserError for a page, a text or a date that Arrow finds damaged once it is read. what: it is part of."""
+    import pyarrow
+
+    try:
+        yield
+    except (OSError, *FAULTS, pyarrow.ArrowException) as error:
+        raise UserError(f"{what} cannot be read ({said(error) or type(error).__name__})") from error
 
 
 class Listed:
@@ -86,12 +101,11 @@ class Prepared:
         import datasets as hf_datasets
 
         for name, feature in dataset.features.items():
-            if isinstance(feature, hf_datasets.Image):
-                dataset = dataset.cast_column(name, hf_datasets.Image(decode=False))
-            elif isinstance(getattr(feature, "feature", None), hf_datasets.Image):
-                dataset = dataset.cast_column(name, hf_datasets.List(hf_datasets.Image(decode=False)))
-            elif isinstance(feature, hf_datasets.Video):
-                dataset = dataset.cast_column(name, hf_datasets.Video(decode=False))
+            inner: Any = getattr(feature, "feature", None)
+            if hasattr(feature, "decode"):  # pictures, videos, sounds
+                dataset = dataset.cast_column(name, dataclasses.replace(feature, decode=False))
+            elif hasattr(inner, "decode"):
+                dataset = dataset.cast_column(name, hf_datasets.List(dataclasses.replace(inner, decode=False)))
         self._dataset = dataset
         self._columns = {name: dataset.select_columns([name]) for name in dataset.column_names}
         self.columns = list(dataset.column_names)
@@ -100,13 +114,18 @@ class Prepared:
         return len(self._dataset)
 
     def rows(self, columns: list[str]) -> Iterator[dict[str, Any]]:
-        yield from self._dataset.select_columns(columns)
+        chosen = iter(self._dataset.select_columns(columns))
+        for index in range(len(self)):
+            with readable(f"row {index} of the dataset, columns {', '.join(columns)},"):
+                row = next(chosen)
+            yield row
 
     def cell(self, index: int, column: str) -> Any:
-        return self._columns[column][index][column]
+        with readable(f"row {index} of the dataset, column {column},"):
+            return self._columns[column][index][column]
 
     def column(self, name: str) -> Iterator[Any]:
-        return (row[name] for row in self._columns[name])
+        return (self.cell(index, name) for index in range(len(self)))
 
 
 class InPlace:
@@ -120,14 +139,15 @@ class InPlace:
         import pyarrow.parquet as pq
 
         self._lock = threading.Lock()  # a parquet reader is one stream, which images are decoded from in threads
+        self._names = files
         self._files = [pq.ParquetFile(fsspec.open(file, "rb").open()) for file in files]
         self.columns = list(self._files[0].schema_arrow.names)
         groups = [
-            (file, group, file.metadata.row_group(group).num_rows)
-            for file in self._files
+            (number, group, file.metadata.row_group(group).num_rows)
+            for number, file in enumerate(self._files)
             for group in range(file.metadata.num_row_groups)
         ]
-        self._groups = [(file, group) for file, group, _ in groups]
+        self._groups = [(number, group) for number, group, _ in groups]
         self._starts = [0, *accumulate(rows for *_, rows in groups)]
         self._held: dict[tuple[str, int], Any] = {}  # column and row group, the last ones asked for
 
@@ -135,17 +155,20 @@ class InPlace:
         return self._starts[-1]
 
     def rows(self, columns: list[str]) -> Iterator[dict[str, Any]]:
-        for file in self._files:
-            with self._lock:
+        for name, file in zip(self._names, self._files, strict=True):
+            with self._lock, readable(f"{name}, columns {', '.join(columns)},"):
                 batches = list(file.iter_batches(columns=columns))
             for batch in batches:
-                yield from batch.to_pylist()
+                cells = {}
+                for column in batch.column_names:
+                    with readable(f"{name}, column {column},"):
+                        cells[column] = batch[column].to_pylist()
+                yield from ({column: cells[column][index] for column in cells} for index in range(len(batch)))
 
     def cell(self, index: int, column: str) -> Any:
         number = bisect_right(self._starts, index) - 1
-        with self._lock:
-            cells = self._row_group(number, column)
-        return cells[index - self._starts[number]].as_py()
+        with self._lock, readable(f"{self._names[self._groups[number][0]]}, row {index}, column {column},"):
+            return self._row_group(number, column)[index - self._starts[number]].as_py()
 
     def column(self, name: str) -> Iterator[Any]:
         return (self.cell(index, name) for index in range(len(self)))
@@ -157,7 +180,7 @@ class InPlace:
             self._held[key] = self._held.pop(key)  # now the last one asked for
             return self._held[key]
         file, group = self._groups[number]
-        self._held[key] = file.read_row_group(group, columns=[column])[column]
+        self._held[key] = self._files[file].read_row_group(group, columns=[column])[column]
         while sum(cells.nbytes for cells in self._held.values()) > HELD:
             if len(self._held) == len({column for column, _ in self._held}):
                 break  # one of each column is needed at a time

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Interval
 
 from vlmprune.benchmarks.animation import VIDEO_SUFFIXES
 from vlmprune.benchmarks.base import BadSample, Sample
@@ -34,18 +36,14 @@ class VideoBenchmark(HubBenchmark):
 
     videos: str | None = None
     file_name: str = "{video}"
-    num_frames: int = 8
+    num_frames: Annotated[int, Interval(ge=1, le=4096)] = 8
     frames: Literal["linspace", "middles"] = "linspace"
-    frames_per_second: float = 3.0
+    frames_per_second: Annotated[float, Interval(ge=0.001, le=1000)] = 3.0
 
     required: ClassVar[tuple[str, ...]] = ("video", "question", "answer")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_frames < 1:
-            raise ValueError(f"num_frames={self.num_frames}; allowed: 1 or more")
-        if not self.frames_per_second > 0:
-            raise ValueError(f"frames_per_second={self.frames_per_second}; allowed: more than 0")
         self._folder = Path()  # of the videos
         self._videos: dict[str, list[Path]] = {}  # name without folder and suffix -> files, or folders of frames
         self._frames: list[Path] = []  # in those folders

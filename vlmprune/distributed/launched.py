@@ -7,6 +7,7 @@ connect to it; processes on several machines, too, whose outputs then lie on tha
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 from collections.abc import Callable
@@ -42,14 +43,18 @@ def check_environment() -> None:
     for name in ("RANK", "LOCAL_RANK"):
         if _number(name, 0, 0) >= world_size():
             raise UserError(f"{name}={os.environ[name]} of WORLD_SIZE={world_size()}: they count from 0; {REMEDY}")
-    _number("MASTER_PORT", 0, 0)
+    _number("MASTER_PORT", 0, 1, 65535)
+    if not re.fullmatch(r"[\w.:%-]{1,253}", os.environ["MASTER_ADDR"]):  # a name that is not known yet is waited for
+        raise UserError(f"MASTER_ADDR={os.environ['MASTER_ADDR']} in the environment is no name of a machine; {REMEDY}")
 
 
-def _number(name: str, default: int, least: int) -> int:
+def _number(name: str, default: int, least: int, most: int = 999_999) -> int:
     """A number that a launcher puts into the environment; `default` where it is not set."""
     value = os.environ.get(name, str(default))
-    if not value.isdecimal() or int(value) < least:
-        raise UserError(f"{name}={value} in the environment: expected a number, {least} or more; {REMEDY}")
+    if re.fullmatch("[0-9]{1,6}", value) is None or not least <= int(value) <= most:
+        raise UserError(
+            f"{name}={value} in the environment: expected a number, {least} or more, at most {most}; {REMEDY}"
+        )
     return int(value)
 
 

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from vlmprune.config import RunConfig
 from vlmprune.errors import UserError
+from vlmprune.own_code import refuse
 
 POLL_SECONDS = 0.1
 
@@ -68,7 +69,10 @@ class Watch(Protocol):
 
 @dataclass
 class Launcher(ABC):
-    """Base of all launchers. A choice's YAML gives the fields of a subclass."""
+    """Base of all launchers. A choice's YAML gives the fields of a subclass.
+
+    One of a user's own is checked (contract.py): each task has an Outcome in the end, or the watch halted.
+    """
 
     here: ClassVar[bool] = True  # whether jobs run on this machine, so that what it lacks is refused beforehand
 
@@ -109,7 +113,7 @@ class WorkerLauncher(Launcher):
 
     @abstractmethod
     def hire(self, tasks: list[Task], folder: Path) -> list[Worker]:
-        """At most one worker per task. folder: for files of theirs."""
+        """A list of at least one worker, at most one per task. folder: for files of theirs."""
 
     @contextmanager
     def submitting(self) -> Iterator[None]:
@@ -124,7 +128,10 @@ class WorkerLauncher(Launcher):
         waiting, busy = list(tasks), dict[int, Task]()
         workers: list[Worker] = []
         try:
-            workers = self.hire(tasks, Path(tasks[0].log).parent)
+            hired = self.hire(tasks, Path(tasks[0].log).parent)
+            if not isinstance(hired, list) or not hired or not all(isinstance(worker, Worker) for worker in hired):
+                refuse(self, "hire", hired, "a list of Worker, at least one")
+            workers = hired
             while (waiting or busy) and not watch.halted:
                 idle = [worker for worker in workers if id(worker) not in busy]
                 if waiting and idle:
@@ -163,10 +170,3 @@ def need(module: str, extra: str, what: str) -> None:
     """Raise a UserError where an optional package is not installed."""
     if find_spec(module) is None:
         raise UserError(f"{what}: {module} is not installed; pip install 'vlmprune[{extra}]'")
-
-
-def positive(where: str, **values: Any) -> None:
-    """Raise a UserError where a number that is given is not 1 or more."""
-    for name, value in values.items():
-        if value is not None and value < 1:
-            raise UserError(f"{where}{name}={value}: allowed: 1 or more")

@@ -14,12 +14,15 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Interval
 
 from vlmprune.config import RunConfig
 from vlmprune.distributed.cores import check_cores
 from vlmprune.errors import UserError
 from vlmprune.exits import describe_exit
-from vlmprune.launchers.base import Outcome, Task, Worker, WorkerLauncher, positive
+from vlmprune.launchers.base import Outcome, Task, Worker, WorkerLauncher
 
 STOP_SECONDS = 10
 
@@ -28,10 +31,9 @@ STOP_SECONDS = 10
 class Gpus(WorkerLauncher):
     """workers: how many processes; null is one for each visible GPU. With device=cpu they share its cores."""
 
-    workers: int | None = None
+    workers: Annotated[int, Interval(ge=1, le=65_536)] | None = None
 
     def __post_init__(self) -> None:
-        positive("launcher.", workers=self.workers)
         self._environments: list[dict[str, str]] = []
 
     def check(self, configs: list[RunConfig], dry: bool = False) -> None:
@@ -118,7 +120,7 @@ class ProcessWorker(Worker):
         self.process = None
 
     def _start(self) -> None:
-        with open(self.log, "a") as log:
+        with open(self.log, "a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "vlmprune.launchers.worker"],
                 stdin=subprocess.PIPE,

@@ -13,11 +13,13 @@ import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Interval
 
 from vlmprune.config import RunConfig
 from vlmprune.errors import UserError
-from vlmprune.launchers.base import Outcome, Task, Worker, WorkerLauncher, need, positive
+from vlmprune.launchers.base import Outcome, Task, Worker, WorkerLauncher, need
 from vlmprune.launchers.task import run_task_apart
 
 CONNECT_SECONDS = 5
@@ -33,17 +35,14 @@ class RayCluster(WorkerLauncher):
     here: ClassVar[bool] = False
 
     address: str | None = None
-    workers: int | None = None
-    gpus: float | None = None
-    cpus: float = 1
+    workers: Annotated[int, Interval(ge=1, le=100_000)] | None = None
+    gpus: Annotated[float, Interval(ge=0, le=1024)] | None = None
+    cpus: Annotated[float, Interval(ge=0, le=4096)] = 1
 
     def __post_init__(self) -> None:
         need("ray", "ray", "launcher=ray")
-        positive("launcher.", workers=self.workers)
         if self.cpus <= 0:
             raise UserError(f"launcher.cpus={self.cpus}: allowed: more than 0")
-        if self.gpus is not None and self.gpus < 0:
-            raise UserError(f"launcher.gpus={self.gpus}: allowed: 0 or more")
         self._on_cpu = False
 
     def check(self, configs: list[RunConfig], dry: bool = False) -> None:

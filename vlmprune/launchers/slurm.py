@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Interval
 
 from vlmprune.config import RunConfig
 from vlmprune.errors import UserError
-from vlmprune.launchers.base import Outcome, Task, Worker, WorkerLauncher, need, positive
+from vlmprune.launchers.base import Outcome, Task, Worker, WorkerLauncher, need
 from vlmprune.launchers.task import run_task_apart
 
 
@@ -32,19 +34,16 @@ class Slurm(WorkerLauncher):
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
-    gpus: int = 1
-    cpus: int = 8
-    memory_gb: int | None = None
-    time: int = 240
-    array: int | None = None
+    gpus: Annotated[int, Interval(ge=0, le=1024)] = 1
+    cpus: Annotated[int, Interval(ge=1, le=4096)] = 8
+    memory_gb: Annotated[int, Interval(ge=1, le=1_000_000)] | None = None
+    time: Annotated[int, Interval(ge=1, le=10_000_000)] = 240
+    array: Annotated[int, Interval(ge=1, le=100_000)] | None = None
     setup: list = field(default_factory=list)
     extra: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         need("submitit", "slurm", "launcher=slurm")
-        positive("launcher.", cpus=self.cpus, memory_gb=self.memory_gb, time=self.time, array=self.array)
-        if self.gpus < 0:
-            raise UserError(f"launcher.gpus={self.gpus}: allowed: 0 or more")
         self._executor: Any = None
         self._workers: list[Submitted] = []
 

@@ -13,6 +13,8 @@ from typing import TextIO
 from vlmprune.config import compose_run
 from vlmprune.errors import ProcessLost, UserError
 from vlmprune.launchers.base import Outcome, Task
+from vlmprune.machine import lack
+from vlmprune.own_code import raiser_of
 from vlmprune.secrets import without_secrets
 
 # What decides where models, datasets and logs are found. Keys are not among them: those stay in the environment.
@@ -40,7 +42,10 @@ def run_task(task: Task, log: TextIO) -> Outcome:
     except Exception as error:  # a sweep's job is a boundary: log it whole and go on with the others
         with suppress(OSError):  # a full disk, perhaps the very reason
             log.write(without_secrets(traceback.format_exc()))
-        reason = without_secrets(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        raiser = raiser_of(error)  # in a user's own class
+        where = f" (raised by {raiser})" if raiser else ""
+        kind = f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
+        reason = without_secrets(lack(error) or kind)
         return Outcome("failed", reason, None, directory, time.perf_counter() - start)
     seconds = time.perf_counter() - start
     return Outcome("skipped" if finished else "done", "", result["answers"]["score"], directory, seconds)
@@ -66,9 +71,9 @@ def run_task_apart(task: Task) -> Outcome:
 def log_file(path: str) -> Iterator[TextIO]:
     """The file to append to; where the disk does not take it, nowhere: a run's own files say what is wrong with it."""
     try:
-        log = open(path, "a", buffering=1)  # noqa: SIM115  (closed below, whatever the disk says)
+        log = open(path, "a", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115  (closed below, whatever the disk says)
     except OSError:
-        log = open(os.devnull, "w")  # noqa: SIM115
+        log = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
         yield log
     finally:

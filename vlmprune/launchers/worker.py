@@ -18,7 +18,7 @@ from vlmprune.plan import shared_benchmarks
 def main() -> None:
     """Work until stdin closes. In the middle of a task that is as Ctrl-C: the run ends cleanly and can be resumed."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the sweep with it ignored
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print must not get among the answers
     tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
     busy = threading.Event()

@@ -7,27 +7,71 @@ import netrc
 import os
 import secrets
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
+from vlmprune.errors import UserError, said
+from vlmprune.files import expanded
+
+if TYPE_CHECKING:
+    import wandb
+
 Mode = Literal["online", "offline", "disabled"]
+OFF: dict[str, Mode] = {
+    "disabled": "disabled",
+    "offline": "offline",
+    "dryrun": "offline",
+}  # W&B's names
 
 
-def resolve_mode(mode: Literal["auto"] | Mode) -> Mode:
-    """What `auto` means here: WANDB_MODE where it is set, else online with an API key and offline without one."""
-    asked = mode if mode != "auto" else os.environ.get("WANDB_MODE", "")
-    if asked == "disabled":
-        return "disabled"
-    if asked == "offline":
-        return "offline"
-    return "online" if asked == "online" or has_api_key() else "offline"
+def resolve_mode(mode: Literal["auto"] | Mode) -> tuple[Mode, str]:
+    """What `mode` means here, and what of W&B's own says so ("" for none).
+
+    `auto` is what `wandb.init` would do, as `wandb offline`, `wandb disabled`, a settings file or WANDB_MODE say, but
+    offline without an API key. Raises UserError where W&B would refuse its own settings: then nothing is sent.
+    """
+    if mode != "auto":
+        return mode, ""
+    if os.environ.get("WANDB_DISABLED", "").lower() not in ("", "0", "false"):  # of earlier versions of W&B
+        return "disabled", "WANDB_DISABLED"
+    held = own_settings()
+    if held.mode in OFF:
+        files = held.read_system_settings().sources
+        source = "WANDB_MODE" if "WANDB_MODE" in os.environ else " and ".join(str(file) for file in files)
+        return OFF[held.mode], f"{held.mode} in {source}"
+    return "online" if has_api_key() else "offline", ""
+
+
+def own_settings() -> wandb.Settings:
+    """W&B's settings as `wandb.init` would have them here: its two settings files and then the environment.
+
+    Raises UserError where W&B would refuse them.
+    """
+    import wandb
+
+    folder = os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb"
+    try:
+        settings = wandb.Settings(silent=True, settings_system=str(expanded("WANDB_CONFIG_DIR", folder) / "settings"))
+        settings.update_from_system_settings()
+        settings.update_from_env_vars(dict(os.environ))
+    except ValidationError as error:
+        # Its own text would repeat the value, which may be a key.
+        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        name = ".".join(str(part) for part in fault["loc"])
+        raise UserError(f"W&B's own setting {name} (WANDB_{name.upper()}): {fault['msg']}") from None
+    except wandb.Error as error:
+        raise UserError(f"W&B's own settings: {said(error)}") from error
+    return settings
 
 
 def has_api_key() -> bool:
-    """Whether W&B would find an API key, in the environment or in netrc; without one it must not be asked online."""
-    if os.environ.get("WANDB_API_KEY"):
+    """Whether W&B would find an API key, in its settings or in netrc; without one it must not be asked online."""
+    held = own_settings()
+    if held.api_key:
         return True
-    hosts = {urlsplit(server()).netloc, "api.wandb.ai"}
+    hosts = {urlsplit(held.base_url).netloc, "api.wandb.ai"}
     named = os.environ.get("NETRC")
     for path in [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]:
         try:
@@ -41,12 +85,7 @@ def has_api_key() -> bool:
 
 def server() -> str:
     """The address that W&B's client talks to: its default, or what its settings files or WANDB_BASE_URL say."""
-    import wandb
-
-    settings = wandb.Settings()
-    settings.update_from_system_settings()
-    settings.update_from_env_vars(dict(os.environ))
-    return settings.base_url
+    return own_settings().base_url
 
 
 def run_identity(fingerprint: str, outputs_id: str) -> str:
@@ -60,11 +99,11 @@ def outputs_identity(outputs: Path) -> str:
     if not file.exists():
         outputs.mkdir(parents=True, exist_ok=True)
         draft = outputs / f".id.{secrets.token_hex(4)}"
-        draft.write_text(secrets.token_hex(16) + "\n")
+        draft.write_text(secrets.token_hex(16) + "\n", encoding="utf-8")
         try:
             os.link(draft, file)  # fails if another process was first; never shows half a file
         except FileExistsError:
             pass
         finally:
             draft.unlink()
-    return file.read_text().strip()
+    return file.read_text(encoding="utf-8").strip()

@@ -11,7 +11,9 @@ from typing import Any
 class Logger:
     """Base of all loggers, and the one that does nothing. A choice's YAML gives the fields of a subclass.
 
-    A logger must never fail a run or hold it up: a subclass catches its own trouble.
+    A logger can neither fail a run nor change it. One of a user's own is given copies (guard.py), and whatever it
+    raises, sys.exit() and KeyboardInterrupt among it, is one line of warning, after which it is not called again; a
+    ValueError of its __post_init__ refuses a setting. Nothing ends a logger that hangs or calls os._exit().
     """
 
     def place(self, directory: Path, outputs: Path) -> None:
@@ -22,7 +24,7 @@ class Logger:
         """A run begins. config: all settings, with the choices' names; group: id of the sweep, if any."""
 
     def log_result(self, result: dict[str, Any], samples: list[dict[str, Any]]) -> None:
-        """Mirror result.json and some of the lines of predictions.jsonl."""
+        """Mirror result.json and some of the lines of predictions.jsonl, which is all of them in `samples`."""
 
     def finish(self, exit_code: int) -> None:
         """The run is over: 0 done, anything else failed."""

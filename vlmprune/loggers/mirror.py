@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlmprune.report.picture_index import FOLDER, read_index
 from vlmprune.report.runs import unpruned_beside
 
 if TYPE_CHECKING:
@@ -60,10 +60,7 @@ def summary_of(result: dict[str, Any], directory: Path) -> dict[str, float]:
 
 def pictures_of(directory: Path) -> dict[str, Path]:
     """Question id -> picture of its kept tokens, as the run saved them; {} where it saved none."""
-    index = directory / "pictures" / "index.json"
-    if not index.exists():
-        return {}
-    return {entry["id"]: index.parent / entry["file"] for entry in json.loads(index.read_text(encoding="utf-8"))}
+    return {each["id"]: directory / FOLDER / each["file"] for each in read_index(directory)}
 
 
 def of_one_size(files: list[Path]) -> list[Image]:

@@ -24,6 +24,7 @@ from vlmprune.loggers.account import server
 from vlmprune.progress import say
 
 LOG = "upload.log"
+SILENT = "WANDB_SILENT"
 SERVICE = "WANDB_SERVICE"  # where W&B's client notes the service process that it started
 ANSWER_SECONDS, UPLOAD_SECONDS = 4.0, 600.0
 EXIT_SECONDS = 15.0  # that the end of the whole process waits for uploads under way, so that they are not cut off
@@ -44,7 +45,7 @@ class Upload:
     @property
     def address(self) -> str:
         """Where the run can be seen; "" where the log does not say."""
-        found = re.search(r"View run .*?(https?://\S+)", self.log.read_text(errors="replace"))
+        found = re.search(r"View run .*?(https?://\S+)", self.log.read_text(encoding="utf-8", errors="replace"))
         return found[1] if found else ""
 
 
@@ -63,14 +64,14 @@ def begin(folder: Path) -> Upload:
     command = [sys.executable, "-m", __name__, str(folder.resolve())]
     with open(folder.parent / LOG, "wb") as log:
         # In a session of its own Ctrl-C at the run does not tear the upload in two; without the name of this process's
-        # W&B service it starts one of its own, whose end is then no business of the run.
+        # W&B service it starts one of its own, whose end is then no business of the run. Its log tells the address.
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
-            env={name: value for name, value in os.environ.items() if name != SERVICE},
+            env={name: value for name, value in os.environ.items() if name not in (SERVICE, SILENT)},
         )
     upload = Upload(folder, process)
     _uploads.append(upload)

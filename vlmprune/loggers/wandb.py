@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Interval
 
 from vlmprune.errors import said
 from vlmprune.loggers import upload
@@ -33,18 +35,18 @@ class WandbLogger(Logger):
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     project: str = "vlmprune"
     entity: str | None = None
-    samples: int = 64
+    samples: Annotated[int, Interval(ge=0, le=1_000_000)] = 64
 
     def __post_init__(self) -> None:
-        if self.samples < 0:
-            raise ValueError(f"samples={self.samples}; allowed: 0 or more")
         self._run: Any = None
         self._uploads = False
         self._line: str | None = None
 
     def start(self, config: dict[str, Any], fingerprint: str, group: str | None) -> None:
         with self._mirroring("start"):
-            mode = resolve_mode(self.mode)
+            mode, held_by = resolve_mode(self.mode)
+            if held_by:
+                say(f"W&B is {'off' if mode == 'disabled' else 'offline'}: {held_by}")
             if mode == "disabled":
                 return
             self._uploads = mode == "online" and has_api_key()
@@ -157,8 +159,11 @@ class WandbLogger(Logger):
 
 @contextmanager
 def _files_in(folder: Path) -> Iterator[None]:
-    """W&B's staging and cache in `folder`, not in the home folder: an offline run cannot be synced without them."""
-    own = {"WANDB_DATA_DIR": str(folder), "WANDB_CACHE_DIR": str(folder / "cache")}
+    """W&B's staging and cache in `folder`, not in the home folder: an offline run cannot be synced without them.
+
+    Silent before it has settings: it would announce that it loads them.
+    """
+    own = {"WANDB_DATA_DIR": str(folder), "WANDB_CACHE_DIR": str(folder / "cache"), "WANDB_SILENT": "true"}
     set_here = [name for name in own if name not in os.environ]
     os.environ.update({name: own[name] for name in set_here})
     try:

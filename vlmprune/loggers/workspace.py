@@ -46,7 +46,9 @@ def save_workspace(settings: Sequence[str]) -> int:
         path = expanded("file", request.file)
         check_writable("file", path)
         try:
-            path.write_text(json.dumps(spec(workspace(request, request.entity or "ENTITY")), indent=2) + "\n")
+            path.write_text(
+                json.dumps(spec(workspace(request, request.entity or "ENTITY")), indent=2) + "\n", encoding="utf-8"
+            )
         except OSError as error:
             raise UserError(f"file={path} cannot be written: {error}") from error
         print(path)

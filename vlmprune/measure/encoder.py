@@ -5,7 +5,7 @@ The first comes from the checkpoint's config, the second from the question's ima
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -107,7 +107,8 @@ class Encoded:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Encoded:
         """The inverse of `as_dict`, also after a way through JSON."""
-        return cls(**data | {"tiles": [(rows, columns) for rows, columns in data["tiles"]]})
+        known = {field.name: data[field.name] for field in fields(cls)}  # a newer version may have more
+        return cls(**known | {"tiles": [(rows, columns) for rows, columns in data["tiles"]]})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""

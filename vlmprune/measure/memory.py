@@ -25,7 +25,7 @@ def reset_peak(device: torch.device) -> str:
         torch.cuda.reset_peak_memory_stats(device)
         return SINCE_RESET
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return SINCE_START
     return SINCE_RESET
@@ -36,7 +36,7 @@ def peak_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     with suppress(OSError):  # getrusage would also count what other, dead threads of the process once had
-        if line := re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()):
+        if line := re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8")):
             return int(line[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

@@ -26,4 +26,4 @@ class Spent:
         finally:  # a batch that did not fit into memory took its time too
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            self.seconds[part] += time.perf_counter() - start
+            self.seconds[part] += max(0.0, time.perf_counter() - start)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from vlmprune.methods.contract import as_scores
 from vlmprune.methods.counting import kept_count
 from vlmprune.methods.selection import Selection, top_k
 
@@ -82,6 +83,9 @@ def is_changed(method: Method, name: str) -> bool:
 class Method:
     """Base of all methods.
 
+    A class outside vlmprune must be a @dataclass. What it declares and counts is checked before a model loads, what it
+    returns at every call: another type, shape or range than is said here is refused in one line.
+
     ratio: fraction of visual tokens removed, 0..1. keep: a number of tokens to keep instead. Neither: the method's
     published schedule where it has one, else everything is kept.
     positions: `renumber` gives the tokens that stay contiguous position ids, `keep` leaves them theirs, with gaps;
@@ -93,7 +97,7 @@ class Method:
     positions: Literal["published", "renumber", "keep"] = "published"
 
     stage: ClassVar[Literal["none", "vision", "sequence", "decoder", "composed"]]
-    needs: ClassVar[tuple[str, ...]] = ()  # names of Signals fields
+    needs: ClassVar[tuple[str, ...]] = ()  # names of Signals fields; a tuple or list
     published_positions: ClassVar[Positions] = "renumber"
     merges: ClassVar[bool] = False
     paper: ClassVar[str] = ""
@@ -113,11 +117,14 @@ class Method:
         return (self,)
 
     def count(self, n: int) -> int:
-        """Kept tokens of an image of `n`."""
+        """Kept tokens of an image of `n`: an int, 0 to n."""
         return kept_count(n, self.ratio, self.keep)
 
     def shares(self, units: Sequence[int]) -> list[int]:
-        """How many tokens are kept of each of `units`, the token counts of what is ranked together in one image."""
+        """How many tokens are kept of each of `units`, the token counts of what is ranked together in one image.
+
+        One int for each of them, from 0 to what it has.
+        """
         return [self.count(n) for n in units]
 
     def selection_macs(self, n: int, k: int, widths: Widths) -> int:
@@ -155,7 +162,10 @@ class SequenceMethod(Method, ABC):
         return self.published_scope if self.scope == "published" else self.scope
 
     def layers(self, tower: Tower) -> tuple[int, ...]:
-        """Encoder layers (0-based) at which layer-bound signals are read; default: the feature layer."""
+        """Encoder layers (0-based) at which layer-bound signals are read; default: the feature layer.
+
+        Different ints, 0 to depth - 1; at least one.
+        """
         return (tower.feature_layer,)
 
     def check(self, tower: Tower, depth: int) -> None:
@@ -171,7 +181,7 @@ class SequenceMethod(Method, ABC):
 
     @abstractmethod
     def select(self, signals: Signals, k: int) -> Selection:
-        """Choose `k` of the N tokens of every image."""
+        """Choose `k` of the N tokens of every image; see `Selection`, whose fields are checked."""
 
 
 @dataclass
@@ -192,12 +202,13 @@ class ScoreMethod(SequenceMethod):
 
     @abstractmethod
     def score(self, signals: Signals) -> Tensor:
-        """One score per visual token, [B, N]; larger stays."""
+        """One score per visual token, [B, N]; larger stays.
+
+        Real numbers of any format. -inf is below every number, so that it stays last; a nan is refused.
+        """
 
     def select(self, signals: Signals, k: int) -> Selection:
         score = self.score(signals)
-        expected = signals.images, signals.tokens
-        if signals.tokens is not None and score.shape != expected:
-            name = type(self).__name__
-            raise ValueError(f"{name}.score: shape {tuple(score.shape)}, expected [B, N] = {expected}")
+        if signals.tokens is not None:
+            score = as_scores(self, score, "[B, N]", (signals.images, signals.tokens))
         return Selection(top_k(score, k, keep_order=self.keep_order), unsound=score.isnan().any(dim=-1))

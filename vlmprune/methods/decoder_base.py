@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vlmprune.methods.base import Method, Positions, Tower
+from vlmprune.methods.contract import as_scores
 from vlmprune.methods.counting import kept_count
 
 
@@ -94,7 +95,11 @@ class DecoderMethod(Method, ABC):
 
     @abstractmethod
     def schedule(self, depth: int, n: int) -> list[DecoderStage]:
-        """The published schedule on a decoder of `depth` layers for a sample with `n` visual tokens."""
+        """The published schedule on a decoder of `depth` layers for a sample with `n` visual tokens.
+
+        At least one stage. Layers are ints that rise, from 1 to depth - 1, the same for every `n`; what is left are
+        ints of 0 or more that never rise; a sample with fewer keeps what it has.
+        """
 
     def stages(self, depth: int, n: int) -> list[DecoderStage]:
         """The schedule that runs. Raises ValueError where no schedule reaches the average asked for."""
@@ -110,18 +115,18 @@ class DecoderMethod(Method, ABC):
     def raters(self, embeds: Tensor, visual: Tensor, valid: Tensor) -> Tensor | None:
         """Which positions rate the visual tokens, bool [B, L] over the prompt; None is the last one only.
 
-        embeds: [B, L, D], the input of layer 0. Raters must be text.
+        embeds: [B, L, D], the input of layer 0. Raters must be text: none of them in `visual`.
         """
         return None
 
     def score(self, signals: DecoderSignals) -> Tensor:
-        """One score per position, [B, L]; read at visual positions only, larger stays."""
+        """One score per position, [B, L], real numbers; read at visual positions only, larger stays; no nan there."""
         raise NotImplementedError
 
     def select(self, signals: DecoderSignals, stages: Sequence[DecoderStage]) -> DecoderSelection:
         """Choose by `score` what each sample's stage keeps."""
         kept = [stage.kept for stage in stages]
-        score = self.score(signals)
+        score = as_scores(self, self.score(signals), "[B, L]", signals.visual.shape).to(signals.visual.device)
         return DecoderSelection(best_visual(score, signals.visual, kept), unsound=nan_scores(score, signals.visual))
 
     def rater_count(self, words: int) -> int:

@@ -13,9 +13,10 @@ from torch import Tensor
 class Selection:
     """Which visual tokens go on, in output order.
 
-    indices: int64 [B, k], the source slot that each output token takes.
+    indices: int64 [B, k], the source slot that each output token takes: 0 to N - 1, none twice in an image. k is what
+        was asked for, or the longest of the batch where the method is adaptive and gives `valid`.
     features: None to keep the tokens as they are, or [B, k, C] new embeddings (merging) before the projector,
-        [B, k, D] after it where the method reads `projected`.
+        [B, k, D] after it where the method reads `projected`; finite floats.
     valid: None where every image keeps k, or bool [B, k] where an adaptive method keeps fewer of some: its first ones.
     blocks: None, or k numbers that say in which order tokens come where several tiles are stitched into one picture
         (LLaVA-NeXT, renumbered): after the first tile's own tokens, block 0 of all others, which are patches in the

@@ -65,7 +65,7 @@ def stand_in(name: str, config: Any) -> Parts:
     media = {"image": data["image"], "video": data.get("video", "")}
     template = "{% set media = " + json.dumps(media) + " %}" + TEMPLATE
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "preprocessor_config.json").write_text(json.dumps(data["image_processor"]))
+        (Path(folder) / "preprocessor_config.json").write_text(json.dumps(data["image_processor"]), encoding="utf-8")
         processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
     video = tokens.get(getattr(config, "video_token_id", -1)) or media["video"].strip()
     return Parts(fast, processor, template, tokens[config.image_token_id], video or None)

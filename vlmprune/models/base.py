@@ -14,6 +14,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 
 import vlmprune.models
 from vlmprune.config import LIMITS, ModelConfig
-from vlmprune.errors import UserError
+from vlmprune.errors import UserError, choose
 from vlmprune.measure.encoder import EncoderSizes, Grid
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
 from vlmprune.pruning.layout import Layout
@@ -33,8 +34,10 @@ HELPERS = {
     "checkpoint",
     "checks",
     "clip_text",
+    "config_schema",
     "decoder_structure",
     "enlarged",
+    "files",
     "hardware",
     "inputs",
     "llava_next_inputs",
@@ -45,6 +48,7 @@ HELPERS = {
     "prompts",
     "qwen2_5_vl_inputs",
     "views",
+    "weights",
 }
 
 
@@ -144,6 +148,11 @@ def families() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(vlmprune.models.__path__) if m.name not in HELPERS)
 
 
+def family_module(model_type: str) -> ModuleType:
+    """The module of a family. Raises UserError for any other name: a checkpoint's config.json says which it is."""
+    return importlib.import_module(f"vlmprune.models.{choose(model_type, families(), 'model family')}")
+
+
 @dataclass(frozen=True)
 class Family:
     """What is known of a checkpoint from its config.json alone."""
@@ -158,7 +167,7 @@ class Family:
 
 def describe(config: Any) -> Family:
     """What config.json says of a checkpoint whose weights are not loaded."""
-    module = importlib.import_module(f"vlmprune.models.{config.model_type}")
+    module = family_module(config.model_type)
     family = Family(
         module.SIGNALS,
         module.describe_tower(config),
@@ -166,6 +175,12 @@ def describe(config: Any) -> Family:
         getattr(module, "KEEPS_POSITIONS", False),
         config.text_config,
     )
+    tower = family.tower
+    if not 0 <= tower.feature_layer < tower.depth:
+        raise UserError(
+            f"vision_feature_layer={config.vision_feature_layer} in the model's config.json: its vision encoder has "
+            f"{tower.depth} layers; allowed: 1 to {tower.depth}, or -{tower.depth} to -1"
+        )
     return replace(family, check=module.check_method) if hasattr(module, "check_method") else family
 
 
@@ -187,7 +202,7 @@ def adapt(model: Any, **options: Any) -> Adapter:
     if model_type not in families():
         raise UserError(f"model family '{model_type}' is not supported; supported: {', '.join(families())}")
     check_options(model_type, options)
-    return importlib.import_module(f"vlmprune.models.{model_type}").adapt(model, **options)
+    return family_module(model_type).adapt(model, **options)
 
 
 def check_options(model_type: str, options: dict[str, Any]) -> None:
@@ -216,9 +231,9 @@ def check_limits(model_type: str, config: ModelConfig) -> None:
 
 
 def _limits(model_type: str) -> tuple[str, ...]:
-    return getattr(importlib.import_module(f"vlmprune.models.{model_type}"), "LIMITS", ())
+    return getattr(family_module(model_type), "LIMITS", ())
 
 
 def _options(model_type: str) -> list[str]:
-    module = importlib.import_module(f"vlmprune.models.{model_type}")
+    module = family_module(model_type)
     return [name for name in inspect.signature(module.adapt).parameters if name != "model"]

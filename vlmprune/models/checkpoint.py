@@ -5,9 +5,6 @@ Nothing here or in loading.py executes code that comes with a checkpoint, and we
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,19 +15,22 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
-    StrictDataclassError,
 )
-from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PreTrainedConfig
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from vlmprune.config import ModelConfig
-from vlmprune.errors import FAULTS, UserError, nearest
+from vlmprune.errors import UserError, nearest
 from vlmprune.files import expanded
 from vlmprune.fingerprint import sha256
 from vlmprune.models.architecture import architecture
 from vlmprune.models.base import families
+from vlmprune.models.config_schema import Config, check_agreement
+from vlmprune.models.files import check_folder, read_object
 from vlmprune.models.parts import Checkpoint, first_line
+from vlmprune.models.weights import check_files, folder_hash
 from vlmprune.registry import options, read
+from vlmprune.typed_json import check_data
 
 EMBEDDED = Path(__file__).parent.parent / "tiny" / "checkpoint"
 
@@ -65,12 +65,17 @@ def describe_checkpoint(model: ModelConfig) -> Checkpoint:
     if model.random_weights and not folder.is_dir():
         config = supported(architecture(model.name), source)
         return Checkpoint(source, config, f"random:{sha256(config.to_dict())}", random=True)
+    if folder.is_dir():
+        check_folder(folder, f"model.path={source}:")
     try:
         # As plain data first: the class of a family that transformers does not know could only come as remote code.
+        read_object(str(folder) if folder.is_dir() else source, "config.json", model.revision)
         data, _ = PreTrainedConfig.get_config_dict(folder if folder.is_dir() else source, revision=model.revision)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UserError(explain(source, error, model.revision)) from error
-    if "model_type" not in data:
+    except Exception as error:  # whatever transformers says of someone else's file
+        raise UserError(f"model.path={source}: cannot be loaded (config.json: {first_line(error)})") from error
+    if not isinstance(data.get("model_type"), str):
         raise UserError(f"model.path={source}: cannot be loaded (no config.json with a model_type)")
     supported(data, source)
     if "vision_config" not in data:  # transformers would fill in that of another model
@@ -78,16 +83,33 @@ def describe_checkpoint(model: ModelConfig) -> Checkpoint:
             f"model.path={source}: its config.json has no vision_config; a checkpoint in the format of the original "
             "code needs its '-hf' conversion"
         )
-    try:
-        config = AutoConfig.from_pretrained(
-            folder if folder.is_dir() else source, revision=data.get("_commit_hash"), trust_remote_code=False
-        )
-    except (OSError, StrictDataclassError, *FAULTS) as error:  # values it cannot take
-        reason = first_line(error.__cause__ or error)
-        raise UserError(f"model.path={source}: its config.json cannot be used ({reason})") from error
+    config = read_config(data, folder if folder.is_dir() else source, f"model.path={source}:")
     if not folder.is_dir():
         return Checkpoint(source, config, f"commit:{config._commit_hash}", config._commit_hash)
     return Checkpoint(str(folder), config, "", random=model.random_weights, folder=True)
+
+
+def read_config(data: dict[str, Any], source: str | Path, start: str) -> Any:
+    """The transformers config of config.json's `data`. Raises UserError where its values cannot be."""
+    try:
+        check_data(data, Config)
+        kind = (data.get("quantization_config") or {}).get("quant_method")
+        if kind not in (None, "bitsandbytes", *AUTO_QUANTIZATION_CONFIG_MAPPING):  # transformers would go on without
+            raise ValueError(f"quantization_config.quant_method={kind}: transformers has no such method")
+        if "text_config" not in data and "hidden_size" not in data:  # transformers would fill in that of a 7B model
+            raise ValueError("it has no text_config")
+    except ValueError as error:
+        raise UserError(f"{start} config.json: {error}") from error
+    try:
+        config = AutoConfig.from_pretrained(source, revision=data.get("_commit_hash"), trust_remote_code=False)
+    except Exception as error:  # values that transformers cannot take
+        reason = first_line(error.__cause__ or error)
+        raise UserError(f"{start} its config.json cannot be used ({reason})") from error
+    try:
+        check_agreement(config)
+    except ValueError as error:
+        raise UserError(f"{start} config.json: {error}") from error
+    return config
 
 
 def supported(config: Any, source: str) -> Any:
@@ -132,43 +154,3 @@ def _neighbour(folder: Path) -> str:
     """What stands beside a folder that does not exist and is named like it."""
     beside = [each.name for each in folder.parent.iterdir() if each.is_dir()] if folder.parent.is_dir() else []
     return nearest(folder.name, beside)
-
-
-def check_files(folder: Path, source: str) -> None:
-    """Open every weight file's header. Raises UserError where a file is absent or damaged."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        other = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pth"))
-        remark = f": {other[0].name} is not read, as loading it could run code; convert it" if other else ""
-        raise UserError(f"model.path={source}: cannot be loaded (no .safetensors file{remark})")
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        try:
-            files = sorted({folder / name for name in json.loads(index.read_text())["weight_map"].values()})
-        except (ValueError, KeyError) as error:
-            raise UserError(f"model.path={source}: cannot be loaded ({index.name} is damaged)") from error
-    for file in files:
-        if not file.exists():
-            raise UserError(f"model.path={source}: cannot be loaded ({file.name} is missing)")
-        try:
-            with safe_open(str(file), framework="numpy") as handle:
-                handle.keys()
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"model.path={source}: cannot be loaded ({file.name}: {first_line(error)})") from error
-
-
-def folder_hash(folder: Path) -> str:
-    """sha256 over names and contents; of files above 64 MB, the size and 16 blocks of 1 MB spread over them."""
-    digest = hashlib.sha256()
-    kinds = (".json", ".safetensors", ".jinja", ".model")
-    for file in sorted(path for path in folder.iterdir() if path.suffix in kinds):
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size}\n".encode())
-        with open(file, "rb") as handle:
-            if size <= 64 * 2**20:
-                digest.update(handle.read())
-            else:
-                for block in range(16):
-                    handle.seek(block * (size - 2**20) // 15, os.SEEK_SET)
-                    digest.update(handle.read(2**20))
-    return f"sha256:{digest.hexdigest()}"

@@ -7,11 +7,14 @@ from vlmprune.methods.base import Method, Tower
 from vlmprune.methods.decoder_base import DecoderMethod
 from vlmprune.models.base import Family
 from vlmprune.models.decoder_structure import DecoderStructure, examine
+from vlmprune.pruning.counts import ask
+from vlmprune.pruning.declared import check_class, check_counts
 from vlmprune.registry import build_method, options, read
 
 
 def check_pair(family: Family, method: Method, name: str, model: str) -> None:
     """Refuse a method that reads what the model lacks, naming those that do work."""
+    check_class(method)
     missing = [need for need in method.needs if need not in family.signals]
     if missing:
         working = [
@@ -26,7 +29,8 @@ def check_pair(family: Family, method: Method, name: str, model: str) -> None:
 def check_settings(method: Method, family: Family, depth: int, name: str) -> None:
     """Refuse settings that do not fit the model's depths and token count, before any weight loads."""
     try:
-        method.check(family.tower, depth)
+        check_counts(method, family.tower, depth)
+        ask(method, "check", family.tower, depth)
         check_keep(method, family.tower)
         family.check(method)
         if family.sliding_window and "decoder_attention" in method.needs:
@@ -38,6 +42,8 @@ def check_settings(method: Method, family: Family, depth: int, name: str) -> Non
                 "positions=keep: the decoder has sliding-window attention, which counts tokens, not positions; "
                 "allowed: positions=renumber where the model's positions can be"
             )
+    except UserError:
+        raise
     except ValueError as error:
         # Not the model's fault. A class of its own would change every method's source, and so every fingerprint.
         kind = UserError if str(error).startswith("no amount given") else NotApplicable

@@ -11,16 +11,18 @@ import copy
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import normalize
-from transformers import AutoConfig, AutoTokenizer, CLIPModel
+from transformers import AutoTokenizer, CLIPModel
 
-from vlmprune.errors import UserError
+from vlmprune.errors import UserError, one_line
 from vlmprune.files import expanded
 from vlmprune.methods.base import Method, Tower
 from vlmprune.methods.similarity import products
-from vlmprune.models.checkpoint import Checkpoint, first_line, folder_hash
+from vlmprune.models.checkpoint import read_config
+from vlmprune.models.files import check_folder, read_object
+from vlmprune.models.parts import Checkpoint, first_line
+from vlmprune.models.weights import check_files, check_sizes, folder_hash
 
 MATCHING = ("hidden_size", "patch_size", "image_size", "num_hidden_layers")  # a different encoder differs in these
 
@@ -103,12 +105,18 @@ def find_text_tower(source: str, vision_config: Any) -> Checkpoint:
     folder = expanded("method.clip", source)
     if source.startswith((".", "/", "~")) and not folder.is_dir():
         raise UserError(f"method.clip={source}: no such folder")
+    place, start = str(folder) if folder.is_dir() else source, f"method.clip={source}:"
+    if folder.is_dir():
+        check_folder(folder, start)
     try:
-        config = AutoConfig.from_pretrained(folder if folder.is_dir() else source, trust_remote_code=False)
+        data = read_object(place, "config.json", None)
     except (OSError, ValueError) as error:
-        raise UserError(f"method.clip={source}: cannot be loaded ({first_line(error)})") from error
-    if config.model_type != "clip":
-        raise UserError(f"method.clip={source}: a '{config.model_type}' checkpoint, not a CLIP with both towers")
+        raise UserError(f"{start} cannot be loaded (config.json: {first_line(error)})") from error
+    if data is None:
+        raise UserError(f"{start} cannot be loaded (it has no config.json)")
+    if data.get("model_type") != "clip":
+        raise UserError(f"{start} a '{data.get('model_type')}' checkpoint, not a CLIP with both towers")
+    config = read_config(data, place, start)
     if vision_config.model_type != "clip_vision_model":
         raise UserError(f"method.clip={source}: the model's vision encoder is '{vision_config.model_type}', not CLIP")
     for field in MATCHING:
@@ -119,6 +127,7 @@ def find_text_tower(source: str, vision_config: Any) -> Checkpoint:
                 f"model's has {ours}"
             )
     if folder.is_dir():
+        check_files(folder, source, "method.clip")
         return Checkpoint(str(folder), config, folder_hash(folder))
     return Checkpoint(source, config, f"commit:{config._commit_hash}")
 
@@ -131,6 +140,10 @@ def load_text_tower(checkpoint: Checkpoint, device: torch.device) -> TextTower:
     source = checkpoint.source
     config = copy.deepcopy(checkpoint.config)
     config.vision_config.num_hidden_layers = 0
+    why = f"method.clip={source}: transformers cannot build the model of its config.json"
+    with one_line(why, "correct its text_config"), torch.device("meta"):
+        empty = _WithoutVisionLayers(config)
+    check_sizes(checkpoint, empty, "method.clip")
     try:
         pair: Any = _WithoutVisionLayers.from_pretrained(
             source,
@@ -141,10 +154,15 @@ def load_text_tower(checkpoint: Checkpoint, device: torch.device) -> TextTower:
             output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+    except Exception as error:  # whatever transformers says of someone else's files
+        if "ignore_mismatched_sizes" in str(error):
+            raise UserError(f"method.clip={source}: its weights have other shapes than its config.json says") from error
         raise UserError(f"method.clip={source}: cannot be loaded ({first_line(error)})") from error
     clip, loading_info = pair
     if loading_info["missing_keys"]:  # transformers would fill them with random numbers and go on
         missing = sorted(loading_info["missing_keys"])
         raise UserError(f"method.clip={source}: {len(missing)} weights are missing, {missing[0]} among them")
+    last, rows = max(tokenizer.get_vocab().values(), default=-1), config.text_config.vocab_size
+    if last >= rows:
+        raise UserError(f"method.clip={source}: its tokenizer has ids up to {last}, and its vocab_size is {rows}")
     return TextTower(clip.to(device), tokenizer)

@@ -7,18 +7,23 @@ from typing import Any
 from PIL import Image
 
 from vlmprune.benchmarks.base import BadSample
+from vlmprune.benchmarks.room import take
 from vlmprune.models.views import Pixels
 
 MOST_PIXELS = 2 * 89_478_485  # where PIL refuses to decode a picture
 
 
 def check_pixels(size: Pixels, made: int) -> None:
-    """Raise BadSample where a picture of `size` would be made one of more pixels than memory should be spent on."""
+    """Raise BadSample where a picture of `size` would be made one of more pixels than memory should be spent on.
+
+    Large ones are made one at a time.
+    """
     if made > MOST_PIXELS:
         width, height = size
         raise BadSample(
             f"its picture of {width} x {height} pixels would be made one of {made:,}; at most {MOST_PIXELS:,}"
         )
+    take(made)
 
 
 def check_crop(image: Image.Image, processor: Any) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vlmprune.benchmarks.base import BadSample
+from vlmprune.benchmarks.cells import LONGEST_TEXT
 from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError, said
 from vlmprune.models.base import Adapter
@@ -182,6 +183,8 @@ class Preprocessor(ABC):
 
     def tokenize(self, questions: list[str], media: list[list[Media]]) -> tuple[list[list[int]], list[list[Media]]]:
         """The ids of each whole prompt, and its media in the order in which they stand in it. Raises BadSample."""
+        if (longest := max(map(len, questions))) > LONGEST_TEXT:
+            raise BadSample(f"its prompt has {longest:,} characters; at most {LONGEST_TEXT:,} are asked")
         try:
             pairs = [self.text(question, own) for question, own in zip(questions, media, strict=True)]
         except UserError as error:  # other prompts went through before this one, see models/outline.py

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText
 
 from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError
 from vlmprune.models.architecture import draw_weights
-from vlmprune.models.base import Adapter, adapt, adapter_options
+from vlmprune.models.base import Adapter, adapt, adapter_options, family_module
 from vlmprune.models.checkpoint import Checkpoint, explain, find_checkpoint
 from vlmprune.models.hardware import check_hardware, quantizer, resolve_device, resolve_dtype
 from vlmprune.models.inputs import Preprocessor
 from vlmprune.models.outline import outline
+from vlmprune.models.weights import check_memory, check_sizes
 from vlmprune.pruning.features import FeatureStore
 
 __all__ = ["Checkpoint", "Loaded", "check_hardware", "find_checkpoint", "load", "resolve_device", "resolve_dtype"]
@@ -47,14 +47,18 @@ def load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device
 
 
 def _load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Loaded:
-    parts = outline(checkpoint, config).preprocessor.parts  # before the weights: it takes a second, those take minutes
+    known = outline(checkpoint, config)  # before the weights: it takes a second, those take minutes
+    parts, empty = known.preprocessor.parts, known.adapter.model
+    check_sizes(checkpoint, empty)
+    if config.device_map is None and config.quantization is None:
+        check_memory(checkpoint.source, empty, dtype, device)
     if checkpoint.random:
         model = draw_weights(checkpoint.config, config.attention, dtype, device)
     else:
         model = read_weights(checkpoint, config, dtype, device)
     model.eval()
     adapter = adapt(model, **adapter_options(config))
-    family = importlib.import_module(f"vlmprune.models.{checkpoint.config.model_type}")
+    family = family_module(checkpoint.config.model_type)
     return Loaded(model, adapter, family.Inputs(parts, adapter, config), model.device)
 
 
@@ -78,14 +82,28 @@ def read_weights(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype
             output_loading_info=True,
             **placed,
         )
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+    except Exception as error:  # whatever transformers says of someone else's files
+        if "ignore_mismatched_sizes" in str(error):
+            raise UserError(f"model.path={source}: its weights have other shapes than its config.json says") from error
         raise UserError(explain(source, error, checkpoint.revision)) from error
-    except RuntimeError as error:
-        if "ignore_mismatched_sizes" not in str(error):
-            raise
-        raise UserError(f"model.path={source}: its weights have other shapes than its config.json says") from error
     model, loading_info = pair
     if loading_info["missing_keys"]:  # transformers would fill them with random numbers and go on
         missing = sorted(loading_info["missing_keys"])
         raise UserError(f"model.path={source}: {len(missing)} weights are missing, {missing[0]} among them")
+    if beyond := left_out(loading_info["unexpected_keys"], model):
+        raise UserError(
+            f"model.path={source}: its weights have layers or biases that its config.json leaves out, {beyond} among "
+            "them; correct num_hidden_layers, depth or the fields of biases"
+        )
     return model if placed else model.to(device)
+
+
+def left_out(unexpected: Any, model: Any) -> str:
+    """The first of the names of weights of a layer beyond the model's last, or of a bias that it lacks; "" for none.
+
+    transformers leaves out every weight that it did not expect, be it a buffer of older versions.
+    """
+    known = {re.sub(r"\.\d+\.", ".N.", name) for name in model.state_dict()}
+    alike = (re.sub(r"\.\d+\.", ".N.", name) for name in unexpected)
+    pairs = zip(unexpected, alike, strict=True)
+    return min((name for name, like in pairs if {like, re.sub(r"\.bias$", ".weight", like)} & known), default="")

@@ -6,7 +6,6 @@ sample, as far as the vision encoder.
 
 from __future__ import annotations
 
-import importlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +16,18 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from vlmprune.benchmarks.base import BadSample
+from vlmprune.bounds import bounds
 from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError, one_line
 from vlmprune.measure.encoder import Encoded
 from vlmprune.models.architecture import stand_in
-from vlmprune.models.base import Adapter, adapt, adapter_options, check_limits
+from vlmprune.models.base import Adapter, adapt, adapter_options, check_limits, family_module
 from vlmprune.models.inputs import Media, Parts, Preprocessor
 from vlmprune.models.parts import Checkpoint, read_parts
 
 QUESTION = "What color is the star?"
 SIZE = (64, 48)  # of the picture, no square
+SECONDS, GIBIBYTES = 6, 4  # that a small picture may take to become pixels; published checkpoints take a tenth
 KEPT = 4  # outlines of the last checkpoints: a sweep's jobs ask again and again for the same
 
 
@@ -76,7 +77,7 @@ def _outline(checkpoint: Checkpoint, config: ModelConfig) -> Outline:
     with one_line(why, "correct its vision_config or text_config"), torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(checkpoint.config)
     adapter = adapt(model, **adapter_options(config))
-    family = importlib.import_module(f"vlmprune.models.{checkpoint.config.model_type}")
+    family = family_module(checkpoint.config.model_type)
     with unlike(start, parts, adapter):
         return Outline(adapter, family.Inputs(parts, adapter, config))
 
@@ -92,7 +93,7 @@ def check_inputs(found: Outline, source: str, kind: Literal["image", "video"]) -
     """Raise UserError where a picture, or two frames of a video, and a question do not become the model's inputs."""
     prepare, start = found.preprocessor, f"model.path={source}:"
     picture = Image.new("RGB", SIZE, (200, 120, 40))
-    with unlike(start, prepare.parts, found.adapter):
+    with unlike(start, prepare.parts, found.adapter), bounds(SECONDS, GIBIBYTES):
         for name, (own, model) in prepare.agreements().items():
             if own != model:
                 raise UserError(

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer, ProcessorMixin
 
 # transformers 5.17 hides its top-level name where torchvision is missing, though the PIL backend does not need it.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
-from transformers.utils import cached_file
 
 from vlmprune.errors import UserError
+from vlmprune.models.config_schema import ImageProcessor, Processor, Tokenizer, TokenizerConfig
+from vlmprune.models.files import read_object
 from vlmprune.models.inputs import Parts
+
+# Files of settings that transformers reads, and takes for objects, beside config.json.
+SETTINGS: dict[str, Any] = {
+    "tokenizer.json": Tokenizer,
+    "tokenizer_config.json": TokenizerConfig,
+    "special_tokens_map.json": dict[str, Any],
+    "added_tokens.json": dict[str, Any],
+    "chat_template.json": dict[str, Any],
+    "preprocessor_config.json": ImageProcessor,
+    "processor_config.json": Processor,
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,8 @@ def read_parts(checkpoint: Checkpoint, prompt: str) -> Parts:
     source, config = checkpoint.source, checkpoint.config
     common: dict[str, Any] = {"revision": checkpoint.revision, "trust_remote_code": False}
     try:
+        for what, schema in SETTINGS.items():
+            read_object(source, what, checkpoint.revision, schema, required=False)
         what = "tokenizer"
         tokenizer = AutoTokenizer.from_pretrained(source, **common)
         what = "image processor"
@@ -48,20 +60,24 @@ def read_parts(checkpoint: Checkpoint, prompt: str) -> Parts:
         settings, _ = ProcessorMixin.get_processor_dict(source, revision=checkpoint.revision)
         what = "video_preprocessor_config.json"
         video_size = _video_size(source, settings, checkpoint.revision)
-    except (OSError, ValueError, ImportError, TypeError, KeyError, AttributeError) as error:
+    except Exception as error:  # whatever transformers says of someone else's files
         raise UserError(f"model.path={source}: its {what} cannot be loaded ({first_line(error)})") from error
     template = settings.get("chat_template") or tokenizer.chat_template
     if isinstance(template, dict):
         template = template.get("default")
+    if template is not None and not isinstance(template, str):
+        raise UserError(
+            f"model.path={source}: its chat template is {type(template).__name__}, where a text is expected"
+        )
     if template is None and prompt == "chat_template":
         raise UserError(f"model.path={source}: it has no chat template; use model.prompt=vicuna_v1")
     parts = Parts(
         tokenizer,
         image_processor,
         template,
-        image_token=_token(tokenizer, config.image_token_id, source),
+        image_token=_token(tokenizer, config, "image_token_id", source),
         # InternVL's has no id: its videos become images before the prompt is read.
-        video_token=_token(tokenizer, config.video_token_id, source)
+        video_token=_token(tokenizer, config, "video_token_id", source)
         if hasattr(config, "video_token_id")
         else getattr(tokenizer, "video_token", None),
         video_size=video_size,
@@ -111,18 +127,16 @@ def _video_size(source: str, settings: dict[str, Any], revision: str | None) -> 
     """`size` of the video processor, in processor_config.json or a file of its own; None where neither has it."""
     found = settings.get("video_processor")
     if found is None:
-        file = cached_file(
-            source, "video_preprocessor_config.json", revision=revision, _raise_exceptions_for_missing_entries=False
-        )
-        found = {} if file is None else json.loads(Path(file).read_text(encoding="utf-8"))
+        found = read_object(source, "video_preprocessor_config.json", revision, required=False) or {}
     # As transformers has it: older files name both by themselves.
     older = {"shortest_edge": found.get("min_pixels"), "longest_edge": found.get("max_pixels")}
     size = (found.get("size") or {}) | {name: value for name, value in older.items() if value is not None}
     return size or None
 
 
-def _token(tokenizer: Any, index: int, source: str) -> str:
+def _token(tokenizer: Any, config: Any, name: str, source: str) -> str:
+    index = getattr(config, name)
     token = tokenizer.convert_ids_to_tokens(index)
-    if token is None:
-        raise UserError(f"model.path={source}: its tokenizer has no token {index}, which its config.json names")
+    if not token:
+        raise UserError(f"model.path={source}: its tokenizer has no token {index}, which its config.json names {name}")
     return token

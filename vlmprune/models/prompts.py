@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from jinja2 import TemplateError
-
-from vlmprune.errors import FAULTS, UserError, said
+from vlmprune.bounds import bounds
+from vlmprune.errors import UserError, said
 
 # Conversation templates of LLaVA's code, system sentence included: that of LLaVA-1.5 and -NeXT, that of Video-LLaVA.
 SYSTEM = (
@@ -18,6 +17,8 @@ SYSTEM = (
 )
 STYLES = {"vicuna_v1": SYSTEM.format(who="user"), "llava_v1": SYSTEM.format(who="human")}
 INSTEAD = "; correct it, or use model.prompt=vicuna_v1"
+SECONDS, GIBIBYTES = 4, 1  # that a chat template may take; published ones take milliseconds
+LONGEST = 1_000_000  # characters that it may write around a question
 MARKER = re.compile(r"<image(?: (\d+))?>")  # "<image 2>" in a question is where its second image stands
 
 Content = list[dict[str, str]]  # of a chat message: {"type": "text", "text": ...}, {"type": "image"}, {"type": "video"}
@@ -83,14 +84,18 @@ class Prompts:
 
     def _chat(self, content: Content) -> str:
         try:
-            return self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}],
-                chat_template=self.chat_template,
-                add_generation_prompt=True,
-                tokenize=False,
-            )
-        # A template is a program of the checkpoint's: it may refuse, be wrong, or take a message for one text.
-        except (TemplateError, *FAULTS) as error:
+            with bounds(SECONDS, GIBIBYTES):
+                text = self.tokenizer.apply_chat_template(
+                    [{"role": "user", "content": content}],
+                    chat_template=self.chat_template,
+                    add_generation_prompt=True,
+                    tokenize=False,
+                )
+            if len(text) > LONGEST + 10 * len(self._flat(content)):
+                raise ValueError(f"it writes {len(text):,} characters")
+            return text
+        # A template is a program of the checkpoint's: it may refuse, be wrong, not end, or take a message for one text.
+        except Exception as error:
             raise UserError(
                 f"model.prompt={self.style}: the checkpoint's chat template raises {type(error).__name__} "
                 f"({said(error)}){INSTEAD}"

@@ -37,7 +37,7 @@ class Spans:
         total = 0.0
         for start, end in self._pairs:
             if isinstance(start, float) and isinstance(end, float):
-                total += (end - start) * 1e3
+                total += max(0.0, end - start) * 1e3  # a clock that goes back is none, and no time is negative
             elif isinstance(start, torch.cuda.Event) and isinstance(end, torch.cuda.Event):
                 end.synchronize()
                 total += start.elapsed_time(end)

@@ -17,6 +17,8 @@ from vlmprune.methods.decoder_base import DecoderMethod, DecoderSelection, Decod
 from vlmprune.pruning.adapter import Adapter
 from vlmprune.pruning.clock import Clock
 from vlmprune.pruning.compaction import compact
+from vlmprune.pruning.contract import Contract
+from vlmprune.pruning.counts import stages_of
 from vlmprune.pruning.deepstack import Deepstack
 from vlmprune.pruning.precision import full_precision
 from vlmprune.pruning.probe import Probe, not_seen, query_and_key
@@ -29,9 +31,9 @@ class DecoderStages:
     """Runs one `DecoderMethod` inside the decoder."""
 
     def __init__(self, adapter: Adapter, method: DecoderMethod, clock: Clock) -> None:
-        self.adapter, self.method, self.clock = adapter, method, clock
+        self.adapter, self.method, self.clock, self.contract = adapter, method, clock, Contract(method)
         # The layers are known before any prompt; how many tokens stay depends on the prompt.
-        self.layers = [stage.layer for stage in method.schedule(adapter.decoder_depth, 1)]
+        self.layers = [stage.layer for stage in stages_of(method, "schedule", adapter.decoder_depth, 1)]
         self.record: Record
         self._soundness = Soundness()
         self._texts: list[int]  # text tokens of each prompt
@@ -79,13 +81,15 @@ class DecoderStages:
         self._segments, segment, self._attention = segments, segments[0], None
         depth = self.adapter.decoder_depth
         try:
-            self._stages = {n: self.method.stages(depth, n) for n in {*segment.visual_counts} if n}
+            self._stages = {n: stages_of(self.method, "stages", depth, n) for n in {*segment.visual_counts} if n}
+        except UserError:
+            raise
         except ValueError as error:  # of this prompt's number of tokens: `check` has seen one image's alone
             raise UserError(f"{type(self.method).__name__}: {error}") from error
         self._texts = [total - n for total, n in zip(record.prompt_lengths, segment.visual_counts, strict=True)]
         self._soundness.clear()
         with full_precision(embeds.device):
-            raters = self.method.raters(embeds, running.visual, running.valid)
+            raters = self.contract.raters(embeds, running.visual, running.valid)
         self._running, self.record = running.rated_by(raters, self._texts), record
         return kwargs
 
@@ -162,7 +166,7 @@ class DecoderStages:
         now, rule = self._running, self.adapter.position_rule(self.method)
         before = self._segments[max(start for start in self._segments if start < index)]
         stages = [self._stage(index, n) for n in self._segments[0].visual_counts]
-        chosen = self._select(index, layer, hidden, rotary, stages)
+        chosen = self._select(index, layer, hidden, rotary, stages, before.visual_counts)
 
         left = chosen.left or [min(s.left, n) for s, n in zip(stages, before.visual_counts, strict=True)]
         keep = chosen.keep | (now.valid & ~now.visual)
@@ -189,6 +193,7 @@ class DecoderStages:
         hidden: Tensor,
         rotary: tuple[Tensor, Tensor],
         stages: list[DecoderStage],
+        counts: list[int],
     ) -> DecoderSelection:
         now = self._running
         if self.method.reads == "own":
@@ -208,7 +213,7 @@ class DecoderStages:
             frequencies=self.adapter.language_model.rotary_emb.inv_freq,
         )
         with full_precision(hidden.device):
-            chosen = self.method.select(signals, stages)
+            chosen = self.contract.choose(signals, stages, counts)
         self._soundness.note(index, unsound_samples(signals, chosen))
         return chosen
 

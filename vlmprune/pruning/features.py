@@ -7,19 +7,22 @@ disk.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from vlmprune.errors import UserError
 
 Entry = dict[str, Tensor]  # name -> what the encoder gave for one tile, without a batch dimension
 
+DIGEST = "sha256"  # in a file's header: what is not as it was written is computed again
 FIRST = 0.75  # share of the memory for the entries that came first
 
 
@@ -65,7 +68,8 @@ class FeatureStore:
         file = self._file(key)
         partial = file.with_name(f".{key}.{os.getpid()}")
         try:
-            save_file({name: tensor.contiguous() for name, tensor in entry.items()}, partial)
+            whole = {name: tensor.contiguous() for name, tensor in entry.items()}
+            save_file(whole, partial, {DIGEST: digest(whole)})
             os.replace(partial, file)
         except (OSError, SafetensorError) as error:
             partial.unlink(missing_ok=True)
@@ -89,12 +93,24 @@ class FeatureStore:
         return self.folder / f"{key}.safetensors"
 
     def _read(self, key: str) -> Entry | None:
-        if self.folder is None or not self._file(key).exists():
+        if self.folder is None or not self._file(key).is_file():  # a pipe would be waited for
             return None
         try:
-            return load_file(self._file(key))
+            with safe_open(self._file(key), "pt") as file:
+                recorded = (file.metadata() or {}).get(DIGEST)
+                entry = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
         except (OSError, SafetensorError):  # cut short by a full disk or by another hand: computed and written again
             return None
+        return entry if recorded == digest(entry) else None
+
+
+def digest(entry: Entry) -> str:
+    """sha256 of an entry: names, types, shapes and values."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(entry.items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
 
 
 def size(entry: Entry) -> int:

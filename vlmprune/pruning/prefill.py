@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlmprune.errors import NotFinite
 from vlmprune.methods.base import Positions
 from vlmprune.pruning.compaction import compact
 from vlmprune.pruning.deepstack import without_dropped
@@ -69,11 +70,11 @@ class Prefill:
         """Dropped slots are marked NaN: any other NaN must not pass for a dropped token.
 
         encoded, dropped: slots of the encodings that filled the prompts. Shares are compared, not numbers, because beam
-        search repeats every row. Raises RuntimeError where they differ, or where nothing was encoded at all.
+        search repeats every row. Raises NotFinite where they differ, RuntimeError where nothing was encoded at all.
         """
         marked, slots = sum(self.dropped), sum(self.slot_counts)
         if marked * encoded != dropped * slots:
-            raise RuntimeError(
+            raise NotFinite(
                 f"{marked} of {slots} visual embeddings are not finite where {dropped} of {encoded} were "
                 "dropped: the vision tower or projector overflowed (try dtype=bfloat16 or float32), or the method's "
                 "scores are nan"

@@ -12,6 +12,8 @@ from transformers.masking_utils import create_causal_mask
 
 from vlmprune.methods.decoder_base import DecoderMethod, DecoderSignals, DecoderStage
 from vlmprune.pruning.adapter import Adapter
+from vlmprune.pruning.contract import Contract
+from vlmprune.pruning.counts import stages_of
 from vlmprune.pruning.precision import full_precision
 from vlmprune.pruning.probe import Probe, not_seen
 from vlmprune.pruning.running import Running, trailing_attention
@@ -22,8 +24,8 @@ class Scout:
     """Scores with the first K layers. It hooks nothing but the attention of layer K-1."""
 
     def __init__(self, adapter: Adapter, method: DecoderMethod) -> None:
-        self.adapter, self.method = adapter, method
-        self.layer = method.schedule(adapter.decoder_depth, 1)[0].layer
+        self.adapter, self.method, self.contract = adapter, method, Contract(method)
+        self.layer = stages_of(method, "schedule", adapter.decoder_depth, 1)[0].layer
         self._running: Running | None = None
         self._attention: Tensor | None = None
         self._soundness = Soundness()
@@ -57,7 +59,7 @@ class Scout:
         model = self.adapter.language_model
         self._soundness.clear()
         with full_precision(embeds.device):
-            raters = self.method.raters(embeds, running.visual, running.valid)
+            raters = self.contract.raters(embeds, running.visual, running.valid)
         running = running.rated_by(raters, texts)
         mask = create_causal_mask(
             config=model.config,
@@ -87,7 +89,7 @@ class Scout:
         )
         stages = [DecoderStage(self.layer, n) for n in visual_counts]
         with full_precision(hidden.device):
-            chosen = self.method.select(signals, stages)
+            chosen = self.contract.choose(signals, stages, visual_counts)
         self._soundness.note(self.layer, unsound_samples(signals, chosen))
         assert chosen.left is not None
         return chosen.keep | (running.valid & ~running.visual), chosen.left

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 from vlmprune.methods.base import Method, SequenceMethod
 from vlmprune.pruning.adapter import Adapter, TextTower
 from vlmprune.pruning.clock import Clock
+from vlmprune.pruning.contract import Contract
+from vlmprune.pruning.counts import shares_of
 from vlmprune.pruning.layout import Layout
 from vlmprune.pruning.picked import Picked, in_raster_order, joined
 from vlmprune.pruning.precision import full_precision
@@ -45,7 +48,8 @@ class SequenceStage:
         whole: Method | None = None,
     ) -> None:
         self.adapter, self.method, self.clock, self.text_tower = adapter, method, clock, text_tower
-        self.shares = (whole or method).shares
+        self.contract = Contract(method)
+        self.shares = partial(shares_of, whole or method)
         self.questions: list[str] = []
         self.prompts: Tensor | None = None  # int64 [B, L], their ids
         # Per encoder since the last call: visual slots, and how many of them were dropped, on the host.
@@ -156,7 +160,7 @@ class SequenceStage:
         for group, k in layout.by_count(self.shares):
             signals = self.reader.of(group, layout, **tokens)
             with full_precision(flat.device):
-                selection = self.method.select(signals, k)
+                selection = self.contract.select(signals, k, flat)
             chosen = layout.rows(group.index).gather(1, selection.indices.to(flat.device))
             kept = flat[chosen] if selection.features is None else selection.features.to(flat.dtype)
             for unsound in (unsound_images(signals), selection.unsound):

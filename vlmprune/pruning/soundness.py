@@ -7,6 +7,7 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
+from vlmprune.errors import NotFinite
 from vlmprune.methods.base import LAYERED, Method, Signals
 from vlmprune.methods.decoder_base import DecoderSelection, DecoderSignals
 
@@ -58,14 +59,14 @@ class Soundness:
         self._found[layer] = unsound.any()
 
     def check(self, method: Method) -> None:
-        """Raise RuntimeError where a selection meant nothing. One host sync."""
+        """Raise NotFinite where a selection meant nothing. One host sync."""
         if not self._found:
             return
         layers, found = list(self._found), torch.stack(list(self._found.values())).tolist()
         self.clear()
         if any(found):
             first = layers[found.index(True)]
-            raise RuntimeError(
+            raise NotFinite(
                 f"{type(method).__name__}: scores are nan before decoder layer {first}, so that its choice means "
                 "nothing: the decoder overflowed (try dtype=bfloat16 or float32), or the method's own score did"
             )

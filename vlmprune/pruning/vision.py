@@ -74,7 +74,7 @@ class VisionStage(SequenceStage):
 
     def _merge(self, hidden: Tensor, layer: int, r: int) -> Tensor:
         with full_precision(hidden.device):
-            matching = self.merging.match(hidden, r, layer, self.adapter.tower)
+            matching = self.contract.match(hidden, r, layer, self.adapter.tower)
             merged = matching.mean(hidden)
         self.owners = matching.target().gather(1, self.owners)
         self._kept_slots = self._kept_slots.gather(1, matching.stay)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vlmprune.errors import UserError, nearest
+from vlmprune.progress import say
 from vlmprune.report.folders import Unfinished, find_runs, group_runs, is_run
 from vlmprune.report.request import Request, filterable, matches, may_match, parse
 from vlmprune.report.runs import Run
@@ -23,6 +24,8 @@ def compare(arguments: list[str]) -> int:
     # (runs to show, the group that they are of): references count whatever the filters are.
     pairs = [([run for run in group if run.path in chosen], group) for group in group_runs(runs)]
     pairs = [(shown, group) for shown, group in pairs if shown]
+    for line in [fault for _, group in pairs for run in group for fault in run.faults]:
+        say(f"note: {line}")
     if request.view == "--published":
         from vlmprune.report.published_table import show_published
 
@@ -43,7 +46,6 @@ def compare(arguments: list[str]) -> int:
 
 
 def _write_files(request: Request, comparison: Comparison, pairs: list[tuple[list[Run], list[Run]]]) -> None:
-    from vlmprune.progress import say
     from vlmprune.report.charts import draw_charts, draw_overview
     from vlmprune.report.rows import labelled_rows
 
@@ -78,5 +80,5 @@ def _nothing(request: Request, runs: list[Run], others: list[Unfinished]) -> str
                 return f"no finished run in {where} has {key}={value}{hint}"
         return f"none of the {len(runs)} finished runs in {where} passes all filters"
     hint = "start with: vlmprune run method=cls ratio=0.95"
-    unfinished = f" ({len(others)} not finished)" if others else ""
+    unfinished = f" ({len(others)} not finished; {others[0].path}: {others[0].why})" if others else ""
     return f"no finished run in {where}{unfinished}; {hint}"

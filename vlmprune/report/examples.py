@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from vlmprune.report.picture_index import FOLDER, read_index
 from vlmprune.report.rows import Row
 
-FOLDER, INDEX = "pictures", "index.json"  # of a run directory
 QUESTIONS, RUNS = 4, 8  # shown at most, and of each question
 LONGEST_SIDE, QUALITY = 720, 88  # pixels, and of the JPEG
 
@@ -58,26 +56,17 @@ def examples_of(rows: Sequence[Row]) -> list[list[Example]]:
 
 
 def read_examples(row: Row) -> list[Example]:
-    """What a run's pictures/index.json lists; entries that are not as expected are left out."""
+    """What a run's pictures/index.json lists."""
     folder = row.run.path / FOLDER
-    try:
-        entries = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    found = [_example(row, folder, entry) for entry in entries] if isinstance(entries, list) else []
-    return [example for example in found if example is not None]
-
-
-def _example(row: Row, folder: Path, entry: Any) -> Example | None:
-    try:
-        file = folder / str(entry["file"])
-        if file.resolve().parent != folder.resolve() or not file.is_file():  # also by way of a link
-            return None
-        id_, question, answer, prediction = (str(entry[name]) for name in ("id", "question", "answer", "prediction"))
-        score = None if entry["score"] is None else float(entry["score"])
-        return Example(row, file, id_, question, answer, prediction, score, int(entry["kept"]), int(entry["total"]))
-    except (KeyError, TypeError, ValueError, OSError):
-        return None
+    return [
+        Example(
+            row,
+            folder / each["file"],
+            *(each["id"], each["question"], each["answer"], each["prediction"]),
+            *(each["score"], each["kept"], each["total"]),
+        )
+        for each in read_index(row.run.path)
+    ]
 
 
 def data_uri(file: Path) -> str | None:

@@ -28,20 +28,20 @@ class Unfinished:
 def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[Unfinished]]:
     """All finished runs under `folders`, and the others. A folder may be a run itself.
 
-    Jobs of a sweep that failed or that the model cannot run are among the others. Raises UserError where the record of
-    a sweep is damaged.
+    Jobs of a sweep that failed or that the model cannot run are among the others, and so are folders and records of
+    sweeps that cannot be read.
     """
     folders = list(folders)
     runs, others = list[Run](), list[Unfinished]()
-    directories = {path.resolve(): path for folder in folders for path in _run_directories(folder)}
+    directories = {os.path.realpath(path): path for folder in folders for path in _run_directories(folder, others)}
     for path in sorted(directories.values()):
         found = read_run(path)
         if isinstance(found, Run):
             runs.append(found)
         else:
             others.append(Unfinished(path, found, _named(path)))
-    told = {job.path.resolve(): job for job in _unfinished_jobs(folders)}
-    others = [told.pop(other.path.resolve(), other) for other in others]
+    told = {Path(os.path.realpath(job.path)): job for job in _unfinished_jobs(folders)}
+    others = [told.pop(Path(os.path.realpath(other.path)), other) for other in others]
     return runs, others + sorted(told.values(), key=lambda job: job.path)
 
 
@@ -52,9 +52,11 @@ def _named(path: Path) -> dict[str, Any]:
 
 
 def _unfinished_jobs(folders: Iterable[Path]) -> Iterator[Unfinished]:
-    """Sweeps' jobs without a result: FAILED or NOT APPLICABLE, and why."""
+    """Sweeps' jobs without a result: FAILED or NOT APPLICABLE, and why; and sweeps whose record is damaged."""
     for outputs in folders:
-        for job in jobs_without_result(outputs):
+        jobs, damaged = jobs_without_result(outputs)
+        yield from (Unfinished(file, why, {}) for file, why in damaged.items())
+        for job in jobs:
             values = {key: getattr(job, key) for key in ("benchmark", "model", "method", "ratio", "keep")}
             why = f"{job.status.replace('_', ' ').upper()} {job.reason}"
             yield Unfinished(Path(job.directory or job.title), why, values)
@@ -62,13 +64,19 @@ def _unfinished_jobs(folders: Iterable[Path]) -> Iterator[Unfinished]:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is that of a run, finished or not."""
-    return any((folder / name).exists() for name in RUN_FILES)
+    return any(os.path.lexists(folder / name) for name in RUN_FILES)
 
 
-def _run_directories(folder: Path) -> list[Path]:
+def _run_directories(folder: Path, others: list[Unfinished]) -> list[Path]:
+    """Run directories at and below `folder`; folders that cannot be read go to `others`."""
     found = []
-    for root, folders, files in os.walk(folder):
-        if not RUN_FILES.isdisjoint(files):
+
+    def leave_out(error: OSError) -> None:
+        path = Path(error.filename)
+        others.append(Unfinished(path, f"cannot be read ({error.strerror})", {}))
+
+    for root, folders, files in os.walk(folder, onerror=leave_out):
+        if not RUN_FILES.isdisjoint([*files, *folders]):
             found.append(Path(root))
             folders.clear()  # W&B's own files are below
     return found

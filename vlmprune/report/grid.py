@@ -40,8 +40,6 @@ class Grid:
 
     def print_terminal(self) -> list[str]:
         """Print a table that fits the terminal, and return the columns that had to go for that."""
-        from rich.markup import escape
-
         from vlmprune.progress import results_console
 
         console = results_console()
@@ -55,7 +53,7 @@ class Grid:
                 gone.append(name)
                 widths = self._widths(columns, console.width)
         if self.heading:
-            console.print(f"\n[bold]{escape(self.heading)}[/bold]\n", soft_wrap=True)
+            console.print(f"\n{self.heading}\n", style="bold", soft_wrap=True)
         if widths is not None:
             console.print(self._rich(widths))
             return gone
@@ -94,13 +92,15 @@ class Grid:
     def _print_apart(self, row: list[str], console: Any) -> None:
         """A row as lines of its own: its name, and the other cells with the titles of their columns."""
         named = next(at for at, name in enumerate(self.columns) if name) + 1
-        console.print(" ".join(filter(None, row[:named])), style="bold", markup=False, soft_wrap=True)
+        console.print(" ".join(filter(None, row[:named])), style="bold", soft_wrap=True)
         titles: dict[str, list[str]] = {}  # cells that say the same are said once
         for title, cell in zip(self.columns[named:], row[named:], strict=True):
             titles.setdefault(cell, []).append(title)
         said = [f"{', '.join(names)}: {cell}".removeprefix(": ") for cell, names in titles.items() if cell]
-        for line in textwrap.wrap(" · ".join(said), console.width - 4, break_long_words=False, break_on_hyphens=False):
-            console.print(f"    {line}", markup=False, soft_wrap=True)
+        for line in textwrap.wrap(
+            " · ".join(said), max(20, console.width - 4), break_long_words=False, break_on_hyphens=False
+        ):
+            console.print(f"    {line}", soft_wrap=True)
 
     def markdown(self) -> str:
         """A table of GitHub's markdown under a heading."""

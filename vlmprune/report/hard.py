@@ -70,7 +70,7 @@ def hard_tables(shown: list[Run], group: list[Run]) -> tuple[list[HardTable], li
         if reason := _unusable(run):
             notes.append(f"{_name(run)}, {name}: {reason}")
         elif pool is None:
-            wanted = asked(run) or f"ratio={1 - run.kept / run.total:.4g}"
+            wanted = asked(run) or f"ratio={run.reduction:.4g}"
             without.setdefault(command(run.settings, FILTER, wanted), []).append(name)
         else:
             budgets.setdefault(pools.index(pool), []).append(run)

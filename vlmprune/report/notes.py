@@ -77,7 +77,7 @@ def random_commands(runs: list[Run]) -> list[str]:
         as_given = given is not None and equal(run.layer_averaged, given)
         key, _, value = asked(run).partition("=")
         if not as_given:
-            key, value = "ratio", f"{1 - run.layer_averaged / run.total:.4g}"
+            key, value = "ratio", f"{1 - run.layer_averaged / max(1, run.total):.4g}"
         amounts.setdefault(key, []).append(value)
     commands = []
     for key, values in amounts.items():

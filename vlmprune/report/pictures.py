@@ -1,10 +1,11 @@
 """Pictures of a run's kept tokens: drawn from what the run recorded, without asking the model again.
 
-pictures/index.json lists them: file (in the same folder), id, question, answer, prediction, score, kept, total.
+pictures/index.json lists them (picture_index.py).
 """
 
 from __future__ import annotations
 
+import io
 import re
 from typing import Any
 
@@ -13,26 +14,34 @@ from PIL import Image
 
 from vlmprune.answers import by_layer
 from vlmprune.benchmarks.base import Benchmark, Sample
+from vlmprune.errors import UserError
 from vlmprune.models.loading import Loaded
+from vlmprune.models.outline import Outline
 from vlmprune.progress import say
 from vlmprune.records import RunDirectory, kept_of, to_json, write_atomically
+from vlmprune.report.picture_index import FOLDER, INDEX, Picture
 from vlmprune.report.sheet import Block, page
 from vlmprune.report.shown import Shown, legend, panel_size, plain_strip, strips
 
-FOLDER, INDEX = "pictures", "index.json"
-
 
 def save_pictures(
-    samples: list[Sample], benchmark: Benchmark, loaded: Loaded, directory: RunDirectory, title: str, count: int
+    samples: list[Sample],
+    benchmark: Benchmark,
+    loaded: Loaded | Outline,
+    directory: RunDirectory,
+    title: str,
+    count: int,
 ) -> None:
-    """Write `count` pictures of answered `samples` and their index. title: the method and how much it prunes.
+    """Write `count` pictures of those `samples` that are answered, and their index.
 
-    What cannot be written costs a line, not the run.
+    title: the method and how much it prunes. What cannot be written costs a line, not the run.
     """
-    chosen = pictured(samples, count)
-    if not chosen:
+    if not count:
         return
     rows = {row["id"]: row for row in directory.predictions()}
+    chosen = pictured([sample for sample in samples if sample.id in rows], count)
+    if not chosen:
+        return
     masks = {kept_of(row): row for row in directory.kept()}
     folder = directory.path / FOLDER
     index = []
@@ -42,17 +51,32 @@ def save_pictures(
             row = rows[sample.id]
             mask = masks.get(("id", sample.id)) or masks.get(("image_id", sample.image_id))
             file = f"{number}-{safe(sample.id)}.png"
-            draw(sample, benchmark, loaded, title, row, mask).save(folder / file)
-            index.append({"file": file} | entry(row))
+            write_atomically(folder / file, as_png(draw(sample, benchmark, loaded, title, row, mask)))
+            index.append(entry(file, row))
         write_atomically(folder / INDEX, to_json(index))
     except OSError as error:
-        say(f"pictures of kept tokens could not be saved ({error})")
+        say(f"pictures of kept tokens could not be saved ({error}); the same command makes them once they can be")
 
 
-def entry(row: dict[str, Any]) -> dict[str, Any]:
-    """What the index says of one line of predictions.jsonl, beside the file. kept, total: visual tokens."""
-    shown = {name: row[name] for name in ("id", "question", "answer", "prediction", "score")}
-    return shown | {"kept": row["visual"][-1][1], "total": row["encoded"]["slots"]}
+def entry(file: str, row: dict[str, Any]) -> Picture:
+    """What the index says of one line of predictions.jsonl."""
+    return {
+        "file": file,
+        "id": row["id"],
+        "question": row["question"],
+        "answer": row["answer"],
+        "prediction": row["prediction"],
+        "score": row["score"],
+        "kept": row["visual"][-1][1],
+        "total": row["encoded"]["slots"],
+    }
+
+
+def as_png(picture: Image.Image) -> bytes:
+    """The content of a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def pictured(samples: list[Sample], count: int) -> list[Sample]:
@@ -69,13 +93,23 @@ def safe(name: str) -> str:
 
 
 def draw(
-    sample: Sample, benchmark: Benchmark, loaded: Loaded, title: str, row: dict[str, Any], mask: dict[str, Any] | None
+    sample: Sample,
+    benchmark: Benchmark,
+    loaded: Loaded | Outline,
+    title: str,
+    row: dict[str, Any],
+    mask: dict[str, Any] | None,
 ) -> Image.Image:
-    """One page: the picture with the reference answer, and what was kept of it with the model's."""
+    """One page: the picture with the reference answer, and what was kept of it with the model's.
+
+    Raises UserError where the record of kept tokens is of another prompt.
+    """
     prepare, images = loaded.preprocessor, benchmark.images(sample)
     media = prepare.media(images, sample.media)
     views, slots = prepare.prompt_views(benchmark.prompt(sample), media, [image.size for image in images])
-    kept = np.ones(slots, dtype=bool) if mask is None else unpacked(mask)[:slots]
+    if mask is not None and mask["n"] != slots:
+        raise UserError(f"kept.jsonl has n={mask['n']} for sample {sample.id}, whose prompt has {slots} visual tokens")
+    kept = np.ones(slots, dtype=bool) if mask is None else unpacked(mask)
     counts = by_layer(row["visual"], loaded.adapter.decoder_depth)
     none = np.zeros(slots, dtype=bool)
     shown = Shown(

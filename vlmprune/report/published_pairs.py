@@ -64,9 +64,9 @@ def find_pairs(shown: list[Run], runs: list[Run], published: list[Published]) ->
     pairs: list[Pair] = []
     unlike: dict[Path, str] = {}
     for group in group_runs(runs):
-        unpruned = next((_metrics(run) for run in group if run.unpruned), {})
+        unpruned = next((run.metrics for run in group if run.unpruned), {})
         for run in (run for run in group if run in shown):
-            metrics, config = _metrics(run), run.config
+            metrics, config = run.metrics, run.config
             candidates = [
                 (line, differing_settings(config, line))
                 for line in lines[run.model, run.benchmark, "blind" if run.blind else run.method]
@@ -141,11 +141,3 @@ def _group(config: dict[str, Any], name: str) -> dict[str, Any]:
 def _plain(value: Any) -> str:
     """One spelling of a setting, in one line: a number from YAML and its text from the csv are the same."""
     return " ".join((value if isinstance(value, str) else json.dumps(value)).split())
-
-
-def _metrics(run: Run) -> dict[str, float]:
-    """The metrics of result.json, which was read before; {} while the answers are not judged."""
-    metrics = json.loads((run.path / "result.json").read_text())["answers"].get("metrics")
-    if not isinstance(metrics, dict):
-        return {}
-    return {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}

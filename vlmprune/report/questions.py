@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from vlmprune.errors import said
+from vlmprune.files import read_bytes
+from vlmprune.line_schema import Scored
 from vlmprune.report.escapes import one_line
+from vlmprune.typed_json import BadLine, parse_lines
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,17 +31,23 @@ class Questions:
         return Questions(ids, self.scores[positions], images, categories)
 
 
-def read_questions(file: Path) -> Questions | None:
-    """None where the file is gone, damaged, empty, or has an answer without a score."""
+def read_questions(file: Path) -> Questions | str | None:
+    """None where the file is gone, empty, or has an answer without a score; where it is damaged, why, in a line."""
     try:
-        with open(file, encoding="utf-8") as lines:
-            rows = {str(row["id"]): row for row in map(json.loads, lines)}
-        ids = sorted(rows)
-        scores = np.array([float(rows[id_]["score"]) for id_ in ids])
-        images = tuple(str(rows[id_]["image_id"]) for id_ in ids)
-        categories = tuple(one_line(str(rows[id_].get("category") or "")) for id_ in ids)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        lines: list[Scored] = parse_lines(read_bytes(file), Scored)
+    except FileNotFoundError:
         return None
-    if not ids or not np.isfinite(scores).all():
+    except OSError as error:
+        return f"{file.name} cannot be read ({said(error)}): nothing is compared question by question"
+    except BadLine as error:
+        return f"{file.name} line {error.number} is damaged ({said(error)}): nothing is compared question by question"
+    rows = {row["id"]: row for row in lines}
+    if len(rows) < len(lines):
+        return f"{file.name} has several answers to one sample: nothing is compared question by question"
+    ids = sorted(rows)
+    scores = [rows[id_]["score"] for id_ in ids]
+    if not ids or None in scores:
         return None
-    return Questions(tuple(ids), scores, images, categories)
+    images = tuple(rows[id_]["image_id"] for id_ in ids)
+    categories = tuple(one_line(rows[id_].get("category", "")) for id_ in ids)
+    return Questions(tuple(ids), np.array(scores, dtype=float), images, categories)

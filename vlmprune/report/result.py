@@ -49,17 +49,17 @@ def summarise_flops(
         return {"flops": None, "flops_unknown": str(error)}
 
 
-def in_order(rows: list[dict[str, Any]], samples: list[Sample]) -> list[dict[str, Any]]:
-    """Prediction lines in the benchmark's order, whichever came first: sums and resamples then never differ.
+def in_order(
+    rows: list[dict[str, Any]], samples: list[Sample], told: str = "predictions.jsonl answers"
+) -> list[dict[str, Any]]:
+    """Lines about samples in the benchmark's order, whichever came first: sums and resamples then never differ.
 
-    Raises UserError where one answers what is not asked.
+    Raises UserError where one is about what is not asked. told: file and verb, for the message.
     """
     places = {sample.id: place for place, sample in enumerate(samples)}
     for row in rows:
         if row["id"] not in places:
-            raise UserError(
-                f"predictions.jsonl answers {row['id']!r}, which is no question of this run: remove the line"
-            )
+            raise UserError(f"{told} {row['id']!r}, which is no question of this run: remove the line")
     return sorted(rows, key=lambda row: places[row["id"]])
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmprune.errors import said
-from vlmprune.records import check_types
+from vlmprune.files import read_bytes
+from vlmprune.report.config_file import read_config
 from vlmprune.report.escapes import one_line
+from vlmprune.result_schema import Parts, Result
+from vlmprune.typed_json import is_no_json, read_json
 
 if TYPE_CHECKING:
     from vlmprune.report.questions import Questions
@@ -50,21 +52,40 @@ class Run:
     unpruned_flops: float | None
     pruned_ms: dict[str, float]
     unpruned_ms: dict[str, float]
-    kv_cache_bytes: float | None
+    kv_cache_bytes: int | None
     peak_memory_mb: float | None
     environment: dict[str, Any]
+    metrics: dict[str, float]
+
+    @property
+    def questions(self) -> Questions | None:
+        """Every question's score; None where predictions.jsonl is gone, damaged or not judged."""
+        return None if isinstance(self._questions, str) else self._questions
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.yaml, {} where it cannot be read. Anyone may have written it: look at what it holds."""
+        return {} if isinstance(self._config, str) else self._config
+
+    @property
+    def faults(self) -> list[str]:
+        """A line for each file beside result.json that is there and cannot be used."""
+        return [one_line(f"{self.path}/{each}") for each in (self._questions, self._config) if isinstance(each, str)]
 
     @cached_property
-    def questions(self) -> Questions | None:
-        """Every question's score, read once; None where predictions.jsonl is gone, damaged or not judged."""
+    def _questions(self) -> Questions | str | None:
         from vlmprune.report.questions import read_questions
 
         return read_questions(self.path / "predictions.jsonl")
 
     @cached_property
-    def config(self) -> dict[str, Any]:
-        """config.yaml, read once; {} where it cannot be. Anyone may have written it: look at what it holds."""
-        return read_config(self.path / "config.yaml")
+    def _config(self) -> dict[str, Any] | str:
+        try:
+            return read_config(self.path / "config.yaml")
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            return f"config.yaml cannot be read ({said(error)}): its settings are not looked at"
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -74,7 +95,9 @@ class Run:
     @property
     def reduction(self) -> float:
         """Fraction of visual tokens removed: as asked for, or what it came to."""
-        return self.ratio if self.ratio is not None else 1 - self.kept / self.total
+        if self.ratio is not None or not self.total:  # questions without a picture have nothing to remove
+            return self.ratio or 0.0
+        return 1 - self.kept / self.total
 
     @property
     def unpruned(self) -> bool:
@@ -98,87 +121,63 @@ class Run:
 def read_run(path: Path) -> Run | str:
     """The run in directory `path`, or one line that says why there is none to show."""
     try:
-        result = json.loads((path / "result.json").read_text())
+        return _from_result(path, read_json(path / "result.json", Result))
     except FileNotFoundError:
         done = _lines(path / "predictions.jsonl")
         return f"not finished, {done} questions answered: the same `vlmprune run` goes on there"
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
         return f"result.json cannot be read ({said(error)})"
-    try:
-        if result["schema"] != 1:
-            return f"result.json has schema {result['schema']}; this version reads 1"
-        check_types(result)
-        return _from_result(path, result)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return f"result.json is not as expected ({type(error).__name__}: {said(error)})"
+    except ValueError as error:
+        return f"result.json {'cannot be read' if is_no_json(error) else 'is not as expected'} ({said(error)})"
 
 
-def _from_result(path: Path, result: dict[str, Any]) -> Run:
+def _from_result(path: Path, result: Result) -> Run:
     answers, timings = result["answers"], result["timings"]
-    latency, cache = timings["latency"] or {"pruned": {}, "unpruned": {}}, timings.get("kv_cache_bytes") or {}
+    latency, cache = timings["latency"], timings.get("kv_cache_bytes")
     low, high = answers["interval95"] or (None, None)
-    tokens, flops, positions = answers["tokens"], answers["flops"] or {}, answers.get("positions") or {}
+    tokens, flops, positions = answers["tokens"], answers["flops"], answers.get("positions")
     return Run(
         path,
-        tuple(one_line(str(setting)) for setting in result.get("settings", [])),
+        tuple(one_line(setting) for setting in result.get("settings", [])),
         one_line(result["model"]),
         one_line(result["method"]),
         one_line(result["benchmark"]),
         result["ratio"],
         result["keep"],
         dict(result["subset"]),
-        dict(result["comparable"]),
+        result["comparable"],
         one_line(answers["metric"]),
-        _float(answers["score"]),
-        _float(low),
-        _float(high),
-        int(answers["samples"]),
-        float(tokens["total"]),
-        float(tokens["kept"]["mean"]),
-        float(tokens["layer_averaged"]),
-        _int(positions.get("limit")),
-        _int(positions.get("longest")),
-        _int(positions.get("beyond")),
-        _float(flops.get("total")),
-        _float(flops.get("unpruned_total")),
-        _medians(latency["pruned"]),
-        _medians(latency["unpruned"]),
-        _float(cache.get("pruned")),
-        _float(timings.get("peak_memory_mb")),
+        answers["score"],
+        low,
+        high,
+        answers["samples"],
+        tokens["total"],
+        tokens["kept"]["mean"],
+        tokens["layer_averaged"],
+        positions and positions["limit"],
+        positions and positions["longest"],
+        positions and positions["beyond"],
+        flops and flops["total"],
+        flops and flops["unpruned_total"],
+        _medians(latency and latency["pruned"]),
+        _medians(latency and latency["unpruned"]),
+        cache and cache["pruned"],
+        timings.get("peak_memory_mb"),
         dict(result["environment"]),
+        answers.get("metrics", {}),
     )
 
 
-def _float(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
-def _int(value: Any) -> int | None:
-    return None if value is None else int(value)
-
-
-def _medians(parts: dict[str, Any]) -> dict[str, float]:
-    """Of the parts that were measured; what stands beside them and is no summary of times is left out."""
-    return {part: float(times["median_ms"]) for part, times in parts.items() if isinstance(times, dict)}
-
-
-def read_config(file: Path) -> dict[str, Any]:
-    """A recorded config as plain data; {} where it cannot be read or is no mapping."""
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, where PyYAML came with libyaml
-    try:
-        with open(file, "rb") as text:
-            config = yaml.load(text, loader)
-    except (OSError, yaml.YAMLError, ValueError):
-        return {}
-    return config if isinstance(config, dict) else {}
+def _medians(parts: Parts | None) -> dict[str, float]:
+    """Of the parts that were measured."""
+    found: dict[str, Any] = {} if parts is None else dict(parts)
+    return {name: found[name]["median_ms"] for name in Parts.__annotations__ if found.get(name)}
 
 
 def unpruned_beside(result: dict[str, Any], directory: Path) -> float | None:
     """Score of the unpruned run that `result`, of the run in `directory`, may be compared with, or None."""
     if result["method"] == "none":
-        return _float(result["answers"]["score"])
+        return result["answers"]["score"]
     beside = runs_beside(result, directory, "none-*")
     return beside[0].score if beside else None
 
@@ -191,6 +190,6 @@ def runs_beside(result: dict[str, Any], directory: Path, names: str) -> list[Run
 
 def _lines(path: Path) -> int:
     try:
-        return path.read_bytes().count(b"\n")
+        return read_bytes(path).count(b"\n")
     except OSError:
         return 0

@@ -24,6 +24,7 @@ def show_summary(
     unpruned: the unpruned run's result, if it exists.
     """
     from rich.table import Table
+    from rich.text import Text
 
     from vlmprune.progress import results_console
 
@@ -33,7 +34,8 @@ def show_summary(
         table.add_row(name, value)
     amount = "" if result["ratio"] is None else f" at {percent(result['ratio'])} reduction"
     amount = amount if result["keep"] is None else f" keeping {result['keep']} tokens"
-    console.print(f"\n[bold]{result['method']}[/bold]{amount} · {result['model']} on {result['benchmark']}\n")
+    heading = Text(f"{amount} · {result['model']} on {result['benchmark']}\n")
+    console.print(Text(f"\n{result['method']}", "bold") + heading)
     console.print(table)
     console.print(f"\nfiles  {directory}", soft_wrap=True)
     if wandb_line:
@@ -49,7 +51,7 @@ def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> li
     rows += other_metrics(answers)
     if bad := result["bad_samples"]["count"]:
         rows.append(("left out", f"{bad} broken samples, listed in bad.jsonl"))
-    if result["media"] != "images":
+    if result.get("media", "images") != "images":
         rows.append(("media", result["media"]))
     if result["method"] != "none" and answers["score"] is not None:
         rows.append(("relative score", relative(answers["score"], unpruned)))
@@ -72,17 +74,12 @@ def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> li
     if latency is not None:
         for part, title in (("prefill", "prefill"), ("end_to_end", "end to end")):
             ours, bare = latency["pruned"][part]["median_ms"], latency["unpruned"][part]["median_ms"]
-            versus = "" if result["method"] == "none" else f", unpruned {bare:.3g} ms: {bare / ours:.2f}x"
-            rows.append((title, f"{ours:.3g} ms median{versus}  (batch 1, {latency['samples']} questions)"))
-    rate = result["timings"]["samples_per_s"]
+            versus = "" if result["method"] == "none" or not ours else f", unpruned {bare:.3g} ms: {bare / ours:.2f}x"
+            rows.append((title, f"{ours:.3g} ms median{versus}  (batch 1, {latency.get('samples', '?')} questions)"))
+    rate = result["timings"].get("samples_per_s")
     if rate is not None:
-        rows.append(
-            (
-                "evaluation",
-                f"{rate:.0f} questions/s in batches of {batches(result['timings'])}{on_devices(result)}, "
-                f"peak memory {result['timings']['peak_memory_mb']:.0f} MB",
-            )
-        )
+        speed = f"{rate:.0f} questions/s{batches(result['timings'])}{on_devices(result)}"
+        rows.append(("evaluation", f"{speed}, peak memory {result['timings'].get('peak_memory_mb') or 0:.0f} MB"))
     return rows
 
 
@@ -108,9 +105,11 @@ def beyond_positions(answers: dict[str, Any]) -> str:
 
 def batches(timings: dict[str, Any]) -> str:
     """The batch size of an evaluation, and the one that was asked for where that did not fit into memory."""
+    if "evaluation" not in timings:  # an older result
+        return ""
     size = timings["evaluation"]["batch_size"]
-    less = size["used"] < size["asked"]
-    return f"{size['used']} ({size['asked']} ran out of memory)" if less else str(size["used"])
+    less = f" ({size['asked']} ran out of memory)" if size["used"] < size["asked"] else ""
+    return f" in batches of {size['used']}{less}"
 
 
 def on_devices(result: dict[str, Any]) -> str:
@@ -123,11 +122,9 @@ def flops_line(answers: dict[str, Any]) -> str:
     """FLOPs of a question, or why they are not known."""
     flops = answers["flops"]
     if flops is None:
-        return f"-  ({answers['flops_unknown']})"
-    return (
-        f"{giga(flops['total'])} a question, {flops['total'] / flops['unpruned_total']:.0%} of unpruned "
-        f"(vision {giga(flops['vision'])}, prefill {giga(flops['prefill'])})"
-    )
+        return f"-  ({answers.get('flops_unknown', 'unknown')})"
+    parts = ", ".join(f"{part} {giga(flops[part])}" for part in ("vision", "prefill") if part in flops)
+    return f"{giga(flops['total'])} a question, {flops['total'] / flops['unpruned_total']:.0%} of unpruned ({parts})"
 
 
 def score_line(answers: dict[str, Any]) -> str:
@@ -143,7 +140,7 @@ def score_line(answers: dict[str, Any]) -> str:
 
 def other_metrics(answers: dict[str, Any]) -> list[tuple[str, str]]:
     """The benchmark's own metrics in one line, where they say more than the score."""
-    metrics = answers["metrics"]
+    metrics = answers.get("metrics", {})
     if list(metrics) in ([], [answers["metric"]]):
         return []
     shown = list(metrics.items())[:METRICS_SHOWN]

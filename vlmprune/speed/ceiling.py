@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 import torch
 
+from vlmprune.errors import UserError
 from vlmprune.measure.latency import mark, synchronize
 from vlmprune.pruning.clock import Spans
 
 SECONDS = 0.5  # of each; long enough for a GPU's clocks to rise
+MOST_RUNS = 100_000  # in them, should the clock stand still
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,13 @@ def best_rate(work: float, run: Callable[[], object], device: torch.device, seco
     run()
     synchronize(device)
     fastest, end = float("inf"), time.perf_counter() + seconds
-    while fastest == float("inf") or time.perf_counter() < end:
+    for number in range(MOST_RUNS):
+        if number and time.perf_counter() >= end:
+            break
         span, start = Spans(), mark(device)
         run()
         span.add(start, mark(device))
         fastest = min(fastest, span.milliseconds())
+    if fastest <= 0:
+        raise UserError("this machine's clock stands still or goes back: no speed can be measured by it")
     return work / fastest * 1e3

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmprune.report.curves import BASELINE, COLORS, GRID, MARKERS
 from vlmprune.report.figures import chart_style, make_panels, write_figure
-from vlmprune.speed.rows import MEASURED
+from vlmprune.speed.result_schema import MEASURED
 from vlmprune.speed.tables import amount, where
 
 if TYPE_CHECKING:

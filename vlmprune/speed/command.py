@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -10,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vlmprune.batching import is_out_of_memory
 from vlmprune.environment import git_commit, versions
 from vlmprune.errors import UserError, said
 from vlmprune.files import check_writable, to_json, write_atomically
 from vlmprune.generation import read_rules
+from vlmprune.machine import lacks_memory
 from vlmprune.measure.conditions import conditions
 from vlmprune.measure.memory import decoder_bytes
 from vlmprune.models.clip_text import load_text_tower
@@ -26,23 +25,12 @@ from vlmprune.speed.cases import Plan, plan
 from vlmprune.speed.ceiling import measure_ceiling
 from vlmprune.speed.chart import speed_chart
 from vlmprune.speed.measuring import Bench
-from vlmprune.speed.rows import ROW_SCHEMA, make_rows, refused_row
+from vlmprune.speed.result_schema import SpeedResult
+from vlmprune.speed.rows import make_rows, refused_row
 from vlmprune.speed.settings import NONE, Request, parse
 from vlmprune.speed.synthetic import make_prompts
 from vlmprune.speed.tables import show
-
-SPEED_SCHEMA = {
-    "schema": "1",
-    "command": "as typed",
-    "model": "name, checkpoint (its identity), random_weights, limits (of the pixels or tiles of a picture)",
-    "load": "speed.* settings: the synthetic load",
-    "conditions": "device, device_name, dtype, attention, threads, clocks_mhz right after the last timed call",
-    "ceiling": "of the device: flops (FLOP/s of a matrix product of `side`), bandwidth (bytes/s of a copy, read and "
-    "written)",
-    "rows": ROW_SCHEMA,
-    "versions, git": "of the libraries, and the commit of vlmprune",
-    "finished": "UTC date and time",
-}
+from vlmprune.typed_json import read_json
 
 
 def speed(settings: list[str], config_dir: str | None) -> int:
@@ -79,10 +67,10 @@ def speed(settings: list[str], config_dir: str | None) -> int:
 def show_again(source: Path, request: Request) -> int:
     """Show a stored result, and draw its chart beside it unless another place is named; returns the exit code."""
     try:
-        result = json.loads(source.read_text(encoding="utf-8"))
-        show(result, request.format)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        result = dict(read_json(source, SpeedResult))
+    except (OSError, ValueError) as error:
         raise UserError(f"from={source}: is no result of vlmprune speed ({said(error)})") from error
+    show(result, request.format)
     chart = request.chart or source.with_suffix(".png")
     if chart != NONE:
         check_writable("chart", chart)
@@ -92,7 +80,7 @@ def show_again(source: Path, request: Request) -> int:
 
 
 def measure(planned: Plan, request: Request) -> Iterator[dict[str, Any]]:
-    """The whole result after every round, as SPEED_SCHEMA has it, but for the command."""
+    """The whole result after every round, as `SpeedResult` has it, but for the command."""
     ceiling = measure_ceiling(planned.device, planned.dtype)  # while the device's memory is free
     loaded = load_model(planned)
     sources = {case.text_tower.identity: case.text_tower for case in planned.cases if case.text_tower is not None}
@@ -134,7 +122,7 @@ def load_model(planned: Plan) -> Loaded:
     try:
         return load(planned.checkpoint, planned.config.model, planned.dtype, planned.device)
     except RuntimeError as error:
-        if not is_out_of_memory(error):
+        if not lacks_memory(error):
             raise
         name = model_name(planned.config)
         raise UserError(f"model={name}: its weights do not fit on {planned.device}; try model.dtype=float16") from error

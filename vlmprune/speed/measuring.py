@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from vlmprune.batching import free_memory, is_out_of_memory
+from vlmprune.batching import free_memory
+from vlmprune.machine import lacks_memory
 from vlmprune.measure.latency import Times
 from vlmprune.measure.memory import cache_bytes, cache_bytes_per_token, peak_mb, reset_peak
 from vlmprune.measure.question import time_answers
@@ -89,7 +90,7 @@ class Bench:
             try:
                 call(one)
             except RuntimeError as error:
-                if not is_out_of_memory(error):
+                if not lacks_memory(error):
                     raise
                 one.out_of_memory = True
             if one.out_of_memory:  # what failed is freed only when its error is gone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vlmprune.errors import UserError
 from vlmprune.measure.encoder import Encoded, Uncountable
 from vlmprune.measure.flops import Flops, question_flops
 from vlmprune.measure.latency import summarise
@@ -11,30 +12,10 @@ from vlmprune.models.loading import Loaded
 from vlmprune.speed.cases import Case, Refused
 from vlmprune.speed.ceiling import Ceiling
 from vlmprune.speed.measuring import Measured
+from vlmprune.speed.result_schema import MEASURED, NOT_APPLICABLE, OUT_OF_MEMORY
 from vlmprune.speed.settings import Load
 
-MEASURED, OUT_OF_MEMORY, NOT_APPLICABLE = "measured", "out of memory", "not applicable"
 TIMES = ("prefill", "first_token", "decode_per_token", "end_to_end")  # of which there are speed-ups
-
-ROW_SCHEMA = {
-    "state": f"{MEASURED}, {OUT_OF_MEMORY} or {NOT_APPLICABLE}; of the last two `reason` may say more",
-    "label, ratio, keep, batch_size": "as asked for; every row is compared with the unpruned one of its batch size",
-    "tokens": "of one prompt: text, visual (unpruned), kept (at the last decoder layer), layer_averaged, sequence",
-    "flops": "of one question, FLOP = 2 MAC: vision, projector, selection, prefill, decode, total, and first_token "
-    "(all but decode); null where they cannot be counted, and flops_unknown says why",
-    "ms": "of the whole batch, for each part median_ms, p90_ms and n: vision, selection, projector, prefill (with all "
-    "selection), first_token (all up to its logits), decode_per_token (one step), other, end_to_end; compiled, what is "
-    "read inside the encoder is part of vision",
-    "peak_memory_mb, peak_memory_since": "most of all timed calls: torch's allocator on a GPU, the resident set on a "
-    "CPU; since its reset before each call, or since process start; with the caches that compiled cases keep",
-    "kv_cache_bytes": "of the whole batch's prompts after prefill, without what a static cache has beyond them",
-    "speed_up": "median ms unpruned / median ms here: prefill, first_token, decode_per_token, end_to_end",
-    "flops_ratio": "FLOPs to the first token, unpruned / here: the theoretical speed-up",
-    "realised": "speed_up of first_token / flops_ratio",
-    "flops_per_s, of_flops_ceiling": "FLOPs to the first token / its time, and as a share of the matrix product's",
-    "bytes_per_step": "what a decode step must read at least: weights of decoder and head, and the mean KV cache",
-    "bytes_per_s, of_bandwidth_ceiling": "bytes_per_step / decode_per_token, and as a share of the copy's",
-}
 
 
 def make_rows(
@@ -114,4 +95,6 @@ def _against(row: dict[str, Any], unpruned: dict[str, Any]) -> None:
 
 
 def _seconds(ms: dict[str, Any], part: str) -> float:
-    return ms[part]["median_ms"] / 1e3
+    if not (seconds := ms[part]["median_ms"] / 1e3):
+        raise UserError(f"{part} took no time by this machine's clock, which stands still or goes back")
+    return seconds

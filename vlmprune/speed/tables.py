@@ -10,7 +10,7 @@ from vlmprune.files import to_json
 from vlmprune.report.escapes import markdown_text
 from vlmprune.report.grid import Grid, left_out
 from vlmprune.report.tables import aligned
-from vlmprune.speed.rows import MEASURED, NOT_APPLICABLE
+from vlmprune.speed.result_schema import MEASURED, NOT_APPLICABLE
 
 Row = dict[str, Any]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmprune.launchers.base import Outcome
-from vlmprune.progress import say
+from vlmprune.progress import PLAIN, say
 from vlmprune.report.summary import percent
 from vlmprune.sweep.examine import answered
 from vlmprune.sweep.jobs import Job
@@ -111,11 +111,11 @@ class Board:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-        console = Console(stderr=True)
+        console = Console(stderr=True, **PLAIN)
         if not (workers and console.is_terminal):
             yield
             return
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("questions · {task.description}"))
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("questions · {task.description}", markup=False))
         with Progress(*columns, console=console) as self._bar:
             self._bar.add_task("", total=sum(job.record.samples or 0 for job in self.jobs))
             try:
@@ -144,7 +144,7 @@ class Board:
         if self._bar is None:
             say(line)
         else:
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(line, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vlmprune.errors import UserError, stop_code
 from vlmprune.launchers.base import Launcher, Task, WorkerLauncher
+from vlmprune.launchers.contract import check, launch
 from vlmprune.launchers.inprocess import InProcess
 from vlmprune.launchers.task import PASSED_ON
 from vlmprune.plan import shared_benchmarks
@@ -27,14 +28,14 @@ def conduct(settings: list[str], jobs: list[Job], launcher: Launcher, split: Swe
     stopped = 0
     with shared_benchmarks():
         jobs = examine(jobs, launcher.here)
-        launcher.check([job.config for job in jobs if job.record.status == "waiting" and not job.finished])
+        check(launcher, [job.config for job in jobs if job.record.status == "waiting" and not job.finished])
         board = begin(jobs, settings, split)
         try:
             finished, rest = tasks_of(jobs, board)
             InProcess().run(finished, board)  # which needs no model, but one may still have to be judged
             if rest and not board.halted:
                 with board.shown(workers=isinstance(launcher, WorkerLauncher)):
-                    launcher.run(rest, board)
+                    launch(launcher, rest, board)
         except KeyboardInterrupt as error:
             stopped = stop_code(error)
         finally:

@@ -14,12 +14,13 @@ def dry_run_sweep(settings: list[str], config_dir: str | None) -> int:
     split = split_settings(settings, config_dir)
     jobs = plan_jobs(split.of_runs, config_dir, split.baselines)
     launcher = build_launcher(split, config_dir)
+    from vlmprune.launchers.contract import check
     from vlmprune.plan import shared_benchmarks  # imports torch, which a typo need not wait for
     from vlmprune.sweep.examine import examine
 
     with shared_benchmarks():
         jobs = examine(jobs, launcher.here)
-        launcher.check([job.config for job in jobs if job.record.status != "not_applicable"], dry=True)
+        check(launcher, [job.config for job in jobs if job.record.status != "not_applicable"], dry=True)
         show_jobs(jobs)
     print(f"launcher={split.launcher}")
     return 0

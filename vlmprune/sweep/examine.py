@@ -8,6 +8,7 @@ import torch
 
 from vlmprune.benchmarks.subset import Subset
 from vlmprune.errors import NotApplicable, UserError
+from vlmprune.files import read_bytes
 from vlmprune.plan import Plan, benchmark_name, choose_parts, load_benchmark, prepare
 from vlmprune.sweep.jobs import Job
 
@@ -48,7 +49,7 @@ def inspect(job: Job, here: bool) -> Plan | None:
     record.benchmark = benchmark_name(config, plan.benchmark)
     record.samples, record.directory = len(plan.samples), str(plan.directory.path)
     record.answered = answered(plan.directory.path)
-    job.finished = plan.directory.result is not None
+    job.finished = plan.directory.result_or_none is not None  # of a damaged one the job itself says what is wrong
     return plan
 
 
@@ -58,7 +59,10 @@ def answered(directory: Path) -> int:
 
 
 def _lines(file: Path) -> int:
-    return file.read_bytes().count(b"\n") if file.exists() else 0
+    try:
+        return read_bytes(file).count(b"\n")
+    except OSError:  # none yet; what is wrong with it otherwise, the run itself says
+        return 0
 
 
 def in_order(jobs: list[Job]) -> list[Job]:

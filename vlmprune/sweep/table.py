@@ -27,8 +27,8 @@ def show_table(jobs: list[JobRecord], next_line: str) -> None:
     console = results_console()
     offline = sync_command(left_offline(Path(job.directory) for job in jobs if job.directory is not None))
     if offline is not None:
-        console.print(f"W&B    {offline}", markup=False, soft_wrap=True)
-    console.print(f"next   {next_line}", markup=False, soft_wrap=True)
+        console.print(f"W&B    {offline}", soft_wrap=True)
+    console.print(f"next   {next_line}", soft_wrap=True)
 
 
 def state_of(job: JobRecord) -> str:

@@ -27,7 +27,7 @@ def load_scenes(path: Path = TEST_FILE) -> Dataset:
     from datasets import Dataset
     from datasets.table import InMemoryTable
 
-    found, expected = file_sha256(path), HASH_FILE.read_text().split()[0]
+    found, expected = file_sha256(path), HASH_FILE.read_text(encoding="utf-8").split()[0]
     if found != expected:
         raise ValueError(f"{path} is not the frozen test split: sha256 {found}, expected {expected}")
     # Dataset.from_parquet would write a copy to its cache first, in a home folder that need not be there.

@@ -71,6 +71,7 @@ _JOINED_AFTER = re.compile(
 )
 _JOINED_BEFORE = re.compile(rf"(?:(?<![A-Za-z'’])([A-Z])|\b([a-z])(?=\)))[)\]}}】*.]*{_AND}[(\[*]*$")
 _NEAR = 50  # characters before a letter in which another one is looked for that it is joined with
+_FOLLOWING = 1_000  # characters after a letter in which the same is done
 _SEVERAL = "?"  # in place of a letter that is joined with another
 
 
@@ -137,7 +138,8 @@ def _letters(matches: list[re.Match[str]], text: str, valid: str) -> list[str]:
     letters = []
     for match in matches:
         group = match.lastindex or 1
-        name, before, after = match[group].upper(), text[: match.start(group)][-_NEAR:], text[match.end(group) :]
+        first, end = match.span(group)
+        name, before, after = match[group].upper(), text[max(0, first - _NEAR) : first], text[end : end + _FOLLOWING]
         if name not in valid or (match[group] in "aA" and _is_article(match[group], before, after)):
             continue
         joined = [

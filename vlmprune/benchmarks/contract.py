@@ -1,0 +1,168 @@
+"""A user's own benchmark, checked where its data enters: samples, pictures, prompts, scores and metrics."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
+from vlmprune.benchmarks.own_data import images, samples, text
+from vlmprune.benchmarks.scoring.metric import Metric
+from vlmprune.benchmarks.scoring.protocol import Protocol
+from vlmprune.errors import said
+from vlmprune.own_code import call, is_own, read, refuse
+
+OWN_FILES = ("config.yaml", "environment.json", "predictions.jsonl", "kept.jsonl", "bad.jsonl", "result.json")
+NUMBER = "a finite number, 0 or more"
+
+
+def under_contract(benchmark: Benchmark) -> Benchmark:
+    """The benchmark, each of whose methods is checked when it is called, also by another of them.
+
+    Raises BrokenContract where its class declares something else than its base asks for. Shipped ones stay as they are.
+    """
+    if is_own(type(benchmark)):
+        _check_declared(benchmark)
+        for name, check in CHECKS.items():
+            setattr(benchmark, name, _checked(benchmark, name, check))
+    return benchmark
+
+
+def _checked(benchmark: Benchmark, name: str, check: Callable[[Benchmark, str, Any, str], Any]) -> Callable[..., Any]:
+    function = read(benchmark, name)
+    if not callable(function):
+        refuse(benchmark, name, function, "a method")
+
+    @wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        asked = [each for each in (*args, *kwargs.values()) if isinstance(each, Sample)]
+        about = f"sample {asked[0].id}" if asked else ""
+        try:
+            given = call(benchmark, name, *args, about=about, function=function, **kwargs)
+            return check(benchmark, name, given, about)
+        except OSError as error:
+            if name != "images":
+                raise
+            raise BadSample(f"its image cannot be read ({said(error)})") from error
+
+    return checked
+
+
+def _check_declared(benchmark: Benchmark) -> None:
+    metric, protocol = read(benchmark, "metric"), read(benchmark, "protocol")
+    if not isinstance(metric, Metric):
+        refuse(benchmark, "metric", metric, "a Metric, such as Metric('accuracy')")
+    ends = metric.lowest, metric.highest
+    if not isinstance(metric.name, str) or not metric.name or None in map(finite, ends) or ends[0] >= ends[1]:
+        refuse(benchmark, "metric", metric, "a name, and a range whose lowest is below its highest")
+    if protocol is not None and not isinstance(protocol, Protocol):
+        refuse(benchmark, "protocol", protocol, "None or a Protocol")
+    _truth(benchmark, "resampled", read(benchmark, "resampled"), "")
+
+
+def finite(value: Any) -> float | None:
+    """`value` as a float, from a number or a scalar of numpy or torch; None for anything else, and for nan."""
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
+    if not isinstance(value, numbers.Real):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _score(benchmark: Benchmark, name: str, given: Any, about: str) -> float | None:
+    if given is None:
+        return None
+    score = finite(given)
+    if score is None or score < 0:
+        refuse(benchmark, name, given, f"{NUMBER}, or None", about)
+    return score
+
+
+def _metrics(benchmark: Benchmark, name: str, given: Any, about: str) -> dict[str, float]:
+    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+        refuse(benchmark, name, given, "a dict of numbers by the metrics' names")
+    metrics = {key: finite(value) for key, value in given.items()}
+    for key, value in metrics.items():
+        if value is None:
+            refuse(benchmark, name, given[key], "a finite number", key)
+    if benchmark.metric.name not in metrics and (metrics or name != "summarise"):
+        refuse(benchmark, name, [*metrics], f"the main metric, {benchmark.metric.name}, among them")
+    return {key: value for key, value in metrics.items() if value is not None}
+
+
+def _units(benchmark: Benchmark, name: str, given: Any, about: str) -> tuple[list[float], list[str]] | None:
+    if given is None:
+        return None
+    expected = "None, or (scores, image ids) of one length: finite numbers and text"
+    if not isinstance(given, tuple | list) or len(given) != 2 or not all(isinstance(part, Iterable) for part in given):
+        refuse(benchmark, name, given, expected)
+    scores, names = [finite(score) for score in given[0]], [*given[1]]
+    if not scores or None in scores or len(scores) != len(names) or not all(isinstance(name, str) for name in names):
+        refuse(benchmark, name, given, expected)
+    return [score for score in scores if score is not None], names
+
+
+def _identity(benchmark: Benchmark, name: str, given: Any, about: str) -> str:
+    if not text(benchmark, name, given, about):
+        refuse(benchmark, name, given, "a revision or a hash of the data, not empty")
+    return given
+
+
+def _data_name(benchmark: Benchmark, name: str, given: Any, about: str) -> str:
+    if len(text(benchmark, name, given, about)) > 100 or not _is_file_name(given or "none"):
+        refuse(benchmark, name, given, "part of a folder's name: up to 100 characters, no slash, no dot in front")
+    return given
+
+
+def _is_file_name(name: str) -> bool:
+    return Path(name).name == name and not name.startswith(".") and name.isprintable()
+
+
+def _truth(benchmark: Benchmark, name: str, given: Any, about: str) -> bool:
+    if not isinstance(given, bool) and type(given).__name__ != "bool":  # numpy's
+        refuse(benchmark, name, given, "True or False", about)
+    return bool(given)
+
+
+def _files(benchmark: Benchmark, name: str, given: Any, about: str) -> list[str]:
+    if not isinstance(given, list | tuple) or not all(isinstance(file, str) for file in given):
+        refuse(benchmark, name, given, "a list of files' names", about)
+    return [*given]
+
+
+def _submission(benchmark: Benchmark, name: str, given: Any, about: str) -> tuple[str, bytes | str] | None:
+    if given is None:
+        return None
+    if not isinstance(given, tuple | list) or list(map(type, given)) not in ([str, bytes], [str, str]):
+        refuse(benchmark, name, given, "None, or (file name, bytes)")
+    if not _is_file_name(given[0]) or given[0] in OWN_FILES:
+        refuse(benchmark, name, given[0], "the name of a file of its own in the run's directory")
+    return given[0], given[1]
+
+
+CHECKS: dict[str, Callable[[Benchmark, str, Any, str], Any]] = {
+    "load": samples,
+    "images": images,
+    "files": _files,
+    "shares_media": _truth,
+    "check_media": lambda _benchmark, _name, _given, _about: None,
+    "identity": _identity,
+    "data_name": _data_name,
+    "prompt": text,
+    "score": _score,
+    "match": _score,
+    "summarise": _metrics,
+    "scorable": _truth,
+    "aggregate": _metrics,
+    "submission_file": _submission,
+    "units": _units,
+    "main_score": _score,
+}

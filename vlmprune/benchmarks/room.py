@@ -1,0 +1,67 @@
+"""How much of pictures is in memory at once: large ones are decoded one at a time, and none larger than a limit.
+
+A decoded pixel takes 4 bytes, and a picture is there several times while it is converted and preprocessed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vlmprune.benchmarks.base import BadSample
+
+LARGE = 2**25  # pixels of one sample; beyond it no other large sample is decoded meanwhile
+MOST = 2**29  # pixels of one sample's pictures or frames together: 64 frames of 3840 x 2160
+MOST_DECODED = 2**30  # pixels that a decoder goes over for one file: all frames of an animation, the scans of a JPEG
+
+_large = threading.Lock()
+
+
+class _Taken(threading.local):
+    """What the sample of this thread has decoded so far."""
+
+    inside = locked = False
+    pixels = 0
+
+
+_taken = _Taken()
+
+
+@contextmanager
+def one_sample() -> Iterator[None]:
+    """Inside, this thread decodes and preprocesses the pictures of one sample, which `take` counts together."""
+    _taken.inside = True
+    try:
+        yield
+    finally:
+        if _taken.locked:
+            _large.release()
+        _taken.inside = _taken.locked = False
+        _taken.pixels = 0
+
+
+def take(pixels: int) -> None:
+    """Wait until so many pixels may be decoded, beside the sample's others. Raises BadSample where they are too many.
+
+    Outside of `one_sample` each call stands for itself.
+    """
+    total = pixels + (_taken.pixels if _taken.inside else 0)
+    check_together(total)
+    if _taken.inside:
+        _taken.pixels = total
+        if total > LARGE and not _taken.locked:
+            _large.acquire()
+            _taken.locked = True
+
+
+def check_together(pixels: int) -> None:
+    """Raise BadSample where the pictures or frames of one sample have too many pixels."""
+    if pixels > MOST:
+        raise BadSample(f"its pictures or frames have {pixels:,} pixels together; at most {MOST:,} are decoded")
+
+
+def check_decoding(pixels: int) -> None:
+    """Raise ValueError where a decoder would go over more pixels of one file than time should be spent on."""
+    if pixels > MOST_DECODED:
+        raise ValueError(f"{pixels:,} pixels are to be decoded; at most {MOST_DECODED:,}")

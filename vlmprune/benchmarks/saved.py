@@ -1,0 +1,62 @@
+"""A folder that `datasets` wrote with save_to_disk: its JSON files are checked before `datasets` reads any."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
+
+from vlmprune.errors import FAULTS, UserError, said
+from vlmprune.files import check_regular
+from vlmprune.typed_json import STRICT, read_json
+
+if TYPE_CHECKING:
+    import datasets
+
+
+class DataFile(TypedDict):
+    """One Arrow file, by its name in the folder: another folder's would not be part of what fixes the data."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    filename: Annotated[str, Field(pattern=r"^[^/\\\x00]+$")]
+
+
+class State(TypedDict):
+    """state.json."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    _data_files: Annotated[list[DataFile], Field(min_length=1)]
+    _fingerprint: NotRequired[str | None]
+    _format_columns: NotRequired[list[str] | None]
+    _format_kwargs: NotRequired[dict[str, Any]]
+    _format_type: NotRequired[str | None]
+    _output_all_columns: NotRequired[bool]
+    _split: NotRequired[str | None]
+
+
+class Info(TypedDict):
+    """dataset_info.json, as far as it decides how the Arrow files are read."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    features: NotRequired[dict[str, Any] | None]
+    splits: NotRequired[dict[str, Any] | None]
+    version: NotRequired[dict[str, Any] | str | None]
+
+
+def open_saved(folder: Path, path: str) -> datasets.Dataset:
+    """The dataset in `folder`, unformatted. Raises UserError that names what does not fit; path: the user's."""
+    import datasets
+
+    for name, schema in (("state.json", State), ("dataset_info.json", Info)):
+        try:
+            found: dict[str, Any] = read_json(folder / name, schema)  # type: ignore[arg-type]
+            for entry in found.get("_data_files", []):
+                check_regular(folder / entry["filename"])
+        except (OSError, ValueError) as error:
+            raise UserError(f"benchmark.path={path}: {name} cannot be used ({said(error)})") from error
+    try:
+        return datasets.Dataset.load_from_disk(str(folder)).with_format(None)
+    except (OSError, *FAULTS) as error:
+        raise UserError(f"benchmark.path={path}: cannot be loaded ({said(error) or type(error).__name__})") from error

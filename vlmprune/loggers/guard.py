@@ -1,0 +1,104 @@
+"""A user's own logger can neither fail a run nor change it: it is given copies, and its trouble costs one line."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from vlmprune.errors import Terminated, UserError
+from vlmprune.loggers.base import Logger, NoLogger
+from vlmprune.own_code import call, described, is_own, line_of, titled
+from vlmprune.progress import say
+
+BUILT = "__post_init__"  # where the code of a dataclass runs when it is built
+
+
+def guarded(cls: type, build: Callable[[], Logger]) -> Logger:
+    """The logger of class `cls` that `build` makes, guarded where the class is a user's own.
+
+    UserError of a setting goes through: nothing is lost before a run begins.
+    """
+    if not is_own(cls):
+        return build()
+    guard = Guard(cls)
+    guard.attempt(BUILT, lambda: setattr(guard, "logger", build()))
+    return guard
+
+
+class Guard(Logger):
+    """A user's logger; after the first trouble it is not called again."""
+
+    def __init__(self, cls: type) -> None:
+        self.cls, self.logger, self.works = cls, NoLogger(), True
+
+    def place(self, directory: Path, outputs: Path) -> None:
+        self.attempt("place", lambda: call(self.logger, "place", directory, outputs))
+
+    def start(self, config: dict[str, Any], fingerprint: str, group: str | None) -> None:
+        self.attempt("start", lambda: call(self.logger, "start", deepcopy(config), fingerprint, group))
+
+    def log_result(self, result: dict[str, Any], samples: list[dict[str, Any]]) -> None:
+        self.attempt("log_result", lambda: call(self.logger, "log_result", deepcopy(result), deepcopy(samples)))
+
+    def finish(self, exit_code: int) -> None:
+        self.attempt("finish", lambda: call(self.logger, "finish", exit_code))
+
+    @property
+    def line(self) -> str | None:
+        found: list[Any] = [None]
+        self.attempt("line", lambda: found.append(self.logger.line))
+        if found[-1] is not None and not isinstance(found[-1], str):
+            self.warn(f"{titled(self.cls, 'line')} is {described(found[-1])}, expected text or None")
+            return None
+        return found[-1]
+
+    def attempt(self, name: str, step: Callable[[], Any]) -> None:
+        """Do one step, if none failed before; whatever the user's code raises is a warning."""
+        if not self.works:
+            return
+        stops = Stops()
+        try:
+            with stops:
+                step()
+        except Terminated:
+            raise
+        except UserError as error:
+            if name == BUILT:
+                raise
+            self.warn(str(error))
+        # Everything: the code is the user's, and no exception of it may end a run. Ctrl-C still does.
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            if stops.seen:
+                raise
+            self.warn(line_of(error) or f"{titled(self.cls, name)} raised {type(error).__name__}: {error}")
+
+    def warn(self, why: str) -> None:
+        """Say it once; the logger is left alone from then on."""
+        self.works = False
+        say(f"warning: {' '.join(why.split())}; the run goes on without this logger")
+
+
+class Stops:
+    """Inside, `seen` tells Ctrl-C at the keyboard from a KeyboardInterrupt that code raises by itself."""
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def __enter__(self) -> None:
+        self._before: Any = None
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.getsignal(signal.SIGINT)
+            if callable(self._before):
+                signal.signal(signal.SIGINT, self._note)
+
+    def __exit__(self, *_: object) -> None:
+        if callable(self._before):
+            signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.seen = True
+        self._before(number, frame)

@@ -1,0 +1,68 @@
+"""What the machine cannot give: memory, threads, room on a disk, open files. No fault of the code, told in one line."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import resource
+
+from vlmprune.errors import UserError, said
+
+# Of virtual memory, for the libraries and the threads of a run: measured with the embedded model, one thread, no GPU.
+LIBRARIES = 2_700_000_000  # bytes
+MEMORY = {errno.ENOMEM, errno.EAGAIN}  # EAGAIN: of fork and of a new thread
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG}
+SIGNS = (  # of memory, in what PyTorch, the C++ library, the dynamic linker, Python and NumPy say
+    "can't allocate memory",
+    "annot allocate memory",
+    "nable to allocate",
+    "out of memory",
+    "bad_alloc",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "failed to map segment",
+    "can't start new thread",
+    "thread creation failed",
+)
+LACKS = (MemoryError, OSError, RuntimeError, ImportError)
+
+
+def check_memory() -> None:
+    """Raise UserError where a limit leaves the libraries no room: NumPy's would try again for ever, others crash."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return
+    try:
+        mmap.mmap(-1, LIBRARIES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"too little memory: a limit (ulimit -v) leaves this process {limit / 1e9:.1f} GB of addresses in all, and "
+            f"the libraries alone take {LIBRARIES / 1e9:.1f}: raise it with ulimit -v; nothing was begun or lost"
+        ) from error
+
+
+def lack(error: BaseException | None) -> str | None:
+    """One line about what was lacking, if `error` or what it came from says so; else None."""
+    while error is not None:
+        if lacks_memory(error):
+            return (
+                f"out of memory ({type(error).__name__}{f': {said(error)}' if str(error) else ''}): give a smaller "
+                "batch_size= or limit=, or raise the limit (ulimit -v); nothing that was answered is lost, the same "
+                "command goes on where it stopped"
+            )
+        if isinstance(error, OSError) and error.errno in DISK:
+            where = "" if error.filename is None else f"{error.filename}: "
+            return (
+                f"{where}{error.strerror or said(error)}; repair that: nothing that was answered is lost, the same "
+                "command goes on where it stopped"
+            )
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether memory, of the machine or of a GPU, or a thread or process could not be had."""
+    if isinstance(error, OSError) and error.errno in MEMORY:
+        return True
+    told = isinstance(error, RuntimeError | ImportError | OSError) and any(sign in str(error) for sign in SIGNS)
+    # PyTorch, which has an error of its own for a GPU, is not imported for its name.
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or told

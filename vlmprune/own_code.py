@@ -1,0 +1,142 @@
+"""A user's own class, where vlmprune calls it: what it gives is checked, and what it raises is told as the user's.
+
+A fault of the contract is a `BrokenContract`, one line. An exception of the user's code stays what it is, for whoever
+catches it; `call` notes on it which class and method raised it, and `told` cuts its traceback to the user's frames.
+"""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+from vlmprune.errors import UserError, said
+
+STANDARD = sysconfig.get_path("stdlib")
+PACKAGES = {"site-packages", "dist-packages"}
+OURS = ("vlmprune", "abc", "builtins", "typing")  # packages of bases that are no user's
+SHOWN = 60  # characters of a value in a message
+
+
+class BrokenContract(UserError, ValueError):
+    """A user's class gave something that its base class does not allow. The message names class, method and value."""
+
+
+def is_own(cls: type) -> bool:
+    """True if `cls`, or a class that it is derived from, is not vlmprune's."""
+    return any(base.__module__.partition(".")[0] not in OURS for base in cls.__mro__)
+
+
+def call(owner: Any, name: str, *args: Any, about: str = "", function: Any = None, **kwargs: Any) -> Any:
+    """Return what `owner`'s method `name` returns. about: of which sample, for messages.
+
+    owner: an object or a class. function: what is called in the method's name, where it is another.
+
+    Raises BrokenContract where it does not take these arguments or exits; any other exception is the method's own.
+    """
+    try:
+        return (getattr(owner, name) if function is None else function)(*args, **kwargs)
+    except SystemExit as error:
+        own = RuntimeError(f"{name} calls sys.exit({error.code})").with_traceback(error.__traceback__)
+        note(own, class_of(owner), name, about)
+        raise own from error
+    except Exception as error:
+        if isinstance(error, TypeError) and error.__traceback__ is not None and error.__traceback__.tb_next is None:
+            raise BrokenContract(f"{titled(owner, name, about)}: cannot be called ({said(error)})") from error
+        note(error, class_of(owner), name, about)
+        raise
+
+
+def class_of(owner: Any) -> type:
+    """The class of an object; a class is its own."""
+    return owner if isinstance(owner, type) else type(owner)
+
+
+def read(owner: Any, name: str) -> Any:
+    """Return the attribute or property `name` of `owner`."""
+    try:
+        return getattr(owner, name)
+    except Exception as error:
+        if isinstance(error, AttributeError) and not own_frames(error, type(owner)):
+            raise BrokenContract(f"{titled(owner, name)} is missing") from error
+        note(error, type(owner), name, "")
+        raise
+
+
+def refuse(owner: Any, name: str, came: Any, expected: str, about: str = "") -> NoReturn:
+    """Raise BrokenContract: `owner`'s method or attribute `name` gave `came`. about: of which sample, or what of it."""
+    raise BrokenContract(f"{titled(owner, name, about)}: {described(came)}; expected {expected}")
+
+
+def titled(owner: Any, name: str, about: str = "") -> str:
+    """Return 'Class.method', and in brackets what it was about."""
+    return f"{class_of(owner).__name__}.{name}" + (f" ({about})" if about else "")
+
+
+def described(value: Any) -> str:
+    """What a value is, short: type with shape and dtype of arrays and tensors, type and value of anything else."""
+    kind = type(value).__name__
+    if hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, type):
+        size = tuple(value.shape)
+        content = f" of value {value}" if size == () else ""
+        device = f" on {value.device}" if str(getattr(value, "device", "cpu")) != "cpu" else ""
+        return f"{kind} of shape {size}, {value.dtype}{device}{content}"
+    try:
+        text = repr(value)
+    except Exception as error:  # a user's __repr__
+        text = f"whose repr() raises {type(error).__name__}"
+    if value is None or isinstance(value, bool):
+        return text
+    return f"{kind} {text if len(text) <= SHOWN else text[:SHOWN] + '...'}"
+
+
+def note(error: BaseException, cls: type, name: str, about: str) -> None:
+    """Remember on `error` whose method raised it, unless one further in did; nothing where no frame is the user's."""
+    if not isinstance(error, UserError) and not hasattr(error, "own_code") and own_frames(error, cls):
+        error.own_code = cls, name, about  # type: ignore[attr-defined]
+        error.add_note(f"raised by {titled(cls, name, about)}")
+
+
+def own_frames(error: BaseException, cls: type) -> traceback.StackSummary:
+    """The frames of the user's files in the traceback of `error`, below `call`: of the package of `cls`, or of none
+    that is installed.
+    """
+    package, below, kept = cls.__module__.partition(".")[0], False, []
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        module, code = frame.f_globals.get("__name__", "").partition(".")[0], frame.f_code
+        generated = (code.co_filename, code.co_name) == ("<string>", "__init__")  # by @dataclass
+        installed = code.co_filename.startswith(("<frozen", STANDARD)) or PACKAGES.intersection(
+            Path(code.co_filename).parts
+        )
+        if below and not generated and module != "vlmprune" and (module == package or not installed):
+            kept.append((frame, line))
+        below = below or code.co_filename == __file__
+    return traceback.StackSummary.extract(iter(kept))
+
+
+def raiser_of(error: BaseException) -> str | None:
+    """'Class.method' of the user's that raised it, and of which sample; None for any other exception."""
+    if not hasattr(error, "own_code"):
+        return None
+    cls, name, about = error.own_code
+    first = own_frames(error, cls)[0].name  # of ours may lie between: `select` of a base class calls the user's `score`
+    return titled(cls, first if hasattr(cls, first) else name, about)
+
+
+def line_of(error: BaseException) -> str | None:
+    """One line on an exception that a user's code raised; None for any other."""
+    if (raiser := raiser_of(error)) is None:
+        return None
+    kind = "SystemExit" if isinstance(error.__cause__, SystemExit) else type(error).__name__
+    return f"{raiser} raised {kind}: {said(error)}" if str(error) else f"{raiser} raised {kind}"
+
+
+def told(error: BaseException) -> str | None:
+    """The traceback of an exception that a user's code raised, cut to the user's frames; None for any other."""
+    if (line := line_of(error)) is None:
+        return None
+    shown = traceback.format_exception_only(type(error), error)[:1]
+    frames = own_frames(error, error.own_code[0]).format()  # type: ignore[attr-defined]
+    last = f"vlmprune: {line}; what is answered is kept: once it is corrected, the same command goes on"
+    return "".join(["Traceback (most recent call last):\n", *frames, *shown, last])

@@ -1,0 +1,44 @@
+"""config.yaml of a run directory as it is read back: plain data, of anyone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NotRequired
+
+from pydantic import with_config
+from typing_extensions import TypedDict
+
+from vlmprune.errors import said
+from vlmprune.files import read_bytes
+from vlmprune.typed_json import STRICT, check_data
+
+LARGEST = 2**22  # bytes; a sweep's longest is a hundredth
+
+
+@with_config(STRICT)
+class Config(TypedDict):
+    """The parts that reports look at; all are of a mapping of settings."""
+
+    method: NotRequired[dict[str, Any]]
+    model: NotRequired[dict[str, Any]]
+    benchmark: NotRequired[dict[str, Any]]
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """A recorded config as plain data. Raises OSError, and ValueError in one line.
+
+    vlmprune writes no anchors: a file with some may stand for more data than memory holds.
+    """
+    import yaml
+
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, where PyYAML came with libyaml
+    text = read_bytes(file, LARGEST)
+    try:
+        if b"*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, loader)):
+            raise ValueError("it has aliases (*NAME), which no recorded config has")
+        data = yaml.load(text, loader)
+    except RecursionError as error:
+        raise ValueError("its values are nested too deeply") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is not YAML: {said(error)}") from error
+    return dict(check_data(data, Config))

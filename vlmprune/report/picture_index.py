@@ -1,0 +1,56 @@
+"""pictures/index.json of a run directory: which pictures of kept tokens there are, and of which answers.
+
+What a run directory holds is data of anyone: a file outside its pictures folder is none of its pictures.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, with_config
+from typing_extensions import TypedDict
+
+from vlmprune.errors import said
+from vlmprune.progress import say
+from vlmprune.typed_json import STRICT, Amount, Count, check_data, read_json
+
+FOLDER, INDEX = "pictures", "index.json"  # of a run directory
+
+
+@with_config(STRICT)
+class Picture(TypedDict):
+    """One picture."""
+
+    file: Annotated[str, Field(pattern=r"^[^/\x00]+$", description="name in the same folder")]
+    id: Annotated[str, Field(description="of the question")]
+    question: str
+    answer: Annotated[str, Field(description="the reference")]
+    prediction: str
+    score: Annotated[Amount | None, Field(description="null if not judged")]
+    kept: Annotated[Count, Field(description="visual tokens, at the last decoder layer")]
+    total: Annotated[Count, Field(description="visual tokens, before pruning")]
+
+
+def read_index(run: Path) -> list[Picture]:
+    """The pictures of the run in a directory that are there; what the index has else is left out, with a line."""
+    file = run / FOLDER / INDEX
+    pictures: list[Picture] = []
+    try:
+        for number, entry in enumerate(read_json(file, list[Any]), start=1):
+            try:
+                picture = check_data(entry, Picture)
+                if _lies_in(file.parent, file.parent / picture["file"]):
+                    pictures.append(picture)
+            except ValueError as error:
+                say(f"note: {file}: picture {number} is left out ({said(error)})")
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        say(f"note: {file} cannot be read ({said(error)}): its pictures are left out")
+    return pictures
+
+
+def _lies_in(folder: Path, file: Path) -> bool:
+    """Whether a regular file is in the folder itself, not there by way of a link."""
+    return file.is_file() and file.resolve().parent == folder.resolve()

@@ -1,0 +1,92 @@
+"""YAML that someone else wrote: a regular file of bounded size, whose anchors and brackets cannot fill the memory."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from vlmprune.errors import FAULTS, UserError
+from vlmprune.files import read_bytes
+
+LARGEST = 2**20  # bytes; the largest of vlmprune's own has 4,000
+DEEPEST = 50  # brackets or indents in one another
+MOST = 100_000  # values, those that an alias stands for counted each time
+
+
+def yaml_text(file: Path) -> str:
+    """Return the text of a YAML file that is safe to build. Raises UserError that names the file.
+
+    PyYAML builds what an alias stands for once, OmegaConf as often as it is named: ten lines can mean 10**9 values.
+    """
+    import yaml
+
+    try:
+        text = read_bytes(file, LARGEST).decode("utf-8-sig")
+        problem = _excess(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
+    if problem:
+        raise UserError(f"{file} is not valid YAML: {problem}")
+    return text
+
+
+def _excess(text: str) -> str:
+    """What a YAML text has too much of; "" for nothing. Raises YAMLError where it is none."""
+    import yaml
+
+    sizes: dict[str, int] = {}  # anchor -> values in it, of those that are complete
+    opened: list[tuple[str | None, int]] = []  # anchor of each open collection, and the values before it
+    count = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in [anchor for anchor, _ in opened]:
+                return f"*{event.anchor} stands inside of what it names"
+            count += sizes.get(event.anchor, 1)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            opened.append((event.anchor, count))
+            count += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = opened.pop()
+            if anchor is not None:
+                sizes[anchor] = count - before
+        elif isinstance(event, yaml.ScalarEvent):
+            count += 1
+            if event.anchor is not None:
+                sizes[event.anchor] = 1
+        if len(opened) > DEEPEST:
+            return f"more than {DEEPEST} values are nested in one another"
+        if count > MOST:
+            return f"more than {MOST:,} values, with those that its aliases stand for"
+    return ""
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Return a choice's YAML as plain data, without interpolations resolved. Raises UserError that names the file."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    text = yaml_text(file)
+    try:
+        data = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
+    except (YAMLError, OmegaConfBaseException, OSError, *FAULTS) as error:  # OmegaConf raises OSError for a bare number
+        raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{file} must hold key: value lines")
+    _check_plain(data, str(file))
+    return {str(key): value for key, value in data.items()}
+
+
+def _check_plain(value: Any, where: str) -> None:
+    """Raise a UserError for a key that is no text, and for an integer that no setting can be."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise UserError(f"{where}: the key {key} is a {type(key).__name__}; in quotes it is text: '{key}'")
+            _check_plain(inner, f"{where}: {key}")
+    elif isinstance(value, list):
+        for inner in value:
+            _check_plain(inner, where)
+    elif isinstance(value, int) and value.bit_length() > 63:
+        raise UserError(f"{where}: an integer of {value.bit_length()} bits; allowed: 63")
