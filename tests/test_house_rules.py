@@ -24,7 +24,7 @@ LEVELS = (
     | {"completion_hints", "streams", "bounds", "own_code"},
     {"pruning", APART, "files", "schema", "secrets", "fingerprint", "registry", "records", "sweep_record", "overrides"}
     | {"arguments", "typed_json", "result_schema", "line_schema", "lock", "machine"}
-    | {"yaml_files", "infos", "interpolations", "composing"},
+    | {"yaml_files", "infos", "composing"},
     {"models", "benchmarks", "measure", "report", "loggers", "config", "plan", "answers", "batching", "media_cache"}
     | {"prompt", "generation", "evaluate", "completion", "__init__"},
     {"pipeline", "score", "nominal", "listing"},

@@ -21,16 +21,16 @@ class _Expired(BaseException):
 
 
 @contextmanager
-def bounds(seconds: int, gibibytes: int) -> Iterator[None]:
+def bounds(seconds: int, gibibytes: int | None) -> Iterator[None]:
     """Raise TimeoutError after `seconds` of computing inside, MemoryError where `gibibytes` more of memory are taken.
 
     Time is bounded in the main thread alone, where signals arrive, and memory on Linux alone. Code in C is interrupted
-    when it returns.
+    when it returns. A limit of memory is the whole process's, other threads' too; None sets none.
     """
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
             stack.enter_context(_time(seconds))
-        if STATUS.exists():
+        if gibibytes is not None and STATUS.exists():
             stack.enter_context(_memory(gibibytes * 2**30))
         yield
 

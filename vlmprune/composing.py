@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 from vlmprune.errors import FAULTS, UserError, said
-from vlmprune.interpolations import check_interpolations
 from vlmprune.overrides import CONFIG_MODULE, explain
 from vlmprune.yaml_files import read_yaml
 
 SCHEME = "vlmprune"
+INNERMOST = re.compile(r"\$\{([^${}]*)\}")
+CALLED = re.compile(r"\$\{\s*([^\s${}:]*)\s*:")
+ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\\$\{")  # an odd number of backslashes: as it stands
+RESOLVERS = ("oc.env", "oc.decode", "now")  # ${oc.env:HOME}, ${oc.decode:${oc.env:SEED}}, ${now:%Y-%m-%d}
+LONGEST = 100_000  # characters of a text, or values of a mapping, that interpolations make
+ALLOWED = f"allowed: a setting, such as ${{seed}}, and {', '.join(f'${{{name}:...}}' for name in RESOLVERS)}"
 
 
 def compose(overrides: list[str], groups: list[str], config_dir: str | None) -> tuple[dict[str, Any], dict[str, str]]:
@@ -70,3 +76,73 @@ def _register() -> None:
             return super().load_config(config_path)
 
     Plugins.instance().register(OwnConfigs)
+
+
+def check_interpolations(settings: dict[str, Any]) -> None:
+    """Raise a UserError where a value of nested, unresolved settings refers to itself, to too much, or calls others.
+
+    Each of twenty settings that is the next one twice would be a million characters of the last.
+    """
+    _Sizes(settings).of((), settings)
+
+
+class _Sizes:
+    """Length of each setting with its references followed, each looked at once."""
+
+    def __init__(self, root: dict[str, Any]) -> None:
+        self.root = root
+        self.known: dict[tuple[str, ...], int] = {}
+        self.open: list[tuple[str, ...]] = []
+
+    def of(self, path: tuple[str, ...], value: Any) -> int:
+        """Characters and values of the setting at `path`. Raises UserError."""
+        if path in self.known:
+            return self.known[path]
+        name = ".".join(path)
+        if path in self.open:
+            raise UserError(f"{name}: its ${{...}} leads to {name} itself; {ALLOWED}")
+        self.open.append(path)
+        if isinstance(value, dict | list):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            size = 1 + sum(self.of((*path, str(key)), item) for key, item in items)
+        elif isinstance(value, str) and "${" in value:
+            size = len(value) + sum(map(self._size_at, self._references(path, value)))
+            if size > LONGEST:
+                raise UserError(f"{name}={value}: what its ${{...}} stand for is longer than {LONGEST:,} characters")
+        else:
+            size = len(value) if isinstance(value, str) else 1
+        self.open.pop()
+        self.known[path] = size
+        return size
+
+    def _references(self, path: tuple[str, ...], text: str) -> list[tuple[str, ...]]:
+        """The settings that `text` refers to. Raises UserError for what calls anything but RESOLVERS."""
+        name = ".".join(path)
+        text = ESCAPED.sub("", text)
+        for resolver in CALLED.findall(text):
+            if resolver not in RESOLVERS:
+                raise UserError(f"{name}: what stands in ${{...}} is unknown (${{{resolver}:...}}); {ALLOWED}")
+        found = []
+        while match := INNERMOST.search(text):
+            inner, text = match[1].strip(), f"{text[: match.start()]}\0{text[match.end() :]}"
+            if ":" not in inner and "\0" in inner:
+                raise UserError(f"{name}: what stands in ${{...}} is unknown (a name of other names); {ALLOWED}")
+            if ":" not in inner:
+                found.append(self._absolute(path, inner))
+        return found
+
+    def _absolute(self, path: tuple[str, ...], name: str) -> tuple[str, ...]:
+        """Path of a name, which is relative to its neighbours after one dot, to their parents after two."""
+        dots = len(name) - len(name.lstrip("."))
+        above = path[: max(0, len(path) - dots)] if dots else ()
+        return (*above, *(part for part in re.split(r"[.\[\]]", name[dots:]) if part))
+
+    def _size_at(self, path: tuple[str, ...]) -> int:
+        """Size of what stands at `path`; 0 where nothing does, which OmegaConf says."""
+        value: Any = self.root
+        for part in path:
+            if isinstance(value, list):
+                value = value[int(part)] if part.isdecimal() and int(part) < len(value) else None
+            else:
+                value = value.get(part) if isinstance(value, dict) else None
+        return 0 if value is None else self.of(path, value)

@@ -1,9 +1,10 @@
-"""What vlmprune itself reads of a choice's YAML, whoever wrote it: `info`, and an experiment's overrides."""
+"""The parts of a choice's YAML that vlmprune itself reads: `info`, and an experiment's overrides."""
 
 from __future__ import annotations
 
 from typing import NotRequired
 
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from vlmprune.typed_json import STRICT
@@ -11,10 +12,9 @@ from vlmprune.typed_json import STRICT
 Text = str | int | float | None  # what is only shown
 
 
+@with_config(STRICT)
 class Info(TypedDict, total=False):
     """Describes a choice of any group. needs: signals that a method reads. lacks: those that a model does not have."""
-
-    __pydantic_config__ = STRICT  # type: ignore[misc]
 
     title: Text
     paper: Text
@@ -35,10 +35,9 @@ class Info(TypedDict, total=False):
     extra: Text  # of a launcher: the optional package that it needs, as pip names it
 
 
+@with_config(STRICT)
 class Choice(TypedDict):
     """A YAML of any group."""
-
-    __pydantic_config__ = STRICT  # type: ignore[misc]
 
     info: NotRequired[Info | None]
 

@@ -27,14 +27,14 @@ class Scored(TypedDict):
 
 @with_config(STRICT)
 class Verdict(TypedDict):
-    """What a judge's reply came to; protocols add parts of it."""
+    """The verdict that was read from a judge's reply; protocols add parts of it."""
 
     score: Amount
 
 
 @with_config(STRICT)
 class Extra(TypedDict):
-    """What scoring needs beside the answer: each benchmark has its own."""
+    """Scoring needs it beside the answer: each benchmark has its own."""
 
     verdict: NotRequired[Verdict]
 
@@ -57,7 +57,7 @@ class Answered(TypedDict):
 
 @with_config(STRICT)
 class EncodedLine(TypedDict):
-    """What one question gave the vision encoder (measure.encoder.Encoded)."""
+    """Sizes that one question gave the vision encoder (measure.encoder.Encoded)."""
 
     slots: Count
     newlines: Count

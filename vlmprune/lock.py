@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from vlmprune.errors import UserError
@@ -25,10 +25,10 @@ LOCK, HOLDER = ".lock", ".lock.held"
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
 
+@with_config(STRICT)
 class Holder(TypedDict):
     """Who holds a folder. started: in clock ticks since the machine's start, as a later process may get the pid."""
 
-    __pydantic_config__ = STRICT  # type: ignore[misc]
     host: str
     pid: Annotated[int, Field(ge=1, lt=2**31)]
     started: int

@@ -1,4 +1,4 @@
-"""What the machine cannot give: memory, threads, room on a disk, open files. No fault of the code, told in one line."""
+"""Tells in one line that the machine lacks memory, threads, room on a disk or open files: no fault of code."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def lack(error: BaseException | None) -> str | None:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether memory, of the machine or of a GPU, or a thread or process could not be had."""
+    """Return True where memory, of the machine or of a GPU, or a thread or process could not be had."""
     if isinstance(error, OSError) and error.errno in MEMORY:
         return True
     told = isinstance(error, RuntimeError | ImportError | OSError) and any(sign in str(error) for sign in SIGNS)

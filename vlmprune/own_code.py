@@ -75,7 +75,7 @@ def titled(owner: Any, name: str, about: str = "") -> str:
 
 
 def described(value: Any) -> str:
-    """What a value is, short: type with shape and dtype of arrays and tensors, type and value of anything else."""
+    """Describe a value: type with shape and dtype of arrays and tensors, type and value of anything else."""
     kind = type(value).__name__
     if hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, type):
         size = tuple(value.shape)

@@ -99,7 +99,7 @@ class Category(TypedDict):
 
 @with_config(STRICT)
 class Answers(TypedDict):
-    """What the answers came to."""
+    """Scores, tokens and FLOPs of all answers."""
 
     metric: Annotated[str, Field(description="name of the main metric")]
     score: Annotated[
@@ -149,7 +149,7 @@ class Times(TypedDict):
 
 
 class Parts(TypedDict):
-    """What a call is made of; null where nothing of it ran, such as a decode step after one new token."""
+    """Parts of a call; null where nothing of it ran, such as a decode step after one new token."""
 
     vision: NotRequired[Times | None]
     selection: NotRequired[Times | None]
@@ -172,7 +172,7 @@ class Lengths(TypedDict):
 
 @with_config(STRICT)
 class Conditions(TypedDict):
-    """What a time was measured under."""
+    """Conditions that a time was measured under."""
 
     device: str
     device_name: str
@@ -224,7 +224,7 @@ class CacheBytes(TypedDict):
 
 @with_config(STRICT)
 class Timings(TypedDict):
-    """How long it took, in how much memory."""
+    """Times, and the memory that they took."""
 
     latency: Annotated[Latency | None, Field(description="null without latency_samples")]
     evaluation_s: Annotated[
@@ -250,7 +250,7 @@ class Timings(TypedDict):
 
 @with_config(STRICT)
 class Environment(TypedDict):
-    """What a run stood on."""
+    """Device, versions and data that a run stood on."""
 
     device: NotRequired[str]
     device_name: NotRequired[str]

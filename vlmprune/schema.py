@@ -111,7 +111,7 @@ def check_bounds(given: Any) -> None:
 
 
 def _out_of_bounds(value: Any, hint: Any) -> str:
-    """What numbers a hint allows, where `value` is another: Annotated[int, Interval(ge=1, le=9)] says which; else "".
+    """Return which numbers a hint allows where `value` is another, by Annotated[int, Interval(ge=1, le=9)]; else "".
 
     An integer without bounds of its own has 64 bits, which is what torch takes.
     """

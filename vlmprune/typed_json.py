@@ -139,7 +139,7 @@ def first_fault(error: ValidationError) -> str:
 
 
 def is_no_json(error: ValueError) -> bool:
-    """Whether what `parse_json` raised is about the text, not about a field."""
+    """Return True where what `parse_json` raised is about the text, not about a field."""
     cause = error.__cause__
     return isinstance(cause, ValidationError) and cause.errors(include_url=False)[0]["type"] == "json_invalid"
 

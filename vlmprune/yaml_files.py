@@ -32,7 +32,7 @@ def yaml_text(file: Path) -> str:
 
 
 def _excess(text: str) -> str:
-    """What a YAML text has too much of; "" for nothing. Raises YAMLError where it is none."""
+    """Return what a YAML text has too much of, or "". Raises YAMLError where it is none."""
     import yaml
 
     sizes: dict[str, int] = {}  # anchor -> values in it, of those that are complete

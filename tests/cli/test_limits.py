@@ -7,9 +7,9 @@ from typing import Annotated
 import pytest
 from annotated_types import Interval
 
+from vlmprune.composing import check_interpolations
 from vlmprune.config import compose_run
 from vlmprune.errors import UserError
-from vlmprune.interpolations import check_interpolations
 from vlmprune.overrides import LONGEST, MOST, parse_overrides
 from vlmprune.schema import check_type
 from vlmprune.secrets import check_secrets

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 from annotated_types import Interval
-from pydantic import Field
+from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from vlmprune.benchmarks.scoring.protocol import Messages, Protocol
@@ -34,24 +34,24 @@ LONGEST_WAIT = 60.0  # seconds; a judge that asks for more is left for another d
 LARGEST = 2**22  # bytes of a reply
 
 
+@with_config(STRICT)
 class Message(TypedDict):
-    """What the judge says."""
+    """Return the text of the judge's reply."""
 
-    __pydantic_config__ = STRICT  # type: ignore[misc]
     content: str
 
 
+@with_config(STRICT)
 class Choice(TypedDict):
     """One of its replies."""
 
-    __pydantic_config__ = STRICT  # type: ignore[misc]
     message: Message
 
 
+@with_config(STRICT)
 class Completion(TypedDict):
     """A chat completion, as far as it is read."""
 
-    __pydantic_config__ = STRICT  # type: ignore[misc]
     choices: Annotated[list[Choice], Field(min_length=1)]
 
 
@@ -65,7 +65,7 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Manner:
-    """How a judge is asked, times in seconds.
+    """Holds the manner in which a judge is asked, times in seconds.
 
     concurrency: questions at a time. retries: further attempts for one question. timeout: of one attempt, from the
     connection to the reply's last byte. wait: before the first retry, doubled for each further one, at most 60 in all
@@ -233,7 +233,7 @@ def _retry_after(value: str) -> float:
 
 
 def _origin(error: BaseException) -> str:
-    """What was at the bottom of a failed connection, such as 'Connection refused'."""
+    """Return the first cause of a failed connection, such as 'Connection refused'."""
     while True:
         inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error.__context__
         if inner is None:

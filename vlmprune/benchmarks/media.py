@@ -82,7 +82,7 @@ def open_picture(stored: bytes | Path) -> Image:
 
 
 def _scans(picture: Any) -> int:
-    """How often a decoder goes over the picture: a progressive JPEG may have thousands of scans in a small file."""
+    """Return how often a decoder goes over the picture: a small progressive JPEG may have thousands of scans."""
     if picture.format not in ("JPEG", "MPO"):
         return 1
     place = picture.fp.tell()

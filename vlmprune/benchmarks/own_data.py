@@ -1,4 +1,4 @@
-"""What a user's own benchmark gives of its data: samples, pictures and text, checked and as a run takes them."""
+"""Samples, pictures and text that a user's own benchmark gives: checked, and made what a run takes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEDIA = ("image", "video")
 
 
 def samples(benchmark: Benchmark, name: str, given: Any, about: str) -> list[Sample]:
-    """What `load` gave, as a list: at least one sample, each with an id of its own. Raises BrokenContract."""
+    """Return the samples that `load` gave: at least one, each with an id of its own. Raises BrokenContract."""
     if not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping):
         refuse(benchmark, name, given, "a list of Sample")
     found = call(benchmark, name, function=lambda: list(given))  # a generator runs here
@@ -62,7 +62,7 @@ def text(benchmark: Benchmark, name: str, given: Any, about: str) -> str:
 
 
 def images(benchmark: Benchmark, name: str, given: Any, about: str) -> list[Image]:
-    """What `images` gave, as a list in RGB. Raises BrokenContract, and BadSample for a grey whose white is unknown."""
+    """Return the pictures of `images` in RGB. Raises BrokenContract, or BadSample for a grey whose white is unknown."""
     if not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping | Image) or hasattr(given, "dtype"):
         refuse(benchmark, name, given, "a list of PIL images", about)
     found = call(benchmark, name, function=lambda: list(given), about=about)

@@ -1,4 +1,4 @@
-"""How much of pictures is in memory at once: large ones are decoded one at a time, and none larger than a limit.
+"""Bounds the memory of pictures: large ones are decoded one at a time, and none larger than a limit.
 
 A decoded pixel takes 4 bytes, and a picture is there several times while it is converted and preprocessed.
 """
@@ -19,7 +19,7 @@ _large = threading.Lock()
 
 
 class _Taken(threading.local):
-    """What the sample of this thread has decoded so far."""
+    """Counts the pixels that this thread's sample has decoded so far."""
 
     inside = locked = False
     pixels = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
-from pydantic import Field
+from pydantic import Field, with_config
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from vlmprune.errors import FAULTS, UserError, said
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     import datasets
 
 
+@with_config(STRICT)
 class DataFile(TypedDict):
     """One Arrow file, by its name in the folder: another folder's would not be part of what fixes the data."""
 
-    __pydantic_config__ = STRICT  # type: ignore[misc]
     filename: Annotated[str, Field(pattern=r"^[^/\\\x00]+$")]
 
 
+@with_config(STRICT)
 class State(TypedDict):
     """state.json."""
 
-    __pydantic_config__ = STRICT  # type: ignore[misc]
     _data_files: Annotated[list[DataFile], Field(min_length=1)]
     _fingerprint: NotRequired[str | None]
     _format_columns: NotRequired[list[str] | None]
@@ -36,10 +36,10 @@ class State(TypedDict):
     _split: NotRequired[str | None]
 
 
+@with_config(STRICT)
 class Info(TypedDict):
     """dataset_info.json, as far as it decides how the Arrow files are read."""
 
-    __pydantic_config__ = STRICT  # type: ignore[misc]
     features: NotRequired[dict[str, Any] | None]
     splits: NotRequired[dict[str, Any] | None]
     version: NotRequired[dict[str, Any] | str | None]

@@ -27,7 +27,7 @@ OFF: dict[str, Mode] = {
 
 
 def resolve_mode(mode: Literal["auto"] | Mode) -> tuple[Mode, str]:
-    """What `mode` means here, and what of W&B's own says so ("" for none).
+    """Return the mode that `mode` means here, and which of W&B's own switches says so ("" for none).
 
     `auto` is what `wandb.init` would do, as `wandb offline`, `wandb disabled`, a settings file or WANDB_MODE say, but
     offline without an API key. Raises UserError where W&B would refuse its own settings: then nothing is sent.
@@ -67,7 +67,7 @@ def own_settings() -> wandb.Settings:
 
 
 def has_api_key() -> bool:
-    """Whether W&B would find an API key, in its settings or in netrc; without one it must not be asked online."""
+    """Return True where W&B finds an API key, in its settings or netrc; without one it must not be asked online."""
     held = own_settings()
     if held.api_key:
         return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, with_config
 from typing_extensions import TypedDict
 
 from vlmprune.typed_json import STRICT
@@ -55,20 +55,20 @@ Tiles = Annotated[int, Field(ge=1, le=1000)]  # of a picture
 Lengths = Annotated[Any, AfterValidator(check_lengths)]
 
 
+@with_config(STRICT)
 class Rope(TypedDict, total=False):
     """Rotary positions."""
 
-    __pydantic_config__ = STRICT  # type: ignore[misc]
     rope_theta: Positive | None
     factor: Positive | None
     partial_rotary_factor: Annotated[float, Field(gt=0, le=1)] | None
     mrope_section: Annotated[list[Count], Field(min_length=3, max_length=3)] | None
 
 
+@with_config(STRICT)
 class Part(TypedDict, total=False):
     """Any part of a model."""
 
-    __pydantic_config__ = STRICT  # type: ignore[misc]
     num_labels: Annotated[int, Field(ge=0, le=2**16)] | None  # transformers makes a name of each
     return_dict: Literal[True]
     output_attentions: bool
@@ -145,10 +145,10 @@ class Config(Text, total=False):
     quantization_config: dict[str, Any] | None
 
 
+@with_config(STRICT)
 class ImageProcessor(TypedDict, total=False):
     """preprocessor_config.json: what is counted through or made as large as it says."""
 
-    __pydantic_config__ = STRICT  # type: ignore[misc]
     min_patches: Tiles
     max_patches: Tiles
     patch_size: Sides | None
@@ -172,26 +172,26 @@ def check_growth(given: Any) -> Any:
     return given
 
 
+@with_config(STRICT)
 class Tokenizer(TypedDict, total=False):
     """tokenizer.json, which is run by code that nothing interrupts."""
 
-    __pydantic_config__ = STRICT  # type: ignore[misc]
     added_tokens: Annotated[list[dict[str, Any]], Field(max_length=20_000)]  # three times a published one's
     normalizer: Annotated[Any, AfterValidator(check_growth)]
     decoder: Annotated[Any, AfterValidator(check_growth)]
 
 
+@with_config(STRICT)
 class TokenizerConfig(TypedDict, total=False):
     """tokenizer_config.json."""
 
-    __pydantic_config__ = STRICT  # type: ignore[misc]
     added_tokens_decoder: Annotated[dict[str, Any], Field(max_length=20_000)]
 
 
+@with_config(STRICT)
 class Processor(TypedDict, total=False):
     """processor_config.json."""
 
-    __pydantic_config__ = STRICT  # type: ignore[misc]
     image_processor: ImageProcessor
     video_processor: dict[str, Any]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -84,7 +85,8 @@ class Prompts:
 
     def _chat(self, content: Content) -> str:
         try:
-            with bounds(SECONDS, GIBIBYTES):
+            # A limit would be that of pictures which other threads decode, too. Before a run there are none.
+            with bounds(SECONDS, GIBIBYTES if threading.active_count() == 1 else None):
                 text = self.tokenizer.apply_chat_template(
                     [{"role": "user", "content": content}],
                     chat_template=self.chat_template,

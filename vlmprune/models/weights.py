@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, with_config
 from safetensors import safe_open
 from transformers.utils import cached_file
 from typing_extensions import TypedDict
@@ -26,10 +26,10 @@ MOST_MISSING = 2**24  # numbers that a model may have beyond its files: fewer ar
 MEMORY = Path("/proc/meminfo")  # of Linux
 
 
+@with_config(STRICT)
 class Index(TypedDict):
     """Of a checkpoint in several files: the file of each weight."""
 
-    __pydantic_config__ = STRICT  # type: ignore[misc]
     weight_map: Annotated[dict[str, str], Field(min_length=1)]
 
 
@@ -59,7 +59,7 @@ def weight_files(folder: Path, start: str) -> list[Path]:
 
 
 def numbers(file: Path, start: str) -> int:
-    """How many numbers a file of weights has by its header. Raises UserError where it is absent or damaged."""
+    """Return the count of numbers in a file of weights, by its header. Raises UserError where that is damaged."""
     if not file.exists():
         raise UserError(f"{start} ({file.name} is missing)")
     try:

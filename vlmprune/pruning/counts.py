@@ -1,4 +1,4 @@
-"""What a method answers when it is asked for numbers on the host: shares of tokens, stages of layers."""
+"""Asks a method for numbers on the host, shares of tokens and stages of layers, and checks what it answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def broken() -> Iterator[None]:
 
 
 def ask(method: Method, name: str, *args: Any) -> Any:
-    """What the method's function `name` returns. Raises BrokenContract for what its class may not give."""
+    """Return what the method's function `name` returns. Raises BrokenContract for what its class may not give."""
     if not is_own(type(method)):
         return getattr(method, name)(*args)
     with broken():

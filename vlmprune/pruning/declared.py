@@ -1,4 +1,4 @@
-"""What a user's own method says of itself, checked before any weight loads: its class's declarations and its counts."""
+"""Checks the declarations and counts of a user's own method before any weight loads."""
 
 from __future__ import annotations
 

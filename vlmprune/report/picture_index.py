@@ -52,5 +52,5 @@ def read_index(run: Path) -> list[Picture]:
 
 
 def _lies_in(folder: Path, file: Path) -> bool:
-    """Whether a regular file is in the folder itself, not there by way of a link."""
+    """Return True for a regular file in the folder itself, not there by way of a link."""
     return file.is_file() and file.resolve().parent == folder.resolve()

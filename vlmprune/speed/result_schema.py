@@ -137,7 +137,7 @@ def _complete(row: Row) -> Row:
 
 @with_config(STRICT)
 class Model(TypedDict):
-    """What was measured."""
+    """Times of one row."""
 
     name: str
     checkpoint: Annotated[NotRequired[str], Field(description="its identity")]
