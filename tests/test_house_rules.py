@@ -21,7 +21,7 @@ FILES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("
 APART = "measure.encoder"
 LEVELS = (
     {"methods", "errors", "exits", "environment", "progress", "help", "completion_scripts", "tiny"}
-    | {"completion_hints", "streams", "bounds", "own_code"},
+    | {"completion_hints", "streams", "bounds", "own_code", "source_code"},
     {"pruning", APART, "files", "schema", "secrets", "fingerprint", "registry", "records", "sweep_record", "overrides"}
     | {"arguments", "typed_json", "result_schema", "line_schema", "lock", "machine"}
     | {"yaml_files", "infos", "composing"},

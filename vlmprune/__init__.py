@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vlmprune.methods.base import Method
     from vlmprune.pruning.session import Session
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 __all__ = ["prune"]
 
 

@@ -31,6 +31,7 @@ from vlmprune.models.weights import check_sizes
 from vlmprune.records import RunDirectory
 from vlmprune.registry import DESCRIPTION, build_method, target_class, target_of
 from vlmprune.schema import construct
+from vlmprune.source_code import ENGINE
 
 # Where a benchmark's data lies and how it is read; what counts is the data's own identity.
 LOCATION = ("path", "fallback", "videos", "pictures", "streaming")
@@ -108,6 +109,7 @@ def prepare(config: RunConfig) -> Plan:
         "data": benchmark.identity(),
         "subset": subset.name(len(everything)),
         "dtype": str(dtype).removeprefix("torch."),
+        "engine": ENGINE,
     }
     if dtype != torch.float32:  # kernels of another batch shape round differently in half precision
         identity["batch_size"] = config.batch_size
@@ -120,6 +122,7 @@ def prepare(config: RunConfig) -> Plan:
         "prompt": sha256([config.model.prompt, config.model.image, prompting])[:16],
         "model": sha256([identity["checkpoint"], *map(identity["model"].get, ("quantization", "packing"))])[:16],
         "dtype": identity["dtype"],
+        "engine": str(ENGINE),
     }
     if chosen:
         comparable["pictures"] = ", ".join(f"{name}={value}" for name, value in chosen.items())

@@ -306,8 +306,9 @@ class Result(TypedDict):
         dict[str, str],
         Field(
             description="runs may be compared where all are equal: benchmark, scorer, subset, prompt, model, dtype, "
-            "judge, and, where they are not the usual ones: pictures (limits of pixels or tiles that are not the "
-            "checkpoint's), generation and the convention of flops"
+            "engine (version of all code but the method's and the benchmark's; absent up to 0.2), judge, and, where "
+            "they are not the usual ones: pictures (limits of pixels or tiles that are not the checkpoint's), "
+            "generation and the convention of flops"
         ),
     ]
     answers: Answers

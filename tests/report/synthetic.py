@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vlmprune.report.statistics import clustered_interval
+from vlmprune.source_code import ENGINE
 
 TOTAL, IMAGES, PER_IMAGE = 144, 40, 8
 LOSS = {
@@ -97,6 +98,7 @@ def make_result(
             "prompt": "p",
             "model": f"{model}-hash",
             "dtype": "float32",
+            "engine": str(ENGINE),
         },
         "answers": {
             "metric": "accuracy",

@@ -132,6 +132,22 @@ def test_what_cannot_be_compared_gets_its_own_table(
     assert alone["relative_score"] is None and alone["versus_random"] is None
 
 
+def test_results_of_an_older_version_are_told_apart(
+    outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They name no engine: the same method and ratio stand in a table of their own, and it says why."""
+    file = make_run(outputs, "cls", 0.75) / "result.json"
+    result = json.loads(file.read_text())
+    del result["comparable"]["engine"]
+    file.write_text(json.dumps(result))
+    assert compare([str(outputs)]) == 0
+    out = capsys.readouterr().out
+    assert "  engine (tiny on scenes): 1 (vlmprune 0.2 and older) | 2" in out.splitlines()
+    assert sorted(len(group["runs"]) for group in as_json(capsys, str(outputs))["groups"]) == [1, 7]
+    assert compare([str(file.parent)]) == 0
+    assert " · engine 1 (vlmprune 0.2 and older), today's is 2" in capsys.readouterr().out
+
+
 def test_what_is_behind_a_hash_is_named(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two prompts differ in a hash that tells nobody anything, and in a setting."""
     for ratio, suffix in ((0.25, "Be brief."), (0.75, "")):

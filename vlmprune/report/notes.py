@@ -10,6 +10,7 @@ from vlmprune.report.commands import asked, command
 from vlmprune.report.escapes import one_line
 from vlmprune.report.runs import Run
 from vlmprune.report.summary import CONVENTIONS
+from vlmprune.source_code import ENGINE
 
 if TYPE_CHECKING:
     from vlmprune.report.rows import Row
@@ -23,6 +24,8 @@ def title(run: Run) -> str:
     subset = run.comparable.get("subset", "all")
     questions = f"all {run.samples:,} questions" if subset == "all" else f"{run.samples:,} questions ({subset})"
     chosen = [run.comparable[name] for name in CHOSEN if name in run.comparable]
+    if run.comparable["engine"] != str(ENGINE):
+        chosen.append(f"engine {run.comparable['engine']}, today's is {ENGINE}")
     return " · ".join(
         [f"{run.model} on {run.benchmark}", run.metric, questions, run.comparable.get("dtype", "?"), *chosen]
     )

@@ -17,6 +17,8 @@ from vlmprune.typed_json import is_no_json, read_json
 if TYPE_CHECKING:
     from vlmprune.report.questions import Questions
 
+FIRST_ENGINE = "1 (vlmprune 0.2 and older)"  # of results that do not name one
+
 
 @dataclass(frozen=True)
 class Run:
@@ -145,7 +147,7 @@ def _from_result(path: Path, result: Result) -> Run:
         result["ratio"],
         result["keep"],
         dict(result["subset"]),
-        result["comparable"],
+        comparable_of(result),
         one_line(answers["metric"]),
         answers["score"],
         low,
@@ -168,6 +170,11 @@ def _from_result(path: Path, result: Result) -> Run:
     )
 
 
+def comparable_of(result: Result | dict[str, Any]) -> dict[str, str]:
+    """Everything in which two runs have to agree to be compared; results of older versions do not name the engine."""
+    return {"engine": FIRST_ENGINE} | result["comparable"]
+
+
 def _medians(parts: Parts | None) -> dict[str, float]:
     """Of the parts that were measured."""
     found: dict[str, Any] = {} if parts is None else dict(parts)
@@ -185,7 +192,7 @@ def unpruned_beside(result: dict[str, Any], directory: Path) -> float | None:
 def runs_beside(result: dict[str, Any], directory: Path, names: str) -> list[Run]:
     """Finished runs that `result`, of the run in `directory`, may be compared with; names: a pattern of theirs."""
     runs = [read_run(path) for path in sorted(directory.parent.glob(names))]
-    return [run for run in runs if isinstance(run, Run) and run.comparable == result["comparable"]]
+    return [run for run in runs if isinstance(run, Run) and run.comparable == comparable_of(result)]
 
 
 def _lines(path: Path) -> int:
