@@ -19,7 +19,7 @@ LENGTHS = {"string_too_long": "characters", "too_long": "entries"}  # pydantic's
 MOST_VALUES = 1_000  # texts of a list, such as annotators' answers, or pictures
 
 Number = bool | int | float | Decimal | date | datetime | time | timedelta | UUID | None  # all short as text
-FIRST = Field(union_mode="left_to_right")  # takes the first type that fits, which is faster than the best one
+FIRST = Field(union_mode="left_to_right")  # takes the first type that fits, not the best: faster
 Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
 Scalar = Annotated[Text | Number, FIRST]
 Identifier = Annotated[Annotated[str, Field(max_length=LONGEST_ID)] | Number, FIRST]

@@ -72,7 +72,7 @@ def read_frames(
     spacing: Spacing = "middles",
     orientation: Orientation = "upright",
 ) -> list[Image]:
-    """Return the same from a folder of numbered pictures, `per_second` frames per second. Raises BadSample."""
+    """Return `count` RGB frames of a folder of numbered pictures, `per_second` of them a second. Raises BadSample."""
     files = [file for file in folder.iterdir() if file.suffix.lower() in FRAME_SUFFIXES]
     if not files:
         raise BadSample(f"its video {folder.name} has no frame")
@@ -98,10 +98,10 @@ def linspace(seconds: list[float], count: int, stretch: Stretch | None = None) -
 
 
 def middles(seconds: list[float], count: int, stretch: Stretch | None = None) -> list[int]:
-    """Return the indices of the frames at the middles of `count` equal parts of those at `seconds`, ascending.
+    """Return the indices of the frames at the middles of `count` equal parts of a stretch of a video.
 
-    A stretch between two frames gives the later one. Raises BadSample if it ends before it starts or starts after the
-    last frame.
+    seconds: times of all frames, ascending. A stretch between two frames gives the later one. Raises BadSample if the
+    stretch ends before it starts or starts after the last frame.
     """
     frames = _frames_of(seconds, stretch)
     return [frames[(2 * part + 1) * len(frames) // (2 * count)] for part in range(count)] if frames else []

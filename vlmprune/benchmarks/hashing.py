@@ -18,7 +18,7 @@ from vlmprune.typed_json import read_json
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
-REMEMBERED = 2**20  # bytes; hashing a smaller file costs less than a look into the cache
+REMEMBERED = 2**20  # bytes; hashing a smaller file costs less than a lookup
 
 
 def content_identity(files: Iterable[Path]) -> str:

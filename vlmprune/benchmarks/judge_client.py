@@ -147,7 +147,7 @@ class Judge(Manner):
 
         body: dict[str, Any] = {"model": self.model, "messages": messages}
         if self.temperature is not None:
-            # At temperature 0 the same question gives the same unreadable reply; MM-Vet's own script raises it too.
+            # At temperature 0 the same question repeats an unreadable reply; so it rises, as in MM-Vet's script.
             body["temperature"] = min(1.0, self.temperature + 0.5 * unread)
         # Without compression, so that no small reply can unpack to gigabytes.
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **_authorization()}

@@ -12,7 +12,7 @@ from vlmprune.benchmarks.tables import Table
 from vlmprune.schema import check_type
 
 LONGEST_ID = 255  # characters of an image_id; a longer one, such as a picture in base64, is hashed
-SPARSE = ("choices", "hint", "category", "other_answer", "image")  # empty cells may hold "nan"
+SPARSE = ("choices", "hint", "category", "other_answer", "image")  # their empty cells may hold "nan"
 
 
 @dataclass

@@ -25,7 +25,7 @@ FORMATS: dict[str, Format] = {}  # by the value of benchmark.submission: package
 def submission_format(function: Format) -> Format:
     """Register a function that makes a submission file: benchmark.submission takes no others, and imports nothing.
 
-    Define a function of yours in the module of your benchmark's class, or in one that it imports.
+    Define your function in the module of your benchmark's class, or in one that it imports.
     """
     FORMATS[f"{function.__module__}.{function.__qualname__}"] = function
     return function

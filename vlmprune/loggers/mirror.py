@@ -76,6 +76,6 @@ def of_one_size(files: list[Path]) -> list[Image]:
 
 
 def spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """Return at most `count` rows, evenly over the list, so that each part of the benchmark is seen; always alike."""
+    """Return at most `count` rows at even distances, so that each part of the benchmark is seen; always the same."""
     count = min(count, len(rows))
     return [rows[index * len(rows) // count] for index in range(count)]

@@ -1,7 +1,7 @@
 """Upload of W&B's offline files: `wandb sync` in a separate process, which no run waits for.
 
-A server that fails, hangs or crashes W&B's client affects that process alone. It first checks that the server answers,
-and gives up after UPLOAD_SECONDS. Its output goes to upload.log beside the offline runs.
+A server that fails, hangs or crashes W&B's client affects that process alone. The process first checks that the server
+answers, and gives up after UPLOAD_SECONDS. Its output goes to upload.log beside the offline runs.
 """
 
 from __future__ import annotations

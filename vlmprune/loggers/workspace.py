@@ -16,7 +16,7 @@ from vlmprune.files import check_writable, expanded
 from vlmprune.loggers.account import has_api_key, server
 from vlmprune.schema import construct
 
-# title, and the number of the x axis; the y axis is the score
+# title, and the quantity on the x axis; the y axis is the score
 AGAINST = (
     ("Score against reduction", "reduction"),
     ("Score against FLOPs per question", "flops/total"),

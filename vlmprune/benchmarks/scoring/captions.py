@@ -26,7 +26,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def cider(rows: list[dict[str, Any]], jar: Path | None) -> dict[str, float]:
-    """Return the same with CoreNLP's tokeniser in `jar`, or with the port if that is None."""
+    """Return `summarise`'s metrics by CoreNLP's tokeniser in `jar`, or by the port if that is None."""
     try:
         from pycocoevalcap.cider.cider import Cider
     except ImportError as error:

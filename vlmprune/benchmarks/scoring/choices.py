@@ -5,7 +5,7 @@
 3. It begins with the letter: "B. It barks", "(B) It", "B) It", "B: it", "B, because", or "B" and a new line.
 4. It says so: the letter after its last "answer is", "answer:", "option is" or "答案是", or before "is correct".
 5. It has one letter only after "answer", "option", "choice" or "选", else in brackets, else by itself as a capital; the
-   pronoun "I" and an article do not count, such as an "A" that begins a sentence or stands before an option's text.
+   pronoun "I" and an article do not count, such as an "A" that begins a sentence or precedes an option's text.
 6. It has one option's text in it; of texts that contain each other the longest.
 
 Letters that are joined name no option: "A or B", "(A) and (C)", "A, B". From rule 3 on, letters and texts that are

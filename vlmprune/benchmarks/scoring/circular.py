@@ -17,7 +17,7 @@ def question(row: dict[str, Any]) -> int:
 
 
 def question_of(index: Any) -> int:
-    """Return the question of one of MMBench's own numbers."""
+    """Return the question that MMBench's own number `index` is a rotation of."""
     return int(index) % ROTATION
 
 

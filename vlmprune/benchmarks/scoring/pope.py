@@ -1,7 +1,8 @@
 """POPE (Li et al., EMNLP 2023): yes or no about the presence of an object, in three categories of absent objects.
 
-The answer is read as POPE's own evaluate.py and LLaVA's eval_pope.py do: "no" where the first sentence has the word
-"No", "no" or "not", else "yes". So every answer without either counts as "yes"; `unclear` is the share of these.
+The answer is read as POPE's own evaluate.py and LLaVA's eval_pope.py do: "no" if the first sentence has the word
+"No", "no" or "not", else "yes". So an answer with neither these words nor "yes" counts as "yes"; `unclear` is the
+share of such answers.
 """
 
 from __future__ import annotations

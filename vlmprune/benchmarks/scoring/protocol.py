@@ -32,7 +32,7 @@ class Protocol:
 
 
 def number(name: str, text: str, lowest: float, highest: float) -> float:
-    """Return the number that is all of `text`, without white space. Raises ValueError for other text and numbers.
+    """Return the number that `text` is, apart from white space. Raises ValueError for other text or out of range.
 
     name: of the number, for the error.
     """

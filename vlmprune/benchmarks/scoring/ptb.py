@@ -69,7 +69,7 @@ def tokens(caption: str) -> list[str]:
 
 
 def java_tokens(captions: Sequence[str], jar: Path) -> list[list[str]]:
-    """Return the same for many captions by CoreNLP's tokeniser. Raises UserError if Java or the jar fails."""
+    """Return the tokens of many captions by CoreNLP's tokeniser. Raises UserError if Java or the jar fails."""
     lines = [" ".join(caption.split()) for caption in captions]
     command = ["java", "-cp", str(jar), JAVA_CLASS, "-preserveLines", "-lowerCase"]
     try:
