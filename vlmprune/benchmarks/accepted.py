@@ -1,4 +1,4 @@
-"""Questions with several accepted answers, which scoring needs all of."""
+"""Base class of questions with several accepted answers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from vlmprune.benchmarks.hub import HubBenchmark
 
 @dataclass
 class AcceptedAnswers(HubBenchmark):
-    """Base: the role `answer` is one or several answers, of annotators or captioners; extra["answers"] has them all
-    but the empty ones, which an empty prediction would agree with."""
+    """Base of benchmarks whose role `answer` holds one or several answers, of annotators or captioners.
+
+    extra["answers"] holds all of them except blank ones, which an empty prediction would match.
+    """
 
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
         answers = texts(self.value(row, "answer"))

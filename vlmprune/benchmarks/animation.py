@@ -1,4 +1,4 @@
-"""Pictures that move (GIF, WebP, APNG, AVIF), by PIL; and whether a file is a picture or a video, by its content."""
+"""Animated pictures (GIF, WebP, APNG, AVIF), read by PIL; and the test of a file's content for picture or video."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif", ".m4v")
-FORMATS = ("GIF", "WEBP", "PNG", "AVIF")  # several pictures in another, such as TIFF or a phone's MPO, are no animation
-PAUSE = 100  # ms; how long browsers show a frame of length zero
+FORMATS = ("GIF", "WEBP", "PNG", "AVIF")  # a TIFF or a phone's MPO may hold several pictures, but is no animation
+PAUSE = 100  # ms; the duration that browsers give a frame of duration 0
 
 
 def is_video(file: Path) -> bool:
-    """True for a file that is shown as frames, whatever its suffix: a video, or a picture of several frames.
+    """Return True if a file is shown as frames, whatever its suffix: a video, or a picture of several frames.
 
-    The suffix decides where the content is neither, so that the error says what was expected.
+    The suffix decides if the content is neither, so that the error names the expected kind.
     """
     try:
         with open_picture(file) as picture:
@@ -32,14 +32,14 @@ def is_video(file: Path) -> bool:
 
 
 def is_animation(picture: Image) -> bool:
-    """True for an opened picture of several frames."""
+    """Return True if an opened picture has several frames, in a format of animations."""
     return picture.format in FORMATS and bool(getattr(picture, "is_animated", False))
 
 
 def frame_seconds(picture: Any) -> list[float]:
-    """The beginning of each frame of an animation, in seconds from that of its first. Raises ValueError for too many.
+    """Return the start time of each frame of an animation, in seconds after the first. Raises ValueError for too many.
 
-    They are not counted before: a GIF's would all be read for that.
+    The frames are not counted in advance, because counting those of a GIF reads all of them.
     """
     seconds: list[float] = []
     now = 0.0
@@ -49,13 +49,13 @@ def frame_seconds(picture: Any) -> list[float]:
         except EOFError:
             return seconds
         check_decoding(picture.width * picture.height * (len(seconds) + 1))
-        picture.load()  # WebP says how long a frame is once it is decoded
+        picture.load()  # WebP gives a frame's duration only after decoding
         seconds.append(now)
         now += (picture.info.get("duration") or PAUSE) / 1000
 
 
 def frames_at(picture: Image, wanted: list[int], orientation: Orientation) -> list[Image]:
-    """The RGB frames of an animation with these numbers, ascending."""
+    """Return the RGB frames of an animation at the indices `wanted`, which ascend and may repeat."""
     frames = {}
     for index in dict.fromkeys(wanted):
         picture.seek(index)
@@ -64,12 +64,12 @@ def frames_at(picture: Image, wanted: list[int], orientation: Orientation) -> li
 
 
 def _is_container(file: Path) -> bool:
-    """True for a file that begins as MP4, QuickTime, Matroska, WebM, AVI or MPEG do; HEIC begins almost as MP4."""
+    """Return True if a file begins like MP4, QuickTime, Matroska, WebM, AVI or MPEG (HEIC begins almost like MP4)."""
     try:
         check_regular(file)
         with open(file, "rb") as handle:
             head = handle.read(12)
-    except (OSError, ValueError):  # not there, no file, or a name that no file has
+    except (OSError, ValueError):  # missing, not a regular file, or a name that no file can have
         return False
     mp4 = head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide") and not head[8:12].startswith((b"he", b"mif", b"msf"))
     return (

@@ -15,15 +15,17 @@ from vlmprune.errors import UserError
 
 @dataclass
 class Captions(AcceptedAnswers):
-    """CIDEr against several references, the role `answer`. One caption has no score of its own: its weights come from
-    the whole set."""
+    """Captions scored by CIDEr against several references, the role `answer`.
+
+    A single caption has no score, because the weights of its n-grams come from the whole set.
+    """
 
     metric: ClassVar[Metric] = captions.METRIC
     resampled: ClassVar[bool] = False
     required: ClassVar[tuple[str, ...]] = ("answer",)
 
     def load(self, part: bool = False) -> list[Sample]:
-        if importlib.util.find_spec("pycocoevalcap") is None:  # or it would be missed when all is answered
+        if importlib.util.find_spec("pycocoevalcap") is None:  # else scoring would fail after all answers
             raise UserError("CIDEr needs pycocoevalcap: pip install 'vlmprune[captions]'")
         return super().load(part)
 

@@ -1,4 +1,4 @@
-"""The types that a row's values have, by role: checked before any of them is asked, scored or used as a name."""
+"""Types of a row's values by role, checked before a value is asked, scored or used as a name."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from vlmprune.benchmarks.base import BadSample
 
 LONGEST_TEXT = 100_000  # characters of a cell, and of a whole prompt
 LONGEST_ID = 1_000  # characters
-LENGTHS = {"string_too_long": "characters", "too_long": "entries"}  # pydantic's errors -> what there is too much of
+LENGTHS = {"string_too_long": "characters", "too_long": "entries"}  # pydantic's errors -> the unit of the limit
 MOST_VALUES = 1_000  # texts of a list, such as annotators' answers, or pictures
 
-Number = bool | int | float | Decimal | date | datetime | time | timedelta | UUID | None  # is shown as a short text
-FIRST = Field(union_mode="left_to_right")  # the first of the types that fits, which is quicker than the best
+Number = bool | int | float | Decimal | date | datetime | time | timedelta | UUID | None  # all short as text
+FIRST = Field(union_mode="left_to_right")  # takes the first type that fits, not the best: faster
 Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
 Scalar = Annotated[Text | Number, FIRST]
 Identifier = Annotated[Annotated[str, Field(max_length=LONGEST_ID)] | Number, FIRST]
 Several = Field(max_length=MOST_VALUES)
-# Of which `texts`, `read_options` and `stored_picture` say more closely what they take.
+# `texts`, `read_options` and `stored_picture` check such values further.
 Open = Annotated[Text | dict | list | Number, FIRST]
 
 _NAMES = "text, a number or a list of them"
-# Role -> the type of its value, and what an error calls it.
+# Role -> the type of its value, and the name of that type in an error.
 TYPES: dict[str, tuple[Any, str]] = {
     "id": (Identifier | Annotated[list[Identifier], Several], _NAMES),
     "question": (Scalar, "text or a number"),
@@ -41,7 +41,7 @@ TYPES: dict[str, tuple[Any, str]] = {
 
 
 def check_values(value_of: Callable[[str], Any], roles: tuple[str, ...] = tuple(TYPES)) -> None:
-    """Raise BadSample for the first role whose value is of another type or too long. value_of: a role -> its value."""
+    """Raise BadSample for the first role whose value has another type or is too long. value_of: role -> value."""
     for role in roles:
         value = value_of(role)
         try:

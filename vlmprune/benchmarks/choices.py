@@ -1,4 +1,4 @@
-"""Multiple choice: the options are listed under the question and the answer is one's letter."""
+"""Multiple choice: the options are listed under the question, and the answer is the letter of one of them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from vlmprune.schema import check_template
 
 @dataclass
 class MultipleChoice(HubBenchmark):
-    """Roles beside the common ones: choices (a list, or one column per option) and index.
+    """Multiple choice, with two more roles: choices (a list, or one column per option) and index.
 
-    answer_is: how the role `answer` names the right option: its letter, its index from 0 or its text.
-    "letter_or_text" takes what names one option alone. heading: written before the options. option: how one is written.
-    average: over questions, over categories (each weighs the same) or circular (MMBench's CircularEval, by the role
-    `index`). Where the data have no role `choices` the question lists them itself, and an answer of one letter is the
-    right one's; any other is compared as text, "three" being 3.
+    answer_is: form of the role `answer`: the right option's letter, its index from 0 or its text. "letter_or_text"
+    takes both, if they name one option alone. heading: text before the options. option: template of an option.
+    average: over questions, over categories (all of the same weight) or circular (MMBench's CircularEval, by the role
+    `index`). If the data have no role `choices`, the question lists the options itself: an answer of one letter is then
+    the right option's, and any other is compared as text, "three" being 3.
     """
 
     answer_is: Literal["letter", "index", "text", "letter_or_text"] = "letter"
@@ -45,16 +45,16 @@ class MultipleChoice(HubBenchmark):
 
     def value(self, row: dict[str, Any], role: str) -> Any:
         value = super().value(row, role)
-        # A letter or an index that is missing may be a text, too; an option's text may be that very word.
+        # A missing letter or index may be written as text, such as "nan"; an option may have that very text.
         if role == "answer" and self.answer_is in ("letter", "index") and str(value).strip().lower() in self.missing:
             return None
         return value
 
     def choices(self, row: dict[str, Any]) -> list[str]:
-        """The options' texts without letters, "" for one that is missing; [] where the question lists them itself.
+        """Return the options' texts without letters, "" for a missing one; [] if the question lists them itself.
 
-        Where an option is a column, one that the answer names is there, whatever its text: "none" is no option of
-        MMBench, unless it is the right one.
+        If each option is a column, the one that the answer names counts as an option whatever its text: MMBench writes
+        "none" for a missing option, but it may be the right one's text.
         """
         value, named = self.value(row, "choices"), self.columns.get("choices")
         if isinstance(named, list):
@@ -72,7 +72,7 @@ class MultipleChoice(HubBenchmark):
         return "" if answer is None else shown(answer).strip()
 
     def answer(self, row: dict[str, Any]) -> str:
-        """The right option's letter; what the data say where they have no choices. Raises BadSample."""
+        """Return the right option's letter, or the stored answer if the data have no choices. Raises BadSample."""
         text, choices = self._answer(row), self.choices(row)
         if not choices:
             return super().answer(row).strip()
@@ -97,7 +97,7 @@ class MultipleChoice(HubBenchmark):
         return self.prefix + sample.question + self.options(sample) + self.suffix
 
     def options(self, sample: Sample) -> str:
-        """The options as they stand under the question, a line each; none for one that is missing."""
+        """Return the options as text under the question, a line each; missing ones are left out."""
         listed = [(letter, choice) for letter, choice in zip(LETTERS, sample.extra["choices"], strict=False) if choice]
         lines = "".join(self.option.format(letter=letter, choice=choice) for letter, choice in listed)
         return f"\n{self.heading}{lines}".removesuffix("\n") if lines else ""
@@ -127,7 +127,7 @@ class MultipleChoice(HubBenchmark):
 
 @dataclass
 class HintedChoice(MultipleChoice):
-    """The hint, where a question has one, stands before it. hint: how it is written (ScienceQA, MMBench)."""
+    """Multiple choice with a hint before questions that have one (ScienceQA, MMBench). hint: template of the hint."""
 
     hint: str = "{hint} "
 

@@ -1,4 +1,4 @@
-"""Reading a dataset's cells, however they are stored: what counts as missing, names of columns, answers, ids."""
+"""Cells of a dataset in all forms in which they are stored: missing values, names of columns, answers, ids."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vlmprune.errors import UserError, nearest
 
 
 def present(value: Any) -> bool:
-    """Whether there is a value: neither null, NaN, blank nor empty, nor a list of such."""
+    """Return True if there is a value: neither null, NaN, blank nor empty, nor a list of such."""
     if isinstance(value, str):
         return bool(value.strip())
     if isinstance(value, list):
@@ -19,18 +19,20 @@ def present(value: Any) -> bool:
 
 
 def is_null(value: Any) -> bool:
-    """Whether a cell is null, or NaN, which a column of numbers or a JSON file has in its place."""
+    """Return True if a cell is null, or NaN, which columns of numbers and JSON files hold for null."""
     return value is None or (isinstance(value, float) and value != value)
 
 
 def shown(value: Any) -> str:
-    """A scalar as text; 3.0 is "3", since a column of integers becomes one of floats where a row has none."""
+    """Return a scalar as text; 3.0 is "3", since a column of integers becomes one of floats if a row has none."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def texts(value: Any) -> list[str]:
-    """Annotators' answers as stored in any of the usual ways: text, a list of texts or of {"answer": text}, or its
-    transpose {"answer": [text, ...]}. Nulls are left out, "" is not. Raises BadSample for anything else."""
+    """Return annotators' answers as texts; nulls are left out, "" is not. Raises BadSample for any other value.
+
+    value: a text, a list of texts or of {"answer": text}, or its transpose {"answer": [text, ...]}.
+    """
     if isinstance(value, dict) and "answer" in value:
         value = value["answer"]
     items = value if isinstance(value, list) else [value]
@@ -45,29 +47,29 @@ def texts(value: Any) -> list[str]:
 
 
 def joined(value: Any) -> str:
-    """An id as text, its parts joined by "/"; "" where there is none."""
+    """Return an id as text, its parts joined by "/"; "" if there is none."""
     parts = value if isinstance(value, list) else [value]
     return "/".join(shown(part) for part in parts if not is_null(part))
 
 
 def most_common(answers: list[str]) -> str:
-    """The answer given most often, the first of equals; "" where none says anything."""
+    """Return the most frequent answer, the first of equally frequent ones; "" if all are blank."""
     given = [answer for answer in answers if answer.strip()]
     return max(given, key=Counter(given).__getitem__) if given else ""
 
 
 def columns_of(named: Any) -> list[str]:
-    """The columns that a role names: none, one or several."""
+    """Return the columns that a role names: none, one or several."""
     return [] if named is None else named if isinstance(named, list) else [named]
 
 
 def top_level(column: str) -> str:
-    """The column that a field such as "types.structural?" is in."""
+    """Return the column that holds a field such as "types.structural?"."""
     return column.rstrip("?").partition(".")[0]
 
 
 def field_of(row: dict[str, Any], column: str) -> Any:
-    """A row's value in a column or in a field of one; None where it is absent or NaN."""
+    """Return a row's value in a column or in a field of one; None if it is absent or NaN."""
     value: Any = row
     for name in column.rstrip("?").split("."):
         value = value.get(name) if isinstance(value, dict) else None
@@ -75,7 +77,7 @@ def field_of(row: dict[str, Any], column: str) -> Any:
 
 
 def check_columns(settings: dict[str, Any], there: list[str], path: str) -> None:
-    """Raise a UserError where a setting of a benchmark names a column that is not `there`, in the data of `path`."""
+    """Raise UserError if a benchmark's setting names a column that is not in `there`, the columns of `path`."""
     for setting, named in settings.items():
         for column in columns_of(named):
             if not column.endswith("?") and top_level(column) not in there:

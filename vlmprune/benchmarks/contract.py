@@ -1,4 +1,4 @@
-"""A user's own benchmark, checked where its data enters: samples, pictures, prompts, scores and metrics."""
+"""Checks of a user's own benchmark at each call: samples, pictures, prompts, scores and metrics."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ NUMBER = "a finite number, 0 or more"
 
 
 def under_contract(benchmark: Benchmark) -> Benchmark:
-    """The benchmark, each of whose methods is checked when it is called, also by another of them.
+    """Return the benchmark; if its class is a user's, each method is checked at each call, also by another method.
 
-    Raises BrokenContract where its class declares something else than its base asks for. Shipped ones stay as they are.
+    Raises BrokenContract if its class declares something that the base class does not allow.
     """
     if is_own(type(benchmark)):
         _check_declared(benchmark)
@@ -65,7 +65,7 @@ def _check_declared(benchmark: Benchmark) -> None:
 
 
 def finite(value: Any) -> float | None:
-    """`value` as a float, from a number or a scalar of numpy or torch; None for anything else, and for nan."""
+    """Return `value` as a float, from a number or a scalar of numpy or torch; None for all else, nan and infinity."""
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()
     if not isinstance(value, numbers.Real):
@@ -127,7 +127,7 @@ def _is_file_name(name: str) -> bool:
 
 
 def _truth(benchmark: Benchmark, name: str, given: Any, about: str) -> bool:
-    if not isinstance(given, bool) and type(given).__name__ != "bool":  # numpy's
+    if not isinstance(given, bool) and type(given).__name__ != "bool":  # numpy's bool
         refuse(benchmark, name, given, "True or False", about)
     return bool(given)
 

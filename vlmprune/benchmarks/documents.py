@@ -1,4 +1,4 @@
-"""Reading documents, charts and text in scenes: DocVQA, InfographicVQA, ChartQA, OCRBench."""
+"""Questions about documents, charts and text in scenes: DocVQA, InfographicVQA, ChartQA, OCRBench."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vlmprune.benchmarks.scoring.metric import Metric
 
 @dataclass
 class DocVqa(AcceptedAnswers):
-    """DocVQA and InfographicVQA: ANLS."""
+    """DocVQA and InfographicVQA, scored by ANLS."""
 
     metric: ClassVar[Metric] = anls.METRIC
 
@@ -24,7 +24,7 @@ class DocVqa(AcceptedAnswers):
 
 @dataclass
 class ChartQa(HubBenchmark):
-    """ChartQA: relaxed accuracy; human and augmented questions are the categories."""
+    """ChartQA, scored by relaxed accuracy; human and augmented questions are the categories."""
 
     metric: ClassVar[Metric] = relaxed.METRIC
 
@@ -34,7 +34,7 @@ class ChartQa(HubBenchmark):
 
 @dataclass
 class OcrBench(AcceptedAnswers):
-    """OCRBench: 1,000 questions, of which the number of right answers is the score. Role `dataset`: the source."""
+    """OCRBench: 1,000 questions, scored by the number of right answers. Role `dataset`: the source of a question."""
 
     metric: ClassVar[Metric] = ocrbench.METRIC
 

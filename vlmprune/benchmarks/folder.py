@@ -1,4 +1,4 @@
-"""A user's own images or videos with questions: a folder with questions.jsonl, no code and no YAML to write."""
+"""Benchmark of a user's images or videos: a folder with questions.jsonl, without code or YAML."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from vlmprune.files import expanded
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-LONGEST = 40  # characters of a folder's name in that of a run directory
+LONGEST = 40  # characters of the folder's name in the run directory's name
 
 
 @dataclass
 class Folder(AcceptedAnswers, MultipleChoice):
-    """One JSON object per line: image (a file's name in the folder, or a list of pictures; a video or an animation
-    stands alone and is shown as frames), question, and where known answer (or a list of accepted ones), choices,
-    category, id.
+    """Questions of a JSON-lines file. Keys: image (a file's name in the folder, or a list of pictures; a video or an
+    animation is the only file of a question and is shown as frames), question, and where known answer (or a list of
+    accepted ones), choices, category, id.
 
-    Scored by the option's letter where there are choices, of which the answer is one's text or letter, by exact match
-    otherwise; a chat model answers in sentences unless it is asked for that. suffix: after a question without choices.
-    choice_suffix: after the choices of one with them. frames: as in `VideoBenchmark`.
+    Questions with choices are scored by the option's letter; their answer is the right option's text or letter. Others
+    are scored by exact match, so a chat model must be asked for a short answer. suffix: text after a question without
+    choices. choice_suffix: text after the choices. frames: as in `VideoBenchmark`.
     """
 
     questions: str = "questions.jsonl"
@@ -65,12 +65,12 @@ class Folder(AcceptedAnswers, MultipleChoice):
         sample = super().sample(row, sample_id)
         files = self._files(row["image"])
         video = any(is_video(file) for file in files)
-        if video and len(files) > 1:  # its frames and what comes with it would pass for one video
+        if video and len(files) > 1:  # the frames and the other files would pass for one video
             raise BadSample(f"its image names {len(files)} files, a video among them; a video is asked about alone")
         return Sample(**(vars(sample) | {"media": "video" if video else "image"}))
 
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
-        # Several accepted answers belong to a question without choices.
+        # Only a question without choices has several accepted answers.
         return MultipleChoice.extra(self, row) if self.choices(row) else super().extra(row)
 
     def answer(self, row: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A video, or a stretch of one, as a few uniformly spaced frames: of a file (by PyAV, animations by PIL) or folder."""
+"""Uniformly spaced frames of a video or a stretch of it, from a file (by PyAV, animations by PIL) or a folder."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 # Containers of videos, by ffmpeg's names. Its other formats are refused: playlists, lists and sessions (hls, dash,
-# concat, sdp) open other files and addresses, and texts would be drawn.
+# concat, sdp) open other files and addresses, and text formats would be drawn as pictures.
 CONTAINERS = (
     *("3dostr", "asf", "avi", "dv", "flv", "gxf", "h263", "h264", "hevc", "ivf", "m4v", "matroska", "mjpeg", "mov"),
     *("mpeg", "mpegts", "mpegvideo", "mxf", "nut", "obu", "ogg", "rm", "swf", "vc1", "yuv4mpegpipe"),
 )
-Spacing = Literal["linspace", "middles"]  # of the frames that are taken
+Spacing = Literal["linspace", "middles"]  # of the sampled frames
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """From `start` to `end`, in seconds from a video's first frame."""
+    """Part of a video from `start` to `end`, in seconds after its first frame."""
 
     start: float
     end: float
@@ -48,9 +48,9 @@ def decode_frames(
     spacing: Spacing = "middles",
     orientation: Orientation = "upright",
 ) -> list[Image]:
-    """`count` RGB frames of a video, or of a stretch of it, uniformly spaced: `linspace` or `middles` below.
+    """Return `count` RGB frames of a video file or of a stretch of it, spaced by `linspace` or `middles` below.
 
-    A video with fewer frames than asked for gives some repeatedly, so that every sample has as many visual tokens.
+    A video with fewer frames gives some of them repeatedly, so that every sample has as many visual tokens.
     Raises BadSample.
     """
     if not file.is_file():
@@ -72,7 +72,7 @@ def read_frames(
     spacing: Spacing = "middles",
     orientation: Orientation = "upright",
 ) -> list[Image]:
-    """The same of a folder of pictures whose names number them, `per_second` to a second. Raises BadSample."""
+    """Return `count` RGB frames of a folder of numbered pictures, `per_second` of them a second. Raises BadSample."""
     files = [file for file in folder.iterdir() if file.suffix.lower() in FRAME_SUFFIXES]
     if not files:
         raise BadSample(f"its video {folder.name} has no frame")
@@ -82,7 +82,7 @@ def read_frames(
 
 
 def of_one_size(frames: list[Image]) -> list[Image]:
-    """Frames of one video, those of another size stretched to that of the first, as players and decord show them."""
+    """Return the frames of one video, all stretched to the size of the first, as players and decord show them."""
     size = frames[0].size
     return [frame if frame.size == size else frame.resize(size, Pictures.Resampling.BICUBIC) for frame in frames]
 
@@ -90,18 +90,18 @@ def of_one_size(frames: list[Image]) -> list[Image]:
 def linspace(seconds: list[float], count: int, stretch: Stretch | None = None) -> list[int]:
     """Return the indices of `count` frames from the first to the last of those at the times `seconds`, ascending.
 
-    Rounded down, and the first alone for a count of one, as Video-LLaVA and lmms-eval take them. stretch and errors: as
-    in `middles`.
+    Positions are rounded down, and a count of one gives the first frame, as in Video-LLaVA and lmms-eval. stretch and
+    errors: as in `middles`.
     """
     frames = _frames_of(seconds, stretch)
     return [frames[index] for index in np.linspace(0, len(frames) - 1, count, dtype=int).tolist()] if frames else []
 
 
 def middles(seconds: list[float], count: int, stretch: Stretch | None = None) -> list[int]:
-    """Of frames at the times `seconds`, ascending, those at the middles of `count` equal parts of a stretch of them.
+    """Return the indices of the frames at the middles of `count` equal parts of a stretch of a video.
 
-    A stretch that falls between two frames gives the later one. Raises BadSample where it is none or begins after the
-    last frame.
+    seconds: times of all frames, ascending. A stretch between two frames gives the later one. Raises BadSample if the
+    stretch ends before it starts or starts after the last frame.
     """
     frames = _frames_of(seconds, stretch)
     return [frames[(2 * part + 1) * len(frames) // (2 * count)] for part in range(count)] if frames else []
@@ -123,7 +123,7 @@ def _frames_of(seconds: list[float], stretch: Stretch | None) -> range:
 def _animated(
     file: Path, count: int, stretch: Stretch | None, spacing: Spacing, orientation: Orientation
 ) -> list[Image] | None:
-    """The frames of an animation; None for another file. Raises BadSample."""
+    """Return the frames of an animation; None for another file. Raises BadSample."""
     try:
         with open_picture(file) as picture:
             if not is_animation(picture):
@@ -137,7 +137,7 @@ def _animated(
 
 
 def _filmed(file: Path, count: int, stretch: Stretch | None, spacing: Spacing, orientation: Orientation) -> list[Image]:
-    """The frames of a video file. Raises BadSample."""
+    """Return the frames of a video file. Raises BadSample, and UserError without PyAV."""
     try:
         import av
     except ImportError as error:
@@ -145,7 +145,7 @@ def _filmed(file: Path, count: int, stretch: Stretch | None, spacing: Spacing, o
 
     try:
         only = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS)}
-        with av.open(str(file.absolute()), options=only) as container:  # a name with ":" would be another protocol
+        with av.open(str(file.absolute()), options=only) as container:  # ffmpeg reads "a:b" as a protocol
             video = container.streams.video
             if not video or video[0].codec_context is None:
                 return []
@@ -164,9 +164,9 @@ def _undecodable(file: Path, error: Exception) -> BadSample:
 
 
 def _index(container: Any) -> tuple[list[int], list[int], list[float]]:
-    """Time stamps of all frames and of those that decoding can start at, sorted; of all, seconds since the first.
+    """Return the sorted time stamps of all frames and of the key frames, and the seconds of all since the first.
 
-    Read off the packets, without decoding: the header's number of frames is absent or wrong in many files.
+    They are read from the packets without decoding: the header's number of frames is absent or wrong in many files.
     """
     times, keys = [], []
     for packet in container.demux(video=0):
@@ -179,9 +179,9 @@ def _index(container: Any) -> tuple[list[int], list[int], list[float]]:
 
 
 def _frames_at(container: Any, wanted: list[int], keys: list[int], orientation: Orientation) -> list[Image]:
-    """The frames shown at the time stamps `wanted`, ascending; long stretches between them are not decoded.
+    """Return the frames shown at the time stamps `wanted`, ascending; long stretches between them are not decoded.
 
-    What a cut-off file lost at its end is stood in for by its last frame.
+    The last frame repeats for time stamps that a truncated file lacks.
     """
     stream = container.streams.video[0]
     found: list[Image] = []
@@ -202,7 +202,7 @@ def _frames_at(container: Any, wanted: list[int], keys: list[int], orientation: 
                 current = following
         if current is None:
             break
-        take(max(0, current.width * current.height - stream.width * stream.height))  # some are larger than it says
+        take(max(0, current.width * current.height - stream.width * stream.height))  # some exceed the header's size
         image = current.to_image()
         turned = orientation == "upright" and current.rotation  # degrees counterclockwise, of a phone held upright
         found.append(image.rotate(turned, expand=True) if turned else image)

@@ -1,4 +1,4 @@
-"""GQA (Hudson & Manning, CVPR 2019), test-dev balanced: exact match, as its official script scores it."""
+"""GQA (Hudson & Manning, CVPR 2019), test-dev balanced, scored by exact match as in its official script."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Gqa(HubBenchmark):
-    """Questions and images are two configs of one dataset, joined on the image's id.
+    """GQA: questions and images are two configs of one dataset, joined on the image's id.
 
     images_config: the config with the columns `id` and `image`.
     """

@@ -1,4 +1,4 @@
-"""What a local file is, whatever its name: sha256 of its content, remembered so that a large set is read once."""
+"""Identity of local files by the sha256 of their content, cached so that a large set is read once."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from vlmprune.typed_json import read_json
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
-REMEMBERED = 2**20  # bytes; hashing a smaller file costs less than looking it up
+REMEMBERED = 2**20  # bytes; hashing a smaller file costs less than a lookup
 
 
 def content_identity(files: Iterable[Path]) -> str:
-    """sha256 over the contents of `files`, in the order of their names: the same data in any folder, and no other."""
+    """Return a sha256 over the contents of `files`, sorted by path: equal for the same data in any folder."""
     known = _read_known()
     digest, new = hashlib.sha256(), {}
     for file in sorted(files):
         status = file.stat()
-        # Path, size and time of the last change: what rsync and make trust too.
+        # Path, size and time of the last change, which rsync and make trust too.
         key = f"{file.resolve()}:{status.st_size}:{status.st_mtime_ns}"
         value = known.get(key) or _sha256(file)
         if status.st_size >= REMEMBERED and key not in known:
@@ -39,9 +39,9 @@ def content_identity(files: Iterable[Path]) -> str:
 
 
 def listing_identity(files: Iterable[Path], folder: Path) -> str:
-    """sha256 over names and sizes: of video files, which are too many and too large to be read for a hash.
+    """Return a sha256 over names and sizes, for video files, which are too many and too large to be read for a hash.
 
-    Where they lie in `folder` counts for those alone that share a name.
+    The path inside `folder` counts only for files that share a name.
     """
     files = list(files)
     times = Counter(file.name for file in files)
@@ -51,7 +51,7 @@ def listing_identity(files: Iterable[Path], folder: Path) -> str:
 
 
 def _sha256(file: Path) -> str:
-    """Of a file's content; of what is wrong with one that cannot be read, since whoever uses it is told so."""
+    """Return the hash of a file's content, or the error of an unreadable one, which its samples report when decoded."""
     try:
         check_regular(file)
         with open(file, "rb") as handle:
@@ -67,12 +67,12 @@ def _cache_file() -> Path:
 def _read_known() -> dict[str, str]:
     try:
         return read_json(_cache_file(), dict[str, Digest])
-    except (OSError, ValueError):  # computed and written again
+    except (OSError, ValueError):  # missing or damaged: it is written again
         return {}
 
 
 def _write_known(known: dict[str, str]) -> None:
-    """Replace the cache in one step; where the home folder cannot be written the hashes are computed again."""
+    """Replace the cache in one step; if the home folder cannot be written, the hashes are computed again."""
     file = _cache_file()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

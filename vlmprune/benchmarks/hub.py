@@ -1,4 +1,4 @@
-"""A benchmark of one `datasets` split: the YAML says which column plays which role, a subclass how it is scored."""
+"""Benchmarks of one `datasets` split: the YAML maps roles to columns, and a subclass defines the scoring."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from vlmprune.schema import check_type
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MEDIA = ("image",)  # roles whose cells are large: read one by one, when the sample is asked
+MEDIA = ("image",)  # roles with large cells, read one by one when the sample is asked
 
 
 @dataclass
 class HubBenchmark(TabularBenchmark):
-    """Base of all benchmarks on the hub; the data may lie anywhere that `Source` knows.
+    """Base of all benchmarks on the hub; the data may come from any source that `Source` reads.
 
-    Rows with one image_id share the work on their images, so all of them must store what the first of them stores: a
-    row that does not is a bad sample, because the column names something else than pictures. where: column -> value of
-    the rows that belong to the benchmark. submission: the name of a `submission_format`, which makes the file for the
-    authors' server. streaming: read a hub dataset's parquet files in place instead of downloading the split; null does
-    so where only a subset is asked. pictures: the folder of the files that rows name as their images; null: that of
-    the rows' own file.
+    Rows with one image_id share the encoding of their images, so all of them must store the same images as the first:
+    a row that does not is a bad sample, because the column names something other than pictures. where: column -> value
+    of the rows that belong to the benchmark. submission: the name of a `submission_format`, which makes the file for
+    the authors' server. streaming: read a hub dataset's parquet files in place instead of downloading the split; null
+    does so if only a subset is asked. pictures: the folder of the image files that rows name; null: the folder of the
+    rows' file.
     """
 
     path: str = ""
@@ -69,26 +69,26 @@ class HubBenchmark(TabularBenchmark):
         self._times: Counter[str] = Counter()  # how often an id occurred
         self._labelled = True
         self._checked = tuple(role for role in TYPES if role in self.columns)
-        self._bad: dict[str, str] = {}  # sample -> which value it lacks
+        self._bad: dict[str, str] = {}  # sample -> the reason why it is bad
 
     def source(self) -> Source:
-        """Where the data are. Raises UserError for a benchmark that is not on the hub and was given no place."""
+        """Return the source of the data. Raises UserError for a benchmark that is not on the hub if `path` is empty."""
         if not self.path:
             raise UserError("benchmark.path is empty: these data are not on the hub; give a folder or a file")
         return Source(self.path, self.fallback, self.config, self.split, self.revision)
 
     def open_table(self, streaming: bool) -> tuple[Table, str]:
-        """The rows, and what fixes them and the image files that they name."""
+        """Return the rows, and the identity of the rows and of the image files that they name."""
         return self.with_images(*self.source().open(streaming))
 
     def with_images(self, table: Table, identity: str) -> tuple[Table, str]:
-        """The table, and its identity with that of the image files that it names."""
+        """Return the table, and its identity joined with that of the image files that it names."""
         named = [table.column(column) for column in self.existing("image", table)]
         files = [file for cells in named for file in named_files(cells, self.image_folder())]
         return table, f"{identity} {content_identity(files)}" if files else identity
 
     def image_folder(self) -> Path | None:
-        """The folder that names of image files are relative to; None where there is none. Raises UserError."""
+        """Return the folder that names of image files are relative to; None if there is none. Raises UserError."""
         if self.pictures is None:
             return self.source().folder
         folder = expanded("benchmark.pictures", self.pictures)
@@ -103,7 +103,7 @@ class HubBenchmark(TabularBenchmark):
         named = [columns_of(named) for role, named in self.columns.items() if role not in MEDIA]
         text = {top_level(column) for columns in named for column in columns} | set(self.where)
         rows = list(self._table.rows(sorted(text & set(self._table.columns))))
-        # A test split without public answers is answered all the same: for its authors' server.
+        # A test split without public answers is asked too: its answers go to the authors' server.
         self._labelled = any(present(self.value(row, "answer")) for row in rows)
         samples: dict[str, Sample] = {}
         for index, row in enumerate(rows):
@@ -113,7 +113,7 @@ class HubBenchmark(TabularBenchmark):
                 try:
                     samples[sample_id] = self.sample(row, sample_id)
                 except BadSample as error:
-                    # It stays in the list: whoever asks for its images is told why it cannot be used.
+                    # It stays in the list; `images` raises the reason why it cannot be used.
                     samples[sample_id] = Sample(sample_id, f"broken {sample_id}", "", "", "")
                     self._bad[sample_id] = str(error)
                 self._first.setdefault(samples[sample_id].image_id, sample_id)
@@ -133,7 +133,7 @@ class HubBenchmark(TabularBenchmark):
         return self.decode(sample)
 
     def decode(self, sample: Sample) -> list[Image]:
-        """The images of a sample whose text is complete. Raises BadSample."""
+        """Return the images of a sample whose text is complete. Raises BadSample."""
         folder = self.image_folder()
         return decode_images(self._cells(sample.id), folder, self.orientation)
 
@@ -158,16 +158,16 @@ class HubBenchmark(TabularBenchmark):
             )
 
     def _cells(self, sample_id: str) -> list[Any]:
-        """What the dataset stores of a sample's images: encoded bytes or paths; [None] where its columns are empty."""
+        """Return a sample's images as stored, encoded bytes or paths; [None] if its image columns are empty."""
         cells = list(self.image_cells(sample_id).values())
         given = [value for cell in cells for value in (cell if isinstance(cell, list) else [cell])]
         check_values(lambda _: given, ("image",))
         return given or [None] * bool(self.existing("image", self._table))
 
     def image_cells(self, sample_id: str) -> dict[int, Any]:
-        """Number, from 1, of each column of the role `image` -> its cell.
+        """Return the number, from 1, of each column of the role `image` -> its cell.
 
-        Several columns mean "up to so many": those left empty are no images.
+        Several columns hold up to so many images; empty ones are left out.
         """
         columns = dict(enumerate(map(top_level, columns_of(self.columns.get("image"))), 1))
         there = {k: column for k, column in columns.items() if column in self._table.columns}
@@ -175,11 +175,11 @@ class HubBenchmark(TabularBenchmark):
         return {k: cell for k, cell in cells.items() if present(self.given("image", cell))}
 
     def selects(self, row: dict[str, Any]) -> bool:
-        """Whether a row of the split belongs to the benchmark."""
+        """Return True if a row of the split belongs to the benchmark."""
         return all(shown(row.get(column)) == shown(value) for column, value in self.where.items())
 
     def sample(self, row: dict[str, Any], sample_id: str) -> Sample:
-        """The sample of one row, text columns alone. Raises BadSample where a value is absent or of another type."""
+        """Return the sample of one row's text columns. Raises BadSample if a value is absent or of another type."""
         check_values(lambda role: self.value(row, role), self._checked)
         for role in self.required:
             value = self.value(row, role)
@@ -200,11 +200,11 @@ class HubBenchmark(TabularBenchmark):
         )
 
     def _unique_id(self, row: dict[str, Any], index: int, taken: dict[str, Sample]) -> str:
-        """The dataset's own id; a repeated one gets "#2", because a run is resumed by ids."""
+        """Return the dataset's id of a row; a repeated one gets "#2", because a run is resumed by ids."""
         try:
             check_values(lambda role: self.value(row, role), ("id",))
             name = joined(self.value(row, "id")) or str(index)
-        except BadSample:  # which the sample itself is then told to be
+        except BadSample:  # `sample` checks the id again and keeps the reason
             name = str(index)
         self._times[name] += 1
         unique = name if self._times[name] == 1 else f"{name}#{self._times[name]}"
@@ -212,7 +212,7 @@ class HubBenchmark(TabularBenchmark):
 
 
 def together(samples: list[Sample]) -> list[Sample]:
-    """Samples about the same media side by side, otherwise in the order of the data: files are read best so."""
+    """Return the samples with those about the same media adjacent, otherwise in order: files are read fastest so."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(sample.image_id, []).append(sample)

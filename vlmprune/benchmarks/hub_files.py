@@ -1,4 +1,4 @@
-"""The files of one split of a hub dataset, fetched into the hub's own cache: no other split is."""
+"""Download of one split's files of a hub dataset into the hub's cache, without the other splits."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _ADDRESS = re.compile(r"hf://datasets/(?P<name>[^@]+)@(?P<commit>[^/]+)/(?P<file
 
 
 class _NoBar(tqdm):
-    """In place of a bar where nothing is fetched yet."""
+    """Hidden progress bar, for a dry run that downloads nothing."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options | {"disable": True})
 
 
 def fetch(files: list[str], split: str, revision: str | None) -> tuple[list[str], str] | None:
-    """Local copies of a split's data files, and their commit; None where they are not on the hub.
+    """Return local copies of a split's data files, and their commit; None if they are not on the hub.
 
-    files: as `datasets` addresses them, hf://datasets/NAME@COMMIT/FILE. What is not in the cache is fetched, with bars;
-    how much it is, is said before. Raises OSError where the hub cannot be reached.
+    files: as `datasets` addresses them, hf://datasets/NAME@COMMIT/FILE. Files missing in the cache are downloaded with
+    progress bars, after a line that gives their size. Raises OSError if the hub cannot be reached.
     """
     from huggingface_hub import snapshot_download, try_to_load_from_cache
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -41,7 +41,7 @@ def fetch(files: list[str], split: str, revision: str | None) -> tuple[list[str]
     kept = [try_to_load_from_cache(name, each, repo_type="dataset", revision=commit) for each in inside]
     if all(isinstance(each, str) for each in kept):
         return [str(each) for each in kept], commit
-    # Not by the commit: so that the cache knows which one `revision` is, for `fetched`. README.md names the splits.
+    # By `revision` and not by the commit, so that the cache links the two for `fetched`. README.md lists the splits.
     wanted: dict[str, Any] = {
         "repo_type": "dataset",
         "revision": revision,
@@ -56,7 +56,7 @@ def fetch(files: list[str], split: str, revision: str | None) -> tuple[list[str]
 
 
 def fetched(name: str, config: str | None, split: str, revision: str | None) -> tuple[list[str], str] | None:
-    """What `fetch` left of a split's files, and their commit, without network; None unless it left all of them."""
+    """Return a split's files in the cache, and their commit, without network; None unless `fetch` got all of them."""
     from huggingface_hub import snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -75,7 +75,7 @@ def fetched(name: str, config: str | None, split: str, revision: str | None) -> 
 
 
 def _patterns(readme: str, config: str | None, split: str) -> list[str]:
-    """Where a split's files are by a dataset's README.md; [] where that does not say it."""
+    """Return the file patterns of a split from a dataset's README.md; [] if it gives none."""
     from huggingface_hub.repocard import metadata_load
 
     configs: list[dict[str, Any]] = (metadata_load(readme) or {}).get("configs") or []
@@ -87,5 +87,5 @@ def _patterns(readme: str, config: str | None, split: str) -> list[str]:
 
 
 def _size(count: int) -> str:
-    """Bytes as people read them."""
+    """Return a number of bytes as text in MB or GB."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count / 1e6, 0.1):.1f} MB"

@@ -1,4 +1,4 @@
-"""Answers that a language model judges: asked in parallel, every verdict kept in the run directory as it comes."""
+"""Judging of answers by a language model, in parallel; every verdict is saved in the run directory as it arrives."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FILE = "judge.jsonl"
 
 @with_config(STRICT)
 class Reply(TypedDict):
-    """A line of judge.jsonl. key: `verdict_key`; the verdict is read from `reply` anew."""
+    """Line of judge.jsonl. key: `verdict_key`; the verdict is parsed from `reply` at each use."""
 
     key: str
     id: NotRequired[str]
@@ -34,11 +34,11 @@ class Reply(TypedDict):
 
 
 def judge_answers(rows: list[Row], protocol: Protocol, judge: Judge, directory: Path) -> list[Row]:
-    """The rows with score and extra["verdict"]; replies already in the directory's judge.jsonl are not asked for again,
-    but for those that today's `parse` refuses.
+    """Return the rows with score and extra["verdict"]. Replies in the directory's judge.jsonl are used again, except
+    those that the current `parse` refuses.
 
-    Raises UserError where the judge cannot be used, and, after all that could be had is saved, where verdicts are
-    missing: the same call asks for those alone.
+    Raises UserError if the judge cannot be used, or if verdicts are missing after all others are saved: the same call
+    then asks for the missing ones alone.
     """
     known = _read_replies(directory / FILE, protocol)
     keys = [verdict_key(row, protocol, judge.model) for row in rows]
@@ -65,7 +65,7 @@ def judge_answers(rows: list[Row], protocol: Protocol, judge: Judge, directory: 
 
 
 def _read_replies(file: Path, protocol: Protocol) -> dict[str, dict[str, float]]:
-    """Key -> verdict, read from the replies anew: a rule that was mended since then counts for old replies too."""
+    """Return key -> verdict, parsed from the saved replies, so that a corrected rule applies to old replies too."""
     known = {}
     for line in read_lines(file, Reply, "reply of a judge"):
         try:
@@ -76,13 +76,13 @@ def _read_replies(file: Path, protocol: Protocol) -> dict[str, dict[str, float]]
 
 
 def verdict_key(row: Row, protocol: Protocol, model: str) -> str:
-    """What makes two verdicts the same: judge, protocol, its version, and all that the judge is shown."""
+    """Return a hash of everything that a verdict depends on: judge, protocol, its version, and the messages."""
     identity = [model, protocol.name, protocol.version, protocol.messages(row)]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 
 def describe_judge(judge: Judge, protocol: Protocol) -> dict[str, str]:
-    """Who judged, for result.json. There is no key in it: a `Judge` does not hold one."""
+    """Return model, endpoint and protocol for result.json, without an API key: a `Judge` holds none."""
     return {"model": judge.model, "base_url": judge.base_url, "protocol": f"{protocol.name}/{protocol.version}"}
 
 
@@ -91,7 +91,7 @@ def _judged(row: Row, verdict: dict[str, float]) -> Row:
 
 
 def _ask_all(open_rows: dict[str, Row], protocol: Protocol, judge: Judge) -> Any:
-    """Yields (key, (reply, verdict) or NoVerdict) as they come. Ends early where the judge seems to be gone."""
+    """Yield (key, (reply, verdict) or NoVerdict) as they arrive. Raises UserError early if the judge seems down."""
     stop = threading.Event()
     refusals: list[UserError] = []
     failures = 0
@@ -101,7 +101,7 @@ def _ask_all(open_rows: dict[str, Row], protocol: Protocol, judge: Judge) -> Any
             return judge.ask(protocol.messages(row), protocol, stop)
         except UserError as error:
             refusals.append(error)
-            stop.set()  # at once, so that the other threads do not ask the rest
+            stop.set()  # now, so that the other threads ask no more questions
             raise
 
     with ThreadPoolExecutor(judge.concurrency) as pool:
@@ -112,7 +112,7 @@ def _ask_all(open_rows: dict[str, Row], protocol: Protocol, judge: Judge) -> Any
                     outcome: Any = future.result()
                     failures = 0
                 except UserError:
-                    continue  # raised below, when what was under way is saved
+                    continue  # raised below, after verdicts under way are saved
                 except NoVerdict as error:
                     outcome = error
                     failures += not stop.is_set()
@@ -125,6 +125,6 @@ def _ask_all(open_rows: dict[str, Row], protocol: Protocol, judge: Judge) -> Any
                     refusals.append(UserError(f"{message}: verdicts so far are kept, run the same command again later"))
             if refusals:
                 raise refusals[0]
-        finally:  # also when the caller is interrupted: nobody waits for questions that were not asked yet
+        finally:  # also if the caller is interrupted: questions that were not asked yet are dropped
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""One question to an OpenAI-compatible endpoint, asked again where it did not work out, by a deadline."""
+"""Client of an OpenAI-compatible endpoint: one question, with retries and a deadline."""
 
 from __future__ import annotations
 
@@ -28,49 +28,49 @@ from vlmprune.typed_json import STRICT, parse_json
 if TYPE_CHECKING:
     import httpx
 
-KEYS = ("VLMPRUNE_JUDGE_KEY", "OPENAI_API_KEY")  # environment variables, the first one that is set
+KEYS = ("VLMPRUNE_JUDGE_KEY", "OPENAI_API_KEY")  # environment variables; the first one that is set counts
 TEMPORARY = {408, 409, 425, 429}  # and every 5xx
-LONGEST_WAIT = 60.0  # seconds; a judge that asks for more is left for another day
+LONGEST_WAIT = 60.0  # seconds; a question whose judge asks for a longer wait gets no verdict
 LARGEST = 2**22  # bytes of a reply
 
 
 @with_config(STRICT)
 class Message(TypedDict):
-    """Return the text of the judge's reply."""
+    """Message of a chat completion: the text of the judge's reply."""
 
     content: str
 
 
 @with_config(STRICT)
 class Choice(TypedDict):
-    """One of its replies."""
+    """One reply of a chat completion."""
 
     message: Message
 
 
 @with_config(STRICT)
 class Completion(TypedDict):
-    """A chat completion, as far as it is read."""
+    """Chat completion; fields beside these are ignored."""
 
     choices: Annotated[list[Choice], Field(min_length=1)]
 
 
 class NoVerdict(Exception):
-    """The judge gave none, however often it was asked. The message says what it gave last."""
+    """Raised if no attempt gave a verdict. The message says what the last one gave."""
 
 
 class Unreadable(Exception):
-    """A reply that is not JSON, not a chat completion, or holds no verdict."""
+    """Raised for a reply that is not JSON, not a chat completion, or holds no verdict."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manner:
-    """Holds the manner in which a judge is asked, times in seconds.
+    """Settings of the requests to a judge, times in seconds.
 
     concurrency: questions at a time. retries: further attempts for one question. timeout: of one attempt, from the
     connection to the reply's last byte. wait: before the first retry, doubled for each further one, at most 60 in all
-    cases. deadline: of one question, all attempts and waits together. temperature: null leaves it out, for models that
-    do not take one.
+    cases. deadline: of one question, all attempts and waits together. temperature: null sends none, for models that
+    accept none.
     """
 
     concurrency: Annotated[int, Interval(ge=1, le=1000)] = 8
@@ -86,9 +86,9 @@ class Manner:
 
 @dataclass(frozen=True)
 class Judge(Manner):
-    """Which endpoint, and how it is asked. The key is read from the environment and stands nowhere else.
+    """Endpoint of a judge and the settings of its requests. The API key is only read from the environment, not stored.
 
-    base_url: up to and with /v1. model: its name there.
+    base_url: up to and including /v1. model: its name there.
     """
 
     base_url: str
@@ -103,18 +103,18 @@ class Judge(Manner):
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or parts.fragment:
                 raise ValueError("expected http://host/v1 or https://host/v1")
             if parts.username or parts.password or parts.query:
-                # Not shown: what stands there is likely to be a secret.
+                # The address is not shown, because it is likely to hold a secret.
                 raise ValueError(f"holds a user, password or query; set {KEYS[0]} in the environment instead")
-            if re.search(r"[^!-~]", self.base_url):  # urlsplit leaves line ends out, and httpx escapes blanks
+            if re.search(r"[^!-~]", self.base_url):  # urlsplit drops line ends, and httpx escapes blanks
                 raise ValueError("expected http://host/v1, without blanks and in ASCII (xn--... for other hosts)")
-            _ = httpx.URL(self.base_url).host  # decoded only when it is asked for
+            _ = httpx.URL(self.base_url).host  # httpx decodes, and so checks, the host on access
         except (ValueError, httpx.InvalidURL) as error:
             raise ValueError(f"base_url: {said(error)}") from error
 
     def ask(self, messages: Messages, protocol: Protocol, stop: threading.Event) -> tuple[str, dict[str, float]]:
-        """The judge's reply and the verdict in it. `stop` ends the waiting.
+        """Return the judge's reply and the verdict in it. `stop` ends the waiting.
 
-        Raises NoVerdict where every attempt failed, UserError where asking again cannot help (401, 404, ...).
+        Raises NoVerdict if every attempt failed, UserError if another attempt cannot help (401, 404, ...).
         """
         problem = "stopped"
         unread = 0
@@ -142,14 +142,14 @@ class Judge(Manner):
         raise NoVerdict(problem)
 
     def _post(self, messages: Messages, unread: int, seconds: float) -> tuple[int, httpx.Headers, bytes]:
-        """Status, headers and body of the response. Raises OSError, also where not all of it is there in `seconds`."""
+        """Return status, headers and body of the response. Raises OSError, also if it takes longer than `seconds`."""
         import httpx
 
         body: dict[str, Any] = {"model": self.model, "messages": messages}
         if self.temperature is not None:
-            # The same question at temperature 0 gives the same unreadable reply (as MM-Vet's own script raises it).
+            # At temperature 0 the same question repeats an unreadable reply; so it rises, as in MM-Vet's script.
             body["temperature"] = min(1.0, self.temperature + 0.5 * unread)
-        # Not compressed: a small reply that unpacks to gigabytes is then no reply at all.
+        # Without compression, so that no small reply can unpack to gigabytes.
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **_authorization()}
         try:
             return asyncio.run(self._exchange(json.dumps(body).encode(), headers, seconds))
@@ -162,7 +162,7 @@ class Judge(Manner):
         import httpx
 
         try:
-            # Redirects are not followed: they would carry the key to another host. The deadline is ours, of all of it.
+            # Redirects are not followed: they would carry the key to another host. asyncio.timeout limits the exchange.
             client = httpx.AsyncClient(timeout=None, verify=_tls())
         except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
             raise UserError(
@@ -190,12 +190,12 @@ class Judge(Manner):
         return f"the judge at {self.base_url} answered HTTP {code}: {hint}"
 
     def _backoff(self, attempt: int) -> float:
-        """Doubling, with a random part so that parallel questions do not come back together."""
+        """Return the seconds before the next attempt: doubling, with a random part to spread parallel questions."""
         return min(LONGEST_WAIT, self.wait * 2**attempt) * random.uniform(0.5, 1.0)
 
 
 def check_judge(settings: dict[str, Any]) -> None:
-    """Raise a UserError where one of the judge.* settings cannot work, also while no endpoint is given."""
+    """Raise UserError if one of the judge.* settings cannot work, also while no endpoint is given."""
     endpoint = {name: settings[name] for name in ("base_url", "model")}
     for name, value in endpoint.items():
         check_type(f"judge.{name}", value, str | None)
@@ -203,7 +203,7 @@ def check_judge(settings: dict[str, Any]) -> None:
 
 
 def _authorization() -> dict[str, str]:
-    """The key as a header; none where none is set, as for a server of one's own. Raises UserError, without the key."""
+    """Return the API key as a header; {} if none is set, as for a local server. Raises UserError, without the key."""
     for name in KEYS:
         key = os.environ.get(name, "").strip()
         if key and not re.fullmatch(r"[!-~]+", key):
@@ -214,7 +214,7 @@ def _authorization() -> dict[str, str]:
 
 
 def _verdict(body: bytes, protocol: Protocol) -> tuple[str, dict[str, float]]:
-    """The judge's words and the verdict in them. Raises Unreadable."""
+    """Return the judge's reply and the verdict in it. Raises Unreadable."""
     try:
         reply = parse_json(body, Completion)["choices"][0]["message"]["content"]
         return reply, protocol.parse(reply)
@@ -223,7 +223,7 @@ def _verdict(body: bytes, protocol: Protocol) -> tuple[str, dict[str, float]]:
 
 
 def _retry_after(value: str) -> float:
-    """Seconds that the server asks to wait, given as such or as a date; 0 where it says neither."""
+    """Return the seconds that the server asks to wait, from a number or a date; 0 if it gives neither."""
     if value.isascii() and value.isdecimal():
         return float(value)
     try:
@@ -233,16 +233,16 @@ def _retry_after(value: str) -> float:
 
 
 def _origin(error: BaseException) -> str:
-    """Return the first cause of a failed connection, such as 'Connection refused'."""
+    """Return the text of a failed connection's first cause, such as 'Connection refused'."""
     while True:
         inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error.__context__
         if inner is None:
             break
         error = inner
-    number = error.errno if isinstance(error, OSError) else None  # negative where a name is not known
+    number = error.errno if isinstance(error, OSError) else None  # negative for an unknown host
     return os.strerror(number) if number is not None and number > 0 else said(error)
 
 
 def _tls() -> ssl.SSLContext:
-    """The machine's own certificates, as Python finds them: an endpoint in the same house may have one of these."""
+    """Return a context with the machine's certificates, one of which an organisation's own endpoint may need."""
     return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or None)

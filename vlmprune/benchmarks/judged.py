@@ -1,4 +1,4 @@
-"""Open answers that a language model judges: MM-Vet, LLaVA-Bench in the wild, and open-ended questions about videos."""
+"""Benchmarks whose open answers a language model judges: MM-Vet, LLaVA-Bench in the wild, and video questions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vlmprune.benchmarks.video import VideoBenchmark
 
 @dataclass
 class MmVet(HubBenchmark):
-    """MM-Vet. The role `capability` is what a question needs; the one it starts with is the category."""
+    """MM-Vet. Role `capability`: the capabilities that a question needs."""
 
     metric: ClassVar[Metric] = mmvet.METRIC
     protocol: ClassVar[Protocol] = mmvet.PROTOCOL
@@ -29,7 +29,7 @@ class MmVet(HubBenchmark):
 
 @dataclass
 class LlavaWild(HubBenchmark):
-    """LLaVA-Bench in the wild. The role `caption` describes the image to the judge."""
+    """LLaVA-Bench in the wild. Role `caption`: the description of the image that the judge receives."""
 
     metric: ClassVar[Metric] = llava_wild.METRIC
     protocol: ClassVar[Protocol] = llava_wild.PROTOCOL
@@ -41,12 +41,12 @@ class LlavaWild(HubBenchmark):
         return llava_wild.summarise(rows)
 
     def units(self, rows: list[dict[str, Any]]) -> None:
-        return None  # a ratio of two sums
+        return None  # the score is a ratio of two sums
 
 
 @dataclass
 class VideoQa(VideoBenchmark):
-    """TGIF-QA, MSVD-QA, MSRVTT-QA, ActivityNet-QA, judged as Video-ChatGPT and Video-LLaVA do."""
+    """TGIF-QA, MSVD-QA, MSRVTT-QA, ActivityNet-QA, judged as in Video-ChatGPT and Video-LLaVA."""
 
     metric: ClassVar[Metric] = video_qa.METRIC
     protocol: ClassVar[Protocol] = video_qa.PROTOCOL

@@ -1,4 +1,4 @@
-"""From what a dataset stores of a picture to an RGB image."""
+"""Decoding of pictures, as datasets store them, to RGB images."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from vlmprune.files import check_regular
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Formats of pictures. PIL opens more: EPS is a program, which Ghostscript would run; WMF, BUFR, GRIB and HDF5 need
-# software of others; MPEG is a header alone; FITS, SPIDER and the like hold measurements, IPTC and MCIDAS other files.
+# Formats that are opened. PIL knows more: EPS is a program, which Ghostscript would run; WMF, BUFR, GRIB and HDF5 need
+# other software; MPEG is a header alone; FITS, SPIDER and the like hold measurements, IPTC and MCIDAS other files.
 FORMATS = (
     *("AVIF", "BMP", "DDS", "DIB", "GIF", "ICNS", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI"),
     *("SUN", "TGA", "TIFF", "WEBP", "XBM", "XPM"),
 )
-SCAN = b"\xff\xda"  # where a scan of a JPEG begins; inside of one no 0xff stands alone
+SCAN = b"\xff\xda"  # start of a scan of a JPEG; the data of a scan never hold these bytes
 
-# What PIL raises for a damaged, empty or too large file, each format in ways of its own (found by flipping bits). Of a
-# picture too large to be meant (a decompression bomb) the warning counts only where warnings are errors.
+# Exceptions of PIL for a damaged, empty or too large file; they differ by format (found by flipping bits). The warning
+# about a picture of implausible size (a decompression bomb) is raised only if warnings are errors.
 DAMAGE: tuple[type[Exception], ...] = (
     *(OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError),
     *(struct.error, zlib.error, Pictures.DecompressionBombError, Pictures.DecompressionBombWarning),
 )
 
-# Of a large picture (PIL refuses one twice as large) or a damaged EXIF nothing is said: the picture is there.
+# No warning about a large picture (PIL refuses one twice as large) or a damaged EXIF: the picture can be used.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def decode_image(value: Any, folder: Path | None = None, orientation: Orientation = "upright") -> Image:
-    """One RGB image of a dataset's cell, whose kinds `stored_picture` has. Raises BadSample."""
+    """Return the RGB image of a dataset's cell, of a kind that `stored_picture` takes. Raises BadSample."""
     stored = stored_picture(value, folder)
     try:
         with open_picture(stored) as picture:
@@ -58,13 +58,13 @@ def decode_image(value: Any, folder: Path | None = None, orientation: Orientatio
 
 
 def decode_images(values: list[Any], folder: Path | None, orientation: Orientation) -> list[Image]:
-    """The same of all of a sample's cells. Where they are too large together none is decoded."""
+    """Return the RGB images of all of a sample's cells. Raises BadSample, before decoding if they are too large."""
     check_together(sum(_pixels(value, folder) for value in values))
     return [decode_image(value, folder, orientation) for value in values]
 
 
 def _pixels(value: Any, folder: Path | None) -> int:
-    """Of a picture by its header; 0 where that cannot be read, which decoding it then tells."""
+    """Return a picture's number of pixels by its header; 0 if that is unreadable, which decoding then reports."""
     try:
         with open_picture(stored_picture(value, folder)) as picture:
             return picture.width * picture.height
@@ -75,14 +75,14 @@ def _pixels(value: Any, folder: Path | None) -> int:
 
 
 def open_picture(stored: bytes | Path) -> Image:
-    """A picture of one of FORMATS, its header alone read. Raises what PIL raises, and OSError for a pipe or device."""
+    """Open a picture of one of FORMATS, reading its header alone. Raises PIL's errors, and OSError for a pipe."""
     if isinstance(stored, Path):
         check_regular(stored)
     return Pictures.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored, formats=FORMATS)
 
 
 def _scans(picture: Any) -> int:
-    """Return how often a decoder goes over the picture: a small progressive JPEG may have thousands of scans."""
+    """Return how often a decoder visits each pixel: a small progressive JPEG may have thousands of scans."""
     if picture.format not in ("JPEG", "MPO"):
         return 1
     place = picture.fp.tell()
@@ -93,14 +93,14 @@ def _scans(picture: Any) -> int:
 
 
 def reason(error: Exception) -> str:
-    """A decoder's words about a damaged file, as part of a line."""
-    if isinstance(error, UnidentifiedImageError):  # it says the address of the object that holds the bytes
+    """Return a decoder's error about a damaged file as part of a line."""
+    if isinstance(error, UnidentifiedImageError):  # its text holds a memory address
         return "no picture that PIL knows"
     return said(error, 120) or type(error).__name__
 
 
 def content_key(cells: Iterable[Any]) -> str:
-    """The same for cells that hold the same encoded bytes, or the same paths: without decoding, and quick."""
+    """Return a hash that is equal for cells of the same encoded bytes or the same paths; nothing is decoded."""
     digest = hashlib.sha256()
     for value in cells:
         data = value.get("bytes") if isinstance(value, dict) else value
@@ -110,9 +110,9 @@ def content_key(cells: Iterable[Any]) -> str:
 
 
 def named_files(cells: Iterable[Any], folder: Path | None) -> Iterator[Path]:
-    """The files in `folder` that cells name instead of holding bytes, each once; none where there is no folder.
+    """Yield each file in `folder` that cells name instead of holding bytes, once; none if there is no folder.
 
-    The cells of one column are all stored alike or in memory: where the first holds bytes no other is read.
+    The cells of one column are stored alike, so the first one that holds bytes ends the search.
     """
     if folder is None:
         return

@@ -17,9 +17,9 @@ MARKER = re.compile(r"<image (\d+)>")
 
 @dataclass
 class Mmmu(MultipleChoice):
-    """ "<image 2>" in a question or an option is where the second image stands. Subjects are the categories.
+    """MMMU. "<image 2>" in a question or an option is replaced by the second image. Subjects are the categories.
 
-    open_suffix: of the questions without choices.
+    open_suffix: text after the questions without choices.
     """
 
     open_suffix: str = ""
@@ -32,7 +32,7 @@ class Mmmu(MultipleChoice):
 
     def value(self, row: dict[str, Any], role: str) -> Any:
         value = super().value(row, role)
-        return None if role == "answer" and value == "?" else value  # which the test split has in place of answers
+        return None if role == "answer" and value == "?" else value  # the test split's placeholder
 
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
         return super().extra(row) | {"answers": accepted(self.value(row, "answer"))}
@@ -48,9 +48,9 @@ class Mmmu(MultipleChoice):
 
 
 def renumbered(text: str, columns: list[int]) -> str:
-    """The text with "<image 3>" as the place of the image in column 3 among those that the row has.
+    """Return the text with each marker "<image 3>" numbered by column 3's rank among the row's images.
 
-    columns: numbers of the columns that are not empty. A marker of an empty one becomes the words "image 2".
+    columns: numbers of the columns that are not empty. The marker of an empty column 2 becomes the text "image 2".
     """
 
     def place(marker: re.Match[str]) -> str:
@@ -61,7 +61,7 @@ def renumbered(text: str, columns: list[int]) -> str:
 
 
 def accepted(value: Any) -> list[str]:
-    """Accepted answers of an open question; several are written as a Python list in the dataset."""
+    """Return the accepted answers of an open question; the dataset writes several as a Python list."""
     text = "" if value is None else str(value)
     if text.startswith("[") and text.endswith("]"):
         try:

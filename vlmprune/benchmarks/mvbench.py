@@ -12,18 +12,18 @@ from vlmprune.benchmarks.source import Source
 from vlmprune.benchmarks.tables import Joined, Table
 from vlmprune.benchmarks.video import VideoChoice
 
-CUT = "_segment"  # how the names of folders end whose videos are cut already
+CUT = "_segment"  # suffix of folders whose videos are already cut
 
 
 @dataclass
 class MvBench(VideoChoice):
-    """tasks: the configs to ask; a row's task is its column `table`. Where `config` is given, that table alone.
+    """MVBench. tasks: the configs to ask; a row's task is its column `table`. If `config` is given, it alone is asked.
 
-    folders: task -> ends of path of the folders that its videos lie in, one for each revision of the dataset: the same
-    name stands in several tasks' folders, for other videos.
+    folders: task -> ends of the paths of the folders with its videos, one for each revision of the dataset: several
+    tasks' folders hold different videos of one name.
 
     cut: the tasks whose videos the official evaluation cuts to the row's seconds, roles `start` and `end`. Revision
-    `video` of the dataset has them cut already, in folders such as "Charades_segment"; nothing is cut twice.
+    `video` of the dataset has them already cut, in folders such as "Charades_segment"; these are not cut again.
     """
 
     tasks: list = field(default_factory=list)
@@ -51,7 +51,7 @@ class MvBench(VideoChoice):
         for folder in self.folders.get(task, []):
             if own := [file for file in files if f"/{folder}/" in str(file)]:
                 return own
-        if self.config is not None:  # the videos given are this task's, wherever they lie
+        if self.config is not None:  # all given videos are this task's, in any folder
             return files
         others = [folder for folders in self.folders.values() for folder in folders]
         return [file for file in files if not any(f"/{folder}/" in str(file) for folder in others)]

@@ -14,13 +14,13 @@ from vlmprune.benchmarks.video import VideoBenchmark
 
 @dataclass
 class NextQaOpen(VideoBenchmark):
-    """The role `category` is the question's type (CW, DC, ...), of which some want exact words. Role `other_answer`: a
-    second accepted answer, where there is one."""
+    """Open-ended NExT-QA. Roles: category, the question's type (CW, DC, ...; some types need exact words), and
+    other_answer, a second accepted answer, if there is one."""
 
     metric: ClassVar[Metric] = wups.METRIC
 
     def load(self, part: bool = False) -> list[Sample]:
-        wordnet.load()  # or it would be missed when the first answer is scored
+        wordnet.load()  # else scoring the first answer would fail
         return super().load(part)
 
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""A multiple-choice question's options as data store them, and which of them a stored answer names.
+"""Options of a multiple-choice question as data store them, and the options that a stored answer names.
 
-An option keeps the place, and so the letter, that it has in the data: one that is missing is "" there.
+An option keeps the index, and so the letter, that it has in the data: a missing one is "" there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LETTERED = re.compile(r"^\(?([A-H])[.):]\s*")  # options that already carry thei
 
 
 def read_options(value: Any, answer_is: str) -> list[str]:
-    """The options' texts without letters, "" for one that is missing, none missing at the end; [] for no options.
+    """Return the options' texts without letters, "" for a missing one, up to the last one; [] for no options.
 
     value: a list, a list written as text, or {"A": text, ...}. answer_is: as in `MultipleChoice`. Raises BadSample for
     anything else.
@@ -42,7 +42,7 @@ def read_options(value: Any, answer_is: str) -> list[str]:
 
 
 def named_options(text: str, options: list[str], answer_is: str) -> set[str]:
-    """Letters of the options that a stored answer names. answer_is: as in `MultipleChoice`."""
+    """Return the letters of the options that a stored answer names. answer_is: as in `MultipleChoice`."""
     there = {letter: option.strip() for letter, option in zip(LETTERS, options, strict=False) if option}
     by_letter = {text.upper()} & there.keys()
     same = (text, LETTERED.sub("", text))
@@ -56,12 +56,12 @@ def named_options(text: str, options: list[str], answer_is: str) -> set[str]:
 
 
 def is_letter(answer: str) -> bool:
-    """Whether an answer is one letter of the alphabet."""
+    """Return True if an answer is one letter of the alphabet."""
     return len(answer) == 1 and answer.upper() in LETTERS
 
 
 def _written(text: str) -> Any:
-    """The list that a text is written as, in Python's or JSON's way; None for a blank text."""
+    """Return the list that a text holds in Python's or JSON's notation; None for a blank text. Raises BadSample."""
     if not text.strip():
         return None
     for read in (ast.literal_eval, json.loads):
@@ -73,7 +73,7 @@ def _written(text: str) -> Any:
 
 
 def _by_letter(options: dict[str, Any]) -> list[Any]:
-    """The values of {"A": text, "C": text} in the order of their letters, None for a letter that is left out."""
+    """Return the values of {"A": text, "C": text} in the order of their letters, None for a letter that is left out."""
     if not all(isinstance(name, str) and is_letter(name) for name in options):
         raise BadSample(f"its choices are an object with {', '.join(map(str, options))[:60]}; expected a list of texts")
     texts = {name.upper(): text for name, text in options.items()}
@@ -81,15 +81,15 @@ def _by_letter(options: dict[str, Any]) -> list[Any]:
 
 
 def _without_letters(options: list[str], placed: bool) -> list[str]:
-    """ "A. a dog" as "a dog", where every option carries the letter of its place.
+    """Return "A. a dog" as "a dog" if every option carries the letter of its index.
 
-    placed: where they carry others, each goes to the place of its own, since an answer's letter is one of those.
+    placed: move options that carry other letters to the index of that letter, which an answer's letter refers to.
     """
     matches = {k: match for k, option in enumerate(options) if (match := LETTERED.match(option))}
     texts = {match[1]: options[k][match.end() :] for k, match in matches.items()}
     if not texts or len(texts) < sum(
         map(bool, options)
-    ):  # some have none, or two have the same: it belongs to the text
+    ):  # some have none, or two have the same: letters are part of the text
         return options
     if placed or all(match[1] == LETTERS[k] for k, match in matches.items()):
         return [texts.get(letter, "") for letter in LETTERS[: LETTERS.index(max(texts)) + 1]]

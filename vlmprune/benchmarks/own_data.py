@@ -1,4 +1,4 @@
-"""Samples, pictures and text that a user's own benchmark gives: checked, and made what a run takes."""
+"""Samples, pictures and text from a user's own benchmark, checked and converted to the types that a run takes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEDIA = ("image", "video")
 
 
 def samples(benchmark: Benchmark, name: str, given: Any, about: str) -> list[Sample]:
-    """Return the samples that `load` gave: at least one, each with an id of its own. Raises BrokenContract."""
+    """Return the samples that `load` gave: at least one, with unique ids. Raises BrokenContract."""
     if not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping):
         refuse(benchmark, name, given, "a list of Sample")
     found = call(benchmark, name, function=lambda: list(given))  # a generator runs here
@@ -51,7 +51,7 @@ def _check_sample(benchmark: Benchmark, name: str, sample: Sample, about: str) -
 
 
 def text(benchmark: Benchmark, name: str, given: Any, about: str) -> str:
-    """Text that a file can hold. Raises BrokenContract."""
+    """Return text that a file can hold. Raises BrokenContract for any other value."""
     if not isinstance(given, str):
         refuse(benchmark, name, given, "text (str)", about)
     try:
@@ -62,7 +62,7 @@ def text(benchmark: Benchmark, name: str, given: Any, about: str) -> str:
 
 
 def images(benchmark: Benchmark, name: str, given: Any, about: str) -> list[Image]:
-    """Return the pictures of `images` in RGB. Raises BrokenContract, or BadSample for a grey whose white is unknown."""
+    """Return the pictures of `images` in RGB. Raises BrokenContract, or BadSample for greys of an unknown range."""
     if not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping | Image) or hasattr(given, "dtype"):
         refuse(benchmark, name, given, "a list of PIL images", about)
     found = call(benchmark, name, function=lambda: list(given), about=about)
@@ -73,7 +73,7 @@ def images(benchmark: Benchmark, name: str, given: Any, about: str) -> list[Imag
             raise BrokenContract(
                 f"{titled(benchmark, name, about)}: {image.width} x {image.height} pixels; expected some"
             )
-        image.load()  # an OSError of a file that is cut short is the sample's
+        image.load()  # an OSError of a truncated file makes this a bad sample
     try:
         return [image if image.mode == "RGB" else rgb(image, benchmark.orientation) for image in found]
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A picture of any mode and orientation as people see it: upright, RGB of 8 bits, on white."""
+"""Conversion of pictures of any mode and orientation to what people see: upright, RGB of 8 bits, on white."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ TURNS = {  # EXIF 2.3, tag 0x0112; 1 is upright
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-SLACK = 1e-3  # by which floats that end at 1 may pass it
+SLACK = 1e-3  # by which float greys of 0 to 1 may exceed 1
 
 
 def rgb(image: Image, orientation: Orientation = "upright") -> Image:
-    """The picture in RGB; transparent pixels are white. Raises ValueError for greys whose black and white are unknown.
+    """Return the picture in RGB; transparent pixels become white. Raises ValueError for greys of an unknown range.
 
-    Published scripts take `Image.open(file).convert("RGB")`: nothing is turned, transparency shows whatever colour lies
-    under it (mostly black), and greys of more than 8 bits are cut off at 255. vLLM puts RGBA on white as here.
+    Published scripts use `Image.open(file).convert("RGB")`: nothing is turned, transparent pixels show the colour that
+    is stored in them (mostly black), and greys of more than 8 bits are clipped at 255. vLLM puts RGBA on white as here.
     """
     image.load()  # some formats read their EXIF after the pixels
     if orientation == "upright":
@@ -42,9 +42,9 @@ def rgb(image: Image, orientation: Orientation = "upright") -> Image:
 
 
 def upright(image: Image) -> Image:
-    """The picture turned as its EXIF says, as `datasets` and phones show it; an EXIF that cannot be read turns nothing.
+    """Return the picture turned as its EXIF says, as `datasets` and phones show it; an unreadable EXIF is ignored.
 
-    `ImageOps.exif_transpose` also writes the whole EXIF anew, and fails where any other entry of it is damaged.
+    `ImageOps.exif_transpose` also rewrites the whole EXIF, and fails if any other entry of it is damaged.
     """
     try:
         turn = TURNS.get(image.getexif().get(Base.Orientation, 1))
@@ -54,13 +54,13 @@ def upright(image: Image) -> Image:
 
 
 def grey(image: Image) -> Image:
-    """A grey picture of more than 8 bits in 8: `L`.
+    """Return a grey picture of more than 8 bits in 8 bits, mode `L`.
 
-    16 bits by their upper byte, as PIL reads 16-bit colour. 32-bit integers have no white of their own: as they are up
-    to 255, as 16 bits up to 65,535. Floats count from 0 to 1, or from 0 to 255. Raises ValueError for any other.
+    16 bits give their upper byte, as PIL reads 16-bit colour. 32-bit integers define no white: up to 255 they are
+    kept, up to 65,535 read as 16 bits. Floats range from 0 to 1, or from 0 to 255. Raises ValueError for other ranges.
     """
     values = np.asarray(image)
-    least, most = values.min(), values.max()  # nan where a value is
+    least, most = values.min(), values.max()  # nan if any value is nan
     if image.mode == "F" and least >= 0 and most <= 1 + SLACK:
         light = np.rint(values.clip(max=1) * 255)
     elif image.mode in ("I", "F") and least >= 0 and most <= 255:

@@ -1,6 +1,6 @@
-"""Bounds the memory of pictures: large ones are decoded one at a time, and none larger than a limit.
+"""Limits on the memory of pictures: large ones are decoded one at a time, and none larger than a maximum.
 
-A decoded pixel takes 4 bytes, and a picture is there several times while it is converted and preprocessed.
+A decoded pixel takes 4 bytes, and conversion and preprocessing hold several copies of a picture.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from contextlib import contextmanager
 
 from vlmprune.benchmarks.base import BadSample
 
-LARGE = 2**25  # pixels of one sample; beyond it no other large sample is decoded meanwhile
+LARGE = 2**25  # pixels of one sample; samples beyond it are decoded one at a time
 MOST = 2**29  # pixels of one sample's pictures or frames together: 64 frames of 3840 x 2160
-MOST_DECODED = 2**30  # pixels that a decoder goes over for one file: all frames of an animation, the scans of a JPEG
+MOST_DECODED = 2**30  # pixels that decoding one file visits: all frames of an animation, all scans of a JPEG
 
 _large = threading.Lock()
 
 
 class _Taken(threading.local):
-    """Counts the pixels that this thread's sample has decoded so far."""
+    """Pixels that this thread's sample has decoded so far."""
 
     inside = locked = False
     pixels = 0
@@ -30,7 +30,7 @@ _taken = _Taken()
 
 @contextmanager
 def one_sample() -> Iterator[None]:
-    """Inside, this thread decodes and preprocesses the pictures of one sample, which `take` counts together."""
+    """Count the pixels of all `take` calls of this thread inside the block as those of one sample."""
     _taken.inside = True
     try:
         yield
@@ -42,9 +42,9 @@ def one_sample() -> Iterator[None]:
 
 
 def take(pixels: int) -> None:
-    """Wait until so many pixels may be decoded, beside the sample's others. Raises BadSample where they are too many.
+    """Wait until so many pixels may be decoded, added to the sample's others. Raises BadSample if they are too many.
 
-    Outside of `one_sample` each call stands for itself.
+    Outside of `one_sample` each call is counted alone and never waits.
     """
     total = pixels + (_taken.pixels if _taken.inside else 0)
     check_together(total)
@@ -56,12 +56,12 @@ def take(pixels: int) -> None:
 
 
 def check_together(pixels: int) -> None:
-    """Raise BadSample where the pictures or frames of one sample have too many pixels."""
+    """Raise BadSample if the pictures or frames of one sample have too many pixels together."""
     if pixels > MOST:
         raise BadSample(f"its pictures or frames have {pixels:,} pixels together; at most {MOST:,} are decoded")
 
 
 def check_decoding(pixels: int) -> None:
-    """Raise ValueError where a decoder would go over more pixels of one file than time should be spent on."""
+    """Raise ValueError if decoding one file would visit so many pixels that it takes too long."""
     if pixels > MOST_DECODED:
         raise ValueError(f"{pixels:,} pixels are to be decoded; at most {MOST_DECODED:,}")

@@ -17,21 +17,21 @@ from vlmprune.files import read_bytes
 Rows = list[dict[str, Any]]
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 TEXT_FILES = (".json", ".jsonl", *SEPARATORS)
-_HALVES = re.compile("[\ud800-\udfff]")  # surrogates without their other half, which no file or tokenizer takes
-_LARGEST = 2**31 - 1  # characters of a CSV field: of a picture in base64
+_HALVES = re.compile("[\ud800-\udfff]")  # lone surrogates, which no file or tokenizer takes
+_LARGEST = 2**31 - 1  # characters of a CSV field, which may be a picture in base64
 LONGEST_INDEX = 64  # characters
 LONGEST_LIST = 100_000  # characters of a CSV field that is read as a list
-DEEPEST = 100  # lists and objects in each other, in a row
+DEEPEST = 100  # levels of nested lists and objects in a row
 
 
 def read_rows(file: Path) -> Rows:
-    """Rows of a .json, .jsonl, .csv or .tsv file in UTF-8, with or without a byte-order mark.
+    """Return the rows of a .json, .jsonl, .csv or .tsv file in UTF-8, with or without a byte-order mark.
 
-    NaN is read as null and half a surrogate pair as U+FFFD. Raises UserError, which names the line.
+    NaN is read as null and a lone surrogate as U+FFFD. Raises UserError, which names the line.
     """
     separator = SEPARATORS.get(file.suffix.lower())
     try:
-        # Ends of lines are read as Python's text files read them.
+        # A text stream converts line ends as Python's text files do.
         text = io.TextIOWrapper(io.BytesIO(read_bytes(file)), encoding="utf-8-sig").read()
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error}") from error
@@ -42,12 +42,12 @@ def read_rows(file: Path) -> Rows:
 
 
 def _json(file: Path, text: str) -> Rows:
-    """Of a list of objects, or of an object a line."""
+    """Return the rows of a list of objects, or of one object per line."""
     if text.lstrip().startswith("["):
         rows = _parse(f"{file}", text)
         places = [f"{file} entry {number}" for number in range(1, len(rows) + 1)]
     else:
-        # Not str.splitlines: U+2028, U+2029 and U+0085 may stand in a JSON string as they are.
+        # Not str.splitlines: a JSON string may hold U+2028, U+2029 and U+0085 unescaped.
         lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
         places = [f"{file} line {number}" for number, _ in lines]
         rows = [_parse(place, line) for place, (_, line) in zip(places, lines, strict=True)]
@@ -68,7 +68,7 @@ def _parse(place: str, text: str) -> Any:
 
 
 def _is_deep(value: Any) -> bool:
-    """True where more than DEEPEST lists and objects stand in each other, which functions that call themselves fear."""
+    """Return True if more than DEEPEST lists and objects are nested, too many for recursive functions."""
     level = [value]
     for _ in range(DEEPEST + 2):
         level = [
@@ -83,7 +83,7 @@ def _is_deep(value: Any) -> bool:
 
 
 def _mended(value: Any) -> Any:
-    """The same with U+FFFD in place of each half of a surrogate pair."""
+    """Return the value with U+FFFD in place of each lone surrogate."""
     if isinstance(value, str):
         return _HALVES.sub("\ufffd", value)
     if isinstance(value, list):
@@ -94,7 +94,7 @@ def _mended(value: Any) -> Any:
 
 
 def _table(file: Path, text: str, separator: str) -> Rows:
-    """Of a table with a header. Cells are text or lists of texts, empty ones null; nameless columns are left out."""
+    """Return the rows of a table with a header, cells as text, lists of texts or None, without nameless columns."""
     csv.field_size_limit(_LARGEST)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
     rows: Rows = []
@@ -113,7 +113,7 @@ def _table(file: Path, text: str, separator: str) -> Rows:
 
 
 def _cell(text: str | None) -> str | list[str] | None:
-    """A field's text; a list of texts where it is written as one, as pandas writes lists."""
+    """Return a field's text, a list of texts if pandas wrote one into the field, or None if it is empty."""
     if not text or len(text) > LONGEST_LIST or not (text.startswith("[") and text.endswith("]")):
         return text or None
     try:
@@ -124,7 +124,7 @@ def _cell(text: str | None) -> str | list[str] | None:
 
 
 def _with_pictures(rows: Rows) -> Rows:
-    """The same where a row's `image` is another's `index` instead of base64, as VLMEvalKit's tables save space."""
+    """Return the rows with base64 for each `image` that is another row's `index`, as in VLMEvalKit's tables."""
     pictures = {row.get("index"): row.get("image") for row in rows}
     for row in rows:
         other = pictures.get(row.get("image")) if isinstance(row.get("image"), str) else None

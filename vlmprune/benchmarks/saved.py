@@ -1,4 +1,4 @@
-"""A folder that `datasets` wrote with save_to_disk: its JSON files are checked before `datasets` reads any."""
+"""Folders that `datasets` wrote with save_to_disk; their JSON files are checked before `datasets` reads any."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @with_config(STRICT)
 class DataFile(TypedDict):
-    """One Arrow file, by its name in the folder: another folder's would not be part of what fixes the data."""
+    """Arrow file by its name in the folder; the identity of the data covers no file of another folder."""
 
     filename: Annotated[str, Field(pattern=r"^[^/\\\x00]+$")]
 
 
 @with_config(STRICT)
 class State(TypedDict):
-    """state.json."""
+    """Schema of state.json."""
 
     _data_files: Annotated[list[DataFile], Field(min_length=1)]
     _fingerprint: NotRequired[str | None]
@@ -38,7 +38,7 @@ class State(TypedDict):
 
 @with_config(STRICT)
 class Info(TypedDict):
-    """dataset_info.json, as far as it decides how the Arrow files are read."""
+    """Schema of the parts of dataset_info.json that decide how the Arrow files are read."""
 
     features: NotRequired[dict[str, Any] | None]
     splits: NotRequired[dict[str, Any] | None]
@@ -46,7 +46,7 @@ class Info(TypedDict):
 
 
 def open_saved(folder: Path, path: str) -> datasets.Dataset:
-    """The dataset in `folder`, unformatted. Raises UserError that names what does not fit; path: the user's."""
+    """Return the dataset in `folder`, unformatted. Raises UserError, which names the fault. path: the setting."""
     import datasets
 
     for name, schema in (("state.json", State), ("dataset_info.json", Info)):

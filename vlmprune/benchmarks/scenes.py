@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Scenes(Benchmark):
-    """Attributes and relations, existence, counting, reading: see vlmprune/tiny/MODEL_CARD.md."""
+    """Questions on attributes and relations, existence, counting, reading: see vlmprune/tiny/MODEL_CARD.md."""
 
     _rows: Any = field(default=None, init=False, repr=False)
     _row_of_image: dict[str, int] = field(default_factory=dict, init=False, repr=False)

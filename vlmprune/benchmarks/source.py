@@ -1,4 +1,4 @@
-"""Where a benchmark's data come from: the hub, or a folder, a parquet file or a saved dataset on disk."""
+"""Sources of a benchmark's data: the hub, or a folder, a parquet or text file, or a saved dataset on disk."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from vlmprune.errors import FAULTS, UserError, nearest, said
 from vlmprune.files import expanded
 
 MOST_ROWS = 2_000_000
-# What `datasets` and the readers that it has for each format raise for a folder, a README or a file that is damaged.
+# Exceptions of `datasets` and its readers for a damaged folder, README or file.
 BROKEN = (OSError, EOFError, YAMLError, BadZipFile, *FAULTS)
 HELP = "With network, check the hub; without, download it elsewhere and set benchmark.path=/folder"
 
 
 @dataclass(frozen=True)
 class Source:
-    """path: a hub dataset, a folder in a hub dataset's layout or of save_to_disk, a .parquet file or one of TEXT_FILES.
+    """Source of one split.
 
-    fallback: the dataset's former name on the hub. config, split, revision: as `datasets` knows them; what a single
-    file or a saved split lies in has no config and no split to choose.
+    path: a hub dataset, a folder in a hub dataset's layout or of save_to_disk, a .parquet file or one of TEXT_FILES.
+    fallback: the dataset's former name on the hub. config, split, revision: as in `datasets`; a single file and a
+    saved split have none.
     """
 
     path: str
@@ -39,16 +40,16 @@ class Source:
 
     @property
     def folder(self) -> Path | None:
-        """The local folder that relative media paths are in; None on the hub."""
+        """Return the local folder that media paths are relative to; None on the hub."""
         path = expanded("benchmark.path", self.path)
         if path.is_dir():
             return path
         return path.parent if path.exists() else None
 
     def open(self, streaming: bool) -> tuple[Table, str]:
-        """The rows, and what fixes them: the hub's commit or a content hash. Raises UserError.
+        """Return the rows, and their identity: the hub's commit or a content hash. Raises UserError.
 
-        streaming: parquet files of a hub dataset are read in place; local ones always are.
+        streaming: read parquet files of a hub dataset in place; local ones always are.
         """
         path = expanded("benchmark.path", self.path)
         if path.exists() or self.path.startswith((".", "/", "~")):
@@ -98,7 +99,7 @@ class Source:
         raise UserError(f"benchmark data cannot be loaded ({'; '.join(reasons)}). {HELP}")
 
     def _of_hub(self, name: str, builder: Any, streaming: bool) -> tuple[Table, str]:
-        """The split of a hub dataset that was found: its files alone are fetched."""
+        """Return the rows of a hub dataset's split, and its commit; only the split's files are downloaded."""
         commit = builder.hash
         if not builder.config.data_files:  # a copy that `datasets` prepared earlier, found without network
             return Prepared(_prepare(builder, self.split, name, fresh=False)), f"commit:{commit}"
@@ -114,7 +115,7 @@ class Source:
         return self._read(files), f"commit:{commit}"
 
     def _builder(self, name: str, revision: str | None, files: list[str] | None = None) -> Any:
-        """`datasets` on the whole dataset, or on `files`, those of the split, alone. Raises UserError."""
+        """Return the builder of `datasets` for the whole dataset, or only for the split's `files`. Raises UserError."""
         import datasets
 
         only = None if files is None else {self.split: files}
@@ -125,12 +126,12 @@ class Source:
             raise UserError(f"{name}: {kind}{said(error)}") from error
 
     def _files(self, builder: Any) -> list[str]:
-        """The split's data files: local paths, or hf:// addresses that name the commit."""
+        """Return the split's data files: local paths, or hf:// addresses that name the commit."""
         splits = {str(split): list(files) for split, files in builder.config.data_files.items()}
         return [str(file) for file in splits[_choose(self.split, list(splits), self.path)]]
 
     def _read(self, files: list[str]) -> Table:
-        """The rows of files that are all parquet, or all text."""
+        """Return the rows of files that are all parquet, or all text. Raises UserError."""
         import pyarrow
 
         if not _is_parquet(files):
@@ -146,17 +147,17 @@ def _is_parquet(files: list[str]) -> bool:
 
 
 def _is_readable(files: list[str]) -> bool:
-    """Whether files are read as they are, without a copy that `datasets` makes."""
+    """Return True if files are read directly, without a copy made by `datasets`."""
     return _is_parquet(files) or all(file.lower().endswith(TEXT_FILES) for file in files)
 
 
 def _prepare(builder: Any, split: str, name: str, fresh: bool) -> Any:
-    """Download and convert a split. fresh: datasets' cache does not notice that a local file was rewritten."""
+    """Download and convert a split. fresh: do it again, since `datasets` does not notice a rewritten local file."""
     import datasets
 
     mode = "force_redownload" if fresh else "reuse_dataset_if_exists"
     try:
-        # Of the splits that the README counts, one is there.
+        # No checks: the README counts all splits, and only one is there.
         builder.download_and_prepare(download_mode=mode, verification_mode="no_checks")
         return builder.as_dataset(split=split)
     except (datasets.exceptions.DatasetsError, *BROKEN) as error:

@@ -1,4 +1,4 @@
-"""A picture as a cell stores it: encoded bytes, base64, or the name of a file."""
+"""Forms in which a cell stores a picture: encoded bytes, base64, or the name of a file."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from vlmprune.benchmarks.base import BadSample
 from vlmprune.benchmarks.columns import present
 
 SHORTEST = 64  # characters of a picture in base64; a shorter text is a name
-_MARKS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\0\0")  # pictures begin so
+_MARKS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\0\0")  # first bytes
 
 
 def stored_picture(value: Any, folder: Path | None = None) -> bytes | Path:
-    """A cell's encoded bytes, or the file in `folder` that it names. Raises BadSample where it is neither.
+    """Return a cell's encoded bytes, or the file in `folder` that it names. Raises BadSample if it is neither.
 
     value: bytes, text, or an object with one of them as `bytes` or `path`. Text is a file's name, base64, or a data:
     URI.
@@ -35,7 +35,7 @@ def stored_picture(value: Any, folder: Path | None = None) -> bytes | Path:
     if value[:5].lower() == "data:":
         return _of_uri(value)
     file = (folder or Path()) / value
-    if os.path.isfile(file):  # False, too, for a name that is too long for a file
+    if os.path.isfile(file):  # also False for a name that is too long for a file
         return file
     if os.path.exists(file):
         raise BadSample(f"its image {_short(value)} is no file, but a folder, pipe, socket or device")
@@ -47,7 +47,7 @@ def stored_picture(value: Any, folder: Path | None = None) -> bytes | Path:
 
 
 def file_name(value: Any) -> str | None:
-    """The name of a file that a cell may hold in place of a picture, else None."""
+    """Return the file name that a cell may hold instead of a picture, else None."""
     name = value.get("path") if isinstance(value, dict) and not value.get("bytes") else value
     return name if isinstance(name, str) else None
 
@@ -62,7 +62,7 @@ def _of_uri(text: str) -> bytes:
 
 
 def _of_base64(text: str) -> bytes | None:
-    """The bytes of a picture in base64; None for any other text."""
+    """Return the bytes of a picture in base64; None for any other text."""
     data = _decoded(text) if len(text) >= SHORTEST else None
     return data if data is not None and data.startswith(_MARKS) else None
 

@@ -1,7 +1,7 @@
-"""Files that the official evaluation servers take, from prediction rows: for splits whose answers are not public.
+"""Files for the official evaluation servers, made from prediction rows: for splits whose answers are not public.
 
 Every function takes the rows of predictions.jsonl and returns the file's name and content. The official id of a
-question is extra["question_id"], or the row's own id where there is none.
+question is extra["question_id"], or the row's id if there is none.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Rows = list[dict[str, Any]]
 File = tuple[str, bytes]  # name, content
 Format = Callable[[Rows], File]
 
-FORMATS: dict[str, Format] = {}  # what benchmark.submission may be: package.module.function
+FORMATS: dict[str, Format] = {}  # by the value of benchmark.submission: package.module.function
 
 
 def submission_format(function: Format) -> Format:
-    """Decorate a function that makes a submission file: benchmark.submission takes no others, and imports nothing.
+    """Register a function that makes a submission file: benchmark.submission takes no others, and imports nothing.
 
-    One of your own stands in the module of your benchmark's class, or in one that it imports.
+    Define your function in the module of your benchmark's class, or in one that it imports.
     """
     FORMATS[f"{function.__module__}.{function.__qualname__}"] = function
     return function
@@ -33,21 +33,21 @@ def submission_format(function: Format) -> Format:
 
 @submission_format
 def vqav2(rows: Rows) -> File:
-    """VQAv2 test-dev and test-standard on EvalAI: [{"question_id", "answer"}], answers normalised as LLaVA submits."""
+    """Return VQAv2's file for EvalAI (test-dev, test-standard): [{"question_id", "answer"}], normalised as by LLaVA."""
     return _json("vqav2_submission.json", [{"question_id": _number(_id(row)), "answer": _short(row)} for row in rows])
 
 
 @submission_format
 def vizwiz(rows: Rows) -> File:
-    """VizWiz test on EvalAI: [{"image", "answer"}]; a question's id is its image's name."""
+    """Return VizWiz's file for EvalAI (test): [{"image", "answer"}]; a question's id is its image's name."""
     return _json("vizwiz_submission.json", [{"image": _jpg(str(_id(row))), "answer": _short(row)} for row in rows])
 
 
 @submission_format
 def mmbench(rows: Rows) -> File:
-    """MMBench on OpenCompass's server: an Excel sheet of index, question, A, B, ..., prediction, category.
+    """Return MMBench's file for OpenCompass's server: a sheet of index, question, A, B, ..., prediction, category.
 
-    Reads extra["index"] and extra["choices"]. The prediction is the raw text: the server finds the option in it itself.
+    Reads extra["index"] and extra["choices"]. The prediction is the raw text, in which the server finds the option.
     """
     letters = string.ascii_uppercase[: max(len(row["extra"]["choices"]) for row in rows)]
     table: list[list[str | int | float]] = [["index", "question", *letters, "prediction", "category"]]
@@ -60,13 +60,13 @@ def mmbench(rows: Rows) -> File:
 
 @submission_format
 def mmvet(rows: Rows) -> File:
-    """MM-Vet's online GPT-4 grader: {"v1_0": answer, ...}."""
+    """Return the file for MM-Vet's online GPT-4 grader: {"v1_0": answer, ...}."""
     return _json("mmvet_submission.json", {str(_id(row)): row["prediction"] for row in rows})
 
 
 @submission_format
 def seed(rows: Rows) -> File:
-    """SEED-Bench's leaderboard: a line {"question_id", "prediction"} each, the prediction a letter, "" for none.
+    """Return the file for SEED-Bench's leaderboard: lines {"question_id", "prediction"}, a letter or "" for none.
 
     Reads extra["choices"].
     """
@@ -75,12 +75,12 @@ def seed(rows: Rows) -> File:
 
 
 def _id(row: dict[str, Any]) -> Any:
-    """As the dataset has it, a number where it is one: EvalAI compares ids by value."""
+    """Return a question's id as the dataset has it, a number if it is one: EvalAI compares ids by value."""
     return row["extra"].get("question_id", row["id"])
 
 
 def _number(name: Any) -> Any:
-    """The same as a number where a table of texts, such as .csv, holds one."""
+    """Return the id as a number if it is digits, as in a table of texts such as .csv."""
     return int(name) if isinstance(name, str) and name.isdecimal() else name
 
 

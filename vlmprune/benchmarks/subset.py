@@ -1,4 +1,4 @@
-"""Which of a benchmark's samples a run asks: a seeded choice that is the same for every method, seed and machine."""
+"""Subset of a benchmark's samples: a random choice that is the same for every method, seed and machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlmprune.errors import UserError
 
 @dataclass(frozen=True)
 class Subset:
-    """limit: at most so many samples, a number or a percentage; shard: part i of n of what `limit` leaves."""
+    """Subset of samples. limit: their maximum, a number or a percentage; shard: part i of n of what `limit` leaves."""
 
     limit: int | str | None = None
     shard: str | None = None
@@ -35,15 +35,15 @@ class Subset:
         return self.limit is None and self.shard is None
 
     def size(self, total: int) -> int:
-        """Samples that `limit` leaves of `total`, at least 1."""
+        """Return the number of samples that `limit` leaves of `total`, at least 1."""
         if isinstance(self.limit, str):
             return max(1, round(total * float(self.limit.rstrip("%")) / 100))
         return total if self.limit is None else min(self.limit, total)
 
     def choose(self, samples: list[Sample]) -> list[Sample]:
-        """The chosen samples, in the order given. Raises UserError where the shard is empty.
+        """Return the chosen samples, in the order given. Raises UserError if the shard is empty.
 
-        A random order that only depends on how the samples are grouped decides: its first `size` are the limit's, so
+        The samples are shuffled in an order that depends only on their groups. The first `size` are the limit's, so
         that a smaller limit asks some of the questions of a larger one, and every n-th of those is a shard's. Samples
         of one `group` are taken together, so that there may be a few more or less than `size`.
         """
@@ -62,13 +62,13 @@ class Subset:
         return [samples[index] for index in sorted(index for group in chosen for index in group)]
 
     def name(self, total: int) -> str:
-        """How the subset is named in the result and in the fingerprint: "all", or what was asked for."""
+        """Return the subset's name in the result and in the fingerprint: "all", or the settings that apply."""
         limited = self.size(total) < total
         parts = [f"limit={self.limit}" if limited else "", f"shard={self.shard}" if self.shard else ""]
         return " ".join(part for part in parts if part) or "all"
 
 
 def nearest_total(sizes: list[int], wanted: int) -> int:
-    """How many of the first `sizes`, at least one, come nearest to `wanted` in sum; of equally near ones the fewer."""
+    """Return how many of the first `sizes`, at least one, come nearest to `wanted` in sum; the fewer of equal ones."""
     totals = list(accumulate(sizes))
     return 1 + min(range(len(totals)), key=lambda index: abs(totals[index] - wanted))

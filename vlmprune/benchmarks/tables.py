@@ -1,4 +1,4 @@
-"""A split's rows, text and media apart: text columns are read at once, media cells one by one when asked for."""
+"""Tables of a split's rows: text columns are read at once, media cells one by one on demand."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from vlmprune.errors import FAULTS, UserError, said
 if TYPE_CHECKING:
     import datasets
 
-HELD = 2**28  # bytes of row groups that stay in memory
+HELD = 2**28  # bytes of row groups kept in memory
 
 
 class Table(Protocol):
-    """Rows of one split. A media cell is given as it is stored: encoded bytes or a path, or a list of such."""
+    """Interface of the rows of one split. Media cells are given as stored: encoded bytes, a path, or a list of such."""
 
     columns: list[str]
 
     def __len__(self) -> int: ...
 
     def rows(self, columns: list[str]) -> Iterator[dict[str, Any]]:
-        """All rows in order, these columns alone."""
+        """Yield all rows in order, with these columns alone."""
         ...
 
     def cell(self, index: int, column: str) -> Any:
-        """One cell of row `index`."""
+        """Return one cell of row `index`."""
         ...
 
     def column(self, name: str) -> Iterator[Any]:
-        """All cells of a column in order, read as they are asked for."""
+        """Yield all cells of a column in order, each read on demand."""
         ...
 
 
 @contextmanager
 def readable(what: str) -> Iterator[None]:
-    """Raise UserError for a page, a text or a date that Arrow finds damaged once it is read. what: it is part of."""
+    """Raise UserError for a page, text or date that Arrow finds damaged inside the block. what: name for the error."""
     import pyarrow
 
     try:
@@ -50,7 +50,7 @@ def readable(what: str) -> Iterator[None]:
 
 
 class Listed:
-    """Rows that are in memory, as of a JSON-lines file. A key that some rows lack is None there."""
+    """Rows in memory, such as those of a JSON-lines file. A key that some rows lack is None there."""
 
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         self._rows = rows
@@ -95,7 +95,7 @@ class Joined:
 
 
 class Prepared:
-    """A `datasets` Dataset: memory-mapped Arrow, of a downloaded hub dataset or of one kept by save_to_disk."""
+    """Rows of a `datasets` Dataset: memory-mapped Arrow, of a downloaded hub dataset or of save_to_disk."""
 
     def __init__(self, dataset: datasets.Dataset) -> None:
         import datasets as hf_datasets
@@ -129,7 +129,7 @@ class Prepared:
 
 
 class InPlace:
-    """Parquet files read where they are, on disk or on the hub: no copy, no conversion, a row group at a time.
+    """Parquet files read in place, on disk or on the hub: no copy, no conversion, a row group at a time.
 
     For a subset of a large hub dataset this reads the text columns and the row groups that hold the chosen rows.
     """
@@ -138,7 +138,7 @@ class InPlace:
         import fsspec
         import pyarrow.parquet as pq
 
-        self._lock = threading.Lock()  # a parquet reader is one stream, which images are decoded from in threads
+        self._lock = threading.Lock()  # a parquet reader is one stream, and several threads read images
         self._names = files
         self._files = [pq.ParquetFile(fsspec.open(file, "rb").open()) for file in files]
         self.columns = list(self._files[0].schema_arrow.names)
@@ -149,7 +149,7 @@ class InPlace:
         ]
         self._groups = [(number, group) for number, group, _ in groups]
         self._starts = [0, *accumulate(rows for *_, rows in groups)]
-        self._held: dict[tuple[str, int], Any] = {}  # column and row group, the last ones asked for
+        self._held: dict[tuple[str, int], Any] = {}  # (column, row group) -> cells; the last used one is last
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -174,15 +174,15 @@ class InPlace:
         return (self.cell(index, name) for index in range(len(self)))
 
     def _row_group(self, number: int, column: str) -> Any:
-        """A column of one row group. Several stay: rows about one image may be far apart, as in POPE's categories."""
+        """Return a column of one row group. Several stay in memory: rows about one image may be far apart (POPE)."""
         key = column, number
         if key in self._held:
-            self._held[key] = self._held.pop(key)  # now the last one asked for
+            self._held[key] = self._held.pop(key)  # now the last used one
             return self._held[key]
         file, group = self._groups[number]
         self._held[key] = self._files[file].read_row_group(group, columns=[column])[column]
         while sum(cells.nbytes for cells in self._held.values()) > HELD:
             if len(self._held) == len({column for column, _ in self._held}):
-                break  # one of each column is needed at a time
+                break  # one row group of each column always stays
             del self._held[next(iter(self._held))]
         return self._held[key]

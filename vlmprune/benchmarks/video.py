@@ -1,4 +1,4 @@
-"""Questions about videos, seen as uniformly spaced frames: the files lie in a folder, unpacked."""
+"""Questions about videos, given to the model as uniformly spaced frames; a folder holds the unpacked files."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class VideoBenchmark(HubBenchmark):
-    """Base. The role `video` is the file's name, with or without folder and suffix, or that of a folder of frames; the
-    roles `start` and `end`, where a row has both, cut it to these seconds.
+    """Base of video benchmarks. Role `video`: the name of a file, with or without folder and suffix, or of a folder of
+    frames. Roles `start` and `end`, if a row has both: the seconds that it is cut to.
 
-    videos: the folder of the video files, or of their subfolders; null is the folder that `path` names. file_name: a
-    file's name where it is not what the role `video` says, such as "v_{video}". num_frames: per video. frames: their
-    spacing, from the first to the last (linspace) or the middles of equal parts.
-    frames_per_second: in folders of frames. The frames are given as so many images to a model without video input.
+    videos: the folder of the video files, or of their subfolders; null is the folder that `path` names. file_name:
+    template of a file's name that differs from the role `video`, such as "v_{video}". num_frames: per video. frames:
+    spacing, from the first to the last (linspace) or the middles of equal parts (middles). frames_per_second: of the
+    folders of frames. A model without video input gets the frames as so many images.
     """
 
     videos: str | None = None
@@ -47,7 +47,7 @@ class VideoBenchmark(HubBenchmark):
         self._folder = Path()  # of the videos
         self._videos: dict[str, list[Path]] = {}  # name without folder and suffix -> files, or folders of frames
         self._frames: list[Path] = []  # in those folders
-        self._shown: dict[str, tuple[str, str, Stretch | None]] = {}  # sample -> its video, its task, what of the video
+        self._shown: dict[str, tuple[str, str, Stretch | None]] = {}  # sample -> its video, its task, part of the video
 
     def open_table(self, streaming: bool) -> tuple[Table, str]:
         self.find_videos()
@@ -55,7 +55,7 @@ class VideoBenchmark(HubBenchmark):
         return table, f"{identity} {self.videos_identity()}"
 
     def find_videos(self) -> None:
-        """List the folder's video files and folders of frames. Raises UserError where there is no such folder."""
+        """List the folder's video files and folders of frames. Raises UserError if there is no such folder."""
         given = expanded("benchmark.videos", self.videos) if self.videos else self.source().folder
         if given is None or not given.is_dir():
             raise UserError(
@@ -69,13 +69,13 @@ class VideoBenchmark(HubBenchmark):
         for file in files:
             if file.suffix.lower() in VIDEO_SUFFIXES:
                 self._videos.setdefault(file.stem, []).append(file)
-        files_alone = set(self._videos)  # a video with pictures beside it, in a folder of its name, is the file
+        files_alone = set(self._videos)  # a folder of pictures with a video file's name is ignored
         for part in dict.fromkeys(file.parent for file in self._frames):
             if part.name not in files_alone:
                 self._videos.setdefault(part.name, []).append(part)
 
     def videos_identity(self) -> str:
-        """Names and sizes of the files."""
+        """Return hashes of the names and sizes of the video and frame files."""
         videos = (file for files in self._videos.values() for file in files if not file.is_dir())
         frames = f" frames {listing_identity(self._frames, self._folder)}" if self._frames else ""
         return f"videos {listing_identity(videos, self._folder)}{frames}"
@@ -88,15 +88,15 @@ class VideoBenchmark(HubBenchmark):
         return Sample(**(vars(sample) | {"image_id": image_id, "media": "video"}))
 
     def task(self, row: dict[str, Any]) -> str:
-        """What decides, beside a video's name, which file it is; "" where nothing does."""
+        """Return the task that, beside a video's name, decides its file; "" if the name suffices."""
         return ""
 
     def medium(self, name: str, task: str) -> str:
-        """The same for rows about one video, and for no others."""
+        """Return a name that rows about one video share, and no others."""
         return name
 
     def stretch(self, row: dict[str, Any]) -> Stretch | None:
-        """What of its video a row is about; None for all of it. Raises BadSample."""
+        """Return the part of the video that a row asks about; None for all of it. Raises BadSample."""
         start, end = self.value(row, "start"), self.value(row, "end")
         if start is None or end is None:
             return None
@@ -116,10 +116,10 @@ class VideoBenchmark(HubBenchmark):
         return [self._shown[sample.id][0]] if sample.id in self._shown else []
 
     def find(self, given: str, task: str = "") -> Path:
-        """The one video file or folder of frames that a row names. Raises BadSample.
+        """Return the one video file or folder of frames that a row names. Raises BadSample.
 
-        Of files of one name in several folders it is the one whose end of path, and whose suffix, are what the data
-        say; a row that says less names none of them.
+        Of files of one name in several folders, the one whose path ends as the row says, suffix included, is taken;
+        a row that says less matches none of them.
         """
         path = Path(given)
         called = path.with_name(self.file_name.replace("{video}", path.name)) if path.name else path
@@ -139,12 +139,12 @@ class VideoBenchmark(HubBenchmark):
         raise BadSample(f"its video {called} is missing" + (f" (there is {listed}, elsewhere)" if alike else ""))
 
     def among(self, files: list[Path], task: str) -> list[Path]:
-        """Those of the files of one name that a row of `task` may mean."""
+        """Return those of the files of one name that a row of `task` may mean."""
         return files
 
 
 def _ending(name: str, files: list[Path]) -> list[Path]:
-    """The files whose path ends with `name`, with or without its suffix; with it, where any has it."""
+    """Return the files whose path ends with `name`, suffixes ignored; those of its suffix alone, if there are any."""
     wanted = Path(name.lstrip("/"))
     found = [file for file in files if f"/{_bare(file)}".endswith(f"/{_bare(wanted)}")]
     return [file for file in found if file.name == wanted.name] or found

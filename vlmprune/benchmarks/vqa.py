@@ -14,25 +14,25 @@ from vlmprune.benchmarks.scoring.metric import Metric
 
 @dataclass
 class Vqa(AcceptedAnswers):
-    """VQA accuracy, as VQA's own script has it of what LLaVA submits. The role `answer` is the annotators' answers."""
+    """VQA accuracy by VQA's own script, of predictions as LLaVA submits them. Role `answer`: the annotators'."""
 
     metric: ClassVar[Metric] = vqa.METRIC
 
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
-        # All ten: the official script counts an annotator who wrote nothing.
+        # Blank answers stay: the official script counts an annotator who wrote nothing.
         return super().extra(row) | {"answers": texts(self.value(row, "answer"))}
 
     def match(self, prediction: str, sample: Sample) -> float:
         return self.accuracy(prediction, sample.extra["answers"])
 
     def accuracy(self, prediction: str, answers: list[str]) -> float:
-        """Agreement with the annotators, 0..1."""
+        """Return the agreement with the annotators, 0..1."""
         return vqa.vqa_accuracy(vqa.evalai_answer(prediction), answers)
 
 
 @dataclass
 class EvalAiVqa(Vqa):
-    """The same with EvalAI's normalisation of prediction and answers, as VizWiz's and TextVQA's scorers have it."""
+    """VQA accuracy with EvalAI's normalisation of prediction and answers, as in VizWiz's and TextVQA's scorers."""
 
     def accuracy(self, prediction: str, answers: list[str]) -> float:
         return vqa.evalai_accuracy(prediction, answers)
@@ -40,7 +40,7 @@ class EvalAiVqa(Vqa):
 
 @dataclass
 class TextVqa(EvalAiVqa):
-    """TextVQA (Singh et al., CVPR 2019). ocr: append the dataset's OCR tokens, as LLaVA-1.5's published number has."""
+    """TextVQA (Singh et al., CVPR 2019). ocr: append the dataset's OCR tokens, as for LLaVA-1.5's published number."""
 
     ocr: bool = False
 

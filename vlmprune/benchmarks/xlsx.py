@@ -1,4 +1,4 @@
-"""A one-sheet Excel workbook from the standard library alone, which MMBench's server asks for (ECMA-376)."""
+"""One-sheet Excel workbook (ECMA-376) for MMBench's server, made with the standard library alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  
 
 
 def workbook(table: Iterable[Sequence[str | int | float]]) -> bytes:
-    """The file's bytes, the same for the same rows. The first row is the header; numbers stay numbers."""
+    """Return the file's bytes, the same for the same rows. The first row is the header; numbers stay numbers."""
     rows = "".join(f"<row>{''.join(_cell(value) for value in row)}</row>" for row in table)
     parts = {
         "[Content_Types].xml": _TYPES,
@@ -41,7 +41,7 @@ def workbook(table: Iterable[Sequence[str | int | float]]) -> bytes:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
         for name, text in parts.items():
-            entry = zipfile.ZipInfo(name)  # its default date, 1980: no clock in the file
+            entry = zipfile.ZipInfo(name)  # its default date is 1980, so equal rows give equal bytes
             archive.writestr(entry, text.encode(), zipfile.ZIP_DEFLATED)
     return data.getvalue()
 

@@ -1,4 +1,4 @@
-"""Yes-or-no questions whose metrics are of the whole set: POPE and MME."""
+"""Yes-or-no questions with metrics of the whole set: POPE and MME."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ AUTHORS = "*_pope_*.json"
 
 @dataclass
 class Pope(HubBenchmark):
-    """POPE (Li et al., EMNLP 2023): is the object in the image? The role `category` is random, popular, adversarial.
+    """POPE (Li et al., EMNLP 2023): presence of objects in an image. Role `category`: random, popular, adversarial.
 
-    path: the authors' files, too, coco_pope_random.json or a folder of the three: an object a line with question_id,
-    image, text and label.
+    path: also one of the authors' files, such as coco_pope_random.json, or a folder of the three: an object a line
+    with question_id, image, text and label.
     """
 
     metric: ClassVar[Metric] = pope.METRIC
 
     def open_table(self, streaming: bool) -> tuple[Table, str]:
-        self.source()  # refuses an empty path, which would be the folder of the shell
+        self.source()  # refuses an empty path, which would be the working folder
         path = expanded("benchmark.path", self.path)
         files = sorted(path.glob(AUTHORS) if path.is_dir() else [path] if path.match(AUTHORS) else [])
         if not files:
@@ -48,7 +48,7 @@ class Pope(HubBenchmark):
 
 
 def authors_rows(file: Path) -> list[dict[str, Any]]:
-    """Rows of one of the authors' files by the hub's names of columns; the file's name has the category."""
+    """Return the rows of one of the authors' files under the hub's column names; the file's name has the category."""
     category = file.stem.rpartition("_")[2]
     return [
         {
@@ -65,7 +65,7 @@ def authors_rows(file: Path) -> list[dict[str, Any]]:
 
 @dataclass
 class Mme(HubBenchmark):
-    """MME (Fu et al., 2023): two questions about every image, the role `image_id` being what they share."""
+    """MME (Fu et al., 2023): two questions about every image, which share the role `image_id`."""
 
     metric: ClassVar[Metric] = mme.METRIC
 

@@ -1,1 +1,1 @@
-"""Where the jobs of a sweep run: in this process, on several GPUs of this machine, under Slurm, on a Ray cluster."""
+"""Launchers of a sweep's jobs: in this process, on several GPUs of this machine, under Slurm, on a Ray cluster."""

@@ -1,6 +1,6 @@
-"""What a launcher is: it is given tasks, runs each somewhere, and tells a watch what became of it.
+"""Base classes of launchers, which run tasks in some process and report each outcome to a watch.
 
-A launcher with workers only says what a worker is; handing out tasks is the same for all of them.
+A launcher with workers only defines the worker; `WorkerLauncher` hands out the tasks for all of them.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Task:
-    """One job as plain data, which is all that a worker in another process or on another machine is given.
+    """One job as plain data, all that a worker in another process or on another machine receives.
 
-    folder: the working folder of whoever started the sweep. model: tasks where it is the same share a model.
-    log: file for what the run prints. environment: variables that must be the same wherever the run is.
+    folder: the working folder of the sweep's process. model: tasks of the same value share a loaded model.
+    log: file for the printed text of the run. environment: variables that every worker must set alike.
     """
 
     number: int
@@ -41,7 +41,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task. status: `skipped` if its run was finished already. reason: of a failure, one line."""
+    """Result of a task. status: `skipped` if its run was finished already. reason: of a failure, one line."""
 
     status: Literal["done", "skipped", "failed"]
     reason: str = ""
@@ -51,44 +51,44 @@ class Outcome:
 
 
 class Watch(Protocol):
-    """Who is told."""
+    """Callbacks by which a launcher reports a job's progress."""
 
     @property
     def halted(self) -> bool:
-        """Whether no further task is to be started and running ones are to be stopped."""
+        """Return True if no further task may start and running ones must stop."""
 
     def started(self, number: int) -> None:
-        """A task was given to a worker."""
+        """Report that a task was given to a worker."""
 
     def ended(self, number: int, outcome: Outcome) -> None:
-        """A task is done or failed."""
+        """Report that a task is done, skipped or failed."""
 
     def tick(self) -> None:
-        """Nothing happened for a moment."""
+        """Report that nothing changed for a moment."""
 
 
 @dataclass
 class Launcher(ABC):
     """Base of all launchers. A choice's YAML gives the fields of a subclass.
 
-    One of a user's own is checked (contract.py): each task has an Outcome in the end, or the watch halted.
+    A user's launcher is checked (contract.py): after `run` each task has an Outcome, unless the watch halted.
     """
 
-    here: ClassVar[bool] = True  # whether jobs run on this machine, so that what it lacks is refused beforehand
+    here: ClassVar[bool] = True  # jobs run on this machine, so that settings beyond it are refused beforehand
 
     def check(self, configs: list[RunConfig], dry: bool = False) -> None:
-        """Raise a UserError where these runs cannot be launched so. Nothing was started yet, and if dry never will."""
+        """Raise UserError if these runs cannot be launched. No job has started yet; if dry, none will."""
         return None
 
     @abstractmethod
     def run(self, tasks: list[Task], watch: Watch) -> None:
-        """Run all tasks, each whatever becomes of the others. KeyboardInterrupt leaves nothing running."""
+        """Run all tasks, also after failures of others. KeyboardInterrupt leaves nothing running."""
 
 
 class Worker(ABC):
-    """Runs one task at a time."""
+    """Base of workers, each of which runs one task at a time."""
 
-    model: str | None = None  # of the last task: it is still loaded
+    model: str | None = None  # of the last task, still loaded
 
     @abstractmethod
     def begin(self, task: Task) -> None:
@@ -96,15 +96,15 @@ class Worker(ABC):
 
     @abstractmethod
     def outcome(self) -> Outcome | None:
-        """What became of the task, a failure where the worker died of it; None while it runs."""
+        """Return the outcome of the task, a failure if the worker died of it; None while it runs."""
 
     def ask_to_stop(self) -> None:
-        """Begin to end, also in the middle of a task, whose run can then be resumed; returns at once."""
+        """Ask the worker to end, also within a task, whose run can then be resumed; returns at once."""
         return None
 
     @abstractmethod
     def stop(self) -> None:
-        """The same, and wait for it."""
+        """End the worker, also within a task, and wait until it has ended."""
 
 
 @dataclass
@@ -113,15 +113,15 @@ class WorkerLauncher(Launcher):
 
     @abstractmethod
     def hire(self, tasks: list[Task], folder: Path) -> list[Worker]:
-        """A list of at least one worker, at most one per task. folder: for files of theirs."""
+        """Return at least one worker, at most one per task. folder: for the workers' files."""
 
     @contextmanager
     def submitting(self) -> Iterator[None]:
-        """Around the tasks that are handed out at one time."""
+        """Enclose the start of tasks that are handed out at one time."""
         yield
 
     def close(self) -> None:
-        """All workers are stopped."""
+        """Release what the workers shared, after all of them have stopped."""
         return None
 
     def run(self, tasks: list[Task], watch: Watch) -> None:
@@ -159,7 +159,7 @@ class WorkerLauncher(Launcher):
 
 
 def next_task(waiting: list[Task], worker: Worker, workers: list[Worker]) -> Task:
-    """One whose model the worker has loaded; else one whose model nobody has; else the first."""
+    """Return a task whose model the worker has loaded; else one whose model no worker has; else the first."""
     taken = {each.model for each in workers}
     own = (task for task in waiting if task.model == worker.model)
     free = (task for task in waiting if task.model not in taken)
@@ -167,6 +167,6 @@ def next_task(waiting: list[Task], worker: Worker, workers: list[Worker]) -> Tas
 
 
 def need(module: str, extra: str, what: str) -> None:
-    """Raise a UserError where an optional package is not installed."""
+    """Raise UserError if the optional package `module` is not installed. what: the setting that needs it."""
     if find_spec(module) is None:
         raise UserError(f"{what}: {module} is not installed; pip install 'vlmprune[{extra}]'")

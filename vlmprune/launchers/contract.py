@@ -1,4 +1,4 @@
-"""A user's own launcher, checked where a sweep calls it and where it tells what became of a task."""
+"""Checks of a user's own launcher, at each call of a sweep and at each outcome that it reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STATUSES = get_args(get_type_hints(Outcome)["status"])
 
 
 def check(launcher: Launcher, configs: list[RunConfig], **dry: bool) -> None:
-    """`Launcher.check`. Raises UserError."""
+    """Call `Launcher.check`. Raises UserError."""
     if is_own(type(launcher)):
         call(launcher, "check", function=partial(launcher.check, configs, **dry))
     else:
@@ -21,7 +21,7 @@ def check(launcher: Launcher, configs: list[RunConfig], **dry: bool) -> None:
 
 
 def launch(launcher: Launcher, tasks: list[Task], watch: Watch) -> None:
-    """`Launcher.run`. Raises BrokenContract where it tells what cannot be, or leaves a task without an outcome."""
+    """Call `Launcher.run`. Raises BrokenContract if it reports an invalid outcome or leaves a task without one."""
     if not is_own(type(launcher)):
         launcher.run(tasks, watch)
         return
@@ -35,7 +35,7 @@ def launch(launcher: Launcher, tasks: list[Task], watch: Watch) -> None:
 
 
 class CheckedWatch:
-    """The sweep's watch, told by a user's launcher. open: numbers of the tasks that have no outcome yet."""
+    """The sweep's watch with checks of a user's reports. open: numbers of the tasks that have no outcome yet."""
 
     def __init__(self, launcher: Launcher, tasks: list[Task], watch: Watch) -> None:
         self.launcher, self.watch = launcher, watch

@@ -1,7 +1,7 @@
 """launcher=gpus: worker processes on this machine, one job per GPU at a time, each keeping its model between jobs.
 
-A worker is `python -m vlmprune.launchers.worker`, told its tasks and telling outcomes as JSON lines over pipes. It
-sees its own GPU only. If the sweep's process is killed the pipe closes, and the worker stops.
+A worker is `python -m vlmprune.launchers.worker`, which reads tasks and writes outcomes as JSON lines over pipes and
+sees one GPU only. If the sweep's process is killed the pipe closes, and the worker stops.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STOP_SECONDS = 10
 
 @dataclass
 class Gpus(WorkerLauncher):
-    """workers: how many processes; null is one for each visible GPU. With device=cpu they share its cores."""
+    """launcher=gpus. workers: processes; null is one for each visible GPU. With device=cpu they share its cores."""
 
     workers: Annotated[int, Interval(ge=1, le=65_536)] | None = None
 
@@ -66,7 +66,7 @@ class Gpus(WorkerLauncher):
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
     count = torch.cuda.device_count()
@@ -75,7 +75,7 @@ def visible_gpus() -> list[str]:
 
 
 class ProcessWorker(Worker):
-    """One process, started with its first task and again after a death."""
+    """Worker in one process, which starts with the first task and again after it died."""
 
     def __init__(self, log: Path, environment: dict[str, str]) -> None:
         self.log, self.environment = log, environment
@@ -85,7 +85,7 @@ class ProcessWorker(Worker):
         if self.process is None:
             self._start()
         assert self.process is not None and self.process.stdin is not None
-        with suppress(BrokenPipeError):  # it died between two tasks: `outcome` finds out
+        with suppress(BrokenPipeError):  # it died between two tasks, as `outcome` reports
             self.process.stdin.write(json.dumps(asdict(task)) + "\n")
             self.process.stdin.flush()
 
@@ -128,5 +128,5 @@ class ProcessWorker(Worker):
                 stderr=log,
                 text=True,
                 env=os.environ | self.environment,
-                start_new_session=True,  # Ctrl-C at the terminal is for the sweep, which then stops its workers
+                start_new_session=True,  # Ctrl-C at the terminal reaches the sweep alone, which stops its workers
             )

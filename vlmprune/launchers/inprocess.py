@@ -11,10 +11,10 @@ from vlmprune.launchers.task import run_task_here
 
 @dataclass
 class InProcess(Launcher):
-    """The default: nothing to set."""
+    """The default launcher, without settings."""
 
     def check(self, configs: list[RunConfig], dry: bool = False) -> None:
-        from vlmprune.distributed.started import process_count  # imports torch, which a typo need not wait for
+        from vlmprune.distributed.started import process_count  # imports torch, which delays a typo's error
 
         for config in configs:
             process_count(config)

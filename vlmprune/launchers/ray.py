@@ -1,8 +1,8 @@
 """launcher=ray: the jobs on a Ray cluster, an actor for each GPU, which keeps its model between jobs.
 
-Ray is used directly. Hydra's own plugin for it, hydra-ray-launcher 1.2, starts a task per job and returns when all have
-ended: nothing could be shown before, one worker that dies would take the results of all others with it, and a task with
-a GPU loads its model anew. Outputs must be on a disk that the nodes share, and vlmprune installed there.
+Ray is used directly. Hydra's plugin for it, hydra-ray-launcher 1.2, starts a task per job and returns when all have
+ended: no progress could be shown, one worker that dies would lose the results of all others, and each task with a GPU
+would load its model again. Outputs must be on a disk that the nodes share, and vlmprune installed there.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ CONNECT_SECONDS = 5
 
 @dataclass
 class RayCluster(WorkerLauncher):
-    """address: of a running cluster, host:port, or `auto` for the one that this machine belongs to; null starts one on
-    this machine for the sweep. workers: how many actors; null is as many as the cluster has room for. gpus, cpus: that
-    each one takes; gpus null is 1 where the cluster has any and the jobs are not on the CPU.
+    """launcher=ray. address: of a running cluster, host:port, or `auto` for the one that this machine belongs to; null
+    starts one on this machine for the sweep. workers: number of actors; null is as many as the cluster has room for.
+    gpus, cpus: of each actor; gpus null is 1 if the cluster has any and the jobs are not on the CPU.
     """
 
     here: ClassVar[bool] = False
@@ -71,7 +71,7 @@ class RayCluster(WorkerLauncher):
 
         given: dict[str, Any] = {"include_dashboard": False} if self.address is None else {"address": self.address}
         try:
-            if host := re.fullmatch(r"([^:/]+):(\d+)", self.address or ""):  # Ray would try for 20 seconds, and say so
+            if host := re.fullmatch(r"([^:/]+):(\d+)", self.address or ""):  # Ray would try for 20 seconds and log it
                 socket.create_connection((host[1], int(host[2])), timeout=CONNECT_SECONDS).close()
             ray.init(log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True, **given)
         except (OSError, ValueError, RuntimeError) as error:
@@ -79,7 +79,7 @@ class RayCluster(WorkerLauncher):
             raise UserError(f"launcher.address={self.address}: no Ray cluster answers there ({reason})") from error
 
     def _room(self) -> tuple[int, float]:
-        """How many workers the cluster's nodes hold, and the GPUs of each."""
+        """Return the number of workers that fit on the cluster's nodes, and the GPUs of each."""
         import ray
 
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -94,7 +94,7 @@ class RayCluster(WorkerLauncher):
 
 
 class Actor(Worker):
-    """One Ray actor, made with its first task and again after a death."""
+    """Worker in one Ray actor, which is made with the first task and again after it died."""
 
     def __init__(self, cpus: float, gpus: float) -> None:
         self.cpus, self.gpus = cpus, gpus
@@ -129,8 +129,8 @@ class Actor(Worker):
 
 
 class Runner:
-    """What an actor is."""
+    """Class of the Ray actors."""
 
     def run(self, task: Task) -> Outcome:
-        """Do one task."""
+        """Run one task in the actor's process."""
         return run_task_apart(task)

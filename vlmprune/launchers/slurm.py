@@ -1,7 +1,7 @@
 """launcher=slurm: one Slurm job per run, submitted through submitit as a job array.
 
 Logs and outputs must be on a disk that the nodes share, and vlmprune installed there. A job that is preempted or runs
-out of time is queued again by submitit and goes on where its run stopped.
+out of time is queued again by submitit and resumes its run.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from vlmprune.launchers.task import run_task_apart
 
 @dataclass
 class Slurm(WorkerLauncher):
-    """cluster: `slurm`, or `local` for submitit's stand-in, processes on this machine. gpus, cpus, memory_gb: of each
-    job. time: its limit in minutes. array: jobs that run at the same time, at most (`local`: 1 unless given). setup:
-    shell lines before each job. extra: further options of sbatch, by their long names.
+    """launcher=slurm. cluster: `slurm`, or `local` for submitit's executor of processes on this machine. gpus, cpus,
+    memory_gb: of each job. time: its limit in minutes. array: jobs that run at the same time, at most (`local`: 1
+    unless given). setup: shell lines before each job. extra: further options of sbatch, by their long names.
     """
 
     here: ClassVar[bool] = False
@@ -56,13 +56,13 @@ class Slurm(WorkerLauncher):
 
         self._executor = submitit.AutoExecutor(folder=folder / "submitit", cluster=self.cluster)
         self._executor.update_parameters(**self.parameters())
-        # Slurm itself holds back what is too much at one time; the stand-in would start everything.
+        # Slurm limits the jobs that run at one time; the local executor would start all of them.
         slots = len(tasks) if self.cluster == "slurm" else min(self.array or 1, len(tasks))
         self._workers = [Submitted(self._executor) for _ in range(slots)]
         return list(self._workers)
 
     def parameters(self) -> dict[str, Any]:
-        """The settings as submitit names them."""
+        """Return the settings by submitit's names."""
         given: dict[str, Any] = {"name": "vlmprune", "timeout_min": self.time, "cpus_per_task": self.cpus}
         given |= {"gpus_per_node": self.gpus, "mem_gb": self.memory_gb, "slurm_array_parallelism": self.array}
         given |= {"slurm_partition": self.partition, "slurm_account": self.account, "slurm_qos": self.qos}
@@ -83,7 +83,7 @@ class Slurm(WorkerLauncher):
 
 
 class Submitted(Worker):
-    """One job of the cluster after the other."""
+    """Worker whose tasks are jobs of the cluster, one after the other."""
 
     def __init__(self, executor: Any) -> None:
         self.executor, self.job = executor, None
@@ -108,13 +108,13 @@ class Submitted(Worker):
 
 
 class Resumable:
-    """What a job runs. submitit asks it for a `checkpoint` when the job is preempted or its time is over."""
+    """Function of a job. submitit calls `checkpoint` when the job is preempted or its time is over."""
 
     def __call__(self, task: Task) -> Outcome:
         return run_task_apart(task)
 
     def checkpoint(self, task: Task) -> Any:
-        """The same again: a run goes on where it stopped."""
+        """Return the same job to queue again; it resumes the run."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self, task)

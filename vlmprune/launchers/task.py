@@ -1,4 +1,4 @@
-"""Doing one task, wherever it is: compose, run, and turn whatever happens into an outcome."""
+"""Execution of one task under any launcher: compose, run, and turn results and exceptions into an outcome."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from vlmprune.machine import lack
 from vlmprune.own_code import raiser_of
 from vlmprune.secrets import without_secrets
 
-# What decides where models, datasets and logs are found. Keys are not among them: those stay in the environment.
+# Variables that decide where models, datasets and logs are found. Keys are not among them: no task file may hold one.
 PASSED_ON = ("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "WANDB_MODE", "WANDB_DIR", "WANDB_BASE_URL")
 
 
 def run_task(task: Task, log: TextIO) -> Outcome:
-    """Do the run. Only what stops the process itself (Ctrl-C, out of memory) gets past this; a failure is an outcome.
+    """Run a task and return its outcome, also of a failure; KeyboardInterrupt and SystemExit are raised.
 
-    log: gets the traceback of a failure.
+    log: file for the traceback of a failure.
     """
     from vlmprune.plan import prepare, shared_benchmarks
     from vlmprune.run import run
@@ -39,8 +39,8 @@ def run_task(task: Task, log: TextIO) -> Outcome:
             result = run(config, task.group)
     except (UserError, ProcessLost) as error:
         return Outcome("failed", without_secrets(str(error)), None, directory, time.perf_counter() - start)
-    except Exception as error:  # a sweep's job is a boundary: log it whole and go on with the others
-        with suppress(OSError):  # a full disk, perhaps the very reason
+    except Exception as error:  # the sweep continues with its other jobs, so the traceback goes to the log
+        with suppress(OSError):  # a full disk, which may be the reason of the failure
             log.write(without_secrets(traceback.format_exc()))
         raiser = raiser_of(error)  # in a user's own class
         where = f" (raised by {raiser})" if raiser else ""
@@ -52,26 +52,26 @@ def run_task(task: Task, log: TextIO) -> Outcome:
 
 
 def run_task_here(task: Task) -> Outcome:
-    """Do the run in this process. What it prints as its result goes to the log; its progress bar is shown."""
+    """Run a task in this process. The result that it prints goes to the log; its progress bar is shown."""
     with log_file(task.log) as log, redirect_stdout(log):
         return run_task(task, log)
 
 
 def run_task_apart(task: Task) -> Outcome:
-    """Do the run in a process of a worker's own: all that is written to the terminal goes to the log."""
+    """Run a task in a worker's process: all that it writes to the terminal goes to the log."""
     os.environ.update(task.environment)
     os.chdir(task.folder)
     if task.config_dir and (package := os.path.dirname(task.config_dir)) not in sys.path:
-        sys.path.insert(0, package)  # a user's package stands beside the config folder
+        sys.path.insert(0, package)  # a user's package is beside the config folder
     with log_file(task.log) as log, terminal_to(log):
         return run_task(task, log)
 
 
 @contextmanager
 def log_file(path: str) -> Iterator[TextIO]:
-    """The file to append to; where the disk does not take it, nowhere: a run's own files say what is wrong with it."""
+    """Open a file to append to, or os.devnull if the disk refuses it; the run's files then report that error."""
     try:
-        log = open(path, "a", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115  (closed below, whatever the disk says)
+        log = open(path, "a", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115  (closed below)
     except OSError:
         log = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
@@ -83,7 +83,7 @@ def log_file(path: str) -> Iterator[TextIO]:
 
 @contextmanager
 def terminal_to(log: TextIO) -> Iterator[None]:
-    """Everything that this process writes to its stdout and stderr, from C code too, goes to `log`."""
+    """Redirect to `log` all that this process writes to stdout and stderr inside the block, also from C code."""
     kept = [os.dup(number) for number in (1, 2)]
     try:
         for number in (1, 2):

@@ -1,4 +1,4 @@
-"""A worker process of launcher=gpus: tasks come as JSON lines on stdin, outcomes go as JSON lines to stdout."""
+"""Worker process of launcher=gpus, which reads tasks from stdin and writes outcomes to stdout, as JSON lines."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from vlmprune.plan import shared_benchmarks
 
 
 def main() -> None:
-    """Work until stdin closes. In the middle of a task that is as Ctrl-C: the run ends cleanly and can be resumed."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the sweep with it ignored
+    """Run tasks until stdin closes. Within a task that acts as Ctrl-C: the run ends cleanly and can be resumed."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the shell may have set it to be ignored
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print must not get among the answers
+    os.dup2(2, 1)  # text that libraries print must not mix with the outcomes
     tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
     busy = threading.Event()
     threading.Thread(target=receive, args=(tasks, busy), daemon=True).start()
@@ -30,12 +30,12 @@ def main() -> None:
                 print(json.dumps(asdict(run_task_apart(task))), file=answers, flush=True)
                 busy.clear()
     except KeyboardInterrupt:
-        # At once: the run is left as it stands on the disk, and threads that decode images are not awaited.
+        # Exit at once: the run's files are on the disk, and threads that decode images are not awaited.
         os._exit(130)
 
 
 def receive(tasks: queue.SimpleQueue[Task | None], busy: threading.Event) -> None:
-    """Queue what arrives on stdin; when it closes, stop the task that runs."""
+    """Queue the tasks that arrive on stdin; when it closes, stop the task that runs."""
     for line in sys.stdin:
         tasks.put(Task(**json.loads(line)))
     tasks.put(None)

@@ -1,4 +1,4 @@
-"""Whether W&B is asked online, and which of its runs a run is. API keys are only looked for, never read anywhere."""
+"""W&B's mode (online, offline, disabled), its server, and the id of a run there. An API key is looked for, not read."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ OFF: dict[str, Mode] = {
 
 
 def resolve_mode(mode: Literal["auto"] | Mode) -> tuple[Mode, str]:
-    """Return the mode that `mode` means here, and which of W&B's own switches says so ("" for none).
+    """Return the mode that `mode` means here, and the setting of W&B that decided it ("" for none).
 
-    `auto` is what `wandb.init` would do, as `wandb offline`, `wandb disabled`, a settings file or WANDB_MODE say, but
-    offline without an API key. Raises UserError where W&B would refuse its own settings: then nothing is sent.
+    `auto` follows `wandb.init`, which obeys `wandb offline`, `wandb disabled`, a settings file and WANDB_MODE, but is
+    offline without an API key. Raises UserError if W&B would refuse its own settings; nothing is sent then.
     """
     if mode != "auto":
         return mode, ""
@@ -45,9 +45,9 @@ def resolve_mode(mode: Literal["auto"] | Mode) -> tuple[Mode, str]:
 
 
 def own_settings() -> wandb.Settings:
-    """W&B's settings as `wandb.init` would have them here: its two settings files and then the environment.
+    """Return W&B's settings as `wandb.init` would read them here: its two settings files and then the environment.
 
-    Raises UserError where W&B would refuse them.
+    Raises UserError if W&B would refuse them.
     """
     import wandb
 
@@ -57,7 +57,7 @@ def own_settings() -> wandb.Settings:
         settings.update_from_system_settings()
         settings.update_from_env_vars(dict(os.environ))
     except ValidationError as error:
-        # Its own text would repeat the value, which may be a key.
+        # The error's whole text would repeat the value, which may be a key.
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
         name = ".".join(str(part) for part in fault["loc"])
         raise UserError(f"W&B's own setting {name} (WANDB_{name.upper()}): {fault['msg']}") from None
@@ -67,7 +67,7 @@ def own_settings() -> wandb.Settings:
 
 
 def has_api_key() -> bool:
-    """Return True where W&B finds an API key, in its settings or netrc; without one it must not be asked online."""
+    """Return True if W&B finds an API key in its settings or netrc; without one it cannot be used online."""
     held = own_settings()
     if held.api_key:
         return True
@@ -84,17 +84,17 @@ def has_api_key() -> bool:
 
 
 def server() -> str:
-    """The address that W&B's client talks to: its default, or what its settings files or WANDB_BASE_URL say."""
+    """Return the address of W&B's server: the default, or that of its settings files or WANDB_BASE_URL."""
     return own_settings().base_url
 
 
 def run_identity(fingerprint: str, outputs_id: str) -> str:
-    """The W&B run id: the same run in the same outputs folder is one W&B run, two people's are two."""
+    """Return the W&B run id: equal for the same run in the same outputs folder, different for two people's folders."""
     return hashlib.sha256((fingerprint + outputs_id).encode()).hexdigest()[:16]
 
 
 def outputs_identity(outputs: Path) -> str:
-    """The random id of an outputs folder, in its file `.id`; made there if missing, by exactly one process."""
+    """Return the random id of an outputs folder from its file `.id`; if it is missing, exactly one process makes it."""
     file = outputs / ".id"
     if not file.exists():
         outputs.mkdir(parents=True, exist_ok=True)

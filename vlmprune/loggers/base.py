@@ -1,4 +1,4 @@
-"""What an experiment logger is. It mirrors the run directory, which stays the only record that anything relies on."""
+"""Base class of experiment loggers. They mirror the run directory, which is the only record that others read."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Any
 
 @dataclass
 class Logger:
-    """Base of all loggers, and the one that does nothing. A choice's YAML gives the fields of a subclass.
+    """Base of all loggers; its methods do nothing. A choice's YAML gives the fields of a subclass.
 
-    A logger can neither fail a run nor change it. One of a user's own is given copies (guard.py), and whatever it
-    raises, sys.exit() and KeyboardInterrupt among it, is one line of warning, after which it is not called again; a
-    ValueError of its __post_init__ refuses a setting. Nothing ends a logger that hangs or calls os._exit().
+    A logger can neither fail a run nor change it. A user's logger gets copies (guard.py), and any exception of it,
+    also sys.exit() and KeyboardInterrupt, is one line of warning, after which it is not called again; a ValueError of
+    its __post_init__ refuses a setting. There is no protection from a logger that hangs or calls os._exit().
     """
 
     def place(self, directory: Path, outputs: Path) -> None:
-        """Say where to write: the run's own directory, and the outputs folder that it belongs to."""
+        """Set the folders to write to: the run's directory, and the outputs folder that holds it."""
         self.directory, self.outputs = directory, outputs
 
     def start(self, config: dict[str, Any], fingerprint: str, group: str | None) -> None:
-        """A run begins. config: all settings, with the choices' names; group: id of the sweep, if any."""
+        """Begin a run. config: all settings, with the choices' names; group: id of the sweep, if any."""
 
     def log_result(self, result: dict[str, Any], samples: list[dict[str, Any]]) -> None:
-        """Mirror result.json and some of the lines of predictions.jsonl, which is all of them in `samples`."""
+        """Mirror result.json and some lines of predictions.jsonl. samples: all of its lines."""
 
     def finish(self, exit_code: int) -> None:
-        """The run is over: 0 done, anything else failed."""
+        """End the run. exit_code: 0 is done, anything else failed."""
 
     @property
     def line(self) -> str | None:
-        """Where the mirror is, for the summary that a person reads; None where there is none."""
+        """Return the place of the mirror for the printed summary; None if there is none."""
         return None
 
 
 @dataclass
 class NoLogger(Logger):
-    """logger=none: the run directory alone."""
+    """logger=none: the run directory is the only record."""

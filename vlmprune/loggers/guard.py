@@ -1,4 +1,4 @@
-"""A user's own logger can neither fail a run nor change it: it is given copies, and its trouble costs one line."""
+"""Protection of a run from a user's own logger: the logger gets copies, and its exceptions become one warning."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from vlmprune.loggers.base import Logger, NoLogger
 from vlmprune.own_code import call, described, is_own, line_of, titled
 from vlmprune.progress import say
 
-BUILT = "__post_init__"  # where the code of a dataclass runs when it is built
+BUILT = "__post_init__"  # the code of a dataclass that runs when it is built
 
 
 def guarded(cls: type, build: Callable[[], Logger]) -> Logger:
-    """The logger of class `cls` that `build` makes, guarded where the class is a user's own.
+    """Return the logger of class `cls` that `build` makes, guarded if the class is a user's own.
 
-    UserError of a setting goes through: nothing is lost before a run begins.
+    Raises UserError for a setting, since the run has not begun and nothing is lost.
     """
     if not is_own(cls):
         return build()
@@ -30,7 +30,7 @@ def guarded(cls: type, build: Callable[[], Logger]) -> Logger:
 
 
 class Guard(Logger):
-    """A user's logger; after the first trouble it is not called again."""
+    """Wrapper of a user's logger, which is not called again after its first exception."""
 
     def __init__(self, cls: type) -> None:
         self.cls, self.logger, self.works = cls, NoLogger(), True
@@ -57,7 +57,7 @@ class Guard(Logger):
         return found[-1]
 
     def attempt(self, name: str, step: Callable[[], Any]) -> None:
-        """Do one step, if none failed before; whatever the user's code raises is a warning."""
+        """Do one step if none failed before; an exception of the user's code becomes a warning."""
         if not self.works:
             return
         stops = Stops()
@@ -77,13 +77,13 @@ class Guard(Logger):
             self.warn(line_of(error) or f"{titled(self.cls, name)} raised {type(error).__name__}: {error}")
 
     def warn(self, why: str) -> None:
-        """Say it once; the logger is left alone from then on."""
+        """Print the warning; the logger is not called again."""
         self.works = False
         say(f"warning: {' '.join(why.split())}; the run goes on without this logger")
 
 
 class Stops:
-    """Inside, `seen` tells Ctrl-C at the keyboard from a KeyboardInterrupt that code raises by itself."""
+    """Context whose `seen` is True after Ctrl-C at the keyboard, not after a KeyboardInterrupt raised by code."""
 
     def __init__(self) -> None:
         self.seen = False

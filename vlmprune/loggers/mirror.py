@@ -1,4 +1,4 @@
-"""What of a run is worth showing in an experiment tracker: flat names, plain numbers."""
+"""Data of a run for an experiment tracker: settings and results as flat names and plain numbers, and pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LATENCIES = ("vision", "selection", "projector", "prefill", "decode_per_token", 
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as `method.k`, one column each; descriptions and the logger's own settings are left out."""
+    """Return nested settings as `method.k`, one column each, without descriptions and the logger's settings."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if key in ("info", "logger"):
@@ -28,7 +28,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def summary_of(result: dict[str, Any], directory: Path) -> dict[str, float]:
-    """The numbers of result.json that runs are compared by; milliseconds, MB, FLOPs per question, tokens."""
+    """Return the numbers of result.json by which runs are compared; milliseconds, MB, FLOPs per question, tokens."""
     answers, timings = result["answers"], result["timings"]
     tokens = answers["tokens"]
     low, high = answers["interval95"] or (None, None)
@@ -52,19 +52,19 @@ def summary_of(result: dict[str, Any], directory: Path) -> dict[str, float]:
     values |= {f"metrics/{name}": value for name, value in answers["metrics"].items()}
     values |= {f"score/{name}": entry["score"] for name, entry in answers["by_category"].items()}
     for side, parts in (timings["latency"] or {}).items():
-        if isinstance(parts, dict):  # beside them stand samples and batch_size
+        if isinstance(parts, dict):  # the others are samples and batch_size
             values |= {f"latency/{side}/{part}_ms": parts[part]["median_ms"] for part in LATENCIES if parts.get(part)}
     values |= {f"kv_cache/{side}_bytes": value for side, value in (timings["kv_cache_bytes"] or {}).items()}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def pictures_of(directory: Path) -> dict[str, Path]:
-    """Question id -> picture of its kept tokens, as the run saved them; {} where it saved none."""
+    """Return question id -> picture of its kept tokens, as the run saved them; {} if it saved none."""
     return {each["id"]: directory / FOLDER / each["file"] for each in read_index(directory)}
 
 
 def of_one_size(files: list[Path]) -> list[Image]:
-    """The pictures, white beside and below those that are smaller: W&B steps through a row of one size only."""
+    """Return the pictures, filled with white to one size: W&B steps through a row of one size only."""
     from PIL import Image
 
     pictures = [Image.open(file).convert("RGB") for file in files]
@@ -76,6 +76,6 @@ def of_one_size(files: list[Path]) -> list[Image]:
 
 
 def spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """At most `count` rows, evenly over the list, so that every part of the benchmark is seen; always the same."""
+    """Return at most `count` rows at even distances, so that each part of the benchmark is seen; always the same."""
     count = min(count, len(rows))
     return [rows[index * len(rows) // count] for index in range(count)]

@@ -1,7 +1,7 @@
-"""Uploading what W&B wrote offline: `wandb sync` in a process of its own, which no run waits for.
+"""Upload of W&B's offline files: `wandb sync` in a separate process, which no run waits for.
 
-A server that fails, hangs or sends what crashes W&B's client is that process's trouble. It first asks whether the
-server answers at all, and gives up after UPLOAD_SECONDS. What it says goes to upload.log beside the offline runs.
+A server that fails, hangs or crashes W&B's client affects that process alone. The process first checks that the server
+answers, and gives up after UPLOAD_SECONDS. Its output goes to upload.log beside the offline runs.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from vlmprune.progress import say
 
 LOG = "upload.log"
 SILENT = "WANDB_SILENT"
-SERVICE = "WANDB_SERVICE"  # where W&B's client notes the service process that it started
+SERVICE = "WANDB_SERVICE"  # variable with the service process that W&B's client started
 ANSWER_SECONDS, UPLOAD_SECONDS = 4.0, 600.0
-EXIT_SECONDS = 15.0  # that the end of the whole process waits for uploads under way, so that they are not cut off
+EXIT_SECONDS = 15.0  # how long the exit of this process waits for uploads under way
 FAILED, UNREACHABLE = 1, 3  # exit codes
 
 
 @dataclass
 class Upload:
-    """One offline run on its way."""
+    """Upload of one offline run."""
 
     folder: Path
     process: subprocess.Popen[bytes]
@@ -44,7 +44,7 @@ class Upload:
 
     @property
     def address(self) -> str:
-        """Where the run can be seen; "" where the log does not say."""
+        """Return the address of the run's page; "" if the log has none."""
         found = re.search(r"View run .*?(https?://\S+)", self.log.read_text(encoding="utf-8", errors="replace"))
         return found[1] if found else ""
 
@@ -53,18 +53,18 @@ _uploads: list[Upload] = []
 
 
 def unreachable() -> bool:
-    """Whether an upload of this process found that the server does not answer."""
+    """Return True if an upload of this process found that the server does not answer."""
     return any(upload.process.poll() == UNREACHABLE for upload in _uploads)
 
 
 def begin(folder: Path) -> Upload:
-    """Start uploading the offline run in `folder`. Raises OSError where no process or log can be made."""
+    """Start uploading the offline run in `folder`. Raises OSError if no process or log can be made."""
     if not _uploads:
         atexit.register(settle, EXIT_SECONDS)
     command = [sys.executable, "-m", __name__, str(folder.resolve())]
     with open(folder.parent / LOG, "wb") as log:
-        # In a session of its own Ctrl-C at the run does not tear the upload in two; without the name of this process's
-        # W&B service it starts one of its own, whose end is then no business of the run. Its log tells the address.
+        # In a new session Ctrl-C at the run does not interrupt the upload. Without the name of this process's W&B
+        # service it starts another one, which the run does not depend on. Not silent: its log gives the address.
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -79,7 +79,7 @@ def begin(folder: Path) -> Upload:
 
 
 def settle(seconds: float) -> None:
-    """Wait for uploads at most `seconds`, all together, and say in a line or two what became of them."""
+    """Wait for all uploads, at most `seconds` together, and print their outcomes in a line or two."""
     deadline = time.monotonic() + seconds
     done, failed, going = list[Upload](), list[Upload](), list[Upload]()
     for upload in _uploads:
@@ -105,19 +105,19 @@ def settle(seconds: float) -> None:
 
 
 def count(uploads: list[Upload]) -> str:
-    """'1 run', '3 runs'."""
+    """Return the number of uploads as text: '1 run', '3 runs'."""
     return f"{len(uploads)} run{'s' if len(uploads) > 1 else ''}"
 
 
 def left_offline(directories: Iterable[Path]) -> list[Path]:
-    """Those run directories whose W&B run is offline with no upload begun."""
+    """Return the run directories in which no upload of the offline W&B run has begun."""
     return [each for each in directories if not (each / "wandb" / LOG).exists()]
 
 
 def sync_command(directories: Iterable[Path]) -> str | None:
-    """The shell command that uploads the offline runs of run directories, of one or of a whole sweep.
+    """Return the shell command that uploads the offline runs of run directories, of one or of a whole sweep.
 
-    None where there are none. What is uploaded already is skipped by `wandb sync` itself.
+    None if there are none. `wandb sync` skips runs that are uploaded already.
     """
     having = [directory for directory in directories if any(directory.glob("wandb/offline-run-*"))]
     if not having:
@@ -129,12 +129,12 @@ def sync_command(directories: Iterable[Path]) -> str | None:
 
 
 def main(folder: str) -> int:
-    """What the process does; its exit code."""
+    """Upload the offline run in `folder`; returns the exit code of this process."""
     address = server()
     if not answers(address):
         print(f"{address} does not answer", flush=True)
         return UNREACHABLE
-    # wandb has a process of its own under it, which must not survive it either.
+    # wandb starts a child process; killing the whole session ends both.
     sync = subprocess.Popen([sys.executable, "-m", "wandb", "sync", folder], start_new_session=True)
     try:
         return FAILED if sync.wait(UPLOAD_SECONDS) else 0
@@ -145,7 +145,7 @@ def main(folder: str) -> int:
 
 
 def answers(address: str) -> bool:
-    """Whether an HTTP server answers there soon, with anything but an error of its own."""
+    """Return True if an HTTP server answers within ANSWER_SECONDS, with any status below 500."""
     try:
         with urllib.request.urlopen(address, timeout=ANSWER_SECONDS):
             return True

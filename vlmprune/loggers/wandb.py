@@ -1,8 +1,8 @@
 """Weights & Biases as a mirror of the run directory.
 
 W&B is imported when a run starts and writes offline, inside the run directory, which takes milliseconds and no account.
-Where it is asked online, another process then uploads that (upload.py). So W&B never decides a run's fate nor its pace:
-no network, a full disk or a bug of its own costs one line of warning.
+In mode online another process uploads these files (upload.py). So W&B neither fails a run nor slows it down: no
+network, a full disk or a bug of W&B costs one line of warning.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FINISH_SECONDS = 60.0
 
 @dataclass
 class WandbLogger(Logger):
-    """logger=wandb. mode: auto is online where an API key is configured; samples: rows of the table of samples."""
+    """logger=wandb. mode: auto is online if an API key is configured; samples: rows of the table of samples."""
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     project: str = "vlmprune"
@@ -61,12 +61,12 @@ class WandbLogger(Logger):
             if self._run is None:
                 return
             self._log_samples(samples)
-            # Of model=path that is the folder's name, which only the checkpoint tells.
+            # With model=path this is the name of the checkpoint's folder, which the settings do not have.
             self._run.config.update({"model.name": result["model"]}, allow_val_change=True)
             self._run.summary.update(summary_of(result, self.directory))
 
     def _log_samples(self, samples: list[dict[str, Any]]) -> None:
-        """The table of samples: those with a picture of their kept tokens first, then some from all over the set."""
+        """Log the table of samples: those with a picture of their kept tokens first, then some from the whole set."""
         import wandb
 
         pictures = pictures_of(self.directory)
@@ -104,15 +104,15 @@ class WandbLogger(Logger):
 
     @property
     def _folder(self) -> Path:
-        """Where W&B writes the run, as it can be typed."""
+        """Return the folder of W&B's run as a user types it, relative to the working folder if it is inside."""
         folder = Path(self._run.settings.sync_dir)
         return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
     def _init(self, run_id: str, config: dict[str, Any], group: str | None) -> Any:
-        """wandb.init with everything off that is not asked for: no console capture, no code, no system metrics."""
+        """Return a W&B run with all extras off: no console capture, no code, no system metrics."""
         import wandb
 
-        wandb.setup(wandb.Settings(silent=True))  # or it would announce the login
+        wandb.setup(wandb.Settings(silent=True))  # else it announces the login
         settings = wandb.Settings(
             silent=True,
             console="off",
@@ -137,17 +137,17 @@ class WandbLogger(Logger):
             config=config,
             mode="offline",
             settings=settings,
-            reinit="finish_previous",  # else a sweep's second job would be given the first one's run
+            reinit="finish_previous",  # else a sweep's second job gets the first one's run
         )
 
     @contextmanager
     def _mirroring(self, doing: str) -> Iterator[None]:
-        """One step of the mirror; whatever goes wrong in it is told once and ends the mirror, not the run."""
+        """Enclose one step of the mirror; an exception in it prints one warning and ends the mirror, not the run."""
         try:
             with _files_in(self.directory / "wandb"):
                 yield
-        # Everything: W&B fails in its own ways (disk, a dead service process, protobuf versions), and by the time it
-        # does the run directory has what matters. KeyboardInterrupt still stops the run.
+        # Every Exception: W&B fails in many ways (disk, a dead service process, protobuf versions), and the run
+        # directory has all that matters. KeyboardInterrupt still stops the run.
         except Exception as error:
             self._run = self._line = None
             why = f"{type(error).__name__}: {said(error)}"
@@ -159,9 +159,9 @@ class WandbLogger(Logger):
 
 @contextmanager
 def _files_in(folder: Path) -> Iterator[None]:
-    """W&B's staging and cache in `folder`, not in the home folder: an offline run cannot be synced without them.
+    """Keep W&B's staging and cache in `folder`, not in the home folder: an offline run cannot be synced without them.
 
-    Silent before it has settings: it would announce that it loads them.
+    Silence W&B before it has settings, else it announces that it loads them.
     """
     own = {"WANDB_DATA_DIR": str(folder), "WANDB_CACHE_DIR": str(folder / "cache"), "WANDB_SILENT": "true"}
     set_here = [name for name in own if name not in os.environ]
@@ -174,8 +174,8 @@ def _files_in(folder: Path) -> Iterator[None]:
 
 
 def _end_service() -> None:
-    """End W&B's service process, so that a sweep's next job gets one that works and the exit has none to wait for."""
-    with suppress(Exception):  # see _mirroring: the trouble is told already, and what is dead does not end in order
+    """End W&B's service process, so that a sweep's next job gets one that works and the exit waits for none."""
+    with suppress(Exception):  # _mirroring has warned already, and a dead service may fail to end
         import wandb
 
         wandb.teardown()

@@ -1,4 +1,4 @@
-"""`vlmprune wandb-report`: a saved view of a W&B project with the charts that pruning is judged by.
+"""`vlmprune wandb-report`: a saved view of a W&B project with charts of score against cost.
 
 Every chart is made from run summaries alone (see mirror.summary_of), one point a run.
 """
@@ -16,7 +16,7 @@ from vlmprune.files import check_writable, expanded
 from vlmprune.loggers.account import has_api_key, server
 from vlmprune.schema import construct
 
-# title, and what is on the x axis; the y axis is the score
+# title, and the quantity on the x axis; the y axis is the score
 AGAINST = (
     ("Score against reduction", "reduction"),
     ("Score against FLOPs per question", "flops/total"),
@@ -30,7 +30,7 @@ BARS = (("Relative score", "relative_score"), ("Prefill (ms)", "latency/pruned/p
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line may say. entity: None is the account's default. file: write JSON instead of saving."""
+    """Settings of the command. entity: None is the account's default. file: write JSON there instead of saving."""
 
     project: str = "vlmprune"
     entity: str | None = None
@@ -39,7 +39,7 @@ class Request:
 
 
 def save_workspace(settings: Sequence[str]) -> int:
-    """Save the view, or write it to a file; returns the exit code. Raises UserError where neither can be done."""
+    """Save the view, or write it to a file; returns the exit code. Raises UserError if that fails."""
     names = [field.name for field in fields(Request)]
     request = construct(Request, read_settings(list(settings), "wandb-report", one=names), "")
     if request.file is not None:
@@ -60,7 +60,7 @@ def save_workspace(settings: Sequence[str]) -> int:
 
 
 def saved(request: Request) -> str:
-    """Save the view on the server and return its address. Raises UserError where the server does not take it."""
+    """Save the view on the server and return its address. Raises UserError if the server does not take it."""
     import wandb
 
     wandb.setup(wandb.Settings(silent=True))
@@ -76,7 +76,7 @@ def saved(request: Request) -> str:
 
 
 def workspace(request: Request, entity: str) -> Any:
-    """The view, as wandb_workspaces builds it; nothing is sent. Raises UserError without that package."""
+    """Return the view, as wandb_workspaces builds it; nothing is sent. Raises UserError without that package."""
     try:
         import wandb_workspaces.reports.v2 as panels
         import wandb_workspaces.workspaces as workspaces
@@ -105,6 +105,6 @@ def workspace(request: Request, entity: str) -> Any:
 
 
 def spec(view: Any) -> dict[str, Any]:
-    """The view as plain data: what is sent when it is saved."""
+    """Return the view as the plain data that is sent when it is saved."""
     model = view._to_model()  # the package has no public way to see it without sending it
     return json.loads(model.spec.model_dump_json(by_alias=True, exclude_none=True))

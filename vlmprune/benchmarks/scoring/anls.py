@@ -1,4 +1,4 @@
-"""ANLS (Biten et al., ICCV 2019): normalised Levenshtein similarity, as DocVQA's and InfographicVQA's scorer."""
+"""ANLS (Biten et al., ICCV 2019): normalised Levenshtein similarity, as in DocVQA's and InfographicVQA's scorer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ THRESHOLD = 0.5  # a similarity below it counts as 0
 
 
 def anls(prediction: str, answers: Sequence[str]) -> float:
-    """Similarity to the nearest accepted answer, 0..1, case and spaces apart.
+    """Return the similarity to the nearest accepted answer, 0..1, ignoring case and repeated spaces.
 
     As published, the distance is between the normalised texts and is divided by the length of the raw ones.
     """
@@ -29,7 +29,7 @@ def _normalise(text: str) -> str:
 
 
 def levenshtein(a: str, b: str) -> int:
-    """Insertions, deletions and substitutions that turn `a` into `b`; O(len(a) len(b))."""
+    """Return the number of insertions, deletions and substitutions that turn `a` into `b`; O(len(a) len(b))."""
     previous = list(range(len(b) + 1))
     for row, letter in enumerate(a, start=1):
         current = [row]

@@ -1,6 +1,6 @@
-"""CIDEr-D (Vedantam et al., CVPR 2015) of captions, by pycocoevalcap, as tables of COCO, NoCaps and Flickr30k have it.
+"""CIDEr-D (Vedantam et al., CVPR 2015) of captions by pycocoevalcap, as in tables of COCO, NoCaps and Flickr30k.
 
-A caption's n-grams are compared with the references', rare ones counting more; how rare they are is read off the
+A caption's n-grams are compared with the references', and rare ones weigh more; their frequency is counted in the
 references of the same set. So CIDEr is a number of a set, not a mean of independent answers, and that of a subset is
 not comparable with that of the whole.
 """
@@ -18,7 +18,7 @@ METRIC = Metric("cider", 0.0, 10.0)  # tables show it times 100: 1.1 is "110"
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """cider: 0..10; java_tokeniser: 1 where CoreNLP made the tokens, 0 where vlmprune's port of it did (ptb.py).
+    """Return cider: 0..10; java_tokeniser: 1 if CoreNLP made the tokens, 0 if vlmprune's port of it did (ptb.py).
 
     Reads extra["answers"], the reference captions. Raises UserError without pycocoevalcap.
     """
@@ -26,7 +26,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def cider(rows: list[dict[str, Any]], jar: Path | None) -> dict[str, float]:
-    """The same with CoreNLP's tokeniser in `jar`, or with ours where that is None."""
+    """Return `summarise`'s metrics by CoreNLP's tokeniser in `jar`, or by the port if that is None."""
     try:
         from pycocoevalcap.cider.cider import Cider
     except ImportError as error:

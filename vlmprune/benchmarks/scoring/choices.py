@@ -1,19 +1,19 @@
-"""Multiple choice: which option's letter an answer names, by rules that are tried in order.
+"""Multiple choice: the option's letter that an answer names, by rules that are tried in order.
 
 1. The answer is the letter, "B", "b", "(B)", "B.", "**B**", or that and its own text: "B. a dog".
 2. The answer is one option's text: "-5", "Solution B", "Both A and B".
 3. It begins with the letter: "B. It barks", "(B) It", "B) It", "B: it", "B, because", or "B" and a new line.
 4. It says so: the letter after its last "answer is", "answer:", "option is" or "答案是", or before "is correct".
 5. It has one letter only after "answer", "option", "choice" or "选", else in brackets, else by itself as a capital; the
-   pronoun "I" and an article do not count, such as an "A" that begins a sentence or stands before an option's text.
+   pronoun "I" and an article do not count, such as an "A" that begins a sentence or precedes an option's text.
 6. It has one option's text in it; of texts that contain each other the longest.
 
-Letters that are joined name no option: "A or B", "(A) and (C)", "A, B". From rule 3 on a letter or text that is refused
-is not there ("not A", "neither A nor C", "A is wrong", "rather than A"), nor is a letter inside of an option's text.
-Full-width letters and signs count as those of ASCII: "（Ｂ）" is "(B)".
+Letters that are joined name no option: "A or B", "(A) and (C)", "A, B". From rule 3 on, letters and texts that are
+refused are ignored ("not A", "neither A nor C", "A is wrong", "rather than A"), and so are letters inside of an
+option's text. Full-width letters and signs count as those of ASCII: "（Ｂ）" is "(B)".
 
-Where no rule decides, no option is named and the answer is wrong. Nothing is drawn at random, as MMMU's official script
-does, and no language model is asked, as MMBench's does.
+If no rule decides, no option is named and the answer is wrong. MMMU's official script then draws an option at random,
+and MMBench's asks a language model; these rules do neither.
 """
 
 from __future__ import annotations
@@ -35,9 +35,8 @@ from vlmprune.benchmarks.scoring.options import (
 
 METRIC = Metric("accuracy")
 
-_FRAME = (
-    r"[\s()\[\]{}<>【】《》「」*_.,:;!?\"'`“”‘’。、…$\\-]*"  # what may stand around a letter that is the whole answer
-)
+# Characters allowed around a letter that is the whole answer.
+_FRAME = r"[\s()\[\]{}<>【】《》「」*_.,:;!?\"'`“”‘’。、…$\\-]*"
 _ALONE = re.compile(rf"{_FRAME}([A-Za-z]){_FRAME}")
 _START = r"(?<![A-Za-z0-9'’.°∠])(?<![A-Za-z0-9]-)"  # "A's", "C#", "X-ray" and "A.M." have no letter by itself
 _END = r"(?![A-Za-z0-9'’+#]|[-.][A-Za-z0-9])"
@@ -70,13 +69,13 @@ _JOINED_AFTER = re.compile(
     rf"|\s*[,.:]?\s*[(\[*]*(?:([A-Z])[)\]*]*(?:\s*[,.;]|{_AND}|\s*$)|([a-z])[)\]*.]*\s*$))"
 )
 _JOINED_BEFORE = re.compile(rf"(?:(?<![A-Za-z'’])([A-Z])|\b([a-z])(?=\)))[)\]}}】*.]*{_AND}[(\[*]*$")
-_NEAR = 50  # characters before a letter in which another one is looked for that it is joined with
-_FOLLOWING = 1_000  # characters after a letter in which the same is done
+_NEAR = 50  # characters before a letter that are searched for another one that it is joined with
+_FOLLOWING = 1_000  # characters after a letter that are searched likewise
 _SEVERAL = "?"  # in place of a letter that is joined with another
 
 
 def letter(prediction: str, choices: Sequence[str]) -> str | None:
-    """The letter ("A" is choices[0]) that `prediction` names by the rules above, or None.
+    """Return the letter ("A" is choices[0]) that `prediction` names by the rules above, or None.
 
     choices: the options' texts; "" for one that is known by its letter alone.
     """
@@ -96,7 +95,7 @@ def letter(prediction: str, choices: Sequence[str]) -> str | None:
 
 
 def choice_match(prediction: str, answer: str, choices: Sequence[str]) -> float:
-    """1.0 where the prediction names the option whose letter is `answer`, else 0.0."""
+    """Return 1.0 if the prediction names the option whose letter is `answer`, else 0.0."""
     return float(letter(prediction, choices) == answer.strip().upper())
 
 
@@ -110,7 +109,7 @@ def _is_letter(text: str, options: dict[str, str]) -> str | None:
 
 
 def _is_text(text: str, options: dict[str, str]) -> str | None:
-    """As it is written ("aA" and "AA", "C++" and "C#"), else after `normalise`."""
+    """Return the letter of the option with this text, as written ("aA" and "AA", "C++" and "C#"), else normalised."""
     for form in (str.strip, normalise):
         same = [name for name, option in options.items() if form(option) == form(text) != ""]
         if same:
@@ -134,7 +133,7 @@ def _single_letter(text: str, valid: str) -> str | None:
 
 
 def _letters(matches: list[re.Match[str]], text: str, valid: str) -> list[str]:
-    """The letters of matches that are valid and no article; _SEVERAL for one that is joined with another."""
+    """Return the letters of matches that are valid and no article; _SEVERAL for one that is joined with another."""
     letters = []
     for match in matches:
         group = match.lastindex or 1
@@ -157,6 +156,6 @@ def _is_article(name: str, before: str, after: str) -> bool:
 
 
 def _only(letters: list[str], valid: str) -> str | None:
-    """The one valid letter among `letters`, or None where there is none or more than one."""
+    """Return the one valid letter among `letters`, or None if there is none or more than one."""
     distinct = {found for found in letters if found in valid}
     return distinct.pop() if len(distinct) == 1 else None

@@ -1,4 +1,4 @@
-"""CircularEval (MMBench, Liu et al., ECCV 2024): a question is right where all rotations of its options are."""
+"""CircularEval (MMBench, Liu et al., ECCV 2024): a question is right if all rotations of its options are."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ ROTATION = 1_000_000  # MMBench's index of rotation r of question q is q + r * R
 
 
 def question(row: dict[str, Any]) -> int:
-    """The question that a row is a rotation of. Reads extra["index"], MMBench's own number."""
+    """Return the question that a row is a rotation of. Reads extra["index"], MMBench's own number."""
     return question_of(row["extra"]["index"])
 
 
 def question_of(index: Any) -> int:
-    """The same, from MMBench's own number."""
+    """Return the question that MMBench's own number `index` is a rotation of."""
     return int(index) % ROTATION
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """accuracy: questions right under all of their rotations in `rows`; vanilla_accuracy: rows right; questions."""
+    """Return accuracy: questions right under all their rotations in `rows`; vanilla_accuracy: rows right; questions."""
     scores: dict[int, list[float]] = defaultdict(list)
     for row in rows:
         scores[question(row)].append(row["score"])

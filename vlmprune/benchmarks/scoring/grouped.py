@@ -1,4 +1,4 @@
-"""Accuracy where every category weighs the same, whatever its size: MVBench's 20 tasks, MMStar's six skills."""
+"""Accuracy with the same weight for every category, whatever its size: MVBench's 20 tasks, MMStar's six skills."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ METRIC = Metric("accuracy")
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """accuracy: mean of the categories' mean scores; question_accuracy: mean over all rows."""
+    """Return accuracy: mean of the categories' mean scores; question_accuracy: mean over all rows."""
     scores: dict[str, list[float]] = defaultdict(list)
     for row in rows:
         scores[row["category"]].append(row["score"])

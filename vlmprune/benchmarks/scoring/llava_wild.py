@@ -12,7 +12,7 @@ from typing import Any
 from vlmprune.benchmarks.scoring.metric import Metric
 from vlmprune.benchmarks.scoring.protocol import Messages, Protocol, number, verdict
 
-METRIC = Metric("relative_score", 0.1, 10.0)  # 1.0: rated as the reference is; the official one is the same times 100
+METRIC = Metric("relative_score", 0.1, 10.0)  # 1.0: rated like the reference; the official one is the same times 100
 
 INSTRUCTIONS = """\
 Two assistants answered a question about an image, which is described to you in a few sentences. Rate each answer from 1
@@ -22,7 +22,7 @@ text; explain them from the second line on."""
 
 
 def messages(row: dict[str, Any]) -> Messages:
-    """Reads question, answer (the reference), prediction and extra["caption"], the image's description."""
+    """Return the judge's prompt of question, answer (the reference), prediction and extra["caption"] (of the image)."""
     caption = row["extra"]["caption"]
     context = "\n".join(caption) if isinstance(caption, list) else caption
     case = (
@@ -33,7 +33,10 @@ def messages(row: dict[str, Any]) -> Messages:
 
 
 def parse(reply: str) -> dict[str, float]:
-    """{"reference", "model": 1..10, "score": the model's rating / 10} from a first line of both ratings and no more."""
+    """Return {"reference", "model": 1..10, "score": the model's rating / 10} from a reply's first line of two ratings.
+
+    Raises ValueError if the first line holds anything else.
+    """
     first_line = (reply.strip().splitlines() or [""])[0]
     words = first_line.replace(",", " ").split()  # as published: "8,5" are two ratings
     if len(words) != 2:
@@ -46,7 +49,7 @@ PROTOCOL = Protocol("llava_wild", 1, messages, parse)
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """relative_score: sum of the model's ratings / sum of the references'; the same for each category."""
+    """Return relative_score: sum of the model's ratings / sum of the references'; the same for each category."""
     metrics = {"relative_score": _ratio(rows)}
     for name in sorted({row["category"] for row in rows}):
         metrics[f"relative_score_{name}"] = _ratio([row for row in rows if row["category"] == name])

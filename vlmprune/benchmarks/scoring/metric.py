@@ -1,4 +1,4 @@
-"""What a metric is called, the values it can take, and which end is the good one."""
+"""Description of a metric: its name, its range, and its better end."""
 
 from __future__ import annotations
 

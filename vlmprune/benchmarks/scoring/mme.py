@@ -1,4 +1,4 @@
-"""MME (Fu et al., 2023): two yes-or-no questions about every image; accuracy and accuracy+ per subtask, as its tool.
+"""MME (Fu et al., 2023): two yes-or-no questions about every image; accuracy and accuracy+ per subtask, as in its tool.
 
 accuracy: questions that are right; accuracy+: images with both right. A subtask's score is the sum of both in percent,
 0..200; perception is the sum of ten (0..2000), cognition of four (0..800), the total 0..2800.
@@ -29,18 +29,18 @@ COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation
 
 
 def parse(prediction: str) -> str:
-    """ "yes", "no" or "other", read from the first four characters in lower case."""
+    """Return "yes", "no" or "other", read from the first four characters in lower case."""
     start = prediction.strip().lower()[:4]
     return "yes" if "yes" in start else "no" if "no" in start else "other"
 
 
 def score(prediction: str, answer: str) -> float:
-    """1.0 where the parsed prediction is the answer, else 0.0."""
+    """Return 1.0 if the parsed prediction is the answer, else 0.0."""
     return float(parse(prediction) == answer.strip().lower().rstrip("."))
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """perception, cognition, total; per subtask NAME (0..200), NAME_accuracy and NAME_accuracy_plus (fractions of 1).
+    """Return perception, cognition, total; per subtask NAME (0..200), NAME_accuracy, NAME_accuracy_plus (fractions).
 
     single_images: images with only one question in the set, as in a subset; their accuracy+ is that question's.
     """

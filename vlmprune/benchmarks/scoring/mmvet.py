@@ -13,7 +13,7 @@ from typing import Any
 from vlmprune.benchmarks.scoring.metric import Metric
 from vlmprune.benchmarks.scoring.protocol import NUMBER, Messages, Protocol, number
 
-_MORE = r"\s*(?:/|%|of\b|out of\b|(?:-|–|to|or|and)\s*[0-9.])"  # of a range or a fraction
+_MORE = r"\s*(?:/|%|of\b|out of\b|(?:-|–|to|or|and)\s*[0-9.])"  # rest of a range or a fraction
 
 METRIC = Metric("score")  # the official one is the same times 100
 
@@ -32,14 +32,14 @@ Answer: It is a sign that says no swimming. -> 0.4"""
 
 
 def messages(row: dict[str, Any]) -> Messages:
-    """Reads question, answer (the reference) and prediction."""
+    """Return the judge's prompt from question, answer (the reference) and prediction."""
     reference = row["answer"].replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
     case = f"Question: {row['question']} | Reference: {' '.join(reference.split())} | Answer: {row['prediction']} ->"
     return [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": case}]
 
 
 def parse(reply: str) -> dict[str, float]:
-    """{"score": 0..1} from a reply that begins with the grade, which nothing goes on: not "0,7", "1/10", "0.5 to 1"."""
+    """Return {"score": 0..1} from a reply that begins with a grade. Raises ValueError, also for "0,7" and "1/10"."""
     found = re.match(rf"\s*(?:grade:?\s*)?({NUMBER})(?:[.,;:!]?(?:\s|$)(?!{_MORE}))", reply, re.IGNORECASE)
     if found is None:
         raise ValueError("no grade from 0.0 to 1.0 at the beginning")
@@ -50,7 +50,7 @@ PROTOCOL = Protocol("mmvet", 1, messages, parse)
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """score: mean grade; one more for each capability (rec, ocr, know, gen, spat, math) over the rows that need it.
+    """Return score: mean grade; and one for each capability (rec, ocr, know, gen, spat, math) over rows that need it.
 
     Reads extra["capability"], several joined by commas.
     """

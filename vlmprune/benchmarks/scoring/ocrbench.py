@@ -1,4 +1,4 @@
-"""OCRBench (Liu et al., 2023): 1,000 questions of ten types; right where an accepted answer occurs in the text."""
+"""OCRBench (Liu et al., 2023): 1,000 questions of ten types; right if an accepted answer occurs in the text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GROUPS = {
 
 
 def contains_answer(prediction: str, answers: Sequence[str], dataset: str = "") -> float:
-    """1.0 where one of `answers` occurs in the prediction, else 0.0. dataset: the source, of which HME100k differs."""
+    """Return 1.0 if one of `answers` occurs in the prediction, else 0.0. dataset: the source; HME100k has formulae."""
     prepare = _formula if dataset == FORMULAE else _text
     return float(any(prepare(answer) in prepare(prediction) for answer in answers))
 
@@ -41,7 +41,7 @@ def _formula(text: str) -> str:
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """ocrbench: 0..1000; each of GROUPS that has rows: its fraction of right answers. Categories are question types."""
+    """Return ocrbench: 0..1000; each of GROUPS that has rows: its fraction of right answers, by the row's category."""
     metrics = {"ocrbench": 1000 * sum(row["score"] for row in rows) / len(rows)}
     for group, types in GROUPS.items():
         scores = [row["score"] for row in rows if row["category"] in types]

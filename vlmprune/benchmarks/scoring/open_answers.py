@@ -1,6 +1,6 @@
-"""MMMU's open questions (Yue et al., CVPR 2024): does the answer occur in what the prediction concludes?
+"""MMMU's open questions (Yue et al., CVPR 2024): a search for the answer in the conclusions of the prediction.
 
-As its official eval_utils.py: the conclusion of every line is what follows its last "is", "so", "thus", "answer" ...,
+As in its official eval_utils.py: the conclusion of a line is the text after its last "is", "so", "thus", "answer" ...,
 numbers are compared as numbers rounded to two decimals, texts by containment.
 """
 
@@ -21,7 +21,7 @@ NUMBERS = (
 
 
 def open_match(prediction: str, answers: Sequence[str]) -> float:
-    """1.0 where one of `answers` is among the prediction's conclusions or their numbers, else 0.0."""
+    """Return 1.0 if one of `answers` is among the prediction's conclusions or their numbers, else 0.0."""
     accepted = [value for answer in answers for value in _values(answer)]
     texts = [value for value in accepted if isinstance(value, str)]
     numbers = {value for value in accepted if isinstance(value, float)}
@@ -35,14 +35,14 @@ def open_match(prediction: str, answers: Sequence[str]) -> float:
 
 
 def candidates(prediction: str) -> list[str | float]:
-    """The conclusions of a prediction and the numbers in them, each as `open_match` compares it."""
+    """Return the conclusions of a prediction and the numbers in them, each as `open_match` compares it."""
     conclusions = _conclusions(prediction)
     numbers = [number for text in conclusions for form in NUMBERS for number in form.findall(text)]
     return [value for text in conclusions + numbers for value in _values(text)]
 
 
 def _conclusions(prediction: str) -> list[str]:
-    """What stands behind the cues, of every line the shortest; the whole prediction where no line has one."""
+    """Return the shortest text after a cue of each line; the whole prediction if no line has a cue."""
     text = prediction.strip().strip(".").lower()
     lines = text.split("\n")
     found = []
@@ -58,7 +58,7 @@ def _conclusions(prediction: str) -> list[str]:
 
 
 def _values(text: str) -> list[str | float]:
-    """A number as a float of two decimals; a text in lower case. A single letter must stand at a word's edge."""
+    """Return a number as a float of two decimals, a text in lower case; a single letter must be at a word's edge."""
     text = text.strip()
     try:
         return [round(float(text.replace(",", "")), 2)]

@@ -1,6 +1,6 @@
-"""An answer's mentions of the options: their texts as marks, and the answer without what it refuses.
+"""Mentions of the options in an answer: their texts as marks, and the answer without the options that it refuses.
 
-A mark is a character of private use, one for each letter, so that no rule takes a text's own words for letters.
+A mark is a character of private use, one for each letter, so that no rule takes words of an option's text for letters.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 
 from vlmprune.benchmarks.scoring.exact import normalise
 
-MARKS = "\ue000-\ue019"  # of A to Z, inside of a class of a regular expression
+MARKS = "\ue000-\ue019"  # of A to Z, inside a character class
 MARK = f"[{MARKS}]"
 _LETTERS = {chr(0xE000 + index): letter for index, letter in enumerate(string.ascii_uppercase)}
 _MARKS = {letter: mark for mark, letter in _LETTERS.items()}
 
-_WORD = r"[^\W\u2e80-\uffff]"  # of a script that writes spaces between words
+_WORD = r"[^\W\u2e80-\uffff]"  # in scripts with spaces between words
 _CLAUSE_END = re.compile(r"(?<![.,;:!?])[.,;:!?]+(?=\s|$)|[。、]|\n")
 
 _NAME = rf"(?:[(\[*]{{0,3}}(?<![A-Za-z'’])[A-Z](?![A-Za-z'’])[)\]*.:]{{0,3}}(?:\s*{MARK})?|[(\[][a-z][)\]]|{MARK})"
@@ -42,16 +42,16 @@ _REFUSALS = (
 
 
 def mark_options(text: str, options: Mapping[str, str]) -> str:
-    """`text` with a mark in place of each option's text, whatever its case; the longer texts first.
+    """Return `text` with a mark in place of each option's text, whatever its case; the longer texts first.
 
-    options: letter -> text. Texts are found as whole words and whole numbers, where words are written apart.
+    options: letter -> text. Texts are found as whole words and whole numbers, in scripts with spaces between words.
     """
     for option in sorted({" ".join(option.split()) for option in options.values()}, key=len, reverse=True):
         if not option:
             continue
         named = [letter for letter, other in options.items() if " ".join(other.split()) == option]
         marks = "".join(_MARKS[letter] for letter in named)
-        if option.upper() in options:  # another option's letter is a text behind its own letter alone: "A. B"
+        if option.upper() in options:  # the text is another option's letter: marked in "A. B" alone
             text = re.sub(rf"(?<![A-Za-z])([{''.join(named)}][)\].:,*]*\s+){option}(?![A-Za-z])", rf"\1{marks}", text)
             continue
         start = rf"(?<!{_WORD})" if re.match(_WORD, option) else ""
@@ -64,17 +64,17 @@ def mark_options(text: str, options: Mapping[str, str]) -> str:
 
 
 def marked_letters(text: str) -> list[str]:
-    """The letters of the marks in a text, in order."""
+    """Return the letters of the marks in a text, in order."""
     return [_LETTERS[character] for character in text if character in _LETTERS]
 
 
 def without_refusals(text: str) -> str:
-    """A marked text without the letters and marks that it refuses, and without the words that say so."""
+    """Return a marked text without the letters and marks that it refuses, and without the words of refusal."""
     for refusal in _REFUSALS:
         text = refusal.sub(" ", text)
     return text
 
 
 def normalise_clauses(text: str) -> str:
-    """`normalise`, with " | " where a clause ends: "No, a dog" refuses nothing, "no dog" does."""
+    """Return the normalised text with " | " at the end of each clause: "No, a dog" refuses nothing, "no dog" does."""
     return " | ".join(filter(None, map(normalise, _CLAUSE_END.split(text))))

@@ -1,7 +1,8 @@
-"""POPE (Li et al., EMNLP 2023): is the object there? Yes or no, in three categories of absent objects.
+"""POPE (Li et al., EMNLP 2023): yes or no about the presence of an object, in three categories of absent objects.
 
-The answer is read as POPE's own evaluate.py and LLaVA's eval_pope.py do: "no" where the first sentence has the word
-"No", "no" or "not", else "yes". So everything that is neither counts as "yes"; `unclear` says how much that is.
+The answer is read as POPE's own evaluate.py and LLaVA's eval_pope.py do: "no" if the first sentence has the word
+"No", "no" or "not", else "yes". So an answer with neither these words nor "yes" counts as "yes"; `unclear` is the
+share of such answers.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ NO = {"No", "no", "not"}
 
 
 def parse(prediction: str) -> str:
-    """ "yes" or "no"."""
+    """Return "yes" or "no"."""
     words = prediction.split(".")[0].replace(",", "").split(" ")
     return "no" if NO.intersection(words) else "yes"
 
 
 def score(prediction: str, answer: str) -> float:
-    """1.0 where the parsed prediction is the answer ("yes" or "no"), else 0.0."""
+    """Return 1.0 if the parsed prediction is the answer ("yes" or "no"), else 0.0."""
     return float(parse(prediction) == answer.strip().lower())
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """f1: mean over the categories; f1_CATEGORY; accuracy, precision, recall, yes_ratio, unclear over all rows.
+    """Return f1: mean over the categories; f1_CATEGORY; accuracy, precision, recall, yes_ratio, unclear over all rows.
 
     yes_ratio: share of predictions that are "yes". Precision without a "yes", or recall without a positive, is 0.
     """
@@ -50,10 +51,10 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _counts(pairs: list[tuple[bool, bool]]) -> tuple[int, int, int]:
-    """True positives, predicted positives, positives."""
+    """Return true positives, predicted positives, positives."""
     return sum(said and true for said, true in pairs), sum(said for said, _ in pairs), sum(true for _, true in pairs)
 
 
 def _f1(hits: int, predicted: int, positives: int) -> float:
-    """2 P R / (P + R), written so that nothing is divided by zero while there is a positive of either kind."""
+    """Return 2 P R / (P + R), in a form whose denominator is zero only without positives of either kind; 0 then."""
     return 2 * hits / (predicted + positives) if predicted + positives else 0.0

@@ -1,7 +1,7 @@
-"""How a language model is asked to judge one answer, and how its reply is read.
+"""Protocol of a judge: the messages that ask a language model to judge one answer, and the parser of its reply.
 
-A benchmark that is judged says so in its class, `protocol = mmvet.PROTOCOL`; its `score` gives None, and
-`vlmprune score` fills in what the judge says.
+A judged benchmark declares it in its class, `protocol = mmvet.PROTOCOL`; its `score` gives None, and
+`vlmprune score` fills in the judge's score.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Messages = list[dict[str, str]]  # of an OpenAI-compatible chat: role and conten
 
 @dataclass(frozen=True)
 class Protocol:
-    """name, version: in every verdict's key, so that a changed prompt is asked again.
+    """Protocol of a judge. name, version: part of every verdict's key, so that a changed prompt is asked again.
 
-    messages: a prediction row -> what the judge is sent. parse: the judge's reply -> the verdict, plain numbers; its
+    messages: a prediction row -> the messages to the judge. parse: the judge's reply -> the verdict, plain numbers; its
     "score" (0..1) is the answer's score. Raises ValueError for a reply that is no verdict, which is then asked again.
     """
 
@@ -32,9 +32,9 @@ class Protocol:
 
 
 def number(name: str, text: str, lowest: float, highest: float) -> float:
-    """The number that is all of `text`, white space apart. Raises ValueError for another text or one out of range.
+    """Return the number that `text` is, apart from white space. Raises ValueError for other text or out of range.
 
-    name: of what it is, for the error.
+    name: of the number, for the error.
     """
     if re.fullmatch(NUMBER, text.strip()) is None or not lowest <= float(text) <= highest:
         raise ValueError(f"{name} '{text.strip()[:40]}' is no number from {lowest:g} to {highest:g}")
@@ -42,5 +42,5 @@ def number(name: str, text: str, lowest: float, highest: float) -> float:
 
 
 def verdict(row: Row) -> dict[str, float]:
-    """What the judge said about a row. Raises KeyError where it has not been asked."""
+    """Return the judge's verdict on a row. Raises KeyError if it has not been asked."""
     return row["extra"]["verdict"]

@@ -1,7 +1,8 @@
-"""Penn Treebank tokens of English captions, which caption scores are computed on: by Stanford's tokeniser, or by ours.
+"""Penn Treebank tokens of English captions, from which caption scores are computed: by Stanford's tokeniser or a port.
 
-`java_tokens` runs the PTBTokenizer of CoreNLP 3.4.1, whose jar ships with pycocoevalcap; `tokens` is a port of what it
-does to captions, for machines without Java. Punctuation is dropped, as pycocoevalcap does, so quotes need no direction.
+`java_tokens` runs the PTBTokenizer of CoreNLP 3.4.1, whose jar ships with pycocoevalcap; `tokens` is a port of its
+rules for captions, for machines without Java. Punctuation is dropped, as in pycocoevalcap, so the direction of quotes
+does not matter.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ _TOKEN = re.compile(
 
 
 def tokens(caption: str) -> list[str]:
-    """Words in lower case without punctuation; "don't" is "do", "n't" and "dog's" is "dog", "'s"."""
+    """Return the words in lower case without punctuation; "don't" is "do", "n't" and "dog's" is "dog", "'s"."""
     text = html.unescape(caption).translate(_PLAIN).replace("\n", " ")
     text = _CONTRACTED.sub(lambda match: f" {match[0]}", text)
     found = [_BRACKETS.get(token, token.lower()) for token in _TOKEN.findall(text)]
@@ -68,7 +69,7 @@ def tokens(caption: str) -> list[str]:
 
 
 def java_tokens(captions: Sequence[str], jar: Path) -> list[list[str]]:
-    """The same for many captions by CoreNLP's tokeniser. Raises UserError where Java or the jar fails."""
+    """Return the tokens of many captions by CoreNLP's tokeniser. Raises UserError if Java or the jar fails."""
     lines = [" ".join(caption.split()) for caption in captions]
     command = ["java", "-cp", str(jar), JAVA_CLASS, "-preserveLines", "-lowerCase"]
     try:
@@ -86,11 +87,11 @@ def java_tokens(captions: Sequence[str], jar: Path) -> list[list[str]]:
 
 
 def find_jar() -> Path | None:
-    """The jar, where both it and Java are installed."""
+    """Return CoreNLP's jar if both it and Java are installed, else None."""
     from importlib.util import find_spec
 
     package = find_spec("pycocoevalcap")
     if package is None or shutil.which("java") is None:
         return None
-    folders = package.submodule_search_locations or []  # a namespace package: it has no file of its own
+    folders = package.submodule_search_locations or []  # a namespace package has no origin
     return next((jar for folder in folders if (jar := Path(folder) / "tokenizer" / JAR).exists()), None)

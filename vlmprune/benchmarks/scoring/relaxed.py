@@ -9,7 +9,7 @@ TOLERANCE = 0.05  # relative to the answer, inclusive
 
 
 def relaxed_match(prediction: str, answer: str) -> float:
-    """1.0 where both are numbers at most 5 % apart, or the same text apart from case; else 0.0.
+    """Return 1.0 if both are numbers at most 5 % apart, or the same text apart from case; else 0.0.
 
     "12%" is 0.12. There is no relative distance to zero: an answer of 0 must be given as text. Thousands separators and
     units are not read, as in the published scorer.

@@ -1,4 +1,4 @@
-"""Open-ended video questions (Video-ChatGPT, Maaz et al., ACL 2024): a judge says yes or no, and how well from 0 to 5.
+"""Open-ended video questions (Video-ChatGPT, Maaz et al., ACL 2024): a judge says yes or no and rates from 0 to 5.
 
 Used for TGIF-QA, MSVD-QA, MSRVTT-QA and ActivityNet-QA. The protocol is that of its evaluate_activitynet_qa.py; the
 wording is ours. The judge was gpt-3.5-turbo in published tables: scores of different judges are not comparable.
@@ -23,15 +23,15 @@ JSON object and nothing else, such as {"pred": "yes", "score": 4}."""
 
 
 def messages(row: dict[str, Any]) -> Messages:
-    """Reads question, answer and prediction."""
+    """Return the judge's prompt from question, answer and prediction."""
     case = f"Question: {row['question']}\nCorrect answer: {row['answer']}\nPredicted answer: {row['prediction']}"
     return [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": case}]
 
 
 def parse(reply: str) -> dict[str, float]:
-    """{"score": 1 for yes, 0 for no; "rating": 0..5} from the JSON object or Python dictionary in the reply.
+    """Return {"score": 1 for yes, 0 for no; "rating": 0..5} from the JSON object or Python dictionary in the reply.
 
-    Objects that differ are no verdict: one may be the example that the judge was shown.
+    Raises ValueError for another reply, and for objects that differ: one may be the example of the instructions.
     """
     verdicts = [_verdict(text) for text in re.findall(r"\{[^{}]*\}", reply)]
     if not verdicts or any(verdict != verdicts[0] for verdict in verdicts):
@@ -51,7 +51,7 @@ def _verdict(text: str) -> dict[str, float]:
 
 
 def _read(text: str) -> dict[str, Any]:
-    for read in (json.loads, ast.literal_eval):  # models that were shown Python quote with '
+    for read in (json.loads, ast.literal_eval):  # a model may quote with ', as Python does
         try:
             data = read(text)
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # of literal_eval, as documented
@@ -65,7 +65,7 @@ PROTOCOL = Protocol("video_qa", 1, messages, parse)
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """accuracy: share of "yes"; rating: mean, 0..5."""
+    """Return accuracy: share of "yes"; rating: mean, 0..5."""
     return {
         "accuracy": sum(row["score"] for row in rows) / len(rows),
         "rating": sum(verdict(row)["rating"] for row in rows) / len(rows),

@@ -17,7 +17,7 @@ METRIC = Metric("vqa_accuracy")
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 # The scripts' "(?!<=\d)" is a slip for a lookbehind and does nothing: "5." loses its period, "1.5" keeps it.
 PERIOD = re.compile(r"\.(?!\d)")
-# They pass re.UNICODE where the number of replacements stands, so that only the first 32 periods go.
+# They pass re.UNICODE as the number of replacements, so that only the first 32 periods are removed.
 PERIODS_REMOVED = int(re.UNICODE)
 COMMA_IN_NUMBER = re.compile(r"\d,\d")
 COMMAS_IN_NUMBER = re.compile(r"(?<=\d),+(?=\d)")  # EvalAI's version
@@ -41,14 +41,14 @@ CONTRACTIONS = {
     for word in _CONTRACTIONS.split()
     for index, letter in enumerate(word)
     if letter == "'"
-} | {"somebody'd": "somebodyd"}  # the other way round, as published
+} | {"somebody'd": "somebodyd"}  # reversed, as published
 
 
 def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
-    """VQA's own script, 0..1. answers: of the annotators, as in the annotation file.
+    """Return the accuracy by VQA's own script, 0..1. answers: of the annotators, as in the annotation file.
 
-    Where the annotators differ, prediction and answers are normalised alike; where they all say the same, both are
-    compared as they are, capitals included. So a prediction is best given as LLaVA submits it, `evalai_answer` of it.
+    If the annotators differ, prediction and answers are normalised alike; if they all say the same, both are compared
+    unchanged, capitals included. So a prediction is best given as LLaVA submits it, `evalai_answer` of it.
     """
     predicted, expected = _one_line(prediction), [_one_line(answer) for answer in answers]
     if len(set(expected)) > 1:
@@ -57,12 +57,12 @@ def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
 
 
 def evalai_accuracy(prediction: str, answers: Sequence[str]) -> float:
-    """EvalAI's script, 0..1: prediction and annotators' answers are normalised alike."""
+    """Return the accuracy by EvalAI's script, 0..1: prediction and annotators' answers are normalised alike."""
     return leave_one_out(evalai_answer(prediction), [evalai_answer(answer) for answer in answers])
 
 
 def evalai_answer(text: str) -> str:
-    """EvalAI's normalisation: lower case, possessives apart, then punctuation, numbers, articles, contractions."""
+    """Return EvalAI's form of text: lower case, possessives, then punctuation, numbers, articles and contractions."""
     words = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
     return _numbers_and_articles(_punctuation(_one_line(words), COMMAS_IN_NUMBER))
 
@@ -72,7 +72,7 @@ def _vqa_answer(text: str) -> str:
 
 
 def leave_one_out(prediction: str, answers: Sequence[str]) -> float:
-    """Mean over the annotators of min(1, agreeing others / 3): every annotator is left out once."""
+    """Return the mean over the annotators of min(1, agreeing others / 3): every annotator is left out once."""
     agreeing = sum(answer == prediction for answer in answers)
     scores = [min(1.0, (agreeing - (answer == prediction)) / 3) for answer in answers]
     return sum(scores) / len(scores)
@@ -83,7 +83,7 @@ def _one_line(text: str) -> str:
 
 
 def _punctuation(text: str, comma: re.Pattern[str]) -> str:
-    """A mark beside a space goes, one inside a word becomes a space; where a number has a comma, all of them go."""
+    """Return text without marks beside a space, and with a space for others; if a number has a comma, without marks."""
     numeric = comma.search(text) is not None
     result = text
     for mark in PUNCTUATION:

@@ -6,9 +6,9 @@ from functools import cache
 
 from vlmprune.errors import UserError
 
-DATA = ("wordnet", "averaged_perceptron_tagger_eng")  # nltk's names of what has to be downloaded
+DATA = ("wordnet", "averaged_perceptron_tagger_eng")  # nltk's names of the data to download
 
-# NExT-OE's list: nltk's, without negations, places, times and amounts, which an answer is about.
+# NExT-OE's list: nltk's, without negations, places, times and amounts, which may be the answer.
 _STOP_WORDS = """
 i me my myself we our ours ourselves you you're you've you'll you'd your yours yourself yourselves he him his himself
 she she's her hers herself it it's its itself they them their theirs themselves what which who whom this that that'll
@@ -23,7 +23,7 @@ _PART_OF_SPEECH = {"N": "n", "V": "v", "J": "a", "R": "r"}  # of a Penn tag's fi
 
 
 class WordNet:
-    """A `Lexicon`. Raises UserError where nltk or its data are missing, saying how to get them."""
+    """WordNet as a `Lexicon`. Raises UserError if nltk or its data are missing, with the command that installs them."""
 
     def __init__(self) -> None:
         try:
@@ -41,18 +41,18 @@ class WordNet:
         self._lemmatize, self._stem = WordNetLemmatizer().lemmatize, PorterStemmer().stem
 
     def content_words(self, text: str) -> list[str]:
-        """Lemmas of a text without stop words, in order."""
+        """Return the lemmas of a text without stop words, in order."""
         tagged = self._nltk.pos_tag(self._nltk.word_tokenize(text, preserve_line=True))
         lemmas = [self._lemma(word.lower(), tag) for word, tag in tagged]
         return [lemma for lemma in lemmas if lemma not in STOP_WORDS]
 
     def similarity(self, a: str, b: str) -> float:
-        """Wu-Palmer similarity of the first meanings, 0..1; 0 where a word has none or they share no root."""
+        """Return the Wu-Palmer similarity of the first meanings, 0..1; 0 if a word has none or they share no root."""
         first, second = self._wordnet.synsets(a)[:1], self._wordnet.synsets(b)[:1]
         return (first[0].wup_similarity(second[0]) or 0.0) if first and second else 0.0
 
     def _lemma(self, word: str, tag: str) -> str:
-        """By the word's part of speech, or by the one it has alone; where WordNet lacks the lemma, the stem."""
+        """Return the lemma by the word's part of speech in the text, else alone; if WordNet lacks it, the stem."""
         part = _PART_OF_SPEECH.get(tag[0]) or _PART_OF_SPEECH.get(self._nltk.pos_tag([word])[0][1][0], "n")
         for form in (self._lemmatize(word, part), self._stem(word)):
             if self._wordnet.synsets(form):
@@ -62,5 +62,5 @@ class WordNet:
 
 @cache
 def load() -> WordNet:
-    """The one WordNet of this process."""
+    """Return the one WordNet of this process."""
     return WordNet()

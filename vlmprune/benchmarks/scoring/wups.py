@@ -16,19 +16,19 @@ EXACT_TYPES = ("DC", "DB")  # counting and yes-or-no questions: the answers' wor
 
 
 class Lexicon(Protocol):
-    """What is asked of WordNet: see wordnet.py."""
+    """Interface of the functions of WordNet that WUPS needs: see wordnet.py."""
 
     def content_words(self, text: str) -> list[str]:
-        """Lemmas of a text without stop words, in order."""
+        """Return the lemmas of a text without stop words, in order."""
         ...
 
     def similarity(self, a: str, b: str) -> float:
-        """Wu-Palmer similarity of two words' first meanings, 0..1; 0 where one has none."""
+        """Return the Wu-Palmer similarity of two words' first meanings, 0..1; 0 if one has none."""
         ...
 
 
 def score(prediction: str, answers: Sequence[str], question_type: str, lexicon: Lexicon) -> float:
-    """Best WUPS@0 over the accepted answers, 0..1. question_type: NExT-QA's, such as CW or DC."""
+    """Return the best WUPS@0 over the accepted answers, 0..1. question_type: NExT-QA's, such as CW or DC."""
     words = lexicon.content_words(prediction)
     expected = [lexicon.content_words(answer) for answer in answers]
     if question_type in EXACT_TYPES:
@@ -37,12 +37,12 @@ def score(prediction: str, answers: Sequence[str], question_type: str, lexicon: 
 
 
 def wups(a: Sequence[str], b: Sequence[str], similarity: Callable[[str, str], float]) -> float:
-    """WUPS@0 of two lists of words, 0..1; symmetric."""
+    """Return WUPS@0 of two lists of words, 0..1; symmetric."""
     return min(_one_way(a, b, similarity), _one_way(b, a, similarity))
 
 
 def _one_way(words: Sequence[str], others: Sequence[str], similarity: Callable[[str, str], float]) -> float:
-    """Product of every word's best match. As published, words that match nothing are left out; 0 if none matches."""
+    """Return the product of the words' best matches. As published, words without a match are left out; 0 if all are."""
     best = [max((1.0 if word == other else similarity(word, other) for other in others), default=0.0) for word in words]
     product = 1.0
     for value in best:
