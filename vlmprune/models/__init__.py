@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from vlmprune.errors import UserError
 
-OLDEST, NEWEST = (5, 17), (5, 23)  # releases of transformers whose insides the families know
+OLDEST, NEWEST = (5, 17), (5, 23)  # releases of transformers for which the families were written
 
 
 def check_transformers(installed: str) -> None:

@@ -18,7 +18,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedTokenizerFast
 
-# transformers 5.17 hides its top-level name where torchvision is missing, though the PIL backend does not need it.
+# transformers 5.17 does not export this at top level without torchvision, which the PIL backend does not need.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from vlmprune.errors import UserError

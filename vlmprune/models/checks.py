@@ -45,8 +45,7 @@ def check_settings(method: Method, family: Family, depth: int, name: str) -> Non
     except UserError:
         raise
     except ValueError as error:
-        # "no amount given" is not due to the model. A separate class would change the source of every method, and with
-        # it every fingerprint.
+        # Not the model's fault. A class of its own would change every method's source, and so every fingerprint.
         kind = UserError if str(error).startswith("no amount given") else NotApplicable
         raise kind(f"method={name}: {str(error).removeprefix(f'{name}: ')}") from error
     check_decoder(method, family, name)

@@ -75,7 +75,7 @@ class InternVL(Adapter):
         return input_ids == self.config.image_token_id
 
     def detail(self, visual: Tensor) -> Tensor:
-        """Return True for all tiles of a picture but the last, its thumbnail. Text tokens separate two pictures."""
+        """Return bool [B, L], True at all tiles of a picture but the last, its thumbnail; text separates pictures."""
         n = self.tower.grid[0] * self.tower.grid[1]
         count = visual.cumsum(dim=1)
         followed = torch.zeros_like(visual)  # by n more visual tokens of the same picture

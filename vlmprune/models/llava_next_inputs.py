@@ -14,7 +14,7 @@ from vlmprune.models.views import Box, Pixels, View, letterboxed
 
 
 class Inputs(Preprocessor):
-    """packing=fastervlm uses the resolution that FasterVLM's code chooses, and declares that the image fills it."""
+    """Preprocessor; packing=fastervlm uses FasterVLM's choice of resolution, and declares that the image fills it."""
 
     adapter: Any  # a LlavaNext
     dimensions: ClassVar[dict[str, int]] = {"pixel_values": 5}

@@ -32,7 +32,7 @@ SIGNALS = frozenset({"seeds", "cls_attention", "received_attention", "features",
 
 
 class LlavaOnevision(llava.Llava):
-    """Adapter. newline: `drop` the newline embeddings if pruning drops tokens before the decoder, or `keep` them."""
+    """Adapter of tiled images and pooled frames. newline: `drop` newlines if tokens are dropped, or `keep` them."""
 
     signals = SIGNALS
 

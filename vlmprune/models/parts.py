@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, ProcessorMixin
 
-# transformers 5.17 hides its top-level name where torchvision is missing, though the PIL backend does not need it.
+# transformers 5.17 does not export this at top level without torchvision, which the PIL backend does not need.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from vlmprune.errors import UserError

@@ -22,7 +22,7 @@ LIMITS = ("min_pixels", "max_pixels", "video_min_pixels", "video_max_pixels")
 
 
 class Inputs(Preprocessor):
-    """Preprocessor that treats frames as two a second, the rate at which Qwen samples videos; real times are not known.
+    """Preprocessor that takes frames as two a second, Qwen's sampling rate, since their real times are not known.
 
     The model assumes the same without `second_per_grid_ts`: one second for a temporal step of two frames.
     """

@@ -237,7 +237,7 @@ def full_positions(kwargs: dict[str, Any], length: int, device: torch.device) ->
 
 
 def full_mask(mask: Any, new: int) -> Tensor | None:
-    """Return bool [B, L] over all tokens so far, the `new` last ones included, from an attention mask; None for None.
+    """Return bool [B, L] over all tokens so far, the `new` last ones included, from a mask; None without a mask.
 
     mask: as models take it; of a dict with one per kind of decoder layer, that of full attention is used. A 4-D mask
     [B, 1, new, keys], bool or additive, must be that which generate() makes of a 2-D one for an empty static cache.

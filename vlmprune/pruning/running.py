@@ -39,7 +39,7 @@ class Running:
         slots, tiled = visual.cumsum(1) - 1, detail is not visual
         return cls(
             visual & real, slots, detail & real, real, last, 1, slot_count, padded, tiled
-        )  # a mask may hide some
+        )  # a mask may hide visual tokens
 
     def rated_by(self, raters: Tensor | None, texts: list[int]) -> Running:
         """Return the state with the method's raters, bool [B, L]; texts: text tokens of each prompt, on the host.
