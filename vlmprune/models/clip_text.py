@@ -154,7 +154,7 @@ def load_text_tower(checkpoint: Checkpoint, device: torch.device) -> TextTower:
             output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:  # transformers raises many types for damaged files
+    except Exception as error:  # whatever transformers says of someone else's files
         if "ignore_mismatched_sizes" in str(error):
             raise UserError(f"method.clip={source}: its weights have other shapes than its config.json says") from error
         raise UserError(f"method.clip={source}: cannot be loaded ({first_line(error)})") from error

@@ -82,7 +82,7 @@ def read_weights(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype
             output_loading_info=True,
             **placed,
         )
-    except Exception as error:  # transformers raises many types for damaged files
+    except Exception as error:  # whatever transformers says of someone else's files
         if "ignore_mismatched_sizes" in str(error):
             raise UserError(f"model.path={source}: its weights have other shapes than its config.json says") from error
         raise UserError(explain(source, error, checkpoint.revision)) from error
