@@ -1,4 +1,4 @@
-"""Model families and how a checkpoint is loaded. Another release of transformers is refused before it is imported."""
+"""Model families and loading of checkpoints. Unsupported releases of transformers are refused before their import."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from importlib.metadata import version
 
 from vlmprune.errors import UserError
 
-OLDEST, NEWEST = (5, 17), (5, 23)  # releases of transformers whose insides the families know
+OLDEST, NEWEST = (5, 17), (5, 23)  # releases of transformers for which the families were written
 
 
 def check_transformers(installed: str) -> None:
-    """Raise a UserError where `installed`, a version such as 5.23.0, is outside OLDEST..NEWEST."""
+    """Raise UserError if `installed`, a version such as 5.23.0, is outside OLDEST..NEWEST."""
     major, minor = (int(number) for number in installed.split(".")[:2])
     if not OLDEST <= (major, minor) <= NEWEST:
         allowed = " to ".join(f"{major}.{minor}" for major, minor in (OLDEST, NEWEST))

@@ -1,4 +1,4 @@
-"""AnyRes geometry: which patches of a tiled image reach the prompt, told by transformers' own packing functions."""
+"""AnyRes geometry: the patches of a tiled image that reach the prompt, from transformers' packing functions."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ class Anyres:
 
     @property
     def tiles(self) -> int:
-        """Tiles, the base among them."""
+        """Number of tiles, the base tile included."""
         return 1 + self.rows * self.columns
 
     @property
     def detail(self) -> int:
-        """Patches of the tiles that reach the prompt."""
+        """Number of patches of the tiles after the base that reach the prompt."""
         top, bottom, left, right = self.rectangle
         return (bottom - top) * (right - left)
 
     @property
     def newlines(self) -> int:
-        """Newline embeddings: one after each stitched row."""
+        """Number of newline embeddings: one after each stitched row."""
         top, bottom, _, _ = self.rectangle
         return bottom - top
 
     @property
     def slots(self) -> int:
-        """Placeholders of the image in a prompt."""
+        """Number of placeholders of the image in a prompt."""
         return self.side**2 + self.detail + self.newlines
 
     def slot_patches(self) -> Tensor:
-        """int64 [slots]: the patch at each placeholder, tile * side^2 + its place in the tile; -1 at a newline."""
+        """Return int64 [slots], the patch at each placeholder: tile * side^2 + index in the tile; -1 at a newline."""
         n = self.side**2
         grid = torch.arange(n, n * self.tiles).view(self.rows, self.columns, self.side, self.side)
         top, bottom, left, right = self.rectangle
@@ -56,7 +56,7 @@ class Anyres:
         return torch.cat([torch.arange(n), torch.cat([lines, lines.new_full((len(lines), 1), -1)], dim=1).flatten()])
 
     def alive(self) -> list[tuple[Tensor, Size]]:
-        """Per tile, base first: the patches that reach the prompt, int64 [n] in raster order, and their grid."""
+        """Return for each tile, base first, the patches that reach the prompt, int64 [n], and their grid."""
         whole = torch.arange(self.side**2)
         top, bottom, left, right = self.rectangle
         units = [(whole, (self.side, self.side))]
@@ -70,17 +70,17 @@ class Anyres:
 
 
 def anyres(image_size: Size, pinpoints: list[list[int]], tile_size: int, side: int) -> Anyres:
-    """The geometry of an image of `image_size` pixels on tiles of `tile_size` pixels and `side` patches a side."""
+    """Return the geometry of an image of `image_size` pixels, with tiles `tile_size` pixels and `side` patches wide."""
     rows, columns = get_anyres_image_grid_shape(image_size, pinpoints, tile_size)
     height, width = rows * side, columns * side
     kept = unpad_image(torch.arange(height * width).view(1, height, width), image_size)[0]
-    first = int(kept[0, 0]) if kept.numel() else 0  # of a very long image nothing may be left
+    first = int(kept[0, 0]) if kept.numel() else 0  # unpadding may leave nothing of a very long image
     top, left = divmod(first, width)
     return Anyres(side, rows, columns, (top, top + kept.shape[0], left, left + kept.shape[1]))
 
 
 def best_filled_resolution(image_size: Size, pinpoints: Sequence[Sequence[int]]) -> Size:
-    """FasterVLM's choice: the resolution of which the resized image fills the largest fraction; the first of equals."""
+    """Return the resolution of which the resized image fills the largest fraction, the first of equals (FasterVLM)."""
     height, width = image_size
 
     def filled(resolution: Sequence[int]) -> float:

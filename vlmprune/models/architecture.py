@@ -1,7 +1,7 @@
-"""`model.random_weights=true`: the true architecture from configs/architecture, for speed measurements.
+"""`model.random_weights=true`: published architectures from configs/architecture, for speed measurements.
 
-The weights are drawn, so that answers mean nothing; no file is downloaded. A tokenizer is not drawn: a stand-in has the
-checkpoint's special tokens at their ids, and one unknown token for every word. The image processor is transformers' own
+The weights are random, so that answers mean nothing; no file is downloaded. The tokenizer is a substitute that has the
+checkpoint's special tokens at their ids, and one unknown token for every word. The image processor is transformers'
 with the checkpoint's sizes.
 """
 
@@ -18,14 +18,14 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedTokenizerFast
 
-# transformers 5.17 hides its top-level name where torchvision is missing, though the PIL backend does not need it.
+# transformers 5.17 does not export this at top level without torchvision, which the PIL backend does not need.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from vlmprune.errors import UserError
 from vlmprune.models.inputs import Parts
 from vlmprune.registry import options, read
 
-# Every piece of content in its order; media as the placeholders between which the checkpoints' own templates put them.
+# All content in order; each medium as its placeholder between the tokens with which the checkpoint's template marks it.
 TEMPLATE = (
     "{% for message in messages %}{% for item in message['content'] %}"
     "{% if item['type'] == 'text' %}{{ ' ' + item['text'] + ' ' }}{% else %}{{ media[item['type']] }}{% endif %}"
@@ -34,7 +34,7 @@ TEMPLATE = (
 
 
 def architecture(name: str) -> Any:
-    """The transformers config of a published model. Raises UserError where none is shipped."""
+    """Return the transformers config of a published model. Raises UserError if none is shipped for it."""
     known = options("architecture")
     if name not in known:
         raise UserError(
@@ -46,7 +46,7 @@ def architecture(name: str) -> Any:
 
 
 def draw_weights(config: Any, attention: str, dtype: torch.dtype, device: torch.device) -> Any:
-    """The model with weights from a fixed seed, drawn on `device`."""
+    """Return the model with random weights from a fixed seed, on `device`."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.device(device):
         torch.manual_seed(0)
@@ -54,7 +54,7 @@ def draw_weights(config: Any, attention: str, dtype: torch.dtype, device: torch.
 
 
 def stand_in(name: str, config: Any) -> Parts:
-    """Tokenizer, image processor and chat template of a model that was not downloaded."""
+    """Return a substitute for the tokenizer, image processor and chat template of a model, without a download."""
     data = read("architecture", name)
     special: dict[str, int] = data["tokens"]
     tokenizer = Tokenizer(WordLevel({"<unk>": 0, **special}, unk_token="<unk>"))

@@ -1,9 +1,9 @@
-"""What every model family shares: the runner's view of a loaded vision-language model.
+"""Base class of model families, and their registry by `model_type`.
 
 A family is one file in this folder named after its `model_type` in config.json. It exports `adapt(model)` and, so that
-impossible pairs are refused before weights load, `SIGNALS`, `describe_tower(config)` and, where it refuses settings of
-its own, `check_method(method)`; `KEEPS_POSITIONS` where its adapter keeps position ids; `LIMITS`, its settings of how
-many pixels or tiles a picture has. No list names the families.
+impossible pairs are refused before weights load, `SIGNALS` and `describe_tower(config)`. It may export
+`check_method(method)`, which raises ValueError for methods that it refuses; `KEEPS_POSITIONS` if its adapter keeps
+position ids; and `LIMITS`, its settings for the number of pixels or tiles of a picture. No list names the families.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ HELPERS = {
 
 
 class Adapter(ABC):
-    """Where a family keeps the modules that pruning touches (see vlmprune.pruning.adapter for the engine's view)."""
+    """Base class of a family's adapter: implements the engine's interface, `vlmprune.pruning.adapter.Adapter`."""
 
     signals: frozenset[str]
     tower: Tower
@@ -95,11 +95,11 @@ class Adapter(ABC):
     def encoder_sizes(self) -> EncoderSizes: ...
 
     def patch_grids(self, layout: Layout) -> list[Grid]:
-        """Rows and columns of the patches of every tile of an encoding."""
+        """Return the rows and columns of patches of every tile of an encoding."""
         return [self.tower.grid] * len(layout.pixels)
 
     def projected_rows(self, layout: Layout) -> int:
-        """Rows of an encoding that go to the projector where nothing is dropped before it."""
+        """Return the number of rows of an encoding that the projector receives if nothing is dropped before it."""
         return len(layout.pixels) * layout.tile_rows
 
     @property
@@ -144,29 +144,29 @@ class Adapter(ABC):
 
 
 def families() -> list[str]:
-    """Model types that have an adapter here."""
+    """Return the model types that have an adapter, sorted."""
     return sorted(m.name for m in pkgutil.iter_modules(vlmprune.models.__path__) if m.name not in HELPERS)
 
 
 def family_module(model_type: str) -> ModuleType:
-    """The module of a family. Raises UserError for any other name: a checkpoint's config.json says which it is."""
+    """Return the module of a family. Raises UserError for any other name, such as one from a config.json."""
     return importlib.import_module(f"vlmprune.models.{choose(model_type, families(), 'model family')}")
 
 
 @dataclass(frozen=True)
 class Family:
-    """What is known of a checkpoint from its config.json alone."""
+    """Facts of a checkpoint that follow from its config.json alone."""
 
     signals: frozenset[str]
     tower: Tower
     sliding_window: bool = False  # in the decoder
-    keeps_positions: bool = False  # whatever a method asks for
+    keeps_positions: bool = False  # for every method
     text: Any = None  # the decoder's config
-    check: Callable[[Method], None] = lambda _: None  # the family's own; raises ValueError
+    check: Callable[[Method], None] = lambda _: None  # the family's check_method; raises ValueError
 
 
 def describe(config: Any) -> Family:
-    """What config.json says of a checkpoint whose weights are not loaded."""
+    """Return the facts of a checkpoint from its config. Raises UserError if its vision_feature_layer does not exist."""
     module = family_module(config.model_type)
     family = Family(
         module.SIGNALS,
@@ -185,15 +185,15 @@ def describe(config: Any) -> Family:
 
 
 def has_sliding_window(text: Any) -> bool:
-    """Whether some decoder layer attends to a window of the sequence only."""
+    """Return True if some decoder layer attends only to a window of the sequence. text: the decoder's config."""
     types = getattr(text, "layer_types", None)
     return getattr(text, "sliding_window", None) is not None and (types is None or "sliding_attention" in types)
 
 
 def adapt(model: Any, **options: Any) -> Adapter:
-    """The adapter of a loaded transformers model, with its family's own options (LLaVA-NeXT: newline, packing).
+    """Return the adapter of a loaded transformers model, with options of its family (LLaVA-NeXT: newline, packing).
 
-    Raises UserError where the family has no adapter or no such option.
+    Raises UserError if the family has no adapter or no such option.
     """
     model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper: hooks belong on the model itself
     model_type = getattr(getattr(model, "config", None), "model_type", None)
@@ -206,7 +206,7 @@ def adapt(model: Any, **options: Any) -> Adapter:
 
 
 def check_options(model_type: str, options: dict[str, Any]) -> None:
-    """Raise a UserError where the family has no such option."""
+    """Raise UserError if the family lacks one of the options."""
     allowed = _options(model_type)
     for name in sorted(options.keys() - set(allowed)):
         others = ", ".join(family for family in families() if name in _options(family))
@@ -215,13 +215,13 @@ def check_options(model_type: str, options: dict[str, Any]) -> None:
 
 
 def adapter_options(config: ModelConfig) -> dict[str, Any]:
-    """Those of a run's settings that its family's adapter takes."""
+    """Return the settings of a run that are options of `adapt`, without those that are None."""
     given = {"newline": config.newline, "packing": config.packing}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def check_limits(model_type: str, config: ModelConfig) -> None:
-    """Raise a UserError where a limit of pixels or tiles is given that this family does not have."""
+    """Raise UserError if a limit of pixels or tiles is given that this family does not have."""
     for name in LIMITS:
         if (value := getattr(config, name)) is not None and name not in _limits(model_type):
             others = ", ".join(family for family in families() if name in _limits(family))

@@ -1,4 +1,4 @@
-"""Finding a checkpoint: its config.json is read and its family known before anything large is touched.
+"""Resolution of a checkpoint: its config.json is read and its family checked before weights are opened or downloaded.
 
 Nothing here or in loading.py executes code that comes with a checkpoint, and weights are read from safetensors only.
 """
@@ -36,12 +36,12 @@ EMBEDDED = Path(__file__).parent.parent / "tiny" / "checkpoint"
 
 
 def find_checkpoint(model: ModelConfig) -> Checkpoint:
-    """A checkpoint with its identity. Raises UserError where `model.path` is none, or its files are damaged."""
+    """Return the checkpoint at `model.path`, with its identity. Raises UserError if there is none, or it is damaged."""
     return identified(describe_checkpoint(model))
 
 
 def identified(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint with its identity: the first time that a file of weights is opened. Raises UserError."""
+    """Return the checkpoint with its identity, for which a folder's weight files are read. Raises UserError."""
     if checkpoint.identity:
         return checkpoint
     folder = Path(checkpoint.source)
@@ -54,7 +54,7 @@ def identified(checkpoint: Checkpoint) -> Checkpoint:
 def describe_checkpoint(model: ModelConfig) -> Checkpoint:
     """Resolve `model.path` and read its config.json alone; a folder's identity stays "" until it is `identified`.
 
-    Raises UserError where there is none or it cannot work.
+    Raises UserError if there is no checkpoint, or if it cannot work.
     """
     source = model.path or str(EMBEDDED)
     folder = expanded("model.path", source)
@@ -68,17 +68,17 @@ def describe_checkpoint(model: ModelConfig) -> Checkpoint:
     if folder.is_dir():
         check_folder(folder, f"model.path={source}:")
     try:
-        # As plain data first: the class of a family that transformers does not know could only come as remote code.
+        # As plain data first: the config class of a family that transformers does not know would be remote code.
         read_object(str(folder) if folder.is_dir() else source, "config.json", model.revision)
         data, _ = PreTrainedConfig.get_config_dict(folder if folder.is_dir() else source, revision=model.revision)
     except OSError as error:
         raise UserError(explain(source, error, model.revision)) from error
-    except Exception as error:  # whatever transformers says of someone else's file
+    except Exception as error:  # transformers raises many types for a damaged file
         raise UserError(f"model.path={source}: cannot be loaded (config.json: {first_line(error)})") from error
     if not isinstance(data.get("model_type"), str):
         raise UserError(f"model.path={source}: cannot be loaded (no config.json with a model_type)")
     supported(data, source)
-    if "vision_config" not in data:  # transformers would fill in that of another model
+    if "vision_config" not in data:  # transformers would use the default of another model
         raise UserError(
             f"model.path={source}: its config.json has no vision_config; a checkpoint in the format of the original "
             "code needs its '-hf' conversion"
@@ -90,13 +90,16 @@ def describe_checkpoint(model: ModelConfig) -> Checkpoint:
 
 
 def read_config(data: dict[str, Any], source: str | Path, start: str) -> Any:
-    """The transformers config of config.json's `data`. Raises UserError where its values cannot be."""
+    """Return the transformers config of config.json's `data`. Raises UserError if its values are impossible.
+
+    start: of the error's text.
+    """
     try:
         check_data(data, Config)
         kind = (data.get("quantization_config") or {}).get("quant_method")
-        if kind not in (None, "bitsandbytes", *AUTO_QUANTIZATION_CONFIG_MAPPING):  # transformers would go on without
+        if kind not in (None, "bitsandbytes", *AUTO_QUANTIZATION_CONFIG_MAPPING):  # transformers would ignore it
             raise ValueError(f"quantization_config.quant_method={kind}: transformers has no such method")
-        if "text_config" not in data and "hidden_size" not in data:  # transformers would fill in that of a 7B model
+        if "text_config" not in data and "hidden_size" not in data:  # transformers would use the default of a 7B model
             raise ValueError("it has no text_config")
     except ValueError as error:
         raise UserError(f"{start} config.json: {error}") from error
@@ -113,7 +116,7 @@ def read_config(data: dict[str, Any], source: str | Path, start: str) -> Any:
 
 
 def supported(config: Any, source: str) -> Any:
-    """The config, or its plain data, if its family is one of ours. Raises UserError."""
+    """Return the config, or its plain data, unchanged. Raises UserError if its family is not supported."""
     plain = isinstance(config, dict)
     model_type = config["model_type"] if plain else config.model_type
     if model_type in families():
@@ -126,7 +129,7 @@ def supported(config: Any, source: str) -> Any:
 
 
 def explain(source: str, error: Exception, revision: str | None) -> str:
-    """One line that says why a checkpoint, or a file of it, cannot be had and what to do."""
+    """Return one line for the user: the reason why a checkpoint, or a file of it, cannot be read, and the remedy."""
     cause, start = error.__cause__, f"model.path={source}:"
     if isinstance(cause, GatedRepoError):
         return f"{start} gated: accept its terms at https://huggingface.co/{source} and run 'hf auth login'"
@@ -143,7 +146,7 @@ def explain(source: str, error: Exception, revision: str | None) -> str:
 
 
 def _published_name(source: str) -> str:
-    """The nearest hub name that a model's YAML has, or how to see them; '' where `source` is one."""
+    """Return a hint with the hub name nearest to `source` in configs/model, or some of them; '' if it is one."""
     names = [path for name in options("model") if "/" in (path := str(read("model", name).get("path")))]
     if source in names:
         return ""
@@ -151,6 +154,6 @@ def _published_name(source: str) -> str:
 
 
 def _neighbour(folder: Path) -> str:
-    """What stands beside a folder that does not exist and is named like it."""
+    """Return a hint with the name of a sibling similar to a folder that does not exist; '' for none."""
     beside = [each.name for each in folder.parent.iterdir() if each.is_dir()] if folder.parent.is_dir() else []
     return nearest(folder.name, beside)

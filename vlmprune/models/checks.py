@@ -1,4 +1,4 @@
-"""Pairs of method and model that cannot work, refused from config.json alone, before any weight loads."""
+"""Checks that a method works on a model, from config.json alone, before any weight loads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlmprune.registry import build_method, options, read
 
 
 def check_pair(family: Family, method: Method, name: str, model: str) -> None:
-    """Refuse a method that reads what the model lacks, naming those that do work."""
+    """Raise NotApplicable if the method needs signals that the model lacks; the error names methods that work."""
     check_class(method)
     missing = [need for need in method.needs if need not in family.signals]
     if missing:
@@ -27,7 +27,7 @@ def check_pair(family: Family, method: Method, name: str, model: str) -> None:
 
 
 def check_settings(method: Method, family: Family, depth: int, name: str) -> None:
-    """Refuse settings that do not fit the model's depths and token count, before any weight loads."""
+    """Raise UserError or NotApplicable if a method's settings do not fit the model's depths and token count."""
     try:
         check_counts(method, family.tower, depth)
         ask(method, "check", family.tower, depth)
@@ -52,13 +52,13 @@ def check_settings(method: Method, family: Family, depth: int, name: str) -> Non
 
 
 def keeps_positions(method: Method, family: Family) -> bool:
-    """Return True if what is left of a prompt keeps the positions that it had before pruning."""
+    """Return True if the method prunes and kept tokens keep the position ids that they had before."""
     pruning = [part for part in method.parts(1) if part.stage != "none"]
     return bool(pruning) and (family.keeps_positions or any(part.position_rule == "keep" for part in pruning))
 
 
 def check_decoder(method: Method, family: Family, name: str) -> None:
-    """Refuse a method that the decoder's structure does not allow, naming those that work."""
+    """Raise NotApplicable if the decoder's structure does not allow the method; the error names methods that work."""
     if family.text is None or method.stage == "none":
         return
     structure = examine(family.text)
@@ -70,7 +70,7 @@ def check_decoder(method: Method, family: Family, name: str) -> None:
 
 
 def decoder_fault(method: Method, structure: DecoderStructure) -> str:
-    """Why a decoder of this structure cannot be pruned by the method; "" where it can be."""
+    """Return the reason why the method cannot prune a decoder of this structure; "" if it can."""
     faults = []
     for part in method.parts(1):
         if isinstance(part, DecoderMethod):
@@ -81,7 +81,7 @@ def decoder_fault(method: Method, structure: DecoderStructure) -> str:
 
 
 def check_keep(method: Method, tower: Tower) -> None:
-    """Raise ValueError where `keep` is more than what an image, or a tile, ever has: nothing would be pruned."""
+    """Raise ValueError if `keep` exceeds the tokens of every image or tile, so that nothing would be pruned."""
     n = tower.grid[0] * tower.grid[1]
     if method.keep is not None and method.keep > n and not tower.grid_varies and method.keeps_all(n):
         raise ValueError(f"keep={method.keep}: an image, tile or frame has {n} visual tokens; allowed: 0 to {n}")

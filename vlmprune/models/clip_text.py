@@ -1,8 +1,8 @@
-"""The text side of CLIP beside a vision-language model: how relevant is an image patch to the question?
+"""The text tower of CLIP beside a vision-language model, for the relevance of image patches to a question.
 
-A LLaVA checkpoint carries CLIP's vision encoder alone. What else it takes comes from the CLIP checkpoint itself: the
-text encoder, both projections into the common space and the norm before the visual one. CLIP's vision layers are not
-loaded, because the model has run its own.
+A LLaVA checkpoint contains CLIP's vision encoder alone. The text tower, both projections into the common space and the
+norm before the visual one are read from the CLIP checkpoint. CLIP's vision layers are not loaded, because the model has
+already computed their output.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from vlmprune.models.files import check_folder, read_object
 from vlmprune.models.parts import Checkpoint, first_line
 from vlmprune.models.weights import check_files, check_sizes, folder_hash
 
-MATCHING = ("hidden_size", "patch_size", "image_size", "num_hidden_layers")  # a different encoder differs in these
+MATCHING = ("hidden_size", "patch_size", "image_size", "num_hidden_layers")  # another encoder differs in one of these
 
 
 class _WithoutVisionLayers(CLIPModel):
-    """CLIP without its vision encoder's layers; their weights in the checkpoint are no surprise."""
+    """CLIP without its vision encoder's layers; their weights in the checkpoint are ignored without a warning."""
 
     _keys_to_ignore_on_load_unexpected = [r"vision_model\.encoder\."]  # noqa: RUF012  (transformers' own attribute)
 
 
 class TextTower:
-    """Scores patches of the model's vision encoder against questions, as CDPruner does (arXiv:2506.10967).
+    """Relevance of vision-encoder patches to questions, as in CDPruner (arXiv:2506.10967).
 
-    clip: a CLIPModel; its vision encoder is not used. tokenizer: the one of its checkpoint.
+    clip: a CLIPModel; its vision layers are not used. tokenizer: the one of its checkpoint.
     """
 
     def __init__(self, clip: Any, tokenizer: Any) -> None:
         self.clip, self.tokenizer = clip.eval().requires_grad_(False), tokenizer
         self.context: int = clip.config.text_config.max_position_embeddings  # 77 tokens
-        # Of the last call only: what a question costs is part of its time, whenever it was asked before.
+        # Of the last call only: a longer memory would hide the cost of a repeated question from the measured time.
         self._embeddings: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def relevance(self, features: Tensor, questions: list[str]) -> Tensor:
-        """float32 [images, N]: cosine of each patch and its question, the mean over the question's segments.
+        """Return float32 [images, N], the cosine of each patch and its question, the mean over the question's segments.
 
-        features: [images, N, C] patches at the projector's input; the images of one question stand together, in the
-        questions' order. Raises ValueError where the images cannot be divided evenly over the questions.
+        features: [images, N, C] patches at the projector's input; the images of one question are consecutive, in the
+        questions' order. Raises ValueError if the images cannot be divided evenly among the questions.
         """
         images = len(features)
         if not questions or images % len(questions):
@@ -63,7 +63,7 @@ class TextTower:
 
     @torch.no_grad()
     def embed(self, questions: list[str]) -> Tensor:
-        """float32 [questions, projection width]: the mean of the unit embeddings of each question's segments.
+        """Return float32 [questions, projection width], the mean of the unit embeddings of each question's segments.
 
         Its product with a unit vector is the mean of the cosines.
         """
@@ -77,16 +77,16 @@ class TextTower:
         return torch.stack([self._embeddings[question] for question in questions])
 
     def segments(self, question: str) -> Tensor:
-        """int64 [segments, 77]: all tokens of the question, the last segment padded with zeros, as published.
+        """Return int64 [segments, 77], all tokens of the question, the last segment padded with zeros, as published.
 
-        No mask is needed: attention is causal, so that padding at the end is seen by nothing that is pooled.
+        No mask is needed: attention is causal, so that pooled tokens do not attend to the padding at the end.
         """
         ids = self.tokenizer(question, truncation=False, verbose=False)["input_ids"]
         return torch.tensor(ids + [0] * (-len(ids) % self.context)).view(-1, self.context)
 
 
 def find_for(method: Method, tower: Tower, vision_config: Any) -> Checkpoint | None:
-    """The CLIP that `method` names in its field `clip`; None for a method that reads no text_relevance.
+    """Return the CLIP that `method` names in its field `clip`; None for a method that reads no text_relevance.
 
     tower, vision_config: of the vision-language model. Raises UserError like `find_text_tower`.
     """
@@ -97,10 +97,10 @@ def find_for(method: Method, tower: Tower, vision_config: Any) -> Checkpoint | N
 
 
 def find_text_tower(source: str, vision_config: Any) -> Checkpoint:
-    """Read the config.json of the CLIP in folder or hub name `source`, without weights.
+    """Return the CLIP checkpoint in folder or hub name `source`, by its config.json; no weight is loaded.
 
-    vision_config: that of the vision-language model. Raises UserError where there is no CLIP, or one whose vision
-    encoder is not the model's.
+    vision_config: that of the vision-language model. Raises UserError if there is no CLIP, or its vision encoder is not
+    the model's.
     """
     folder = expanded("method.clip", source)
     if source.startswith((".", "/", "~")) and not folder.is_dir():
@@ -133,9 +133,9 @@ def find_text_tower(source: str, vision_config: Any) -> Checkpoint:
 
 
 def load_text_tower(checkpoint: Checkpoint, device: torch.device) -> TextTower:
-    """Load what `find_text_tower` found, in float32 as published, from safetensors only.
+    """Load the checkpoint that `find_text_tower` returned, in float32 as published, from safetensors only.
 
-    Raises UserError where the files are damaged or weights are missing.
+    Raises UserError if files are damaged or weights are missing.
     """
     source = checkpoint.source
     config = copy.deepcopy(checkpoint.config)
@@ -159,7 +159,7 @@ def load_text_tower(checkpoint: Checkpoint, device: torch.device) -> TextTower:
             raise UserError(f"method.clip={source}: its weights have other shapes than its config.json says") from error
         raise UserError(f"method.clip={source}: cannot be loaded ({first_line(error)})") from error
     clip, loading_info = pair
-    if loading_info["missing_keys"]:  # transformers would fill them with random numbers and go on
+    if loading_info["missing_keys"]:  # transformers would fill them with random numbers
         missing = sorted(loading_info["missing_keys"])
         raise UserError(f"method.clip={source}: {len(missing)} weights are missing, {missing[0]} among them")
     last, rows = max(tokenizer.get_vocab().values(), default=-1), config.text_config.vocab_size

@@ -1,8 +1,8 @@
-"""Sizes that a checkpoint's config.json may say, checked before transformers builds anything of them.
+"""Schemas of a checkpoint's JSON files, whose values are checked before transformers builds anything from them.
 
 transformers checks the types of many fields and the values of few: a patch of no pixels divides by zero, a billion
-layers are a list of a billion names. Bounds are far beyond any published model. Fields that are absent have the values
-of transformers, fields that are not named here are left to it.
+layers become a list of a billion names. Bounds are far beyond any published model. Absent fields have the defaults of
+transformers; fields that are not declared here are not checked.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from typing_extensions import TypedDict
 
 from vlmprune.typed_json import STRICT
 
-MROPE = {"qwen2_5_vl_text": [16, 24, 24], "qwen3_vl_text": [24, 20, 20]}  # transformers' own where none is given
+MROPE = {"qwen2_5_vl_text": [16, 24, 24], "qwen3_vl_text": [24, 20, 20]}  # transformers' defaults, by model_type
 MOST_PIXELS = 2**16  # of a side
 
 Count = Annotated[int, Field(ge=1, le=4096)]  # of layers, heads, channels, pixels of a patch
 Width = Annotated[int, Field(ge=1, le=2**20)]  # of layers; pixels of a picture
 Length = Annotated[int, Field(ge=1, le=2**31)]  # of a vocabulary or a sequence
-Index = Annotated[int, Field(ge=0, le=2**31)]  # of a word
+Index = Annotated[int, Field(ge=0, le=2**31)]  # of a token
 Indexes = Annotated[list[Annotated[int, Field(ge=0, le=1000)]], Field(max_length=1000)]  # of layers
 Layers = Annotated[int, Field(ge=1, le=1000)]
 Positive = Annotated[float, Field(gt=0, le=1e15)]
 Dtype = Annotated[str, Field(pattern=r"^(torch\.)?b?float\d+\w*$")]
-Kernel = Annotated[str, Field(pattern=r"^\w*$")]  # transformers' own: with a slash it is code on the hub
+Kernel = Annotated[str, Field(pattern=r"^\w*$")]  # a name with a slash would be code on the hub
 Small = Annotated[float, Field(gt=0, lt=1)]
 
 
 def check_sides(given: Any) -> Any:
-    """A length, or a height and a width. Raises ValueError where one is no number of pixels."""
+    """Return `given`, a length, or a height and a width. Raises ValueError if one is no number of pixels."""
     sides = given if isinstance(given, list) and len(given) == 2 else [given]
     if not all(type(side) is int and 1 <= side <= MOST_PIXELS for side in sides):
         raise ValueError(f"a number of pixels from 1 to {MOST_PIXELS:,}, or two for height and width")
@@ -38,7 +38,7 @@ def check_sides(given: Any) -> Any:
 
 
 def check_lengths(given: Any) -> Any:
-    """An image processor's size: a number, a list or an object of some. Raises ValueError for anything else in it."""
+    """Return `given`, an image processor's size: a number, a list or an object of numbers. Raises ValueError if not."""
     values = list(given.values()) if isinstance(given, dict) else given if isinstance(given, list) else [given]
     if not values or not all(type(value) is int or value is None for value in values):
         raise ValueError("a number of pixels, or several by their names")
@@ -57,7 +57,7 @@ Lengths = Annotated[Any, AfterValidator(check_lengths)]
 
 @with_config(STRICT)
 class Rope(TypedDict, total=False):
-    """Rotary positions."""
+    """Settings of rotary positions: rope_parameters or rope_scaling."""
 
     rope_theta: Positive | None
     factor: Positive | None
@@ -67,9 +67,9 @@ class Rope(TypedDict, total=False):
 
 @with_config(STRICT)
 class Part(TypedDict, total=False):
-    """Any part of a model."""
+    """Fields of every part of a model."""
 
-    num_labels: Annotated[int, Field(ge=0, le=2**16)] | None  # transformers makes a name of each
+    num_labels: Annotated[int, Field(ge=0, le=2**16)] | None  # transformers makes a name for each
     return_dict: Literal[True]
     output_attentions: bool
     output_hidden_states: bool
@@ -81,7 +81,7 @@ class Part(TypedDict, total=False):
 
 
 class Text(Part, total=False):
-    """The decoder."""
+    """text_config: the decoder."""
 
     hidden_size: Width
     intermediate_size: Width
@@ -101,7 +101,7 @@ class Text(Part, total=False):
 
 
 class Vision(Part, total=False):
-    """The vision encoder."""
+    """vision_config: the vision encoder."""
 
     hidden_size: Width
     embed_dim: Width  # Qwen's older name
@@ -128,7 +128,7 @@ class Vision(Part, total=False):
 
 
 class Config(Text, total=False):
-    """config.json; some of Qwen2.5-VL have the decoder's fields beside vision_config."""
+    """config.json; some Qwen2.5-VL checkpoints have the decoder's fields beside vision_config."""
 
     text_config: Text
     vision_config: Vision
@@ -147,7 +147,7 @@ class Config(Text, total=False):
 
 @with_config(STRICT)
 class ImageProcessor(TypedDict, total=False):
-    """preprocessor_config.json: what is counted through or made as large as it says."""
+    """preprocessor_config.json: the fields that determine the number of loop steps or the size of a result."""
 
     min_patches: Tiles
     max_patches: Tiles
@@ -160,7 +160,7 @@ class ImageProcessor(TypedDict, total=False):
 
 
 def check_growth(given: Any) -> Any:
-    """Steps on a text. Raises ValueError where replacements one after another could make it far longer."""
+    """Return `given`, a tokenizer's steps. Raises ValueError if its replacements could make a text far longer."""
     growth, left = 1, [given]
     while left:
         step = left.pop()
@@ -174,9 +174,9 @@ def check_growth(given: Any) -> Any:
 
 @with_config(STRICT)
 class Tokenizer(TypedDict, total=False):
-    """tokenizer.json, which is run by code that nothing interrupts."""
+    """tokenizer.json, which is run by native code that cannot be interrupted."""
 
-    added_tokens: Annotated[list[dict[str, Any]], Field(max_length=20_000)]  # three times a published one's
+    added_tokens: Annotated[list[dict[str, Any]], Field(max_length=20_000)]  # three times those of a published one
     normalizer: Annotated[Any, AfterValidator(check_growth)]
     decoder: Annotated[Any, AfterValidator(check_growth)]
 
@@ -197,10 +197,10 @@ class Processor(TypedDict, total=False):
 
 
 def check_agreement(config: Any) -> None:
-    """Raise ValueError where sizes of a transformers config do not divide or add up."""
+    """Raise ValueError if sizes of a transformers config do not divide or add up."""
     for name in ("text_config", "vision_config"):
         part = getattr(config, name)
-        heads = "num_heads" if hasattr(part, "num_heads") else "num_attention_heads"  # Qwen's name, or another's
+        heads = "num_heads" if hasattr(part, "num_heads") else "num_attention_heads"  # the former is Qwen's name
         count, width = getattr(part, heads), getattr(part, "head_dim", None)
         if width is None and part.hidden_size % count:
             raise ValueError(f"{name}.hidden_size={part.hidden_size}: {heads}={count} does not divide it")

@@ -1,4 +1,4 @@
-"""Pictures made larger on the way to the model: to a square, or to be cropped; thin ones could need gigabytes."""
+"""Padding and cropping that enlarge a picture, with limits: a thin picture could take gigabytes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ MOST_PIXELS = 2 * 89_478_485  # where PIL refuses to decode a picture
 
 
 def check_pixels(size: Pixels, made: int) -> None:
-    """Raise BadSample where a picture of `size` would be made one of more pixels than memory should be spent on.
+    """Raise BadSample if a picture of `size` would be enlarged to more than MOST_PIXELS; made: its pixels then.
 
-    Large ones are made one at a time.
+    Otherwise count them with `take`, so that large pictures are enlarged one at a time.
     """
     if made > MOST_PIXELS:
         width, height = size
@@ -27,13 +27,13 @@ def check_pixels(size: Pixels, made: int) -> None:
 
 
 def check_crop(image: Image.Image, processor: Any) -> None:
-    """Raise BadSample where a thin picture would be made huge: its short side is enlarged before it is cropped."""
+    """Raise BadSample if the processor would make a thin picture too large when it resizes the short side."""
     if processor.do_resize and (short := dict(processor.size).get("shortest_edge")):
         check_pixels(image.size, short**2 * max(image.size) // min(image.size))
 
 
 def pad_to_square(image: Image.Image, mean: list[float]) -> Image.Image:
-    """Centre the image on a square of the processor's mean colour (LLaVA's expand2square). Raises BadSample."""
+    """Centre the image on a square of the colour `mean`, each of 0 to 1 (LLaVA's expand2square). Raises BadSample."""
     width, height = image.size
     side = max(width, height)
     check_pixels(image.size, side**2)

@@ -1,4 +1,4 @@
-"""A checkpoint's small files, looked at before a library opens them: what is no file, no object or too large."""
+"""Reading of a checkpoint's small files, checked before a library opens them: kind of file, size and JSON object."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from vlmprune.errors import UserError, said
 from vlmprune.files import check_regular, read_bytes
 from vlmprune.typed_json import parse_json
 
-LARGEST = 2**24  # bytes of a file of settings; published ones have at most a hundredth of it
+LARGEST = 2**24  # bytes of a file of settings; published files have at most a hundredth of it
 LARGEST_TOKENIZER = 2**28
 KINDS = (".json", ".safetensors", ".jinja", ".model", ".txt")
 
 
 def check_folder(folder: Path, start: str) -> None:
-    """Raise UserError where a pipe, a device, a folder or nothing stands for a file, or a file is far too large."""
+    """Raise UserError if a file is a pipe, a device, a folder or a broken link, or the chat template is too large.
+
+    start: of the error's text.
+    """
     for file in sorted(path for path in folder.iterdir() if path.suffix in KINDS):
         try:
             check_regular(file)
@@ -31,9 +34,9 @@ def check_folder(folder: Path, start: str) -> None:
 def read_object(
     source: str, name: str, revision: str | None, schema: Any = dict[str, Any], required: bool = True
 ) -> Any:
-    """The object in a JSON file of a folder or hub name; None where one that is not required cannot be had.
+    """Return the object in a JSON file of a folder or hub name; None if it is not `required` and not found.
 
-    Raises OSError, and ValueError where it is no JSON, no object, or does not fit the schema.
+    Raises OSError, and ValueError if it is no JSON, no object, or does not fit the schema.
     """
     file = cached_file(
         source,
@@ -46,6 +49,6 @@ def read_object(
         return None
     try:
         content = read_bytes(file, LARGEST_TOKENIZER if name == "tokenizer.json" else LARGEST)
-        return parse_json(content, schema, finite=False)  # where -Infinity may be meant
+        return parse_json(content, schema, finite=False)  # libraries accept -Infinity in fields not in the schema
     except (OSError, ValueError) as error:
         raise ValueError(said(error)) from error

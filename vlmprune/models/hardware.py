@@ -1,4 +1,4 @@
-"""Device, number format, attention kernel and quantizer: what does not fit together is refused before weights load."""
+"""Device, dtype, attention kernel and quantizer; impossible combinations are refused before weights load."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEVICES = "allowed: auto, cpu, cuda, cuda:N"
 
 
 def resolve_device(device: str) -> torch.device:
-    """`auto` is the first GPU where there is one, else the CPU."""
+    """Return the device; `auto` is the first GPU, or the CPU without one. Raises UserError if it does not exist."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -30,7 +30,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_dtype(dtype: str, checkpoint: Checkpoint, device: torch.device) -> torch.dtype:
-    """`auto` is float32 on a CPU and the checkpoint's own dtype elsewhere."""
+    """Return the dtype; `auto` is float32 on a CPU and the checkpoint's dtype, or float16 without one, elsewhere."""
     if dtype != "auto":
         return getattr(torch, dtype)
     if device.type == "cpu":
@@ -39,7 +39,7 @@ def resolve_dtype(dtype: str, checkpoint: Checkpoint, device: torch.device) -> t
 
 
 def check_hardware(model: ModelConfig, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> None:
-    """Refuse a combination that cannot work. Raises UserError."""
+    """Raise UserError for a combination that cannot work, or that needs a package which is not installed."""
     if model.attention == "flash_attention_2":
         where = "model.attention=flash_attention_2"
         if device.type != "cuda" or dtype == torch.float32:
@@ -63,7 +63,7 @@ def check_hardware(model: ModelConfig, checkpoint: Checkpoint, dtype: torch.dtyp
 
 
 def quantizer(quantization: str | None, dtype: torch.dtype) -> Any:
-    """transformers' bitsandbytes config for `4bit` (NF4, as QLoRA) or `8bit` (LLM.int8); None for None."""
+    """Return transformers' bitsandbytes config for `4bit` (NF4, as QLoRA) or `8bit` (LLM.int8); None for None."""
     if quantization is None:
         return None
     from transformers import BitsAndBytesConfig

@@ -1,4 +1,4 @@
-"""From images or frames and a question to a model's inputs, each image preprocessed once, not once per question."""
+"""Conversion of images or frames and a question to a model's inputs; images are preprocessed once for all questions."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from vlmprune.models.views import Box, Pixels, View, squared
 class Media:
     """One image or one video as the model takes it.
 
-    tensors: inputs of `generate` by name, of this medium alone (what a prompt's media have together comes with
-    `Preprocessor.collate`); the first dimension is what several media are joined along. text: what stands in the prompt
-    for the medium's token, its placeholders written out. pictures: the image or the frames it was. tiles: a name for
-    the content of each tile that the encoder encodes, where they have been named.
+    tensors: inputs of `generate` by name, of this medium alone (`Preprocessor.collate` adds those of all media of a
+    prompt); several media are concatenated along the first dimension. text: the text that replaces the medium's token
+    in the prompt, with one placeholder per visual token. pictures: number of its images or frames. tiles: the content
+    key of each tile that the encoder encodes; () if they were not computed.
     """
 
     kind: Literal["image", "video"]
@@ -41,10 +41,10 @@ class Media:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a checkpoint brings beside its model. image_processor: of transformers' PIL backend.
+    """Tokenizer, image processor and chat template of a checkpoint. image_processor: of transformers' PIL backend.
 
-    image_token, video_token: one placeholder in the prompt; video_token is None where the checkpoint has none.
-    video_size: `size` of the checkpoint's video processor, where it has settings of its own.
+    image_token, video_token: one placeholder in the prompt; video_token is None if the checkpoint has none.
+    video_size: `size` of the checkpoint's video processor; None if it has no settings for one.
     """
 
     tokenizer: Any
@@ -56,10 +56,10 @@ class Parts:
 
 
 class Preprocessor(ABC):
-    """The checkpoint's own image processor, tokenizer and chat template, driven piece by piece. One class a family."""
+    """Base class of a family's preprocessing, with the checkpoint's image processor, tokenizer and chat template."""
 
-    takes_video: ClassVar[bool] = False  # else a video's frames are given as images
-    dimensions: ClassVar[dict[str, int]] = {"pixel_values": 4}  # of pixels, the last three a tile's
+    takes_video: ClassVar[bool] = False  # if False, a video's frames are given as images
+    dimensions: ClassVar[dict[str, int]] = {"pixel_values": 4}  # of each pixel tensor; the last three are a tile's
 
     def __init__(self, parts: Parts, adapter: Adapter, config: ModelConfig) -> None:
         self.parts, self.adapter, self.config = parts, adapter, config
@@ -69,61 +69,62 @@ class Preprocessor(ABC):
 
     @property
     def limits(self) -> dict[str, int]:
-        """How many pixels or tiles a picture has, by `model.` settings; {} where a family has no choice."""
+        """Limits of the pixels or tiles of a picture, by names of `model.` settings; {} if the family has no choice."""
         return {}
 
     @property
     def own_limits(self) -> dict[str, int]:
-        """The same without the run's settings: the checkpoint's."""
+        """The checkpoint's `limits`, without the run's settings."""
         return {}
 
     def limits_text(self, kind: Literal["image", "video"]) -> str:
-        """`limits` of an image or a video in words, after its name; ''."""
+        """Return the `limits` of an image or a video as a phrase for the user; '' without limits."""
         return ""
 
     def agreements(self) -> dict[str, tuple[Any, Any]]:
-        """Name -> what the image processor has, and what the model's config says, which must be the same."""
+        """Return, by name, pairs of a value of the image processor and of the model's config, which must be equal."""
         return {}
 
     def pixel_shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """Shapes of the pixels that the model takes, by their names in `generate`; None: any length."""
+        """Return the shapes of the pixel tensors that the model takes, by name in `generate`; None: any length."""
         vision = self.adapter.config.vision_config
         sides = vision.image_size if isinstance(vision.image_size, list | tuple) else (vision.image_size,) * 2
         return {name: (*(None,) * (n - 3), vision.num_channels, *sides) for name, n in self.dimensions.items()}
 
     @abstractmethod
     def image(self, image: Image.Image) -> Media:
-        """One RGB image. Raises BadSample, as `media` and `video` do, where it cannot be given to the model."""
+        """Preprocess one RGB image. Raises BadSample, as `media` and `video` do, if the model cannot take it."""
 
     @abstractmethod
     def views(self, medium: Media, sizes: list[Pixels]) -> list[View]:
-        """Where the visual tokens of a medium that was made of pictures of `sizes` lie in them; slots from 0 on."""
+        """Return the areas that a medium's visual tokens cover in its pictures, of `sizes`; slots count from 0."""
 
     def video(self, frames: list[Image.Image]) -> Media:
-        """The RGB frames of one video, in order. Of families that take videos."""
+        """Preprocess the RGB frames of one video, in order. Raises TypeError in families that take no videos."""
         raise TypeError(f"{type(self).__name__} takes no video: give its frames as images")
 
     def media(self, pictures: list[Image.Image], kind: Literal["image", "video"]) -> list[Media]:
-        """Images, or the frames of one video: one medium where the family takes videos, else an image per frame."""
+        """Preprocess images, or the frames of one video: one medium if the family takes videos, else one per frame."""
         if kind == "video" and self.takes_video:
             return [replace(self.video(pictures), pictures=len(pictures))]
         return [self.image(picture) for picture in pictures]
 
     def collate(self, prompts: list[list[Media]]) -> dict[str, Tensor]:
-        """The tensors of a batch, given the media of each of its prompts; none where no prompt has any."""
+        """Return the tensors of a batch from the media of each of its prompts; {} if no prompt has any."""
         media = [medium for own in prompts for medium in own]
         names = dict.fromkeys(name for each in media for name in each.tensors)
         parts = {name: [each.tensors[name] for each in media if name in each.tensors] for name in names}
-        return {name: own[0] if len(own) == 1 else torch.cat(own) for name, own in parts.items()}  # cat copies pixels
+        return {name: own[0] if len(own) == 1 else torch.cat(own) for name, own in parts.items()}  # cat would copy
 
     def extras(self, input_ids: Tensor) -> dict[str, Tensor]:
-        """Inputs that follow from the prompts' ids [B, L]."""
+        """Return further inputs of the model, derived from the prompts' ids [B, L]."""
         return {}
 
     def tensors(self, images: list[Image.Image], nested: bool = False, **settings: Any) -> dict[str, Tensor]:
-        """The inputs that the image processor makes of RGB images, given settings of its own. Raises BadSample.
+        """Return the tensors that the image processor makes of RGB images. Raises BadSample if it cannot.
 
-        nested: give them as those of one prompt. Their axis of colours is said: 1 or 3 pixels look like one.
+        nested: pass them as the images of one prompt. settings: of the image processor. The colour axis is given
+        explicitly, because a side of 1 or 3 pixels could be taken for it.
         """
         try:
             given = self.parts.image_processor(
@@ -140,16 +141,16 @@ class Preprocessor(ABC):
         return dict(given)
 
     def squared(self, image: Image.Image) -> Image.Image:
-        """The image as the image processor is given it: padded to a square where the config says so."""
+        """Return the image padded to a square if `model.image=pad`, else unchanged."""
         return pad_to_square(image, self.parts.image_processor.image_mean) if self.config.image == "pad" else image
 
     def placed(self, size: Pixels, box: Callable[[Pixels], Box]) -> Box:
-        """`box` of the picture as the image processor is given it, in pixels of the picture itself."""
+        """Return `box` of the size that the image processor gets (see `squared`), in pixels of the original picture."""
         given, (left, top) = squared(size, self.config.image == "pad")
         return box(given).shifted(-left, -top)
 
     def prompt_views(self, question: str, media: list[Media], sizes: list[Pixels]) -> tuple[list[View], int]:
-        """The views of all media of a prompt, its slots counted through, and how many slots it has.
+        """Return the views of all media of a prompt, with slots counted through the prompt, and its number of slots.
 
         sizes: of all pictures, medium after medium.
         """
@@ -165,12 +166,12 @@ class Preprocessor(ABC):
         return views, slots
 
     def slots(self, medium: Media) -> int:
-        """Visual slots of a medium in its prompt."""
+        """Return the number of visual slots of a medium in its prompt."""
         tokens = [self.parts.image_token, *([self.parts.video_token] if self.parts.video_token else [])]
         return sum(medium.text.count(token) for token in tokens)
 
     def text(self, question: str, media: list[Media]) -> tuple[str, list[Media]]:
-        """The whole prompt, placeholders written out, and its media in the order in which they stand in it."""
+        """Return the whole prompt, with one placeholder per visual token, and its media in the order of the prompt."""
         pieces, order = self.prompts.text(question, [each.kind for each in media])
         ordered = [media[index] for index in order]
         return pieces[0] + "".join(each.text + piece for each, piece in zip(ordered, pieces[1:], strict=True)), ordered
@@ -178,30 +179,30 @@ class Preprocessor(ABC):
     def batch(
         self, questions: list[str], media: list[list[Media]], device: torch.device, dtype: torch.dtype
     ) -> dict[str, Tensor]:
-        """Inputs of `generate` for questions with one or more media each: left-padded ids, mask and the media's own."""
+        """Return inputs of `generate` for questions with their media: left-padded ids, mask and the media's tensors."""
         return self.padded(*self.tokenize(questions, media), device, dtype)
 
     def tokenize(self, questions: list[str], media: list[list[Media]]) -> tuple[list[list[int]], list[list[Media]]]:
-        """The ids of each whole prompt, and its media in the order in which they stand in it. Raises BadSample."""
+        """Return the ids of each whole prompt, and its media in the order of the prompt. Raises BadSample."""
         if (longest := max(map(len, questions))) > LONGEST_TEXT:
             raise BadSample(f"its prompt has {longest:,} characters; at most {LONGEST_TEXT:,} are asked")
         try:
             pairs = [self.text(question, own) for question, own in zip(questions, media, strict=True)]
-        except UserError as error:  # other prompts went through before this one, see models/outline.py
+        except UserError as error:  # the fault of this prompt: models/outline.py has tried the template with another
             raise BadSample(f"its prompt cannot be written: {error}") from error
         texts = [text for text, _ in pairs]
         begins = self.tokenizer.bos_token is not None and texts[0].startswith(self.tokenizer.bos_token)
-        # Some templates write <s> themselves, and two would be wrong.
+        # Some templates write <s>; the tokenizer would add a second one.
         try:
             ids = self.tokenizer(texts, add_special_tokens=not begins)["input_ids"]
-        except (TypeError, ValueError) as error:  # a lone surrogate is no text to the Rust tokenizers
+        except (TypeError, ValueError) as error:  # the Rust tokenizers refuse a lone surrogate
             raise BadSample(f"its prompt cannot be tokenized ({said(error)})") from error
         return ids, [ordered for _, ordered in pairs]
 
     def padded(
         self, ids: list[list[int]], media: list[list[Media]], device: torch.device, dtype: torch.dtype
     ) -> dict[str, Tensor]:
-        """Inputs of `generate`, or of the model, for prompts of token ids with their media."""
+        """Return inputs of `generate`, or of the model, for prompts of token ids with their media, left-padded."""
         encoded = self.tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt")
         tensors = self.collate(media)
         return {
@@ -215,14 +216,14 @@ class Preprocessor(ABC):
         }
 
     def decode(self, ids: Tensor | list[list[int]]) -> list[str]:
-        """Generated token ids [B, T], or a list of each answer's, -> stripped answers."""
+        """Return the stripped answers of generated token ids, [B, T] or a list per answer."""
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
 
 def filled(prompts: list[list[Media]]) -> list[list[Media]]:
-    """The same media, all images with as many tiles as the largest.
+    """Return the media with all images padded to the number of tiles of the largest; videos are not changed.
 
-    pixel_values is [1, T, 3, H, W]; the model leaves out the tiles that are added, all zero. Videos stay as they are.
+    pixel_values is [1, T, 3, H, W]; the model ignores the added tiles, which are zero.
     """
     images = [medium for own in prompts for medium in own if medium.kind == "image"]
     most = max((image.tensors["pixel_values"].shape[1] for image in images), default=0)

@@ -1,8 +1,8 @@
-"""InternVL 3 (transformers: InternVLForConditionalGeneration): InternViT tower, MLP projector, Qwen2 decoder.
+"""InternVL 3 (transformers: InternVLForConditionalGeneration): InternViT encoder, MLP projector, Qwen2 decoder.
 
-A picture is cut into tiles of 448 px, a thumbnail of the whole last; a frame of a video is one tile. Of the 32 x 32
-patches of a tile, pixel shuffle makes 16 x 16 tokens: each holds the features of 2 x 2 patches side by side and passes
-the projector by itself.
+A picture is cut into tiles of 448 px, followed by a thumbnail of the whole; a frame of a video is one tile. Pixel
+shuffle turns the 32 x 32 patches of a tile into 16 x 16 tokens: each concatenates the features of 2 x 2 patches, and
+the projector maps each independently.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ LIMITS = ("min_tiles", "max_tiles")
 
 
 class InternVL(Adapter):
-    """Every tile is a unit of 16 x 16 tokens. What attention says of patches is averaged over the 2 x 2 of a token."""
+    """Adapter with each tile as a unit of 16 x 16 tokens; signals per patch are averaged over the 2 x 2 of a token."""
 
     signals = SIGNALS
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
         self.tower = describe_tower(model.config)
-        self.side = round(1 / model.config.downsample_ratio)  # patches of a token, in each direction
+        self.side = round(1 / model.config.downsample_ratio)  # patches of a token in each direction
 
     def vision_layers(self, index: int) -> list[Any]:
         return [self.model.model.vision_tower.encoder.layer[index]]
@@ -75,17 +75,17 @@ class InternVL(Adapter):
         return input_ids == self.config.image_token_id
 
     def detail(self, visual: Tensor) -> Tensor:
-        """All tiles of a picture but the last, its thumbnail. Other tokens stand between two pictures in a prompt."""
+        """Return bool [B, L], True at all tiles of a picture but the last, its thumbnail; text separates pictures."""
         n = self.tower.grid[0] * self.tower.grid[1]
         count = visual.cumsum(dim=1)
-        followed = torch.zeros_like(visual)  # by n more of the same picture
+        followed = torch.zeros_like(visual)  # by n more visual tokens of the same picture
         followed[:, :-n] = count[:, n:] - count[:, :-n] == n
         return visual & followed
 
     @property
     def encoder_sizes(self) -> EncoderSizes:
         vision, width = self.config.vision_config, self.config.text_config.hidden_size
-        c, token = vision.hidden_size, vision.hidden_size * self.side**2  # a token is its patches side by side
+        c, token = vision.hidden_size, vision.hidden_size * self.side**2  # a token concatenates its patches
         return EncoderSizes(
             width=c,
             heads=vision.num_attention_heads,
@@ -102,14 +102,14 @@ class InternVL(Adapter):
 
 
 class Inputs(Preprocessor):
-    """A picture is some tiles and a thumbnail, a frame of a video one tile, which has its number before it."""
+    """Preprocessor: a picture becomes tiles and a thumbnail; a frame becomes one tile, after its number in the text."""
 
     takes_video: ClassVar[bool] = True
 
     def __init__(self, parts: Parts, adapter: Adapter, config: ModelConfig) -> None:
         names = ("start_image_token", "<img>"), ("end_image_token", "</img>"), ("video_token", "<video>")
         self.start, self.end, video = (getattr(parts.tokenizer, name, default) for name, default in names)
-        # The model has no token for videos; the chat template does.
+        # Only the chat template has a token for videos; the model has none.
         super().__init__(replace(parts, video_token=video), adapter, config)
         for name in LIMITS:
             if (value := getattr(config, name)) is not None and value < 1:
@@ -152,7 +152,7 @@ class Inputs(Preprocessor):
         return Media("video", {"pixel_values": self.pixels(frames, crop_to_patches=False)}, text)
 
     def views(self, medium: Media, sizes: list[Pixels]) -> list[View]:
-        """The stitched tiles and the thumbnail, or the only tile; the frames of a video. All are stretched to fit."""
+        """Return the stitched tiles and the thumbnail, or the only tile; for a video, its frames. All are stretched."""
         rows, columns = self.adapter.tower.grid
         n, tiles = rows * columns, len(medium.tensors["pixel_values"])
         if medium.kind == "video":
@@ -173,26 +173,26 @@ class Inputs(Preprocessor):
         ]
 
     def canvas(self, size: Pixels) -> tuple[int, int]:
-        """Columns and rows of the tiles that a picture is cut into."""
+        """Return the columns and rows of tiles into which a picture is cut."""
         processor = self.parts.image_processor
         (width, height), _ = squared(size, self.config.image == "pad")
         tile = processor.size["height"], processor.size["width"]
         return get_optimal_tiled_canvas((height, width), tile, *self.limits.values())
 
     def pixels(self, images: list[Image.Image], crop_to_patches: bool) -> Tensor:
-        """float32 [tiles, 3, H, W]."""
+        """Return float32 [tiles, 3, H, W]."""
         least, most = self.limits.values()
         given = self.tensors(images, crop_to_patches=crop_to_patches, min_patches=least, max_patches=most)
         return given["pixel_values"]
 
     def tiles(self, count: int) -> str:
-        """The placeholders of a picture of `count` tiles."""
+        """Return the placeholders of a picture of `count` tiles, with its start and end tokens."""
         rows, columns = self.adapter.tower.grid
         return self.start + self.parts.image_token * (rows * columns * count) + self.end
 
 
 def describe_tower(config: Any) -> Tower:
-    """The tower's facts from config.json alone. grid: tokens of one tile."""
+    """Return the facts of the encoder from config.json alone. grid: tokens of one tile."""
     vision, layer = config.vision_config, config.vision_feature_layer
     if not isinstance(layer, int):
         raise UserError(f"vision_feature_layer={layer}: only InternVL checkpoints that read one layer are supported")
@@ -212,12 +212,12 @@ def describe_tower(config: Any) -> Tower:
 
 
 def check_method(method: Method) -> None:
-    """Raise ValueError for scope=image: the encoder is given tiles, and is not told which are of one picture."""
-    for part in method.parts(1):  # whatever the number of tokens, they are the same
+    """Raise ValueError for scope=image: the encoder receives tiles without the picture that each belongs to."""
+    for part in method.parts(1):  # the parts do not depend on the number of tokens
         if getattr(part, "scope", None) == "image":
             raise ValueError("scope=image: InternVL's tiles cannot be ranked together; allowed: tile")
 
 
 def adapt(model: Any) -> InternVL:
-    """The adapter of an InternVLForConditionalGeneration."""
+    """Return the adapter of an InternVLForConditionalGeneration."""
     return InternVL(model)

@@ -1,4 +1,4 @@
-"""LLaVA and LLaVA-1.5 (transformers: LlavaForConditionalGeneration): CLIP tower, MLP projector, Llama-like decoder."""
+"""LLaVA and -1.5 (transformers: LlavaForConditionalGeneration): CLIP encoder, MLP projector, Llama-like decoder."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ SIGNALS = frozenset(
         "features",
         "cls_feature",
         "projected",
-        "encoder_layers",  # their outputs may be shortened: nothing behind them counts patches
-        "text_relevance",  # with the text tower of its CLIP, which the checkpoint does not carry (clip_text.py)
+        "encoder_layers",  # their outputs may be shortened: the model does not count patches after them
+        "text_relevance",  # from the text tower of its CLIP, which the checkpoint does not contain (clip_text.py)
         "decoder_attention",
     }
 )
 
 
 class Llava(Adapter):
-    """One image is one grid of patches; its [CLS] is dropped before the projector."""
+    """Adapter with one image as one grid of patches; its [CLS] is dropped before the projector."""
 
     signals = SIGNALS
 
@@ -72,7 +72,7 @@ class Llava(Adapter):
 
 
 def describe_tower(config: Any) -> Tower:
-    """The tower's facts from config.json alone, so that impossible pairs are refused before weights load."""
+    """Return the facts of the encoder from config.json alone, so that pairs can be refused before weights load."""
     vision, layer = config.vision_config, config.vision_feature_layer
     if not isinstance(layer, int):
         raise UserError(f"vision_feature_layer={layer}: only LLaVA checkpoints that read one layer are supported")
@@ -81,14 +81,14 @@ def describe_tower(config: Any) -> Tower:
             f"vision_feature_select_strategy='{config.vision_feature_select_strategy}': only 'default' is supported"
         )
     side = vision.image_size // vision.patch_size
-    # hidden_states counts the embeddings as entry 0, so entry -2 of a 24-layer tower is the output of layer 22.
+    # hidden_states counts the embeddings as entry 0, so entry -2 of a 24-layer encoder is the output of layer 22.
     feature_layer = layer - 1 if layer >= 0 else vision.num_hidden_layers + layer
     has_cls = vision.model_type == "clip_vision_model"
     return Tower(vision.num_hidden_layers, feature_layer, (side, side), has_cls)
 
 
 class Inputs(Preprocessor):
-    """One tile per image, resized and cropped by the processor or padded first as in LLaVA-1.5's own evaluation."""
+    """One tile per image, resized and cropped by the processor, or padded first as in LLaVA-1.5's evaluation."""
 
     def image(self, image: Image.Image) -> Media:
         image = self.squared(image)
@@ -103,5 +103,5 @@ class Inputs(Preprocessor):
 
 
 def adapt(model: Any) -> Llava:
-    """The adapter of a LlavaForConditionalGeneration."""
+    """Return the adapter of a LlavaForConditionalGeneration."""
     return Llava(model)

@@ -1,7 +1,7 @@
 """LLaVA-NeXT (transformers: LlavaNextForConditionalGeneration): a base tile, then tiles of higher resolution.
 
-In a prompt an image is its base tile, then the stitched tiles row by row without their padding, a newline embedding
-after each row. Units of selection are the base tile and what is left of each tile after unpadding.
+In a prompt an image is its base tile, then the stitched tiles row by row without their padding, with a newline
+embedding after each row. Units of selection are the base tile and the patches of each tile that unpadding leaves.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ describe_tower = llava.describe_tower
 
 
 class LlavaNext(llava.Llava):
-    """newline: `drop` the newline embeddings where pruning drops patches, or `keep` them.
+    """Adapter of tiled images. newline: `drop` the newline embeddings if pruning drops patches, or `keep` them.
 
-    packing: `checkpoint` is transformers' own; `fastervlm` is that of FasterVLM's code, without unpadding and newlines
-    (its preprocessor then gives every image the size of its resolution, which leaves nothing to unpad).
+    packing: `checkpoint` is that of transformers; `fastervlm` that of FasterVLM's code, without unpadding and newlines
+    (`Inputs` then gives every image the size of its resolution, so that there is nothing to unpad).
     """
 
     signals = SIGNALS
@@ -45,12 +45,12 @@ class LlavaNext(llava.Llava):
         self._images: list[Anyres] = []
 
     def geometry(self, image_size: tuple[int, int]) -> Anyres:
-        """Tiles and surviving patches of an image of `image_size` (height, width) pixels."""
+        """Return the geometry, after unpadding, of an image of `image_size` (height, width) pixels."""
         config = self.config
         return anyres(image_size, config.image_grid_pinpoints, config.vision_config.image_size, self.tower.grid[0])
 
     def slots(self, image: Anyres) -> int:
-        """Placeholders of an image in a prompt."""
+        """Return the number of placeholders of an image in a prompt."""
         return image.slots - (image.newlines if self.packing == "fastervlm" else 0)
 
     def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
@@ -79,7 +79,7 @@ class LlavaNext(llava.Llava):
         )
 
     def _order(self, images: list[Anyres]) -> Tensor:
-        """The token at each slot of several images, -1 at a newline."""
+        """Return int64 [slots], the token at each slot of all images; -1 at a newline."""
         slots, first = [], 0
         for image in images:
             patches = image.slot_patches()
@@ -110,7 +110,7 @@ class LlavaNext(llava.Llava):
         flags = torch.cat(
             [torch.arange(self.slots(image), device=visual.device) >= image.side**2 for image in self._images]
         )
-        copies = int(visual.sum()) // max(1, len(flags))  # beams and several sequences repeat every prompt
+        copies = int(visual.sum()) // max(1, len(flags))  # beam search and num_return_sequences repeat every prompt
         marked = torch.zeros_like(visual)
         marked[::copies] = marked[::copies].masked_scatter(visual[::copies], flags)
         return marked[::copies].repeat_interleave(copies, dim=0)
@@ -121,5 +121,5 @@ def adapt(
     newline: Literal["drop", "keep"] = "drop",
     packing: Literal["checkpoint", "fastervlm"] = "checkpoint",
 ) -> LlavaNext:
-    """The adapter of a LlavaNextForConditionalGeneration."""
+    """Return the adapter of a LlavaNextForConditionalGeneration. newline, packing: see `LlavaNext`."""
     return LlavaNext(model, newline, packing)

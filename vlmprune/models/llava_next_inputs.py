@@ -1,4 +1,4 @@
-"""Preprocessing of LLaVA-NeXT: a base tile, then the tiles of the resolution that suits the image's shape."""
+"""Preprocessing of LLaVA-NeXT: a base tile, then the tiles of the resolution that fits the image's shape best."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vlmprune.models.views import Box, Pixels, View, letterboxed
 
 
 class Inputs(Preprocessor):
-    """packing=fastervlm takes the resolution that FasterVLM's code takes, and says that the image fills it."""
+    """Preprocessor; packing=fastervlm uses FasterVLM's choice of resolution, and declares that the image fills it."""
 
     adapter: Any  # a LlavaNext
     dimensions: ClassVar[dict[str, int]] = {"pixel_values": 5}
@@ -33,7 +33,7 @@ class Inputs(Preprocessor):
         return Media("image", given, self.parts.image_token * slots)
 
     def views(self, medium: Media, sizes: list[Pixels]) -> list[View]:
-        """The base tile, and the stitched tiles, of which padding has no token."""
+        """Return the base tile and the stitched tiles, whose padding has no tokens."""
         height, width = medium.tensors["image_sizes"][0].tolist()
         image = self.adapter.geometry((height, width))
         patches = image.slot_patches()
@@ -56,11 +56,11 @@ class Inputs(Preprocessor):
         ]
 
     def collate(self, prompts: list[list[Media]]) -> dict[str, Tensor]:
-        """pixel_values [images, tiles, 3, H, W], filled up to the tiles of the largest, and image_sizes [images, 2]."""
+        """Return pixel_values [images, tiles of the largest, 3, H, W], padded, and image_sizes [images, 2]."""
         return super().collate(filled(prompts))
 
     def _choice(self, image: Image.Image) -> dict[str, Any]:
-        """Settings of the image processor that leave it one resolution; none where the choice is its own."""
+        """Return image-processor settings that fix FasterVLM's resolution; {} if the processor chooses."""
         if self.config.packing != "fastervlm":
             return {}
         return {"image_grid_pinpoints": [list(self._resolution(image))]}

@@ -1,10 +1,10 @@
-"""LLaVA-OneVision (transformers: LlavaOnevisionForConditionalGeneration): SigLIP tower, tiled images, pooled frames.
+"""LLaVA-OneVision (transformers: LlavaOnevisionForConditionalGeneration): SigLIP encoder, tiled images, pooled frames.
 
-In a prompt a single image is its base tile, then its tiles stitched, unpadded and, where they are many, shrunk
-bilinearly, with a newline embedding after each row; one of several images is its base tile and one newline. A video is
-its frames, pooled bilinearly to half the side, and one newline. The units of selection are the base tile, the stitched
-grid (one unit, since shrinking mixes patches of neighbouring tiles), and each pooled frame. Shrinking and pooling come
-after the projector, so tokens are dropped behind them.
+In a prompt a single image is its base tile, then its tiles stitched, unpadded and, above a limit, shrunk bilinearly,
+with a newline embedding after each row; one of several images is its base tile and one newline. A video is its frames,
+pooled bilinearly to half the side, and one newline. The units of selection are the base tile, the stitched grid (one
+unit, since shrinking mixes patches of neighbouring tiles), and each pooled frame. Shrinking and pooling come after the
+projector, so tokens are dropped after them.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from vlmprune.pruning.layout import Layout, Unit, grouped, together
 
 __all__ = ["SIGNALS", "Inputs", "LlavaOnevision", "adapt", "describe_tower"]
 
-# SigLIP has no [CLS]: cls_attention is the mean attention that a patch receives. encoder_layers is absent because what
-# is stitched and pooled behind the encoder is a full grid.
+# SigLIP has no [CLS]: cls_attention is the mean attention that a patch receives. encoder_layers is absent because
+# stitching and pooling after the encoder need the full grid.
 SIGNALS = frozenset({"seeds", "cls_attention", "received_attention", "features", "projected", "decoder_attention"})
 
 
 class LlavaOnevision(llava.Llava):
-    """newline: `drop` the newline embeddings where pruning drops tokens before the decoder, or `keep` them."""
+    """Adapter of tiled images and pooled frames. newline: `drop` newlines if tokens are dropped, or `keep` them."""
 
     signals = SIGNALS
 
     def __init__(self, model: Any, newline: Literal["drop", "keep"] = "drop") -> None:
-        Adapter.__init__(self, model)  # not Llava's, which would describe a CLIP tower
+        Adapter.__init__(self, model)  # Llava's would describe a CLIP encoder
         self.tower = describe_tower(model.config)
         if newline not in ("drop", "keep"):
             raise UserError(f"newline={newline}: allowed: drop, keep")
         self.newline = newline
-        # What the model does to patches [tiles, P, C] of the last encoding: rows [R, C] of its result, 0 for newlines.
+        # The model's packing of patches [tiles, P, C] of the last encoding into rows [R, C], 0 for newlines.
         self._arrange: Callable[[Tensor], Tensor]
 
     @property
@@ -82,13 +82,13 @@ class LlavaOnevision(llava.Llava):
         return self._laid_out(units, pixels, row, newlines, owners)
 
     def packed(self, maps: Tensor, sizes: list[list[int]], tiles: list[int], aspect: str | None = None) -> list[Tensor]:
-        """Maps of patches [tiles, P, C] as the model packs them, [slots, C] per image, with 0 for newlines."""
+        """Return maps of patches [tiles, P, C] as the model packs them, [slots, C] per image, with 0 for newlines."""
         newline = maps.new_zeros(maps.shape[-1])
         aspect = aspect or self.config.vision_aspect_ratio
         return self.base_model.pack_image_features(maps.split(tiles), sizes, newline, aspect)[0]
 
     def tiles(self, image_sizes: Any, images_per_prompt: Any = None) -> tuple[list[list[int]], list[int]]:
-        """Sizes (height, width) and tiles of images; only the single image of a prompt is cut into tiles."""
+        """Return the size (height, width) and the number of tiles of each image; 1 for one of several of a prompt."""
         sizes = torch.as_tensor(image_sizes).tolist()
         numbers = [1] * len(sizes) if images_per_prompt is None else torch.as_tensor(images_per_prompt).tolist()
         cut = [number == 1 for number in numbers for _ in range(number)]
@@ -99,7 +99,7 @@ class LlavaOnevision(llava.Llava):
         ]
 
     def _videos(self, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
-        # transformers 5.17 has another name for a video's pixels, and writes its newline later, in forward().
+        # transformers 5.17 has another name for a video's pixels, and adds the newline later, in forward().
         closes = "pixel_values_videos" in arguments
         pixels = arguments["pixel_values_videos" if closes else "pixel_values"]  # [videos, frames, 3, H, W]
         videos, frames = pixels.shape[:2]
@@ -146,19 +146,19 @@ class LlavaOnevision(llava.Llava):
 
 
 class MarkedNewline:
-    """Marks every newline embedding as dropped: an instance attribute stands before the model's parameter."""
+    """Mark of every newline embedding as dropped, by an instance attribute that hides the model's parameter."""
 
     def __init__(self, base_model: Any) -> None:
         self.base_model = base_model
         vars(base_model)["image_newline"] = torch.full_like(base_model.image_newline, torch.nan)
 
     def remove(self) -> None:
-        """Give the model its own newline back."""
+        """Restore the model's newline."""
         del vars(self.base_model)["image_newline"]
 
 
 def describe_tower(config: Any) -> Tower:
-    """The tower's facts from config.json alone. Raises UserError for towers other than the published SigLIP."""
+    """Return the facts of the encoder from config.json alone. Raises UserError for encoders other than SigLIP's."""
     vision, layer = config.vision_config, config.vision_feature_layer
     if vision.model_type != "siglip_vision_model" or config.vision_feature_select_strategy != "full":
         raise UserError(
@@ -174,5 +174,5 @@ def describe_tower(config: Any) -> Tower:
 
 
 def adapt(model: Any, newline: Literal["drop", "keep"] = "drop") -> LlavaOnevision:
-    """The adapter of a LlavaOnevisionForConditionalGeneration. newline: `drop` or `keep`, see there."""
+    """Return the adapter of a LlavaOnevisionForConditionalGeneration. newline: see `LlavaOnevision`."""
     return LlavaOnevision(model, newline)

@@ -1,4 +1,4 @@
-"""Preprocessing of LLaVA-OneVision: a single image is cut into tiles, one of several images is not, nor is a frame."""
+"""Preprocessing of LLaVA-OneVision: a prompt's only image is cut into tiles; several images and frames are not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vlmprune.models.views import Box, Pixels, View, grid_of, letterboxed, squar
 
 
 class Inputs(Preprocessor):
-    """Placeholders are counted by the adapter, which asks the model's own packing functions."""
+    """Preprocessor; the adapter counts placeholders with the model's packing functions."""
 
     takes_video = True
     dimensions: ClassVar[dict[str, int]] = {"pixel_values": 5, "pixel_values_videos": 5}
@@ -25,7 +25,7 @@ class Inputs(Preprocessor):
         return {"image_grid_pinpoints": (sorted(map(list, own)), sorted(map(list, model)))}
 
     def image(self, image: Image.Image) -> Media:
-        """A prompt's only image."""
+        """Preprocess a prompt's only image."""
         given = self._processed([self.squared(image)])
         sizes, tiles = self.adapter.tiles(given["image_sizes"])
         rows, columns = self.adapter.tower.grid
@@ -43,7 +43,7 @@ class Inputs(Preprocessor):
 
     def video(self, frames: list[Image.Image]) -> Media:
         processor = self.parts.image_processor
-        # Squeezed to the tile like a base tile, not padded to a square like one of several images.
+        # Resized to the tile like a base tile, without the padding to a square of one of several images.
         size = (processor.size["width"], processor.size["height"])
         squares = [frame.resize(size, Image.Resampling(processor.resample)) for frame in frames]
         pixels = self._processed(squares)["pixel_values"][:, 0]
@@ -53,7 +53,7 @@ class Inputs(Preprocessor):
         return Media("video", {"pixel_values_videos": pixels[None]}, self.parts.video_token * slots)
 
     def views(self, medium: Media, sizes: list[Pixels]) -> list[View]:
-        """A base tile and the stitched, unpadded and perhaps shrunk grid; one padded square of several; frames."""
+        """Return the base tile and the stitched grid of an only image, one of several images as a square, or frames."""
         rows, columns = self.adapter.tower.grid
         if medium.kind == "video":
             pooled = (rows + 1) // 2, (columns + 1) // 2
@@ -62,16 +62,16 @@ class Inputs(Preprocessor):
                 View(index, Box.whole(size), grid, f"frame {index + 1}")
                 for index, (size, grid) in enumerate(zip(sizes, grids, strict=True))
             ]
-        if self.slots(medium) == rows * columns + 1:  # one of several: its only tile, and a newline
+        if self.slots(medium) == rows * columns + 1:  # one of several images: one tile, and a newline
             square, (left, top) = squared(sizes[0], pads=True)
             return [View(0, Box.whole(square).shifted(-left, -top), grid_of(rows, columns))]
         whole = View(0, self.placed(sizes[0], Box.whole), grid_of(rows, columns), "whole picture")
         return [whole, *self._stitched(medium, sizes[0])]
 
     def _stitched(self, medium: Media, size: Pixels) -> list[View]:
-        """What the tiles of a single image are packed into; the model's own packing says where newlines stand.
+        """Return the view of a single image's stitched tiles, with newlines as in the model's packing.
 
-        None of it where the image is so thin that the model leaves nothing of its tiles.
+        [] if the image is so thin that unpadding leaves no patch of its tiles.
         """
         vision, image_sizes = self.adapter.config.vision_config, medium.tensors["image_sizes"]
         height, width = image_sizes[0].tolist()
@@ -91,14 +91,14 @@ class Inputs(Preprocessor):
         return [View(0, part, slots.view(lines, -1), f"{image.rows} x {image.columns} tiles, stitched")]
 
     def _processed(self, images: list[Image.Image]) -> dict[str, Tensor]:
-        """All images of one prompt: pixel_values [images, tiles, 3, H, W], image_sizes [images, 2]."""
+        """Preprocess all images of one prompt: pixel_values [images, tiles, 3, H, W], image_sizes [images, 2]."""
         given = self.tensors(images, nested=True)
         return {name: given[name] for name in ("pixel_values", "image_sizes")}
 
     def collate(self, prompts: list[list[Media]]) -> dict[str, Tensor]:
-        """Images are filled up to the tiles of the largest; batch_num_images: of each prompt that has any.
+        """Return the tensors with images padded to the tiles of the largest, and batch_num_images.
 
-        The model reads from that number which image is a prompt's only one, cut into tiles.
+        The latter is the number of images of each prompt that has any: 1 tells the model that the image is tiled.
         """
         tensors = super().collate(filled(prompts))
         numbers = [sum(medium.kind == "image" for medium in own) for own in prompts]

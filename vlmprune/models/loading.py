@@ -1,4 +1,4 @@
-"""Loading a checkpoint as users load it: from_pretrained, safetensors only, no remote code, nothing patched."""
+"""Loading of a checkpoint with from_pretrained: safetensors only, no remote code, and an unmodified model."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ __all__ = ["Checkpoint", "Loaded", "check_hardware", "find_checkpoint", "load", 
 
 @dataclass
 class Loaded:
-    """A model ready to answer."""
+    """A loaded model with its adapter and preprocessor."""
 
     model: Any
     adapter: Adapter
     preprocessor: Preprocessor
     device: torch.device
-    features: FeatureStore | None = None  # what its vision encoder gave so far
+    features: FeatureStore | None = None  # of its vision encoder's results
 
 
-_loaded: dict[tuple, Loaded] = {}  # the last model: the jobs of a sweep that share it load it once
+_loaded: dict[tuple, Loaded] = {}  # holds the last model, so that jobs of a sweep that share it load it once
 
 
 def load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Loaded:
-    """Load model and processor, or return the ones that are there already. Raises UserError where they are damaged."""
+    """Return the loaded model and preprocessor, from memory if they were loaded last. Raises UserError for damage."""
     key = (checkpoint.identity, dtype, device, repr(config))
     if key not in _loaded:
         _loaded.clear()  # first, so that two large models are never in memory together
@@ -47,7 +47,7 @@ def load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device
 
 
 def _load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Loaded:
-    known = outline(checkpoint, config)  # before the weights: it takes a second, those take minutes
+    known = outline(checkpoint, config)  # first, since it takes a second, and the weights take minutes
     parts, empty = known.preprocessor.parts, known.adapter.model
     check_sizes(checkpoint, empty)
     if config.device_map is None and config.quantization is None:
@@ -63,7 +63,7 @@ def _load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, devic
 
 
 def read_weights(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Any:
-    """The model with the checkpoint's weights, on `device` or where `device_map` puts them. Raises UserError."""
+    """Return the model with the checkpoint's weights, on `device` or as `device_map` says. Raises UserError."""
     source = checkpoint.source
     placed: dict[str, Any] = {}
     if config.device_map is not None:
@@ -87,7 +87,7 @@ def read_weights(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype
             raise UserError(f"model.path={source}: its weights have other shapes than its config.json says") from error
         raise UserError(explain(source, error, checkpoint.revision)) from error
     model, loading_info = pair
-    if loading_info["missing_keys"]:  # transformers would fill them with random numbers and go on
+    if loading_info["missing_keys"]:  # transformers would fill them with random numbers
         missing = sorted(loading_info["missing_keys"])
         raise UserError(f"model.path={source}: {len(missing)} weights are missing, {missing[0]} among them")
     if beyond := left_out(loading_info["unexpected_keys"], model):
@@ -99,9 +99,9 @@ def read_weights(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype
 
 
 def left_out(unexpected: Any, model: Any) -> str:
-    """The first of the names of weights of a layer beyond the model's last, or of a bias that it lacks; "" for none.
+    """Return the first name in `unexpected` of a weight of a missing layer, or of a missing bias; "" for none.
 
-    transformers leaves out every weight that it did not expect, be it a buffer of older versions.
+    unexpected: all weights that transformers did not load, which may also be harmless buffers of older versions.
     """
     known = {re.sub(r"\.\d+\.", ".N.", name) for name in model.state_dict()}
     alike = (re.sub(r"\.\d+\.", ".N.", name) for name in unexpected)

@@ -1,7 +1,7 @@
-"""A checkpoint without its weights: whether its parts belong together is tried out before a weight is read.
+"""Model and preprocessor of a checkpoint without its weights, to check that its files belong together.
 
-The model is built on torch's meta device, which holds shapes only. A picture and a question then go the way of every
-sample, as far as the vision encoder.
+The model is built on torch's meta device, which holds shapes only. A picture and a question are preprocessed as every
+sample is, and the shapes are compared with those that the vision encoder takes.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from vlmprune.models.parts import Checkpoint, read_parts
 
 QUESTION = "What color is the star?"
 SIZE = (64, 48)  # of the picture, no square
-SECONDS, GIBIBYTES = 6, 4  # that a small picture may take to become pixels; published checkpoints take a tenth
-KEPT = 4  # outlines of the last checkpoints: a sweep's jobs ask again and again for the same
+SECONDS, GIBIBYTES = 6, 4  # limits of preprocessing a small picture; published checkpoints take a tenth
+KEPT = 4  # outlines in memory: the jobs of a sweep need the same few many times
 
 
 @dataclass(frozen=True)
 class Outline:
-    """Adapter and preprocessor of a model whose weights are not there."""
+    """Adapter and preprocessor of a model without weights."""
 
     adapter: Adapter
     preprocessor: Preprocessor
@@ -43,9 +43,9 @@ _outlines: dict[tuple[Any, ...], Outline] = {}
 
 
 def outline(checkpoint: Checkpoint, config: ModelConfig) -> Outline:
-    """What is known of a model without its weights. Raises UserError where its files do not belong together.
+    """Return adapter and preprocessor of a model without weights. Raises UserError if its files do not fit together.
 
-    checkpoint: its identity is not read, and may be unknown yet.
+    checkpoint: its identity is not read, and may still be "".
     """
     settings = {name: value for name, value in vars(config).items() if name != "info"}
     key = (checkpoint.source, checkpoint.revision, repr(checkpoint.config), repr(settings), _stamp(checkpoint))
@@ -60,7 +60,7 @@ def outline(checkpoint: Checkpoint, config: ModelConfig) -> Outline:
 
 
 def _stamp(checkpoint: Checkpoint) -> tuple[tuple[str, int, int], ...]:
-    """Name, size and date of the files of a folder that are no weights."""
+    """Return name, size and date of the files of a folder that are no weights; () for a hub name."""
     if not checkpoint.folder:
         return ()
     files = [path for path in Path(checkpoint.source).iterdir() if path.suffix != ".safetensors"]
@@ -83,14 +83,14 @@ def _outline(checkpoint: Checkpoint, config: ModelConfig) -> Outline:
 
 
 def unlike(start: str, parts: Parts, adapter: Adapter) -> AbstractContextManager[None]:
-    """`one_line` about an image processor that does not do what the family needs."""
+    """Return a context that turns errors of an image processor into one line for the user; start: of its text."""
     name, family = type(parts.image_processor).__name__, adapter.config.model_type
     why = f"{start} its image processor, {name}, does not make the inputs of {family}"
     return one_line(why, "preprocessor_config.json is another model's, or damaged")
 
 
 def check_inputs(found: Outline, source: str, kind: Literal["image", "video"]) -> None:
-    """Raise UserError where a picture, or two frames of a video, and a question do not become the model's inputs."""
+    """Raise UserError if a picture, or two frames of a video, and a question cannot become the model's inputs."""
     prepare, start = found.preprocessor, f"model.path={source}:"
     picture = Image.new("RGB", SIZE, (200, 120, 40))
     with unlike(start, prepare.parts, found.adapter), bounds(SECONDS, GIBIBYTES):
@@ -101,7 +101,7 @@ def check_inputs(found: Outline, source: str, kind: Literal["image", "video"]) -
                 )
         try:
             media = prepare.media([picture] * (2 if kind == "video" else 1), kind)
-        except BadSample as error:  # which this picture is not
+        except BadSample as error:  # this picture is good, so that the fault is the checkpoint's
             raise ValueError(str(error)) from error
         encoded = Encoded.of(found.adapter, prepare.collate([media]))
     for medium in media:
@@ -135,7 +135,7 @@ def check_inputs(found: Outline, source: str, kind: Literal["image", "video"]) -
 
 
 def check_pixels(prepare: Preprocessor, medium: Media, start: str) -> None:
-    """Raise UserError where a medium's pixels are not what the vision encoder takes."""
+    """Raise UserError if a medium's pixels are not finite, or not of the shape that the vision encoder takes."""
     for name, expected in prepare.pixel_shapes().items():
         pixels = medium.tensors.get(name)
         if pixels is None:

@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer, image processor and chat template, and whether they belong to its model."""
+"""Loading of a checkpoint's tokenizer, image processor and chat template, with a check that they fit its model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, ProcessorMixin
 
-# transformers 5.17 hides its top-level name where torchvision is missing, though the PIL backend does not need it.
+# transformers 5.17 does not export this at top level without torchvision, which the PIL backend does not need.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from vlmprune.errors import UserError
@@ -15,7 +15,7 @@ from vlmprune.models.config_schema import ImageProcessor, Processor, Tokenizer, 
 from vlmprune.models.files import read_object
 from vlmprune.models.inputs import Parts
 
-# Files of settings that transformers reads, and takes for objects, beside config.json.
+# Files of settings beside config.json that transformers reads as JSON objects.
 SETTINGS: dict[str, Any] = {
     "tokenizer.json": Tokenizer,
     "tokenizer_config.json": TokenizerConfig,
@@ -33,18 +33,18 @@ class Checkpoint:
 
     source: str  # folder or hub name
     config: Any  # transformers config
-    identity: str  # commit on the hub, a hash of the folder's files, or one of the architecture
+    identity: str  # commit on the hub, a hash of the folder's files or of the architecture; "" if not read yet
     revision: str | None = None  # commit on the hub
-    random: bool = False  # only the architecture is used
-    folder: bool = False  # whether `source` is a local folder
+    random: bool = False  # True if only the architecture is used
+    folder: bool = False  # True if `source` is a local folder
 
 
 def read_parts(checkpoint: Checkpoint, prompt: str) -> Parts:
-    """Tokenizer, image processor and chat template. Raises UserError where one is absent, damaged or another model's.
+    """Load tokenizer, image processor and chat template. Raises UserError if one is absent, damaged or another model's.
 
-    transformers' own processor is not built: most need torchvision. Of its settings those that say how many tokens a
-    picture has (patch_size, vision_feature_select_strategy, num_additional_image_tokens) are not read: the model's
-    config says it, and the encoder does it.
+    transformers' processor classes are not used: most need torchvision. Their settings for the number of tokens of a
+    picture (patch_size, vision_feature_select_strategy, num_additional_image_tokens) are not read, since the model's
+    config determines it.
     """
     source, config = checkpoint.source, checkpoint.config
     common: dict[str, Any] = {"revision": checkpoint.revision, "trust_remote_code": False}
@@ -54,13 +54,13 @@ def read_parts(checkpoint: Checkpoint, prompt: str) -> Parts:
         what = "tokenizer"
         tokenizer = AutoTokenizer.from_pretrained(source, **common)
         what = "image processor"
-        # Chosen explicitly: where torchvision is installed the default would be its backend and give other pixels.
+        # Explicit, because with torchvision installed its backend would be the default and give other pixels.
         image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **common)
         what = "processor_config.json"
         settings, _ = ProcessorMixin.get_processor_dict(source, revision=checkpoint.revision)
         what = "video_preprocessor_config.json"
         video_size = _video_size(source, settings, checkpoint.revision)
-    except Exception as error:  # whatever transformers says of someone else's files
+    except Exception as error:  # transformers raises many types for damaged files
         raise UserError(f"model.path={source}: its {what} cannot be loaded ({first_line(error)})") from error
     template = settings.get("chat_template") or tokenizer.chat_template
     if isinstance(template, dict):
@@ -76,7 +76,7 @@ def read_parts(checkpoint: Checkpoint, prompt: str) -> Parts:
         image_processor,
         template,
         image_token=_token(tokenizer, config, "image_token_id", source),
-        # InternVL's has no id: its videos become images before the prompt is read.
+        # InternVL's video token has no id in the config: its videos become images before the prompt is tokenized.
         video_token=_token(tokenizer, config, "video_token_id", source)
         if hasattr(config, "video_token_id")
         else getattr(tokenizer, "video_token", None),
@@ -87,7 +87,7 @@ def read_parts(checkpoint: Checkpoint, prompt: str) -> Parts:
 
 
 def check_tokens(checkpoint: Checkpoint, parts: Parts, settings: dict[str, Any]) -> None:
-    """Raise UserError where the tokenizer's ids are not the model's; give it a token to fill batches up with.
+    """Raise UserError if the tokenizer's ids are not the model's; set the tokenizer's padding token.
 
     settings: of processor_config.json.
     """
@@ -101,7 +101,7 @@ def check_tokens(checkpoint: Checkpoint, parts: Parts, settings: dict[str, Any])
                 f"{start} its processor's {name} is '{own}', and {name}_id={index} of its config.json is '{token}' in "
                 "the tokenizer; correct one of them"
             )
-    # Words alone: a token that was added and never stands in a prompt needs no row of the embedding.
+    # Added tokens are left out: one that is never in a prompt needs no row of the embedding.
     words = set(tokenizer.get_vocab().values()) - tokenizer.added_tokens_decoder.keys()
     rows, last = config.text_config.vocab_size, max(words, default=-1)
     if last >= rows:
@@ -110,7 +110,7 @@ def check_tokens(checkpoint: Checkpoint, parts: Parts, settings: dict[str, Any])
             "another model's, or the embedding was not resized"
         )
     media = {parts.image_token, parts.video_token}
-    # What fills a batch up is masked: any word does, but one that stands for a picture.
+    # Padding is masked, so that any token will do except a media placeholder.
     fillers = [getattr(tokenizer, f"{name}_token") for name in ("pad", "eos", "bos", "unk")]
     filler = next((token for token in fillers if token is not None and token not in media), None)
     if filler is None:
@@ -119,16 +119,16 @@ def check_tokens(checkpoint: Checkpoint, parts: Parts, settings: dict[str, Any])
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, cut to a length that fits one."""
+    """Return the first line of an error's message, at most 200 characters; the type's name for an empty message."""
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
 def _video_size(source: str, settings: dict[str, Any], revision: str | None) -> dict[str, int] | None:
-    """`size` of the video processor, in processor_config.json or a file of its own; None where neither has it."""
+    """Return `size` of the video processor, from processor_config.json or its separate file; None if neither has it."""
     found = settings.get("video_processor")
     if found is None:
         found = read_object(source, "video_preprocessor_config.json", revision, required=False) or {}
-    # As transformers has it: older files name both by themselves.
+    # As in transformers: older files have two fields in place of `size`.
     older = {"shortest_edge": found.get("min_pixels"), "longest_edge": found.get("max_pixels")}
     size = (found.get("size") or {}) | {name: value for name, value in older.items() if value is not None}
     return size or None

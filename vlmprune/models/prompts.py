@@ -1,4 +1,4 @@
-"""Where a question's images and videos stand in its prompt, and the words around them."""
+"""Prompts: the text around a question, and the positions of its images and videos."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 from vlmprune.bounds import bounds
 from vlmprune.errors import UserError, said
 
-# Conversation templates of LLaVA's code, system sentence included: that of LLaVA-1.5 and -NeXT, that of Video-LLaVA.
+# Conversation templates of LLaVA's code with the system sentence: of LLaVA-1.5 and -NeXT (user), Video-LLaVA (human).
 SYSTEM = (
     "A chat between a curious {who} and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the {who}'s questions. "
 )
 STYLES = {"vicuna_v1": SYSTEM.format(who="user"), "llava_v1": SYSTEM.format(who="human")}
 INSTEAD = "; correct it, or use model.prompt=vicuna_v1"
-SECONDS, GIBIBYTES = 4, 1  # that a chat template may take; published ones take milliseconds
+SECONDS, GIBIBYTES = 4, 1  # limits of a chat template; published ones take milliseconds
 LONGEST = 1_000_000  # characters that it may write around a question
-MARKER = re.compile(r"<image(?: (\d+))?>")  # "<image 2>" in a question is where its second image stands
+MARKER = re.compile(r"<image(?: (\d+))?>")  # "<image 2>" in a question marks the position of its second image
 
 Content = list[dict[str, str]]  # of a chat message: {"type": "text", "text": ...}, {"type": "image"}, {"type": "video"}
 
@@ -29,7 +29,7 @@ Content = list[dict[str, str]]  # of a chat message: {"type": "text", "text": ..
 class Prompts:
     """Prompts of one checkpoint.
 
-    style: `chat_template` (its own), `vicuna_v1` or `llava_v1`. tokens: kind of media -> its token.
+    style: `chat_template` (the checkpoint's), `vicuna_v1` or `llava_v1`. tokens: kind of media -> its token.
     """
 
     tokenizer: Any
@@ -38,15 +38,15 @@ class Prompts:
     style: str
 
     def text(self, question: str, kinds: list[str]) -> tuple[list[str], list[int]]:
-        """The prompt, cut where its media stand, and the media in the order in which they stand there.
+        """Return the prompt, split at its media, and the indices of the media in the order of the prompt.
 
-        kinds: "image" or "video", one per medium. Raises UserError where the chat template leaves one out.
+        kinds: "image" or "video", one per medium. Raises UserError if the chat template leaves one out.
         """
         order, pieces = place_media(question, kinds)
         first = len(kinds) - pieces.count(None)
         before: Content = [{"type": kinds[index]} for index in order[:first]]
         placed = iter(order[first:])
-        # A media token among the question's own words would be one too many.
+        # A media token in the question's text would add a medium that does not exist.
         inline: Content = [
             {"type": kinds[next(placed)]} if piece is None else {"type": "text", "text": self._token.sub("", piece)}
             for piece in pieces
@@ -66,7 +66,7 @@ class Prompts:
         return self._token.split(text), order
 
     def template(self, kind: str) -> str:
-        """Return the whole prompt of a question about one medium, {prompt} standing where its text does."""
+        """Return the whole prompt of a question about one medium, with {prompt} in place of the question."""
         pieces, _ = self.text("{prompt}", [kind])
         return self.tokens[kind].join(pieces)
 
@@ -76,7 +76,7 @@ class Prompts:
 
     @cached_property
     def _interleaves(self) -> bool:
-        """Whether the chat template leaves an image between two texts; LLaVA's writes all images first."""
+        """True if the chat template keeps an image between two texts; LLaVA's writes all images first."""
         text = self._chat([{"type": "text", "text": "before"}, {"type": "image"}, {"type": "text", "text": "after"}])
         return "before" in self._token.split(text)[0]
 
@@ -85,7 +85,7 @@ class Prompts:
 
     def _chat(self, content: Content) -> str:
         try:
-            # A limit would be that of pictures which other threads decode, too. Before a run there are none.
+            # A limit of memory applies to all threads, and other threads may decode pictures.
             with bounds(SECONDS, GIBIBYTES if threading.active_count() == 1 else None):
                 text = self.tokenizer.apply_chat_template(
                     [{"role": "user", "content": content}],
@@ -96,7 +96,7 @@ class Prompts:
             if len(text) > LONGEST + 10 * len(self._flat(content)):
                 raise ValueError(f"it writes {len(text):,} characters")
             return text
-        # A template is a program of the checkpoint's: it may refuse, be wrong, not end, or take a message for one text.
+        # A template is a program that comes with the checkpoint: it may raise, loop or expect another format.
         except Exception as error:
             raise UserError(
                 f"model.prompt={self.style}: the checkpoint's chat template raises {type(error).__name__} "
@@ -105,7 +105,7 @@ class Prompts:
 
 
 def place_media(question: str, kinds: list[str]) -> tuple[list[int], list[str | None]]:
-    """`place_images` for a prompt's images and videos: markers number its images, or its videos where it has none."""
+    """Return the result of `place_images` for images and videos: markers number the images, or the videos if none."""
     numbered = [index for index, kind in enumerate(kinds) if kind == "image"] or list(range(len(kinds)))
     order, pieces = place_images(question, len(numbered))
     inline = [numbered[index] for index in order[len(order) - pieces.count(None) :]]
@@ -113,10 +113,10 @@ def place_media(question: str, kinds: list[str]) -> tuple[list[int], list[str | 
 
 
 def place_images(question: str, images: int) -> tuple[list[int], list[str | None]]:
-    """The images in the order in which they stand, and the question in pieces, None where an image stands in it.
+    """Return the indices of the images in the order of the prompt, and the question in pieces, None for an image.
 
-    "<image 2>" places the second image, a bare "<image>" the first one that is left; images that no marker places come
-    before the question. Where an image is named again, or does not exist, the words "image 2" remain.
+    "<image 2>" places the second image, a bare "<image>" the first one that is left; images without a marker come
+    before the question. A marker of an image that is placed already, or does not exist, becomes the text "image 2".
     """
     pieces: list[str | None] = []
     placed: list[int] = []

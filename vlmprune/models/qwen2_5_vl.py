@@ -1,8 +1,8 @@
-"""Qwen2.5-VL (Qwen2_5_VLForConditionalGeneration): windowed ViT without [CLS], merger inside the tower, mrope.
+"""Qwen2.5-VL (Qwen2_5_VLForConditionalGeneration): windowed ViT without [CLS], merger inside it, mrope.
 
-Every picture keeps its own grid of patches, in groups of 2 x 2 that the merger makes one token. Two frames of a video
-make one temporal step, a grid like a picture's. Rotary positions are (time, row, column), so that a kept token must
-keep its own.
+The grid of patches depends on the size of the picture; the merger makes one token of 2 x 2 patches. Two frames of a
+video make one temporal step, with a grid like a picture's. Rotary positions are (time, row, column), so that kept
+tokens must keep their positions.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = ["LIMITS", "SIGNALS", "Inputs", "adapt", "check_method", "describe_tow
 
 SIGNALS = frozenset({"seeds", "cls_attention", "received_attention", "features", "projected", "decoder_attention"})
 KEEPS_POSITIONS = True
-TYPICAL = (480, 640)  # pixels of the picture whose grid stands for all in Tower.grid
+TYPICAL = (480, 640)  # pixels of the picture whose grid is used as Tower.grid
 
 
 class Qwen2_5VL(Adapter):
-    """A unit is a picture, or one temporal step of a video. The tower's result is marked, not the merger's input.
+    """Adapter with a picture, or one temporal step of a video, as unit; tokens are dropped after the merger.
 
     `cls_attention` is the mean attention that a token's 2 x 2 patches receive from all patches of their picture.
     """
@@ -39,8 +39,8 @@ class Qwen2_5VL(Adapter):
     def __init__(self, model: Any) -> None:
         super().__init__(model)
         self.tower = describe_tower(model.config)
-        self._patches: list[int] = []  # of each tile of the last encoding
-        self._raster = torch.empty(0, dtype=torch.long)  # where the tower holds its tokens, in raster order
+        self._patches: list[int] = []  # number of patches of each tile of the last encoding
+        self._raster = torch.empty(0, dtype=torch.long)  # index in the encoder's order of each token in raster order
 
     @property
     def encoders(self) -> tuple[str, ...]:
@@ -93,13 +93,13 @@ class Qwen2_5VL(Adapter):
             grouped(units, pixels.device),
             list(pixels.split(self._patches)),
             slots=first,
-            tile_tokens=1,  # tiles differ in size; what is marked has tokens for rows
+            tile_tokens=1,  # tiles differ in size; the marked result has one row per token
             tile_rows=1,
             images=images,
         )
 
     def tower_order(self, grid: tuple[int, int]) -> Tensor:
-        """int64 [n]: the tokens of a grid in the order in which the tower holds them, window after window."""
+        """Return int64 [n], the tokens of a grid in the order of the encoder, window after window."""
         vision = self.config.vision_config
         side = vision.window_size // vision.spatial_merge_size // vision.patch_size
         row, column = torch.arange(grid[0]).unsqueeze(1), torch.arange(grid[1])
@@ -107,9 +107,10 @@ class Qwen2_5VL(Adapter):
         return window.flatten().argsort(stable=True)
 
     def per_token(self, parts: list[Tensor]) -> Tensor:
-        """One part per picture or, in layers with window attention, per window, [1, H, P].
+        """Return the mean signal of each token's patches, [H, S], in raster order.
 
-        The mean over query rows is over those of the whole picture: rows outside a window give it nothing.
+        parts: one per picture or, in layers with window attention, per window, [1, H, P], a mean over its query rows.
+        It becomes a mean over those of the whole picture: query rows outside a window give its patches nothing.
         """
         ends = list(accumulate(self._patches))
         shares, start = [], 0
@@ -121,7 +122,7 @@ class Qwen2_5VL(Adapter):
         return pairwise_mean(torch.cat(shares, dim=1).unflatten(1, (-1, group)), dim=2)[:, self._raster]
 
     def rotary(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        # transformers may pass a fourth, first row of plain positions along; 5.17 cannot do with plain ones alone.
+        # transformers may put a row of plain positions before the three; 5.17 does not accept plain ones alone.
         spatial = positions.expand(3, -1, -1) if positions.dim() == 2 else positions[-3:]
         return self.language_model.rotary_emb(hidden, position_ids=spatial)
 
@@ -161,7 +162,7 @@ class Qwen2_5VL(Adapter):
 
 
 def describe_tower(config: Any) -> Tower:
-    """The tower's facts from config.json alone. grid: tokens of a picture of 640 x 480; real grids differ."""
+    """Return the facts of the encoder from config.json alone. grid: that of a picture of 640 x 480; others differ."""
     vision = config.vision_config
     cell = vision.patch_size * vision.spatial_merge_size
     rows, columns = (round(length / cell) for length in TYPICAL)
@@ -169,7 +170,7 @@ def describe_tower(config: Any) -> Tower:
 
 
 def check_method(method: Method) -> None:
-    """Raise ValueError where the method asks for other positions than a token's own, or for another order."""
+    """Raise ValueError if the method would renumber positions, or order tokens other than spatially."""
     for part in (method, *method.parts(1)):
         if part.positions == "renumber":
             raise ValueError("positions=renumber: this model's positions are rows and columns; allowed: keep")
@@ -178,5 +179,5 @@ def check_method(method: Method) -> None:
 
 
 def adapt(model: Any) -> Qwen2_5VL:
-    """The adapter of a Qwen2_5_VLForConditionalGeneration."""
+    """Return the adapter of a Qwen2_5_VLForConditionalGeneration."""
     return Qwen2_5VL(model)

@@ -1,6 +1,6 @@
-"""Pictures and videos as Qwen2.5-VL takes them: patches of one size, however many, and the grid that they fill.
+"""Preprocessing of Qwen2.5-VL: pictures and videos become patches of one size, in varying number, and their grid.
 
-A frame is preprocessed as a picture is, by the checkpoint's own image processor; transformers' video processor does the
+A frame is preprocessed as a picture is, by the checkpoint's image processor; transformers' video processor does the
 same with torchvision.
 """
 
@@ -22,19 +22,19 @@ LIMITS = ("min_pixels", "max_pixels", "video_min_pixels", "video_max_pixels")
 
 
 class Inputs(Preprocessor):
-    """Frames are taken as two a second, the rate at which Qwen samples videos: their real times are not known here.
+    """Preprocessor that takes frames as two a second, Qwen's sampling rate, since their real times are not known.
 
-    That is also what the model assumes without `second_per_grid_ts`: one second for a temporal step of two frames.
+    The model assumes the same without `second_per_grid_ts`: one second for a temporal step of two frames.
     """
 
     takes_video: ClassVar[bool] = True
-    video_default: ClassVar[dict[str, int] | None] = None  # of checkpoints that do not say; None: those of a picture
-    video_unit: ClassVar[str] = "frame"  # what the limits of a video are of
+    video_default: ClassVar[dict[str, int] | None] = None  # limits if the checkpoint has none; None: those of a picture
+    video_unit: ClassVar[str] = "frame"  # to which the limits of a video apply
 
     def __init__(self, parts: Parts, adapter: Adapter, config: ModelConfig) -> None:
         super().__init__(parts, adapter, config)
         processor = parts.image_processor
-        self.side = processor.patch_size * processor.merge_size  # pixels of a token, in each direction
+        self.side = processor.patch_size * processor.merge_size  # pixels of a token in each direction
         self._own = self._resolve({})
         self._limits = self._resolve({name: getattr(config, name) for name in LIMITS})
         self._check(config)
@@ -50,13 +50,13 @@ class Inputs(Preprocessor):
     def limits_text(self, kind: Literal["image", "video"]) -> str:
         video = "video_" if kind == "video" else ""
         least, most = self._limits[f"{video}min_pixels"], self._limits[f"{video}max_pixels"]
-        # A token of a video is of as many frames as a temporal step has.
+        # A token of a video covers all frames of a temporal step.
         cell = self.side**2 * (self.parts.image_processor.temporal_patch_size if video else 1)
         unit = self.video_unit if video else "picture"
         return f"{least:,} to {most:,} pixels a {unit} (at most {most // cell:,} visual tokens)"
 
     def _resolve(self, given: dict[str, int | None]) -> dict[str, int]:
-        """The limits where `given` ones stand in for the checkpoint's. Raises UserError where it has none."""
+        """Return the checkpoint's limits, replaced by those in `given`. Raises UserError if it has none."""
         size = self.parts.image_processor.size
         try:
             image = _overlaid((size["shortest_edge"], size["longest_edge"]), given, "")
@@ -70,7 +70,7 @@ class Inputs(Preprocessor):
         return dict(zip(LIMITS, (*image, *_overlaid(frames, given, "video_")), strict=True))
 
     def _check(self, config: ModelConfig) -> None:
-        """Raise UserError where limits that were given leave no picture."""
+        """Raise UserError if the run's limits allow no picture."""
         cell = self.side**2
         for name in LIMITS:
             value = getattr(config, name)
@@ -121,7 +121,7 @@ class Inputs(Preprocessor):
         return Media("video", tensors, self.video_text(grid, shown))
 
     def views(self, medium: Media, sizes: list[Pixels]) -> list[View]:
-        """The picture, or the first frame of every temporal step, stretched to a whole number of tokens."""
+        """Return the picture, or the first frame of every temporal step, stretched to a whole number of tokens."""
         merge = self.parts.image_processor.merge_size
         steps, rows, columns = medium.tensors[f"{medium.kind}_grid_thw"][0].tolist()
         grid = rows // merge, columns // merge
@@ -139,15 +139,15 @@ class Inputs(Preprocessor):
         ]
 
     def video_size(self, frames: int) -> dict[str, int]:
-        """`size` of a frame of a video of so many frames."""
+        """Return the image processor's `size` for each frame of a video of so many frames."""
         return _size(self._limits["video_min_pixels"], self._limits["video_max_pixels"])
 
     def video_text(self, grid: Tensor, frames: int) -> str:
-        """What stands for a video of `grid` [1, 3] and so many frames in the prompt."""
+        """Return the prompt's text for a video of `grid` [1, 3] and so many frames."""
         return str(self.parts.video_token) * self.tokens(grid)
 
     def tokens(self, grid: Tensor) -> int:
-        """Visual tokens of a grid [1, 3] of patches."""
+        """Return the number of visual tokens of a grid [1, 3] of patches."""
         return int(grid.prod()) // self.parts.image_processor.merge_size**2
 
     def extras(self, input_ids: Tensor) -> dict[str, Tensor]:
@@ -157,11 +157,11 @@ class Inputs(Preprocessor):
 
 
 def _overlaid(own: tuple[int, int], given: dict[str, int | None], prefix: str) -> tuple[int, int]:
-    """Least and most pixels, those of `given` in place of the checkpoint's own."""
+    """Return the least and most pixels: the checkpoint's `own`, replaced by those in `given`."""
     least, most = given.get(f"{prefix}min_pixels"), given.get(f"{prefix}max_pixels")
     return own[0] if least is None else least, own[1] if most is None else most
 
 
 def _size(least: int, most: int) -> dict[str, int]:
-    """Limits of pixels as Qwen's image processors name them."""
+    """Return limits of pixels under the names of Qwen's image processors."""
     return {"shortest_edge": least, "longest_edge": most}

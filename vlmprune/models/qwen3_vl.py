@@ -1,7 +1,7 @@
 """Qwen3-VL (Qwen3VLForConditionalGeneration): as Qwen2.5-VL, without windows, and with DeepStack.
 
-Features of earlier vision layers are added to visual tokens inside the decoder; pruning/deepstack.py drops them along.
-In a prompt each temporal step of a video stands by itself, after its timestamp.
+Features of earlier vision layers are added to visual tokens inside the decoder; pruning/deepstack.py drops them with
+their tokens. In a prompt the placeholders of each temporal step of a video follow its timestamp.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ check_method = qwen2_5_vl.check_method
 
 
 class Qwen3VL(qwen2_5_vl.Qwen2_5VL):
-    """Units, signals and positions are those of Qwen2.5-VL."""
+    """Adapter with the units, signals and positions of Qwen2.5-VL."""
 
     def tower_order(self, grid: tuple[int, int]) -> Tensor:
         return torch.arange(grid[0] * grid[1])
@@ -48,7 +48,7 @@ class Qwen3VL(qwen2_5_vl.Qwen2_5VL):
 
 
 class Inputs(qwen2_5_vl_inputs.Inputs):
-    """A video's resolution is chosen so that all its frames together stay within the limits; its text has times."""
+    """Preprocessor: the limits of a video apply to all its frames together, and its text has timestamps."""
 
     video_default = VIDEO_SIZE
     video_unit = "video, all frames together"
@@ -69,7 +69,7 @@ class Inputs(qwen2_5_vl_inputs.Inputs):
 
 
 def describe_tower(config: Any) -> Tower:
-    """The tower's facts from config.json alone. grid: tokens of a picture of 640 x 480; real grids differ."""
+    """Return Qwen2.5-VL's facts of the encoder. Raises UserError if DeepStack has too many levels for the decoder."""
     levels, depth = len(config.vision_config.deepstack_visual_indexes), config.text_config.num_hidden_layers
     if levels >= depth:
         raise UserError(f"deepstack_visual_indexes: {levels} levels need a decoder of more than {depth} layers")
@@ -77,5 +77,5 @@ def describe_tower(config: Any) -> Tower:
 
 
 def adapt(model: Any) -> Qwen3VL:
-    """The adapter of a Qwen3VLForConditionalGeneration."""
+    """Return the adapter of a Qwen3VLForConditionalGeneration."""
     return Qwen3VL(model)

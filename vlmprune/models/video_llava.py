@@ -1,6 +1,6 @@
-"""Video-LLaVA (transformers: VideoLlavaForConditionalGeneration): one CLIP tower for images, one for videos.
+"""Video-LLaVA (transformers: VideoLlavaForConditionalGeneration): one CLIP encoder for images, one for videos.
 
-A frame is ranked like an image. Of a video transformers passes each frame's [CLS] on, as published; where tokens are
+A frame is ranked like an image. transformers puts each frame's [CLS] into the prompt, as published; if tokens are
 pruned it is dropped, so that a ratio concerns patches alone (FasterVLM's branch `video`: 8 x 256 -> 8 x 13 at 95 %).
 """
 
@@ -21,13 +21,13 @@ from vlmprune.models.inputs import Media, Preprocessor
 from vlmprune.models.views import Pixels, View, cropped, grid_of
 from vlmprune.pruning.layout import Group, Layout, whole_tiles
 
-# No text_relevance: both towers are LanguageBind's, which have no text side in common with a CLIP checkpoint.
+# No text_relevance: both encoders are LanguageBind's, for which no CLIP checkpoint has a text tower.
 SIGNALS = llava.SIGNALS - {"text_relevance"}
 describe_tower = llava.describe_tower
 
 
 class VideoLlava(llava.Llava):
-    """Images and videos share the projector and the decoder."""
+    """Adapter in which images and videos share the projector and the decoder, but not the encoder."""
 
     signals = SIGNALS
 
@@ -41,7 +41,7 @@ class VideoLlava(llava.Llava):
 
     def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
         if encoder == "get_image_features":
-            pixels = arguments.get("pixel_values")  # transformers 5.17 knows the other name only, 5.23 takes both
+            pixels = arguments.get("pixel_values")  # transformers 5.17 takes the other name only, 5.23 both
             return whole_tiles(arguments["pixel_values_images"] if pixels is None else pixels, self.tower.grid)
         videos = arguments["pixel_values_videos"]  # [videos, frames, 3, H, W]
         frames = videos.shape[1]
@@ -59,13 +59,13 @@ class VideoLlava(llava.Llava):
 
 
 class Inputs(Preprocessor):
-    """Images and frames go through the same resize and crop; padding to a square first (`image=pad`) is for images."""
+    """Preprocessor: images and frames are resized and cropped alike; only images are padded first with `image=pad`."""
 
     takes_video = True
     dimensions: ClassVar[dict[str, int]] = {"pixel_values": 4, "pixel_values_images": 4, "pixel_values_videos": 5}
 
     def image(self, image: Image.Image) -> Media:
-        # transformers 5.17 has another name for it.
+        # transformers 5.17 has another name for pixel_values.
         known = inspect.signature(self.adapter.base_model.get_image_features).parameters
         name = "pixel_values" if "pixel_values" in known else "pixel_values_images"
         return Media("image", {name: self._pixels([self.squared(image)])}, self.parts.image_token * self._patches)
@@ -90,16 +90,16 @@ class Inputs(Preprocessor):
         return rows * columns
 
     def _pixels(self, pictures: list[Image.Image]) -> Tensor:
-        """float32 [pictures, 3, H, W]."""
+        """Return float32 [pictures, 3, H, W]."""
         processor = self.parts.image_processor
         for picture in pictures:
             check_crop(picture, processor)
-        name = "return_legacy_image_output"  # transformers 5.23 warns of its own default; 5.17 has no choice
+        name = "return_legacy_image_output"  # transformers 5.23 warns if it is not given; 5.17 does not have it
         settings = {name: False} if name in inspect.signature(processor.preprocess).parameters else {}
         (pixels,) = self.tensors(pictures, **settings).values()
         return pixels
 
 
 def adapt(model: Any) -> VideoLlava:
-    """The adapter of a VideoLlavaForConditionalGeneration."""
+    """Return the adapter of a VideoLlavaForConditionalGeneration."""
     return VideoLlava(model)

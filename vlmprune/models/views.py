@@ -1,7 +1,7 @@
-"""Where a picture's visual tokens lie in it: grids of cells over rectangles of the original pixels.
+"""Areas of a picture that its visual tokens cover: grids of cells over rectangles of the original pixels.
 
-What an image processor does to a picture (resize, crop, pad, cut into tiles) is undone here in coordinates alone. Each
-family says which grids its inputs consist of (`Preprocessor.views`).
+Coordinates are mapped back through an image processor's steps (resize, crop, pad, cut into tiles). Each family returns
+the grids of its inputs in `Preprocessor.views`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Pixels = tuple[int, int]  # width, height of a picture
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in pixels of the original picture. It may reach beyond it (padding) or leave some out (cropping)."""
+    """A rectangle in pixels of the original picture, which it may exceed (padding) or cover in part (cropping)."""
 
     left: float
     top: float
@@ -27,15 +27,15 @@ class Box:
 
     @classmethod
     def whole(cls, size: Pixels) -> Box:
-        """All of a picture."""
+        """Return the rectangle of a whole picture."""
         return cls(0, 0, size[0], size[1])
 
     def shifted(self, right: float, down: float) -> Box:
-        """The same size elsewhere."""
+        """Return the rectangle moved right and down."""
         return Box(self.left + right, self.top + down, self.right + right, self.bottom + down)
 
     def part(self, rows: tuple[float, float], columns: tuple[float, float]) -> Box:
-        """The part between two heights and two widths, each a fraction of the whole."""
+        """Return the part between two heights and two widths, each a fraction of the whole."""
         width, height = self.right - self.left, self.bottom - self.top
         return Box(
             self.left + columns[0] * width,
@@ -47,9 +47,9 @@ class Box:
 
 @dataclass(frozen=True)
 class View:
-    """A picture, or a part of it, as the model sees it.
+    """One grid of visual tokens over a picture, or over a part of it.
 
-    picture: which of the medium's pictures. box: what the grid covers. slots: int64 [rows, columns], the visual slot of
+    picture: index among the medium's pictures. box: area of the grid. slots: int64 [rows, columns], the visual slot of
     each cell, counted through the prompt (see `pruning.prompt.Record.kept`), -1 where a cell has no token. title: "" if
     it is a medium's only view. tiles: rows and columns of the tiles that the grid is stitched from.
     """
@@ -61,23 +61,23 @@ class View:
     tiles: tuple[int, int] = (1, 1)
 
     def after(self, pictures: int, slots: int) -> View:
-        """The same behind so many other pictures and slots of a prompt."""
+        """Return the view with its picture and slots counted after so many others of the prompt."""
         moved = torch.where(self.slots < 0, self.slots, self.slots + slots)
         return replace(self, picture=self.picture + pictures, slots=moved)
 
     def cell(self, row: int, column: int) -> Box:
-        """What one token covers."""
+        """Return the area of one cell."""
         rows, columns = self.slots.shape
         return self.box.part((row / rows, (row + 1) / rows), (column / columns, (column + 1) / columns))
 
 
 def grid_of(rows: int, columns: int, first: int = 0) -> Tensor:
-    """int64 [rows, columns]: slots in raster order from `first` on."""
+    """Return int64 [rows, columns], slots in raster order from `first` on."""
     return torch.arange(first, first + rows * columns).view(rows, columns)
 
 
 def squared(size: Pixels, pads: bool) -> tuple[Pixels, tuple[int, int]]:
-    """Size after padding to a square, where that is done, and the pixels left of and above the picture in it."""
+    """Return the size after padding to a square, if it `pads`, and the pixels left of and above the picture in it."""
     if not pads:
         return size, (0, 0)
     side = max(size)
@@ -85,7 +85,7 @@ def squared(size: Pixels, pads: bool) -> tuple[Pixels, tuple[int, int]]:
 
 
 def cropped(size: Pixels, processor: Any) -> Box:
-    """What is left of a picture of `size` after an image processor's resize and centre crop."""
+    """Return the part of a picture of `size` that an image processor's resize and centre crop leave."""
     width, height = size
     target = processor.size
     if not processor.do_resize:
@@ -104,12 +104,12 @@ def cropped(size: Pixels, processor: Any) -> Box:
 
 
 def crop_start(whole: int, part: int) -> int:
-    """First pixel of a centre crop; negative where the picture is smaller and padded (transformers' center_crop)."""
+    """Return the first pixel of a centre crop; negative if the picture is smaller and padded (as in center_crop)."""
     return (whole - part) // 2 if whole >= part else -math.ceil((part - whole) / 2)
 
 
 def letterboxed(size: Pixels, target: Pixels) -> Box:
-    """What a canvas of `target` pixels shows, with the picture as large as fits and centred on it (AnyRes)."""
+    """Return the box of a canvas of `target` pixels on which a picture is centred, as large as fits (AnyRes)."""
     (width, height), (across, down) = size, target
     if across / width < down / height:
         resized = across, min(math.ceil(height * across / width), down)

@@ -1,4 +1,4 @@
-"""Files of weights: which they are, and what their headers say before memory is taken for a model."""
+"""Weight files of a checkpoint: their names and headers, checked before memory is allocated for a model."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from vlmprune.typed_json import STRICT, read_json
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-MOST_MISSING = 2**24  # numbers that a model may have beyond its files: fewer are named when it is loaded
+MOST_MISSING = 2**24  # numbers that the files may lack here; loading then names the missing weights
 MEMORY = Path("/proc/meminfo")  # of Linux
 
 
 @with_config(STRICT)
 class Index(TypedDict):
-    """Of a checkpoint in several files: the file of each weight."""
+    """Index of a checkpoint in several files: the file of each weight."""
 
     weight_map: Annotated[dict[str, str], Field(min_length=1)]
 
 
 def check_files(folder: Path, source: str, setting: str = "model.path") -> None:
-    """Open every weight file's header. Raises UserError where a file is absent or damaged."""
+    """Raise UserError if a weight file is absent or its header is damaged."""
     start = f"{setting}={source}: cannot be loaded"
     if not any(folder.glob("*.safetensors")) and not (folder / INDEX).exists():
         other = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pth"))
@@ -45,7 +45,7 @@ def check_files(folder: Path, source: str, setting: str = "model.path") -> None:
 
 
 def weight_files(folder: Path, start: str) -> list[Path]:
-    """The files that the index names, or else all. Raises UserError where the index is damaged or names others."""
+    """Return the files that the index names; without index, all. Raises UserError if it is damaged or unsafe."""
     if not (folder / INDEX).exists():
         return sorted(folder.glob("*.safetensors"))
     try:
@@ -59,21 +59,21 @@ def weight_files(folder: Path, start: str) -> list[Path]:
 
 
 def numbers(file: Path, start: str) -> int:
-    """Return the count of numbers in a file of weights, by its header. Raises UserError where that is damaged."""
+    """Return the count of numbers in a file of weights, by its header. Raises UserError if that is damaged."""
     if not file.exists():
         raise UserError(f"{start} ({file.name} is missing)")
     try:
         check_regular(file)
         with safe_open(str(file), framework="numpy") as handle:
             return sum(math.prod(handle.get_slice(name).get_shape()) for name in handle.keys())  # noqa: SIM118
-    except Exception as error:  # whatever the library says of someone else's file
+    except Exception as error:  # safetensors raises many types for a damaged file
         raise UserError(f"{start} ({file.name}: {first_line(error)})") from error
 
 
 def check_sizes(checkpoint: Checkpoint, model: Any, setting: str = "model.path") -> None:
-    """Raise UserError where the files hold far fewer numbers than the model that config.json makes has.
+    """Raise UserError if the files hold far fewer numbers than the model of config.json has.
 
-    model: on the meta device. A checkpoint that is quantized already packs several numbers into one.
+    model: on the meta device. Quantized checkpoints are not checked: they pack several numbers into one.
     """
     if checkpoint.random or getattr(checkpoint.config, "quantization_config", None) is not None:
         return
@@ -88,7 +88,7 @@ def check_sizes(checkpoint: Checkpoint, model: Any, setting: str = "model.path")
 
 
 def local_folder(checkpoint: Checkpoint, start: str) -> Path:
-    """Where the weights lie on this machine, downloaded if they are on the hub. Raises UserError."""
+    """Return the local folder of the weights, downloaded from the hub if needed. Raises UserError."""
     if (folder := Path(checkpoint.source)).is_dir():
         return folder
     with one_line(start, "see there"):
@@ -103,7 +103,7 @@ def local_folder(checkpoint: Checkpoint, start: str) -> Path:
 
 
 def check_memory(source: str, model: Any, dtype: torch.dtype, device: torch.device) -> None:
-    """Raise UserError where a model, on the meta device, needs more memory than the device has."""
+    """Raise UserError if a model, given on the meta device, needs more memory than `device` has."""
     needed = sum(weight.numel() for weight in model.parameters()) * dtype.itemsize
     if device.type == "cuda":
         there = torch.cuda.get_device_properties(device).total_memory
@@ -120,7 +120,7 @@ def check_memory(source: str, model: Any, dtype: torch.dtype, device: torch.devi
 
 
 def folder_hash(folder: Path) -> str:
-    """sha256 over names and contents; of files above 64 MB, the size and 16 blocks of 1 MB spread over them."""
+    """Return the sha256 of names, sizes and contents; of files above 64 MiB, of 16 blocks of 1 MiB spread over them."""
     digest = hashlib.sha256()
     kinds = (".json", ".safetensors", ".jinja", ".model")
     for file in sorted(path for path in folder.iterdir() if path.suffix in kinds):

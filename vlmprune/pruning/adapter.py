@@ -1,4 +1,4 @@
-"""What the engine must know of a model. Families implement it in vlmprune/models, one file each.
+"""Interface of a model family for the engine. Families implement it in vlmprune/models, one file each.
 
 Modules are typed Any: transformers' classes differ by family, and nn.Module's attributes are not typed either.
 """
@@ -14,7 +14,7 @@ from vlmprune.pruning.layout import Layout
 
 
 class Adapter(Protocol):
-    """Where one model family keeps the parts that pruning touches. All modules are the model's own, unmodified."""
+    """Access to the parts of one loaded model that pruning touches. All modules are the model's own, unmodified."""
 
     model: Any  # the XForConditionalGeneration
     tower: Tower
@@ -30,7 +30,7 @@ class Adapter(Protocol):
 
     @property
     def vision_towers(self) -> list[Any]:
-        """Every vision encoder that the model has."""
+        """All vision encoders of the model."""
 
     @property
     def projector(self) -> Any:
@@ -38,65 +38,65 @@ class Adapter(Protocol):
 
     @property
     def projects_each_token(self) -> bool:
-        """Whether the projector maps each token by itself, so that dropped ones need not pass it."""
+        """True if the projector maps each token independently, so that it can run on the kept tokens only."""
 
     @property
     def encodes_tiles_apart(self) -> bool:
-        """Whether a tile is a row of its own in every encoder layer, [tiles, N, C], and no other one's matter."""
+        """True if every encoder layer takes [tiles, N, C] and no tile depends on another: tiles can be cached."""
 
     @property
     def language_model(self) -> Any:
         """The decoder stack without its head."""
 
     def vision_layers(self, index: int) -> list[Any]:
-        """Encoder layer `index`, 0-based, of each vision encoder that the model has."""
+        """Return encoder layer `index`, 0-based, of each vision encoder."""
 
     def vision_attentions(self, index: int) -> list[Any]:
-        """The attention modules of those."""
+        """Return the attention module of encoder layer `index`, 0-based, of each vision encoder."""
 
     def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
-        """How the features that `encoder` returns for these arguments lie, and what `method` ranks together."""
+        """Return the layout of the features that `encoder` makes of these arguments, in the units of `method`."""
 
     def per_token(self, parts: list[Tensor]) -> Tensor:
-        """What one encoder layer showed of its patches, [tiles, H, P, ...] per call, for tokens: [H, S, ...].
+        """Return one encoder layer's signal per token, [H, S, ...], from that per patch, [tiles, H, P, ...] per call.
 
-        Where several patches become one token, their mean.
+        Where several patches become one token, it gets their mean.
         """
 
     def decoder_layer(self, index: int) -> Any:
-        """Decoder layer `index`, 0-based."""
+        """Return decoder layer `index`, 0-based."""
 
     def decoder_attention(self, index: int) -> Any:
-        """The attention module of decoder layer `index`."""
+        """Return the attention module of decoder layer `index`."""
 
     def rotary(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """The decoder's cos and sin of position ids [..., B, n] as the language model is called with them."""
+        """Return the decoder's cos and sin of position ids [..., B, n] as the language model is called with them."""
 
     @property
     def decoder_depth(self) -> int:
         """Number of decoder layers."""
 
     def visual_mask(self, input_ids: Tensor) -> Tensor:
-        """bool [B, L]: which positions of a prompt hold visual tokens."""
+        """Return bool [B, L], True at the positions of a prompt that hold visual tokens."""
 
     def prepare(self, prunes_before: bool) -> list[Any]:
-        """What a session puts in place on the model for this family, to `remove()` at its end.
+        """Install the family's own hooks on the model, and return handles that the session will `remove()`.
 
-        prunes_before: whether tokens are dropped before the language model.
+        prunes_before: True if tokens are dropped before the language model.
         """
 
     def forget_positions(self) -> None:
-        """Drop what the model keeps of its last prompt's positions, which are not those of the next tokens."""
+        """Clear the positions that the model keeps of its last prompt, which would be wrong for the next tokens."""
 
     def detail(self, visual: Tensor) -> Tensor:
-        """bool [B, L]: of the visual positions, those of high-resolution tiles. Asked of families with `tiles` only."""
+        """Return bool [B, L], True at visual positions of high-resolution tiles; for families with `tiles` only."""
 
     def position_rule(self, method: Method) -> Positions:
-        """Whether position ids are renumbered or kept when `method` drops tokens."""
+        """Return "renumber" or "keep": the treatment of position ids when `method` drops tokens."""
 
 
 class TextTower(Protocol):
-    """The text half of CLIP, which says how much each image patch has to do with a question."""
+    """The text half of CLIP, which scores the relevance of each image patch to a question."""
 
     def relevance(self, features: Tensor, questions: list[str]) -> Tensor:
-        """float32 [images, N] from the vision features [images, N, C] and one question per prompt."""
+        """Return float32 [images, N] from the vision features [images, N, C] and one question per prompt."""

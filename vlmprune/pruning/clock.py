@@ -1,7 +1,7 @@
-"""Stopwatches that the engine reports to.
+"""Timing of selection.
 
 Every session times its method's selection with a `SelectionTimer`: two CUDA events a block, or two readings of a
-monotonic clock, and no host sync until somebody reads the sum. A `Clock` of the caller's is told of the same blocks.
+monotonic clock, and no host sync until the sum is read. A caller's `Clock` is entered around the same blocks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 
 import torch
 
-Mark = torch.cuda.Event | float  # on the device's clock, or seconds on the host's
+Mark = torch.cuda.Event | float  # a time on the device's clock, or seconds on the host's
 
 
 class Clock(Protocol):
@@ -23,21 +23,21 @@ class Clock(Protocol):
 
 
 class Spans:
-    """Stretches of time, each from one mark to another."""
+    """Intervals of time, each from one mark to another."""
 
     def __init__(self) -> None:
         self._pairs: list[tuple[Mark, Mark]] = []
 
     def add(self, start: Mark, end: Mark) -> None:
-        """One more stretch; both marks are of the same kind."""
+        """Add one interval; both marks are of the same kind."""
         self._pairs.append((start, end))
 
     def milliseconds(self) -> float:
-        """Their sum in ms; waits for the device where they were measured there."""
+        """Return the sum of all intervals in ms; wait for the device where they were measured there."""
         total = 0.0
         for start, end in self._pairs:
             if isinstance(start, float) and isinstance(end, float):
-                total += max(0.0, end - start) * 1e3  # a clock that goes back is none, and no time is negative
+                total += max(0.0, end - start) * 1e3  # should the clock go back, the interval counts as 0
             elif isinstance(start, torch.cuda.Event) and isinstance(end, torch.cuda.Event):
                 end.synchronize()
                 total += start.elapsed_time(end)
@@ -45,7 +45,7 @@ class Spans:
 
 
 class SelectionTimer:
-    """Times the blocks of a session, on the stream where they run."""
+    """Timer of the blocks of a session, on the stream where they run."""
 
     def __init__(self, device: torch.device, clock: Clock | None = None) -> None:
         self.device, self.clock = device, clock
@@ -53,7 +53,7 @@ class SelectionTimer:
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        # While a graph is recorded nothing runs, and its parts cannot be timed.
+        # While a CUDA graph is recorded nothing runs, so that its parts cannot be timed.
         if self.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
             yield
             return
@@ -63,7 +63,7 @@ class SelectionTimer:
         self._spans.add(start, self._mark())
 
     def take(self) -> Spans:
-        """What was timed since the last call."""
+        """Return the intervals timed since the last call, and clear them."""
         spans, self._spans = self._spans, Spans()
         return spans
 

@@ -1,15 +1,15 @@
-"""Vision encoder and decoder as CUDA graphs: of images, of prompts, of what goes on from them, and of decode steps.
+"""Vision encoder and decoder as CUDA graphs: for images, prompts, questions after a cached prefix, and decode steps.
 
-A short prompt is a thousand kernels that take less time to run than to launch; recorded once, they are one launch. A
-graph belongs to one shape and one place in memory. So pruned prompts are padded on the left to a multiple of
-`MULTIPLE`, and keys and values lie in a place of fixed size that is used again batch after batch. What stands between
-two matrix products (norms, activations) is compiled into one kernel each, which takes seconds; a compiler of whole
-decoders takes minutes.
+A short prompt takes a thousand kernels, each of which runs for less time than its launch takes; a CUDA graph launches
+all of them at once. A graph is recorded for one shape and fixed memory addresses. So pruned prompts are padded on the
+left to a multiple of `MULTIPLE`, and keys and values lie in a `Place` of fixed size, reused by every batch. The
+operations between two matrix products (norms, activations) are compiled into one kernel each, which takes seconds;
+compiling whole decoders takes minutes.
 
-Only `language_model.forward` and the vision towers' are recorded, by a shadow before each. The session's hooks on the
-decoder stand around that call and stay plain Python, and so do generate() and selection: what is kept is the same as
-without. What the session's probes see inside a tower is a result of its graph. On a CPU, which has no graphs, the same
-passes run anew each time.
+Only `forward` of the language model and of the vision encoders is recorded, each through a `Shadow`. The session's
+hooks on the decoder run around that call in plain Python, and so do generate() and selection: the kept tokens are the
+same as without graphs. Signals that the session's probes read inside an encoder are outputs of its graph. On a CPU,
+which has no graphs, the same passes are computed each time.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from vlmprune.pruning.signals import SignalReader
 if TYPE_CHECKING:
     from vlmprune.pruning.session import Session
 
-# Arguments of the decoder that are taken; the last one is for the head behind it.
+# Arguments that the compiled decoder accepts; the last one is for the head after it.
 TAKEN = ("inputs_embeds", "position_ids", "attention_mask", "past_key_values", "use_cache", "logits_to_keep")
-MULTIPLE = 32  # tokens that a prompt's length is rounded up to
-ROOM = 256  # tokens that a place's size is rounded up to
+MULTIPLE = 32  # tokens of which a prompt's length is a multiple
+ROOM = 256  # tokens of which a place's size is a multiple
 
 
 class Place(StaticCache):
-    """Keys and values [B, H, `size`, d] of every layer, where graphs find them.
+    """Keys and values [B, H, `size`, d] of every layer, at fixed memory addresses for the graphs.
 
-    seen: int64 [], tokens in it before the pass that runs. at: int64 [n], where this pass writes. valid: bool
-    [B, size], False on padding. holder: the cache that lies here.
+    seen: int64 [], tokens held before the current pass. at: int64 [n], indices that the current pass writes. valid:
+    bool [B, size], False on padding. holder: the cache that uses this place.
     """
 
     def __init__(self, model: Any, rows: int, size: int) -> None:
@@ -61,7 +61,7 @@ class Place(StaticCache):
         return len(self.columns)
 
     def clear(self) -> None:
-        """Zeros everywhere: what is masked is still multiplied by 0, and must not be infinite."""
+        """Set everything to zero: masked values are multiplied by 0, which would turn an infinity into NaN."""
         layers: list[Any] = self.layers
         torch._foreach_zero_([part for layer in layers for part in (layer.keys, layer.values)])
         self.valid.fill_(True)
@@ -75,17 +75,17 @@ class Place(StaticCache):
         return layer.keys, layer.values
 
     def mask(self, new: int) -> Tensor:
-        """bool [B, 1, new, size]: what each of `new` tokens sees. Padding sees itself, so that it is a number."""
+        """Return bool [B, 1, new, size], True where a new token attends; padding attends to itself, to avoid NaN."""
         self.at = self.seen + self.columns[:new]
         rows, columns = self.at.unsqueeze(1), self.columns
         return (columns <= rows) & self.valid[:, None, None] | (columns == rows)
 
 
 class FixedCache(Cache):
-    """A KV cache for one generate() of at most `new_tokens`, which takes its place when the prompt's length is known.
+    """A KV cache for one generate() of at most `new_tokens`; it gets its `Place` when the prompt's length is known.
 
-    generate() treats it as any other: it makes no 4-D mask for it and compiles nothing by itself. seen: tokens in it,
-    known on the host.
+    generate() treats it as a dynamic cache: it makes no 4-D mask for it and compiles nothing. seen: tokens in it, on
+    the host.
     """
 
     def __init__(self, new_tokens: int) -> None:
@@ -103,7 +103,7 @@ class FixedCache(Cache):
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
-        """Put what was computed elsewhere behind what is in it, layer by layer."""
+        """Append keys and values that were computed elsewhere, and return all of that layer."""
         layer: Any = self.layers[layer_idx]
         end = self.seen + key_states.shape[2]
         layer.keys[:, :, self.seen : end] = key_states
@@ -113,16 +113,16 @@ class FixedCache(Cache):
         return layer.keys, layer.values
 
     def bind(self, place: Place) -> None:
-        """Take a place, from which what an earlier cache held is gone."""
+        """Use `place` from now on, and clear it of an earlier cache's content."""
         self.place, self.layers = place, place.layers
         place.holder = self
         place.clear()
 
 
 class Pass:
-    """A forward pass over tensors that stay where they are: a CUDA graph of `run` on a GPU.
+    """A forward pass over tensors with fixed memory addresses: a CUDA graph of `run` on a GPU.
 
-    output: of the last call, overwritten by the next.
+    output: the result of the last call, overwritten by the next.
     """
 
     def __init__(self, run: Callable[[], Any], device: torch.device, pool: Any) -> None:
@@ -140,7 +140,7 @@ class Pass:
             self.output = run()
 
     def __call__(self, run: Callable[[], Any]) -> Any:
-        """Return what `run` does; it must be the one that was recorded."""
+        """Return the result of `run`, which must be the function that was recorded."""
         if self._graph is None:
             self.output = run()
         else:
@@ -149,22 +149,22 @@ class Pass:
 
 
 class Recorded:
-    """A pass of one shape, and where its arguments lie."""
+    """A pass of one shape, with the tensors that hold its arguments."""
 
     def __init__(self, *arguments: Tensor) -> None:
         self.arguments = [torch.empty_like(argument) for argument in arguments]
         self.replay: Pass
 
     def show(self, *arguments: Tensor) -> None:
-        """Put the arguments of the next pass in their places."""
+        """Copy the arguments of the next pass into the recorded tensors."""
         for own, argument in zip(self.arguments, arguments, strict=True):
             own.copy_(argument)
 
 
 class Compiled:
-    """`with compiled:` towers run compiled, and the decoder wherever generate() is given a `FixedCache`.
+    """`with compiled:` vision encoders run compiled, and so does the decoder if generate() is given a `FixedCache`.
 
-    backend: torch.compile's, of what stands between products; None for inductor.
+    backend: torch.compile's, for the operations between matrix products; None for inductor.
     """
 
     def __init__(self, adapter: Adapter, backend: str | None = None) -> None:
@@ -172,7 +172,7 @@ class Compiled:
         self._options: dict[str, Any] = {} if backend is None else {"backend": backend}
         self._fused: dict[type, Callable[..., Any]] = {}
         self._rows = 0
-        self._places: dict[int, Place] = {}  # by tokens
+        self._places: dict[int, Place] = {}  # by size in tokens
         self._recorded: dict[tuple[Any, ...], Recorded] = {}
         self._pool = torch.cuda.graph_pool_handle() if adapter.model.device.type == "cuda" else None
         self._shadows: list[Shadow] = []
@@ -191,19 +191,19 @@ class Compiled:
         self._shadows, self._reader, self._towers = [], None, False
 
     def attach(self, session: Session) -> None:
-        """Record the towers' passes too, with what the open `session` reads of them, if it does nothing else there."""
+        """Record encoder passes too, with the signals that the open `session` reads, if it changes nothing there."""
         self._reader, self._towers = session.reader, session.only_reads_encoder
 
     def empty(self, new_tokens: int, rows: int, tokens: int) -> FixedCache:
-        """A cache with a place, to be filled with `tokens` tokens of each row."""
+        """Return an empty cache with a place, for `tokens` tokens of each row and `new_tokens` more."""
         cache = FixedCache(new_tokens)
         self.seat(cache, rows, tokens)
         return cache
 
     def seat(self, cache: FixedCache, rows: int, tokens: int) -> Place:
-        """Give a cache its place, for `rows` prompts of `tokens` tokens and the answers to them.
+        """Give a cache its place, for `rows` prompts of `tokens` tokens and the answers to them, and return it.
 
-        Places and graphs are of one number of rows: those of another are given up.
+        Places and graphs are kept for one number of rows: a call with another number discards them.
         """
         if rows != self._rows:
             self._rows = rows
@@ -246,7 +246,7 @@ class Compiled:
         def forward(*args: Any, **kwargs: Any) -> Any:
             reader, pixels = self._reader, args[0] if args else kwargs.pop("pixel_values")
             alone = len(args) <= 1 and not any(isinstance(given, Tensor) for given in kwargs.values())
-            if not (self._towers and alone):  # Qwen's encoder does what the values of its grids say
+            if not (self._towers and alone):  # the work of Qwen's encoder depends on the values of its grid argument
                 return plain(pixels, *args[1:], **kwargs)
             signals = None if reader is None else (*reader.names(), *reader.method.needs)
             key = ("tower", index, pixels.shape, signals, repr(sorted(kwargs.items())))
@@ -265,7 +265,7 @@ class Compiled:
         return forward
 
     def _replayed(self, key: tuple[Any, ...], run: Callable[..., Any], *arguments: Tensor) -> Any:
-        """Return what `run(*arguments)` does, recorded when `key` first comes: `run` must be the same ever after."""
+        """Return `run(*arguments)`, recorded at the first call with `key`; later calls must give the same `run`."""
         with torch.inference_mode(False), torch.no_grad():
             recorded = self._recorded.get(key) or Recorded(*arguments)
             recorded.show(*arguments)
@@ -290,7 +290,7 @@ class Compiled:
 
     @contextmanager
     def _fusing(self) -> Iterator[None]:
-        """Norms and feed-forward parts run compiled, each kind of module once for all layers."""
+        """Run norms and feed-forward parts compiled, each kind of module once for all layers, within the block."""
         model, shadows = self.adapter.language_model, []
         parts = [part for layer in model.layers for name, part in layer.named_children() if name != "self_attn"]
         for part in [*parts, model.norm]:
@@ -299,7 +299,7 @@ class Compiled:
                 self._fused[kind] = torch.compile(kind.forward, **self._options)
             fused = partial(self._fused[kind], part)
             shadows.append(Shadow(part, "forward", partial(_instead, fused)))
-        # A session lets nothing run compiled, because hooks would be passed by; on these parts there are none.
+        # A session disables compiled code, which skips hooks; these parts have no hooks.
         try:
             with torch.compiler.set_stance("default"):
                 yield
@@ -313,5 +313,5 @@ def _instead(other: Callable[..., Any], _plain: Callable[..., Any]) -> Callable[
 
 
 def decoder_of(compiled: Compiled | None) -> AbstractContextManager[Any]:
-    """`with decoder_of(compiled):` the decoder runs compiled, or as it is where there is None."""
+    """Return a context in which the decoder runs compiled, or one that does nothing for None."""
     return nullcontext() if compiled is None else compiled

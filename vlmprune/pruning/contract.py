@@ -1,8 +1,8 @@
-"""The engine's questions to a method while a prompt runs, and the check of what a user's own class answers.
+"""The engine's calls of a method while a prompt runs, with a check of the results of a user's own class.
 
-Types, shapes and formats are looked at always. Values (which index, how many) would be a host sync on a GPU: they are
-looked at on a CPU, and elsewhere in a session's first answer; later ones are marked on the device, like scores that
-are nan, and found with these.
+Types, shapes and formats are checked always. Reading values (indices, counts) is a host sync on a GPU: they are checked
+on a CPU, and elsewhere in a session's first call; later faults are marked on the device, like scores that are nan, and
+reported with these.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ BOOL = (torch.bool,)
 
 
 class Contract:
-    """One method of a session, asked and checked."""
+    """Caller of one method of a session; the results of a user's own class are checked."""
 
     def __init__(self, method: Method) -> None:
         self.method, self.own, self._looked = method, is_own(type(method)), False
 
     def select(self, signals: Signals, k: int, rows: Tensor) -> Selection:
-        """`SequenceMethod.select`, of tokens whose embeddings are rows, [S, C]."""
+        """Return `SequenceMethod.select`, checked. rows: [S, C], the embeddings of all tokens."""
         selection = ask(self.method, "select", signals, k)
         if not self.own:
             return selection
@@ -51,7 +51,7 @@ class Contract:
             return self._selection(selection, signals, k, rows)
 
     def choose(self, signals: DecoderSignals, stages: Sequence[DecoderStage], counts: list[int]) -> DecoderSelection:
-        """`DecoderMethod.select`. counts: the visual tokens of each sample so far."""
+        """Return `DecoderMethod.select`, checked. counts: visual tokens of each sample before this selection."""
         chosen = ask(self.method, "select", signals, stages)
         if not self.own:
             return chosen
@@ -59,7 +59,7 @@ class Contract:
             return self._choice(chosen, signals, stages, counts)
 
     def raters(self, embeds: Tensor, visual: Tensor, valid: Tensor) -> Tensor | None:
-        """`DecoderMethod.raters`."""
+        """Return `DecoderMethod.raters`, checked: bool [B, L], or None for the last position alone."""
         raters = ask(self.method, "raters", embeds, visual, valid)
         if not self.own or raters is None:
             return raters
@@ -72,7 +72,7 @@ class Contract:
         return raters
 
     def match(self, hidden: Tensor, r: int, layer: int, tower: Tower) -> Matching:
-        """`VisionMethod.match`, of rows [B, T, C]."""
+        """Return `VisionMethod.match` of hidden states [B, T, C], checked."""
         matching = ask(self.method, "match", hidden, r, layer, tower)
         if self.own and self._looks(hidden):
             with broken():
@@ -83,7 +83,7 @@ class Contract:
         return f"{type(self.method).__name__}.{name}"
 
     def _looks(self, like: Tensor) -> bool:
-        """True where values can be looked at: on a CPU, and the first time anywhere else."""
+        """Return True if values may be read: on a CPU, and on any other device in the first call."""
         first, self._looked = not self._looked, True
         return first or like.device.type == "cpu"
 
@@ -94,7 +94,7 @@ class Contract:
             raise Mismatch(where, described(found), "a Selection")
         width = k
         if found.valid is not None and isinstance(found.indices, Tensor) and found.indices.dim() == 2:
-            width = min(max(1, found.indices.shape[1]), n)  # an adaptive method's own
+            width = min(max(1, found.indices.shape[1]), n)  # an adaptive method chooses its width
         check_tensor(f"{where}, indices", found.indices, "[B, k]", (images, width), INTEGER, "int64")
         if found.features is not None:
             shape = images, width, rows.shape[1]
@@ -120,7 +120,7 @@ class Contract:
         return replace(found, indices=indices.clamp(0, n - 1), unsound=wrong)
 
     def _refuse_nan(self, found: Selection, signals: Signals) -> None:
-        """Raise NotFinite where the method made what is not finite, of signals that are."""
+        """Raise NotFinite if the method returned values that are not finite from finite signals."""
         given = unsound_images(signals)
         clean = True if given is None else ~given
         if found.unsound is not None and bool((found.unsound & clean).any()):

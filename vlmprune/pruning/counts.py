@@ -1,4 +1,4 @@
-"""Asks a method for numbers on the host, shares of tokens and stages of layers, and checks what it answers."""
+"""Calls of a method for its numbers on the host, shares of tokens and stages of layers, with a check of the results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vlmprune.own_code import BrokenContract, call, is_own, refuse
 
 @contextmanager
 def broken() -> Iterator[None]:
-    """Raise BrokenContract, the user's line, for the Mismatch that `methods` raises inside."""
+    """Turn a Mismatch that `methods` raises inside the block into BrokenContract, an error of one line for the user."""
     try:
         yield
     except Mismatch as error:
@@ -23,7 +23,7 @@ def broken() -> Iterator[None]:
 
 
 def ask(method: Method, name: str, *args: Any) -> Any:
-    """Return what the method's function `name` returns. Raises BrokenContract for what its class may not give."""
+    """Call the method's function `name` and return its result. Raises BrokenContract for faults of a user's class."""
     if not is_own(type(method)):
         return getattr(method, name)(*args)
     with broken():
@@ -31,7 +31,7 @@ def ask(method: Method, name: str, *args: Any) -> Any:
 
 
 def whole(method: Method, name: str, value: Any, most: int | None = None, about: str = "") -> int:
-    """`value` as an int of 0 to `most`, from an int of any library. Raises BrokenContract."""
+    """Return `value`, an integer of any library, as an int. Raises BrokenContract if it is not from 0 to `most`."""
     fits = hasattr(type(value), "__index__") and not isinstance(value, bool) and value >= 0
     if not fits or (most is not None and value > most):
         refuse(method, name, value, f"an int, {'0 or more' if most is None else f'0 to {most}'}", about)
@@ -39,7 +39,7 @@ def whole(method: Method, name: str, value: Any, most: int | None = None, about:
 
 
 def shares_of(method: Method, units: Sequence[int]) -> list[int]:
-    """`Method.shares`, checked."""
+    """Return `Method.shares`, checked: the tokens to keep of each unit."""
     shares = ask(method, "shares", units)
     if not is_own(type(method)):
         return shares
@@ -49,14 +49,14 @@ def shares_of(method: Method, units: Sequence[int]) -> list[int]:
 
 
 def stages_of(method: Any, name: str, depth: int, n: int) -> list[DecoderStage]:
-    """`DecoderMethod.stages` or `schedule` (as `name` says), checked."""
+    """Return `DecoderMethod.stages` or `schedule` (given as `name`), checked."""
     stages = ask(method, name, depth, n)
     if not is_own(type(method)):
         return stages
     about = f"depth {depth}, {n} visual tokens"
     if not isinstance(stages, list | tuple) or not stages or not all(isinstance(each, DecoderStage) for each in stages):
         refuse(method, name, stages, "a list of DecoderStage, at least one", about)
-    layer, left = 0, math.inf  # a schedule may be fixed: a prompt that has fewer keeps what it has
+    layer, left = 0, math.inf  # a fixed schedule may ask for more than a short prompt has, which keeps all
     for stage in stages:
         if not all(hasattr(type(value), "__index__") for value in (stage.layer, stage.kept, stage.merged)):
             refuse(method, name, stage, "ints", about)

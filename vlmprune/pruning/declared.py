@@ -1,4 +1,4 @@
-"""Checks the declarations and counts of a user's own method before any weight loads."""
+"""Checks of the declarations and counts of a user's own method, before any weight loads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TYPICAL = Widths(64, 1024, 1024, 4096)  # CLIP ViT-L and a 7B decoder
 
 
 def check_class(method: Method) -> None:
-    """Raise BrokenContract where a user's class declares something that the engine does not know."""
+    """Raise BrokenContract if a user's class declares something that the engine does not know."""
     if not is_own(type(method)):
         return
     stage = read(method, "stage")
@@ -53,7 +53,7 @@ def check_class(method: Method) -> None:
 
 
 def check_counts(method: Method, tower: Tower, depth: int) -> None:
-    """Raise BrokenContract where a user's class counts what cannot be, on this vision tower and decoder depth."""
+    """Raise BrokenContract if a user's class returns impossible counts for this vision encoder and decoder depth."""
     if not is_own(type(method)):
         return
     n = tower.grid[0] * tower.grid[1]

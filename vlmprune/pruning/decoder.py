@@ -1,7 +1,8 @@
-"""Selection before decoder layers K > 0: FastV, PyramidDrop, SparseVLM and their kin, with tokens really gone.
+"""Selection before decoder layers K > 0 (FastV, PyramidDrop, SparseVLM): tokens are removed, not masked.
 
-Each stretch of layers between two K is a `Segment` with its own prompt mask, positions and causal mask, and its layers'
-KV caches hold just what they saw. One mask for all layers, as transformers builds it, fits only the first stretch.
+The layers between two K are a `Segment` with a prompt mask, positions and a causal mask of that segment, and their KV
+caches hold only the tokens that they processed. transformers builds one mask for all layers, which fits only the first
+segment.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ from vlmprune.pruning.soundness import Soundness, unsound_samples
 
 
 class DecoderStages:
-    """Runs one `DecoderMethod` inside the decoder."""
+    """Hooks that run one `DecoderMethod` inside the decoder."""
 
     def __init__(self, adapter: Adapter, method: DecoderMethod, clock: Clock) -> None:
         self.adapter, self.method, self.clock, self.contract = adapter, method, clock, Contract(method)
-        # The layers are known before any prompt; how many tokens stay depends on the prompt.
+        # The layers are known before any prompt; the number of kept tokens depends on the prompt.
         self.layers = [stage.layer for stage in stages_of(method, "schedule", adapter.decoder_depth, 1)]
         self.record: Record
         self._soundness = Soundness()
         self._texts: list[int]  # text tokens of each prompt
         self._stages: dict[int, list[DecoderStage]]  # by the visual tokens of a prompt
-        self._attention: Tensor | None = None  # of the layer before the stage that comes next
+        self._attention: Tensor | None = None  # of the layer before the next stage
         self._running: Running
         self._positions: Tensor  # of the running sequence
         self._deepstack: Deepstack
@@ -49,7 +50,7 @@ class DecoderStages:
         self._probes: list[Probe] = []
 
     def install(self) -> None:
-        """Hook every layer from the first stage on, and the attention that scores it."""
+        """Hook every layer from the first stage on, and probe the attention from which each stage selects."""
         for index in range(self.layers[0], self.adapter.decoder_depth):
             hook = self._before_layer(index)
             self._handles.append(self.adapter.decoder_layer(index).register_forward_pre_hook(hook, with_kwargs=True))
@@ -58,7 +59,7 @@ class DecoderStages:
                 self._probes.append(Probe(self.adapter.decoder_attention(layer - 1), self._observe))
 
     def remove(self) -> None:
-        """Leave the model as it was found."""
+        """Remove the hooks and probes, and restore the model."""
         for handle in self._handles:
             handle.remove()
         for probe in self._probes:
@@ -68,11 +69,11 @@ class DecoderStages:
     def begin(
         self, segments: dict[int, Segment], running: Running, record: Record, kwargs: dict[str, Any]
     ) -> dict[str, Any]:
-        """A prefill starts: layers below the first stage see segment 0; what is dropped goes into `record`.
+        """Start a prefill, and return the language model's arguments without the features that the stages add.
 
-        segments: gets one more at every stage. kwargs: those of the language model. Returns them without what the
-        stages will add themselves. Raises UserError where the method has no schedule for a prompt's number of visual
-        tokens.
+        segments: holds segment 0, and gets one more at every stage. record: gets the counts and kept slots of each
+        stage. kwargs: the language model's arguments. Raises UserError if the method has no schedule for a prompt's
+        number of visual tokens.
         """
         embeds = kwargs["inputs_embeds"]
         self._prefilling = True
@@ -84,7 +85,7 @@ class DecoderStages:
             self._stages = {n: stages_of(self.method, "stages", depth, n) for n in {*segment.visual_counts} if n}
         except UserError:
             raise
-        except ValueError as error:  # of this prompt's number of tokens: `check` has seen one image's alone
+        except ValueError as error:  # about this prompt's number of tokens: `check` knew only that of one image
             raise UserError(f"{type(self.method).__name__}: {error}") from error
         self._texts = [total - n for total, n in zip(record.prompt_lengths, segment.visual_counts, strict=True)]
         self._soundness.clear()
@@ -94,11 +95,11 @@ class DecoderStages:
         return kwargs
 
     def step(self, segments: dict[int, Segment]) -> None:
-        """A decode step starts: nothing is scored or dropped any more. segments: of the conversation that goes on."""
+        """Start a decode step, which drops nothing. segments: of the conversation in the cache."""
         self._prefilling, self._segments = False, segments
 
     def check(self) -> None:
-        """At the end of a prefill: raise RuntimeError where a stage was passed by, or chose by scores that are nan.
+        """Raise RuntimeError at the end of a prefill if a stage did not run, or selected by scores that are nan.
 
         One host sync.
         """
@@ -130,7 +131,7 @@ class DecoderStages:
         return hook
 
     def _enter(self, index: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
-        """Start the stretch of layers from `index` on: drop at prefill, and set what its layers are called with."""
+        """Start the segment at layer `index`: drop tokens at prefill, set its layers' arguments."""
         cache = kwargs.get("past_key_values")
         cached = 0 if cache is None else int(cache.get_seq_length(index))
         if self._prefilling:
@@ -141,7 +142,7 @@ class DecoderStages:
         else:
             positions = self._segments[index].positions(cached, hidden.shape[1])
             rotary = self.adapter.rotary(hidden, positions)
-        plain = positions if positions.dim() == 2 else None  # only to find packed sequences, which there are none of
+        plain = positions if positions.dim() == 2 else None  # transformers only looks for packed sequences in them
         total = cached + hidden.shape[1]
         mask = self._segments[index].mask(total)
         if mask is None and self._prefilling:
@@ -172,7 +173,7 @@ class DecoderStages:
         keep = chosen.keep | (now.valid & ~now.visual)
         counts = [text + n for text, n in zip(self._texts, left, strict=True)]
         spatial = compact(keep, counts)
-        # A token that keeps its position keeps its place. Renumbered positions rise, whatever moved.
+        # Kept positions go with the spatial order. Renumbered positions rise in any order of the tokens.
         plan = spatial if chosen.order is None or rule == "keep" else compact(keep, counts, chosen.order)
         self._positions, shift = new_positions(self._positions, keep | ~now.valid, spatial, rule)
         hidden = plan.gather_hidden(hidden if chosen.hidden is None else chosen.hidden)
@@ -228,7 +229,7 @@ class DecoderStages:
         return trailing_attention(query, key, self._running, scaling)
 
     def _stage(self, index: int, n: int) -> DecoderStage:
-        """What happens before layer `index` to a sample with `n` visual tokens at the start."""
+        """Return the stage at layer `index` of a sample that had `n` visual tokens at decoder layer 0."""
         if n == 0:
             return DecoderStage(index, 0)
         return next(stage for stage in self._stages[n] if stage.layer == index)

@@ -1,8 +1,8 @@
-"""DeepStack (Meng et al., NeurIPS 2024) as in Qwen3-VL, pruned along with the tokens that it belongs to.
+"""DeepStack (Meng et al., NeurIPS 2024) as in Qwen3-VL: features are dropped with the tokens that they belong to.
 
 Features of earlier vision layers are added to the hidden states of visual tokens after decoder layers 0, 1, 2. The
-language model takes them as one row per visual token of the prompt, whatever the layer. A dropped token's rows must go
-too, and once tokens are dropped inside the decoder the model's own addition no longer finds its places.
+language model takes them as one row per visual token of the prompt at every layer. A dropped token's rows must go too,
+and once tokens are dropped inside the decoder the model's own addition no longer finds the right positions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LEVELS = "deepstack_visual_embeds"  # per decoder layer from 0 on, [visual token
 
 
 def without_dropped(kwargs: dict[str, Any], keep: Tensor, plan: Compaction) -> dict[str, Any]:
-    """The language model's arguments of a prefill, with features of kept tokens only. keep: bool [B, L]."""
+    """Return the language model's arguments of a prefill with features of kept tokens only. keep: bool [B, L]."""
     if kwargs.get(LEVELS) is None:
         return kwargs
     stay = keep[kwargs[PLACES]]
@@ -29,9 +29,9 @@ def without_dropped(kwargs: dict[str, Any], keep: Tensor, plan: Compaction) -> d
 
 
 class Deepstack:
-    """What the engine itself adds to the hidden states of one prefill. A merged token gets that of the slot it takes.
+    """DeepStack features that the engine adds in one prefill. A merged token gets those of the slot that it takes.
 
-    pending: per decoder layer, what is added to its output, [B, L, D], zero on text.
+    pending: by decoder layer, the features to add to its output, [B, L, D], zero on text.
     """
 
     def __init__(self, pending: dict[int, Tensor]) -> None:
@@ -39,7 +39,7 @@ class Deepstack:
 
     @classmethod
     def take(cls, kwargs: dict[str, Any], first: int) -> tuple[Deepstack, dict[str, Any]]:
-        """Takes over what follows decoder layers from `first` on, and leaves the rest to the language model."""
+        """Return the features of decoder layers from `first` on, and the arguments with those before it alone."""
         levels, visual = kwargs.get(LEVELS), kwargs.get(PLACES)
         if levels is None or visual is None:
             return cls({}), kwargs
@@ -51,10 +51,10 @@ class Deepstack:
         return cls(pending), kwargs | {LEVELS: levels[:first]}
 
     def after(self, plan: Compaction) -> Deepstack:
-        """The same for the shorter sequence."""
+        """Return the features of the shorter sequence."""
         return Deepstack({layer: plan.gather_hidden(level) for layer, level in self.pending.items()})
 
     def add(self, layer: int, hidden: Tensor) -> Tensor:
-        """The output [B, L, D] of decoder layer `layer`, with its features."""
+        """Return the output [B, L, D] of decoder layer `layer` plus its features."""
         level = self.pending.pop(layer, None)
         return hidden if level is None else hidden + level.to(hidden.device)

@@ -1,8 +1,8 @@
-"""What the vision encoder gave for a tile, kept for the next question, method or ratio that needs it again.
+"""Store of vision encodings by tile, so that further questions, methods and ratios need not encode the tile again.
 
-Nothing here depends on a method: an entry holds the hidden states of the layer that the projector reads and, by layer,
-the attention signals that methods asked for so far. It is found by the tile's content, on the CPU and, if wanted, on
-disk.
+Entries do not depend on a method: each holds the hidden states of the layer that the projector reads and, by layer, the
+attention signals that methods have asked for so far. The key is the tile's content. Entries are kept in memory on the
+CPU and, if a folder is given, on disk.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from torch import Tensor
 
 from vlmprune.errors import UserError
 
-Entry = dict[str, Tensor]  # name -> what the encoder gave for one tile, without a batch dimension
+Entry = dict[str, Tensor]  # name -> the encoder's output or signal for one tile, without a batch dimension
 
-DIGEST = "sha256"  # in a file's header: what is not as it was written is computed again
+DIGEST = "sha256"  # metadata key in a file's header: a file with another digest is computed again
 FIRST = 0.75  # share of the memory for the entries that came first
 
 
 class FeatureStore:
     """Entries by the content of their tile.
 
-    memory: bytes; a sweep goes through the same images again and again, so the first ones to come stay for good, and
-    the rest of the memory holds the latest, for questions that follow soon. folder: where entries also lie on disk; it
-    must be of one checkpoint in one dtype. Raises UserError where it cannot be written.
+    memory: bytes. A sweep reads the same images many times, so the first entries are never removed; the rest of the
+    memory holds the latest ones, for further questions about one image. folder: holds entries on disk as well, of one
+    checkpoint in one dtype only. Raises UserError if it cannot be written.
     """
 
     def __init__(self, memory: int, folder: Path | None = None) -> None:
@@ -44,7 +44,7 @@ class FeatureStore:
             folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, key: str, names: Iterable[str]) -> Entry | None:
-        """The entry of a tile, or None where one of `names` is not in it."""
+        """Return the entry of a tile, or None if one of `names` is not in it."""
         entry = self._first.get(key) or self._latest.get(key)
         if entry is None or not entry.keys() >= set(names):
             entry = self._read(key)
@@ -57,7 +57,7 @@ class FeatureStore:
         return entry
 
     def put(self, key: str, entry: Entry) -> None:
-        """Add to what is known of a tile; tensors on the CPU."""
+        """Add tensors on the CPU to the entry of a tile."""
         known = self._first.get(key) or self._latest.get(key) or self._read(key) or {}
         entry = known | entry
         self._keep(key, entry)
@@ -93,19 +93,19 @@ class FeatureStore:
         return self.folder / f"{key}.safetensors"
 
     def _read(self, key: str) -> Entry | None:
-        if self.folder is None or not self._file(key).is_file():  # a pipe would be waited for
+        if self.folder is None or not self._file(key).is_file():  # opening a pipe would block
             return None
         try:
             with safe_open(self._file(key), "pt") as file:
                 recorded = (file.metadata() or {}).get(DIGEST)
                 entry = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
-        except (OSError, SafetensorError):  # cut short by a full disk or by another hand: computed and written again
+        except (OSError, SafetensorError):  # truncated or damaged: the entry is computed and written again
             return None
         return entry if recorded == digest(entry) else None
 
 
 def digest(entry: Entry) -> str:
-    """sha256 of an entry: names, types, shapes and values."""
+    """Return the sha256 of an entry: names, types, shapes and values."""
     total = hashlib.sha256()
     for name, tensor in sorted(entry.items()):
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -114,5 +114,5 @@ def digest(entry: Entry) -> str:
 
 
 def size(entry: Entry) -> int:
-    """Bytes of an entry."""
+    """Return the bytes of an entry."""
     return sum(tensor.nbytes for tensor in entry.values())

@@ -1,4 +1,4 @@
-"""Checks that keep a session from being wrong in silence: who may use a model, which calls cannot work."""
+"""Checks that turn silent errors of a session into exceptions: exclusive use of a model, and calls that cannot work."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 
 class OpenModels:
-    """The models that are being pruned in this process, and the compiler's stance while there are any.
+    """The models that are being pruned in this process, and torch.compile's stance while there are any.
 
-    Compiled code does not look at hooks, so that it would run a model unpruned, or with a prompt that does not fit. So
-    nothing that was compiled runs compiled while a session is open, in the whole process: torch knows one stance.
+    Compiled code skips hooks, so that it would run a model unpruned, or with a prompt of the wrong length. So compiled
+    code runs uncompiled while a session is open, in the whole process: torch has one stance per process.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class OpenModels:
         self._eager: Any = None
 
     def add(self, model: nn.Module) -> None:
-        """Raises RuntimeError for a model that is being pruned already."""
+        """Register a model. Raises RuntimeError if it is being pruned already."""
         with self._lock:
             if model in self._models:
                 raise RuntimeError(
@@ -36,7 +36,7 @@ class OpenModels:
             self._models.add(model)
 
     def discard(self, model: nn.Module) -> None:
-        """The model is pruned no longer; what was compiled runs compiled again after the last one."""
+        """Remove a model; after the last one, compiled code runs compiled again."""
         with self._lock:
             self._models.discard(model)
             if not self._models and self._eager is not None:
@@ -45,7 +45,7 @@ class OpenModels:
 
 
 def warn_of_compiled(model: nn.Module) -> None:
-    """Warn the caller's caller if torch.compile made something of the model, or of a part of it."""
+    """Warn the caller's caller if the model or a part of it was compiled with torch.compile."""
     if any(
         module._compiled_call_impl is not None
         or hasattr(module, "_orig_mod")
@@ -56,7 +56,7 @@ def warn_of_compiled(model: nn.Module) -> None:
 
 
 class OneThread:
-    """`with one_thread:` a session is used by this thread alone; others are refused, since its hooks hold one prompt.
+    """`with one_thread:` this thread alone uses a session; others are refused, since its hooks hold one prompt.
 
     end: called once the session is closed and no thread uses it any more.
     """
@@ -69,7 +69,7 @@ class OneThread:
         self._closed = False
 
     def open(self) -> None:
-        """The session can be used."""
+        """Allow use of the session."""
         self._closed = False
 
     def __enter__(self) -> None:
@@ -96,7 +96,7 @@ class OneThread:
             self._free.notify_all()
 
     def close(self, wait: bool) -> None:
-        """End the session. A generation that still runs in another thread is waited for, or else stopped."""
+        """End the session. If another thread still generates, wait for it or, without `wait`, stop it."""
         with self._free:
             try:
                 while wait and self._user not in (None, threading.current_thread()):
@@ -108,10 +108,9 @@ class OneThread:
 
 
 def refuse_generation(kwargs: dict[str, Any], config: Any, drops_inside: bool) -> None:
-    """Raise NotImplementedError where these arguments of generate() cannot work while tokens are pruned.
+    """Raise NotImplementedError if these arguments of generate() cannot work while tokens are pruned.
 
-    config: the GenerationConfig that holds where an argument is not given. drops_inside: True if decoder layers drop
-    tokens.
+    config: the GenerationConfig, for arguments that are not given. drops_inside: True if decoder layers drop tokens.
     """
     for name in ("assistant_model", "prompt_lookup_num_tokens", "prefill_chunk_size"):
         if kwargs.get(name, getattr(config, name, None)) is not None:
@@ -126,7 +125,7 @@ def refuse_generation(kwargs: dict[str, Any], config: Any, drops_inside: bool) -
 
 
 def refuse_full_prompt(kwargs: dict[str, Any]) -> None:
-    """Raise NotImplementedError for arguments of model(...) that point at places of the full prompt."""
+    """Raise NotImplementedError for arguments of model(...) that refer to indices of the full prompt."""
     if kwargs.get("labels") is not None:
         raise NotImplementedError("labels= while tokens are pruned: logits are of the shortened prompt")
     if isinstance(kwargs.get("logits_to_keep"), Tensor):
@@ -137,9 +136,9 @@ def refuse_full_prompt(kwargs: dict[str, Any]) -> None:
 
 
 def refuse_checkpointing(layers: list[nn.Module]) -> None:
-    """Raise NotImplementedError if one of `layers`, in which a session acts, runs again in the backward pass.
+    """Raise NotImplementedError if gradient checkpointing would run one of `layers` again in the backward pass.
 
-    By then the block may have ended, and in any case the prompt is another one.
+    layers: those in which a session acts. By then the session may have ended, or its hooks hold another prompt's state.
     """
     if torch.is_grad_enabled() and any(
         layer.training and getattr(layer, "gradient_checkpointing", False) and is_trained(layer) for layer in layers
@@ -151,5 +150,5 @@ def refuse_checkpointing(layers: list[nn.Module]) -> None:
 
 
 def is_trained(module: nn.Module) -> bool:
-    """True if any of its weights gets a gradient."""
+    """Return True if any of its weights gets a gradient."""
     return any(weight.requires_grad for weight in module.parameters())

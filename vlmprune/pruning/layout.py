@@ -1,8 +1,8 @@
-"""Where visual tokens come from and which of them are ranked together: images -> tiles -> grid -> slots.
+"""Layout of the visual tokens of an encoding (images -> tiles -> grid -> slots), and the groups ranked together.
 
-An encoding of several images gives `tokens`, numbered through: tile after tile (a tile is an image, a crop or a frame),
-each in raster order. A unit is what one selection ranks: the tokens of a tile that reach the prompt, or those of a
-whole image. Units of the same shape form a group, which a method sees as one batch of images.
+An encoding of several images gives tokens, indexed consecutively tile after tile (a tile is an image, a crop or a
+frame), each tile in raster order. A unit is the set of tokens that one selection ranks: the tokens of a tile that reach
+the prompt, or those of a whole image. Units of the same shape form a group, which a method sees as one batch of images.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Unit:
-    """Tokens that are ranked together. tile: the first tile that they come from. grid: their rows and columns."""
+    """Tokens that are ranked together. grid: their rows and columns. tile: index of the first tile among theirs."""
 
     tokens: Tensor  # int64 [n], on the CPU
     grid: tuple[int, int]
@@ -26,14 +26,14 @@ class Unit:
 
 @dataclass(frozen=True)
 class Group:
-    """Units of one shape. index: int64 [units, n], their tokens. tiles: the first tile of each."""
+    """Units of one shape. index: int64 [units, n], their tokens. tiles: index of the first tile of each unit."""
 
     index: Tensor
     grid: tuple[int, int]
     tiles: list[int]
 
     def only(self, rows: list[int]) -> Group:
-        """Some of its units."""
+        """Return the group of the units `rows`."""
         if len(rows) == len(self.tiles):
             return self
         return Group(self.index[rows], self.grid, [self.tiles[row] for row in rows])
@@ -41,14 +41,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """One encoding.
+    """Layout of one encoding.
 
-    pixels: the pixels of each tile. slots: places in the prompts that its features fill, newlines among them.
-    stays: those of them that pruning leaves alone. tile_tokens: tokens of a tile. tile_rows, first_row: rows that a
-    tile has where selection happens, and the first that is a token ([CLS] may come before it). images: the image that
-    each tile belongs to; None where each is its own. order: int64 [slots], the token that stands at each slot, -1 where
-    none does; None where slots are the tokens in their order. stitched: whether an image's tiles after its first make
-    up one picture, whose rows of slots run through several of them.
+    pixels: the pixels of each tile. slots: number of placeholders in the prompts that its features fill, newlines
+    included. stays: number of slots that pruning never drops. tile_tokens: tokens of a tile. tile_rows, first_row: rows
+    of a tile at the point of selection, and the first row that is a token ([CLS] may come before it). images: index of
+    the image of each tile; None where each tile is one image. order: int64 [slots], the token at each slot, -1 for no
+    token; None where slots are the tokens in order. stitched: True if an image's tiles after its first are stitched
+    into one picture, whose rows of slots run through several tiles.
     """
 
     groups: list[Group]
@@ -63,13 +63,13 @@ class Layout:
     stitched: bool = False
 
     def rows(self, tokens: Tensor) -> Tensor:
-        """Where tokens stand among all rows of all tiles."""
+        """Return the index of each token among all rows of all tiles."""
         if self.tile_rows == self.tile_tokens:
             return tokens
         return tokens // self.tile_tokens * self.tile_rows + self.first_row + tokens % self.tile_tokens
 
     def slots_by_image(self) -> list[int]:
-        """Count the slots that each image fills; newlines and the like belong to the image before them."""
+        """Return the number of slots of each image; slots without a token count for the image before them."""
         owners = torch.tensor(self.images or list(range(len(self.pixels))))
         if self.order is None:
             return (torch.bincount(owners) * self.tile_tokens).tolist()
@@ -77,7 +77,7 @@ class Layout:
         return torch.bincount(owners[tiles].where(self.order.cpu() >= 0, 0).cummax(dim=0).values).tolist()
 
     def largest(self, values: Tensor) -> Tensor:
-        """For each token of the encoding the largest of `values` [tokens] in its image; of those that are ranked."""
+        """Return, for each token, the largest of `values` [tokens] among the ranked tokens of its image."""
         owners = torch.tensor(self.images or list(range(len(self.pixels)))).to(values.device, non_blocking=True)
         owner = owners.repeat_interleave(self.tile_tokens)
         ranked = torch.cat([group.index.flatten() for group in self.groups])
@@ -85,9 +85,9 @@ class Layout:
         return largest.scatter_reduce(0, owner[ranked], values[ranked], "amax")[owner]
 
     def by_count(self, shares: Callable[[list[int]], list[int]]) -> Iterator[tuple[Group, int]]:
-        """The groups, each cut into units of which the same number is kept, and that number.
+        """Yield each group, divided by the number of tokens to keep per unit, with that number.
 
-        shares: tokens of each unit of one image -> how many of them are kept.
+        shares: number of tokens of each unit of one image -> number of tokens to keep of each.
         """
         owners = self.images or list(range(len(self.pixels)))
         images: dict[int, list[tuple[int, int]]] = defaultdict(list)  # (tile, group) of each unit
@@ -95,7 +95,7 @@ class Layout:
             for tile in group.tiles:
                 images[owners[tile]].append((tile, number))
         kept: dict[tuple[int, int], int] = {}
-        for units in map(sorted, images.values()):  # by tile, whatever shapes the batch brought first
+        for units in map(sorted, images.values()):  # by tile, independent of the order of groups in this batch
             sizes = [self.groups[number].index.shape[1] for _, number in units]
             kept |= zip(units, shares(sizes), strict=True)
         for number, group in enumerate(self.groups):
@@ -105,7 +105,10 @@ class Layout:
 
 
 def whole_tiles(pixels: Tensor, grid: tuple[int, int], extra_rows: int = 0) -> Layout:
-    """Tiles [U, 3, H, W] of which every token reaches the prompt, each tile a unit."""
+    """Return the layout of tiles [U, 3, H, W] of which every token reaches the prompt, with each tile a unit.
+
+    extra_rows: rows, and slots, before a tile's tokens that are no tokens ([CLS]).
+    """
     tiles, n = len(pixels), grid[0] * grid[1]
     index = torch.arange(tiles * n, device=pixels.device).view(tiles, n)
     group = Group(index, grid, list(range(tiles)))
@@ -114,13 +117,13 @@ def whole_tiles(pixels: Tensor, grid: tuple[int, int], extra_rows: int = 0) -> L
 
 
 def together(units: list[Unit]) -> Unit:
-    """All tiles of an image as one unit, which has no grid of its own."""
+    """Join all tiles of an image into one unit, whose grid is a single row."""
     tokens = torch.cat([unit.tokens for unit in units])
     return Unit(tokens, (1, len(tokens)), units[0].tile)
 
 
 def grouped(units: list[Unit], device: torch.device) -> list[Group]:
-    """Units of the same grid together, in the order in which each shape comes first."""
+    """Group units of the same grid, in the order of the first unit of each; empty units are left out."""
     shapes: dict[tuple[int, int], list[Unit]] = defaultdict(list)
     for unit in units:
         if len(unit.tokens):

@@ -1,8 +1,8 @@
-"""Encoder layers that compute only the tiles which the feature store does not know yet.
+"""Encoder layers that compute only the tiles which the feature store does not hold yet.
 
-Of the tiles of an encoding, the unknown ones go through the layers, each once however often it comes; where the layer
-that the projector reads ends, the known ones join them. Signals that probes collected on the way are completed in the
-same manner. Only for encoders in which a tile is a row of its own, whatever else is in the batch.
+The unknown tiles of an encoding go through the layers, each distinct tile once; after the layer that the projector
+reads, the stored hidden states of the known tiles are added. The signals that probes collected are completed in the
+same way. Only for encoders in which no tile depends on another one of the batch.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ HIDDEN = "hidden"
 
 
 class Memo:
-    """Stands before the encoder's layers while a session is open.
+    """Wrapper of the encoder's layers while a session is open, which looks tiles up in `store`.
 
-    reader: of the signals that the method asked for; None where it reads none. keys: of the next encoding's tiles, by
-    content; an encoding of another number of tiles is left alone.
+    reader: the reader of the method's signals; None if it reads none. keys: content keys of the next encoding's tiles;
+    an encoding of another number of tiles is computed in full.
     """
 
     def __init__(self, adapter: Adapter, store: FeatureStore, reader: SignalReader | None) -> None:
@@ -37,7 +37,7 @@ class Memo:
         self._handles: list[Any] = []
 
     def install(self) -> None:
-        """Put the shadows in place."""
+        """Wrap the encoder's layers up to the last one that is read."""
         feature = self.adapter.tower.feature_layer
         last = max([feature, *(self.reader.layers if self.reader and self.reader.layered else ())])
         for index in range(last + 1):
@@ -45,7 +45,7 @@ class Memo:
                 self._handles.append(Shadow(module, "forward", self._layer(index, feature, last)))
 
     def remove(self) -> None:
-        """Leave the model as it was found."""
+        """Restore the encoder's layers."""
         for handle in self._handles:
             handle.remove()
         self._handles, self._known, self.keys, self._active = [], [], [], False
@@ -85,11 +85,11 @@ class Memo:
         return [place for place, entry in enumerate(self._known) if entry is None]
 
     def _rows(self, device: torch.device) -> Tensor:
-        """Where each unknown tile comes first in the encoding."""
+        """Return int64 [unknown tiles], the index in the encoding at which each unknown tile first occurs."""
         return torch.tensor([self.keys.index(self._unique[place]) for place in self._unknown], device=device).long()
 
     def _joined(self, name: str, computed: Tensor | None, device: torch.device) -> Tensor:
-        """What `name` is of every tile of the encoding: computed for the unknown ones, taken from the store else."""
+        """Return the signal `name` of every tile: from `computed` for unknown tiles, else from the store."""
         known = [entry[name] for entry in self._known if entry is not None]
         parts = [] if computed is None else [computed]
         if known:
@@ -103,7 +103,7 @@ class Memo:
         return torch.cat(parts)[torch.tensor([places[key] for key in self.keys], device=device)]
 
     def _finish(self, device: torch.device) -> None:
-        """Complete the signals, and keep what was computed."""
+        """Complete the signals, and put the computed entries into the store."""
         unknown = self._unknown
         fresh: dict[str, Tensor] = {HIDDEN: self._computed} if unknown else {}
         if self.reader is not None:

@@ -1,4 +1,4 @@
-"""Which parts of a method act on a model."""
+"""The parts of a method that act on a model."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ LARGEST = 1_000_000  # visual tokens; more than any image has
 
 
 def acting_parts(method: Method, tower: Tower) -> tuple[Method, ...]:
-    """The parts of `method` that the engine runs on this tower; none where everything is kept.
+    """Return the parts of `method` that the engine runs on this vision encoder; none if every token is kept.
 
-    Where images differ in size, or several tiles share out one number, only what keeps everything of the largest image
-    is left out.
+    If images differ in size, or several tiles share one number of tokens, a part is left out only if it keeps all of
+    LARGEST tokens.
     """
     n = tower.grid[0] * tower.grid[1]
     parts = method.parts(n)

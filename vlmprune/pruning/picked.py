@@ -1,4 +1,4 @@
-"""What a selection before the language model leaves: tokens, and the rows of the full sequence that they take."""
+"""Result of a selection before the language model: kept tokens, and the rows of the full sequence that they take."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vlmprune.pruning.soundness import non_finite
 
 @dataclass
 class Picked:
-    """K tokens that go on. rows: int64 [K], the rows that they take. tokens: [K, C]. valid: bool [K] or None."""
+    """K kept tokens. rows: int64 [K], the rows that they take. tokens: [K, C]. valid: bool [K]; None if all are."""
 
     rows: Tensor
     tokens: Tensor
@@ -20,12 +20,12 @@ class Picked:
 
     @property
     def count(self) -> int:
-        """Tokens that really go on. A host sync where an adaptive method decided."""
+        """Number of valid tokens. A host sync if the method is adaptive."""
         return len(self.rows) if self.valid is None else int(self.valid.sum())
 
     def scattered(self, rows: int) -> Tensor:
-        """[rows, C] with the tokens at their rows and NaN everywhere else, and where a token is not finite."""
-        gone = non_finite(self.tokens)  # with an infinity in it is marked too, so that it is refused and not read
+        """Return [rows, C] with the tokens at their rows; NaN in all other rows, and for tokens that are not finite."""
+        gone = non_finite(self.tokens)  # a token with an infinity is marked NaN too, so that it is refused
         if self.valid is not None:
             gone = gone | ~self.valid
         tokens = self.tokens.masked_fill(gone.unsqueeze(1), torch.nan)
@@ -33,7 +33,7 @@ class Picked:
 
 
 def in_raster_order(rows: Tensor, valid: Tensor | None) -> Tensor:
-    """Rows [G, k] sorted within each unit, those that are not valid behind all others."""
+    """Sort rows [G, k] within each unit, those that are not valid last."""
     if valid is None:
         return rows.sort(dim=1).values
     last = torch.iinfo(rows.dtype).max
@@ -41,7 +41,7 @@ def in_raster_order(rows: Tensor, valid: Tensor | None) -> Tensor:
 
 
 def joined(picked: list[Picked], like: Tensor) -> Picked:
-    """All groups together; where one is ragged the others are full. like: [S, C], for the case that there is none."""
+    """Concatenate the results of all groups; `valid` is None if no group has one. like: [S, C], for no groups."""
     if not picked:
         return Picked(torch.empty(0, dtype=torch.long, device=like.device), like[:0], None)
     valid = None

@@ -1,4 +1,4 @@
-"""Full precision for what selects tokens, whatever the caller chose for the model's own products."""
+"""Full float32 precision for selection, independent of the precision that the caller chose for the model."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 import torch
 
-# Each library with a precision of its own; torch.set_float32_matmul_precision sets both.
+# The libraries that have a precision setting; torch.set_float32_matmul_precision sets both.
 PRODUCTS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
 
 
 class ProductPrecision:
-    """The precision of float32 products: one for the process, and asked for by several threads at a time."""
+    """`with` block of exact float32 products: one setting for the process, restored when the last thread leaves."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -41,6 +41,6 @@ _exact = ProductPrecision()
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Matrix products of float32 tensors in float32: no autocast, no TF32, no bfloat16 inside, until the block ends."""
+    """Compute matrix products of float32 tensors in float32 within the block: no autocast, no TF32, no bfloat16."""
     with _exact, torch.autocast(device.type, enabled=False):
         yield

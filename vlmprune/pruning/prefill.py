@@ -1,4 +1,4 @@
-"""One batch of prompts on its way into the decoder, made shorter before layer 0."""
+"""Prefill of one batch of prompts, which is shortened before decoder layer 0."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from vlmprune.pruning.scout import Scout
 
 
 class Prefill:
-    """What is known of the prompts, and `kwargs`, the language model's arguments for what is left of them.
+    """State of one batch of prompts, and `kwargs`, the language model's arguments for the shortened prompts.
 
     visual: bool [B, L]. mask: bool [B, L or more] over all tokens, or None where nothing is padded. marked: True if
-    dropped slots are marked NaN in the embeddings. held: what the cache holds before these prompts, `cached` tokens;
-    None where it is empty. multiple: of which the length of what is left is one.
-    segment, running and record follow every drop. slot_counts, dropped: visual slots of each prompt, those that a mask
-    hides among them, and how many are marked; on the host.
+    dropped slots are marked NaN in the embeddings. held: the conversation of `cached` tokens that the cache holds
+    before these prompts; None where it is empty. multiple: the shortened length is rounded up to a multiple of it.
+    segment, running and record are updated by every drop. slot_counts, dropped: on the host, the visual slots of each
+    prompt, including those that a mask hides, and the number of marked ones.
     """
 
     segment: Segment
@@ -54,7 +54,7 @@ class Prefill:
         self.record = Record([visual_counts] * depth, lengths)
 
     def begin(self, detail: Tensor) -> None:
-        """Before the first drop. detail: bool [B, L], as in `Running`."""
+        """Set `running` and `segment` to those of the full prompts. detail: bool [B, L], as in `Running`."""
         self.running = Running.of_prompt(self.visual, detail, self.real, self.padded, max(self.slot_counts))
         last = self._positions[..., -1:].expand(*self._positions.shape[:-2], len(self.embeds), 1)
         self._hold(self.embeds.shape[1], self.real if self.padded else None, last + 1)
@@ -67,10 +67,10 @@ class Prefill:
             raise ValueError("prompts must be padded on the left (processor.tokenizer.padding_side = 'left')")
 
     def check_finite(self, encoded: int, dropped: int) -> None:
-        """Dropped slots are marked NaN: any other NaN must not pass for a dropped token.
+        """Raise NotFinite if more or fewer embeddings are NaN than were dropped, RuntimeError if nothing was encoded.
 
-        encoded, dropped: slots of the encodings that filled the prompts. Shares are compared, not numbers, because beam
-        search repeats every row. Raises NotFinite where they differ, RuntimeError where nothing was encoded at all.
+        encoded, dropped: slots of the encodings that filled the prompts, and those that were dropped, which are marked
+        NaN. Their share is compared, not their number, because beam search repeats every row.
         """
         marked, slots = sum(self.dropped), sum(self.slot_counts)
         if marked * encoded != dropped * slots:
@@ -86,7 +86,7 @@ class Prefill:
             )
 
     def drop_marked(self, rule: Positions) -> None:
-        """Drop the slots that are marked."""
+        """Drop the marked slots, and record the kept ones."""
         keep = self.real & ~self.marks
         if max(self.slot_counts):
             self._note(keep)
@@ -94,7 +94,7 @@ class Prefill:
             self._drop(keep, self.marks, rule)
 
     def restart(self, scout: Scout, rule: Positions) -> None:
-        """Drop what the scout's layers rate low, so that the decoder starts on what is left."""
+        """Drop the visual tokens that `scout` does not select, before the decoder starts."""
         counts, record = self.segment.visual_counts, self.record
         texts = [total - n for total, n in zip(record.prompt_lengths, counts, strict=True)]
         keep, left = scout.choose(self.kwargs["inputs_embeds"], self._positions, self.running, texts, counts)
@@ -104,7 +104,7 @@ class Prefill:
         self._drop(keep, self.running.valid & ~keep, rule)
 
     def conversation(self, segments: dict[int, Segment], ids: Tensor | None, method: str) -> Conversation:
-        """Describe the cache to come. segments: what is left, by the layer where it starts. ids: int64 [B, L]."""
+        """Describe the content of the cache after this prefill. segments: by first layer. ids: int64 [B, L]."""
         pruned = method if any(self.slot_counts) else None
         if self.held is None:
             return Conversation(segments, self.visual.shape[1], ids, self.real, pruned)
@@ -117,9 +117,9 @@ class Prefill:
         return full_positions(self.kwargs, embeds.shape[1], embeds.device)
 
     def _positions_after(self, held: Conversation, kwargs: dict[str, Any]) -> Tensor:
-        """The positions of these prompts where they follow `held`, int64 [..., B, L].
+        """Return the positions of these prompts after `held`, int64 [..., B, L].
 
-        Those that are given count on from the full prompt, so only their distances from the first one hold.
+        Given positions count the full, unpruned prompt, so that only their differences from the first one are used.
         """
         following = held.prompt.positions(self.cached, 1, held.later)
         given = full_positions(kwargs, self.visual.shape[1], self.visual.device)
@@ -133,7 +133,7 @@ class Prefill:
         self.record.kept = marked_slots(keep, now.visual, now.slots, now.slot_count)
 
     def _drop(self, keep: Tensor, gone: Tensor, rule: Positions) -> None:
-        """Go on with the positions in `keep`, bool [B, L]; `gone` are the visual ones that are dropped."""
+        """Keep the positions in `keep`, bool [B, L], alone; `gone`: those of the dropped visual tokens."""
         plan = compact(keep, self.record.prompt_lengths, multiple=self.multiple)
         shorter, shift = new_positions(self._positions, ~gone, plan, rule)
         embeds = plan.gather_hidden(self.kwargs["inputs_embeds"])
@@ -148,7 +148,7 @@ class Prefill:
         self.running = self.running.after(plan)
 
     def _hold(self, length: int, valid: Tensor | None, following: Tensor) -> None:
-        """Set the segment: `length` tokens, of which `valid` are real, behind what the cache holds."""
+        """Set the segment: `length` tokens after the cached ones, with padding where `valid` is False."""
         before = None if self.held is None else self.held.prompt.mask(self.cached, self.held.later)
         if before is not None or (valid is not None and self.cached):
             every = self.visual.new_ones(len(self.visual), max(length, self.cached))
@@ -157,7 +157,7 @@ class Prefill:
         self.segment = Segment(0, self.cached + length, valid, following, self.record.visual_counts[0])
 
     def _mask(self, always: bool) -> Tensor | None:
-        """int64 or bool [B, n] over all that decoder layer 0 sees; where all is real, only if it is `always` wanted."""
+        """Return a mask, bool [B, n], over all tokens at decoder layer 0; without padding None, unless `always`."""
         if self.segment.valid is None and always:
             return self.visual.new_ones(len(self.visual), self.segment.length)
         return self.segment.valid

@@ -1,9 +1,9 @@
-"""What prompts about one image have in common, computed once: the decoder's state after the last visual token.
+"""Shared prefixes: the decoder's state after an image, computed once for all questions about it.
 
-A method before the language model that does not read the question keeps the same tokens whatever is asked, and a causal
-decoder computes the same keys and values for all that stands before the question. So the prompts' common beginnings
-run through a session once each, and every question goes on from a copy, with plain generate() on the bare model:
-mask and positions are given explicitly, and no hook is needed any more.
+A method before the language model that does not read the question keeps the same tokens for every question, and a
+causal decoder computes the same keys and values for all tokens before the question. So each prefix runs through a
+session once, and every question continues from a copy of its cache with plain generate() on the bare model: mask and
+positions are given explicitly, so that no hook is needed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from vlmprune.pruning.session import Session
 
 
 def beginning(visual: Tensor) -> int:
-    """Tokens of a prompt, of which `visual`, bool [L], are visual, that other questions share; 0 where there are none.
+    """Return the length of a prompt's shared prefix, from `visual`, bool [L]; 0 for a prompt without visual tokens.
 
-    One word stands after the last visual token, because with mrope only a word's position tells the next one's.
+    It includes one text token after the last visual one: with mrope, only a text token gives the next position.
     """
     last = visual.nonzero()
     return int(last.max()) + 2 if len(last) else 0
@@ -32,11 +32,11 @@ def beginning(visual: Tensor) -> int:
 
 @dataclass(frozen=True)
 class Prefixes:
-    """P beginnings of prompts, left-padded to n tokens, in every decoder layer.
+    """P prefixes of prompts, left-padded to n tokens.
 
-    layers: keys and values [P, H, n, d] of each. valid: bool [P, n], False on padding. next_position: int64
-    [..., P, 1], of the first token of a question. words: the ids of each beginning's text. record: what the session
-    did.
+    layers: keys and values [P, H, n, d] of each decoder layer. valid: bool [P, n], False on padding. next_position:
+    int64 [..., P, 1], of the first token of a question. words: ids of each prefix's text tokens. record: the session's
+    record of the prefill.
     """
 
     layers: list[tuple[Tensor, Tensor]]
@@ -53,13 +53,13 @@ class Prefixes:
         words: list[list[int]],
         generate: Callable[..., Any] | None = None,
     ) -> Prefixes:
-        """Run P beginnings, each cut by `beginning`; inputs as of the model, left-padded.
+        """Prefill P prefixes, each cut to `beginning` tokens; inputs: those of the model, left-padded.
 
-        The session must be open, and its method act before the decoder and not read the question. generate: of the
-        model, greedy, for one token; None for its own generate().
+        The session must be open, and its method must act before the decoder and not read the question. generate: the
+        model's, greedy, for one token; None for plain generate().
         """
         cache: Any = DynamicCache()
-        with torch.inference_mode():  # generate() prepares positions as for any prompt; its one new token is not used
+        with torch.inference_mode():  # generate() prepares the positions; the one token that it adds is not used
             if generate is None:
                 generate = partial(session.adapter.model.generate, max_new_tokens=1, do_sample=False)
             generate(**inputs, past_key_values=cache)
@@ -72,7 +72,7 @@ class Prefixes:
         return cls(layers, valid, segment.next_position, words, record)
 
     def fill(self, cache: Any, rows: Tensor) -> Any:
-        """Put the beginnings `rows`, int64 [B], into an empty cache of transformers, and return it."""
+        """Put the prefixes `rows`, int64 [B], into an empty cache of transformers, and return it."""
         for index, (keys, values) in enumerate(self.layers):
             cache.update(keys[rows], values[rows], index)
         return cache
@@ -85,16 +85,16 @@ class Prefixes:
         new_cache: Callable[[int, int], Any] = lambda _rows, _tokens: DynamicCache(),
         multiple: int = 1,
     ) -> Tensor:
-        """Go on from the beginnings `rows` with the token ids of B questions; returns the new ids [B, T].
+        """Continue the prefixes `rows` with the token ids of B questions, and return the new ids [B, T].
 
-        generate: of the bare model, outside every session. new_cache: an empty one for B prompts of at most so many
-        tokens. multiple: of which the number of tokens of the longest question, filled up, is one.
+        generate: the bare model's, outside every session. new_cache: (B, most tokens of a prompt) -> an empty cache.
+        multiple: questions are padded to a multiple of it.
         """
         device, n = self.valid.device, self.valid.shape[1]
         longest = -(-max(map(len, questions)) // multiple) * multiple
-        # What stands before a question has been computed: its ids only tell generate() which words were said, for
-        # processors such as the repetition penalty. What fills up is a word of the prompt, so that it says nothing
-        # else, and stands first: processors may leave out as many ids as the mask begins with zeros.
+        # The prefix is in the cache: its ids are only read by logits processors such as the repetition penalty. So
+        # padding repeats a token of the prompt, which adds no other id, and comes first: processors may leave out as
+        # many ids as the mask has leading zeros.
         said = [[self.words[row][0]] * (n - len(self.words[row])) + self.words[row] for row in rows]
         asked = [[ids[0]] * (longest - len(ids)) + ids for ids in questions]
         ids = torch.tensor([before + after for before, after in zip(said, asked, strict=True)], device=device)

@@ -1,9 +1,9 @@
-"""Attention rows beside SDPA: read the query and key that one attention module really uses, and change nothing.
+"""Attention rows beside SDPA: a probe reads the query and key that an attention module uses, and changes nothing.
 
 transformers' attention modules look their kernel up by name in `ALL_ATTENTION_FUNCTIONS`. A probe gives one module a
-shallow copy of its config whose kernel is ours: it shows (query, key) to an observer and then calls the kernel that
+shallow copy of its config whose kernel is ours: it passes (query, key) to an observer and then calls the kernel that
 the model was loaded with. So a [CLS] row costs 1 x N dot products instead of every layer's N x N map, SDPA and flash
-stay on, and the module's output keeps every bit.
+stay on, and the module's output is bit-identical.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vlmprune.pruning.precision import full_precision
 KERNEL = "vlmprune_probe"
 COPIED = 2**22  # entries of a key that are held in float32 at a time: 16 MiB
 
-# Arguments with which a kernel's rows are no softmax of q.k alone. Others pass: settings of forward() get here too.
+# Arguments with which a kernel's rows are not softmax(q.k) alone. Others are accepted: those of forward() get here too.
 OTHER_SOFTMAX = ("softcap", "s_aux", "sinks", "position_bias", "attention_bias", "alibi", "indices", "block_indices")
 
 Observer = Callable[[Tensor, Tensor, Tensor | None, float], None]
@@ -40,7 +40,7 @@ def _observe_and_attend(
     observer, kernel = _observers[module]
     check_softmax(module, key.shape[2], kwargs)
     observer(query, key, attention_mask, kwargs["scaling"])
-    if kernel == "eager":  # not in the registry: every modelling file has its own
+    if kernel == "eager":  # not in the registry: every modelling file defines one
         attend = sys.modules[type(module).__module__].eager_attention_forward
     else:
         attend = ALL_ATTENTION_FUNCTIONS[kernel]
@@ -51,9 +51,9 @@ AttentionInterface.register(KERNEL, _observe_and_attend)
 
 
 def check_softmax(module: nn.Module, keys: int, kwargs: dict[str, Any]) -> None:
-    """Raise NotImplementedError where a kernel's arguments say that its rows are not softmax(scaling q.k).
+    """Raise NotImplementedError if a kernel's arguments say that its rows are not softmax(scaling q.k).
 
-    A sliding window as long as the keys leaves the rows what they are.
+    A sliding window at least as long as the keys does not change the rows.
     """
     name, window = type(module).__name__, kwargs.get("sliding_window")
     if kwargs.get("scaling") is None:
@@ -66,7 +66,10 @@ def check_softmax(module: nn.Module, keys: int, kwargs: dict[str, Any]) -> None:
 
 
 class Probe:
-    """Shows an attention module's post-RoPE query [B, H, Lq, d] and key [B, Hkv, Lk, d] to `observer` at each call."""
+    """Observation of one attention module, until `remove`: `observer` gets its inputs to softmax at each call.
+
+    observer: called with the post-RoPE query [B, H, Lq, d] and key [B, Hkv, Lk, d], the mask and the scaling.
+    """
 
     def __init__(self, attention: Any, observer: Observer) -> None:
         self.attention = attention
@@ -76,13 +79,13 @@ class Probe:
         attention.config._attn_implementation_internal = KERNEL
 
     def remove(self) -> None:
-        """Give the module its own config back."""
+        """Restore the module's config."""
         self.attention.config = self.config
         del _observers[self.attention]
 
 
 def not_seen(module: nn.Module) -> RuntimeError:
-    """The error where a probe was passed by, so that a method would go by what it saw of an earlier prompt."""
+    """Return the error for a module whose probe was not called, so that there is no attention to select by."""
     return RuntimeError(
         f"{type(module).__name__} did not show its attention, so that nothing can be chosen by it: something calls it "
         "past transformers' attention interface"
@@ -90,11 +93,11 @@ def not_seen(module: nn.Module) -> RuntimeError:
 
 
 class _Observed(Exception):
-    """Ends an attention call as soon as its query and key are known."""
+    """Raised to end an attention call as soon as its query and key are known."""
 
 
 def query_and_key(attention: Any, **inputs: Any) -> tuple[Tensor, Tensor, Tensor | None, float]:
-    """What `attention(**inputs)` would attend with, without attending: (query, key, mask, scaling)."""
+    """Return (query, key, mask, scaling) of the call `attention(**inputs)`, without computing the attention."""
     seen: list[tuple[Tensor, Tensor, Tensor | None, float]] = []
 
     def observer(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
@@ -112,12 +115,12 @@ def query_and_key(attention: Any, **inputs: Any) -> tuple[Tensor, Tensor, Tensor
 
 
 def attention_rows(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
-    """Post-softmax attention [B, H, R, Lk] of query rows [B, H, R, d] over key [B, Hkv, Lk, d], in float32 at least.
+    """Return post-softmax attention [B, H, R, Lk] of query rows [B, H, R, d] over key [B, Hkv, Lk, d].
 
-    The rows are those of exactly this query and key, up to the rounding of float32 (float64 stays float64): where the
-    logits of a row have a large part in common, half precision would round away what tells its tokens apart, and
-    float16 overflow. What the model itself rounded, the query and key, stays as it is.
-    Equal keys get equal attention, to the last bit, as far as `products` says.
+    In float32 at least: the rows are those of exactly this query and key, up to the rounding of float32 (float64 stays
+    float64). Where the logits of a row have a large common part, half precision would round away their differences, and
+    float16 overflow. The query and key themselves are used as the model rounded them.
+    Equal keys get equal attention, to the last bit, under the conditions of `products`.
 
     mask: bool (True = may attend) or additive, broadcastable to [B, 1, R, Lk], or None. Grouped keys are shared by
     their query heads without being repeated in memory; a few groups of them at a time are copied.
@@ -130,13 +133,13 @@ def attention_rows(query: Tensor, key: Tensor, mask: Tensor | None, scaling: flo
     with full_precision(query.device):
         for start in range(0, groups, step):
             part = slice(start, start + step)
-            # Softmax does not see what a row's logits have in common: without it, float32 rounds them less.
+            # Softmax ignores a constant in a row's logits; without it, float32 rounds them less.
             logits[:, part] = products(grouped[:, part], key[:, part] - at_least_float32(key[:, part, -1:]))
     logits = logits.view(batch, heads, rows, length) * scaling
     if mask is not None and mask.dtype == torch.bool:
         logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
     elif mask is not None:
-        # The least number of a half-precision mask means "hidden", but is none that float32 logits cannot outweigh.
+        # The least number of a half-precision mask means "hidden", but large float32 logits could outweigh it.
         hidden = mask <= torch.finfo(mask.dtype).min
         logits = (logits + mask).masked_fill(hidden, torch.finfo(logits.dtype).min)
     return logits.softmax(dim=-1)

@@ -1,9 +1,9 @@
-"""What the language model really sees of one batch of prompts, from prefill through every later step.
+"""Masks and positions of shortened prompts, from prefill through every later step, and the content of KV caches.
 
-generate() goes on counting in the full, unpruned prompt: its attention mask and its position ids have the full length.
-A `Segment` is the stretch of decoder layers that share one shortened prompt. It knows the mask and positions of its
-own, shorter KV cache. A `Conversation` lies on the cache and says what the cache holds, so that a later turn goes on
-from it, whatever other conversations the model had in between.
+generate() counts the full, unpruned prompt: its attention mask and its position ids have the full length. A `Segment`
+describes consecutive decoder layers that share one shortened prompt, with the mask and positions of their shorter KV
+cache. A `Conversation` is an attribute of the cache that describes its content, so that a later turn can continue it,
+even if the model had other conversations in between.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ HELD = "vlmprune_conversation"  # the attribute of a cache
 
 @dataclass
 class Record:
-    """What one prefill did, for B prompts of up to V visual slots (the placeholders of their visual tokens, in order).
+    """Result of one prefill of B prompts with up to V visual slots (the placeholders of their visual tokens, in order).
 
     visual_counts: per decoder layer, per prompt, the visual tokens that the layer processed. prompt_lengths: per
     prompt, text and visual tokens at decoder layer 0. kept: bool [B, V], the slots that reach the last decoder layer
     (of merged tokens the slots that they take); prompts with fewer slots end in False. None where nothing was pruned.
-    Of a prompt that goes on from a filled cache, all of this is of what is new.
+    For prompts that continue a filled cache, everything counts the new tokens alone.
     """
 
     visual_counts: list[list[int]]
@@ -40,14 +40,14 @@ class Record:
     def selection_ms(self) -> float:
         """Time in ms that this prefill, encoding included, spent on pruning: signals, selecting, merging, dropping.
 
-        On a GPU the time of its own stream, for which this waits; 0 where nothing was pruned.
+        On a GPU the time of the prefill's stream, for which this waits; 0 where nothing was pruned.
         """
         return self.selection.milliseconds()
 
 
 @dataclass
 class Segment:
-    """Decoder layers from `start` on, which hold a prompt of n tokens per row.
+    """Decoder layers from `start` on, which process a prompt of n tokens per row.
 
     valid: bool [B, n] or None where nothing is padded. next_position: int64 [..., B, 1], of the first token after the
     prompt. visual_counts: visual tokens per row that these layers process, on the host.
@@ -60,7 +60,7 @@ class Segment:
     visual_counts: list[int]
 
     def mask(self, total: int, later: Tensor | None = None) -> Tensor | None:
-        """bool [B, total] over the prompt and the tokens since, or None where all may be seen. later: see `since`."""
+        """Return bool [B, total] over the prompt and all later tokens, or None without padding. later: see `since`."""
         prompt, new = self.valid, total - self.length
         if prompt is None:
             if later is None:
@@ -70,13 +70,13 @@ class Segment:
         return torch.cat([prompt, prompt.new_ones(len(prompt), new) if after is None else after], dim=1)
 
     def of_rows(self, rows: Tensor) -> Segment:
-        """The same of some of its prompts, int64 [b]: in another order, or repeated."""
+        """Return the segment of the prompts `rows`, int64 [b], which may repeat or be in another order."""
         valid = None if self.valid is None else self.valid[rows]
         counts = [self.visual_counts[row] for row in rows.tolist()]
         return Segment(self.start, self.length, valid, self.next_position[..., rows, :], counts)
 
     def positions(self, cached: int, new: int, later: Tensor | None = None) -> Tensor:
-        """int64 [..., B, new]: positions of `new` tokens that follow `cached` tokens of this segment's cache."""
+        """Return int64 [..., B, new], the positions of `new` tokens after `cached` tokens of this segment's cache."""
         total = cached + new - self.length
         after = since(later, total)
         if after is None:
@@ -85,9 +85,9 @@ class Segment:
 
 
 def since(later: Tensor | None, count: int) -> Tensor | None:
-    """bool [B, count]: which of the tokens after a prompt are real; None where all are.
+    """Return bool [B, count], True at tokens after a prompt that are not padding; None where none is padding.
 
-    later: the same of the first of them, as they were when the last turn began; those that came since are real.
+    later: bool [B, t], the same of the first t tokens, known since the last turn began; all tokens after them are real.
     """
     if later is None:
         return None
@@ -96,12 +96,13 @@ def since(later: Tensor | None, count: int) -> Tensor | None:
 
 @dataclass
 class Conversation:
-    """The content of a KV cache: B prompts that were made shorter, and what followed them.
+    """The content of a KV cache: B shortened prompts, and the tokens after them.
 
-    segments: by the decoder layer where each starts. full: tokens of a prompt before pruning, padding included, as
-    generate() counts them. ids, real: int64 and bool [B, full], what they were; None where they are not known. method:
-    what pruned them; None where there was no image. later: bool [B, t], the tokens after the prompt that are real, None
-    where all are. ends: the keys of each prompt's last token, [B, H, d], by which it is found again.
+    segments: by the first decoder layer of each. full: tokens of a prompt before pruning, padding included, as
+    generate() counts them. ids, real: int64 and bool [B, full], the unpruned prompts; None where they are not known.
+    method: the method that pruned them; None for prompts without images. later: bool [B, t], True at tokens after the
+    prompt that are not padding; None where none is. ends: the keys of each prompt's last token, [B, H, d], by which
+    `as_in` finds the prompt in a cache whose rows were reordered.
     """
 
     segments: dict[int, Segment]
@@ -114,9 +115,9 @@ class Conversation:
 
     @classmethod
     def of(cls, cache: Any, cached: int) -> Conversation | None:
-        """The conversation in a cache that holds `cached` tokens; None where no session filled it.
+        """Return the conversation in a cache that holds `cached` tokens; None for a cache that no session filled.
 
-        Raises RuntimeError where the cache was cut short.
+        Raises RuntimeError if the cache was cropped to less than the prompts.
         """
         held: Conversation | None = getattr(cache, HELD, None)
         if held is not None and cached < held.segments[0].length:
@@ -125,10 +126,10 @@ class Conversation:
 
     @classmethod
     def of_text(cls, cached: int, mask: Tensor | None, rows: int, positions: Tensor | None) -> Conversation:
-        """A beginning of `cached` tokens, text alone, of each of `rows` prompts.
+        """Return the conversation of `rows` prompts whose prefix, `cached` text tokens, was cached outside a session.
 
-        mask: bool [B, L] over all tokens, None where nothing is padded. positions: of what follows, as they are given,
-        whose leading dimension the beginning takes over.
+        mask: bool [B, L] over all tokens, None where nothing is padded. positions: those given for the tokens after the
+        prefix, whose leading dimensions the segment gets.
         """
         valid = None if mask is None or mask.shape[1] <= cached else mask[:, :cached]
         if valid is None:
@@ -140,21 +141,21 @@ class Conversation:
         return cls({0: Segment(0, cached, valid, following, [0] * rows)}, cached, None, None, None)
 
     def __deepcopy__(self, _memo: dict) -> Conversation:
-        return replace(self)  # nothing in it is ever written to
+        return replace(self)  # a shallow copy: its tensors are never modified
 
     @property
     def prompt(self) -> Segment:
-        """The stretch of the prompts that decoder layer 0 holds."""
+        """The segment at decoder layer 0."""
         return self.segments[0]
 
     def as_in(self, cache: Any) -> Conversation:
-        """The same with its prompts as they stand in the cache by now: in another order, fewer, or repeated.
+        """Return the conversation with its prompts in the cache's present order; they may be fewer, or repeated.
 
-        Raises RuntimeError where the cache holds anything else. A host sync.
+        Raises RuntimeError if the cache holds other prompts. A host sync.
         """
         now = None if self.ends is None else prompt_ends(cache, self.prompt.length)
         if self.ends is None or now is None:
-            return self  # the cache does not keep keys as they are
+            return self  # the cache keeps no unmodified keys
         now = now.to(self.ends.device)
         if torch.equal(now, self.ends):
             return self
@@ -167,27 +168,27 @@ class Conversation:
         return Conversation(segments, self.full, ids, real, self.method, later, now)
 
     def lay_on(self, cache: Any) -> None:
-        """Let the cache carry it, and every copy of the cache too."""
+        """Make the conversation an attribute of the cache, which copies of the cache share."""
         setattr(cache, HELD, self)
 
     def end_in(self, cache: Any) -> Conversation:
-        """The same with the `ends` that a cache holds, which has just been filled with the prompts."""
+        """Return the conversation with the `ends` of `cache`, which has just been filled with its prompts."""
         return replace(self, ends=prompt_ends(cache, self.prompt.length))
 
     def tokens(self, cached: int) -> int:
-        """Tokens of the conversation, as generate() counts them, of which the cache holds `cached`."""
+        """Return the length of the conversation as generate() counts it, of which the cache holds `cached` tokens."""
         return self.full + cached - self.prompt.length
 
     def going_on(self, mask: Tensor | None, total: int) -> Conversation:
-        """The same where a turn starts that makes the cache hold `total` tokens. A host sync.
+        """Return the conversation at the start of a turn after which the cache will hold `total` tokens. A host sync.
 
-        mask: bool [B, L] over the last tokens, at most all of them; None where those that are new are real.
+        mask: bool [B, L] over the last tokens, at most all of them; None where the new ones have no padding.
         """
         count = total - self.prompt.length
         after = since(self.later, count)
         if mask is not None:
             given = mask[:, -count:]
-            known = count - given.shape[1]  # all, if the caller's mask is of the new tokens alone
+            known = count - given.shape[1]  # all earlier ones, if the caller's mask covers the new tokens alone
             before = given.new_ones(len(given), known) if after is None else after[:, :known]
             after = torch.cat([before, given], dim=1)
         if after is None or bool(after.all()):
@@ -197,7 +198,7 @@ class Conversation:
         return replace(self, later=after)
 
     def begins(self, ids: Tensor, real: Tensor | None) -> bool:
-        """True if the conversation can be the beginning of `ids`, int64 [B, L]; `real`: bool [B, L]. A host sync."""
+        """Return True if the conversation can be a prefix of `ids`, int64 [B, L]; real: bool [B, L]. A host sync."""
         if self.ids is None or self.real is None:
             return True
         ids = ids[:, : self.full]
@@ -208,7 +209,7 @@ class Conversation:
 
 
 def prompt_ends(cache: Any, length: int) -> Tensor | None:
-    """The keys [B, H, d] of token `length` - 1 in a cache's first layer that keeps all tokens as they are, or None."""
+    """Return the keys [B, H, d] of token `length` - 1 in the first layer of a cache that keeps all keys, or None."""
     for layer in cache.layers:
         keys = getattr(layer, "keys", None)
         if not getattr(layer, "is_sliding", False) and isinstance(keys, Tensor) and keys.dim() == 4:
@@ -217,11 +218,11 @@ def prompt_ends(cache: Any, length: int) -> Tensor | None:
 
 
 def new_positions(positions: Tensor, keep: Tensor, plan: Compaction, rule: Positions) -> tuple[Tensor, Tensor | int]:
-    """Positions after a compaction, int64 [..., B, n], and how far later tokens shift, [B, 1] or 0.
+    """Return positions after a compaction, int64 [..., B, n], and the shift of all later tokens, [B, 1] or 0.
 
-    `keep`: as they were, with gaps. `renumber`: each minus the visual tokens dropped before it, which is contiguous
-    wherever the unpruned positions were. positions: [..., B, L]. keep: bool [B, L], True also on padding, which moves
-    nothing.
+    rule: `keep` leaves positions as they were, with gaps; `renumber` subtracts from each the number of visual tokens
+    dropped before it, which is contiguous wherever the unpruned positions were. positions: [..., B, L]. keep: bool
+    [B, L], True also on padding, which shifts nothing.
     """
     if rule == "keep":
         return plan.gather(positions, positions.dim() - 2), 0
@@ -230,17 +231,17 @@ def new_positions(positions: Tensor, keep: Tensor, plan: Compaction, rule: Posit
 
 
 def full_positions(kwargs: dict[str, Any], length: int, device: torch.device) -> Tensor:
-    """The position ids [..., B or 1, L] of a prefill; without any, transformers' own default (0, 1, 2, ...)."""
+    """Return the position ids [..., B or 1, L] of a prefill; without any, transformers' default (0, 1, 2, ...)."""
     positions = kwargs.get("position_ids")
     return torch.arange(length, device=device).unsqueeze(0) if positions is None else positions
 
 
 def full_mask(mask: Any, new: int) -> Tensor | None:
-    """bool [B, L] over all tokens so far, the `new` last ones included, from an attention mask; None for no mask.
+    """Return bool [B, L] over all tokens so far, the `new` last ones included, from a mask; None without a mask.
 
-    mask: as models take it; of several, one per kind of decoder layer, that of full attention counts. A 4-D mask
-    [B, 1, new, keys], bool or additive, must be what generate() makes of a 2-D one for a static cache and an empty
-    beginning. Raises NotImplementedError for any other: it would not fit the shortened prompt.
+    mask: as models take it; of a dict with one per kind of decoder layer, that of full attention is used. A 4-D mask
+    [B, 1, new, keys], bool or additive, must be that which generate() makes of a 2-D one for an empty static cache.
+    Raises NotImplementedError for any other: it would not fit the shortened prompt.
     """
     if isinstance(mask, dict) and "full_attention" in mask:
         mask = mask["full_attention"]
@@ -260,10 +261,10 @@ def full_mask(mask: Any, new: int) -> Tensor | None:
 
 
 def marked_slots(marks: Tensor, visual: Tensor, slots: Tensor, count: int) -> Tensor:
-    """bool [B, count]: which visual slots of each prompt are marked.
+    """Return bool [B, count], True at the visual slots of each prompt that are marked.
 
     marks, visual: bool [B, L]; slots: int64 [B, L], the visual slot at each visual position.
     """
-    nowhere = torch.full_like(slots, count)  # a column too many, cut off again
+    nowhere = torch.full_like(slots, count)  # an extra column, which is cut off again
     target = torch.where(marks & visual, slots, nowhere)
     return marks.new_zeros(len(marks), count + 1).scatter_(1, target, True)[:, :count]

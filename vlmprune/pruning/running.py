@@ -1,4 +1,4 @@
-"""What the engine knows of every position of the running sequence, from decoder layer 0 through each drop."""
+"""State of every position of the sequence in the decoder, updated by each drop."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from vlmprune.pruning.probe import attention_rows
 
 @dataclass
 class Running:
-    """B sequences of L positions, [B, L] each.
+    """State of B sequences of L positions; tensors are [B, L].
 
-    visual: bool. slots: int64, the visual slot of the prompt that stands at each visual position. detail: bool, the
-    visual tokens of high-resolution tiles. valid: bool, False on padding. raters: bool, the positions whose attention
-    rates the visual tokens; they stand among the last `rows`. slot_count: V, visual slots of the longest prompt.
-    padded: whether any position is not valid. tiled: whether detail differs from visual.
+    visual: bool. slots: int64, the visual slot at each visual position. detail: bool, the visual tokens of
+    high-resolution tiles. valid: bool, False on padding. raters: bool, the positions whose attention rates the visual
+    tokens; all are among the last `rows` positions. slot_count: V, visual slots of the longest prompt. padded: True if
+    any position may be padding. tiled: True if `detail` is not simply `visual`.
     """
 
     visual: Tensor
@@ -33,18 +33,19 @@ class Running:
 
     @classmethod
     def of_prompt(cls, visual: Tensor, detail: Tensor, real: Tensor, padded: bool, slot_count: int) -> Running:
-        """A whole prompt at decoder layer 0, rated by its last position."""
+        """Return the state of full prompts at decoder layer 0, rated by their last position."""
         last = torch.zeros_like(visual)
         last[:, -1] = True
         slots, tiled = visual.cumsum(1) - 1, detail is not visual
         return cls(
             visual & real, slots, detail & real, real, last, 1, slot_count, padded, tiled
-        )  # a mask may hide some
+        )  # a mask may hide visual tokens
 
     def rated_by(self, raters: Tensor | None, texts: list[int]) -> Running:
-        """The same with the method's own raters, bool [B, L]; `texts`: text tokens of each prompt, on the host.
+        """Return the state with the method's raters, bool [B, L]; texts: text tokens of each prompt, on the host.
 
-        Text stands among the last so many positions. Where tiles are told apart, so does a global view behind them.
+        Raters are looked for among the last so many positions; with tiles, among as many as are not of high-resolution
+        tiles, since a thumbnail may come after these.
         """
         if raters is None:
             return self
@@ -53,7 +54,7 @@ class Running:
         return replace(self, raters=raters, rows=int((self.valid & ~self.detail).sum(1).max()))
 
     def after(self, plan: Compaction) -> Running:
-        """The same of the shorter sequence."""
+        """Return the state of the shorter sequence."""
         valid = torch.ones_like(plan.index, dtype=torch.bool) if plan.valid is None else plan.valid
         return replace(
             self,
@@ -67,11 +68,11 @@ class Running:
 
 
 def trailing_attention(query: Tensor, key: Tensor, running: Running, scaling: float) -> Tensor:
-    """Post-softmax causal attention [B, H, R, L], in float32 at least, of the last R = `running.rows` positions."""
+    """Return post-softmax causal attention [B, H, R, L] of the last R = `running.rows` positions, at least float32."""
     length = key.shape[2]
     rows = min(running.rows, length)
     seen = running.valid[:, None, None, :] if running.padded else None
-    if rows > 1:  # causality lets the last position alone see every real token
+    if rows > 1:  # the last position attends to every real token: it needs no causal mask
         positions = torch.arange(length, device=key.device)
         causal = positions <= positions[length - rows :, None]
         seen = causal if seen is None else causal & seen

@@ -1,6 +1,6 @@
-"""A method inside the decoder that restarts: its first layers run ahead on the whole prompt, only to score.
+"""Methods that restart the decoder: its first layers run on the full prompt, only to score its visual tokens.
 
-Then the decoder runs on what is left from layer 0, as if the prompt had been shorter: no layer's KV cache saw more.
+Then the decoder runs on the shortened prompt from layer 0 on, so that every layer's KV cache holds kept tokens only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vlmprune.pruning.soundness import Soundness, unsound_samples
 
 
 class Scout:
-    """Scores with the first K layers. It hooks nothing but the attention of layer K-1."""
+    """Run of the first K layers that selects visual tokens; it probes the attention of layer K-1 and hooks nothing."""
 
     def __init__(self, adapter: Adapter, method: DecoderMethod) -> None:
         self.adapter, self.method, self.contract = adapter, method, Contract(method)
@@ -32,11 +32,11 @@ class Scout:
         self._probes: list[Probe] = []
 
     def install(self) -> None:
-        """Put the probe in place."""
+        """Install the probe."""
         self._probes.append(Probe(self.adapter.decoder_attention(self.layer - 1), self._observe))
 
     def remove(self) -> None:
-        """Leave the model as it was found."""
+        """Remove the probe."""
         for probe in self._probes:
             probe.remove()
         self._probes = []
@@ -46,13 +46,13 @@ class Scout:
             self._attention = trailing_attention(query, key, self._running, scaling)
 
     def check(self) -> None:
-        """At the end of a prefill: raise RuntimeError where it chose by scores that are nan. One host sync."""
+        """Raise RuntimeError at the end of a prefill if it selected by scores that are nan. One host sync."""
         self._soundness.check(self.method)
 
     def choose(
         self, embeds: Tensor, positions: Tensor, running: Running, texts: list[int], visual_counts: list[int]
     ) -> tuple[Tensor, list[int]]:
-        """What stays of the prompt, bool [B, L] with its text, and the visual tokens left in each row.
+        """Return bool [B, L], True at text and kept visual tokens, and the number of kept visual tokens of each prompt.
 
         embeds: [B, L, D]. positions: [..., B, L]. texts, visual_counts: tokens of each kind in each prompt.
         """

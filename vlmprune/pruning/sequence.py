@@ -1,10 +1,10 @@
 """Selection between the vision encoder and decoder layer 0.
 
-Reading order of one encoding (model.get_image_features or get_video_features):
+Order of events in one encoding (model.get_image_features or get_video_features):
     probes on the declared encoder layers collect the signals (signals.py); layers that nothing reads are skipped;
     the projector receives the kept tokens only, and its output is scattered back to full length, dropped slots marked
-    NaN, so that transformers' own placeholder checks, packing and beam expansion see what they expect;
-    the language model's pre-hook (session.py) then drops the marked slots for good.
+    NaN, so that transformers' placeholder checks, packing and beam expansion find the length that they expect;
+    the language model's pre-hook (session.py) then drops the marked slots from the prompt.
 A method that reads projected features selects after the projector. So does any method on a family whose projector mixes
 tokens: there the encoding's result is marked.
 """
@@ -34,9 +34,9 @@ from vlmprune.pruning.stitching import stitched
 
 
 class SequenceStage:
-    """Runs one `SequenceMethod` on every tile that the vision encoder encodes.
+    """Hooks that run one `SequenceMethod` on every encoding of the vision encoder.
 
-    whole: the method that it is part of, which says how many tokens are kept; None where it is no part.
+    whole: the method of which `method` is a part, and which decides the number of kept tokens; None if it is no part.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class SequenceStage:
         self.shares = partial(shares_of, whole or method)
         self.questions: list[str] = []
         self.prompts: Tensor | None = None  # int64 [B, L], their ids
-        # Per encoder since the last call: visual slots, and how many of them were dropped, on the host.
+        # By encoder, in this call: visual slots, and the number of dropped ones, on the host.
         self._counts: dict[str, tuple[int, int]] = {}
-        self._encoder = ""  # the one that runs
+        self._encoder = ""  # the running one
         self.layers = method.layers(adapter.tower)
         self.reader = SignalReader(adapter, method, clock)
         self._layout: Layout
@@ -64,11 +64,11 @@ class SequenceStage:
 
     @property
     def acts_in_layers(self) -> bool:
-        """True if something is done inside encoder layers, beside what stands behind them."""
+        """True if the method reads signals of encoder layers, not just the encoder's output."""
         return bool(self.reader.layered)
 
     def install(self) -> None:
-        """Put the hooks in place."""
+        """Install the hooks and probes."""
         adapter = self.adapter
         self.reader.install()
         for encode in adapter.encoders:
@@ -82,7 +82,7 @@ class SequenceStage:
                 self._handles.append(Shadow(module, "forward", lambda _: _pass_through))
 
     def remove(self) -> None:
-        """Leave the model as it was found."""
+        """Remove the hooks and probes, and restore the model."""
         for handle in self._handles:
             handle.remove()
         self.reader.remove()
@@ -93,7 +93,7 @@ class SequenceStage:
             signature = inspect.signature(original)
 
             def encoded(*args: Any, **kwargs: Any) -> Any:
-                if self._encoder:  # which calls this one, as Qwen3-VL's does, and will see to its result
+                if self._encoder:  # another encoder calls this one, as in Qwen3-VL, and its result will be marked
                     return original(*args, **kwargs)
                 self._encoder = encode
                 try:
@@ -104,7 +104,7 @@ class SequenceStage:
                             output.pooler_output = self._mark(output.pooler_output)
                 finally:
                     self._encoder = ""
-                    self.reader.clear()  # large, and of no use while answers are generated
+                    self.reader.clear()  # the signals are large, and not read while answers are generated
                 return output
 
             return encoded
@@ -131,9 +131,9 @@ class SequenceStage:
             return picked.scattered(tiles * self._layout.tile_rows).unflatten(0, (tiles, -1))
 
     def _mark(self, features: Any) -> Any:
-        """Drop by marks from an encoding's result: a tensor [B, n, D], or one [n_i, D] per image.
+        """Return an encoding's result, [B, n, D] or one [n_i, D] per image, with dropped tokens marked NaN.
 
-        Rows that are no token (newlines) stay what they are.
+        Rows that are no token (newlines) are not changed.
         """
         parts = list(features)
         whole = torch.cat(parts)
@@ -145,7 +145,7 @@ class SequenceStage:
         return torch.stack(marked) if isinstance(features, Tensor) else type(features)(marked)
 
     def _pick(self, name: str, features: Tensor) -> Picked:
-        """Ask the method, group by group. features: [tiles, rows, C], the signal `name`."""
+        """Return the tokens that the method selects, group by group. features: [tiles, rows, C], the signal `name`."""
         layout, flat = self._layout, features.flatten(0, 1)
         tokens = {name: flat if layout.tile_rows == layout.tile_tokens else flat[self._token_rows(flat)]}
         if not self.adapter.projects_each_token:
@@ -153,7 +153,7 @@ class SequenceStage:
         if "text_relevance" in self.method.needs:
             tokens["text_relevance"] = self._relevance()
             tokens["largest_relevance"] = layout.largest(tokens["text_relevance"])
-        renumber = self.adapter.position_rule(self.method) == "renumber"  # then order is all that positions can carry
+        renumber = self.adapter.position_rule(self.method) == "renumber"  # then positions say only the order of tokens
         picked: list[Picked] = []
         blocks: list[int] = []
         tiles: list[int] = []
@@ -164,7 +164,7 @@ class SequenceStage:
             chosen = layout.rows(group.index).gather(1, selection.indices.to(flat.device))
             kept = flat[chosen] if selection.features is None else selection.features.to(flat.dtype)
             for unsound in (unsound_images(signals), selection.unsound):
-                if unsound is not None:  # found out later, with the other marks: asking now would be a host sync
+                if unsound is not None:  # marked here and detected with the dropped slots: a check would be a host sync
                     kept = kept.masked_fill(unsound.to(kept.device)[:, None, None], torch.nan)
             valid = selection.valid
             if renumber and layout.stitched and selection.blocks is not None:
@@ -189,12 +189,12 @@ class SequenceStage:
         owner = self._layout.images or list(range(len(self._layout.pixels)))
         asked = self._questions_by_image()
         questions = [asked[image] for image in owner]
-        self.questions = []  # an old question must not answer for a new one
+        self.questions = []  # they must not be used for a later prompt
         with full_precision(self._features.device):
             return self.text_tower.relevance(self._features, questions).flatten()
 
     def _questions_by_image(self) -> list[str]:
-        """The question about each image: that of the prompt in which it stands."""
+        """Return the question about each image: that of its prompt."""
         assert self.prompts is not None
         left, images = self.adapter.visual_mask(self.prompts).sum(dim=1).tolist(), self._layout.slots_by_image()
         rows, questions = len(left), self.questions
@@ -207,16 +207,16 @@ class SequenceStage:
             if row == rows or left[row] < slots:
                 raise ValueError("the images do not fill the prompts one after the other: no question is known of them")
             left[row] -= slots
-            asked.append(questions[row * len(questions) // rows])  # of beams, the same one several times
+            asked.append(questions[row * len(questions) // rows])  # all beams of a prompt have its question
         return asked
 
     @property
     def encoded(self) -> tuple[int, int]:
-        """Visual slots of the encodings of this call, images and videos together, and how many were dropped."""
+        """Visual slots of all encodings of this call, images and videos together, and the number of dropped ones."""
         return sum(slots for slots, _ in self._counts.values()), sum(dropped for _, dropped in self._counts.values())
 
     def forget(self) -> None:
-        """A call ended: what it encoded is not the next one's."""
+        """Clear the counts of `encoded` at the end of a call."""
         self._counts.clear()
 
     def _count(self, picked: Picked) -> Picked:

@@ -1,7 +1,7 @@
 """The `with` block around plain `model.generate(...)` or `model(...)`.
 
-A session installs a method's hooks, turns each prefill into a shorter one, keeps later steps and turns in line with it,
-records what was kept, and leaves the model exactly as it was found.
+A session installs a method's hooks, shortens each prefill, gives later steps and turns the matching masks and
+positions, records the kept tokens, and restores the model exactly.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ from vlmprune.pruning.signals import SignalReader
 from vlmprune.pruning.stages import Stages
 from vlmprune.pruning.vision import VisionStage
 
-TOKENS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")  # what generate() has of every token
+TOKENS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")  # arguments with one entry per token
 
 _open = OpenModels()
 
 
 class Session:
-    """Prunes every forward pass of one model while it is open. Make it with `vlmprune.prune`.
+    """Prunes every forward pass of one model while it is open. Made by `vlmprune.prune`.
 
-    record: what the last prefill did (kept slots, counts of each layer, selection_ms). segment: the prompt that is
-    left of it at decoder layer 0. text_tower: needed by methods that read text_relevance, which also need `ask`.
-    features: where encodings are looked up and kept, for tiles that `show` names.
+    record: result of the last prefill (kept slots, counts of each layer, selection_ms). segment: its shortened prompts
+    at decoder layer 0. text_tower: needed by methods that read text_relevance, which also need `ask`. features: store
+    of encodings, for the tiles that `show` names.
 
-    A filled cache carries what a session did to it: with a method before the language model a later turn goes on from
-    it, in this session or another of the same method, by generate() with the new ids or all of them. So does a prompt
-    whose beginning, without an image, was cached outside.
+    A filled cache keeps a description of its prompts: with a method before the language model a later turn continues
+    it, in this session or another of the same method, by generate() with the new ids or all of them. A prefix without
+    an image may also be cached outside a session.
     One thread at a time uses a session. The end of the block waits for a generation that still runs in another thread;
-    an error that ends the block stops it. What was compiled runs uncompiled while any session is open.
+    an error that ends the block stops it. Compiled code runs uncompiled while any session is open.
 
     Raises RuntimeError on nesting, on use by two threads, on a copy of the model, on features or scores that are not
-    finite, on a cache that holds something else, and where the hooks were passed by; NotImplementedError by name for
-    what cannot work (assisted decoding, chunked prefill, custom 4-D masks, gradient checkpointing).
+    finite, on a cache that holds something else, and if the hooks were not called; NotImplementedError by name for
+    features that cannot work (assisted decoding, chunked prefill, custom 4-D masks, gradient checkpointing).
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class Session:
         self._hooked: list[nn.Module] = []
         self._named = repr(method)
         self._use = OneThread(self._remove)
-        # Of the forward pass that runs, or of the generate() around it.
+        # State of the running forward pass, or of the generate() around it.
         self._visual: Tensor | None = None  # bool [B, L], of the new ids
         self._ids: Tensor | None = None
         self._mask: Any = None
         self._generating = self._reached = self._starts = False
-        self._prefix: Any = None  # a cache from outside that is known to hold no image
+        self._prefix: Any = None  # a cache that was filled outside the session and holds no image
         self._prefilled: Conversation | None = None
 
     def __enter__(self) -> Session:
@@ -103,26 +103,26 @@ class Session:
 
     @property
     def owners(self) -> Tensor | None:
-        """int64 [images, N]: the output token that each patch is part of, where tokens merge inside the encoder."""
+        """int64 [images, N]: index of the merged token of each patch; None for methods that do not merge patches."""
         return self._stages.owners
 
     @property
     def reader(self) -> SignalReader | None:
-        """What the method reads of the encoder while it runs, if it does."""
+        """The reader of the method's encoder signals; None if no part acts before the language model."""
         return getattr(self._stages.sequence, "reader", None)
 
     @property
     def only_reads_encoder(self) -> bool:
-        """True if the encoder computes what it does without the session."""
+        """True if the encoder computes the same as without the session: no merging, and no feature store."""
         return self._stages.memo is None and not isinstance(self._stages.sequence, VisionStage)
 
     def ask(self, questions: list[str]) -> None:
-        """The questions of the next forward pass or generate(), one per prompt: read by text_relevance."""
+        """Set the questions of the next forward pass or generate(), one per prompt, for the signal text_relevance."""
         if self._stages.sequence is not None:
             self._stages.sequence.questions = questions
 
     def show(self, tiles: list[str]) -> None:
-        """The tiles of the next encoding, each named by its content: what the feature store knows is not computed."""
+        """Set the content keys of the next encoding's tiles; tiles in the feature store are not computed again."""
         if self._stages.memo is not None:
             self._stages.memo.keys = tiles
 
@@ -182,7 +182,7 @@ class Session:
         return guarded
 
     def _around_preparation(self, prepare: Callable[..., Any]) -> Callable[..., Any]:
-        """Correct what generate() derives from the length of a shortened cache, and note what it says of the prompt."""
+        """Correct what generate() derives from the length of a shortened cache, and keep its attention mask."""
 
         def prepared(input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
             self._mask = kwargs.get("attention_mask")
@@ -198,14 +198,14 @@ class Session:
             inputs = prepare(input_ids, *args, **kwargs)
             if self.adapter.visual_mask(inputs["input_ids"]).any():
                 return inputs
-            return {name: value for name, value in inputs.items() if name not in self._media}  # of earlier turns
+            return {name: value for name, value in inputs.items() if name not in self._media}  # media of earlier turns
 
         return prepared
 
     def _around_positions(self, prepare: Callable[..., Any]) -> Callable[..., Any]:
-        """Give what goes on from a filled cache positions of its own, whose distances then hold: see `Prefill`.
+        """Compute positions of the new tokens alone where a filled cache is continued; `Prefill` shifts them.
 
-        transformers takes those of a prompt with rows and columns from the last prompt that the model saw.
+        transformers would derive mrope positions from the last prompt of the model, which may be another one.
         """
 
         def prepared(inputs: Tensor, kwargs: dict[str, Any]) -> Tensor:
@@ -221,14 +221,14 @@ class Session:
 
     @property
     def _media(self) -> set[str]:
-        """Names of what the encoders take, raw or encoded."""
+        """Names of the arguments that the encoders take, and of encoded media."""
         encoders = [getattr(self.adapter.base_model, name) for name in self.adapter.encoders]
         return {"mm_encoder_outputs"}.union(*(inspect.signature(encoder).parameters for encoder in encoders))
 
     def _new_ids(self, ids: Tensor, mask: Tensor | None, cache: Any, cached: int) -> int:
         """Count those of the `ids` given to generate() that are not in the cache. mask: over all tokens."""
         if mask is not None and mask.shape[1] != ids.shape[1]:
-            return ids.shape[1]  # the new ones alone
+            return ids.shape[1]  # the caller gave the new ones alone
         held = Conversation.of(cache, cached)
         if held is None:
             if not self.adapter.visual_mask(ids[:, :cached]).any():
@@ -285,7 +285,7 @@ class Session:
         spans = self._timer.take()
         if self._prefilled is not None and self.record is not None:
             self.record.selection = spans
-            cache = getattr(output, "past_key_values", None)  # the caller's, or one that the model made
+            cache = getattr(output, "past_key_values", None)  # given by the caller, or made by the model
             if cache is not None:
                 self._prefilled.end_in(cache).lay_on(cache)
             self._prefilled = None
@@ -311,12 +311,15 @@ class Session:
             )
         if held is None or (starts and visual is not None and visual.any()):
             return args, self._prefill(kwargs, held, cached)
-        if starts or not self._generating:  # generate() itself only moves rows that share a prompt
+        if starts or not self._generating:  # within generate(), beam search only moves rows that share a prompt
             held = held.as_in(cache)
         return args, self._go_on(kwargs, held, cached, starts)
 
     def _held(self, cache: Any, cached: int) -> Conversation | None:
-        """The conversation in a filled cache, which this session can go on from; None where it holds no image."""
+        """Return the conversation in a filled cache; None for a text prefix that was cached outside a session.
+
+        Raises RuntimeError if this session cannot continue it.
+        """
         held = Conversation.of(cache, cached)
         if held is not None and held.method not in (None, self._named):
             raise RuntimeError(
@@ -330,7 +333,7 @@ class Session:
         return held
 
     def _prefill(self, kwargs: dict[str, Any], held: Conversation | None, cached: int) -> dict[str, Any]:
-        """A prompt, or what is new of one that goes on from `cached` tokens."""
+        """Return the arguments for a shortened batch of prompts, which follow `cached` tokens of a cache."""
         stages, adapter, visual = self._stages, self.adapter, self._visual
         if visual is None:
             return kwargs
@@ -366,7 +369,7 @@ class Session:
         return kwargs
 
     def _go_on(self, kwargs: dict[str, Any], held: Conversation, cached: int, starts: bool) -> dict[str, Any]:
-        """Text after a prompt: a later turn that `starts`, or a decode step."""
+        """Return the arguments for text after a prompt: a later turn that `starts`, or a decode step."""
         new = kwargs["inputs_embeds"].shape[1]
         if starts:
             held = held.going_on(self._given_mask(kwargs, new), cached + new)
@@ -379,7 +382,7 @@ class Session:
         }
 
     def _given_mask(self, kwargs: dict[str, Any], new: int) -> Tensor | None:
-        """bool [B, L] over all tokens, as generate() or the caller gives it; None where nothing is padded."""
+        """Return bool [B, L] over all tokens, from the mask of generate() or the caller; None for no padding."""
         given = self._mask if self._generating and self._mask is not None else kwargs.get("attention_mask")
         if not self._stages.acting and not (isinstance(given, Tensor) and given.dim() == 2):
             return None

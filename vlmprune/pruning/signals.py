@@ -1,6 +1,6 @@
-"""What a method before the language model asked to read, collected while the vision encoder runs.
+"""Signals for a method before the language model, collected while the vision encoder runs.
 
-Attention signals are computed beside SDPA or flash, for the rows and layers that were declared and no others.
+Attention signals are computed beside SDPA or flash, only for the rows and layers that the method declares.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from vlmprune.pruning.probe import Probe, attention_rows, not_seen
 
 
 class SignalReader:
-    """Probes the encoder layers that a method reads, and hands it each group's share."""
+    """Collector of the signals that a method reads from encoder layers, and their division into groups."""
 
     def __init__(self, adapter: Adapter, method: SequenceMethod, clock: Clock) -> None:
         self.adapter, self.method, self.clock = adapter, method, clock
         self.layers = method.layers(adapter.tower)
-        # What each layer showed, one part per call of its attention: [tiles, H, tokens of a tile, ...].
+        # By signal and layer, one part per call of the layer's attention: [tiles, H, tokens of a tile, ...].
         self._parts: dict[str, dict[int, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
         self._cls_features: list[Tensor] = []
         self._probes: list[Probe] = []
         self._handles: list[Any] = []
 
     def install(self) -> None:
-        """Put the probes in place."""
+        """Install the probes and hooks."""
         if LAYERED & set(self.method.needs):
             for layer in self.layers:
                 for attention in self.adapter.vision_attentions(layer):
@@ -43,7 +43,7 @@ class SignalReader:
                 self._handles.append(module.register_forward_hook(self._see_cls))
 
     def remove(self) -> None:
-        """Leave the model as it was found, and free what was collected."""
+        """Remove the probes and hooks, and free the collected signals."""
         for probe in self._probes:
             probe.remove()
         for handle in self._handles:
@@ -52,38 +52,38 @@ class SignalReader:
         self.clear()
 
     def clear(self) -> None:
-        """Forget the last encoding."""
+        """Free the signals of the last encoding."""
         self._parts.clear()
         self._cls_features.clear()
 
     @property
     def layered(self) -> list[str]:
-        """The signals that are read at layers."""
+        """Names of the signals that the method reads from layers."""
         return sorted(LAYERED & set(self.method.needs))
 
     def names(self) -> list[str]:
-        """A name for each of them at each layer."""
+        """Return `signal@layer` for each of `layered` at each layer."""
         return [f"{name}@{layer}" for name in self.layered for layer in self.layers]
 
     def part(self, name: str) -> Tensor:
-        """What the only call of a layer's attention showed, a tile a row; name as in `names`."""
+        """Return the signal `name`, as in `names`, with a row per tile, from the only call of the layer's attention."""
         signal, _, layer = name.partition("@")
         (part,) = self._parts[signal][int(layer)]
         return part
 
     def replace(self, name: str, part: Tensor) -> None:
-        """Put `part` in the place of what was shown, if anything was."""
+        """Set the signal `name`, as in `names`, to `part`, with a row per tile."""
         signal, _, layer = name.partition("@")
         self._parts[signal][int(layer)] = [part]
 
     def take(self) -> tuple[dict[str, dict[int, list[Tensor]]], list[Tensor]]:
-        """All that the last encoding showed, which is then forgotten."""
+        """Return all signals of the last encoding, and clear them."""
         shown = {name: dict(layers) for name, layers in self._parts.items()}, list(self._cls_features)
         self.clear()
         return shown
 
     def put(self, shown: tuple[dict[str, dict[int, list[Tensor]]], list[Tensor]]) -> None:
-        """Go on as if the encoder had shown what `take` returned."""
+        """Add signals that `take` returned, as if the encoder had run."""
         for name, layers in shown[0].items():
             for layer, parts in layers.items():
                 self._parts[name][layer] += parts
@@ -110,7 +110,7 @@ class SignalReader:
         self._cls_features.append(hidden[:, 0])
 
     def of(self, group: Group, layout: Layout, **tokens: Tensor) -> Signals:
-        """The signals of one group. tokens: signals [S, ...] that have a row for every token of the encoding."""
+        """Return the signals of one group. tokens: signals [S, ...] that have a row for every token of the encoding."""
         signals = Signals(grid=group.grid, images=len(group.index), tokens=group.index.shape[1])
         for name, rows in tokens.items():
             setattr(signals, name, rows[group.index])
@@ -134,9 +134,9 @@ class SignalReader:
 
 
 def received_attention(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float, rows: int = 512) -> Tensor:
-    """Mean over query rows of the attention that each key receives [B, H, Lk], in float32 at least.
+    """Return [B, H, Lk], the attention that each key receives, averaged over query rows, in float32 at least.
 
-    `rows` at a time are in memory.
+    rows: number of query rows that are in memory at a time.
     """
     if mask is not None:
         mask = mask.expand(*mask.shape[:-2], query.shape[2], -1)
@@ -148,7 +148,7 @@ def received_attention(query: Tensor, key: Tensor, mask: Tensor | None, scaling:
 
 
 def seed_of(pixels: Tensor) -> Tensor:
-    """int64 [], from the pixels of a tile: exact integer sums, so neither the batch nor the device matters."""
+    """Return int64 [], a seed from the pixels of a tile, by exact integer sums: independent of batch and device."""
     levels = (pixels.float() * 4096).round().to(torch.int64).flatten()
     weights = torch.arange(len(levels), device=levels.device) % 8191 + 1
     return (levels * weights).sum().abs()

@@ -1,4 +1,4 @@
-"""Non-finite signals, of which any selection would be arbitrary: found on the device, told once, without host syncs."""
+"""Detection of non-finite signals, from which any selection is arbitrary: on the device, with one host sync at most."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from vlmprune.methods.decoder_base import DecoderSelection, DecoderSignals
 
 
 def non_finite(x: Tensor, dims: int = 1) -> Tensor:
-    """bool, of the shape of the first `dims` dimensions: which parts of `x` hold a nan or an infinity."""
-    # 0 for finite numbers and nan for all others; on a CPU twenty times as fast as isfinite().
+    """Return bool, of the shape of the first `dims` dimensions, True at parts of `x` that hold a nan or an infinity."""
+    # x * 0 is 0 for finite numbers and nan for all others; on a CPU twenty times as fast as isfinite().
     return (x * 0).flatten(dims).sum(dim=dims) != 0
 
 
 def unsound_images(signals: Signals) -> Tensor | None:
-    """bool [B]: images of which a signal is not finite. None where no signal is a number."""
+    """Return bool [B], True for images with a signal that is not finite; None if no signal is of a float type."""
     unsound: Tensor | None = None
     for field in fields(signals):
         value = getattr(signals, field.name)
@@ -30,13 +30,13 @@ def unsound_images(signals: Signals) -> Tensor | None:
 
 
 def unsound_samples(signals: DecoderSignals, selection: DecoderSelection) -> Tensor:
-    """bool [B]: samples of which a rating row, a real token's embedding, a score or a merged token is not finite.
+    """Return bool [B], True if a rating row, a real token's embedding, a score or a merged token is not finite.
 
     Padding may hold anything, and a masked position is an attention of 0.
     """
     rates = signals.raters.clone()
     rates[:, -1] = True
-    # One nan among a softmax's logits makes the whole row nan: its last entry, a real token's, stands for it.
+    # One nan among a softmax's logits makes the whole row nan, so that its last entry, a real token's, is enough.
     rows = (~signals.attention[..., -1].isfinite() & rates.unsqueeze(1)).flatten(1).any(dim=1)
     unsound = rows | (non_finite(signals.hidden, 2) & signals.valid).any(dim=1)
     if selection.hidden is not None:
@@ -45,21 +45,21 @@ def unsound_samples(signals: DecoderSignals, selection: DecoderSelection) -> Ten
 
 
 class Soundness:
-    """Findings of the stages of one prefill, on the device until `check`."""
+    """Non-finite selections of the stages of one prefill, on the device until `check`."""
 
     def __init__(self) -> None:
         self._found: dict[int, Tensor] = {}  # by decoder layer, bool []
 
     def clear(self) -> None:
-        """A prefill starts."""
+        """Clear the findings at the start of a prefill."""
         self._found.clear()
 
     def note(self, layer: int, unsound: Tensor) -> None:
-        """unsound: bool [B], of the selection before decoder layer `layer`."""
+        """Add the selection before decoder layer `layer`. unsound: bool [B], from `unsound_samples`."""
         self._found[layer] = unsound.any()
 
     def check(self, method: Method) -> None:
-        """Raise NotFinite where a selection meant nothing. One host sync."""
+        """Raise NotFinite if any selection was unsound. One host sync."""
         if not self._found:
             return
         layers, found = list(self._found), torch.stack(list(self._found.values())).tolist()

@@ -1,4 +1,4 @@
-"""Everywhere that a method acts on one model, put in place and removed together."""
+"""All hooks of a method on one model, installed and removed together."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from vlmprune.pruning.vision import VisionStage
 
 
 class Stages:
-    """The parts of a method, each None where it has no such part.
+    """The installed parts of a method, each None if it has no such part.
 
-    sequence: acts in the encoder or before decoder layer 0. scout: runs layers ahead and starts again. decoder: drops
-    before layers K > 0. memo: encodings that the feature store knows.
+    sequence: acts in the encoder or before decoder layer 0. scout: runs layers to select, before the decoder restarts.
+    decoder: drops before layers K > 0. memo: takes encodings from the feature store.
     """
 
     def __init__(self) -> None:
@@ -34,23 +34,23 @@ class Stages:
 
     @property
     def acting(self) -> bool:
-        """Whether tokens are dropped at all."""
+        """True if any part drops or merges tokens."""
         return any(stage is not None for stage in (self.sequence, self.decoder, self.scout))
 
     @property
     def scores_inside(self) -> bool:
-        """True if layers of the decoder say what stays."""
+        """True if tokens are selected by decoder layers."""
         return self.decoder is not None or self.scout is not None
 
     @property
     def owners(self) -> Tensor | None:
-        """int64 [images, N]: the output token that each patch is part of, where tokens merge inside the encoder."""
+        """int64 [images, N]: index of the merged token of each patch; None for methods that do not merge patches."""
         return getattr(self.sequence, "owners", None)
 
     def install(
         self, adapter: Adapter, whole: Method, parts: tuple[Method, ...], clock: Clock, text_tower: TextTower | None
     ) -> None:
-        """Put `parts`, those of the method `whole` that act, in place."""
+        """Install `parts`, the acting parts of the method `whole`."""
         for part in parts:
             if isinstance(part, SequenceMethod):
                 self.sequence = SequenceStage(adapter, part, clock, text_tower, whole)
@@ -68,37 +68,37 @@ class Stages:
                 raise NotImplementedError(f"{type(part).__name__}: no engine for stage '{part.stage}'")
 
     def remember(self, adapter: Adapter, features: FeatureStore | None) -> None:
-        """Look encodings up in `features`, where the encoder's work depends neither on the method nor on the batch."""
+        """Look encodings up in `features`, if the encoder's result does not depend on the method or the batch."""
         if features is None or not adapter.encodes_tiles_apart or isinstance(self.sequence, VisionStage):
             return
         self.memo = Memo(adapter, features, self.sequence.reader if self.sequence else None)
         self.memo.install()
 
     def hooked_layers(self, adapter: Adapter) -> list[Any]:
-        """The layers of encoder and decoder in which this method does something, or reads what they compute."""
+        """Return the layers of encoder and decoder in which the method acts or reads signals."""
         encoder = range(adapter.tower.depth) if self.sequence is not None and self.sequence.acts_in_layers else ()
         decoder = range(adapter.decoder_depth) if self.scores_inside else ()
         own = [layer for index in encoder for layer in adapter.vision_layers(index)]
         return own + [adapter.decoder_layer(index) for index in decoder]
 
     def check(self) -> None:
-        """After a forward pass: raise RuntimeError where a prefill passed a hook by, or its scores are nan."""
+        """Raise RuntimeError after a forward pass if a decoder hook did not run at prefill, or scores are nan."""
         for stage in (self.decoder, self.scout):
             if stage is not None:
                 stage.check()
 
     def show_prompts(self, ids: Tensor | None) -> None:
-        """The prompts, int64 [B, L], whose images are encoded next."""
+        """Set the prompts, int64 [B, L], whose images are encoded next."""
         if self.sequence is not None:
             self.sequence.prompts = ids
 
     def forget(self) -> None:
-        """The encodings of this call are of no use to the next."""
+        """Clear the counts of this call's encodings."""
         if self.sequence is not None:
             self.sequence.forget()
 
     def remove(self) -> None:
-        """Leave the model as it was found."""
+        """Remove all hooks, and restore the model."""
         for stage in (self.memo, self.sequence, self.decoder, self.scout):
             if stage is not None:
                 stage.remove()

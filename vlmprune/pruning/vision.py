@@ -1,11 +1,11 @@
 """Merging inside the vision encoder: ToMe and PiToMe.
 
-Reading order of one forward pass:
+Order of events in one forward pass:
     after each encoder layer up to the feature layer a hook returns a shorter hidden state, on which the next layer
     runs; layers above are skipped;
-    the model takes the feature layer's output and drops [CLS], as ever; the projector receives the merged tokens;
-    from there on it is the road of sequence.py: the projector's output is scattered to full length, each token at the
-    slot of the patch that it grew from, all other slots NaN.
+    the unmodified model takes the feature layer's output and drops [CLS]; the projector receives the merged tokens;
+    then sequence.py takes over: the projector's output is scattered to full length, each token at the slot of the patch
+    whose row it kept, all other slots NaN.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from vlmprune.pruning.sequence import SequenceStage
 
 
 class VisionStage(SequenceStage):
-    """Runs one `VisionMethod`. Behind the encoder it is a `SequenceStage` whose selection is already made.
+    """Hooks that run one `VisionMethod`. After the encoder it is a `SequenceStage` whose selection is already made.
 
-    owners: int64 [images, N] after a forward pass, the output token that each patch is part of.
+    owners: int64 [images, N] after a forward pass, index of the merged token of each patch.
     """
 
     def __init__(self, adapter: Adapter, method: VisionMethod, clock: Clock) -> None:
@@ -40,14 +40,14 @@ class VisionStage(SequenceStage):
 
     @property
     def acts_in_layers(self) -> bool:
-        """Merging is done there."""
+        """True: encoder layers merge."""
         return True
 
     def install(self) -> None:
-        """Put the hooks in place."""
+        """Install the hooks."""
         for layer, r in zip(self.layers, self.counts, strict=True):
-            # Prepended: transformers records hidden states by hooks of its own, which may be there before or come
-            # later, and must see the merged sequence.
+            # Prepended: transformers records hidden states by hooks too, registered before or after this one, which
+            # must see the merged sequence.
             hook = self._merge_after(layer, r)
             for module in self.adapter.vision_layers(layer):
                 self._handles.append(module.register_forward_hook(hook, prepend=True))
@@ -69,7 +69,7 @@ class VisionStage(SequenceStage):
     def _begin(self, hidden: Tensor) -> None:
         first = int(self.adapter.tower.has_cls)
         rows = torch.arange(hidden.shape[1], device=hidden.device).expand(len(hidden), -1)
-        self.owners = rows[:, first:]  # rows of the running sequence; counted from the first patch once it ends
+        self.owners = rows[:, first:]  # rows of the present sequence; `_pick` makes them indices of tokens
         self._kept_slots = rows - first  # [CLS] is -1
 
     def _merge(self, hidden: Tensor, layer: int, r: int) -> Tensor:
@@ -81,7 +81,7 @@ class VisionStage(SequenceStage):
         return merged
 
     def _pick(self, name: str, features: Tensor) -> Picked:
-        """The selection was made on the way: features [tiles, T - r, C] are what is left of each tile."""
+        """Return the merged tokens of each tile: features [tiles, T - r, C] already hold these alone."""
         first, n = int(self.adapter.tower.has_cls), self._layout.tile_tokens
         features = features[:, self._layout.first_row :]  # a video's frames may come with their [CLS]
         k = 0 if self.blind else features.shape[1]
