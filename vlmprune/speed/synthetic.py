@@ -32,7 +32,7 @@ class Prompts:
 
 
 def make_prompts(loaded: Loaded, load: Load, batch_size: int) -> Prompts:
-    """Return `batch_size` prompts of load.prompt_tokens text tokens and an image. Raise UserError for too few tokens."""
+    """Return `batch_size` prompts of load.prompt_tokens text tokens and an image. Raise UserError if too few."""
     prepare, side = loaded.preprocessor, load.image_size
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (batch_size, side, side, 3), generator=generator, dtype=torch.uint8)
