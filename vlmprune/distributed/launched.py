@@ -28,7 +28,7 @@ team: Team | None = None  # set in process 0 of several processes
 def world_size() -> int:
     """Return the number of processes that a launcher started; 1 without a launcher.
 
-    Raises UserError if WORLD_SIZE is not such a number.
+    Raise UserError if WORLD_SIZE is no such number.
     """
     return _number("WORLD_SIZE", 1, 1)
 

@@ -25,7 +25,7 @@ STOP_SECONDS = 20  # a process notices a closed socket only after it has importe
 
 @dataclass
 class Member:
-    """One of the other processes. local: rank on its machine, its GPU's index. child: None if a launcher's."""
+    """One of the other processes. local: rank on its machine and index of its GPU; child: None under a launcher."""
 
     rank: int
     local: int

@@ -1,7 +1,7 @@
 """The comparison as one HTML file with sortable tables, charts and example pictures; it loads nothing else.
 
-All recorded text (names, questions, answers, notes) is escaped, and pictures are decoded and encoded again. In case
-that misses something, a content security policy forbids the page to load anything.
+All recorded text (names, questions, answers, notes) is escaped, and pictures are decoded and encoded again. In
+addition, a content security policy forbids the page to load anything.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def entry(file: str, row: dict[str, Any]) -> Picture:
 
 
 def as_png(picture: Image.Image) -> bytes:
-    """Encode a picture as PNG."""
+    """Return a picture encoded as PNG."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()

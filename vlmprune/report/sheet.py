@@ -18,7 +18,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass
 class Block:
-    """One method's part of a page. lines: text under the title. strips: rows of (caption, image) panels."""
+    """One method's part of a page. lines: text under the title. strips: lists of panels placed side by side."""
 
     title: str
     lines: list[str]
@@ -38,7 +38,7 @@ def page(heading: str, lines: list[str], blocks: list[Block]) -> Image.Image:
 def _card(block: Block) -> Image.Image:
     """Return one block: its text above, wrapped at the width of the panels below."""
     strips = [_side_by_side([_captioned(*panel) for panel in strip], GAP, align=0) for strip in block.strips]
-    one_line = sum(len(rows) for rows in strips) == len(strips)  # each strip fits into one row
+    one_line = sum(len(rows) for rows in strips) == len(strips)  # then try all strips in one row
     rows = _side_by_side([rows[0] for rows in strips], GAP, align=0) if one_line else [row for s in strips for row in s]
     width = max((row.width for row in rows), default=WIDTH)  # a question without a picture has text alone
     words = [_text(block.title, TEXT, INK, bold=True, width=width)]

@@ -22,7 +22,7 @@ def clustered_interval(
 
     scores: one per question; clusters: the image of each. A resample's mean is that of its questions, so that an
     image with more questions weighs more, as in the score itself. For a single cluster both ends of the interval are
-    the mean. Raise ValueError if there are no scores.
+    the mean. Raise ValueError if there are no scores, or if `level` is not between 0 and 1.
     """
     if not 0 < level < 1:
         raise ValueError(f"level {level}: must lie between 0 and 1")
@@ -83,7 +83,7 @@ def bootstrap_intervals(
     for size in blocks(resamples, clusters):
         drawn = generator.integers(0, clusters, size=(size, clusters))
         cells = (drawn + clusters * np.arange(size)[:, None]).ravel()
-        times = np.bincount(cells, minlength=size * clusters).reshape(size, clusters).astype(float)  # drawn
+        times = np.bincount(cells, minlength=size * clusters).reshape(size, clusters).astype(float)  # each is drawn
         means.append(times @ sums.T / (times @ counts)[:, None])
     return np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0).T
 

@@ -1,6 +1,6 @@
 """The highest rates of the device, measured: a large matrix product in the run's dtype, and a large copy.
 
-Achieved rates are compared with these and not with a datasheet, whose rates no program reaches.
+Achieved rates are compared with these and not with those of a datasheet, which programs do not reach.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ MOST_RUNS = 100_000  # limit for a clock that does not advance
 
 @dataclass(frozen=True)
 class Ceiling:
-    """flops: FLOP/s of the product of two `side` x `side` matrices. bandwidth: bytes/s of a copy, read and written."""
+    """Highest measured rates of a device. flops: FLOP/s of the product of two `side` x `side` matrices. bandwidth:
+    bytes/s of a copy, read and written."""
 
     flops: float
     bandwidth: float

@@ -1,6 +1,6 @@
-"""Settings of `vlmprune speed`: those settings of a run that concern speed, and the speed.* settings.
+"""Settings of `vlmprune speed`: those of a run that concern speed, and those of this command alone.
 
-The speed.* settings are read here and not from run.yaml, because a run's config.yaml must not contain them.
+The latter are read here and not from run.yaml, because a run's config.yaml must not contain them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NONE = Path("none")  # chart=none
 
 @dataclass(frozen=True)
 class Load:
-    """The fixed synthetic load, the same for every method. `vlmprune speed speed.NAME=VALUE`."""
+    """The fixed synthetic load, the same for every method; set by `vlmprune speed speed.NAME=VALUE`."""
 
     prompt_tokens: Annotated[int, Interval(ge=8, le=1_000_000)] = (
         64  # text tokens of each prompt: all but its visual tokens
