@@ -1,4 +1,4 @@
-"""How many processes a CPU can take: each has a model of its own in memory, and needs a core to be of any use."""
+"""The limit on processes that share a CPU: each holds a model in memory and needs one core."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vlmprune.errors import UserError
 
 
 def check_cores(setting: str, processes: int) -> None:
-    """Raise a UserError that names `setting` where there are more processes than cores."""
+    """Raise a UserError that names `setting` if there are more processes than cores."""
     cores = os.cpu_count() or 1
     if processes > cores:
         there = f"{cores} CPU core{'' if cores == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""The run directory while several processes answer: process 0 writes for all of them."""
+"""The run directory of a run that several processes share: process 0 writes all rows, the others send theirs to it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ Rows = list[dict[str, Any]]
 
 
 class Gathered(RunDirectory):
-    """Process 0's. Rows may come from several threads. advance: told how many samples of other processes are done."""
+    """The run directory in process 0; several threads may append to it.
+
+    advance: called with the number of samples that another process has finished.
+    """
 
     def __init__(self, directory: RunDirectory, advance: Callable[[int], None]) -> None:
         super().__init__(directory.path, directory.fingerprint)
@@ -27,7 +30,7 @@ class Gathered(RunDirectory):
 
     def append(self, predictions: Rows, kept: Rows) -> None:
         with self._turn():
-            new = [row for row in kept if kept_of(row) not in self._kept]  # two may have shared an image
+            new = [row for row in kept if kept_of(row) not in self._kept]  # two processes may have had the same image
             self._kept.update(map(kept_of, new))
             super().append(predictions, new)
 
@@ -36,7 +39,7 @@ class Gathered(RunDirectory):
             super().append_bad(rows)
 
     def receive(self, kind: str, content: Any) -> None:
-        """Write what another process sent."""
+        """Write the rows of one message of another process: kind 'answers' or 'bad'."""
         if kind == "answers":
             self.append(*content)
             self.advance(len(content[0]))
@@ -48,7 +51,7 @@ class Gathered(RunDirectory):
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """One thread at a time, and none after a line that may be cut short: nothing may stand behind that."""
+        """Let one thread write at a time, and none after a failed write, whose last line may be incomplete."""
         with self._one_at_a_time:
             if self._failed is not None:
                 raise self._failed
@@ -60,14 +63,14 @@ class Gathered(RunDirectory):
 
 
 class Sent(RunDirectory):
-    """Any other process's: nothing is read or written there, and rows are sent to process 0."""
+    """The run directory in every other process: it reads and writes no files, and sends all rows to process 0."""
 
     def __init__(self, directory: RunDirectory, line: Line) -> None:
         super().__init__(directory.path, directory.fingerprint)
         self._line = line
 
     def kept(self) -> Rows:
-        return []  # process 0 knows
+        return []  # process 0 drops duplicates
 
     def append(self, predictions: Rows, kept: Rows) -> None:
         self._line.send("answers", [predictions, kept])

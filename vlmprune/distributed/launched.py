@@ -1,7 +1,7 @@
 """Processes that `accelerate launch -m vlmprune run ...` or `torchrun -m vlmprune run ...` started.
 
-Each finds in its environment which one it is. With torch.distributed and gloo they learn where process 0 listens, and
-connect to it; processes on several machines, too, whose outputs then lie on that of process 0.
+Each reads its rank from its environment. Process 0 broadcasts the port it listens on with torch.distributed and gloo,
+and the others connect to it. They may run on several machines; the outputs are written on the machine of process 0.
 """
 
 from __future__ import annotations
@@ -22,21 +22,24 @@ CONNECT_SECONDS = 60
 NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 REMEDY = "start it with accelerate launch or torchrun, or unset WORLD_SIZE"
 
-team: Team | None = None  # in process 0 of several
+team: Team | None = None  # set in process 0 of several processes
 
 
 def world_size() -> int:
-    """How many processes a launcher started; 1 without one. Raises UserError."""
+    """Return the number of processes that a launcher started; 1 without a launcher.
+
+    Raise UserError if WORLD_SIZE is no such number.
+    """
     return _number("WORLD_SIZE", 1, 1)
 
 
 def local_size() -> int:
-    """How many of them on this machine."""
+    """Return the number of those processes that run on this machine."""
     return _number("LOCAL_WORLD_SIZE", world_size(), 1)
 
 
 def check_environment() -> None:
-    """Raise a UserError where what a launcher leaves in the environment is missing or cannot be right."""
+    """Raise UserError if a variable that a launcher sets in the environment is missing or impossible."""
     if missing := [name for name in NEEDED if name not in os.environ]:
         raise UserError(f"WORLD_SIZE={world_size()} without {', '.join(missing)}: {REMEDY}")
     local_size()
@@ -44,12 +47,12 @@ def check_environment() -> None:
         if _number(name, 0, 0) >= world_size():
             raise UserError(f"{name}={os.environ[name]} of WORLD_SIZE={world_size()}: they count from 0; {REMEDY}")
     _number("MASTER_PORT", 0, 1, 65535)
-    if not re.fullmatch(r"[\w.:%-]{1,253}", os.environ["MASTER_ADDR"]):  # a name that is not known yet is waited for
+    if not re.fullmatch(r"[\w.:%-]{1,253}", os.environ["MASTER_ADDR"]):  # gloo waits for an unresolved name
         raise UserError(f"MASTER_ADDR={os.environ['MASTER_ADDR']} in the environment is no name of a machine; {REMEDY}")
 
 
 def _number(name: str, default: int, least: int, most: int = 999_999) -> int:
-    """A number that a launcher puts into the environment; `default` where it is not set."""
+    """Return a number that a launcher sets in the environment; `default` if it is not set."""
     value = os.environ.get(name, str(default))
     if re.fullmatch("[0-9]{1,6}", value) is None or not least <= int(value) <= most:
         raise UserError(
@@ -59,7 +62,7 @@ def _number(name: str, default: int, least: int, most: int = 999_999) -> int:
 
 
 def together(command: Callable[[list[str]], int], arguments: list[str]) -> int:
-    """Process 0 carries out `command`, a run, and all others serve it; returns the exit code."""
+    """Carry out `command`, a run, in process 0 and serve it in all others; return the exit code."""
     global team
     if world_size() == 1:
         return command(arguments)
@@ -77,7 +80,7 @@ def together(command: Callable[[list[str]], int], arguments: list[str]) -> int:
 
 
 def refuse_sweep() -> None:
-    """Raise a UserError in a launcher's processes: an error in one job could not but end all others."""
+    """Raise UserError in a launcher's processes: there, an error in one job of a sweep would end all other jobs."""
     if team is not None:
         raise UserError(
             f"accelerate launch and torchrun start the processes of one run: without them, devices={team.size} gives "
@@ -86,7 +89,7 @@ def refuse_sweep() -> None:
 
 
 def gather() -> list[Member]:
-    """The other processes, once all have connected. Raises ProcessLost where one does not."""
+    """Return the other processes by rank, once all have connected. Raise ProcessLost if one does not."""
     import torch.distributed as dist
 
     from vlmprune.distributed.team import Member
@@ -118,7 +121,7 @@ def gather() -> list[Member]:
 
 
 def follow() -> int:
-    """Connect to process 0 and serve it."""
+    """Connect to process 0 and serve it; return the exit code."""
     import torch.distributed as dist
 
     from vlmprune.distributed.wire import Line
@@ -135,12 +138,12 @@ def follow() -> int:
     dist.destroy_process_group()
     try:
         return serve(line)
-    except (ConnectionError, KeyboardInterrupt):  # process 0 says what there is to say
+    except (ConnectionError, KeyboardInterrupt):  # process 0 reports the error
         return 1
 
 
 def keep(connection: socket.socket) -> None:
-    """However long nothing is said; but notice within minutes when the other machine is gone."""
+    """Remove the connection's timeout, and detect within about two minutes that the other machine is gone."""
     connection.settimeout(None)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 6)):

@@ -1,4 +1,4 @@
-"""Which process answers which questions."""
+"""Assignment of questions to processes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from vlmprune.benchmarks.base import Sample
 
 
 def deal(samples: list[Sample], processes: int, batch_size: int, same_batches: bool) -> list[list[Sample]]:
-    """`samples` in `processes` shares, each with nearly as many questions; what belongs together is never parted.
+    """Split `samples` into `processes` shares that differ by at most one image's, or one window's, questions.
 
-    In float32 an answer does not depend on what is asked beside it, and all questions about an image belong together:
-    its encoding and its prompts' common beginning are computed once. In half precision (same_batches) a batch of other
-    questions rounds differently, so that the windows belong together that one process would go through (batching.py):
-    every batch then holds what it holds there. Shares differ by at most one image's, or one window's, questions.
+    In float32 an answer does not depend on the other questions of its batch, and the questions of an image stay in one
+    share, so that its encoding and the shared prefix of its prompts are computed once. In half precision (same_batches)
+    the composition of a batch changes the rounding. The windows that a single process would form (batching.py) then
+    stay whole, and every batch holds the same questions as with one process.
     """
     if same_batches:
         units = [window for window, _ in windows(by_image(samples), batch_size)]

@@ -1,4 +1,4 @@
-"""How many processes a run has, and those that `devices=` starts."""
+"""The number of processes of a run, and the processes that `devices=` starts."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from vlmprune.distributed.team import Member, Team
 from vlmprune.distributed.wire import Line
 from vlmprune.errors import UserError
 
-_started: Team | None = None  # by this process: the jobs of a sweep share them, and so each loads a model once
+_started: Team | None = None  # shared by the jobs of a sweep, so that each process loads a model once
 
 
 def process_count(config: RunConfig) -> int:
-    """How many processes share a run's questions. Raises UserError where they cannot."""
+    """Return the number of processes that share a run's questions. Raise UserError if the run cannot have so many."""
     count = local = config.devices
     if launched.team is not None:
         count, local = launched.team.size, launched.local_size()
@@ -49,7 +49,7 @@ def process_count(config: RunConfig) -> int:
 
 
 def team_of(config: RunConfig) -> Team:
-    """The processes that a run shares its questions with: those of the launcher, or `devices` - 1 that start now."""
+    """Return the processes that share a run's questions: the launcher's, or `devices` - 1 which this one starts."""
     global _started
     if launched.team is not None:
         return launched.team
@@ -62,7 +62,7 @@ def team_of(config: RunConfig) -> Team:
 
 
 def start(count: int, on_cpu: bool) -> Team:
-    """Start all processes but this one. They end with it, and a Ctrl-C at the terminal is for this one alone."""
+    """Start all processes but this one. They end when it ends, and Ctrl-C at the terminal interrupts this one alone."""
     members = []
     environment, threads = dict(os.environ), None
     if on_cpu and count > 1 and "OMP_NUM_THREADS" not in environment:
@@ -75,7 +75,7 @@ def start(count: int, on_cpu: bool) -> Team:
                 [sys.executable, "-m", "vlmprune.distributed.worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=2,  # stdout is for results, which are this process's to print
+                stdout=2,  # only this process prints results to stdout
                 start_new_session=True,
                 env=environment,
             )

@@ -1,4 +1,4 @@
-"""The other processes, as process 0 sees them."""
+"""The other processes of a run, controlled by process 0."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ from vlmprune.exits import describe_exit
 from vlmprune.plan import Plan
 from vlmprune.records import RunDirectory
 
-STOP_SECONDS = 20  # a process that is still importing its libraries notices only then
+STOP_SECONDS = 20  # a process notices a closed socket only after it has imported its libraries
 
 
 @dataclass
 class Member:
-    """One of the other processes. local: its number on its machine, which is its GPU's. child: if we started it."""
+    """One of the other processes. local: rank on its machine and index of its GPU; child: None under a launcher."""
 
     rank: int
     local: int
     line: Line
     child: subprocess.Popen[bytes] | None = None
-    device: str = ""  # of the last run
+    device: str = ""  # in the last run
 
 
 class Team:
-    """All processes but this one, which is 0. It is used for one run after the other; an error in a run ends it.
+    """All processes but process 0. One team serves several runs in turn; an error in a run ends all its processes.
 
-    threads: that each computes with on the CPU; None leaves this process as it is.
+    threads: CPU threads of each process; None leaves the number of this process unchanged.
     """
 
     def __init__(self, members: list[Member], threads: int | None = None) -> None:
         self.members, self.threads = members, threads
         self.closed = False
-        self.peaks: list[float] = []  # of the last run, MB, one for each member
+        self.peaks: list[float] = []  # peak memory of each member in the last run, MB
 
     @property
     def size(self) -> int:
-        """How many processes there are, this one included."""
+        """The number of processes, this one included."""
         return len(self.members) + 1
 
     @contextmanager
     def running(self, plan: Plan) -> Iterator[None]:
-        """Inside, the others work on a run; each begins to load its model at once."""
+        """Start a run on the other processes, which load their models at once. An error in the block ends them."""
         try:
             for member in self.members:
                 member.device = f"cuda:{member.local}" if plan.device.type == "cuda" else plan.device.type
@@ -65,7 +65,7 @@ class Team:
             raise
 
     def share(self, samples: list[Sample], plan: Plan) -> list[Sample]:
-        """Deal out the questions once every model is loaded; returns this process's share."""
+        """Send each process its questions once every model is loaded; return this process's share."""
         for member in self.members:
             self._receive(member)  # 'ready'
         own, *others = deal(samples, self.size, plan.config.batch_size, plan.dtype != torch.float32)
@@ -77,9 +77,10 @@ class Team:
     def gathering(
         self, directory: RunDirectory, advance: Callable[[int], None]
     ) -> Iterator[tuple[RunDirectory, Callable[[int], None]]]:
-        """Inside, what the others send is written as it comes; it is left when all are done.
+        """Write the other processes' rows as they arrive; the block ends when all processes are done.
 
-        advance: told how many samples are done, whoever did them. Yields both anew, for this process's own share.
+        advance: called with the number of samples that any process has finished. Yields a run directory and an
+        `advance` to use for this process's share; the latter also raises the errors of the other processes.
         """
         gathered = Gathered(directory, advance)
         with self._own_cores(), ThreadPoolExecutor(self.size) as threads:
@@ -88,7 +89,7 @@ class Team:
             def advance_here(samples: int) -> None:
                 for peak in peaks:
                     if peak.done():
-                        peak.result()  # raises what went wrong there
+                        peak.result()  # raises the error of that process
                 advance(samples)
 
             try:
@@ -96,13 +97,13 @@ class Team:
                 for peak in as_completed(peaks):
                     peak.result()
             except BaseException:
-                self.close()  # which the threads wait for
+                self.close()  # without it the threads would never end
                 raise
         self.peaks = [peak.result() for peak in peaks]
 
     @contextmanager
     def _own_cores(self) -> Iterator[None]:
-        """Inside, this process leaves to the others their share of the cores."""
+        """Limit this process to `threads` CPU threads inside the block, so that the others have cores too."""
         if self.threads is None:
             yield
             return
@@ -114,7 +115,7 @@ class Team:
             torch.set_num_threads(before)
 
     def close(self) -> None:
-        """Hang up, which ends the others, and wait until those are gone that this process started."""
+        """Close all connections, which ends the other processes, and wait for those that this process started."""
         self.closed = True
         for member in self.members:
             member.line.close()
@@ -126,7 +127,7 @@ class Team:
                 child.wait()
 
     def _gather(self, member: Member, gathered: Gathered) -> float:
-        """Write what a member sends until it is done; returns its peak of memory in MB."""
+        """Write the rows that a member sends until it is done; return its peak memory in MB."""
         while True:
             kind, content = self._receive(member)
             if kind == "done":
@@ -140,7 +141,7 @@ class Team:
             raise self._lost(member) from error
 
     def _receive(self, member: Member) -> tuple[str, Any]:
-        """The next message, if it is good news. Raises UserError for what cannot work, ProcessLost for all else."""
+        """Return the next message. Raise UserError if the member refused its job, ProcessLost if it failed or died."""
         message = member.line.receive()
         if message is None:
             raise self._lost(member)

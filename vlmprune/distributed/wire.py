@@ -16,22 +16,22 @@ class Line:
         self._lines = connection.makefile("r", encoding="ascii", newline="\n")
 
     def send(self, kind: str, content: Any = None) -> None:
-        """Send a message. Raises OSError where the other process is gone."""
+        """Send a message. Raise OSError if the other process is gone."""
         self._connection.sendall((json.dumps([kind, content]) + "\n").encode("ascii"))
 
     def receive(self) -> tuple[str, Any] | None:
-        """Wait for the next message; None once the other process is gone."""
+        """Wait for the next message and return (kind, content); None once the other process is gone."""
         try:
             line = self._lines.readline()
         except OSError:
             return None
-        if not line.endswith("\n"):  # the end, or a message that was being sent when the process died
+        if not line.endswith("\n"):  # closed, or the process died while it sent a message
             return None
         kind, content = json.loads(line)
         return kind, content
 
     def close(self) -> None:
-        """Hang up: a thread of this process that waits for a message gets None, and so does the other process."""
-        with suppress(OSError):  # the other side was first
+        """Close both directions: pending and later `receive` calls return None here and in the other process."""
+        with suppress(OSError):  # the other side closed it first
             self._connection.shutdown(socket.SHUT_RDWR)
         self._connection.close()

@@ -1,6 +1,6 @@
-"""A process other than 0: it does what process 0 asks for, until that one is gone.
+"""The loop of every process but process 0: it works on the runs that process 0 sends, until that process is gone.
 
-Started for `devices=` as `python -m vlmprune.distributed.worker DESCRIPTOR`, where DESCRIPTOR is an open socket.
+`devices=` starts it as `python -m vlmprune.distributed.worker DESCRIPTOR`, where DESCRIPTOR is an open socket.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Message = tuple[str, Any]
 
 
 def serve(line: Line) -> int:
-    """Work on one run after the other; returns the exit code. What goes wrong is told to process 0, and ends it."""
+    """Work on one run after another; return the exit code. An error is sent to process 0 and ends this process."""
     inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
     busy = threading.Event()
     threading.Thread(target=listen, args=(line, inbox, busy), daemon=True).start()
@@ -43,12 +43,12 @@ def serve(line: Line) -> int:
                 raise
             finally:
                 busy.clear()
-            line.send("done", peak)  # after which process 0 may be gone at any moment
+            line.send("done", peak)  # process 0 may exit at any moment after this
     return 0
 
 
 def listen(line: Line, inbox: queue.SimpleQueue[Message | None], busy: threading.Event) -> None:
-    """Queue what process 0 says. Once it is gone, end, also in the middle of a run: nothing can be lost here."""
+    """Queue the messages of process 0. Once it is gone, end, even during a run: this process writes no files."""
     while (message := line.receive()) is not None:
         inbox.put(message)
     if busy.is_set():
@@ -57,10 +57,10 @@ def listen(line: Line, inbox: queue.SimpleQueue[Message | None], busy: threading
 
 
 def work(job: dict[str, Any], line: Line, inbox: queue.SimpleQueue[Message | None]) -> float:
-    """Answer this process's share of a run's questions; returns its peak of memory in MB. Raises what a run raises."""
+    """Answer this process's share of a run's questions; return its peak memory in MB. Raise the errors of a run."""
     folder = job["config_dir"]
     if folder and (package := os.path.dirname(folder)) not in sys.path:
-        sys.path.insert(0, package)  # a user's package stands beside the config folder
+        sys.path.insert(0, package)  # a user's package lies beside the config folder
     plan = prepare(compose_run(job["overrides"], folder))
     if plan.directory.fingerprint != job["fingerprint"]:
         raise UserError(
@@ -82,10 +82,10 @@ def work(job: dict[str, Any], line: Line, inbox: queue.SimpleQueue[Message | Non
 
 
 def main() -> int:
-    """Serve on the socket that the command line names."""
+    """Serve on the socket whose descriptor the command line gives; return the exit code."""
     try:
         return serve(Line(socket.socket(fileno=int(sys.argv[1]))))
-    except ConnectionError:  # process 0 went away while something was being sent to it
+    except ConnectionError:  # process 0 ended while this one was sending to it
         return 1
 
 

@@ -1,4 +1,4 @@
-"""Scores of runs by kind of question, with intervals."""
+"""Scores of runs by category of question, with intervals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vlmprune.report.statistics import clustered_intervals
 
 @dataclass(frozen=True)
 class Category:
-    """questions: how many there are of this kind; scores: of every run, by directory."""
+    """One category. questions: their number; scores: score and interval of every run, by directory."""
 
     name: str
     questions: int
@@ -23,9 +23,9 @@ class Category:
 
 
 def categories_of(runs: list[Run]) -> list[Category]:
-    """The kinds of question that the runs' benchmark has, those with most questions first; [] for fewer than two.
+    """Return the categories of the runs' benchmark, those with most questions first; [] for fewer than two.
 
-    The score of a kind is the mean of its questions' scores, whatever the main metric is; the interval draws images.
+    A category's score is the mean of its questions' scores, for any main metric; the interval is clustered by image.
     Runs without scores of single questions are left out.
     """
     sets: dict[tuple[tuple[str, ...], tuple[str, ...]], list[tuple[Path, Questions]]] = {}

@@ -1,4 +1,4 @@
-"""Charts of finished runs, for a README or a paper: score against ratio, FLOPs, latency, and by kind of question."""
+"""Charts of finished runs, for a README or a paper: score against ratio, FLOPs and latency, and by category."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH, PANEL_HEIGHT = 6.4, 2.75  # inches; 960 pixels wide
-LONGEST_TITLE = 40  # letters in one line over half of the width
-SMALL_HEIGHT, SMALL_COLUMNS, MOST_CATEGORIES = 1.5, 4, 12  # of the panels by kind of question
+LONGEST_TITLE = 40  # characters in one line above half of the width
+SMALL_HEIGHT, SMALL_COLUMNS, MOST_CATEGORIES = 1.5, 4, 12  # of the panels by category
 BANDS, BARS = "bands: 95 % interval over images", "bars: 95 % interval over images; joined by ratio"
 
 Groups = Sequence[Sequence[Row]]
 
 
 def draw_overview(groups: Groups, path: Path) -> None:
-    """Score against ratio and against FLOPs, a pair of panels per group of comparable runs, into one file.
+    """Write score against ratio and against FLOPs to `path`, a pair of panels per group of comparable runs.
 
-    Runs that are not judged are left out. `path` ends in .png or .svg; UserError where it cannot be written.
+    Runs that are not judged are left out. `path` ends in .png or .svg. Raise UserError if it cannot be written.
     """
     groups = _scored(groups, f"chart={path}")
     with chart_style():
@@ -45,8 +45,8 @@ def draw_overview(groups: Groups, path: Path) -> None:
 
 
 def draw_charts(groups: Groups, folder: Path) -> list[Path]:
-    """All charts into `folder`, each as .png and .svg: ratio, flops, latency with a panel per group; and by kind of
-    question, a file per group that has several kinds. Returns the files."""
+    """Write all charts to `folder`, each as .png and .svg, and return the files: ratio, flops and latency with a panel
+    per group, and one file of categories for each group that has several."""
     groups = _scored(groups, f"charts={folder}")
     files = []
     with chart_style():
@@ -58,7 +58,7 @@ def draw_charts(groups: Groups, folder: Path) -> list[Path]:
 
 
 def chart_svgs(groups: Groups) -> list[tuple[str, str]]:
-    """The same charts as (name, SVG text), for a page; none where nothing is judged."""
+    """Return the same charts as (name, SVG text); [] if no run is judged."""
     scored = [judged for rows in groups if (judged := _judged(rows))]
     if not scored:
         return []
@@ -112,7 +112,7 @@ def _against(groups: Groups, against: Against, looks: dict[str, Look]) -> Figure
 
 
 def _by_category(rows: Sequence[Row], categories: list[Category], looks: dict[str, Look]) -> Figure:
-    """Small panels against the ratio, one for each kind of question; of many kinds those with most questions."""
+    """Draw a small panel against the ratio for each category; at most MOST_CATEGORIES, those with most questions."""
     shown = categories[:MOST_CATEGORIES]
     columns = min(SMALL_COLUMNS, len(shown))
     lines = -(-len(shown) // columns)
@@ -149,7 +149,7 @@ def _judged(rows: Sequence[Row]) -> list[Row]:
 
 
 def _scored(groups: Groups, asked: str) -> list[list[Row]]:
-    """Groups without the runs that have no score. Raises UserError where none is left."""
+    """Return the groups without the runs that have no score. Raise UserError if no run is left."""
     scored = [judged for rows in groups if (judged := _judged(rows))]
     if not scored:
         raise UserError(f"{asked}: no run has a score yet; vlmprune score judges them")

@@ -1,4 +1,4 @@
-"""The columns of the comparison as a person reads it: a title, what it means, and a row's cell."""
+"""The columns of the comparison's text tables: title, meaning, a row's cell and its sort value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """key: its name in columns=; about: one clause for the legend; cell: a row's text; value: what it sorts by."""
+    """A column. key: name in columns=; about: clause for the legend; cell: a row's text; value: a row's sort value."""
 
     key: str
     title: str
@@ -27,9 +27,9 @@ class Column:
         return self.key not in ("front", "method")
 
 
-BEYOND = "!"  # marks what questions longer than the decoder's positions are part of
+BEYOND = "!"  # marks figures over questions that are longer than the decoder's positions
 TEST = "p by sign flips over images, Holm-corrected over this column of the table"
-# The first to go where a terminal is too narrow stand first; what is not here always stays.
+# Columns that are dropped in this order if the terminal is too narrow; all others stay.
 DISPENSABLE = (
     "peak_memory",
     "kv_cache",
@@ -46,7 +46,7 @@ KEYS = ("front", "method", "ratio", "kept", "layer_avg", "score", "relative", "v
 
 
 def columns_for(rows: Iterable[Row], keys: Iterable[str] = KEYS) -> list[Column]:
-    """The columns named by `keys`, in their order; FLOPs in the unit that suits `rows`."""
+    """Return the columns named by `keys`, in their order; FLOPs have the unit that suits `rows`."""
     flops = [row.run.flops for row in rows if row.run.flops is not None]
     unit, one = ("TFLOPs", 1e12) if flops and max(flops) >= 1e12 else ("GFLOPs", 1e9)
     every = [
@@ -137,12 +137,12 @@ def columns_for(rows: Iterable[Row], keys: Iterable[str] = KEYS) -> list[Column]
 
 
 def legend(columns: Iterable[Column]) -> list[tuple[str, str]]:
-    """(title, what it means) of every column that its title does not explain."""
+    """Return (title, meaning) of every column whose title needs an explanation."""
     return [(column.title or "*", column.about) for column in columns if column.about]
 
 
 def score_text(run: Run) -> str:
-    """Percent with its interval."""
+    """Return the score in percent with its interval, or 'not judged'."""
     if run.score is None:
         return "not judged"
     if run.low is None or run.high is None:
@@ -151,14 +151,14 @@ def score_text(run: Run) -> str:
 
 
 def compared_text(compared: Compared | None) -> str:
-    """Points and the corrected p value, '-' where nothing was compared."""
+    """Return the difference in points with the corrected p value; '-' for None."""
     if compared is None:
         return "-"
     return f"{100 * compared.difference.mean:+.1f} ({'<0.001' if compared.p < 0.001 else f'{compared.p:.3f}'})"
 
 
 def number(value: float | None) -> str:
-    """About three significant digits, '-' where there is none."""
+    """Return a value with about three significant digits, '-' for None."""
     if value is None:
         return "-"
     decimals = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0

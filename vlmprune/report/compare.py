@@ -1,4 +1,4 @@
-"""`vlmprune compare`: a table of finished runs for every set of them that may be compared."""
+"""`vlmprune compare`: a table for every group of comparable finished runs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from vlmprune.report.tables import Comparison, show
 
 
 def compare(arguments: list[str]) -> int:
-    """Print the table, write the charts and the report if asked to; returns the exit code. UserError for bad input."""
+    """Print the tables and write the requested charts and report; return the exit code.
+
+    Raise UserError for bad input, and if no run is to be shown.
+    """
     request = parse(arguments)
     folders = request.folders or [request.outputs]
     named, others = find_runs(folders)
-    # The references of a run that is named stand beside it.
+    # The reference runs of a run that is named lie in the same folder.
     runs, _ = find_runs([*folders, *(folder.parent for folder in folders if is_run(folder))])
     paths = {run.path.resolve() for run in named if matches(run, request.filters)}
     chosen = {run.path for run in runs if run.path.resolve() in paths}
     if not chosen:
         raise UserError(_nothing(request, named, others))
-    # (runs to show, the group that they are of): references count whatever the filters are.
+    # (runs to show, their whole group): filters do not exclude reference runs from the comparison.
     pairs = [([run for run in group if run.path in chosen], group) for group in group_runs(runs)]
     pairs = [(shown, group) for shown, group in pairs if shown]
     for line in [fault for _, group in pairs for run in group for fault in run.faults]:
@@ -50,7 +53,7 @@ def _write_files(request: Request, comparison: Comparison, pairs: list[tuple[lis
     from vlmprune.report.rows import labelled_rows
 
     chosen = {run.path for shown, _ in pairs for run in shown}
-    # The charts' horizontal lines are references too.
+    # Charts draw the unpruned and blind runs as horizontal lines, even if the filters exclude them.
     drawn = [
         labelled_rows([run for run in group if run.unpruned or run.blind or run.path in chosen], group)
         for _, group in pairs
@@ -69,7 +72,7 @@ def _write_files(request: Request, comparison: Comparison, pairs: list[tuple[lis
 
 
 def _nothing(request: Request, runs: list[Run], others: list[Unfinished]) -> str:
-    """Why there is nothing to show, and what to do."""
+    """Return the reason why no run is shown, with a remedy."""
     where = ", ".join(str(folder) for folder in request.folders or [request.outputs])
     if runs:
         for key, wanted in request.filters.items():

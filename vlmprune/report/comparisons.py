@@ -1,4 +1,4 @@
-"""Runs against reference runs, question by question, corrected for looking at many."""
+"""Comparison of runs with reference runs, question by question, with p values corrected for many tests."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from vlmprune.report.questions import Questions
 from vlmprune.report.runs import Run
 from vlmprune.report.statistics import holm
 
-SAME_TOKENS, SAME_SHARE = 0.5, 0.01  # tokens apart at most, or share of them, that count as equally many
-FLIPS, MOST_FLIPS = 10_000, 50_000  # random signs of a test
-FLIPS_PER_TEST = 1_000  # so that Holm's factor, the number of tests, leaves p values below 0.001 within reach
+SAME_TOKENS, SAME_SHARE = 0.5, 0.01  # largest differences that count as equal: in tokens, and as a share of them
+FLIPS, MOST_FLIPS = 10_000, 50_000  # random sign assignments of a test
+FLIPS_PER_TEST = 1_000  # p times Holm's factor, the number of tests, can then still be below 0.001
 
 
 @dataclass(frozen=True)
 class Compared:
-    """The paired difference to a reference; p: its p value, Holm-corrected over all runs compared with it at once."""
+    """A paired difference to a reference. p: its p value, Holm-corrected over all runs compared with it at once."""
 
     difference: Difference
     p: float
 
 
 def unpruned_of(run: Run, group: list[Run]) -> list[Run]:
-    """What a run is compared with in the first place: the unpruned one."""
+    """Return the unpruned run of the group as a list; [] if there is none or `run` is unpruned."""
     return [] if run.unpruned else [other for other in group if other.unpruned][:1]
 
 
 def randoms_of(run: Run, group: list[Run]) -> list[Run]:
-    """Random pruning at equal layer-averaged tokens, of every seed; none for a run that has nothing to beat.
+    """Return the random runs of all seeds at equal layer-averaged tokens; [] if `has_to_beat_random(run)` is False.
 
-    Where there are some with the run's own positions, scope and budget, only those.
+    If some of them have the same positions, scope and budget as `run`, return only those.
     """
     if not has_to_beat_random(run):
         return []
@@ -44,17 +44,17 @@ def randoms_of(run: Run, group: list[Run]) -> list[Run]:
 
 
 def _engine(run: Run) -> list[Any]:
-    """How tokens are dropped, whatever the method is: runs of one table may differ in that."""
+    """Return the settings positions, scope and budget, in which runs of one table may differ."""
     return [run.config.get(key) for key in ("positions", "scope", "budget")]
 
 
 def has_to_beat_random(run: Run) -> bool:
-    """Whether a run prunes by something else than chance."""
+    """Return True for a run that prunes by another method than random and keeps some visual tokens."""
     return not (run.unpruned or run.method == "random" or run.blind)
 
 
 def equal(tokens: float, others: float) -> bool:
-    """Whether two numbers of tokens are the same but for rounding, which many tiles do one by one."""
+    """Return True if two token counts differ by rounding at most; each tile of an image is rounded separately."""
     return abs(tokens - others) <= max(SAME_TOKENS, SAME_SHARE * others)
 
 
@@ -64,9 +64,10 @@ def compare_with(
     references: Callable[[Run, list[Run]], list[Run]],
     questions: Callable[[Run], Questions | None] | None = None,
 ) -> list[Compared | None]:
-    """Every run against the mean of its references, which are of `group`; several seeds count as one run.
+    """Compare every run with the mean of its references in `group`, so that several seeds count as one run.
 
-    None without a reference of the same questions. questions: those of a run that count, else `averaged_questions`.
+    Return None for a run without a reference that answers the same questions. references: (run, group) -> its
+    references. questions: the questions of a run to compare; default `averaged_questions`.
     """
     questions = questions or averaged_questions
     pairs: dict[int, tuple[Questions, np.ndarray]] = {}
@@ -78,7 +79,7 @@ def compare_with(
         scores = [each.scores for each in theirs if each is not None and each.ids == ours.ids]
         if scores:
             pairs[index] = ours, np.mean(scores, axis=0)
-    # The same questions in almost every group; runs that left out broken samples stand apart.
+    # Runs of a group have the same questions unless some left out broken samples.
     sets: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
     for index, (ours, _) in pairs.items():
         sets.setdefault((ours.ids, ours.images), []).append(index)
@@ -93,7 +94,7 @@ def compare_with(
 
 
 def averaged_questions(run: Run) -> Questions | None:
-    """All questions of a run whose score is their mean; None for another metric (F1, MME's sums), of which a difference
-    question by question says nothing."""
+    """Return all questions of a run whose score is their mean; None for another metric (F1, MME's sums), whose
+    difference is no mean over questions."""
     own = run.questions
     return own if own is not None and run.score is not None and abs(own.scores.mean() - run.score) < 1e-9 else None

@@ -1,4 +1,4 @@
-"""config.yaml of a run directory as it is read back: plain data, of anyone."""
+"""Reader of a run directory's config.yaml as plain data. The file is untrusted input."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vlmprune.errors import said
 from vlmprune.files import read_bytes
 from vlmprune.typed_json import STRICT, check_data
 
-LARGEST = 2**22  # bytes; a sweep's longest is a hundredth
+LARGEST = 2**22  # bytes; a hundred times the longest that a sweep writes
 
 
 @with_config(STRICT)
 class Config(TypedDict):
-    """The parts that reports look at; all are of a mapping of settings."""
+    """The parts that reports read; each is a mapping of settings."""
 
     method: NotRequired[dict[str, Any]]
     model: NotRequired[dict[str, Any]]
@@ -25,13 +25,13 @@ class Config(TypedDict):
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """A recorded config as plain data. Raises OSError, and ValueError in one line.
+    """Return a recorded config as plain data. Raise OSError, or ValueError with one line.
 
-    vlmprune writes no anchors: a file with some may stand for more data than memory holds.
+    Aliases are refused: vlmprune writes none, and a small file with aliases can expand beyond memory.
     """
     import yaml
 
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, where PyYAML came with libyaml
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, if PyYAML has libyaml
     text = read_bytes(file, LARGEST)
     try:
         if b"*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, loader)):

@@ -1,4 +1,4 @@
-"""Score curves on one pair of axes: a line per method with its 95 % band, and what they are measured against."""
+"""Score curves on one pair of axes: a line per method with its 95 % band, and the reference lines."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from vlmprune.report.runs import Run
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette: told apart with any colour vision; the marker tells apart in grey too.
+# Okabe and Ito's palette is distinguishable with any colour vision; the markers are distinguishable in grey.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "P")
-BASELINES = {"random": ("x", "--"), "uniform": ("+", ":")}  # what the others have to beat: grey, in the background
+BASELINES = {"random": ("x", "--"), "uniform": ("+", ":")}  # methods to beat, drawn in grey
 BASELINE = "#8A8A8A"
 INK, GRID = "#333333", "#E6E6E6"
-MOST_TICKS = 8  # ratios that are labelled one by one
+MOST_TICKS = 8  # up to this many ratios, each has a label
 
-Score = tuple[float, float, float]  # of a run: value, low and high, fractions of 1
+Score = tuple[float, float, float]  # a run's score and the ends of its interval, fractions of 1
 Look = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Against:
-    """What a chart shows scores against. value: of a run, None where it is not known. noisy: it may fall where more is
-    left, so that points are joined in the order of what is removed."""
+    """The x-axis of a chart. value: a run's value, None if unknown. noisy: the value may fall although more tokens are
+    kept; points are then joined in the order of the ratio."""
 
     name: str
     label: str
@@ -46,14 +46,14 @@ LATENCY = Against(
 
 
 def flops_of(groups: Sequence[Sequence[Row]]) -> Against:
-    """FLOPs of a question, in the unit that suits the largest."""
+    """Return the x-axis for FLOPs per question, in the unit that suits the largest value."""
     largest = max((row.run.flops for rows in groups for row in rows if row.run.flops is not None), default=0.0)
     unit, one = ("TFLOPs", 1e12) if largest >= 1e12 else ("GFLOPs", 1e9)
     return Against("flops", f"{unit} per question", lambda run: None if run.flops is None else run.flops / one)
 
 
 def run_scores(rows: Sequence[Row]) -> dict[Path, Score]:
-    """Of every judged run the score and its interval; a metric without one gets a band of no height."""
+    """Return score and interval of every judged run; without an interval both ends equal the score."""
     return {
         row.run.path: (
             row.run.score,
@@ -66,14 +66,14 @@ def run_scores(rows: Sequence[Row]) -> dict[Path, Score]:
 
 
 def looks_of(groups: Sequence[Sequence[Row]]) -> dict[str, Look]:
-    """Colour, marker and line of every label, the same in all panels of all charts; baselines last."""
+    """Return colour, marker and line style of every label, for all panels of all charts; baselines last."""
     labels = sorted({row.label for rows in groups for row in rows if not row.run.unpruned and not row.run.blind})
     looks: dict[str, Look] = {}
     for index, label in enumerate(label for label in labels if label.split()[0] not in BASELINES):
         dashes = ("-", "--", "-.")[index // len(COLORS) % 3]
         looks[label] = {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % 6], "linestyle": dashes}
     for name, (marker, dashes) in BASELINES.items():
-        for index, label in enumerate(label for label in labels if label.split()[0] == name):  # such as several seeds
+        for index, label in enumerate(label for label in labels if label.split()[0] == name):  # e.g. several seeds
             looks[label] = {"color": BASELINE, "marker": (marker + "1234")[index % 5], "linestyle": dashes}
     return looks
 
@@ -86,9 +86,9 @@ def draw_panel(
     scores: Mapping[Path, Score],
     small: bool = False,
 ) -> None:
-    """Curves of `rows` by label. scores: of the runs that have one. small: there is no room to name horizontal lines.
+    """Draw the curves of `rows` by label. scores: those of judged runs. small: do not name the horizontal lines.
 
-    The unpruned model is a dashed line and the blind baseline a dotted one, with a star at their cost.
+    The unpruned model is a dashed line and the blind baseline a dotted one, each with a star at its cost.
     """
     scored = [row for row in rows if row.run.path in scores]
     curves: dict[str, list[tuple[float, float, Score]]] = {}
@@ -103,7 +103,7 @@ def draw_panel(
         height = 100 * scores[run.path][0]
         axes.axhline(height, color=INK, linewidth=1.0, linestyle=dashes, zorder=1)
         if not small:
-            _name_line(axes, f"{name} {height:.1f}", height, left=against is not RATIO)  # the stars stand right
+            _name_line(axes, f"{name} {height:.1f}", height, left=against is not RATIO)  # the stars are on the right
         cost = against.value(run)
         if cost is not None and against is not RATIO:
             axes.plot(cost, height, "*", color=INK, markersize=7, zorder=4)
@@ -115,7 +115,7 @@ def draw_panel(
 
 
 def _ratio_ticks(axes: Axes, ticks: list[float], small: bool) -> None:
-    """A label at every ratio that was run, as long as they do not run into one another."""
+    """Label every ratio that was run, except where labels would overlap."""
     if 0 < len(ticks) <= MOST_TICKS:
         apart = (ticks[-1] - ticks[0]) / (10 if small else 20)
         labels = [
@@ -126,13 +126,13 @@ def _ratio_ticks(axes: Axes, ticks: list[float], small: bool) -> None:
 
 
 def _curve(axes: Axes, points: list[tuple[float, Score]], look: Look, bars: bool) -> None:
-    """One line. bars: intervals stand at the points, else they are a band."""
+    """Draw one curve. bars: draw intervals as bars at the points instead of a band."""
     x = [at for at, _ in points]
     middle, low, high = ([100 * score[side] for _, score in points] for side in range(3))
     baseline = look["color"] == BASELINE
     width, order = (1.0, 2) if baseline else (1.5, 3)
     axes.plot(x, middle, linewidth=0.6 * width if bars else width, markersize=4, zorder=order, **look)
-    if bars or len(points) == 1:  # a band has no width there
+    if bars or len(points) == 1:  # one point has no band
         axes.vlines(x, low, high, color=look["color"], linewidth=0.8, alpha=0.6)
     else:
         axes.fill_between(x, low, high, color=look["color"], alpha=0.10, linewidth=0)
@@ -153,7 +153,7 @@ def _name_line(axes: Axes, text: str, height: float, left: bool) -> None:
 
 
 def _references(runs: list[Run]) -> list[tuple[str, Any, Run]]:
-    """(name, dashes, run) of the unpruned model and of what the questions alone give away, where they were run."""
+    """Return (name, dashes, run) of the unpruned run and of the blind run (no visual token kept), if they exist."""
     kinds = (
         ("unpruned", (0, (5, 3)), [run for run in runs if run.unpruned]),
         ("blind", (0, (1, 2)), [run for run in runs if run.blind]),

@@ -1,4 +1,4 @@
-"""Recorded text, which may hold anything, as a part of a line, of markdown or of LaTeX."""
+"""Escaping of recorded text of any content for a terminal line, markdown or LaTeX."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ LATEX = {
 
 
 def one_line(text: str) -> str:
-    """Text of any content in one line of a terminal: a line break is shown as \\n, what moves the cursor as U+FFFD."""
+    """Return text as one terminal line: a line break becomes \\n, an unprintable character U+FFFD."""
     shown = text.replace("\r", "").replace("\n", "\\n").replace("\t", " ")
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in shown)
 
 
 def latex_text(text: str) -> str:
-    """Text of any content as LaTeX sets it; a minus before a digit is one, and a lone one a dash."""
+    """Return text escaped for LaTeX; '-' before a digit becomes a minus sign, and '-' alone a dash."""
     if text == "-":
         return "--"
     escaped = "".join(LATEX.get(letter, letter) for letter in text)
@@ -38,7 +38,7 @@ def latex_text(text: str) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Text of any content in a cell."""
+    """Return text escaped for a cell of a markdown table."""
     for mark in ("\\", "*", "|", "<"):
         text = text.replace(mark, f"\\{mark}")
     return text

@@ -1,6 +1,6 @@
-"""Pictures that runs saved of their kept tokens, the same questions across methods, small enough for one page.
+"""Saved pictures of kept tokens for the HTML report: the same questions across methods.
 
-What a run directory holds is data of anyone: a file outside its pictures folder, or one that is none, is left out.
+A run directory is untrusted input: files outside its pictures folder and files that are no pictures are left out.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 from vlmprune.report.picture_index import FOLDER, read_index
 from vlmprune.report.rows import Row
 
-QUESTIONS, RUNS = 4, 8  # shown at most, and of each question
-LONGEST_SIDE, QUALITY = 720, 88  # pixels, and of the JPEG
+QUESTIONS, RUNS = 4, 8  # most questions of a table, and most runs of each
+LONGEST_SIDE, QUALITY = 720, 88  # of the JPEG, LONGEST_SIDE in pixels
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Example:
 
 
 def examples_of(rows: Sequence[Row]) -> list[list[Example]]:
-    """Questions with the examples of several runs each, side by side: of the unpruned run and of those at one budget.
+    """Return up to QUESTIONS lists, one per question, with the examples of the unpruned run and the runs at one budget.
 
-    The budget is the one at which most methods have pictures, of equals the smallest; the questions are those that most
-    of these runs answered, and of equals those on which they disagree. [] where no run has pictures.
+    The budget is the one at which most runs have pictures; of equals, the smallest. The questions are those that most
+    of these runs have pictures of; of equals, those whose scores differ. Return [] if no run has pictures.
     """
     found = {row.run.path: read_examples(row) for row in rows}
     having = [row for row in rows if found[row.run.path]]
@@ -56,7 +56,7 @@ def examples_of(rows: Sequence[Row]) -> list[list[Example]]:
 
 
 def read_examples(row: Row) -> list[Example]:
-    """What a run's pictures/index.json lists."""
+    """Return the examples that a run's pictures/index.json lists."""
     folder = row.run.path / FOLDER
     return [
         Example(
@@ -70,7 +70,7 @@ def read_examples(row: Row) -> list[Example]:
 
 
 def data_uri(file: Path) -> str | None:
-    """A picture, decoded and made smaller, as a JPEG inside a URI; None for what is no picture."""
+    """Return a picture, decoded and scaled down, as a JPEG data URI; None if the file is no picture."""
     from PIL import Image
 
     try:

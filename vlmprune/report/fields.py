@@ -1,4 +1,4 @@
-"""A row as plain data, for json and csv, and what each of its fields means."""
+"""A row as plain data for JSON and CSV, and the meaning of each field."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ FIELDS = {
 
 
 def as_dict(row: Row) -> dict[str, Any]:
-    """Plain data, a value for every one of FIELDS; None where unknown."""
+    """Return a row as plain data with a value for every one of FIELDS; None if unknown."""
     run = row.run
     return {
         "method": run.method,

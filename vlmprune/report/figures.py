@@ -1,4 +1,4 @@
-"""A figure with panels and a legend in the project's style, and its file."""
+"""Figures with panels and a legend in the project's style, and their files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI, LEGEND_HEIGHT, LEGEND_COLUMNS = 150, 0.35, 6  # LEGEND_HEIGHT in inches, LEGEND_COLUMNS at most
-LETTERS_PER_INCH, HANDLE_LETTERS = 15, 7  # of a legend's text, and what the line before it takes
+LETTERS_PER_INCH, HANDLE_LETTERS = 15, 7  # of a legend's text, and the width of a handle in letters
 
 
 @contextmanager
 def chart_style() -> Iterator[None]:
-    """matplotlib's settings for all charts, within a block."""
+    """Apply matplotlib's settings for all charts inside the block."""
     import matplotlib
 
     style: Any = {
@@ -30,14 +30,14 @@ def chart_style() -> Iterator[None]:
         "axes.edgecolor": INK,
         "axes.labelcolor": INK,
         "text.color": INK,
-        "text.parse_math": False,  # names are data: a $ in one is a $
+        "text.parse_math": False,  # a $ in a name is printed as it is
         "xtick.color": INK,
         "ytick.color": INK,
         "axes.linewidth": 0.6,
         "xtick.major.width": 0.6,
         "ytick.major.width": 0.6,
         "svg.fonttype": "none",
-        "svg.hashsalt": "vlmprune",  # the same results give the same file
+        "svg.hashsalt": "vlmprune",  # makes the file reproducible
     }
     with matplotlib.rc_context(style):
         yield
@@ -46,13 +46,14 @@ def chart_style() -> Iterator[None]:
 def make_panels(
     lines: int, columns: int, width: float, height: float, looks: dict[str, Look], share: bool | str = "row"
 ) -> tuple[Figure, Any]:
-    """A figure with panels [lines, columns] and a legend of `looks` below them."""
+    """Return a figure and its panels [lines, columns], with a legend of `looks` below. width: inches of the figure;
+    height: inches of a panel."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.lines import Line2D
 
-    # No pyplot: a figure of one's own needs no display, and leaves no global state behind.
+    # Without pyplot a figure needs no display and adds no global state.
     longest = max(map(len, looks), default=0) + HANDLE_LETTERS
     legend_columns = max(1, min(LEGEND_COLUMNS, len(looks), int(width * LETTERS_PER_INCH / longest)))
     legend_lines = -(-len(looks) // legend_columns)
@@ -75,7 +76,7 @@ def make_panels(
 
 
 def write_figure(figure: Figure, path: Path) -> None:
-    """Write a .png or .svg. Raises UserError where that cannot be done."""
+    """Write a figure to a .png or .svg. Raise UserError if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"Date": None} if path.suffix == ".svg" else None

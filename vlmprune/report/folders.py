@@ -1,4 +1,4 @@
-"""Which finished runs lie under some folders, and which of them may be compared."""
+"""Search for finished runs under folders, and their grouping into comparable runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ RUN_FILES = {"result.json", "config.yaml"}
 
 @dataclass(frozen=True)
 class Unfinished:
-    """What is no finished run. path: its directory, or a job's title; values: what is known of it, by filter."""
+    """A run directory, job or file that is no finished run. path: the directory or file, or a job's title; values: its
+    known values by filter name."""
 
     path: Path
     why: str
@@ -26,10 +27,10 @@ class Unfinished:
 
 
 def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[Unfinished]]:
-    """All finished runs under `folders`, and the others. A folder may be a run itself.
+    """Return all finished runs at or below `folders`, and everything there that is no finished run.
 
-    Jobs of a sweep that failed or that the model cannot run are among the others, and so are folders and records of
-    sweeps that cannot be read.
+    The latter includes jobs of sweeps that failed or are not applicable, and folders and sweep records that cannot be
+    read.
     """
     folders = list(folders)
     runs, others = list[Run](), list[Unfinished]()
@@ -46,13 +47,13 @@ def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[Unfinished]]:
 
 
 def _named(path: Path) -> dict[str, Any]:
-    """What the name of a run directory says: outputs/<benchmark>/<model>/<method>-<ratio>-<fingerprint>."""
+    """Return the values in a run directory's name: outputs/<benchmark>/<model>/<method>-<ratio>-<fingerprint>."""
     *_, benchmark, model, name = ("", "", *path.absolute().parts)
     return {"benchmark": benchmark, "model": model, "method": name.rsplit("-", 2)[0]}
 
 
 def _unfinished_jobs(folders: Iterable[Path]) -> Iterator[Unfinished]:
-    """Sweeps' jobs without a result: FAILED or NOT APPLICABLE, and why; and sweeps whose record is damaged."""
+    """Yield the failed or not applicable jobs of sweeps with their reason, and the damaged records of sweeps."""
     for outputs in folders:
         jobs, damaged = jobs_without_result(outputs)
         yield from (Unfinished(file, why, {}) for file, why in damaged.items())
@@ -63,12 +64,12 @@ def _unfinished_jobs(folders: Iterable[Path]) -> Iterator[Unfinished]:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run, finished or not."""
+    """Return True if a folder is a run directory, finished or not."""
     return any(os.path.lexists(folder / name) for name in RUN_FILES)
 
 
 def _run_directories(folder: Path, others: list[Unfinished]) -> list[Path]:
-    """Run directories at and below `folder`; folders that cannot be read go to `others`."""
+    """Return the run directories at and below `folder`; add folders that cannot be read to `others`."""
     found = []
 
     def leave_out(error: OSError) -> None:
@@ -78,12 +79,12 @@ def _run_directories(folder: Path, others: list[Unfinished]) -> list[Path]:
     for root, folders, files in os.walk(folder, onerror=leave_out):
         if not RUN_FILES.isdisjoint([*files, *folders]):
             found.append(Path(root))
-            folders.clear()  # W&B's own files are below
+            folders.clear()  # do not search W&B's files
     return found
 
 
 def group_runs(runs: list[Run]) -> list[list[Run]]:
-    """Runs that may be compared, together: unpruned first, then by method, by how much is removed, and by label."""
+    """Group comparable runs. Each group is sorted: unpruned first, then by method, reduction and label."""
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.key):
         groups.setdefault(run.key, []).append(run)
@@ -94,6 +95,6 @@ def group_runs(runs: list[Run]) -> list[list[Run]]:
 
 
 def _natural(label: str) -> list[tuple[bool, float, str]]:
-    """A label to sort by: its numbers as numbers, seed=2 before seed=10."""
+    """Return a sort key that orders the numbers in a label by value: seed=2 before seed=10."""
     parts = re.split(r"(\d+(?:\.\d+)?)", label)
     return [(False, float(part), "") if at % 2 else (True, 0.0, part) for at, part in enumerate(parts)]

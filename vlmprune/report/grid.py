@@ -1,4 +1,4 @@
-"""Cells as a table in the terminal, in markdown, or in LaTeX, with all that they hold escaped."""
+"""A table of cells in the terminal, in markdown or in LaTeX, with all text escaped."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 from vlmprune.report.escapes import latex_text, markdown_text, one_line
 
 GAP = 2  # characters between columns
-ROOM_TO_FOLD = 24  # and those that a folded column keeps at least
+ROOM_TO_FOLD = 24  # smallest width of a folded column in characters
 
 
 def left_out(columns: Iterable[str], elsewhere: str = "format=csv has everything") -> str:
-    """The line that names columns which a terminal had no room for; elsewhere: where they are."""
+    """Return the line that names the columns dropped for lack of width. elsewhere: says where to find them."""
     return f"left out for lack of width: {', '.join(columns)} ({elsewhere})"
 
 
 @dataclass
 class Grid:
-    """A heading over cells. left: columns aligned left; bold: rows that stand out in a terminal.
+    """A table with a heading. left: columns aligned left; bold: for each row, True to print it bold in a terminal.
 
-    Where a terminal is too narrow, cells of the columns in `fold` are broken, then the columns of `dispensable` go one
-    by one, and at last every row gets lines of its own: nothing is cut off.
+    If a terminal is too narrow, cells of the columns in `fold` are wrapped, then the columns of `dispensable` are
+    dropped one by one, and at last every row is printed as lines of text. No cell is truncated.
     """
 
     heading: str
@@ -39,7 +39,7 @@ class Grid:
         self.rows = [[one_line(cell) for cell in row] for row in self.rows]
 
     def print_terminal(self) -> list[str]:
-        """Print a table that fits the terminal, and return the columns that had to go for that."""
+        """Print a table that fits the terminal; return the columns that were dropped for lack of width."""
         from vlmprune.progress import results_console
 
         console = results_console()
@@ -62,7 +62,7 @@ class Grid:
         return []
 
     def _widths(self, columns: Sequence[str], room: int) -> dict[str, int] | None:
-        """The width of each of these columns; None where `room` characters are too few."""
+        """Return the width of each of `columns` in characters; None if they do not fit into `room`."""
         from rich.cells import cell_len
 
         cells = dict(zip(self.columns, zip(self.columns, *self.rows, strict=True), strict=True))
@@ -77,7 +77,7 @@ class Grid:
         return widths
 
     def _rich(self, widths: dict[str, int]) -> Any:
-        """A rich table of these columns."""
+        """Return a rich table of the columns in `widths`."""
         from rich.table import Table
         from rich.text import Text
 
@@ -90,10 +90,10 @@ class Grid:
         return table
 
     def _print_apart(self, row: list[str], console: Any) -> None:
-        """A row as lines of its own: its name, and the other cells with the titles of their columns."""
+        """Print a row as lines of text: its name, then the other cells with the titles of their columns."""
         named = next(at for at, name in enumerate(self.columns) if name) + 1
         console.print(" ".join(filter(None, row[:named])), style="bold", soft_wrap=True)
-        titles: dict[str, list[str]] = {}  # cells that say the same are said once
+        titles: dict[str, list[str]] = {}  # cells with equal text are printed once
         for title, cell in zip(self.columns[named:], row[named:], strict=True):
             titles.setdefault(cell, []).append(title)
         said = [f"{', '.join(names)}: {cell}".removeprefix(": ") for cell, names in titles.items() if cell]
@@ -103,15 +103,15 @@ class Grid:
             console.print(f"    {line}", soft_wrap=True)
 
     def markdown(self) -> str:
-        """A table of GitHub's markdown under a heading."""
+        """Return a table in GitHub's markdown under its heading."""
         lines = [f"### {self.heading}", "", f"| {' | '.join(self.columns)} |"]
         lines.append(f"|{'|'.join(' --- ' if column in self.left else ' ---: ' for column in self.columns)}|")
         lines += [f"| {' | '.join(markdown_text(cell) for cell in row)} |" for row in self.rows]
         return "\n".join(lines)
 
     def latex(self, note: str) -> str:
-        r"""A table environment for booktabs and graphicx, shrunk where it is wider than the text; `note` goes into the
-        caption after the heading."""
+        r"""Return a table environment for booktabs and graphicx, scaled down if it is wider than the text. note: text
+        of the caption after the heading."""
         shape = "".join("l" if column in self.left else "r" for column in self.columns)
         rows = [rf"    {' & '.join(map(latex_text, row))} \\" for row in self.rows]
         return "\n".join(

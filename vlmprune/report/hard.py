@@ -1,9 +1,9 @@
-"""Questions that need the picture's detail: right unpruned, and wrong from a picture of as few averaged patches.
+"""Questions that need the detail of the picture: right unpruned, and wrong from averaged patches at the same budget.
 
 The filter of VTC-Bench (Liao et al., ACL 2026, arXiv:2510.07143): most questions of the usual benchmarks are answered
-as well from a picture scaled down to the same number of tokens, so that they say nothing about a pruning method. Its
-group A, right unpruned and wrong scaled down, is what is *hard* here; group B, right with both, is *easy*. Scaled down
-is `method=pool`, averages over a grid, at the same budget. An answer is right from a score of 0.5, as in its
+as well from a picture scaled down to the same number of tokens, and such questions do not separate pruning methods. Its
+group A, right unpruned and wrong scaled down, is called *hard* here; group B, right with both, *easy*. Scaling down is
+`method=pool`, averages over a grid, at the same budget. An answer is right if its score is 0.5 or more, as in its
 tools/analyze_results.py (Chenfei-Liao/VTC-Bench 55936d4).
 """
 
@@ -21,14 +21,14 @@ from vlmprune.report.questions import Questions
 from vlmprune.report.runs import Run
 from vlmprune.report.statistics import clustered_intervals
 
-RIGHT = 0.5  # from this score on
+RIGHT = 0.5  # lowest score of a right answer
 FILTER = "pool"
 
 
 @dataclass(frozen=True)
 class HardRow:
-    """Mean scores of one run, fractions of 1: of the hard questions with its interval, and of the easy ones, None where
-    there are none. versus_random: on the hard questions."""
+    """Mean scores of one run, fractions of 1. hard, low, high: score and interval on the hard questions; easy: score on
+    the easy ones, None if there are none. versus_random: difference on the hard questions."""
 
     run: Run
     label: str
@@ -41,7 +41,8 @@ class HardRow:
 
 @dataclass(frozen=True)
 class HardTable:
-    """One budget: the pool run that filters, how many questions are hard, of how many images, and easy; best first."""
+    """The runs at one budget. pool: the run that filters; hard, easy: numbers of questions; images: those of the hard
+    ones; rows: best first."""
 
     pool: Run
     hard: int
@@ -51,8 +52,8 @@ class HardTable:
 
 
 def hard_tables(shown: list[Run], group: list[Run]) -> tuple[list[HardTable], list[str]]:
-    """Tables of the runs `shown`, one for every pool run of their `group` at a budget of theirs; and what is missing,
-    a line each."""
+    """Return one table of the runs `shown` for each pool run of their `group` at one of their budgets, and lines on
+    runs that are missing or unusable."""
     unpruned = next((run for run in group if run.unpruned), None)
     candidates = [run for run in shown if not run.unpruned and not run.blind and run.method != FILTER]
     if unpruned is None:
@@ -62,7 +63,7 @@ def hard_tables(shown: list[Run], group: list[Run]) -> tuple[list[HardTable], li
     pools = [run for run in group if run.method == FILTER and _unusable(run) is None]
     labels = label_runs(group)
     budgets: dict[int, list[Run]] = {}
-    without: dict[str, list[str]] = {}  # the command that makes a pool run, and which runs need it
+    without: dict[str, list[str]] = {}  # command that makes a missing pool run -> runs that need it
     notes = []
     for run in candidates:
         name = f"{labels[run.path]} {run.amount}"
@@ -80,9 +81,9 @@ def hard_tables(shown: list[Run], group: list[Run]) -> tuple[list[HardTable], li
 
 
 def filter_of(run: Run, pools: list[Run]) -> Run | None:
-    """The pool run at a run's budget: the same ratio or keep= as asked for, else as many tokens in the last layer.
+    """Return the pool run with the same requested ratio or keep=, else one with as many tokens in the last layer.
 
-    What both were asked for goes first because a grid may have to stay below the count (29 of 24 x 24 is 28).
+    The requested amount is compared first because a grid may have fewer tokens than it (29 of 24 x 24 gives 28).
     """
     same = [pool for pool in pools if asked(run) and asked(pool) == asked(run)]
     return next(iter(same or [pool for pool in pools if equal(pool.kept, run.kept)]), None)
@@ -112,14 +113,14 @@ def _table(unpruned: Run, pool: Run, runs: list[Run], labels: dict[Path, str], g
 
 
 def _among(run: Run, ids: set[str]) -> Questions | None:
-    """The run's questions that are among `ids`; None for none."""
+    """Return the run's questions whose ids are in `ids`; None if there are none."""
     own = run.questions
     positions = [] if own is None else [at for at, id_ in enumerate(own.ids) if id_ in ids]
     return own.at(np.array(positions)) if own is not None and positions else None
 
 
 def _unusable(run: Run) -> str | None:
-    """Why a run's answers are neither right nor wrong, or None."""
+    """Return the reason why a run's answers cannot be called right or wrong; None if they can."""
     if run.score is None:
         return "not judged, so that no answer is right or wrong; vlmprune score judges it"
     if run.questions is None:

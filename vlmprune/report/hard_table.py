@@ -26,11 +26,11 @@ ABOUT = {
     "all %": "score of the whole set",
 }
 CAPTION = "hard: right unpruned and wrong for pool at the same budget; easy: right for both"
-FEW = 30  # hard questions below which a table says so
+FEW = 30  # a note warns of fewer hard questions than this
 
 
 def show_hard(pairs: list[tuple[list[Run], list[Run]]], style: str) -> None:
-    """Print a table for every budget. pairs: (runs to show, the group that they are of). UserError where none is."""
+    """Print a table for every budget. pairs: (runs to show, their whole group). Raise UserError if there is none."""
     tables: list[HardTable] = []
     notes: list[str] = []
     for shown, group in pairs:

@@ -1,4 +1,4 @@
-"""What a run is called beside others: its method, with the settings that tell it from other runs of that method."""
+"""Labels of runs: the method, with the settings that differ among the runs of that method."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from vlmprune.report.escapes import one_line
 from vlmprune.report.runs import Run
 
-BUDGETING = ("positions", "scope", "budget")  # settings of the run, beside the method's own, that change what it does
+BUDGETING = ("positions", "scope", "budget")  # settings of the run that change the kept tokens, beside the method's
 
 
 def label_runs(runs: list[Run]) -> dict[Path, str]:
-    """Directory -> label."""
+    """Return the label of each run, by directory."""
     settings = {run.path: method_settings(run) for run in runs}
     by_method: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
@@ -26,7 +26,7 @@ def label_runs(runs: list[Run]) -> dict[Path, str]:
 
 
 def method_settings(run: Run) -> dict[str, Any]:
-    """The method's own settings from config.yaml; {} where it cannot be read, the name then has to do."""
+    """Return the settings of the run's method and of BUDGETING from config.yaml; {} if it cannot be read."""
     method = run.config.get("method")
     own = method if isinstance(method, dict) else {}
     settings = {key: value for key, value in own.items() if key not in ("_target_", "info")}
@@ -34,6 +34,6 @@ def method_settings(run: Run) -> dict[str, Any]:
 
 
 def _differing(settings: list[dict[str, Any]]) -> list[str]:
-    """Keys that do not have one value in all of them."""
+    """Return the keys whose values are not the same in all `settings`."""
     keys = sorted({str(key) for each in settings for key in each})
     return [key for key in keys if len({repr(each.get(key)) for each in settings}) > 1]

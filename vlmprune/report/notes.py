@@ -1,4 +1,4 @@
-"""What a reader of a comparison has to know beside its tables: what runs they hold, and where those differ."""
+"""Titles and notes of comparison tables: what their runs share, and how they differ."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vlmprune.source_code import ENGINE
 if TYPE_CHECKING:
     from vlmprune.report.rows import Row
 
-CHOSEN = ("pictures", "generation")  # parts of `comparable` that stand there where they are not the checkpoint's
+CHOSEN = ("pictures", "generation")  # keys of `comparable` that exist only for values other than the checkpoint's
 DECIDING = ("model", "benchmark")  # parts of config.yaml behind the hashes of `comparable`
 
 
 def title(run: Run) -> str:
-    """What the runs of a group have in common."""
+    """Return the title of a group: model, benchmark, metric, questions and dtype, which its runs share."""
     subset = run.comparable.get("subset", "all")
     questions = f"all {run.samples:,} questions" if subset == "all" else f"{run.samples:,} questions ({subset})"
     chosen = [run.comparable[name] for name in CHOSEN if name in run.comparable]
@@ -32,7 +32,7 @@ def title(run: Run) -> str:
 
 
 def what_differs(firsts: list[Run]) -> list[str]:
-    """Why there are several tables, from one run of each; [] for one table."""
+    """Return lines that say how the tables differ, from the first run of each; [] for one table."""
     if len(firsts) < 2:
         return []
     lines = ["These runs cannot all be compared; each table holds runs that can. They differ in"]
@@ -44,7 +44,7 @@ def what_differs(firsts: list[Run]) -> list[str]:
         same = [run for run in firsts if (run.model, run.benchmark) == (model, benchmark)]
         differing = [
             *_differing([run.comparable for run in same]),
-            # What is behind a hash that differs; a run without a readable config says nothing about that.
+            # The settings behind differing hashes, of the runs whose config can be read.
             *_differing([settings for run in same if (settings := _settings(run))]),
         ]
         lines += [f"  {name} ({model} on {benchmark}): {values}" for name, values in differing]
@@ -52,13 +52,13 @@ def what_differs(firsts: list[Run]) -> list[str]:
 
 
 def table_notes(rows: list[Row]) -> list[str]:
-    """What to know about one table."""
+    """Return the notes of one table: environments, long questions and missing reference runs."""
     notes = [*environment_notes([row.run for row in rows]), *beyond_notes(rows), *missing_references(rows)]
     return [one_line(line) for line in notes]
 
 
 def missing_references(rows: list[Row]) -> list[str]:
-    """Which references of a table have not been run, and the command that makes them."""
+    """Return a note for each kind of reference run that a table lacks, with the command that makes it."""
     lines = []
     if all(row.relative is None for row in rows) and not rows[0].run.unpruned:
         lines.append(f"note: no unpruned run to compare with: {command(rows[0].run.settings, 'none')}")
@@ -71,7 +71,10 @@ def missing_references(rows: list[Row]) -> list[str]:
 
 
 def random_commands(runs: list[Run]) -> list[str]:
-    """What runs random pruning at the layer-averaged tokens of `runs`: at their own amounts if those come to that."""
+    """Return the commands that run random pruning at the layer-averaged tokens of `runs`.
+
+    They use the amounts of `runs` where these give as many tokens, else the ratio that does.
+    """
     from vlmprune.report.comparisons import equal  # imports numpy, which a table without this note need not wait for
 
     amounts: dict[str, list[str]] = {}
@@ -91,7 +94,7 @@ def random_commands(runs: list[Run]) -> list[str]:
 
 
 def environment_notes(runs: list[Run]) -> list[str]:
-    """Where the runs of one table were not made alike: answers compare, times may not. And what FLOPs are not ours."""
+    """Return notes on differing environments, whose times may not be comparable, and on another FLOPs convention."""
     convention = runs[0].comparable.get("flops")  # one for all runs of a table
     lines = [f"note: FLOPs {CONVENTIONS.get(convention, f'by {convention}')}"] if convention else []
     for key in ("device", "device_name", "threads", "attention", "versions"):
@@ -104,7 +107,7 @@ def environment_notes(runs: list[Run]) -> list[str]:
 
 
 def beyond_notes(rows: list[Row]) -> list[str]:
-    """Explain the mark of questions beyond the decoder's positions, where a table has it."""
+    """Return a note that explains the mark BEYOND; [] if no run has questions beyond the decoder's positions."""
     runs = [run for row in rows for run in (row.run, row.unpruned) if run is not None]
     most = max(runs, key=lambda run: (run.beyond or 0, run.longest or 0))
     if not most.beyond:
@@ -117,7 +120,7 @@ def beyond_notes(rows: list[Row]) -> list[str]:
 
 
 def _differing(records: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """(name, values) of what does not have one value in all of them."""
+    """Return (name, values) of each key whose values are not the same in all `records`."""
     pairs = []
     for name in sorted({name for each in records for name in each}):
         values = sorted({"none" if each.get(name) is None else one_line(str(each[name])) or "''" for each in records})
@@ -127,7 +130,7 @@ def _differing(records: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """Settings of the model and the benchmark as 'model.prompt' and so on."""
+    """Return the settings of model and benchmark with dotted names, such as 'model.prompt'."""
     groups = {group: run.config.get(group) for group in DECIDING}
     return {
         f"{group}.{name}": value

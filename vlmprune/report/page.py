@@ -1,7 +1,7 @@
-"""The comparison as one HTML file: sortable tables, charts and example pictures, nothing loaded from elsewhere.
+"""The comparison as one HTML file with sortable tables, charts and example pictures; it loads nothing else.
 
-Everything that was recorded (names, questions, answers, notes) is escaped; pictures are decoded and encoded anew. A
-content security policy keeps the page from loading anything, should something slip through.
+All recorded text (names, questions, answers, notes) is escaped, and pictures are decoded and encoded again. In
+addition, a content security policy forbids the page to load anything.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from vlmprune.report.tables import Comparison
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 NO_EXAMPLES = "No example pictures: a run saves some with show.samples=8."
-WIDE = "categories"  # a chart that takes the whole width
+WIDE = "categories"  # prefix of charts that take the whole width
 
 
 def write_page(comparison: Comparison, drawn: Sequence[Sequence[Row]], path: Path) -> None:
-    """Write the report. drawn: what the charts show of each table, which may be more. UserError if it cannot be."""
+    """Write the report. drawn: rows of the charts, for each table. Raise UserError if the file cannot be written."""
     page = make_page(comparison, drawn)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def write_page(comparison: Comparison, drawn: Sequence[Sequence[Row]], path: Pat
 
 
 def make_page(comparison: Comparison, drawn: Sequence[Sequence[Row]]) -> str:
-    """The whole document."""
+    """Return the HTML document."""
     count = sum(map(len, comparison.tables))
     sections = [_group(number, *pair) for number, pair in enumerate(zip(comparison.tables, drawn, strict=True))]
     every = columns_for(row for rows in comparison.tables for row in rows)
@@ -139,7 +139,7 @@ def _lines(lines: Sequence[str]) -> str:
 
 
 def inline_svg(svg: str, prefix: str) -> str:
-    """An SVG file as a part of a page: without its XML head, and with ids that no other one on the page has."""
+    """Return an SVG file for use inside a page: without its XML header, and with `prefix` before its ids."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r'\bid="', f'id="{prefix}', body)
     return re.sub(r'((?:xlink:)?href="#|url\(#)', rf"\g<1>{prefix}", body)

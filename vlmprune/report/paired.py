@@ -1,7 +1,7 @@
-"""Whether two runs differ on the same questions, for many pairs at once. numpy only.
+"""Paired tests of runs on the same questions, for many pairs at once. numpy only.
 
 As in statistics.py the unit of every resampling is the image with all of its questions. All pairs over the same
-questions share the resamples, so that 200 pairs are two matrix products and not 200 bootstraps.
+questions share the resamples, so that 200 pairs take two matrix products and not 200 bootstraps.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 
 from vlmprune.report.statistics import Scores, blocks, bootstrap_intervals, by_cluster
 
-EXACT = 13  # clusters that differ, at most 8,192 sign assignments: all of them are counted
+EXACT = 13  # up to this many differing clusters, all sign assignments are counted: at most 8,192
 
 
 @dataclass(frozen=True)
 class Difference:
-    """mean: of a - b over the questions; low, high: its interval; p: two-sided, of "the two do not differ"."""
+    """A paired difference. mean: of a - b over the questions; low, high: its interval; p: two-sided p value."""
 
     mean: float
     low: float
@@ -29,13 +29,13 @@ class Difference:
 def paired_differences(
     a: Scores, b: Scores, clusters: Sequence[str], level: float = 0.95, flips: int = 10_000, seed: int = 0
 ) -> list[Difference]:
-    """Of every pair of rows the mean of a - b, its interval and its p value.
+    """Return the mean of a - b, its interval and its p value for every pair of rows.
 
     a, b: scores [R, Q] of the same questions in the same order; clusters: the image of each question, Q names. The
-    interval is the clustered bootstrap of the differences. The p value is a sign-flip permutation test: were the two
-    runs interchangeable, each image's summed difference would be as likely to have the other sign. Up to 13 images that
-    differ every assignment of signs is counted (exact); beyond, `flips` random ones, the observed one included, so that
-    p is never 0. Raises ValueError where shapes do not fit.
+    interval is the clustered bootstrap of the differences. The p value is a sign-flip permutation test: if the two runs
+    are interchangeable, each image's summed difference is as likely to have the other sign. For up to 13 differing
+    images all sign assignments are counted (exact), for more `flips` random ones and the observed one, so that p is
+    never 0. Raise ValueError if the shapes differ.
     """
     ours, theirs = (np.atleast_2d(np.asarray(side, dtype=float)) for side in (a, b))
     if ours.shape != theirs.shape:
@@ -52,12 +52,12 @@ def paired_differences(
 
 
 def _sign_flip(sums: np.ndarray, flips: int, seed: int) -> np.ndarray:
-    """Two-sided p [R] of |sum| under random signs of the clusters' sums [R, C]."""
-    observed = np.abs(sums.sum(1)) - 1e-9  # equal sums added in another order must count as equal
+    """Return the two-sided p values [R] of |sum| under random signs of the clusters' sums [R, C]."""
+    observed = np.abs(sums.sum(1)) - 1e-9  # sums that differ by rounding must count as equal
     p_values = np.ones(len(sums))
     many = []
     for row, own in enumerate(sums):
-        differing = own[own != 0]  # the others cannot flip
+        differing = own[own != 0]  # a sign does not change 0
         if len(differing) > EXACT:
             many.append(row)
         elif len(differing):

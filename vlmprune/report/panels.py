@@ -1,4 +1,4 @@
-"""One view of a picture with the tokens that a method kept, or with the scores that it gave them, as an image."""
+"""Images of one view of a picture that show a method's kept tokens or scores."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from vlmprune.models.views import Box, View
 Rectangle = tuple[int, int, int, int]  # left, top, right, bottom in pixels of a panel
 
 KEPT, MERGED, INK = "#0072B2", "#D55E00", "#333333"  # Okabe and Ito's blue and vermilion
-PADDING = (176, 176, 176)  # what the model sees around a picture
-DIMMED, UNSEEN = 0.62, 0.9  # how far a dropped patch, and what is cropped away, fades to white
-# Viridis at equal steps (van der Walt and Smith): its brightness rises evenly, so that it reads in grey too.
+PADDING = (176, 176, 176)  # colour of the padding around a picture
+DIMMED, UNSEEN = 0.62, 0.9  # share of white over a dropped patch, and over the part that is cropped away
+# Viridis at equal steps (van der Walt and Smith): its brightness rises evenly, so that it is readable in grey.
 HEAT = ((68, 1, 84), (65, 68, 135), (42, 120, 142), (34, 168, 132), (122, 209, 81), (253, 231, 37))
 HEAT_SHARE = 0.62  # of the colour over the picture
-OUTLIERS = 0.02  # share of scores at either end that a colour scale does not stretch for
+OUTLIERS = 0.02  # share of scores at either end that the colour scale clips
 TILE_LINE = (255, 255, 255)
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What a panel shows of a picture: `area` of its pixels at `scale`."""
+    """The part of a picture that a panel shows: `area` in pixels of the picture, at `scale`."""
 
     area: Box
     scale: float
 
     @classmethod
     def of(cls, picture: Image.Image, view: View, width: int, height: int) -> Frame:
-        """The picture and the view together, as large as fits into `width` x `height`."""
+        """Return the frame that contains both picture and view, as large as fits into `width` x `height`."""
         whole, box = Box.whole(picture.size), view.box
         area = Box(
             min(whole.left, box.left),
@@ -48,13 +48,13 @@ class Frame:
         return max(1, right), max(1, bottom)
 
     def on_panel(self, box: Box) -> Rectangle:
-        """A box of the picture in pixels of the panel."""
+        """Convert a box of the picture into pixels of the panel."""
         left, top = (box.left - self.area.left) * self.scale, (box.top - self.area.top) * self.scale
         right, bottom = (box.right - self.area.left) * self.scale, (box.bottom - self.area.top) * self.scale
         return round(left), round(top), round(right), round(bottom)
 
     def show(self, picture: Image.Image) -> Image.Image:
-        """The picture on the panel, padding around it."""
+        """Return the picture on the panel, with padding around it."""
         left, top, right, bottom = self.on_panel(Box.whole(picture.size))
         panel = Image.new("RGB", self.size, PADDING)
         size = max(1, right - left), max(1, bottom - top)
@@ -64,16 +64,16 @@ class Frame:
 
 
 def plain_panel(picture: Image.Image, view: View, width: int, height: int) -> Image.Image:
-    """The picture as it is."""
+    """Return the unchanged picture as a panel."""
     return Frame.of(picture, view, width, height).show(picture)
 
 
 def kept_panel(
     picture: Image.Image, view: View, kept: np.ndarray, merged: np.ndarray, width: int, height: int
 ) -> Image.Image:
-    """Kept patches in full colour and outlined, merged ones in another colour, all others dimmed.
+    """Return a panel with kept patches in full colour and outlined, merged ones in another colour, all others dimmed.
 
-    kept, merged: bool [V] over the visual slots of the prompt. What the model does not see of the picture is white.
+    kept, merged: bool [V] over the visual slots of the prompt. Parts that the model does not see are nearly white.
     """
     frame = Frame.of(picture, view, width, height)
     colour = frame.show(picture)
@@ -94,7 +94,7 @@ def kept_panel(
 
 
 def score_panel(picture: Image.Image, view: View, scores: np.ndarray, width: int, height: int) -> Image.Image:
-    """A heat map over the picture. scores: float [V], nan where a slot has none; the scale is that of all slots."""
+    """Return a heat map over the picture. scores: float [V], nan for no score; all views share the colour scale."""
     frame = Frame.of(picture, view, width, height)
     grey = frame.show(picture).convert("L").convert("RGB")
     panel = Image.blend(grey, Image.new("RGB", grey.size, "white"), DIMMED)
@@ -112,20 +112,20 @@ def score_panel(picture: Image.Image, view: View, scores: np.ndarray, width: int
 
 
 def heat(share: float) -> tuple[int, int, int]:
-    """The colour of a score, 0 the lowest and 1 the highest."""
+    """Return the RGB colour of a score from 0 (lowest) to 1 (highest)."""
     places = np.linspace(0, 1, len(HEAT))
     red, green, blue = (round(float(np.interp(share, places, channel))) for channel in zip(*HEAT, strict=True))
     return red, green, blue
 
 
 def on_grid(flags: np.ndarray, view: View) -> np.ndarray:
-    """bool [V] -> bool [rows, columns]; False where a cell has no token."""
+    """Map flags of the visual slots, bool [V], to the view's grid, bool [rows, columns]; False for no token."""
     slots = view.slots.numpy()
     return (slots >= 0) & flags[slots]
 
 
 def draw_tiles(draw: Any, frame: Frame, view: View) -> None:
-    """Thin lines between the tiles that a grid is stitched from."""
+    """Draw thin lines between the tiles of a view."""
     rows, columns = view.tiles
     for row in range(1, rows):
         left, y, right, _ = frame.on_panel(view.box.part((row / rows, 1), (0, 1)))
@@ -136,7 +136,7 @@ def draw_tiles(draw: Any, frame: Frame, view: View) -> None:
 
 
 def draw_borders(draw: Any, frame: Frame, view: View, cells: np.ndarray, colour: str) -> None:
-    """Lines around every region of marked cells, bool [rows, columns]."""
+    """Draw lines around every region of marked cells, bool [rows, columns]."""
     around = np.pad(cells, 1)
     for row, column in np.argwhere(cells):
         left, top, right, bottom = frame.on_panel(view.cell(row, column))

@@ -1,6 +1,6 @@
-"""pictures/index.json of a run directory: which pictures of kept tokens there are, and of which answers.
+"""pictures/index.json of a run directory: the list of its pictures of kept tokens, with their questions and answers.
 
-What a run directory holds is data of anyone: a file outside its pictures folder is none of its pictures.
+A run directory is untrusted input: entries for files outside its pictures folder are ignored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FOLDER, INDEX = "pictures", "index.json"  # of a run directory
 
 @with_config(STRICT)
 class Picture(TypedDict):
-    """One picture."""
+    """One entry of the index."""
 
     file: Annotated[str, Field(pattern=r"^[^/\x00]+$", description="name in the same folder")]
     id: Annotated[str, Field(description="of the question")]
@@ -33,7 +33,7 @@ class Picture(TypedDict):
 
 
 def read_index(run: Path) -> list[Picture]:
-    """The pictures of the run in a directory that are there; what the index has else is left out, with a line."""
+    """Return the entries whose picture exists in the run's pictures folder. Print a note for each invalid entry."""
     file = run / FOLDER / INDEX
     pictures: list[Picture] = []
     try:
@@ -52,5 +52,5 @@ def read_index(run: Path) -> list[Picture]:
 
 
 def _lies_in(folder: Path, file: Path) -> bool:
-    """Return True for a regular file in the folder itself, not there by way of a link."""
+    """Return True for a regular file directly in the folder, and not for a link to a file elsewhere."""
     return file.is_file() and file.resolve().parent == folder.resolve()

@@ -1,4 +1,4 @@
-"""Pictures of a run's kept tokens: drawn from what the run recorded, without asking the model again.
+"""Pictures of a run's kept tokens, drawn from the run's records without the model.
 
 pictures/index.json lists them (picture_index.py).
 """
@@ -32,9 +32,9 @@ def save_pictures(
     title: str,
     count: int,
 ) -> None:
-    """Write `count` pictures of those `samples` that are answered, and their index.
+    """Write pictures of up to `count` answered samples, and their index.
 
-    title: the method and how much it prunes. What cannot be written costs a line, not the run.
+    title: the method and its amount. An OSError is printed and does not stop the run.
     """
     if not count:
         return
@@ -59,7 +59,7 @@ def save_pictures(
 
 
 def entry(file: str, row: dict[str, Any]) -> Picture:
-    """What the index says of one line of predictions.jsonl."""
+    """Return the index entry of one line of predictions.jsonl."""
     return {
         "file": file,
         "id": row["id"],
@@ -73,14 +73,15 @@ def entry(file: str, row: dict[str, Any]) -> Picture:
 
 
 def as_png(picture: Image.Image) -> bytes:
-    """The content of a PNG file."""
+    """Return a picture encoded as PNG."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def pictured(samples: list[Sample], count: int) -> list[Sample]:
-    """`count` samples from all over the subset, of different images where it has as many; the same for any method."""
+    """Return `count` samples at equal steps over `samples`, of different images if there are enough; the same for any
+    method."""
     firsts = list({sample.image_id: sample for sample in reversed(samples)}.values())[::-1]
     candidates = firsts if len(firsts) >= count else samples
     count = min(count, len(candidates))
@@ -88,7 +89,7 @@ def pictured(samples: list[Sample], count: int) -> list[Sample]:
 
 
 def safe(name: str) -> str:
-    """A sample's id as a part of a file's name."""
+    """Return a sample's id as a part of a file name, at most 60 characters."""
     return re.sub(r"[^\w.-]+", "_", name)[:60]
 
 
@@ -100,9 +101,9 @@ def draw(
     row: dict[str, Any],
     mask: dict[str, Any] | None,
 ) -> Image.Image:
-    """One page: the picture with the reference answer, and what was kept of it with the model's.
+    """Return one page: the picture with the reference answer, and its kept tokens with the model's answer.
 
-    Raises UserError where the record of kept tokens is of another prompt.
+    Raise UserError if `mask`, the line of kept.jsonl, has another number of visual tokens than the prompt.
     """
     prepare, images = loaded.preprocessor, benchmark.images(sample)
     media = prepare.media(images, sample.media)
@@ -131,5 +132,5 @@ def draw(
 
 
 def unpacked(mask: dict[str, Any]) -> np.ndarray:
-    """bool [n] from a line of kept.jsonl."""
+    """Return the mask of a line of kept.jsonl, bool [n]."""
     return np.array([digit == "1" for digit in f"{int(mask['kept'], 16):0{mask['n']}b}"])

@@ -1,4 +1,4 @@
-"""Which runs of ours are of the same thing as a published figure: model, method, budget, benchmark and settings."""
+"""Pairs of runs and published figures with the same model, method, budget, benchmark and settings."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from vlmprune.report.folders import group_runs
 from vlmprune.report.published import PRINTED, Published
 from vlmprune.report.runs import Run
 
-SAME_RATIO, SAME_TOKENS = 0.0005, 0.5  # apart at most; the csv's ratios have four digits
-# What a run of the same thing leaves as its choice's YAML has it, unless the csv names another value.
+SAME_RATIO, SAME_TOKENS = 0.0005, 0.5  # largest differences that count as equal; the csv's ratios have four digits
+# Settings that a matching run must leave at the values of its choice's YAML, unless the csv gives another value.
 CHECKED = {
     "model": ("prompt", "image", "newline", "packing", "quantization", "random_weights", "generation", *LIMITS),
     "benchmark": ("split", "prefix", "suffix", "ocr", "num_frames"),
 }
-COUNTING = ("positions", "scope", "budget")  # settings of the run that are "published" unless the csv says otherwise
+COUNTING = ("positions", "scope", "budget")  # must be "published" unless the csv gives another value
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A published figure and a run of ours, both as printed there: percent, or MME's points.
+    """A published figure and a run of ours on the published scale: percent, or MME's points.
 
-    low, high: our 95 % interval, None where there is none. relative: of our unpruned run; published_relative: of the
-    unpruned row of the same table. Both are fractions, None without those.
+    low, high: our 95 % interval, None if unknown. relative: score as a fraction of our unpruned run's;
+    published_relative: as a fraction of the unpruned row's of the same table; None without that run or row.
     """
 
     published: Published
@@ -42,19 +42,19 @@ class Pair:
 
     @property
     def difference(self) -> float:
-        """Ours minus the published figure."""
+        """Our figure minus the published one."""
         return self.ours - self.published.value
 
     @property
     def outside(self) -> bool:
-        """Whether the published figure lies outside our interval."""
+        """True if the published figure is outside our interval."""
         return self.low is not None and self.high is not None and not self.low <= self.published.value <= self.high
 
 
 def find_pairs(shown: list[Run], runs: list[Run], published: list[Published]) -> tuple[list[Pair], dict[Path, str]]:
-    """Pairs of a run among `shown` and a figure of the same thing; relative scores look at all `runs`.
+    """Return all pairs of a run in `shown` and a matching figure; unpruned runs are looked up in all `runs`.
 
-    Second: of runs without a pair that settings alone keep from one, directory -> those settings.
+    The second value has the runs without a pair that only settings keep from matching: directory -> those settings.
     """
     lines: dict[tuple[str, str, str], list[Published]] = defaultdict(list)
     for line in published:
@@ -83,7 +83,7 @@ def _pair(
     run: Run, line: Published, metrics: dict[str, float], unpruned: dict[str, float], published_unpruned: float | None
 ) -> Pair:
     ours = metrics[line.metric] * PRINTED[line.metric]
-    # An interval is that of the main score, a fraction of its maximum.
+    # The interval is that of the main score, a fraction of its maximum.
     scale = ours / run.score if line.metric == run.metric and run.score else None
     return Pair(
         line,
@@ -97,11 +97,11 @@ def _pair(
 
 
 def _same_budget(run: Run, line: Published) -> bool:
-    """Whether both keep as many tokens: by the ratio asked for, else by the count that it came to."""
+    """Return True if both have the same budget: by ratio if both have one, else by number of tokens."""
     if run.unpruned or run.blind:
         return True
     if run.ratio is None and run.keep is None and line.scheduled:
-        return True  # the settings, which have to agree, say how many
+        return True  # the settings determine it, and they must agree
     if run.ratio is not None and line.ratio is not None:
         return abs(run.ratio - line.ratio) < SAME_RATIO
     reached = run.layer_averaged if line.settings.get("budget") == "average" else run.kept
@@ -109,9 +109,9 @@ def _same_budget(run: Run, line: Published) -> bool:
 
 
 def differing_settings(config: dict[str, Any], line: Published) -> str:
-    """'' where a run with this config.yaml is of the same thing as `line`, else the settings in which it is not.
+    """Return the settings in which a run with this config.yaml differs from `line`; '' if there are none.
 
-    A setting that the run does not record is older than the setting, and counts as it is in the YAML.
+    A run that does not record a setting is older than the setting and counts as having the YAML's value.
     """
     wanted: dict[str, Any] = {key: "published" for key in COUNTING if key in config}
     for group, name in (("model", line.our_model), ("benchmark", line.our_benchmark), ("method", line.our_method)):
@@ -133,11 +133,11 @@ def _value(config: dict[str, Any], key: str) -> Any:
 
 
 def _group(config: dict[str, Any], name: str) -> dict[str, Any]:
-    """A group's part of config.yaml; {} where the file, which anyone may have written, has something else there."""
+    """Return a group's part of config.yaml, an untrusted file; {} if that is no mapping."""
     group = config.get(name)
     return group if isinstance(group, dict) else {}
 
 
 def _plain(value: Any) -> str:
-    """One spelling of a setting, in one line: a number from YAML and its text from the csv are the same."""
+    """Return a setting's value as one line of text, equal for a number from YAML and its text from the csv."""
     return " ".join((value if isinstance(value, str) else json.dumps(value)).split())

@@ -1,4 +1,4 @@
-"""`vlmprune compare --published`: our figure, the published one, the difference; in every format of the comparison."""
+"""`vlmprune compare --published` on stdout: our figures beside published ones, in every format of the comparison."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vlmprune.report.tables import LATEX_HEAD, aligned
 COLUMNS = ("method", "ratio", "ours [95 %]", "published", "difference", "relative", "published rel.", "source", "notes")
 CAPTION = "*: the published figure is outside our 95 % interval over images; relative: of the own unpruned row"
 LEFT = ("method", "source", "notes")
-DISPENSABLE = ("relative", "published rel.", "source")  # the first to go where a terminal is too narrow
+DISPENSABLE = ("relative", "published rel.", "source")  # dropped in this order if the terminal is too narrow
 LEGEND = (
     ("difference", "ours minus published, * where the published figure is outside our 95 % interval over images"),
     ("relative", "ours of the unpruned run here"),
@@ -30,9 +30,9 @@ LEGEND = (
 
 
 def show_published(shown: list[Run], runs: list[Run], style: str) -> None:
-    """Print what was published of the same things as `shown`; relative scores look at all `runs`.
+    """Print the published figures that match the runs `shown`; unpruned runs are looked up in all `runs`.
 
-    Raises UserError where nothing was, which says what to run.
+    Raise UserError, which says what to run, if there are none.
     """
     published = read_published()
     pairs, unlike = find_pairs(shown, runs, published)
@@ -62,7 +62,7 @@ def show_published(shown: list[Run], runs: list[Run], style: str) -> None:
 
 
 def as_dict(pair: Pair) -> dict[str, Any]:
-    """Plain data: ours and published as printed there, relative scores as fractions, None where unknown."""
+    """Return a pair as plain data: figures on the published scale, relative scores as fractions, None if unknown."""
     run, line = pair.run, pair.published
     return {
         "model": run.model,
@@ -94,7 +94,7 @@ def as_dict(pair: Pair) -> dict[str, Any]:
 
 
 def _missing(shown: list[Run], pairs: list[Pair], published: list[Published]) -> str:
-    """How many figures of our choices have no run yet, and how to make the nearest of them; '' for none."""
+    """Return a line with the number of comparable figures without a run, and the command of the nearest, or ''."""
     paired = {pair.published.key for pair in pairs}
     open_ones = [line for line in published if line.comparable and not line.caution and line.key not in paired]
     if not open_ones:
@@ -110,7 +110,7 @@ def _missing(shown: list[Run], pairs: list[Pair], published: list[Published]) ->
 
 
 def _tables(pairs: list[Pair], style: str) -> None:
-    """One table per set of comparable runs and metric; what to know about a figure is numbered below."""
+    """Print one table per group of comparable runs and metric, with numbered notes on its figures."""
     groups: dict[tuple[str, ...], list[Pair]] = {}
     for pair in pairs:
         groups.setdefault((*pair.run.key, pair.published.metric), []).append(pair)
@@ -138,7 +138,7 @@ def _tables(pairs: list[Pair], style: str) -> None:
 
 
 def _cells(pair: Pair, numbers: dict[str, int]) -> list[str]:
-    """One row as text; notes that are new are added to `numbers`."""
+    """Return the cells of one row; add notes that are new to `numbers`."""
     run, line = pair.run, pair.published
     notes = [line.caution] if line.caution else []
     notes += [line.protocol] if line.protocol else []

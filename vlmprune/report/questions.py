@@ -16,7 +16,7 @@ from vlmprune.typed_json import BadLine, parse_lines
 
 @dataclass(frozen=True, eq=False)
 class Questions:
-    """Scores [Q] in the order of the questions' ids; images: what each is about; categories: '' where it has none."""
+    """Scores of Q questions, sorted by id. scores: float [Q]; images: the image id of each; categories: '' for none."""
 
     ids: tuple[str, ...]
     scores: np.ndarray
@@ -24,7 +24,7 @@ class Questions:
     categories: tuple[str, ...]
 
     def at(self, positions: np.ndarray) -> Questions:
-        """Some of them, at `positions` [P] in increasing order."""
+        """Return the questions at `positions`, int [P] in increasing order."""
         ids, images, categories = (
             tuple(names[i] for i in positions) for names in (self.ids, self.images, self.categories)
         )
@@ -32,7 +32,10 @@ class Questions:
 
 
 def read_questions(file: Path) -> Questions | str | None:
-    """None where the file is gone, empty, or has an answer without a score; where it is damaged, why, in a line."""
+    """Return a run's questions from its predictions.jsonl; one line with the reason if the file is damaged.
+
+    Return None if it is missing, empty, or has an answer without a score.
+    """
     try:
         lines: list[Scored] = parse_lines(read_bytes(file), Scored)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""FLOPs of a finished run by another convention: from its prediction lines, without a weight or a new answer."""
+"""FLOPs of a finished run by another convention, from its prediction lines, without weights or new answers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from vlmprune.report.result import in_order, summarise_flops
 
 
 def recount_flops(plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
-    """`result`, of the finished run in the plan's directory, with FLOPs as flops.convention asks for.
+    """Return `result`, of the finished run in the plan's directory, with FLOPs by flops.convention.
 
-    result.json is written anew where that is not what it has; a W&B run keeps what it was sent.
+    If its convention is another, count the FLOPs again and rewrite result.json; a W&B run is not updated.
     """
     convention = plan.config.flops.convention
     if (result["answers"]["flops"] or {}).get("convention", "vlmprune") == convention:
         return result
-    # Shapes alone are read, so that no weight has to be there and any attention backend will do.
+    # Only shapes are read: no weights are needed, and the attention backend does not matter.
     model = draw_weights(plan.checkpoint.config, "sdpa", plan.dtype, torch.device("meta"))
     clip = None if plan.text_tower is None else plan.text_tower.config
     rows = in_order(plan.directory.predictions(), plan.samples)

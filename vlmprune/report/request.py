@@ -1,4 +1,4 @@
-"""What `vlmprune compare` was asked for, and which runs pass."""
+"""Arguments of `vlmprune compare`, and its filters on runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OPTIONS = ("--published", "--hard")
 
 @dataclass
 class Request:
-    """filters: key -> the values that pass. view: '--published', '--hard' or ''."""
+    """The parsed arguments. filters: key -> allowed values. view: '--published', '--hard' or ''."""
 
     folders: list[Path] = field(default_factory=list)
     filters: dict[str, set[str]] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Request:
 
 
 def parse(arguments: list[str]) -> Request:
-    """Folders, options and key=value arguments. Raises UserError, naming what is allowed and the nearest match."""
+    """Parse folders, options and key=value arguments. Raise UserError with the allowed values and the nearest match."""
     request = Request()
     settings, others = split_arguments(arguments)
     for argument in others:
@@ -50,7 +50,7 @@ def parse(arguments: list[str]) -> Request:
             raise UserError(
                 f"'{argument}' is not an option of compare{hint}; settings are key=value, see compare --help"
             )
-        elif os.path.isdir(folder := os.path.expanduser(argument)):  # also false for what is too long for a name
+        elif os.path.isdir(folder := os.path.expanduser(argument)):  # False, too, for a name that is too long
             request.folders.append(Path(folder))
         else:
             raise UserError(f"'{argument}': no such folder; give run directories, or filters such as method=cls")
@@ -73,7 +73,7 @@ def parse(arguments: list[str]) -> Request:
 
 
 def _set_place(request: Request, key: str, value: Any) -> None:
-    """Set where runs are, or where something is written to; null leaves the default."""
+    """Set outputs, chart, charts or html of `request` to a path; null keeps the default."""
     check_type(key, value, str if key == "outputs" else str | None)
     check_file_names({key: value})
     if value is None:
@@ -89,23 +89,23 @@ def _set_place(request: Request, key: str, value: Any) -> None:
 
 
 def matches(run: Run, filters: dict[str, set[str]]) -> bool:
-    """Whether every filter has the run's value among its own; numbers compare as numbers."""
+    """Return True if a run has an allowed value for every filter; numbers are compared as numbers."""
     values = filterable(run)
     return all(_passes(key, values[key], wanted) for key, wanted in filters.items())
 
 
 def may_match(known: dict[str, Any], filters: dict[str, set[str]]) -> bool:
-    """Whether what is known of an unfinished run passes the filters; those of anything else do not count."""
+    """Return True if the `known` values of an unfinished run pass their filters; other filters are ignored."""
     return all(_passes(key, _plain(known[key]), wanted) for key, wanted in filters.items() if key in known)
 
 
 def _passes(key: str, value: str, wanted: set[str]) -> bool:
-    """Whether `value` is wanted; benchmark=folder wants the folders of every name."""
+    """Return True if `value` is in `wanted`; benchmark=folder also matches folder-NAME."""
     return value in wanted or (key == "benchmark" and value.startswith(tuple(f"{each}-" for each in wanted)))
 
 
 def filterable(run: Run) -> dict[str, str]:
-    """A run's value for every filter."""
+    """Return a run's value for every filter, as text."""
     values = {
         "method": run.method,
         "ratio": run.ratio,
@@ -121,7 +121,7 @@ def filterable(run: Run) -> dict[str, str]:
 
 
 def _plain(value: object) -> str:
-    """One spelling of a value: 0.90 and .9 are '0.9', None is 'null'."""
+    """Return a value as text that is equal for equal numbers: 0.90 and .9 become '0.9', None 'null'."""
     if value is None:
         return "null"
     try:

@@ -1,4 +1,4 @@
-"""From predictions to the answers part of result.json: deterministic, recomputable from the run directory alone."""
+"""The `answers` part of result.json, computed from prediction lines: deterministic, and without new answers."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def summarise_answers(
     clip: Any = None,
     convention: str = "vlmprune",
 ) -> dict[str, Any]:
-    """Score with its interval, metrics, scores by category, tokens and FLOPs per question, over prediction lines.
+    """Return score with interval, metrics, scores by category, and tokens, positions and FLOPs per question.
 
-    Arguments as in `summarise_flops`.
+    rows: prediction lines; all other arguments as in `summarise_flops`.
     """
     answers = summarise_scores(rows, benchmark) | {"tokens": summarise_tokens(rows, adapter.decoder_depth)}
     answers["positions"] = summarise_positions(rows, adapter.config.text_config)
@@ -38,10 +38,10 @@ def summarise_answers(
 def summarise_flops(
     rows: list[dict[str, Any]], adapter: Adapter, method: Method, clip: Any, convention: str
 ) -> dict[str, Any]:
-    """`flops`, the mean over prediction lines, or null and `flops_unknown`, the reason.
+    """Return `flops`, the mean over prediction lines, or `flops`: None with `flops_unknown`, the reason.
 
-    adapter: only its config and shapes are read, so that of a model on the meta device will do. clip: the config of the
-    CLIP that a method reading text_relevance uses. convention: flops.convention, whose formula counts.
+    adapter: only its config and shapes are read, so that a model on the meta device suffices. clip: config of the CLIP
+    model of a method that reads text_relevance. convention: flops.convention, whose formula is used.
     """
     try:
         return {"flops": {"convention": convention} | _flops(rows, adapter, method, clip, convention)}
@@ -52,9 +52,9 @@ def summarise_flops(
 def in_order(
     rows: list[dict[str, Any]], samples: list[Sample], told: str = "predictions.jsonl answers"
 ) -> list[dict[str, Any]]:
-    """Lines about samples in the benchmark's order, whichever came first: sums and resamples then never differ.
+    """Return `rows` in the order of `samples`, so that sums and resamples do not depend on the order of answers.
 
-    Raises UserError where one is about what is not asked. told: file and verb, for the message.
+    Raise UserError if a row is about no sample of the run. told: file and verb, for the message.
     """
     places = {sample.id: place for place, sample in enumerate(samples)}
     for row in rows:
@@ -64,12 +64,12 @@ def in_order(
 
 
 def mean(values: list[float]) -> float:
-    """Arithmetic mean."""
+    """Return the arithmetic mean."""
     return sum(values) / len(values)
 
 
 def summarise_tokens(rows: list[dict[str, Any]], depth: int) -> dict[str, Any]:
-    """Visual tokens per question, over prediction lines, of a model with `depth` decoder layers."""
+    """Return visual tokens per question over prediction lines, for a model with `depth` decoder layers."""
     kept = [row["visual"][-1][1] for row in rows]
     averaged = [mean([float(n) for n in by_layer(row["visual"], depth)]) for row in rows]
     return {
@@ -97,7 +97,7 @@ def _flops(
 def _question_flops(
     row: dict[str, Any], adapter: Adapter, method: Method, visual: list[int], clip: Any, convention: str
 ) -> Flops:
-    """Of one prediction line, had its decoder layers processed `visual` visual tokens."""
+    """Return the FLOPs of one prediction line if decoder layer i processes `visual[i]` visual tokens."""
     encoded = Encoded.from_dict(row["encoded"])
     if convention == "fastervlm":
         return fastervlm_flops(adapter, encoded, visual)

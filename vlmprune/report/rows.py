@@ -1,4 +1,4 @@
-"""One row per run: its numbers beside those of the unpruned run and of random pruning in the same group."""
+"""Rows of the comparison: each run's numbers beside those of the unpruned and random runs of its group."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vlmprune.report.statistics import pareto_front
 
 @dataclass
 class Row:
-    """A run and what it is compared with.
+    """A run with its comparisons.
 
-    relative: score over that of `unpruned`, the unpruned run, measured here; both None without it. versus_unpruned,
+    relative: score over that of `unpruned`, the unpruned run, measured here; None without one. versus_unpruned,
     versus_random: paired differences to the unpruned run and to random pruning at the same layer-averaged tokens; None
-    without. front: nothing shown scores as well for fewer FLOPs, or better for as many. lacks_random: it has to be
-    compared with random pruning, and there is none at its tokens.
+    without such a run. front: on the Pareto front: nothing shown scores as well for fewer FLOPs, or better for as many.
+    lacks_random: the run should be compared with random pruning, and there is no random run at its tokens.
     """
 
     run: Run
@@ -31,29 +31,29 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The label as a person reads it."""
+        """The label as printed: 'unpruned' for the unpruned run."""
         return "unpruned" if self.run.unpruned else self.label
 
     @property
     def flattered(self) -> bool:
-        """True if `relative` is to questions that are longer than the unpruned decoder's positions."""
+        """True if the unpruned run has questions beyond the decoder's positions, so that `relative` is too high."""
         return self.unpruned is not None and bool(self.unpruned.beyond)
 
     @property
     def speed_up(self) -> float | None:
-        """Prefill of the unpruned model over this run's, both measured in this run, in turn."""
+        """Prefill time of the unpruned model over this run's, both measured in turn in this run; None if unmeasured."""
         ours, unpruned = self.run.pruned_ms.get("prefill"), self.run.unpruned_ms.get("prefill")
         return unpruned / ours if ours and unpruned and not self.run.unpruned else None
 
 
 def labelled_rows(shown: list[Run], group: list[Run]) -> list[Row]:
-    """Rows for `shown` with their labels alone, as a chart needs them."""
+    """Return rows for `shown` without comparisons, which charts do not need."""
     labels = label_runs(group)
     return [Row(run, labels[run.path]) for run in shown]
 
 
 def make_rows(shown: list[Run], group: list[Run]) -> list[Row]:
-    """Rows for `shown`, compared with the unpruned and random runs of the whole `group` that they are part of."""
+    """Return rows for `shown`, compared with the unpruned and random runs of their whole `group`."""
     rows = labelled_rows(shown, group)
     unpruned = next((run for run in group if run.unpruned), None)
     columns = zip(
@@ -73,7 +73,7 @@ def make_rows(shown: list[Run], group: list[Run]) -> list[Row]:
 
 
 def _fronts(runs: list[Run]) -> list[bool]:
-    """Which runs are on the Pareto front of score and FLOPs; none without both."""
+    """Return for each run True if it is on the Pareto front of score and FLOPs; False if it lacks either."""
     points = {run.path: (run.flops, run.score) for run in runs if run.flops is not None and run.score is not None}
     front = dict(zip(points, pareto_front(list(points.values())), strict=True))
     return [front.get(run.path, False) for run in runs]

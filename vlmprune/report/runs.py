@@ -1,4 +1,4 @@
-"""Finished runs as read back from their directories."""
+"""Finished runs, read from their directories."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FIRST_ENGINE = "1 (vlmprune 0.2 and older)"  # of results that do not name one
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run, the numbers of result.json that `compare` shows.
+    """One finished run: the values of result.json that `compare` uses.
 
-    settings: as typed. score: None until the answers are judged; low, high: its interval, None where there is none.
-    flops, unpruned_flops: None where they cannot be counted. pruned_ms, unpruned_ms: median ms of each timed part; a
-    part that was not measured is not there. kv_cache_bytes, peak_memory_mb: None where not measured. beyond: questions
-    that are longer than the decoder's `limit` positions, `longest` at most; None of all three where that is not known.
+    settings: as typed. score: None until the answers are judged; low, high: its interval, None if there is none.
+    flops, unpruned_flops: None if they cannot be counted. pruned_ms, unpruned_ms: median ms of each timed part, without
+    parts that were not measured. kv_cache_bytes, peak_memory_mb: None if not measured. beyond: number of questions
+    longer than the decoder's `limit` positions; longest: positions of the longest; all three None if unknown.
     """
 
     path: Path
@@ -61,17 +61,17 @@ class Run:
 
     @property
     def questions(self) -> Questions | None:
-        """Every question's score; None where predictions.jsonl is gone, damaged or not judged."""
+        """The score of every question; None if predictions.jsonl is missing, damaged or not judged."""
         return None if isinstance(self._questions, str) else self._questions
 
     @property
     def config(self) -> dict[str, Any]:
-        """config.yaml, {} where it cannot be read. Anyone may have written it: look at what it holds."""
+        """config.yaml, {} if it cannot be read. It is untrusted input: check the types of its values."""
         return {} if isinstance(self._config, str) else self._config
 
     @property
     def faults(self) -> list[str]:
-        """A line for each file beside result.json that is there and cannot be used."""
+        """A line for each file beside result.json that exists and cannot be used."""
         return [one_line(f"{self.path}/{each}") for each in (self._questions, self._config) if isinstance(each, str)]
 
     @cached_property
@@ -91,12 +91,12 @@ class Run:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Two runs may be compared where this is equal."""
+        """The key of the run's group: two runs may be compared if their keys are equal."""
         return (self.benchmark, self.model, *(f"{name}={value}" for name, value in sorted(self.comparable.items())))
 
     @property
     def reduction(self) -> float:
-        """Fraction of visual tokens removed: as asked for, or what it came to."""
+        """Fraction of visual tokens removed: the requested ratio, or else the measured fraction at the last layer."""
         if self.ratio is not None or not self.total:  # questions without a picture have nothing to remove
             return self.ratio or 0.0
         return 1 - self.kept / self.total
@@ -107,12 +107,12 @@ class Run:
 
     @property
     def blind(self) -> bool:
-        """No visual token left: what the questions alone give away."""
+        """True if no visual token was kept, so that answers depend on the questions alone."""
         return self.kept == 0
 
     @property
     def amount(self) -> str:
-        """What was asked for: '95 %', 'keep 64', or 'default' for a published schedule."""
+        """The requested amount: '95 %', 'keep 64', 'default' for a published schedule, '' if unpruned."""
         if self.unpruned:
             return ""
         if self.keep is not None:
@@ -121,7 +121,7 @@ class Run:
 
 
 def read_run(path: Path) -> Run | str:
-    """The run in directory `path`, or one line that says why there is none to show."""
+    """Return the finished run in directory `path`, or one line that says why there is none."""
     try:
         return _from_result(path, read_json(path / "result.json", Result))
     except FileNotFoundError:
@@ -176,13 +176,13 @@ def comparable_of(result: Result | dict[str, Any]) -> dict[str, str]:
 
 
 def _medians(parts: Parts | None) -> dict[str, float]:
-    """Of the parts that were measured."""
+    """Return the median ms of each part that was measured."""
     found: dict[str, Any] = {} if parts is None else dict(parts)
     return {name: found[name]["median_ms"] for name in Parts.__annotations__ if found.get(name)}
 
 
 def unpruned_beside(result: dict[str, Any], directory: Path) -> float | None:
-    """Score of the unpruned run that `result`, of the run in `directory`, may be compared with, or None."""
+    """Return the score of the unpruned run comparable with `result`, of the run in `directory`, or None."""
     if result["method"] == "none":
         return result["answers"]["score"]
     beside = runs_beside(result, directory, "none-*")
@@ -190,7 +190,7 @@ def unpruned_beside(result: dict[str, Any], directory: Path) -> float | None:
 
 
 def runs_beside(result: dict[str, Any], directory: Path, names: str) -> list[Run]:
-    """Finished runs that `result`, of the run in `directory`, may be compared with; names: a pattern of theirs."""
+    """Return the finished runs beside `directory` that are comparable with its `result`. names: glob of directories."""
     runs = [read_run(path) for path in sorted(directory.parent.glob(names))]
     return [run for run in runs if isinstance(run, Run) and run.comparable == comparable_of(result)]
 

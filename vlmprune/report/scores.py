@@ -1,4 +1,4 @@
-"""What prediction lines come to: metrics, the main score with its interval, scores by category. Needs no model."""
+"""Scores of prediction lines: metrics, the main score with its interval, scores by category. Needs no model."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from vlmprune.benchmarks.base import Benchmark
 from vlmprune.report.statistics import clustered_interval
 
-RESAMPLES = 200  # of a metric that is no mean: each computes it anew over the whole set
+RESAMPLES = 200  # for a metric that is no mean: each resample computes it over the whole set
 
 
 def summarise_scores(rows: list[dict[str, Any]], benchmark: Benchmark) -> dict[str, Any]:
-    """The parts of result.json's `answers` that scoring decides; score and interval are None until all are judged."""
+    """Return the parts of result.json's `answers` that scoring sets; score, interval: None until all are judged."""
     metrics = benchmark.summarise(rows)
     score = benchmark.main_score(metrics) if metrics else None
     return {
@@ -28,9 +28,9 @@ def summarise_scores(rows: list[dict[str, Any]], benchmark: Benchmark) -> dict[s
 
 
 def interval(rows: list[dict[str, Any]], benchmark: Benchmark) -> list[float] | None:
-    """95 % interval of the main score, images (with all their questions) drawn with replacement.
+    """Return the 95 % bootstrap interval of the main score: images (with all their questions) drawn with replacement.
 
-    None where the metric is not one of the answers drawn, such as CIDEr, whose weights come from the whole set.
+    Return None for a metric that cannot be computed on a resample, such as CIDEr, whose weights need the whole set.
     """
     units = benchmark.units(rows)
     if units is not None:
@@ -56,7 +56,7 @@ def interval(rows: list[dict[str, Any]], benchmark: Benchmark) -> list[float] | 
 
 
 def by_category(rows: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Category -> mean score and number of samples; the score is None where one is missing."""
+    """Return mean score and number of samples of each category; the score is None if any sample has none."""
     scores = defaultdict(list)
     for row in rows:
         scores[row["category"]].append(row["score"])

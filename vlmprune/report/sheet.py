@@ -1,4 +1,4 @@
-"""Panels and words on one white page: a heading, then a block of lines and panels per method."""
+"""Layout of panels and text on one white page: a heading, then a block of lines and panels per method."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 INK, FAINT = "#222222", "#6B6B6B"
-MARGIN, GAP, WIDTH = 24, 10, 1270  # pixels; WIDTH is what panels and lines are broken at
+MARGIN, GAP, WIDTH = 24, 10, 1270  # pixels; rows of panels and lines of text wrap at WIDTH
 TEXT, SMALL = 14, 12
 Panel = tuple[str, Image.Image]  # caption above, image
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -18,7 +18,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass
 class Block:
-    """One method's part of a page. lines: under its title. strips: (caption, image), each strip side by side."""
+    """One method's part of a page. lines: text under the title. strips: lists of panels placed side by side."""
 
     title: str
     lines: list[str]
@@ -26,7 +26,7 @@ class Block:
 
 
 def page(heading: str, lines: list[str], blocks: list[Block]) -> Image.Image:
-    """The heading with its lines, and the blocks below, side by side where they fit; as tall as it takes."""
+    """Return a page with the heading, its lines, and the blocks below, side by side if they fit; its height grows."""
     parts = [_text(heading, TEXT + 3, INK, bold=True), *(_text(line, SMALL, FAINT) for line in lines)]
     cards = _side_by_side([_card(block) for block in blocks], 2 * GAP)
     sheet = _stacked([_stacked(parts, GAP // 2), *cards], 2 * GAP)
@@ -36,11 +36,11 @@ def page(heading: str, lines: list[str], blocks: list[Block]) -> Image.Image:
 
 
 def _card(block: Block) -> Image.Image:
-    """One block: words above, no wider than the panels below them."""
+    """Return one block: its text above, wrapped at the width of the panels below."""
     strips = [_side_by_side([_captioned(*panel) for panel in strip], GAP, align=0) for strip in block.strips]
-    one_line = sum(len(rows) for rows in strips) == len(strips)  # each fits into a row, so perhaps all into one
+    one_line = sum(len(rows) for rows in strips) == len(strips)  # then try all strips in one row
     rows = _side_by_side([rows[0] for rows in strips], GAP, align=0) if one_line else [row for s in strips for row in s]
-    width = max((row.width for row in rows), default=WIDTH)  # a question about no picture has words alone
+    width = max((row.width for row in rows), default=WIDTH)  # a question without a picture has text alone
     words = [_text(block.title, TEXT, INK, bold=True, width=width)]
     words += [_text(line, SMALL, INK, width=width) for line in block.lines]
     return _stacked([*words, *rows], GAP // 2)
@@ -51,7 +51,7 @@ def _captioned(caption: str, panel: Image.Image) -> Image.Image:
 
 
 def _stacked(parts: list[Image.Image], gap: int) -> Image.Image:
-    """Images below one another."""
+    """Stack images vertically."""
     size = max(part.width for part in parts), sum(part.height + gap for part in parts) - gap
     whole = Image.new("RGB", size, "white")
     top = 0
@@ -62,7 +62,7 @@ def _stacked(parts: list[Image.Image], gap: int) -> Image.Image:
 
 
 def _side_by_side(parts: list[Image.Image], gap: int, align: int = 1) -> list[Image.Image]:
-    """Images in rows of at most WIDTH pixels, their upper (0) or lower (1) edges aligned."""
+    """Arrange images in rows of at most WIDTH pixels, with upper (0) or lower (1) edges aligned."""
     rows: list[list[Image.Image]] = []
     left = WIDTH + 1
     for part in parts:
@@ -85,7 +85,7 @@ def _joined(parts: list[Image.Image], gap: int, align: int) -> Image.Image:
 
 
 def _text(text: str, size: int, colour: str, bold: bool = False, width: int = WIDTH) -> Image.Image:
-    """One paragraph, its lines broken at `width` pixels."""
+    """Return one paragraph as an image, wrapped at `width` pixels."""
     letters = font(size, bold)
     lines = [""]
     for word in text.split():
@@ -105,7 +105,7 @@ def _text(text: str, size: int, colour: str, bold: bool = False, width: int = WI
 
 @cache
 def font(size: int, bold: bool = False) -> Font:
-    """DejaVu Sans, which comes with matplotlib; matplotlib itself, slow to import, is not needed for that."""
+    """Load DejaVu Sans from matplotlib's files, without importing matplotlib, which is slow."""
     found = importlib.util.find_spec("matplotlib")
     assert found is not None and found.submodule_search_locations is not None, "a dependency of vlmprune"
     folder = Path(found.submodule_search_locations[0]) / "mpl-data/fonts/ttf"

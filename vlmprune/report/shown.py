@@ -1,4 +1,4 @@
-"""What one method did with one question, and the page that shows several side by side."""
+"""Kept tokens, scores and answer of a method for one question, and the page that shows several methods."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SMALLEST = 148
 
 @dataclass(frozen=True)
 class Shown:
-    """One method's answer. slots: visual slots of the prompt; left: visual tokens in its last decoder layer; average:
-    over all layers. kept, merged: bool [V]; scores: float32 [V], nan without a score."""
+    """One method's answer. slots: visual slots of the prompt; left: visual tokens in the last decoder layer; average:
+    mean over all layers. kept, merged: bool [V]; scores: float32 [V], nan for no score."""
 
     title: str
     answer: str
@@ -35,7 +35,7 @@ class Shown:
 
     @classmethod
     def of(cls, title: str, answer: str, record: Record, trace: Trace) -> Shown:
-        """From one prompt's record and what was overheard."""
+        """Build it from one prompt's record and trace."""
         slots = len(trace.scores)
         kept = np.ones(slots, dtype=bool) if record.kept is None else record.kept[0].cpu().numpy()
         counts = [layer[0] for layer in record.visual_counts]
@@ -44,13 +44,13 @@ class Shown:
 
     @property
     def tokens(self) -> str:
-        """How many tokens, in words."""
+        """The numbers of visual tokens as text."""
         layers = "" if self.average == self.left else f", {self.average:.4g} averaged over the decoder's layers"
         return f"{self.left} of {self.slots} visual tokens{layers}"
 
 
 def title_of(name: str, method: Method, options: Sequence[str] = ()) -> str:
-    """A method as it is asked for: `cls ratio=0.9`. options: further settings, as typed."""
+    """Return a method with its amount as typed: `cls ratio=0.9`. options: further settings, as typed."""
     if name == "none":
         return "unpruned"
     amounts = {"ratio": method.ratio, "keep": method.keep}
@@ -60,9 +60,9 @@ def title_of(name: str, method: Method, options: Sequence[str] = ()) -> str:
 def answer_page(
     question: str, heading: str, pictures: list[Image.Image], views: list[View], shown: list[Shown]
 ) -> Image.Image:
-    """The question, then a block per method: its answer, what it kept in every view, and its scores where it has any.
+    """Return a page with the question and a block per method: answer, kept tokens in every view, and scores, if any.
 
-    The unpruned answer stands beside the pictures themselves.
+    The block of the unpruned model shows the plain pictures.
     """
     size = panel_size(len(views))
     blocks = [
@@ -73,7 +73,7 @@ def answer_page(
 
 
 def strips(pictures: list[Image.Image], views: list[View], shown: Shown, size: int) -> list[list[Panel]]:
-    """The views with what was kept, or the plain pictures where all was; then the views with their scores."""
+    """Return a strip of views with the kept tokens (plain pictures if all were kept), and one with scores, if any."""
     if shown.kept.all() and not shown.merged.any():
         kept = plain_strip(pictures, views, size)
     else:
@@ -94,13 +94,13 @@ def strips(pictures: list[Image.Image], views: list[View], shown: Shown, size: i
 
 
 def plain_strip(pictures: list[Image.Image], views: list[View], size: int) -> list[Panel]:
-    """The pictures themselves, those that have tokens."""
+    """Return a strip of the plain pictures that have tokens."""
     first = {view.picture: view for view in reversed(views)}
     return [("", plain_panel(pictures[at], view, size, size)) for at, view in sorted(first.items())]
 
 
 def legend(pictures: list[Image.Image], views: list[View], shown: list[Shown]) -> str:
-    """What the colours of a page mean, as far as they are on it."""
+    """Return the meaning of the colours that a page uses."""
     said = ["blue: kept as it is", "faded: dropped"]
     if any(each.merged.any() for each in shown):
         said.insert(1, "orange: merged with others, or new")
@@ -114,5 +114,5 @@ def legend(pictures: list[Image.Image], views: list[View], shown: list[Shown]) -
 
 
 def panel_size(views: int) -> int:
-    """The longer side of a panel, so that the views of a picture stand in one row, or in few."""
+    """Return the longer side of a panel in pixels, chosen so that `views` panels take few rows."""
     return max(SMALLEST, min(LARGEST, WIDTH // (2 * max(views, 1)) - GAP))

@@ -1,4 +1,4 @@
-"""How sure a score is, correction for many tests, and the Pareto front. numpy only; paired.py has the tests.
+"""Confidence intervals, correction for many tests, and the Pareto front. numpy only; paired.py has the tests.
 
 Questions about one image are not independent, so the unit of every resampling here is the image (the *cluster*), with
 all of its questions. Everything is seeded: the same predictions always give the same interval and the same p value.
@@ -11,18 +11,18 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 Scores = np.ndarray | Sequence[np.ndarray] | Sequence[float] | Sequence[Sequence[float]]  # [R, Q], or [Q] of one row
-RESAMPLES = 2000  # of an interval
+RESAMPLES = 2000  # per interval
 BLOCK_CELLS = 2_000_000  # resamples are drawn in blocks of about this many numbers: memory stays below 50 MB
 
 
 def clustered_interval(
     scores: Sequence[float], clusters: Sequence[str], level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile-bootstrap interval of the mean score, drawing whole clusters with replacement.
+    """Return the percentile-bootstrap interval of the mean score, drawing whole clusters with replacement.
 
     scores: one per question; clusters: the image of each. A resample's mean is that of its questions, so that an
-    image with more questions weighs more, as in the score itself. One cluster alone says nothing about others: the
-    interval is then that one mean. Raises ValueError where there is nothing to average.
+    image with more questions weighs more, as in the score itself. For a single cluster both ends of the interval are
+    the mean. Raise ValueError if there are no scores, or if `level` is not between 0 and 1.
     """
     if not 0 < level < 1:
         raise ValueError(f"level {level}: must lie between 0 and 1")
@@ -32,12 +32,12 @@ def clustered_interval(
 
 
 def clustered_intervals(scores: Scores, clusters: Sequence[str], level: float = 0.95) -> np.ndarray:
-    """Percentile-bootstrap intervals [R, 2] of the mean of each row of scores [R, Q], drawing whole clusters."""
+    """Return percentile-bootstrap intervals [R, 2] of the mean of each row of scores [R, Q], drawing whole clusters."""
     return bootstrap_intervals(*by_cluster(np.atleast_2d(np.asarray(scores, dtype=float)), clusters), level)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction for looking at several p values at once, in the order given.
+    """Return p values corrected by Holm's step-down method for several tests, in the order given.
 
     The i-th smallest of m (from 0) is multiplied by m - i, never below the one before it, at most 1.
     """
@@ -50,8 +50,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Which (cost, score) points nothing beats: no other costs at most as much and scores at least as well, one of
-    the two strictly. Equal points share their place on the front."""
+    """Return for each (cost, score) point True if it is on the front: no other point costs at most as much and scores
+    at least as well, one of the two strictly. Equal points are all on the front, or none is."""
     return [
         not any(
             other_cost <= cost and other_score >= score and (other_cost < cost or other_score > score)
@@ -62,7 +62,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
 
 
 def by_cluster(values: np.ndarray, clusters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Of values [R, Q] the sums [R, C] over each cluster's questions, and how many it has [C]; clusters by name."""
+    """Return the sums [R, C] of values [R, Q] over each cluster's questions, and their counts [C]; clusters by name."""
     if values.shape[1] != len(clusters):
         raise ValueError(f"{values.shape[1]} scores but {len(clusters)} clusters")
     if not len(clusters):
@@ -76,7 +76,7 @@ def by_cluster(values: np.ndarray, clusters: Sequence[str]) -> tuple[np.ndarray,
 def bootstrap_intervals(
     sums: np.ndarray, counts: np.ndarray, level: float, resamples: int = RESAMPLES, seed: int = 0
 ) -> np.ndarray:
-    """Intervals [R, 2] of the means of R rows: C clusters drawn with replacement; sums [R, C], counts [C]."""
+    """Return intervals [R, 2] of the means of R rows, drawing C clusters with replacement; sums [R, C], counts [C]."""
     generator = np.random.default_rng(seed)
     clusters = len(counts)
     means = []
@@ -89,7 +89,7 @@ def bootstrap_intervals(
 
 
 def blocks(resamples: int, clusters: int) -> Iterator[int]:
-    """Sizes of blocks of resamples that each take about BLOCK_CELLS numbers: memory stays bounded."""
+    """Yield sizes of blocks of resamples that take about BLOCK_CELLS numbers each, which bounds memory."""
     block = max(1, BLOCK_CELLS // clusters)
     for start in range(0, resamples, block):
         yield min(block, resamples - start)

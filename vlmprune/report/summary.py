@@ -1,4 +1,4 @@
-"""The end of a run, as a person reads it."""
+"""The summary that a run prints at its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vlmprune.report.commands import command
 from vlmprune.report.runs import runs_beside
 
 METRICS_SHOWN = 6
-# What the FLOPs of another convention than ours stand for; ours counts what runs.
+# Meaning of FLOPs by another convention than ours; ours counts all operations that run.
 CONVENTIONS = {"fastervlm": "by FasterVLM's convention: visual tokens alone; no question, decoding or selection"}
 
 
@@ -19,10 +19,7 @@ def show_summary(
     directory: Path,
     wandb_line: str | None,
 ) -> None:
-    """Print the result of one run to stdout.
-
-    unpruned: the unpruned run's result, if it exists.
-    """
+    """Print the result of one run to stdout. unpruned: the unpruned run's result, None if it does not exist."""
     from rich.table import Table
     from rich.text import Text
 
@@ -44,7 +41,7 @@ def show_summary(
 
 
 def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """(name, value) rows."""
+    """Return the summary as (name, value) rows."""
     answers, latency = result["answers"], result["timings"]["latency"]
     tokens = answers["tokens"]
     rows = [(answers["metric"], score_line(answers))]
@@ -84,7 +81,7 @@ def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> li
 
 
 def nothing_removed(result: dict[str, Any]) -> str:
-    """A line where the amount asked for took no token from any question; '' where some went or all were to stay."""
+    """Return a warning if the requested amount removed no token of any question; '' if it did, or asked for none."""
     tokens = result["answers"]["tokens"]
     if tokens["layer_averaged"] < tokens["total"] or result["method"] == "none" or result["ratio"] == 0:
         return ""
@@ -93,7 +90,7 @@ def nothing_removed(result: dict[str, Any]) -> str:
 
 
 def beyond_positions(answers: dict[str, Any]) -> str:
-    """A line where prompts are longer than the decoder has positions for; '' where none is, or that is not known."""
+    """Return a warning if prompts are longer than the decoder's positions; '' if none is, or if that is unknown."""
     positions = answers.get("positions") or {"beyond": 0}
     if not positions["beyond"]:
         return ""
@@ -104,7 +101,7 @@ def beyond_positions(answers: dict[str, Any]) -> str:
 
 
 def batches(timings: dict[str, Any]) -> str:
-    """The batch size of an evaluation, and the one that was asked for where that did not fit into memory."""
+    """Return the batch size of the evaluation as text, and the requested one if that ran out of memory."""
     if "evaluation" not in timings:  # an older result
         return ""
     size = timings["evaluation"]["batch_size"]
@@ -113,13 +110,13 @@ def batches(timings: dict[str, Any]) -> str:
 
 
 def on_devices(result: dict[str, Any]) -> str:
-    """How many processes shared the questions, where there were several."""
+    """Return the number of processes that shared the questions as text; '' for one."""
     devices = result["environment"].get("devices", 1)
     return "" if devices == 1 else f" on {devices} devices"
 
 
 def flops_line(answers: dict[str, Any]) -> str:
-    """FLOPs of a question, or why they are not known."""
+    """Return the FLOPs of a question as text, or the reason why they are unknown."""
     flops = answers["flops"]
     if flops is None:
         return f"-  ({answers.get('flops_unknown', 'unknown')})"
@@ -128,7 +125,7 @@ def flops_line(answers: dict[str, Any]) -> str:
 
 
 def score_line(answers: dict[str, Any]) -> str:
-    """The main score with its interval, or why there is none."""
+    """Return the main score with its interval as text, or the reason why there is none."""
     asked = f"{answers['samples']:,} questions, {answers['images']:,} images"
     if answers["score"] is None:
         return f"none yet  ({asked}; vlmprune score judges them, or a server that has the answers)"
@@ -139,7 +136,7 @@ def score_line(answers: dict[str, Any]) -> str:
 
 
 def other_metrics(answers: dict[str, Any]) -> list[tuple[str, str]]:
-    """The benchmark's own metrics in one line, where they say more than the score."""
+    """Return one row with the benchmark's metrics; [] if there are none beside the score."""
     metrics = answers.get("metrics", {})
     if list(metrics) in ([], [answers["metric"]]):
         return []
@@ -149,7 +146,7 @@ def other_metrics(answers: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def relative(score: float, unpruned: dict[str, Any] | None) -> str:
-    """The score as a share of the unpruned one, which was measured here; or why there is none."""
+    """Return the score as a share of the unpruned score, measured here, or the reason why there is none."""
     if unpruned is None:
         return "unknown until the unpruned run exists"
     bare = unpruned["answers"]["score"]
@@ -165,7 +162,7 @@ def relative(score: float, unpruned: dict[str, Any] | None) -> str:
 
 
 def suggestion(result: dict[str, Any], unpruned: dict[str, Any] | None, directory: Path) -> str:
-    """One command worth running next, with the settings of this run in `directory`."""
+    """Return a command to run next, with the settings of this run in `directory`."""
     settings = result.get("settings", [])
     if result["method"] == "none":
         if not runs_beside(result, directory, "cls-0.95-*"):
@@ -177,10 +174,10 @@ def suggestion(result: dict[str, Any], unpruned: dict[str, Any] | None, director
 
 
 def percent(fraction: float) -> str:
-    """0.731 -> '73.1 %'."""
+    """Return a fraction in percent: 0.731 -> '73.1 %'."""
     return f"{100 * fraction:.1f} %"
 
 
 def giga(flops: float) -> str:
-    """FLOPs in the unit that reads best."""
+    """Return FLOPs as text in GFLOPs or TFLOPs."""
     return f"{flops / 1e12:.2f} TFLOPs" if flops >= 1e12 else f"{flops / 1e9:.3g} GFLOPs"

@@ -1,4 +1,4 @@
-"""The comparison on stdout: terminal table, markdown, LaTeX, csv or json."""
+"""The comparison on stdout: terminal table, markdown, LaTeX, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from vlmprune.report.rows import Row
 
 FORMATS = ("table", "markdown", "latex", "csv", "json")
-PROSE = 110  # characters of a legend's line, at most
+PROSE = 110  # most characters in a line of the legend
 LATEX_HEAD = r"% needs \usepackage{booktabs,graphicx}"
 CAPTION = "[95 %]: bootstrap over images; p: sign flips over images, Holm-corrected by column; *: Pareto front"
 
 
 @dataclass
 class Comparison:
-    """tables: rows of each group of comparable runs; others: (directory, why) of what is no finished run."""
+    """All tables. tables: rows of each group of comparable runs; others: (path, reason) of what is no finished run."""
 
     tables: list[list[Row]]
     others: list[tuple[Path, str]]
 
     @property
     def differences(self) -> list[str]:
-        """Why there are several tables."""
+        """Lines that say how the tables differ; [] for one table."""
         return what_differs([rows[0].run for rows in self.tables])
 
     @property
@@ -48,7 +48,7 @@ class Comparison:
 
 
 def show(comparison: Comparison, style: str, keys: Sequence[str] = KEYS) -> None:
-    """Print the tables. keys: the columns, of those that a person reads; csv and json have all fields."""
+    """Print the tables. style: one of FORMATS; keys: columns of a text table; CSV and JSON have all fields."""
     if style == "json":
         _json(comparison)
     elif style == "csv":
@@ -60,7 +60,7 @@ def show(comparison: Comparison, style: str, keys: Sequence[str] = KEYS) -> None
 
 
 def grid(rows: list[Row], keys: Sequence[str]) -> Grid:
-    """One group's table."""
+    """Return the table of one group."""
     columns = columns_for(rows, keys)
     titles = {column.key: column.title for column in columns}
     return Grid(
@@ -95,7 +95,7 @@ def _text(comparison: Comparison, keys: Sequence[str], markdown: bool) -> None:
 
 
 def aligned(pairs: Sequence[tuple[str, str]]) -> str:
-    """(name, what it means) in two columns, broken where lines get long."""
+    """Return (name, meaning) pairs as text in two columns, with long lines wrapped."""
     line = min(PROSE, shutil.get_terminal_size((PROSE, 0)).columns)
     width = max((len(name) for name, _ in pairs), default=0) + 2
     return "\n".join(
@@ -115,7 +115,7 @@ def _latex(comparison: Comparison, keys: Sequence[str]) -> None:
             CAPTION,
             *environment_notes([row.run for row in rows]),
             *beyond_notes(rows),
-        ]  # of the paper, not of the work on it
+        ]  # without the notes on missing runs, which a paper does not need
         print(f"\n{grid(rows, keys).latex('; '.join(notes) + '.')}")
     for line in [*comparison.differences, *comparison.notes]:
         say(line)

@@ -1,7 +1,7 @@
-"""What a method rated and merged on one prompt, overheard for a picture of it.
+"""Recording of a method's scores and merged tokens on one prompt, for a picture of them.
 
-The engine is not touched: a `Trace` stands in for the adapter and, through a subclass made for the purpose, for the
-method, and passes everything on.
+The engine is unchanged: a `Trace` replaces the adapter by a proxy and the method by an instance of a subclass; both
+report to the trace and otherwise behave alike.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from vlmprune.pruning.session import Session
 
 
 class Trace:
-    """One prompt of `slots` visual slots, alone in its batch and with media of one kind.
+    """Scores and merged tokens of one prompt with `slots` visual slots, alone in its batch and with media of one kind.
 
-    scores: float32 [V], what the method gave each token where it ranks by a score, else nan; of several stages the
-    first one's. merged: bool [V], the slots whose token is not what the encoder or decoder made of them alone.
+    scores: float32 [V], the method's score of each token, nan if it has none; of several stages, the first one's.
+    merged: bool [V], True for slots whose token the method changed, for example by merging.
     """
 
     def __init__(self, slots: int) -> None:
@@ -34,22 +34,22 @@ class Trace:
         self._session: Session
         self._score: Tensor | None = None
         self._groups: Iterator[Group] = iter(())
-        self._slot_of = torch.empty(0, dtype=torch.long)  # of each token of the encoding
-        self._standing: Tensor | None = None  # int64 [L], the slot at each position inside the decoder, -1 at text
+        self._slot_of = torch.empty(0, dtype=torch.long)  # slot of each token of the encoding
+        self._standing: Tensor | None = None  # int64 [L], slot at each position inside the decoder, -1 for text
 
     def session(self, adapter: Adapter, method: Method, text_tower: Any = None) -> Session:
-        """A session on `adapter` with `method`, overheard. Its prefill must be the next one."""
+        """Return a session on `adapter` with `method` that reports to this trace. Its prefill must be the next one."""
         listening: Any = _ListeningAdapter(adapter, self)
         self._session = Session(listening, self._overheard(method), text_tower=text_tower)
         return self._session
 
     def finish(self) -> None:
-        """After generate(), inside the session: what merged inside the vision encoder."""
+        """Record the merges inside the vision encoder; call it after generate(), inside the session."""
         owners = self._session.owners
         if owners is None:
             return
         owners = owners.cpu()
-        patches = torch.zeros_like(owners).scatter_add_(1, owners, torch.ones_like(owners))  # of each output token
+        patches = torch.zeros_like(owners).scatter_add_(1, owners, torch.ones_like(owners))  # per output token
         self.merged[self._slot_of] = (patches.gather(1, owners) > 1).flatten()
 
     def _overheard(self, method: Method) -> Method:
@@ -61,7 +61,7 @@ class Trace:
         return _listening(type(method), self)(**values)
 
     def encoding(self, layout: Layout) -> None:
-        """An encoding begins; its groups are selected from in their order."""
+        """Start an encoding. The method will select from its groups in their order."""
         self._groups = (group for group, _ in layout.by_count(self._session.method.shares))
         if layout.order is None:
             self._slot_of = torch.arange(layout.slots)
@@ -71,11 +71,11 @@ class Trace:
         self._slot_of[order[order >= 0]] = (order >= 0).nonzero().flatten()
 
     def scored(self, score: Tensor) -> None:
-        """A method ranks by `score`, in the selection that is under way."""
+        """Record `score`, by which the method ranks in the current selection."""
         self._score = score.float().cpu()
 
     def selected(self, signals: Signals, selection: Selection) -> None:
-        """A method before the language model chose from one group."""
+        """Record a selection from one group before the language model."""
         slots = self._slot_of[next(self._groups).index.cpu()]  # [B, N]
         if self._score is not None:
             self.scores[slots] = self._score
@@ -87,7 +87,7 @@ class Trace:
             self.merged[slots[taken, selection.indices.cpu()][changed]] = True
 
     def selected_inside(self, signals: DecoderSignals, selection: DecoderSelection) -> None:
-        """A method inside the language model chose what goes on into a layer."""
+        """Record a selection inside the language model, of the tokens that enter a layer."""
         visual, keep = signals.visual[0].cpu(), selection.keep[0].cpu()
         standing = self._at_first(visual) if self._standing is None else self._standing
         if self._score is not None and self.scores.isnan().all():
@@ -102,7 +102,7 @@ class Trace:
         self._standing = standing[stays]
 
     def _at_first(self, visual: Tensor) -> Tensor:
-        """The slot at each position: all of them, or those that a method before the language model left."""
+        """Return the slot at each position before the first selection inside the language model, -1 for text."""
         record = self._session.record
         kept = None if record is None or record.kept is None else record.kept[0].cpu().nonzero().flatten()
         standing = torch.full_like(visual, -1, dtype=torch.long)
@@ -111,7 +111,7 @@ class Trace:
 
 
 class _ListeningAdapter:
-    """An adapter that tells a trace of every encoding."""
+    """An adapter proxy that reports every encoding to a trace."""
 
     def __init__(self, adapter: Adapter, trace: Trace) -> None:
         self._adapter, self._trace = adapter, trace
@@ -126,7 +126,7 @@ class _ListeningAdapter:
 
 
 def _listening(cls: Any, trace: Trace) -> Any:
-    """A subclass of a method's class that tells a trace of its scores and selections."""
+    """Return a subclass of a method's class that reports scores and selections to a trace."""
 
     class Listening(cls):
         def score(self, signals: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is to be measured: every method and amount that was asked for, checked before any weight loads."""
+"""The cases to measure: every requested method and amount, checked before any weights load."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from vlmprune.speed.settings import Request
 
 @dataclass(frozen=True)
 class Case:
-    """One way of answering: a method with its amount. text_tower: of methods that read the question.
+    """A method with its amount. text_tower: the CLIP text tower of methods that read the question.
 
-    compiled: whether decode steps are, which take a static cache of the prompt's length.
+    compiled: True if it runs compiled, with a static KV cache.
     """
 
     label: str
@@ -35,7 +35,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Refused:
-    """One that this model cannot run, and why."""
+    """A method and amount that this model cannot run, with the reason."""
 
     label: str
     ratio: float | None
@@ -57,7 +57,7 @@ class Plan:
 
 
 def plan(request: Request, config_dir: str | None) -> Plan:
-    """Raises UserError for bad input, and where the model can run none of the methods."""
+    """Return the cases of a request. Raise UserError for bad input, NotApplicable if the model can run none of them."""
     jobs = expand_sweep(request.overrides, config_dir)
     items = {item for job in jobs for item in job}
     several = Counter(map(_key, items))
@@ -85,7 +85,7 @@ def plan(request: Request, config_dir: str | None) -> Plan:
 
 
 def _add(planned: Plan, config: RunConfig, label: str) -> None:
-    """Put one combination where it belongs, once."""
+    """Add one combination to the cases, unless it is there already, or to the refused ones."""
     try:
         method, _, text_tower = choose_parts(config)
     except NotApplicable as error:

@@ -1,6 +1,6 @@
-"""What the device can do at best, measured on it: a large matrix product in the run's dtype, and a large copy.
+"""The highest rates of the device, measured: a large matrix product in the run's dtype, and a large copy.
 
-What a datasheet promises is not what a program can get; achieved rates are shown against these.
+Achieved rates are compared with these and not with those of a datasheet, which programs do not reach.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from vlmprune.errors import UserError
 from vlmprune.measure.latency import mark, synchronize
 from vlmprune.pruning.clock import Spans
 
-SECONDS = 0.5  # of each; long enough for a GPU's clocks to rise
-MOST_RUNS = 100_000  # in them, should the clock stand still
+SECONDS = 0.5  # of each measurement; long enough for a GPU's clock rate to rise
+MOST_RUNS = 100_000  # limit for a clock that does not advance
 
 
 @dataclass(frozen=True)
 class Ceiling:
-    """flops: FLOP/s of the product of two `side` x `side` matrices. bandwidth: bytes/s of a copy, read and written."""
+    """Highest measured rates of a device. flops: FLOP/s of the product of two `side` x `side` matrices. bandwidth:
+    bytes/s of a copy, read and written."""
 
     flops: float
     bandwidth: float
@@ -30,7 +31,7 @@ class Ceiling:
 
 
 def measure_ceiling(device: torch.device, dtype: torch.dtype, seconds: float = SECONDS) -> Ceiling:
-    """On random numbers: on zeros a GPU is faster than on any real data."""
+    """Measure both rates, on random numbers: on zeros a GPU is faster than on real data."""
     on_gpu = device.type == "cuda"
     side = 8192 if on_gpu else 1024 if dtype == torch.float32 else 512  # CPUs are slow in half precision
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
@@ -44,17 +45,20 @@ def measure_ceiling(device: torch.device, dtype: torch.dtype, seconds: float = S
 
 
 def matmul_flops(side: int) -> int:
-    """FLOP of a `side` x `side` product: 2 for each multiply-accumulate."""
+    """Return the FLOP of a `side` x `side` product: 2 for each multiply-accumulate."""
     return 2 * side**3
 
 
 def copied_bytes(source: torch.Tensor) -> int:
-    """Every byte is read once and written once."""
+    """Return the bytes moved by a copy of `source`: every byte is read once and written once."""
     return 2 * source.nbytes
 
 
 def best_rate(work: float, run: Callable[[], object], device: torch.device, seconds: float) -> float:
-    """`work` per second in the fastest of the runs that fit into `seconds`, after one that is not counted."""
+    """Return `work` per second of the fastest run among those that fit into `seconds`, after one warm-up run.
+
+    Raise UserError if the clock does not advance.
+    """
     run()
     synchronize(device)
     fastest, end = float("inf"), time.perf_counter() + seconds

@@ -1,4 +1,4 @@
-"""The chart of `vlmprune speed`: what FLOPs promise and what time shows, and where the time goes."""
+"""The chart of `vlmprune speed`: speed-up by FLOPs and by measured time, and the time of each part."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 WIDTH, BAR_HEIGHT = 9.6, 0.19  # inches
-# In the order in which they run; selection is a share of the prefill as it is measured, and drawn apart.
+# In the order in which they run. Selection is measured as a part of the prefill and drawn separately.
 PARTS = {
     "vision": ("#0072B2", "vision and projector"),
     "selection": ("#D55E00", "selection"),
@@ -28,7 +28,7 @@ PARTS = {
 
 
 def speed_chart(result: dict[str, Any], path: Path) -> None:
-    """Two panels for every batch size. `path` ends in .png or .svg; raises UserError where it cannot be written."""
+    """Write two panels for every batch size to `path`, a .png or .svg. Raise UserError if it cannot be written."""
     with chart_style():
         write_figure(_draw(result), path)
 
@@ -51,7 +51,7 @@ def _draw(result: dict[str, Any]) -> Figure:
 
 
 def _speed_ups(axes: Axes, rows: list[Row]) -> None:
-    """Times faster to the first token: measured, and as the FLOPs alone would have it."""
+    """Draw the speed-up to the first token: measured, and by FLOPs."""
     curves: dict[str, list[tuple[float, Row]]] = {}
     for row in rows:
         if "flops_ratio" in row and row["label"] != "unpruned":
@@ -85,7 +85,7 @@ def _speed_ups(axes: Axes, rows: list[Row]) -> None:
 
 
 def _times(axes: Axes, rows: list[Row]) -> None:
-    """Median time of a whole answer by part, one bar a row."""
+    """Draw the median time of a whole answer by part, one bar per row."""
     names = [" ".join([row["label"], amount(row)]).strip() for row in rows]
     left = [0.0] * len(rows)
     for part, (color, name) in PARTS.items():
@@ -100,7 +100,7 @@ def _times(axes: Axes, rows: list[Row]) -> None:
 
 
 def _milliseconds(row: Row) -> dict[str, float]:
-    """The medians of PARTS. What decoding takes is what the others leave of the end-to-end median."""
+    """Return the medians of PARTS in ms. Decode is the end-to-end median minus all other parts."""
     ms = {part: 0.0 if value is None else value["median_ms"] for part, value in row["ms"].items()}
     shown = {
         "vision": ms["vision"] + ms["projector"],

@@ -1,4 +1,4 @@
-"""`vlmprune speed`: what pruning saves on a fixed synthetic load; no dataset, and with random weights no download."""
+"""`vlmprune speed`: time, FLOPs and memory of methods on a fixed synthetic load, without a dataset."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from vlmprune.typed_json import read_json
 
 
 def speed(settings: list[str], config_dir: str | None) -> int:
-    """Measure, show, and write JSON and chart; returns the exit code. Raises UserError for bad input."""
+    """Measure, print the result, and write JSON and chart; return the exit code. Raise UserError for bad input."""
     request = parse(settings)
     if request.source is not None:
         return show_again(request.source, request)
@@ -57,7 +57,7 @@ def speed(settings: list[str], config_dir: str | None) -> int:
             speed_chart(result, chart)
     except OSError as error:
         raise UserError(f"{file} cannot be written ({error})") from error
-    finally:  # what took minutes to measure is not lost on a full disk, or by what was measured next
+    finally:  # print what was measured so far, also if the disk is full or a later measurement fails
         if result:
             show(result, request.format)
     say(f"\nfiles  {file}" + (f"\nchart  {chart}" if chart != NONE else ""))
@@ -65,7 +65,7 @@ def speed(settings: list[str], config_dir: str | None) -> int:
 
 
 def show_again(source: Path, request: Request) -> int:
-    """Show a stored result, and draw its chart beside it unless another place is named; returns the exit code."""
+    """Print a stored result and draw its chart, beside it unless chart= gives another file; return the exit code."""
     try:
         result = dict(read_json(source, SpeedResult))
     except (OSError, ValueError) as error:
@@ -80,8 +80,8 @@ def show_again(source: Path, request: Request) -> int:
 
 
 def measure(planned: Plan, request: Request) -> Iterator[dict[str, Any]]:
-    """The whole result after every round, as `SpeedResult` has it, but for the command."""
-    ceiling = measure_ceiling(planned.device, planned.dtype)  # while the device's memory is free
+    """Yield the whole result so far after every round: a `SpeedResult` without `command`."""
+    ceiling = measure_ceiling(planned.device, planned.dtype)  # before the model takes the device's memory
     loaded = load_model(planned)
     sources = {case.text_tower.identity: case.text_tower for case in planned.cases if case.text_tower is not None}
     towers: dict[str, TextTower] = {
@@ -118,7 +118,7 @@ def measure(planned: Plan, request: Request) -> Iterator[dict[str, Any]]:
 
 
 def load_model(planned: Plan) -> Loaded:
-    """The model. Raises UserError where it does not fit on the device."""
+    """Load the model. Raise UserError if its weights do not fit on the device."""
     try:
         return load(planned.checkpoint, planned.config.model, planned.dtype, planned.device)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""All cases on one load, in turn, again and again: a machine that is busy or throttled is unfair to none of them."""
+"""Measurement of all cases on one load, in repeated turns, so that a busy or throttled machine affects all alike."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ QUESTION = "What is in the middle of the picture?"  # for methods that read it; 
 
 @dataclass
 class Measured:
-    """What one case showed on one load. cache_bytes: of the prompts after prefill; per token: what each step adds."""
+    """Measurements of one case on one load. cache_bytes: KV cache of the batch's prompts after prefill;
+    cache_bytes_per_token: growth per decode step."""
 
     case: Case
     batch_size: int
@@ -41,7 +42,7 @@ class Measured:
 class Bench:
     """One model and the load that its cases are measured on.
 
-    towers: by the identity of their checkpoint. advance: told of every call that is over, or left out.
+    towers: text towers by the identity of their checkpoint. advance: called with 1 after every call, made or left out.
     """
 
     def __init__(
@@ -52,16 +53,16 @@ class Bench:
 
     @staticmethod
     def calls(cases: list[Case], batch_sizes: int, load: Load) -> int:
-        """How many calls all of it takes."""
+        """Return the number of calls for all cases and batch sizes."""
         plain = sum(not case.compiled for case in cases)
         early = plain if plain < len(cases) else 0
         return (len(cases) * (1 + load.warm_up + load.repeats) + early) * batch_sizes
 
     def measure(self, cases: list[Case], prompts: Prompts) -> Iterator[list[Measured]]:
-        """Warm-up, then `load.repeats` rounds; what is known so far after each of them, in the order of `cases`.
+        """Warm up, then run `load.repeats` rounds; yield the measurements so far after each, in the order of `cases`.
 
-        Compiling takes minutes, and may fail. So the other cases have a round of their own before it. A case that runs
-        out of memory is marked, and left out from then on.
+        Compiling takes minutes and may fail, so the other cases get an extra round before it. A case that runs out of
+        memory is marked and left out of all later rounds.
         """
         measured = [Measured(case, prompts.batch_size) for case in cases]
         plain = [one for one in measured if not one.case.compiled]
@@ -71,7 +72,7 @@ class Bench:
             yield plain
             self._prepare([one for one in measured if one.case.compiled], prompts)
         for turn in range(self.load.repeats):
-            start = turn % len(measured)  # nobody always comes first, or after the same one
+            start = turn % len(measured)  # rotate the order, so that no case is always first
             self._round(measured[start:] + measured[:start], prompts)
             yield measured
 
@@ -93,17 +94,17 @@ class Bench:
                 if not lacks_memory(error):
                     raise
                 one.out_of_memory = True
-            if one.out_of_memory:  # what failed is freed only when its error is gone
+            if one.out_of_memory:  # memory of the failed call is freed only after its error
                 free_memory()
         self.advance(1)
 
     def _first_call(self, one: Measured, prompts: Prompts) -> None:
-        """Its cache shows what the prompts take. A compiled case compiles here."""
+        """Make a case's first call and record its KV cache. A compiled case compiles here."""
         new_tokens = self.load.new_tokens if one.case.compiled else 1
         _, one.record, output = self._answer(one.case, prompts, new_tokens, return_dict_in_generate=True)
         cache = output.past_key_values
         one.cache_bytes_per_token = cache_bytes_per_token(cache)
-        if one.case.compiled:  # which has room for more than the prompts
+        if one.case.compiled:  # its static cache has room for more than the prompts
             one.cache_bytes = one.cache_bytes_per_token * max(one.record.prompt_lengths)
         else:
             one.cache_bytes = cache_bytes(cache)
@@ -120,7 +121,7 @@ class Bench:
     def _answer(self, case: Case, prompts: Prompts, new_tokens: int, **options: Any) -> tuple[Times, Record, Any]:
         source = case.text_tower
         tower = None if source is None else self.towers[source.identity]
-        # Without an end-of-sequence token every prompt gets all its tokens.
+        # Without an end-of-sequence token every prompt generates `new_tokens` tokens.
         return time_answers(
             self.loaded,
             case.method,

@@ -1,4 +1,4 @@
-"""The JSON of `vlmprune speed`, field by field: its documented schema, by which from=FILE is checked."""
+"""The documented schema of the JSON of `vlmprune speed`; from=FILE is checked against it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MEASURED, OUT_OF_MEMORY, NOT_APPLICABLE = "measured", "out of memory", "not appl
 
 @with_config(STRICT)
 class Tokens(TypedDict):
-    """Of one prompt."""
+    """Tokens of one prompt."""
 
     text: Count
     visual: Annotated[Count, Field(ge=1, description="unpruned")]
@@ -45,14 +45,14 @@ class Flops(TypedDict):
 
 @with_config(STRICT)
 class Took(Times):
-    """Of a part that cannot take no time."""
+    """Times of a part whose median is above 0."""
 
     median_ms: Positive
 
 
 @with_config(STRICT)
 class Parts(TypedDict):
-    """Of the whole batch. Compiled, what is read inside the encoder is part of vision."""
+    """Times of the whole batch by part. If compiled, signals read inside the encoder count as vision."""
 
     vision: Times | None
     selection: Times | None
@@ -76,7 +76,7 @@ class SpeedUp(TypedDict):
 
 @with_config(STRICT)
 class Row(TypedDict):
-    """A case at a batch size; every row is compared with the unpruned one of its batch size."""
+    """A case at a batch size, compared with the unpruned case of the same batch size."""
 
     state: Literal["measured", "out of memory", "not applicable"]
     label: Annotated[str, Field(description="method, with its settings")]
@@ -118,7 +118,7 @@ class Row(TypedDict):
     realised: Annotated[NotRequired[Positive], Field(description="speed_up of first_token / flops_ratio")]
 
 
-# What a row has to have besides, by its state, and by a field that it has.
+# Fields that a row must have too, by its state or by another field of the row.
 NEEDS: dict[str, tuple[str, ...]] = {
     MEASURED: ("batch_size", "tokens", "flops", "ms", "peak_memory_mb", "kv_cache_bytes"),
     OUT_OF_MEMORY: ("batch_size",),
@@ -137,7 +137,7 @@ def _complete(row: Row) -> Row:
 
 @with_config(STRICT)
 class Model(TypedDict):
-    """Times of one row."""
+    """The measured model."""
 
     name: str
     checkpoint: Annotated[NotRequired[str], Field(description="its identity")]
@@ -147,7 +147,7 @@ class Model(TypedDict):
 
 @with_config(STRICT)
 class Load(TypedDict):
-    """The synthetic load: speed.* settings."""
+    """The synthetic load: the speed.* settings."""
 
     prompt_tokens: Count
     new_tokens: Count
@@ -158,7 +158,7 @@ class Load(TypedDict):
 
 @with_config(STRICT)
 class Ceiling(TypedDict):
-    """Of the device."""
+    """Highest rates of the device, measured."""
 
     flops: Annotated[Positive, Field(description="FLOP/s of a matrix product of `side`")]
     bandwidth: Annotated[Positive, Field(description="bytes/s of a copy, read and written")]
@@ -168,7 +168,7 @@ class Ceiling(TypedDict):
 
 @with_config(STRICT)
 class SpeedResult(TypedDict):
-    """The whole file."""
+    """The whole JSON file."""
 
     schema: Literal[1]
     model: Model

@@ -1,4 +1,4 @@
-"""From measurements to the numbers that are shown and recorded, a row for each case and batch size."""
+"""Rows of the result, one for each case and batch size, computed from the measurements."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from vlmprune.speed.measuring import Measured
 from vlmprune.speed.result_schema import MEASURED, NOT_APPLICABLE, OUT_OF_MEMORY
 from vlmprune.speed.settings import Load
 
-TIMES = ("prefill", "first_token", "decode_per_token", "end_to_end")  # of which there are speed-ups
+TIMES = ("prefill", "first_token", "decode_per_token", "end_to_end")  # parts with a speed-up
 
 
 def make_rows(
     measured: list[Measured], encoded: Encoded, loaded: Loaded, load: Load, ceiling: Ceiling, weights: int
 ) -> list[dict[str, Any]]:
-    """Rows of one batch size, the first of them unpruned. weights: bytes that every decode step reads of the model."""
+    """Return the rows of one batch size, the first unpruned. weights: bytes of the model that a decode step reads."""
     rows = [_row(one, encoded, loaded, load, ceiling, weights) for one in measured]
     for row in rows:
         _against(row, rows[0])
@@ -29,7 +29,7 @@ def make_rows(
 
 
 def refused_row(refused: Refused) -> dict[str, Any]:
-    """The row of a case that was never run."""
+    """Return the row of a case that the model cannot run."""
     return _named(refused, None, NOT_APPLICABLE) | {"reason": refused.reason}
 
 
@@ -79,12 +79,12 @@ def _flops(
 
 
 def first_token_flops(flops: Flops) -> float:
-    """All that is computed before the first token is known."""
+    """Return the FLOPs up to the first token: all but decode."""
     return flops.total - flops.decode
 
 
 def _against(row: dict[str, Any], unpruned: dict[str, Any]) -> None:
-    """Fill in what compares a row with the unpruned one, where both were measured."""
+    """Add speed-ups and the FLOPs ratio to a row, if it and the unpruned row were measured."""
     if {row["state"], unpruned["state"]} != {MEASURED}:
         return
     timed = [part for part in TIMES if row["ms"][part] is not None]

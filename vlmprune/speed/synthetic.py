@@ -1,7 +1,7 @@
-"""The load that speed is measured on: random pixels and random words, the same for every method, seeded.
+"""The load that speed is measured on: seeded random pixels and random text tokens, the same for every method.
 
-Prompts of one batch have equal lengths, so that nothing is padding. The image stands in the middle of the text. Words
-are ids of the model's vocabulary, so that no tokenizer decides how long a prompt is.
+Prompts of one batch have equal lengths and therefore no padding. The image is in the middle of the text. Text tokens
+are random ids of the model's vocabulary, so that a prompt's length does not depend on the tokenizer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vlmprune.speed.settings import Load
 
 @dataclass(frozen=True)
 class Prompts:
-    """One batch. inputs: of generate(). encoded: what one of its images gives the encoder."""
+    """One batch. inputs: arguments of generate(). encoded: sizes of one image in the encoder."""
 
     inputs: dict[str, Tensor]
     encoded: Encoded
@@ -32,7 +32,7 @@ class Prompts:
 
 
 def make_prompts(loaded: Loaded, load: Load, batch_size: int) -> Prompts:
-    """`batch_size` prompts of load.prompt_tokens text tokens and one image each. Raises UserError for too few."""
+    """Return `batch_size` prompts of load.prompt_tokens text tokens and an image. Raise UserError if too few."""
     prepare, side = loaded.preprocessor, load.image_size
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (batch_size, side, side, 3), generator=generator, dtype=torch.uint8)
@@ -54,13 +54,13 @@ def make_prompts(loaded: Loaded, load: Load, batch_size: int) -> Prompts:
 
 
 def placeholders(loaded: Loaded, media: list[Media]) -> list[int]:
-    """Token ids of what stands for the media in a prompt, marks of their beginning and end included."""
+    """Return the token ids of the media's placeholders in a prompt, with their start and end tokens."""
     text = "".join(medium.text for medium in media)
     return loaded.preprocessor.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def ordinary_words(loaded: Loaded) -> Tensor:
-    """int64: ids of the vocabulary that mean nothing special to the model or its tokenizer."""
+    """Return the ids of the vocabulary that are not special to the model or its tokenizer, int64."""
     ids = torch.arange(loaded.adapter.config.text_config.vocab_size)
     special = loaded.adapter.visual_mask(ids)
     special |= torch.isin(ids, torch.tensor(loaded.preprocessor.tokenizer.all_special_ids))

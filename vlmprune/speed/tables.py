@@ -1,4 +1,4 @@
-"""The result of `vlmprune speed` in the terminal, as Markdown, CSV or JSON."""
+"""The result of `vlmprune speed` as a terminal table, Markdown, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WORK = (
     *(*WHO, "GFLOPs", "fewer FLOPs", "faster", "realised", "TFLOP/s", "of ceiling"),
     *("decode GB/s", "of bandwidth", "peak MB", "KV MB"),
 )
-# Of both tables, the first to go where a terminal is narrow.
+# Columns of both tables, dropped in this order if the terminal is too narrow.
 DISPENSABLE = (
     *("projector", "vision", "selection", "tokens", "decode step"),
     *("of bandwidth", "decode GB/s", "KV MB", "TFLOP/s", "of ceiling"),
@@ -39,7 +39,7 @@ LEGEND = (
 
 
 def show(result: dict[str, Any], style: str) -> None:
-    """Print to stdout."""
+    """Print the result to stdout. style: table, markdown, csv or json."""
     if style == "json":
         print(to_json(result), end="")
     elif style == "csv":
@@ -55,7 +55,7 @@ def show(result: dict[str, Any], style: str) -> None:
 
 
 def heading(result: dict[str, Any]) -> str:
-    """What all rows have in common."""
+    """Return one line with the facts that all rows share: model, device, load and ceiling."""
     load, ceiling = result["load"], result["ceiling"]
     weights = "random weights" if result["model"]["random_weights"] else "its own weights"
     return (
@@ -66,14 +66,14 @@ def heading(result: dict[str, Any]) -> str:
 
 
 def where(result: dict[str, Any]) -> str:
-    """Device, number format and attention kernel."""
+    """Return device, dtype and attention kernel as text."""
     under = result["conditions"]
     device = under["device_name"] if under["device"].startswith("cuda") else f"CPU, {under['threads']} thread(s)"
     return f"{device} · {under['dtype']} · {under['attention']} attention"
 
 
 def findings(rows: list[Row]) -> list[str]:
-    """Of every batch size, what the strongest pruning promises and what comes of it."""
+    """Return a line per batch size: the FLOPs ratio and the measured speed-up of the strongest pruning."""
     strongest: dict[int, Row] = {}
     for row in rows:
         most = strongest.get(row["batch_size"], {"flops_ratio": 1})
@@ -88,13 +88,13 @@ def findings(rows: list[Row]) -> list[str]:
 
 
 def refusals(rows: list[Row]) -> list[str]:
-    """Why the model cannot run what has no numbers."""
+    """Return a line for each case that the model cannot run, with the reason."""
     found = _refused(rows).items()
     return [f"NOT APPLICABLE {label} at {', '.join(amounts)}: {reason}" for (label, reason), amounts in found]
 
 
 def amount(row: Row) -> str:
-    """'90 %', 'keep 64', 'default' for a published schedule, '' for the unpruned model."""
+    """Return '90 %', 'keep 64', 'default' for a published schedule, or '' for the unpruned model."""
     if row["keep"] is not None:
         return f"keep {row['keep']}"
     if row["ratio"] is not None:
@@ -103,7 +103,7 @@ def amount(row: Row) -> str:
 
 
 def number(value: float | None) -> str:
-    """About three significant digits, '-' where there is none."""
+    """Return a value with about three significant digits, '-' for None."""
     if not value:
         return "-" if value is None else "0"
     decimals = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
@@ -111,7 +111,7 @@ def number(value: float | None) -> str:
 
 
 def times_cells(row: Row) -> list[str]:
-    """The cells of a row of TIMES."""
+    """Return the cells of a row of TIMES after WHO."""
     ms, tokens = {part: (value or {}).get("median_ms") for part, value in row["ms"].items()}, row["tokens"]
     faster = {part: "" if row["label"] == "unpruned" else f" ({x:.2f}x)" for part, x in row.get("speed_up", {}).items()}
     parts = (number(ms[part]) for part in ("vision", "selection", "projector"))
@@ -122,7 +122,7 @@ def times_cells(row: Row) -> list[str]:
 
 
 def work_cells(row: Row) -> list[str]:
-    """The cells of a row of WORK."""
+    """Return the cells of a row of WORK after WHO."""
     fewer, faster = row.get("flops_ratio"), row.get("speed_up", {}).get("first_token")
     against = row["label"] != "unpruned"
     return [
@@ -140,7 +140,7 @@ def work_cells(row: Row) -> list[str]:
 
 
 def _tables(rows: list[Row]) -> list[tuple[str, tuple[str, ...], list[list[str]]]]:
-    """(title, columns, cells) of both tables. What was not measured says so in its first free cell."""
+    """Return (title, columns, cells) of both tables. An unmeasured row has its state in the first free cell."""
     tables: list[tuple[str, tuple[str, ...], list[list[str]]]] = []
     for title, columns, cells in (("median ms", TIMES, times_cells), ("work and memory", WORK, work_cells)):
         body = []
@@ -154,7 +154,7 @@ def _tables(rows: list[Row]) -> list[tuple[str, tuple[str, ...], list[list[str]]
 
 
 def _refused(rows: list[Row]) -> dict[tuple[str, str], list[str]]:
-    """Label and reason of what the model cannot run -> the amounts that were asked for."""
+    """Return the requested amounts of each (label, reason) that the model cannot run."""
     found: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row["state"] == NOT_APPLICABLE:
@@ -183,7 +183,7 @@ def _grid(title: str, columns: tuple[str, ...], rows: list[list[str]]) -> Grid:
 
 
 def _csv(rows: list[Row]) -> None:
-    """One line a row; nested values as part_name columns."""
+    """Print one line per row; nested values become part_name columns."""
     flat = [dict(_flat(row)) for row in rows]
     columns = list(dict.fromkeys(name for row in flat for name in row))
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")

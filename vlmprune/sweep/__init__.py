@@ -1,7 +1,7 @@
-"""`vlmprune sweep`: one run for every combination; whatever happens to one, the others go on.
+"""`vlmprune sweep`: one run for every combination of settings; the failure of one does not stop the others.
 
-Everything that is wrong with the input is found before the first job runs. A job is `vlmprune.run.run` with its config,
-wherever a launcher puts it. Nothing here is needed to go on later: that is in the run directories.
+All input is checked before the first job runs. A job is `vlmprune.run.run` with its config, executed wherever the
+launcher puts it. A sweep keeps no state that resuming needs: that is in the run directories.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["Job", "plan_jobs", "sweep"]
 
 
 def sweep(settings: list[str], config_dir: str | None) -> int:
-    """Run every combination of `settings`; returns the exit code: 1 if any job failed, 130 after Ctrl-C."""
+    """Run every combination of `settings`; return the exit code: 1 if any job failed, 130 after Ctrl-C."""
     split = split_settings(settings, config_dir)
     jobs = plan_jobs(split.of_runs, config_dir, split.baselines)
     launcher = build_launcher(split, config_dir)

@@ -1,4 +1,4 @@
-"""Progress over the jobs of a sweep: a line as each starts and ends, a bar in a terminal, and the file for later."""
+"""Progress of a sweep: a line when a job starts or ends, a progress bar in a terminal, and the sweep's record file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BAR_SECONDS = 1.0
 
 
 class Board:
-    """The watch of a launcher (vlmprune.launchers.base.Watch). Numbers are those of `jobs`, from 1."""
+    """Progress of a sweep, updated by a launcher (vlmprune.launchers.base.Watch). Job numbers index `jobs` from 1."""
 
     def __init__(self, jobs: list[Job], record: SweepRecord, outputs: Path, fail_fast: bool) -> None:
         self.jobs, self.record, self.outputs, self.fail_fast = jobs, record, outputs, fail_fast
@@ -66,7 +66,7 @@ class Board:
         self._bar.update(0, completed=done, description=self.state())
 
     def interrupted(self) -> None:
-        """Whatever was running has been stopped, and can go on later."""
+        """Mark all running jobs as stopped; the same sweep resumes them later."""
         for job in self.jobs:
             if job.record.status == "running":
                 job.record.status = "stopped"
@@ -74,7 +74,7 @@ class Board:
         self.save()
 
     def save(self) -> None:
-        """Write the file. What is wrong with the disk is said once: the runs have troubles and results of their own."""
+        """Write the record file. Print the first OSError as a warning and ignore all others: the runs continue."""
         self.record.updated = datetime.now(UTC).isoformat(timespec="seconds")
         try:
             self.record.write(self.outputs)
@@ -84,11 +84,11 @@ class Board:
             self._warned = True
 
     def counts(self) -> Counter[str]:
-        """Status -> jobs."""
+        """Return the number of jobs of each status."""
         return Counter(job.record.status for job in self.jobs)
 
     def state(self) -> str:
-        """'3 done, 1 failed, 1 running, 4 left, about 2 min'."""
+        """Return a line such as '3 done, 1 failed, 1 running, 4 left, about 2 min'."""
         counts = self.counts()
         order = ("done", "skipped", "failed", "not_applicable", "stopped", "running", "waiting")
         parts = [f"{counts[name]} {WORDS.get(name, name)}" for name in order if counts[name]]
@@ -96,7 +96,7 @@ class Board:
         return ", ".join(parts) + (f", about {duration(left)}" if left is not None else "")
 
     def time_left(self) -> float | None:
-        """Seconds, from what a question took so far; None before anything is done and when nothing is left."""
+        """Return the seconds left by the mean time per question; None before a job is done and if none is left."""
         took = [(job.record.seconds, self._open(job)) for job in self.jobs if job.record.status == "done"]
         questions = sum(count for _, count in took)
         going = [job.record for job in self.jobs if job.record.status in ("running", "waiting")]
@@ -107,7 +107,7 @@ class Board:
 
     @contextmanager
     def shown(self, workers: bool) -> Iterator[None]:
-        """A bar over all questions in a terminal, where workers have none of their own there."""
+        """Show a progress bar over all questions inside the block, if jobs run in workers and stderr is a terminal."""
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -134,7 +134,7 @@ class Board:
             job.record.answered = answered(Path(job.record.directory))
 
     def _open(self, job: Job) -> int:
-        """Questions that the sweep had to ask for a job."""
+        """Return the number of a job's questions that were unanswered when the sweep began."""
         return max(0, (job.record.samples or 0) - self._before[id(job)])
 
     def _say(self, number: int, word: str, rest: str) -> None:
@@ -148,12 +148,12 @@ class Board:
 
 
 def duration(seconds: float) -> str:
-    """'0.4 s', '12 s', '3.5 min', '2.1 h'."""
+    """Return a duration as text: '0.4 s', '12 s', '3.5 min', '2.1 h'."""
     if seconds < 90:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def score_text(score: float | None) -> str:
-    """A score as it is shown; one that needs a judge has none yet."""
+    """Return a score in percent, or 'not judged' for None."""
     return "not judged" if score is None else percent(score)

@@ -1,4 +1,4 @@
-"""From checked jobs to the table at the end, through a launcher."""
+"""Execution of a sweep's jobs by a launcher, and the table at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vlmprune.sweep_record import FOLDER, SweepRecord
 
 
 def conduct(settings: list[str], jobs: list[Job], launcher: Launcher, split: SweepSettings) -> int:
-    """Run `jobs`, planned from `settings` as typed; returns the exit code."""
+    """Run `jobs`, which were planned from `settings` as typed; return the exit code."""
     stopped = 0
     with shared_benchmarks():
         jobs = examine(jobs, launcher.here)
@@ -32,7 +32,7 @@ def conduct(settings: list[str], jobs: list[Job], launcher: Launcher, split: Swe
         board = begin(jobs, settings, split)
         try:
             finished, rest = tasks_of(jobs, board)
-            InProcess().run(finished, board)  # which needs no model, but one may still have to be judged
+            InProcess().run(finished, board)  # without a model; their answers may still need a judge
             if rest and not board.halted:
                 with board.shown(workers=isinstance(launcher, WorkerLauncher)):
                     launch(launcher, rest, board)
@@ -52,7 +52,7 @@ def conduct(settings: list[str], jobs: list[Job], launcher: Launcher, split: Swe
 
 
 def begin(jobs: list[Job], settings: list[str], split: SweepSettings) -> Board:
-    """The sweep's record on the disk, and its first lines. Raises UserError where outputs cannot be written to."""
+    """Write the sweep's record and print its first lines. Raise UserError if the outputs folder cannot be written."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     record = SweepRecord(group_of(jobs), settings, split.launcher, now, now, [job.record for job in jobs])
     outputs = Path(jobs[0].config.outputs)
@@ -70,7 +70,7 @@ def begin(jobs: list[Job], settings: list[str], split: SweepSettings) -> Board:
 
 
 def first_line(jobs: list[Job], rest: str) -> str:
-    """'7 jobs: 4 new, 1 partly done, 2 finished · launcher=inprocess · ...'."""
+    """Return a line such as '7 jobs: 4 new, 1 partly done, 2 finished · ' with `rest` after it."""
     able = [job for job in jobs if job.record.status == "waiting"]
     partly = sum(bool(job.record.answered) and not job.finished for job in able)
     finished = sum(job.finished for job in able)
@@ -81,7 +81,7 @@ def first_line(jobs: list[Job], rest: str) -> str:
 
 
 def tasks_of(jobs: list[Job], board: Board) -> tuple[list[Task], list[Task]]:
-    """What launchers are given: of finished jobs, and of the others that can run."""
+    """Return two lists of launcher tasks: those of finished jobs, and those of all other jobs that can run."""
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     group = board.record.group
     finished, rest = list[Task](), list[Task]()
@@ -96,11 +96,11 @@ def tasks_of(jobs: list[Job], board: Board) -> tuple[list[Task], list[Task]]:
 
 
 def group_of(jobs: list[Job]) -> str:
-    """The sweep's id: the same jobs make the same sweep, in whatever order they were typed."""
+    """Return the sweep's id. It depends on the set of jobs and not on their order."""
     combinations = sorted(" ".join(job.overrides) for job in jobs)
     return "sweep-" + hashlib.sha256("\n".join(combinations).encode()).hexdigest()[:8]
 
 
 def compare_command(outputs: Path) -> str:
-    """What to look at the results with."""
+    """Return the command that shows the results."""
     return "vlmprune compare" + ("" if outputs == Path("outputs") else f" {shlex.quote(f'outputs={outputs}')}")

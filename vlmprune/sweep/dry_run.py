@@ -1,4 +1,4 @@
-"""`--dry-run`: the jobs with tokens and FLOPs, and what is done already. Nothing is loaded, run or written."""
+"""`--dry-run`: the jobs with their tokens, FLOPs and state. It loads no weights, runs nothing and writes nothing."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from vlmprune.sweep.jobs import Job, plan_jobs
 from vlmprune.sweep.settings import build_launcher, split_settings
 
 COLUMNS = ("job", "visual tokens", "layer avg", "FLOPs", "of unpruned", "questions", "")
-DISPENSABLE = ("of unpruned", "layer avg", "questions")  # the first to go where a terminal is too narrow
+DISPENSABLE = ("of unpruned", "layer avg", "questions")  # dropped in this order if the terminal is too narrow
 
 
 def dry_run_sweep(settings: list[str], config_dir: str | None) -> int:
-    """Print the table of a sweep's jobs; returns the exit code."""
+    """Print the table of a sweep's jobs; return the exit code."""
     split = split_settings(settings, config_dir)
     jobs = plan_jobs(split.of_runs, config_dir, split.baselines)
     launcher = build_launcher(split, config_dir)
@@ -27,7 +27,7 @@ def dry_run_sweep(settings: list[str], config_dir: str | None) -> int:
 
 
 def dry_run(settings: list[str], config_dir: str | None) -> int:
-    """Print the composed config of one run, and its row."""
+    """Print the composed config of one run and its row; return the exit code."""
     from omegaconf import OmegaConf
 
     from vlmprune.sweep.examine import inspect
@@ -41,7 +41,7 @@ def dry_run(settings: list[str], config_dir: str | None) -> int:
 
 
 def show_jobs(jobs: list[Job]) -> None:
-    """One row per job."""
+    """Print a table with one row per job, and a note on the nominal figures."""
     from vlmprune.plan import shared_benchmarks
     from vlmprune.progress import results_console
     from vlmprune.report.grid import Grid, left_out
@@ -64,7 +64,7 @@ def show_jobs(jobs: list[Job]) -> None:
 
 
 def cost_of(job: Job) -> tuple[str, str, str, str]:
-    """Tokens, layer-averaged tokens, FLOPs and their share of unpruned, as shown; empty for what cannot run."""
+    """Return the cells for tokens, layer-averaged tokens, FLOPs and their share of unpruned; '' if it cannot run."""
     from vlmprune.nominal import nominal
     from vlmprune.report.summary import giga
 
@@ -80,7 +80,7 @@ def cost_of(job: Job) -> tuple[str, str, str, str]:
 
 
 def state_of(job: Job) -> str:
-    """Whether a job's run is new, partly done or finished, or cannot be."""
+    """Return the state of a job's run: new, partly done, finished, unknown on this machine, or not applicable."""
     if job.record.status == "not_applicable":
         return f"NOT APPLICABLE  {job.record.reason}"
     if job.finished:

@@ -1,4 +1,4 @@
-"""Before the first job: what cannot run, what is finished, what is partly done; and the order of the others."""
+"""Checks before the first job: which runs are impossible, finished or partly done, and in which order jobs run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from vlmprune.sweep.jobs import Job
 
 
 def examine(jobs: list[Job], here: bool) -> list[Job]:
-    """Look at every job's parts and run directory; returns them in the order in which they are to run.
+    """Check every job's parts and run directory; return the jobs without duplicates, in execution order.
 
-    A method that a model cannot run is noted in the job. All else that cannot work raises UserError, and so does a
-    sweep of which nothing that was asked for can run. here: whether the jobs run on this machine; elsewhere there may
-    be another device, on which number format and so the run directory depend, and those then stay unknown.
+    A job whose method the model cannot run is marked not_applicable. Raise UserError for any other fault, and if no
+    requested job can run. here: True if the jobs run on this machine. Elsewhere the device may differ; dtype and run
+    directory depend on it, and both then stay unknown.
     """
     known: dict[Path, Job] = {}
     unique, refused = [], list[UserError]()
@@ -37,7 +37,7 @@ def examine(jobs: list[Job], here: bool) -> list[Job]:
 
 
 def inspect(job: Job, here: bool) -> Plan | None:
-    """Fill in what is known of a job's run. Returns its plan, None where that depends on another machine."""
+    """Fill in the record of a job's run. Return its plan, or None if that depends on another machine."""
     config, record = job.config, job.record
     if not (here or config.device == "cpu" or torch.cuda.is_available()):
         choose_parts(config)
@@ -49,29 +49,29 @@ def inspect(job: Job, here: bool) -> Plan | None:
     record.benchmark = benchmark_name(config, plan.benchmark)
     record.samples, record.directory = len(plan.samples), str(plan.directory.path)
     record.answered = answered(plan.directory.path)
-    job.finished = plan.directory.result_or_none is not None  # of a damaged one the job itself says what is wrong
+    job.finished = plan.directory.result_or_none is not None  # the job itself reports a damaged result
     return plan
 
 
 def answered(directory: Path) -> int:
-    """How many samples of a run are done with. Reads only: the run may be going on."""
+    """Return the number of answered or bad samples of a run, which may be running: this only reads."""
     return sum(_lines(directory / name) for name in ("predictions.jsonl", "bad.jsonl"))
 
 
 def _lines(file: Path) -> int:
     try:
         return read_bytes(file).count(b"\n")
-    except OSError:  # none yet; what is wrong with it otherwise, the run itself says
+    except OSError:  # not written yet; the run itself reports any other fault
         return 0
 
 
 def in_order(jobs: list[Job]) -> list[Job]:
-    """Jobs that share a model together, and of those the ones that share a benchmark; otherwise as they came."""
+    """Return jobs grouped by model and then by benchmark, so that each loads once; otherwise in the given order."""
     models = list(dict.fromkeys(model_key(job) for job in jobs))
     benchmarks = list(dict.fromkeys(job.record.benchmark for job in jobs))
     return sorted(jobs, key=lambda job: (models.index(model_key(job)), benchmarks.index(job.record.benchmark)))
 
 
 def model_key(job: Job) -> str:
-    """Equal for jobs that one loaded model serves."""
+    """Return a key that is equal for jobs that can share one loaded model."""
     return f"{job.config.model!r} {job.config.device}"

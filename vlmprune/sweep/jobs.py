@@ -1,4 +1,4 @@
-"""The jobs of a sweep: every combination composed and checked, with the baselines that make it mean something."""
+"""The jobs of a sweep: every combination composed and checked, with the baselines that they are compared with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vlmprune.sweep_record import JobRecord
 
 @dataclass
 class Job:
-    """One combination. added: a baseline that nobody asked for. finished: its run was there before the sweep."""
+    """One combination. added: True for a baseline that was not requested. finished: its run has a result already."""
 
     overrides: list[str]
     config: RunConfig
@@ -26,7 +26,7 @@ class Job:
 
 
 def plan_jobs(settings: list[str], config_dir: str | None, baselines: bool = True) -> list[Job]:
-    """All combinations of `settings`, each composed and checked; baselines first. Raises UserError."""
+    """Return all combinations of `settings`, composed and checked, baselines first. Raise UserError for bad input."""
     asked = expand_sweep(with_experiment(settings, config_dir), config_dir)
     added = _baselines(asked) if baselines else []
     asked = [without_unused(overrides) for overrides in asked]
@@ -45,7 +45,7 @@ def _job(overrides: list[str], common: set[str], config_dir: str | None, added: 
 
 
 def with_experiment(settings: list[str], config_dir: str | None) -> list[str]:
-    """`experiment=NAME` replaced by that preset's overrides, of which those that `settings` give too are dropped."""
+    """Return `settings` with `experiment=NAME` replaced by that preset's overrides; other `settings` override these."""
     names = [setting.partition("=")[2].strip(QUOTES) for setting in settings if setting.startswith("experiment=")]
     own = [setting for setting in settings if not setting.startswith("experiment=")]
     given = {setting.partition("=")[0] for setting in own}
@@ -54,7 +54,7 @@ def with_experiment(settings: list[str], config_dir: str | None) -> list[str]:
 
 
 def _baselines(combinations: list[list[str]]) -> list[list[str]]:
-    """For every combination, the unpruned run and random pruning by the same amount."""
+    """Return the overrides of every combination's unpruned run, and of random pruning by its amount if it has one."""
     added = []
     for overrides in combinations:
         plain = [override for override in overrides if group_of(override) != "method"]

@@ -1,4 +1,4 @@
-"""What a sweep is told beside the settings of its runs: baselines, fail_fast, and the launcher with its own."""
+"""Settings of a sweep beside those of its runs: baselines, fail_fast, and the launcher with its settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """The settings as typed, told apart. launcher: its name; launcher_settings: what was given of it."""
+    """The settings by kind. of_runs: overrides of the runs as typed; launcher: its name; launcher_settings: launcher.*
+    without the prefix."""
 
     of_runs: list[str]
     baselines: bool
@@ -27,7 +28,7 @@ class SweepSettings:
 
 
 def split_settings(settings: list[str], config_dir: str | None) -> SweepSettings:
-    """Tell a sweep's own settings from those of its runs. Raises UserError for what is wrong with the former."""
+    """Split `settings` into those of the sweep and those of its runs. Raise UserError if the former are invalid."""
     of_runs: list[str] = []
     own: dict[str, Any] = {"baselines": True, "fail_fast": False, "launcher": "inprocess"}
     for override in parse_overrides(settings):
@@ -53,7 +54,7 @@ def _launchers(config_dir: str | None) -> str:
 
 
 def build_launcher(settings: SweepSettings, config_dir: str | None) -> Launcher:
-    """The launcher of the config group, checked. Raises UserError, also where its optional package is missing."""
+    """Build the launcher of the config group. Raise UserError for invalid settings or a missing optional package."""
     from vlmprune.launchers.base import Launcher
 
     config = read("launcher", settings.launcher, config_dir)

@@ -1,4 +1,4 @@
-"""The end of a sweep, as a person reads it: a row per job, what each came to, and what to do next."""
+"""The table at the end of a sweep: a row per job with its score, time and state, and the next command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STATES = {"done": "done", "skipped": "finished before", "waiting": "not run", "r
 
 
 def show_table(jobs: list[JobRecord], next_line: str) -> None:
-    """Print to stdout."""
+    """Print the table, the command that uploads offline W&B runs if there are any, and `next_line`."""
     from vlmprune.progress import results_console
     from vlmprune.report.grid import Grid
 
@@ -32,7 +32,7 @@ def show_table(jobs: list[JobRecord], next_line: str) -> None:
 
 
 def state_of(job: JobRecord) -> str:
-    """What became of a job, with its reason."""
+    """Return the final state of a job, with the reason if it failed or could not run."""
     if job.status == "failed":
         return f"FAILED  {job.reason}"
     if job.status == "not_applicable":
