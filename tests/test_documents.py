@@ -49,6 +49,11 @@ def test_the_readme_names_every_method():
     assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(options("method"))
 
 
+def test_the_readme_leads_to_every_page():
+    linked = {link.partition("#")[0] for link in LINK.findall(README)}
+    assert {page.relative_to(ROOT).as_posix() for page in PAGES} - {"README.md"} <= linked
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     assert dead(page) == []
