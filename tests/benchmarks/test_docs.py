@@ -43,14 +43,16 @@ def test_the_examples(kind, tmp_path, monkeypatch):
     (tmp_path / "configs/benchmark").mkdir(parents=True)
     yaml = block("_target_: vlmprune.benchmarks.choices")
     if kind == "a YAML and a file":
-        (tmp_path / "counting.py").write_text(block("from dataclasses import dataclass"))
+        code = block("from dataclasses import dataclass") + block("from vlmprune.benchmarks.submission import")
+        (tmp_path / "counting.py").write_text(code)
         monkeypatch.syspath_prepend(tmp_path)
         yaml = re.sub("_target_: .*", "_target_: counting.Counting", yaml)
-        yaml = re.sub("answer_is: .*\n", "", yaml)  # a setting of multiple choice
+        yaml = re.sub("answer_is: .*\n", "submission: counting.counts\n", yaml)  # answer_is is of multiple choice
     (tmp_path / "configs/benchmark/colors.yaml").write_text(yaml)
     settings = ["benchmark=colors", f"benchmark.path={tmp_path}/data.parquet", f"outputs={tmp_path}/out", "logger=none"]
     config = compose_run([*settings, "method=none", "latency_samples=0"], str(tmp_path / "configs"))
     assert run(config)["answers"]["samples"] == 6
+    assert len(list(tmp_path.glob("out/**/counts.txt"))) == (kind == "a YAML and a file")
 
 
 def test_the_folder_example(tmp_path):
