@@ -24,7 +24,7 @@ run: $(STAMP) ## the first run: cls at 95 % on the embedded model and benchmark
 test: $(STAMP) ## the tests (under 6 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not gpu'
 
-slow: $(STAMP) ## the longer checks: robustness, launchers, the wheel on its own, README's examples, 5,000 random programs
+slow: $(STAMP) ## the longer checks: robustness, launchers, the wheel on its own, the examples of README and docs, 5,000 random programs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'slow and not gpu' tests/robustness/hostile
 	$(BIN)/python -m pytest -m 'slow and not gpu' --ignore tests/robustness/hostile
 
@@ -36,7 +36,7 @@ lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-chart: $(STAMP) ## README's picture and table: five methods at five ratios
+chart: $(STAMP) ## README's picture and the table of docs/results.md: five methods at five ratios
 	$(BIN)/vlmprune sweep method=cls,divprune,fastv,uniform,random ratio=0.25,0.5,0.75,0.9,0.95 outputs=outputs/chart
 	$(BIN)/vlmprune compare outputs=outputs/chart format=markdown columns=front,method,ratio,kept,layer_avg,score,relative,vs_random,flops,prefill chart=docs/accuracy.png
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,6 @@ from vlmprune.models.checkpoint import find_checkpoint
 from vlmprune.models.checks import check_pair, check_settings
 from vlmprune.registry import build_method, options, read
 
-ROOT = Path(__file__).parents[2]
 MODELS = sorted(set(options("model")) - {"path"})
 METHODS = {name: read("method", name)["info"] for name in options("method")}
 
@@ -83,13 +81,6 @@ def test_words():
     assert working({}) == "those of its family"
     assert working({"lacks": []}) == "all"
     assert working({"lacks": ["text_relevance"]}) == "all but cdpruner (text_relevance)"
-
-
-@pytest.mark.parametrize(
-    ("kind", "file"), [("models", "docs/models.md"), ("matrix", "docs/models.md"), ("matrix", "README.md")]
-)
-def test_the_documents_are_current(kind, file):
-    assert markdown(kind) in (ROOT / file).read_text(), f"write it anew: vlmprune list {kind} format=markdown"
 
 
 @pytest.mark.parametrize("kind", ["models", "matrix"])
