@@ -38,8 +38,8 @@ class Answers:
     ) -> None:
         """Append the answers `new`, token ids, to the run directory.
 
-        rows: each sample's row of `record`. said: text tokens after those of the record. taken: decoder positions of each
-        whole prompt.
+        rows: each sample's row of `record`. said: text tokens after those of the record. taken: decoder positions of
+        each whole prompt.
         """
         texts = self.loaded.preprocessor.decode(new)
         kept = None if record.kept is None else record.kept.tolist()
