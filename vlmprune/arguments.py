@@ -49,7 +49,7 @@ def read_settings(settings: list[str], command: str, one: Iterable[str], several
     """Return the values of a command's own settings by key; for keys in `several` a list of all given values.
 
     Quotes, null, numbers and ${...} mean the same as in `vlmprune run`. Raises UserError for a key that is in neither
-    `one` nor `several`, for a key of `one` with several values, and for an argument that is not key=value.
+    `one` nor `several`, for a key of `one` given twice or with several values, and for anything but key=value.
     """
     values: dict[str, Any] = {}
     for override in parse_overrides(settings):

@@ -17,7 +17,7 @@ STATUS = Path("/proc/self/statm")  # on Linux: numbers of pages, the sixth is th
 
 
 class _Expired(BaseException):
-    """Signal that ends the code inside; not an Exception, which that code may catch."""
+    """Ends the code inside; a BaseException, because that code may catch Exception."""
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from vlmprune.completion_scripts import SCRIPTS
 from vlmprune.errors import UserError
 from vlmprune.overrides import LONGEST
 
-# Settings of the commands that do not take those of a run; each command defines its own.
+# Settings of commands other than run and sweep, each of which is defined in the command's module.
 COMPARE = (
     *("method", "ratio", "keep", "model", "benchmark", "limit", "seed", "dtype", "device"),
     *("outputs", "format", "columns", "chart", "charts", "html"),

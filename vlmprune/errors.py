@@ -41,7 +41,7 @@ class NotApplicable(UserError):
 
 
 class NotFinite(UserError, RuntimeError):
-    """Features or scores of a prompt that are nan or infinite, by which no choice of tokens is meaningful."""
+    """Features or scores of a prompt that are nan or infinite, so that no choice of its tokens means anything."""
 
 
 class ProcessLost(Exception):

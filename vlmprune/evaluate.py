@@ -67,7 +67,7 @@ class Evaluation:
         self.directory, self.advance, self.settings = directory, advance, settings
         self.batch = BatchSize(settings.batch_size)
         self.answers = Answers(benchmark, loaded, directory, session.method.reads_question)
-        # Twice a window: one in use, and the first media of the next.
+        # Twice a window: the one in use, and the next.
         size = max(64, 2 * WINDOW * settings.batch_size)
         self.images = Images(benchmark, loaded, size, named=session.features is not None)
         self.compiled = Compiled(loaded.adapter, BACKEND) if settings.compile else None
@@ -120,8 +120,7 @@ class Evaluation:
         return usable, None
 
     def _parted(self, prompts: list[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
-        """Return the prompts to run from a shared prefix, none if that saves nothing and nothing is compiled, and the
-        others."""
+        """Return the prompts to run from a shared prefix (none if off, or useless and not compiled), and the others."""
         if not self.settings.share_prefix or self.session.method.reads_question:
             return [], prompts
         together = [prompt for prompt in prompts if prompt.shared]

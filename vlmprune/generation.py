@@ -190,7 +190,7 @@ class Rules:
 
     @property
     def effective(self) -> dict[str, Any]:
-        """Values in force by their names in a generation_config, for the usual settings also those by default."""
+        """Values in force, by their names in a generation_config; common settings are included at their defaults."""
         usual = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
         return usual | self.used | {"eos_token_id": list(self.ends), "pad_token_id": self.filler}
 

@@ -27,7 +27,7 @@ LACKS = (MemoryError, OSError, RuntimeError, ImportError)
 
 
 def check_memory() -> None:
-    """Raise UserError if a memory limit is too small for the libraries: NumPy's would retry for ever, others crash."""
+    """Raise UserError if a memory limit is too small for the libraries: NumPy would retry for ever, others crash."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return

@@ -126,7 +126,7 @@ def build_method(
     where: str = "method.",
     **settings: Any,
 ) -> Method:
-    """Return the method `name` of the config group, with its YAML's settings (or `config`'s) and then `settings`.
+    """Return the method `name` of the config group, with the settings of its YAML or `config`, and then `settings`.
 
     budget applies to methods inside the language model (before it, every layer sees the kept tokens), scope to those
     before it (inside, all visual tokens of a prompt are ranked together): others have no such setting and ignore it.

@@ -210,7 +210,7 @@ def check_file_names(settings: dict[str, Any], where: str = "") -> None:
 
 
 def check_template(name: str, template: str, fields: tuple[str, ...]) -> None:
-    """Raise UserError unless `template` has at least one of these fields, no others, and each as its name alone.
+    """Raise UserError unless `template` is empty or has one or more of these fields, each as its name alone.
 
     A field's attributes, items, conversions and widths could read other data than its text, or fill the memory.
     """

@@ -92,7 +92,7 @@ def rescore(
 
 
 def read_benchmark(folder: Path, config_dir: str | None = None) -> Benchmark:
-    """Return the benchmark of a run directory's config.yaml, without reading its data. Raise UserError if it fails.
+    """Return the benchmark of a run directory's config.yaml, without reading its data. Raise UserError if that fails.
 
     A run directory may come from anyone: its file is plain data, and a class that it names is imported only if a
     benchmark of this installation, or of `config_dir`, has that class.

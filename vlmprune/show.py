@@ -124,7 +124,7 @@ def read_question(words: list[str], orientation: Orientation = "upright") -> Que
 
 
 def find_file(word: str) -> Path | None:
-    """Return the file that an argument names; None for a question. Raise UserError for a missing file.
+    """Return the file that an argument names; None for a question. Raise UserError for a file's name without a file.
 
     A question may begin with ~ and be longer than the name of a file can be.
     """

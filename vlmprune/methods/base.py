@@ -64,7 +64,7 @@ class Signals:
     seeds: Sequence[int] = ()  # one per image, from its content: the same image gets the same seed in any batch
     cls_attention: Tensor = ABSENT  # [layers, B, H, N] post-softmax [CLS] rows, [CLS]->[CLS] dropped, not renormalised
     received_attention: Tensor = ABSENT  # [layers, B, H, N] mean over query rows of the attention a patch receives
-    keys: Tensor = ABSENT  # [layers, B, H, 1+N, C/H] with [CLS] first where the tower has one
+    keys: Tensor = ABSENT  # [layers, B, H, 1+N, C/H] with [CLS] first where the encoder has one
     queries: Tensor = ABSENT  # [layers, B, H, 1+N, C/H] unscaled
     features: Tensor = ABSENT  # [B, N, C] the projector's input
     cls_feature: Tensor = ABSENT  # [B, C] the [CLS] token at the feature layer

@@ -32,7 +32,7 @@ class Matching:
         """
         x = at_least_float32(hidden)
         out, gone = rows_of(x, self.stay), rows_of(x, self.gone)
-        # Sums are products of the rows that merge, since scatter_add's order of summation is not fixed on a GPU.
+        # Rows are summed by a matrix product, since the order of summation in scatter_add is not fixed on a GPU.
         together = (self.into.unsqueeze(2) == self.into.unsqueeze(1)).to(x.dtype)  # [B, r, r]
         mean = (rows_of(out, self.into) + together @ gone) / (1 + together.sum(dim=2, keepdim=True))
         first = together.argmax(dim=2)  # all that become part of one row write the same bits

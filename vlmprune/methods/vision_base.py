@@ -26,7 +26,7 @@ class VisionMethod(Method):
     stage: ClassVar[Literal["vision"]] = "vision"
     needs: ClassVar[tuple[str, ...]] = ("encoder_layers",)
     merges: ClassVar[bool] = True
-    scope_rule: ClassVar[str] = "tile"  # the encoder sees each tile and each frame by itself
+    scope_rule: ClassVar[str] = "tile"  # the encoder processes each tile and each frame separately
 
     def __post_init__(self) -> None:
         if self.layer_ratio is None:
