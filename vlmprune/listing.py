@@ -38,7 +38,7 @@ def show_choices(arguments: list[str], config_dir: str | None) -> None:
 
 
 def markdown(kind: str, config_dir: str | None = None) -> str:
-    """Return the table of one kind in Markdown, as in vlmprune/methods/README.md (methods) and README.md (matrix)."""
+    """Return the table of one kind in Markdown, as docs/ holds it."""
     header, *rows = _cells(kind, config_dir)
     rows = [[f"`{name}`", *rest] for name, *rest in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
