@@ -26,14 +26,14 @@ def prune(
     model_options: dict[str, Any] | None = None,
     **options: Any,
 ) -> Session:
-    """A context manager in which `model` prunes visual tokens; outside it the model is untouched.
+    """Return a context manager in which `model` prunes visual tokens; outside it the model is unchanged.
 
     model: a loaded transformers vision-language model. method: a name from `vlmprune list methods`, or a Method.
     ratio: fraction of visual tokens removed, 0..1; or keep: tokens kept. options: the method's own fields, and
     positions=renumber|keep, scope=tile|image, budget=average (see `Method`, `SequenceMethod`, `DecoderMethod`).
-    model_options: the family's own, such as newline="keep" on LLaVA-NeXT.
-    Inside, model(...) returns logits of the shortened prompt, get_image_features() marks what is dropped with NaN, and
-    a KV cache remembers what it holds, so that later turns go on from it (see `Session`).
+    model_options: those of the model's family, such as newline="keep" on LLaVA-NeXT.
+    Inside, model(...) returns logits of the shortened prompt, get_image_features() fills dropped tokens with NaN, and a
+    KV cache records the prompt's tokens, so that later turns can continue from it (see `Session`).
     Raises UserError for a name, value or pair that cannot work.
     """
     from vlmprune.errors import UserError

@@ -1,4 +1,4 @@
-"""`python -m vlmprune` is `vlmprune`."""
+"""Entry point of `python -m vlmprune`, the same as `vlmprune`."""
 
 import sys
 

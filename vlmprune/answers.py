@@ -1,4 +1,4 @@
-"""From generated tokens to the lines of predictions.jsonl and kept.jsonl."""
+"""Lines of predictions.jsonl and kept.jsonl, from generated tokens and the record of a prefill."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vlmprune.records import RunDirectory, kept_of
 
 
 class Answers:
-    """Writes each batch's answers to the run directory as it comes, and knows which samples are answered."""
+    """Writer of each batch's answers to the run directory; `done` has the ids of the answered samples."""
 
     def __init__(self, benchmark: Benchmark, loaded: Loaded, directory: RunDirectory, reads_question: bool) -> None:
         self.benchmark, self.loaded, self.directory = benchmark, loaded, directory
@@ -36,9 +36,10 @@ class Answers:
         said: list[int],
         taken: list[int],
     ) -> None:
-        """Append the answers `new`, ids. rows: each sample's row of `record`; said: words beyond that record.
+        """Append the answers `new`, token ids, to the run directory.
 
-        taken: positions of the decoder that each whole prompt takes.
+        rows: each sample's row of `record`. said: text tokens after those of the record. taken: decoder positions of
+        each whole prompt.
         """
         texts = self.loaded.preprocessor.decode(new)
         kept = None if record.kept is None else record.kept.tolist()
@@ -69,7 +70,7 @@ class Answers:
                 lines.setdefault(kept_of(line), line)
         try:
             self.directory.append(predictions, list(lines.values()))
-        except MemoryError as error:  # some may be written: the batch is not halved and asked again, as elsewhere
+        except MemoryError as error:  # some lines may be written, so that the batch must not be halved and run again
             raise UserError(
                 "out of memory while answers were written: the same command goes on where it stopped"
             ) from error
@@ -77,9 +78,9 @@ class Answers:
         self.done.update(sample.id for sample in samples)
 
     def _kept_line(self, sample: Sample, media: list[Media], kept: list[bool]) -> dict[str, Any] | None:
-        """The kept slots, once per image unless the question decides about them or about the order of its images.
+        """Return the line of kept slots: one per image, or one per question that decides them or its images' order.
 
-        None where they are recorded already: by an earlier question about this image, or before a crash.
+        None if it is recorded already: by an earlier question about this image, or before a crash.
         """
         order, _ = place_media(self.benchmark.prompt(sample), [medium.kind for medium in media])
         alone = self.reads_question or order != sorted(order)
@@ -90,31 +91,31 @@ class Answers:
 
 
 def encoded(media: list[Media], loaded: Loaded) -> Encoded:
-    """What a sample's media give the encoder, told on the CPU by the tensors' shapes and grids."""
+    """Return the encoder's input for a sample's media, computed on the CPU from the tensors' shapes and grids."""
     return Encoded.of(loaded.adapter, loaded.preprocessor.collate([media]))
 
 
 def generated_lengths(new: Tensor, eos: int | list[int] | None) -> list[int]:
-    """New tokens of each row [B, T] up to and with the end-of-sequence token; what follows it is padding."""
+    """Return the number of new tokens of each row [B, T] up to and including the end-of-sequence token."""
     ends = torch.isin(new, torch.tensor(eos if eos is not None else [], device=new.device))
     before_end = (ends.long().cumsum(1) - ends.long() == 0).sum(1)
     return before_end.tolist()
 
 
 def run_lengths(counts: list[int]) -> list[tuple[int, int]]:
-    """Visual tokens by decoder layer, as (first layer, tokens) wherever the number changes."""
+    """Return the visual tokens by decoder layer as (first layer, tokens) for every layer where the number changes."""
     return [(layer, n) for layer, n in enumerate(counts) if layer == 0 or n != counts[layer - 1]]
 
 
 def by_layer(runs: list[tuple[int, int]], depth: int) -> list[int]:
-    """The inverse of `run_lengths` for `depth` layers. Raises UserError for a layer beyond them."""
+    """Return the inverse of `run_lengths` for `depth` layers. Raise UserError for a layer beyond them."""
     starts = [layer for layer, _ in runs] + [depth]
-    if starts[-2] >= depth:  # a line that somebody else wrote
+    if starts[-2] >= depth:  # a line that vlmprune did not write
         raise UserError(f"predictions.jsonl: visual={runs} of a decoder of {depth} layers: remove such lines to resume")
     return [n for (layer, n), end in zip(runs, starts[1:], strict=True) for _ in range(layer, end)]
 
 
 def bitmask(flags: list[bool]) -> str:
-    """Hex of one bit per visual slot of the prompt, the first slot the highest bit; True where it was kept."""
+    """Return one bit per visual slot of the prompt in hex, the first slot as the highest bit, 1 if it was kept."""
     digits = "".join("01"[flag] for flag in flags)
     return f"{int(digits or '0', 2):0{-(-len(flags) // 4)}x}"

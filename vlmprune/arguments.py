@@ -1,4 +1,4 @@
-"""What a command is told: settings apart from files and words. Every command reads a setting as Hydra writes it."""
+"""Arguments of a command: settings, in Hydra's syntax for every command, and other words such as file names."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from vlmprune.errors import UserError, choose
 from vlmprune.overrides import MOST, check_written, expand_sweep, explain, parse_overrides
 from vlmprune.progress import say
 
-SETTING = re.compile(r"\+*[\w.@/]+=")  # where another argument may be a question
+SETTING = re.compile(r"\+*[\w.@/]+=")  # for commands of which another argument may be a question with = in it
 
 
 def split_arguments(arguments: Iterable[str], questions: bool = False) -> tuple[list[str], list[str]]:
     """Return the settings among a command's arguments, and the others: names of files and folders, words, options.
 
-    questions: a question is one of the others, whatever it has of = in it.
+    questions: an argument may be a question, which is not a setting even if it has = in it.
     """
     settings: list[str] = []
     others: list[str] = []
     for argument in arguments:
         like = SETTING.match(argument) if questions else "=" in argument and not argument.startswith("-")
-        (settings if like and not os.path.exists(argument) else others).append(argument)  # a file may have = too
+        (settings if like and not os.path.exists(argument) else others).append(argument)  # a file's name may have =
     return settings, others
 
 
 def last_given(settings: list[str]) -> list[str]:
-    """Return the settings of a run or a sweep without those that are given again, of which the last one counts.
+    """Return the settings of a run or a sweep without those that a later one repeats; print a line for each of these.
 
-    So it does in Hydra, and a script's settings can be followed by one's own; but it is told.
+    The last one counts as in Hydra, so that a user can append settings to those of a script.
     """
     keys: list[Any] = [
-        setting.partition("=")[0].lstrip("+") if SETTING.match(setting) else place  # a file may be shown twice
+        setting.partition("=")[0].lstrip("+") if SETTING.match(setting) else place  # a file may be named twice
         for place, setting in enumerate(settings)
     ]
     if (count := sum(isinstance(key, str) for key in keys)) > MOST:
@@ -46,10 +46,10 @@ def last_given(settings: list[str]) -> list[str]:
 
 
 def read_settings(settings: list[str], command: str, one: Iterable[str], several: Iterable[str] = ()) -> dict[str, Any]:
-    """Return the values of a command's own settings by key; of those in `several` a list of all that are given.
+    """Return the values of a command's own settings by key; for keys in `several` a list of all given values.
 
-    Quotes, null, numbers and ${...} mean what they mean to `vlmprune run`. Raises UserError for a key that is in
-    neither, for a key of `one` that is given twice or has several values, and for what is not key=value.
+    Quotes, null, numbers and ${...} mean the same as in `vlmprune run`. Raises UserError for a key that is in neither
+    `one` nor `several`, for a key of `one` given twice or with several values, and for anything but key=value.
     """
     values: dict[str, Any] = {}
     for override in parse_overrides(settings):

@@ -1,4 +1,4 @@
-"""In which order questions are asked, and how many together."""
+"""Order of a benchmark's questions, and the number that run together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def by_image(samples: list[Sample]) -> list[Sample]:
-    """All questions about one image together, images in the order in which they first come."""
+    """Return `samples` with all questions about one image together, images in the order of their first question."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(sample.image_id, []).append(sample)
@@ -28,9 +28,9 @@ def by_image(samples: list[Sample]) -> list[Sample]:
 
 
 def windows(samples: list[Sample], batch_size: int) -> Iterator[tuple[list[Sample], list[Sample]]]:
-    """Stretches of `samples`, and the one after each, whose media are decoded meanwhile.
+    """Yield each window of `samples` with the next one, whose media are decoded in the background.
 
-    Of videos, which are large, one batch at a time.
+    A window is `WINDOW` batches, or one batch of videos, which are large.
     """
     video = any(sample.media == "video" for sample in samples)
     step = batch_size if video else WINDOW * batch_size
@@ -39,16 +39,16 @@ def windows(samples: list[Sample], batch_size: int) -> Iterator[tuple[list[Sampl
 
 
 class BatchSize:
-    """How many questions, or shared beginnings of prompts, go through the model together: less after out-of-memory."""
+    """Number of questions, or of prefixes, that run in one batch; it is reduced after out-of-memory."""
 
     def __init__(self, size: int) -> None:
         self.asked = self.size = size
 
     def each(self, rows: list[T], run: Callable[[list[T]], None], called: str = "questions") -> None:
-        """`run` on batches of `rows`; one that does not fit into memory is halved and tried again.
+        """Call `run` on batches of `rows`; a batch that does not fit into memory is halved and tried again.
 
-        called: what the rows are, for the user. `run` must leave out by itself what it finished before it failed.
-        Raises the error where one row does not fit.
+        called: name of the rows in messages. `run` must skip the rows that it finished before it failed. Raises the
+        error if one row does not fit.
         """
         done = 0
         while done < len(rows):
@@ -58,7 +58,7 @@ class BatchSize:
             except (RuntimeError, MemoryError) as error:
                 if len(batch) == 1 or not lacks_memory(error):
                     raise
-                fits = False  # what failed is freed only when its error is gone
+                fits = False  # the failed batch's memory is freed only after its exception is
             if fits:
                 done += len(batch)
             else:
@@ -68,14 +68,14 @@ class BatchSize:
 
 
 def free_memory() -> None:
-    """Give back what the failed batch held."""
+    """Release the memory of a failed batch, on the GPU too."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def does_not_fit(error: RuntimeError | MemoryError) -> UserError:
-    """What to tell the user where a single question is too much."""
+    """Return the error for the user if a single question does not fit into memory."""
     line = (str(error).splitlines() or [type(error).__name__])[0]
     return UserError(
         f"out of memory with one question at a time ({line}): use a smaller model.dtype, model.quantization or another "

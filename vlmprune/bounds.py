@@ -1,4 +1,4 @@
-"""Time and memory that someone else's program may take, such as a checkpoint's chat template."""
+"""Limits of time and memory for code from elsewhere, such as a checkpoint's chat template."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
-PATIENCE = 10  # times as long may pass where the machine is busy with other things
-STATUS = Path("/proc/self/statm")  # of Linux: pages, of which the sixth number counts data and stack
+PATIENCE = 10  # factor by which wall-clock time may exceed computing time, on a busy machine
+STATUS = Path("/proc/self/statm")  # on Linux: numbers of pages, the sixth is that of data and stack
 
 
 class _Expired(BaseException):
-    """Ends what runs: no Exception, which the code inside may swallow."""
+    """Ends the code inside; a BaseException, because that code may catch Exception."""
 
 
 @contextmanager
 def bounds(seconds: int, gibibytes: int | None) -> Iterator[None]:
-    """Raise TimeoutError after `seconds` of computing inside, MemoryError where `gibibytes` more of memory are taken.
+    """Raise TimeoutError after `seconds` of computing inside, MemoryError after `gibibytes` of additional memory.
 
-    Time is bounded in the main thread alone, where signals arrive, and memory on Linux alone. Code in C is interrupted
-    when it returns. A limit of memory is the whole process's, other threads' too; None sets none.
+    Time is limited in the main thread only, where signals arrive, and memory on Linux only. Code in C is interrupted
+    when it returns. The limit of memory applies to the whole process, with its other threads; None sets no limit.
     """
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
@@ -44,7 +44,7 @@ def _time(seconds: int) -> Iterator[None]:
             raise _Expired
 
     before = signal.signal(signal.SIGALRM, expire)
-    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 1)  # again where it was swallowed, or too early
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 1)  # repeated: it may be caught, or come too early
     try:
         yield
     except _Expired as error:
@@ -52,13 +52,13 @@ def _time(seconds: int) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-        if left:  # someone else's clock, which goes on
+        if left:  # continue the timer that was set before
             signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - began), 1e-3), interval)
 
 
 @contextmanager
 def _memory(size: int) -> Iterator[None]:
-    # Data that is written, not addresses that are reserved: those of CUDA and of threads are terabytes.
+    # Limits data that is written, not reserved addresses, which are terabytes for CUDA and threads.
     before = resource.getrlimit(resource.RLIMIT_DATA)
     taken = int(STATUS.read_text().split()[5]) * os.sysconf("SC_PAGE_SIZE")
     soft = min([taken + size, *(limit for limit in before if limit != resource.RLIM_INFINITY)])

@@ -1,10 +1,10 @@
 """The command line: run, sweep, compare, score, speed, show, list, wandb-report and completion.
 
-Nothing heavy is imported until a command needs it.
+Heavy modules are imported by the command that needs them.
 
-Exit codes: 0 done; 2 bad input, a full disk or too little memory, told in one line; 130, 143 and 129 stopped by
-Ctrl-C, SIGTERM and SIGHUP; 1 anything else, with its traceback. After each of them the same command goes on.
-VLMPRUNE_TRACEBACK=1 shows what the one line came from.
+Exit codes: 0 done; 2 bad input, a full disk or too little memory, with one line; 130, 143 and 129 stopped by Ctrl-C,
+SIGTERM and SIGHUP; 1 anything else, with its traceback. After each of them the same command resumes.
+VLMPRUNE_TRACEBACK=1 adds the traceback to the one line.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ RECORDED = {"run", "sweep", "score", "speed", "show", "wandb-report"}  # command
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of the `vlmprune` command; returns the exit code."""
+    """Run the `vlmprune` command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     open_streams()
-    os.environ["MPLBACKEND"] = "agg"  # charts are files; another backend may need a screen, or be none
+    os.environ["MPLBACKEND"] = "agg"  # charts are files; another backend may need a screen, or not exist
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _terminate)
@@ -40,12 +40,12 @@ def main(argv: list[str] | None = None) -> int:
     if (error := lost(sys.stdout)) is not None:
         print(f"vlmprune: stdout took no more ({error.strerror}): what was printed is not all there", file=sys.stderr)
         if code == 0 and not isinstance(error, BrokenPipeError) and not {*arguments[:1]} & RECORDED:
-            return 2  # what it prints is all that such a command does; a reader that has enough (`| head`) is no fault
+            return 2  # such a command has no other output; a reader that closes the pipe (`| head`) is not an error
     return code
 
 
 def _ended(arguments: list[str]) -> int:
-    """Do the command; returns its exit code. What the user can mend is told in one line."""
+    """Run the command and return its exit code. Errors that the user can correct are printed in one line."""
     try:
         return _dispatch(arguments)
     except UserError as error:
@@ -64,7 +64,7 @@ def _ended(arguments: list[str]) -> int:
 
 
 def _tell(error: BaseException, line: str, code: int) -> int:
-    """Print how the command ended, with VLMPRUNE_TRACEBACK=1 after all that led to it; returns `code`."""
+    """Print the line with which the command ends, after the traceback if VLMPRUNE_TRACEBACK=1, and return `code`."""
     if os.environ.get("VLMPRUNE_TRACEBACK") == "1":
         traceback.print_exception(error)
     print(f"vlmprune: {line}", file=sys.stderr)
@@ -79,7 +79,7 @@ def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(texts.HELP, end="")
         return 0
-    if arguments[0] == "complete":  # asked by the shell, see completion.py
+    if arguments[0] == "complete":  # called by the shell, see completion.py
         from vlmprune.completion import candidates
 
         for word in candidates(" ".join(arguments[1:])):
@@ -121,7 +121,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _options(arguments: list[str], flags: tuple[str, ...] = ()) -> tuple[list[str], dict[str, str]]:
-    """Split `--config-dir DIR` and flags from key=value settings. Raises UserError for any other option."""
+    """Return the key=value settings, and `--config-dir` and the given flags. Raise UserError for any other option."""
     settings: list[str] = []
     found: dict[str, str] = {}
     rest = iter(arguments)
@@ -135,7 +135,7 @@ def _options(arguments: list[str], flags: tuple[str, ...] = ()) -> tuple[list[st
             if not os.path.isdir(found[name]):
                 raise UserError(f"--config-dir '{found[name]}': no such folder")
             found[name] = os.path.abspath(found[name])
-            sys.path.insert(0, os.path.dirname(found[name]))  # the user's package stands beside the config folder
+            sys.path.insert(0, os.path.dirname(found[name]))  # the user's package is beside the config folder
         elif argument.startswith("-"):
             found[choose(argument, ("--config-dir", "--help", *flags), "option")] = ""
         else:
@@ -234,10 +234,10 @@ def _completion(arguments: list[str]) -> int:
 
 
 def _prepare_libraries() -> None:
-    """transformers' and datasets' own bars would break ours; an explicit choice of the user's stays."""
+    """Check memory, and turn off the libraries' progress bars, which would break ours, unless the user set them."""
     check_memory()  # before the first of them is imported
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # what could not be reached is said in our own line
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # our own line says what could not be downloaded
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,7 +1,7 @@
-"""What a shell's TAB key offers behind `vlmprune`: commands, options, settings and their values.
+"""Completions of a `vlmprune` command line: commands, options, settings and their values.
 
-Reads configs/ and the help texts; nothing heavy is imported, and a user's own classes never are. The scripts that ask
-are in completion_scripts.py.
+They come from configs/ and the help texts, without heavy imports and without importing a user's classes. The scripts of
+the shells are in completion_scripts.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vlmprune.completion_scripts import SCRIPTS
 from vlmprune.errors import UserError
 from vlmprune.overrides import LONGEST
 
-# What commands take beside the settings of a run, each defined where its command is.
+# Settings of commands other than run and sweep, each of which is defined in the command's module.
 COMPARE = (
     *("method", "ratio", "keep", "model", "benchmark", "limit", "seed", "dtype", "device"),
     *("outputs", "format", "columns", "chart", "charts", "html"),
@@ -44,14 +44,14 @@ SWEEP = {"experiment": None, "launcher": "inprocess", "baselines": True, "fail_f
 
 
 def commands() -> list[str]:
-    """The commands, in the order in which `vlmprune --help` shows them."""
+    """Return the commands, in the order of `vlmprune --help`."""
     return list(dict.fromkeys(re.findall(r"^  vlmprune ([\w-]+)", texts.HELP, re.MULTILINE)))
 
 
 def candidates(line: str) -> list[str]:
-    """Whole words that the last word of `line`, a command line up to the cursor, may become; [] leaves it to the shell.
+    """Return the completions of the last word of `line`, a command line up to the cursor; [] leaves it to the shell.
 
-    What ends with = or . is not finished yet.
+    A completion that ends with = or . can be completed further.
     """
     typed = line.split()[1:]
     if len(line) > LONGEST:
@@ -69,7 +69,7 @@ def candidates(line: str) -> list[str]:
         several, comma, _ = value.rpartition(",")  # a sweep's method=cls,fastv
         try:
             found = [f"{key}={several}{comma}{each}" for each in _values(words, key)]
-        except UserError:  # a --config-dir of which run would say what is wrong
+        except UserError:  # a --config-dir that run would refuse
             found = []
     else:
         found = _names(words, current)
@@ -77,7 +77,7 @@ def candidates(line: str) -> list[str]:
 
 
 def _names(words: list[str], current: str) -> list[str]:
-    """Settings and other arguments that the command takes next."""
+    """Return the settings and other arguments that the command takes."""
     command = words[0]
     if command == "list":
         return [*LISTS, "format="]
@@ -105,7 +105,7 @@ def _names(words: list[str], current: str) -> list[str]:
 
 
 def _values(words: list[str], key: str) -> list[str]:
-    """What a setting may be, where that is one of a few words."""
+    """Return the words that a setting may be; [] if it is not limited to a few."""
     from vlmprune.registry import options
 
     if key == "format":
@@ -125,7 +125,7 @@ def _values(words: list[str], key: str) -> list[str]:
 
 
 def _literals(key: str) -> list[str]:
-    """The words that a setting's type hint allows."""
+    """Return the words that a setting's type hint allows; [] for any other type."""
     from vlmprune import config
 
     section, _, name = key.rpartition(".")
@@ -138,7 +138,7 @@ def _literals(key: str) -> list[str]:
 
 
 def _nested(words: list[str], head: str) -> list[str]:
-    """Names behind `head.`: of a group, those of the choice that is typed, or of the default."""
+    """Return the names after `head.`; for a group, those of the typed choice or of the default."""
     keys = _run_keys() | SWEEP
     if head == words[0] == "speed":
         return re.findall(r"\bspeed\.(\w+)=", texts.SPEED)
@@ -150,7 +150,7 @@ def _nested(words: list[str], head: str) -> list[str]:
 
 
 def _chosen(words: list[str], head: str) -> list[dict[str, Any]]:
-    """The YAML of each choice of a group that is typed, or of the default; [] for what is no group."""
+    """Return the YAML of each typed choice of a group, or of its default; [] if `head` is not a group."""
     from vlmprune.registry import options
 
     if head not in (*_groups(), "launcher"):
@@ -162,7 +162,7 @@ def _chosen(words: list[str], head: str) -> list[dict[str, Any]]:
 
 
 def _stage(file: Any) -> Any:
-    """Where the method of a YAML file acts, as it says."""
+    """Return the stage in the `info` of a method's YAML file; None if it has none."""
     info = _read(file).get("info")
     return info.get("stage") if isinstance(info, dict) else None
 
@@ -174,14 +174,14 @@ def _groups() -> tuple[str, ...]:
 
 
 def _run_keys() -> dict[str, Any]:
-    """Keys of run.yaml with their defaults, the groups among them."""
+    """Return the keys of run.yaml, groups included, with their defaults."""
     data = _read(files("vlmprune.configs") / "run.yaml")
     defaults = [entry for entry in data.pop("defaults") if isinstance(entry, dict)]
     return {name: choice for entry in defaults for name, choice in entry.items()} | data
 
 
 def _read(file: Any) -> dict[str, Any]:
-    """A YAML file as plain data; {} where it is none that run would take."""
+    """Return a YAML file as plain data; {} if run would refuse it."""
     import yaml
 
     from vlmprune.yaml_files import yaml_text
@@ -194,7 +194,7 @@ def _read(file: Any) -> dict[str, Any]:
 
 
 def _config_dir(words: list[str]) -> str | None:
-    """The folder that --config-dir names among `words`, in either spelling."""
+    """Return the folder that --config-dir, in either spelling, names among `words`."""
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word == "--config-dir":
             return following

@@ -1,4 +1,4 @@
-"""What the type hint of a class's field allows, read from the source: nothing is imported for a TAB key."""
+"""Words that the type hint of a class's field allows, read from its source, so that completion imports no class."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ PACKAGE = "vlmprune"
 
 
 def words_of(target: str, name: str) -> list[str]:
-    """The words of the Literal, or true and false, that field `name` of `target` (package.module.Class) may be.
+    """Return the words of the Literal, or true and false, of field `name` of `target` (package.module.Class).
 
-    [] for any other type, and for classes outside vlmprune. Base classes are followed.
+    [] for any other type, and for classes outside vlmprune. Base classes are searched too.
     """
     path, _, class_name = target.rpartition(".")
     package, *parts = path.split(".")
@@ -38,7 +38,7 @@ def words_of(target: str, name: str) -> list[str]:
 
 
 def _words(hint: ast.expr) -> Iterator[str]:
-    """The words that a hint allows; those of Literal["a", "b"] | None are a and b."""
+    """Yield the words that a hint allows: a and b for Literal["a", "b"] | None."""
     match hint:
         case ast.Name(id="bool"):
             yield from ("true", "false")

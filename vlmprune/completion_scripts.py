@@ -1,4 +1,4 @@
-"""`vlmprune completion SHELL`: the script that lets a shell's TAB key ask `vlmprune complete`."""
+"""Scripts of `vlmprune completion SHELL`, by which a shell's TAB key calls `vlmprune complete`."""
 
 from __future__ import annotations
 

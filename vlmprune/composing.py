@@ -1,4 +1,4 @@
-"""Hydra composes a run from vlmprune's YAMLs and a user's own; what it and OmegaConf say of them becomes one line."""
+"""Composition of a run by Hydra from vlmprune's YAMLs and a user's own, with errors as one line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from vlmprune.yaml_files import read_yaml
 SCHEME = "vlmprune"
 INNERMOST = re.compile(r"\$\{([^${}]*)\}")
 CALLED = re.compile(r"\$\{\s*([^\s${}:]*)\s*:")
-ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\\$\{")  # an odd number of backslashes: as it stands
+ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\\$\{")  # after an odd number of backslashes ${ is plain text
 RESOLVERS = ("oc.env", "oc.decode", "now")  # ${oc.env:HOME}, ${oc.decode:${oc.env:SEED}}, ${now:%Y-%m-%d}
-LONGEST = 100_000  # characters of a text, or values of a mapping, that interpolations make
+LONGEST = 100_000  # characters of a text, or values of a mapping, after interpolation
 ALLOWED = f"allowed: a setting, such as ${{seed}}, and {', '.join(f'${{{name}:...}}' for name in RESOLVERS)}"
 
 
 def compose(overrides: list[str], groups: list[str], config_dir: str | None) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the run's settings as plain data, and the name of each group's choice. Raises UserError."""
+    """Return the run's settings as plain data, and the name of each group's choice. Raise UserError if that fails."""
     import hydra
     from omegaconf import open_dict
     from omegaconf.errors import OmegaConfBaseException
@@ -30,7 +30,7 @@ def compose(overrides: list[str], groups: list[str], config_dir: str | None) -> 
     search = []
     if config_dir is not None:
         _register()
-        search = [f"hydra.searchpath=['{SCHEME}://{quote(config_dir)}']"]  # a folder's name may have $, ' and commas
+        search = [f"hydra.searchpath=['{SCHEME}://{quote(config_dir)}']"]  # quoted for $, ' and commas in its name
     try:
         with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
             composed = hydra.compose("run", overrides=overrides + search, return_hydra_config=True)
@@ -58,7 +58,7 @@ def _plain(composed: Any, resolve: bool) -> dict[str, Any]:
 
 
 def _register() -> None:
-    """Make known to Hydra where a user's YAMLs are read: as vlmprune reads them, bounded and from regular files."""
+    """Register with Hydra a source for a user's YAMLs that reads as vlmprune does: bounded, from regular files only."""
     from hydra._internal.core_plugins.file_config_source import FileConfigSource
     from hydra.core.plugins import Plugins
     from hydra.plugins.config_source import ConfigResult
@@ -79,15 +79,15 @@ def _register() -> None:
 
 
 def check_interpolations(settings: dict[str, Any]) -> None:
-    """Raise a UserError where a value of nested, unresolved settings refers to itself, to too much, or calls others.
+    """Raise UserError if an unresolved, nested setting refers to itself, calls an unknown resolver, or is too long.
 
-    Each of twenty settings that is the next one twice would be a million characters of the last.
+    Twenty settings, each of which repeats the next one twice, would become a million characters.
     """
     _Sizes(settings).of((), settings)
 
 
 class _Sizes:
-    """Length of each setting with its references followed, each looked at once."""
+    """Length of each setting with its references resolved, each computed once."""
 
     def __init__(self, root: dict[str, Any]) -> None:
         self.root = root
@@ -95,7 +95,7 @@ class _Sizes:
         self.open: list[tuple[str, ...]] = []
 
     def of(self, path: tuple[str, ...], value: Any) -> int:
-        """Characters and values of the setting at `path`. Raises UserError."""
+        """Return the number of characters and values of the setting at `path`. Raise UserError if it is refused."""
         if path in self.known:
             return self.known[path]
         name = ".".join(path)
@@ -116,7 +116,7 @@ class _Sizes:
         return size
 
     def _references(self, path: tuple[str, ...], text: str) -> list[tuple[str, ...]]:
-        """The settings that `text` refers to. Raises UserError for what calls anything but RESOLVERS."""
+        """Return the paths of the settings that `text` refers to. Raise UserError for a resolver not in RESOLVERS."""
         name = ".".join(path)
         text = ESCAPED.sub("", text)
         for resolver in CALLED.findall(text):
@@ -132,13 +132,13 @@ class _Sizes:
         return found
 
     def _absolute(self, path: tuple[str, ...], name: str) -> tuple[str, ...]:
-        """Path of a name, which is relative to its neighbours after one dot, to their parents after two."""
+        """Return the path of a name, which is relative to its siblings after one dot, to their parents after two."""
         dots = len(name) - len(name.lstrip("."))
         above = path[: max(0, len(path) - dots)] if dots else ()
         return (*above, *(part for part in re.split(r"[.\[\]]", name[dots:]) if part))
 
     def _size_at(self, path: tuple[str, ...]) -> int:
-        """Size of what stands at `path`; 0 where nothing does, which OmegaConf says."""
+        """Return the size of the setting at `path`; 0 if there is none, for which OmegaConf has an error."""
         value: Any = self.root
         for part in path:
             if isinstance(value, list):

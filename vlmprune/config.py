@@ -1,4 +1,4 @@
-"""From what the user typed to a checked `RunConfig`: one clear line for anything that cannot work.
+"""Settings of a run, from the typed overrides to a checked `RunConfig`, with errors as one line.
 
 Names are checked first (overrides.py); Hydra composes (groups, defaults, interpolation, the override grammar); values
 are checked afterwards, against the type hints below.
@@ -21,7 +21,7 @@ from vlmprune.overrides import check_names, quoted
 from vlmprune.schema import check_amount, check_file_names, construct
 from vlmprune.secrets import check_secrets
 
-# Settings of a model that say how many pixels or tiles a picture has; what stands null is the checkpoint's own.
+# Settings of a model for the number of pixels or tiles of a picture; null takes the checkpoint's value.
 LIMITS = ("min_pixels", "max_pixels", "video_min_pixels", "video_max_pixels", "min_tiles", "max_tiles")
 Pixels = Annotated[int, Interval(ge=1, le=10**9)] | None
 Tiles = Annotated[int, Interval(ge=1, le=10_000)] | None
@@ -29,7 +29,7 @@ Tiles = Annotated[int, Interval(ge=1, le=10_000)] | None
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which checkpoint, and how it is loaded and prompted."""
+    """The checkpoint, and the options of loading and prompting it."""
 
     name: str
     path: str | None = None
@@ -44,7 +44,7 @@ class ModelConfig:
     image: Literal["processor", "pad"] = "processor"
     newline: Literal["drop", "keep"] | None = None  # of models that have newline tokens
     packing: Literal["checkpoint", "fastervlm"] | None = None  # of LLaVA-NeXT
-    generation: Literal["checkpoint", "greedy"] = "checkpoint"  # whether its generation_config has a say
+    generation: Literal["checkpoint", "greedy"] = "checkpoint"  # greedy ignores its generation_config but for the ends
     min_pixels: Pixels = None  # of a picture, on Qwen
     max_pixels: Pixels = None
     video_min_pixels: Pixels = None  # of a frame on Qwen2.5-VL, of all frames together on Qwen3-VL
@@ -55,16 +55,16 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class FlopsConfig:
-    """How FLOPs are counted; no answer depends on it."""
+    """Convention of counting FLOPs; no answer depends on it."""
 
     convention: Literal["vlmprune", "fastervlm"] = "vlmprune"
 
 
 @dataclass(frozen=True)
 class FeaturesConfig:
-    """Where encodings of images are kept for the next question, method or ratio; in float32 no answer depends on it.
+    """Store of image encodings for the next question, method or ratio; in float32 no answer depends on it.
 
-    In half precision an encoding is rounded as in the batch it was made in, which another run may compose otherwise.
+    In half precision the rounding of an encoding depends on its batch, which may differ in another run.
     """
 
     memory_mb: Annotated[int, Interval(ge=0, le=10**8)] = 1024
@@ -80,7 +80,7 @@ class ShowConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run, composed and checked. `resolved` is the whole config as plain data, as written to config.yaml."""
+    """Settings of one run, composed and checked. `resolved` is the whole config as plain data, as in config.yaml."""
 
     model: ModelConfig
     method: dict[str, Any]
@@ -115,18 +115,18 @@ class RunConfig:
 
     @property
     def named(self) -> dict[str, Any]:
-        """`resolved`, with the name of each group's choice."""
+        """`resolved` with the name of each group's choice."""
         return self.resolved | {group: self.resolved[group] | {"name": name} for group, name in self.names.items()}
 
     @property
     def typed(self) -> list[str]:
-        """Everything that was typed after `vlmprune run`."""
+        """All arguments that were typed after `vlmprune run`."""
         return [*self.overrides, *([] if self.config_dir is None else [f"--config-dir={self.config_dir}"])]
 
 
 @dataclass(frozen=True)
 class _Scalars:
-    """Types of the keys that stand at the top level of run.yaml."""
+    """Types of the keys at the top level of run.yaml, without the groups."""
 
     ratio: float | None = None
     keep: int | None = None
@@ -153,7 +153,8 @@ class _Scalars:
 
 
 def compose_run(overrides: list[str], config_dir: str | None = None) -> RunConfig:
-    """Compose and check one run. Raises UserError, naming the value, what is allowed and the nearest match."""
+    """Return the composed and checked settings of one run. Raise UserError with the value, the allowed ones and the
+    nearest match."""
     overrides = list(map(quoted, overrides))
     data, names = compose(overrides, check_names(overrides, config_dir), config_dir)
     return _check(data, names, tuple(overrides), config_dir)

@@ -1,4 +1,4 @@
-"""What a run stood on: versions, device, checkpoint and data, recorded beside every result."""
+"""Environment of a run, recorded beside every result: versions, device, checkpoint and data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXTRAS = ("accelerate", "av", "bitsandbytes", "flash-attn")
 
 
 def describe_environment(checkpoint: str, data: str, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """Plain data for environment.json. Nothing of it can hold a key or a token."""
+    """Return the plain data of environment.json, which has no field that may hold a key or an access token."""
     return {
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
@@ -34,7 +34,7 @@ def describe_environment(checkpoint: str, data: str, device: torch.device, dtype
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result may depend on, where it is installed: `vlmprune speed` runs without datasets."""
+    """Return the versions of installed packages that a result may depend on; `vlmprune speed` runs without datasets."""
     found = {}
     for package in (*PACKAGES, *EXTRAS):
         with suppress(PackageNotFoundError):
@@ -43,7 +43,7 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the vlmprune checkout that is running, with '+' where it has changes; None for an installed wheel."""
+    """Return the commit of the running vlmprune checkout, with '+' if it has changes; None for an installed wheel."""
     root = Path(__file__).parent.parent
     if not (root / ".git").exists():
         return None

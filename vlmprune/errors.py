@@ -1,4 +1,4 @@
-"""Exceptions that are shown as one line: UserError, "the user's input cannot work", exit code 2; and ProcessLost."""
+"""Exceptions that are printed as one line: UserError (input that cannot work, exit code 2) and ProcessLost."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class UserError(Exception):
     """Bad input. The message names the value, what is allowed and the nearest match, in one printable line."""
 
     def __str__(self) -> str:
-        # A value may hold line ends, terminal codes or half a file: it is shown escaped, its middle left out.
+        # A value may hold line ends, terminal codes or a long text: it is escaped, and its middle is left out.
         text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
         return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 class NotApplicable(UserError):
-    """A method that this model cannot run, as asked: an error of a run, and a row of its own in a sweep.
+    """A method that this model cannot run with these settings: an error in a run, a table row in a sweep.
 
-    reason: why, without what could be done instead.
+    reason: the cause alone. instead: the remedy, which only the message of the error contains.
     """
 
     def __init__(self, reason: str, instead: str = "") -> None:
@@ -41,43 +41,43 @@ class NotApplicable(UserError):
 
 
 class NotFinite(UserError, RuntimeError):
-    """A prompt's features or scores are nan or infinite, so that any choice among its tokens means nothing."""
+    """Features or scores of a prompt that are nan or infinite, so that no choice of its tokens means anything."""
 
 
 class ProcessLost(Exception):
-    """One of the processes that share a run is gone: told in one line, exit code 1. The run can be resumed."""
+    """Loss of one of the processes that share a run: one line, exit code 1. The run can be resumed."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP, whose number it holds: everything is left as after Ctrl-C."""
+    """SIGTERM or SIGHUP, handled like Ctrl-C; its argument is the signal's number."""
 
 
 def stop_code(error: KeyboardInterrupt) -> int:
-    """Exit code of a command that was stopped, as shells have it: 128 and the signal's number."""
+    """Return the exit code of a command that was stopped, as in shells: 128 plus the signal's number."""
     return 128 + (int(error.args[0]) if isinstance(error, Terminated) else signal.SIGINT)
 
 
 def said(error: BaseException, longest: int = 200) -> str:
-    """What an exception of a library says, as part of a line of ours."""
+    """Return a library's error message on one line of at most `longest` characters, for a message of ours."""
     return " ".join(str(error).split())[:longest]
 
 
 @contextmanager
 def one_line(why: str, instead: str) -> Iterator[None]:
-    """Raise UserError for whatever a library raises inside because a file says what its code does not expect."""
+    """Raise UserError `why (error); instead` for any error that a library raises inside on an unexpected file."""
     try:
         yield
     except UserError:
         raise
     except BaseException as error:
-        # A panic of Rust code (tokenizers, safetensors) is no Exception, and has a class that cannot be imported.
+        # A panic of Rust code (tokenizers, safetensors) is not an Exception, and its class cannot be imported.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise UserError(f"{why} ({type(error).__name__}: {said(error)}); {instead}") from error
 
 
 def choose(value: str, allowed: Iterable[str], what: str) -> str:
-    """Return `value` if it is one of `allowed`, else raise a UserError that says what is and what is nearest."""
+    """Return `value` if it is one of `allowed`, else raise a UserError with these and the nearest match."""
     options = sorted(allowed)
     if value in options:
         return value
@@ -85,6 +85,6 @@ def choose(value: str, allowed: Iterable[str], what: str) -> str:
 
 
 def nearest(value: str, options: Iterable[str]) -> str:
-    """' (did you mean X?)' where something in `options` is close to `value`, else ''."""
+    """Return ' (did you mean X?)' if one of `options` is close to `value`, else ''."""
     close = difflib.get_close_matches(value[:100], list(options), n=1, cutoff=0.5)
     return f" (did you mean '{close[0]}'?)" if close else ""

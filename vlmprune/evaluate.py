@@ -1,8 +1,8 @@
-"""Answering a benchmark's questions in batches.
+"""Evaluation of a benchmark's questions in batches.
 
-Questions about one image stand together. Where the method keeps the same tokens whatever is asked, what their prompts
-have in common runs through encoder, selection and decoder once (pruning/prefix.py), and each question goes on from
-there.
+Questions about one image are grouped. If the kept tokens do not depend on the question, the shared prefix of their
+prompts runs through encoder, selection and decoder once (pruning/prefix.py), and each question continues from its
+KV cache.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ STEP = 8  # tokens that the length of compiled questions is rounded up to
 
 @dataclass(frozen=True)
 class Settings:
-    """How to evaluate; none of it changes an answer in float32."""
+    """Settings of an evaluation; none of them changes an answer in float32."""
 
     batch_size: int = 32
     share_prefix: bool = True
     compile: bool = False
-    skip_bad: bool = False  # note a sample that cannot be asked and leave it out; else it raises a UserError
-    title: str = ""  # the benchmark's name, told with the id of such a sample
+    skip_bad: bool = False  # record a sample that cannot be used and skip it; else raise a UserError
+    title: str = ""  # the benchmark's name, printed with the id of such a sample
 
 
 class Evaluation:
-    """One method's answers to one benchmark's questions, written to a run directory as they come.
+    """Runs one method on one benchmark's questions, and writes each batch of answers to a run directory.
 
-    session: of the method, not open yet. advance: told how many samples are done.
+    session: of the method, not entered yet. advance: called with the number of samples that were just done.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class Evaluation:
         self.directory, self.advance, self.settings = directory, advance, settings
         self.batch = BatchSize(settings.batch_size)
         self.answers = Answers(benchmark, loaded, directory, session.method.reads_question)
-        # Twice a window: one in use, and the beginning of the next.
+        # Twice a window: the one in use, and the next.
         size = max(64, 2 * WINDOW * settings.batch_size)
         self.images = Images(benchmark, loaded, size, named=session.features is not None)
         self.compiled = Compiled(loaded.adapter, BACKEND) if settings.compile else None
         self.spent = Spent()
 
     def run(self, samples: list[Sample]) -> None:
-        """Answer `samples`. Raises UserError for a sample that cannot be used, and where one does not fit in memory."""
+        """Answer `samples`. Raise UserError for a sample that cannot be used or does not fit in memory."""
         for window, following in windows(by_image(samples), self.settings.batch_size):
             self.images.prefetch(window + following)
             with self.spent.on("media", self.loaded.device):
@@ -88,11 +88,11 @@ class Evaluation:
                 if lacks_memory(error):
                     raise does_not_fit(error) from error
                 raise
-            if broken is not None:  # what came before it is answered
+            if broken is not None:  # the samples before it are answered
                 raise broken
 
     def timings(self) -> dict[str, Any]:
-        """Where the time went, for result.json: what questions share is never mixed with what each costs."""
+        """Return the seconds by activity for result.json; shared prefixes and single questions are separate."""
         return {
             **{f"{part}_s": seconds for part, seconds in self.spent.seconds.items()},
             "beginnings": self.spent.beginnings,
@@ -101,7 +101,7 @@ class Evaluation:
         }
 
     def _usable(self, samples: list[Sample]) -> tuple[list[Prompt], UserError | None]:
-        """The prompts of those samples that can be asked; up to the first that cannot, where that is an error."""
+        """Return the prompts of the usable samples; unless bad ones are skipped, up to the first, and its error."""
         usable: list[Prompt] = []
         bad: list[dict[str, str]] = []
         for sample in samples:
@@ -120,7 +120,7 @@ class Evaluation:
         return usable, None
 
     def _parted(self, prompts: list[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
-        """Those that go on from a shared beginning, all with an image if that saves work or is compiled; the others."""
+        """Return the prompts to run from a shared prefix (none if off, or useless and not compiled), and the others."""
         if not self.settings.share_prefix or self.session.method.reads_question:
             return [], prompts
         together = [prompt for prompt in prompts if prompt.shared]
@@ -130,7 +130,7 @@ class Evaluation:
         return together, [prompt for prompt in prompts if not prompt.shared]
 
     def _ask_whole(self, prompts: list[Prompt]) -> None:
-        """Each question with its whole prompt, inside the session."""
+        """Run each question with its whole prompt, inside the session."""
         if not prompts:
             return
         self.spent.whole += len(prompts)
@@ -149,7 +149,7 @@ class Evaluation:
         self._write(batch, new, session.record, list(range(len(batch))), [0] * len(batch), taken)
 
     def _ask_together(self, prompts: list[Prompt]) -> None:
-        """The prompts' common beginnings once each, then every question from a copy of its own."""
+        """Run each shared prefix once, then every question from a copy of its KV cache."""
         groups: dict[Any, list[Prompt]] = {}
         for prompt in prompts:
             groups.setdefault(prompt.beginning, []).append(prompt)
@@ -168,7 +168,7 @@ class Evaluation:
             prefixes = Prefixes.compute(self.session, inputs, words, partial(one_token, self.loaded))
         self.spent.beginnings += len(groups)
         rows = {prompt.sample.id: row for row, group in enumerate(groups) for prompt in group}
-        # After out-of-memory in the middle of a group, those that are answered are not asked again.
+        # After out-of-memory in the middle of a group, answered questions are not run again.
         open_prompts = [prompt for group in groups for prompt in group if prompt.sample.id not in self.answers.done]
         open_prompts.sort(key=lambda prompt: len(prompt.question))
         self.batch.each(open_prompts, partial(self._answer_from, prefixes, rows))
@@ -181,7 +181,7 @@ class Evaluation:
         with self.spent.on("questions", self.loaded.device), torch.inference_mode(), decoder_of(self.compiled):
             if self.compiled is None:
                 new = prefixes.answer(generate, own, questions)
-            else:  # always of the same number of rows, the last one repeated
+            else:  # a fixed number of rows, filled up with copies of the last one
                 more = self.batch.size - len(own)
                 empty = partial(self.compiled.empty, self.benchmark.max_new_tokens)
                 every = prefixes.answer(generate, own + own[-1:] * more, questions + questions[-1:] * more, empty, STEP)
@@ -191,7 +191,7 @@ class Evaluation:
         self._write(batch, new, prefixes.record, own, said, taken)
 
     def _shown(self, ids: list[list[int]], media: list[list[Media]]) -> dict[str, Tensor]:
-        """The model's inputs; the session is told what they show."""
+        """Return the model's inputs, after passing their tiles to the session."""
         self.session.show([tile for own in media for medium in own for tile in medium.tiles])
         return self.loaded.preprocessor.padded(ids, media, self.loaded.device, self.loaded.model.dtype)
 

@@ -1,4 +1,4 @@
-"""How a process ended."""
+"""Description of a process's exit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 
 def describe_exit(code: int) -> str:
-    """'killed by SIGKILL, as when memory runs out', 'exit code 1', from a subprocess's return code."""
+    """Return text for a subprocess's return code: 'exit code 1', 'killed by SIGKILL, as when memory runs out'."""
     if code >= 0:
         return f"exit code {code}"
     name = signal.Signals(-code).name

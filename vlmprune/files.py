@@ -1,4 +1,4 @@
-"""Files that a crash, a kill or a full disk at any moment leaves readable: whole ones, and lines that are appended."""
+"""Writing of whole files and of appended lines that stay readable after a crash, a kill or a full disk."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any
 
 from vlmprune.errors import UserError
 
-PARTIAL = ".*.[0-9]*"  # what `write_atomically` left behind when its process was killed
+PARTIAL = ".*.[0-9]*"  # files that `write_atomically` leaves if its process is killed
 
 
-LARGEST = 2**31  # bytes of a file that is read as a whole; predictions of a million questions are a third of it
+LARGEST = 2**31  # bytes of a file that is read as a whole; predictions of a million questions take a third of it
 
 
 def read_bytes(file: str | Path, largest: int = LARGEST) -> bytes:
-    """Return the content of a regular file. Raises OSError: also for a pipe, which would be waited for, and a device.
+    """Return the content of a regular file. Raise OSError also for a pipe, which would block, and for a device.
 
-    largest: bytes; a file that has more is not read.
+    largest: bytes; a larger file raises OSError.
     """
     with open(file, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as handle:
         status = os.fstat(handle.fileno())
@@ -34,18 +34,18 @@ def read_bytes(file: str | Path, largest: int = LARGEST) -> bytes:
 
 
 def check_regular(file: str | Path) -> None:
-    """Raise OSError where a library that opens `file` itself would wait for a pipe or read a device for ever."""
+    """Raise OSError unless `file` is regular: a library that opens a pipe or a device could read it for ever."""
     if not stat.S_ISREG(os.stat(file).st_mode):
         raise OSError(errno.EINVAL, "it is no regular file, but a folder, pipe, socket or device", str(file))
 
 
 def to_json(data: Any) -> str:
-    """Indented JSON; a nan is an error, not a token that other readers refuse."""
+    """Return `data` as indented JSON. Raise ValueError for a nan, which other JSON readers refuse."""
     return json.dumps(data, indent=2, allow_nan=False) + "\n"
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write beside the file and rename over it, so that no reader ever sees half of it. Raises OSError."""
+    """Write a file beside `path` and rename it, so that no reader sees a part of it. Raise OSError if that fails."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(partial, "wb") as handle:
@@ -59,15 +59,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def expanded(setting: str, value: str | Path) -> Path:
-    """The path that a setting names, ~ and ~user in front replaced by the home folder.
+    """Return the path that a setting names, with a leading ~ or ~user replaced by the home folder.
 
-    Raises UserError without one, and for a path that the system refuses to look up.
+    Raises UserError if there is no home folder, and for a path that the system refuses to look up.
     """
     if "\0" in str(value):
         raise UserError(f"{setting}={value}: no file's name holds NUL")
     try:
         path = Path(value).expanduser()
-        path.exists()  # False where there is nothing
+        path.exists()  # raises OSError for a path that the system refuses, else True or False
         return path
     except OSError as error:
         raise UserError(f"{setting}={value}: {error.strerror}") from error
@@ -79,10 +79,7 @@ def expanded(setting: str, value: str | Path) -> Path:
 
 
 def check_writable(setting: str, file: Path) -> None:
-    """Create the file's folder and try the file itself, before minutes are spent on what goes into it.
-
-    Raises UserError where it cannot be written.
-    """
+    """Create the file's folder and raise UserError if the file cannot be written, before its content is computed."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
@@ -98,7 +95,7 @@ def check_writable(setting: str, file: Path) -> None:
 
 @contextmanager
 def told(path: Path) -> Iterator[None]:
-    """What is wrong with the disk is the user's to repair: a UserError that says where, and that nothing is lost."""
+    """Turn an OSError inside into a UserError that names `path`. Answers already written are kept."""
     try:
         yield
     except OSError as error:
@@ -109,7 +106,7 @@ def told(path: Path) -> Iterator[None]:
 
 
 def append_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Append one JSON line per row, flushed and synced. Raises UserError; the last line may then be cut short."""
+    """Append one JSON line per row, flushed and synced. Raise UserError if that fails; the last line may be cut."""
     if not rows:
         return
     with told(path), open(path, "a", encoding="utf-8") as handle:

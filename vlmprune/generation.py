@@ -1,11 +1,11 @@
-"""Greedy answers, as every published protocol asks for them: the one place that calls generate() for the runner.
+"""Greedy decoding, as in every published protocol: the runner's only calls of generate().
 
-A checkpoint's generation_config.json may ask for anything that generate() can do. What belongs to its greedy answer
-(end of sequence, penalties, words that it must not say) is carried over and told; what does not (sampling, beams,
-caches, lengths) is left out and told; what changes a greedy answer and cannot be done here is refused. That is
-`model.generation=checkpoint`, as lmms-eval does it; with `greedy` only what ends an answer is left, and every token is
-the likeliest, as VLMEvalKit's repetition_penalty=1.0 makes it. Processors read every row's whole, unpruned prompt, so
-that an answer is the same in a batch, alone, and after a shared beginning of prompts.
+A checkpoint's generation_config.json may set any option of generate(). Options of its greedy answer (end of sequence,
+penalties, forbidden tokens) are used and printed; others (sampling, beams, caches, lengths) are ignored and printed;
+options that change a greedy answer and are not supported are refused. That is `model.generation=checkpoint`, as in
+lmms-eval; with `greedy` only the options that end an answer are used, and every token is the likeliest, as with
+VLMEvalKit's repetition_penalty=1.0. Processors read every row's whole, unpruned prompt, so that an answer is the same
+in a batch, alone, and after a shared prefix.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ FILE = "generation_config.json"
 
 @dataclass(frozen=True)
 class Asked:
-    """Prompts as processors read them. ids: int64 [B, L]. ends: int64, ids that end an answer; None for none."""
+    """Prompts for logits processors. ids: int64 [B, L]. ends: int64, ids that end an answer, or None."""
 
-    ids: Any  # transformers' processors name narrower types of tensors than torch gives
+    ids: Any  # the type hints of transformers' processors are narrower than torch's
     ends: Any
     new_tokens: int
 
@@ -70,7 +70,7 @@ class Asked:
         return self.ids.device
 
 
-# Settings that change greedy answers, in the order in which transformers applies them, and what applies them.
+# Settings that change greedy answers, in the order in which transformers applies them, and their processors.
 PROCESSORS: dict[str, Callable[[Any, Asked], LogitsProcessor]] = {
     "sequence_bias": lambda value, asked: SequenceBiasLogitsProcessor(value),
     "encoder_repetition_penalty": lambda value, asked: EncoderRepetitionPenaltyLogitsProcessor(value, asked.ids),
@@ -94,14 +94,14 @@ PROCESSORS: dict[str, Callable[[Any, Asked], LogitsProcessor]] = {
         value, asked.length, asked.device
     ),
 }
-# These count a prompt's tokens or look at their order, which filling up to the longest prompt would change.
+# These count a prompt's tokens or depend on their order, which filling up to the longest prompt would change.
 ROW_BY_ROW = ("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length")
-WHILE_NO_END = ("min_length", "min_new_tokens", "exponential_decay_length_penalty")  # they act on the ends alone
+WHILE_NO_END = ("min_length", "min_new_tokens", "exponential_decay_length_penalty")  # they act on the end ids only
 ENDS = ("bos_token_id", "eos_token_id", "pad_token_id", "stop_strings")
 CARRIED = (*ENDS, *PROCESSORS)
-# These change the answer of any decoding, and greedy decoding of one forward pass a token cannot have them.
+# These change the answer of any decoding, and greedy decoding with one forward pass per token does not support them.
 REFUSED = ("guidance_scale", "token_healing", "force_words_ids", "constraints")
-# What says nothing, beside None; for all others False does.
+# Values that have no effect, besides None; for all other fields False has none.
 NEUTRAL: dict[str, Any] = {
     "max_length": 20,
     "min_length": 0,
@@ -136,10 +136,10 @@ ABOUT_THE_FILE = ("transformers_version", "_from_model_config", "_commit_hash")
 
 @dataclass(frozen=True)
 class Rules:
-    """A checkpoint's greedy decoding.
+    """Rules of a checkpoint's greedy decoding.
 
     ends: ids that end an answer. filler: the id after it in a batch. stop_strings: texts that end it too. settings:
-    those of PROCESSORS that act. ignored: all else that its generation_config sets.
+    those of PROCESSORS that have an effect. ignored: all other settings of its generation_config.
     """
 
     ends: tuple[int, ...]
@@ -150,9 +150,9 @@ class Rules:
 
     @classmethod
     def of(cls, config: GenerationConfig, generation: str = "checkpoint", vocabulary: float = inf) -> Rules:
-        """Those of a generation_config. Raises UserError where it asks for what cannot be done.
+        """Return the rules of a generation_config. Raise UserError for a setting that is not supported.
 
-        generation: `model.generation`. vocabulary: the model's words, of which the filler has to be one.
+        generation: `model.generation`. vocabulary: the model's number of token ids, of which the filler has to be one.
         """
         given = {name: value for name, value in vars(config).items() if not name.startswith("_")}
         given = {name: value for name, value in given.items() if says_something(name, value)}
@@ -176,7 +176,7 @@ class Rules:
             raise UserError(
                 f"stop_strings={shown(strings)} in the model's {FILE}: a text or a list of texts; correct the file"
             )
-        # It is cut off again, but the model has to embed it.
+        # The filler is cut off again, but the model has to embed it.
         fillers = (*ids_of("pad_token_id", given.get("pad_token_id")), *ends)
         filler = next((index for index in fillers if 0 <= index < vocabulary), 0)
         ignored = {name: plain(value) for name, value in given.items() if name not in carried}
@@ -184,18 +184,18 @@ class Rules:
 
     @property
     def used(self) -> dict[str, Any]:
-        """Return the settings that can change an answer, beside its ends, as plain data."""
+        """Settings that can change an answer, besides its end ids, as plain data."""
         strings = {"stop_strings": list(self.stop_strings)} if self.stop_strings else {}
         return strings | {name: plain(value) for name, value in self.settings.items()}
 
     @property
     def effective(self) -> dict[str, Any]:
-        """Return the values in force, by their names in a generation_config: the usual ones, whoever set them."""
+        """Values in force, by their names in a generation_config; common settings are included at their defaults."""
         usual = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
         return usual | self.used | {"eos_token_id": list(self.ends), "pad_token_id": self.filler}
 
     def told(self, new_tokens: int) -> str:
-        """A line about what is used and ignored where answers have at most `new_tokens` tokens; '' for neither."""
+        """Return a line about the used and the ignored settings for answers of at most `new_tokens`; '' for neither."""
         as_asked = ("max_new_tokens", new_tokens)
         ignored = {name: value for name, value in self.ignored.items() if (name, value) != as_asked}
         used, left = (
@@ -211,14 +211,14 @@ class Rules:
         return f"of the model's {FILE}, {told}; answers are greedy, of at most {new_tokens} tokens"
 
     def ending_with(self, ends: int | list[int] | None) -> Rules:
-        """The same with other ids that end an answer; with None nothing ends it."""
+        """Return the rules with other ids that end an answer; with None nothing ends it."""
         if ends is not None:
             return replace(self, ends=ids_of("eos_token_id", ends))
         settings = {name: value for name, value in self.settings.items() if name not in WHILE_NO_END}
         return replace(self, ends=(), stop_strings=(), settings=settings)
 
     def config(self, new_tokens: int, **settings: Any) -> GenerationConfig:
-        """The whole of what generate() is asked for, but for processors and stop strings."""
+        """Return the complete config for generate(), without processors and stop strings."""
         return GenerationConfig(
             do_sample=False,
             num_beams=1,
@@ -231,9 +231,9 @@ class Rules:
         )
 
     def processors(self, prompts: Tensor, lengths: list[int], start: int, new_tokens: int) -> LogitsProcessorList:
-        """Return the processors of answers to `prompts`, int64 [B, L] as of `filled`; lengths: without the filling.
+        """Return the processors of answers to `prompts`, int64 [B, L] from `filled`; lengths: without the filling.
 
-        start: of the answers in the ids that generate() hands on, whatever stands there before them.
+        start: index of the answers in the ids that generate() passes to a processor.
         """
         if not self.settings:
             return LogitsProcessorList()
@@ -249,22 +249,22 @@ class Rules:
         return LogitsProcessorList([OfWholePrompts(prompts, start, steps)])
 
     def check(self, vocabulary: int) -> None:
-        """Raise UserError where a setting's value cannot be used, by a model with so many words."""
+        """Raise UserError if a setting's value cannot be used by a model with `vocabulary` token ids."""
         prompts: Any = torch.zeros(1, 2, dtype=torch.long)
         scores: Any = torch.zeros(1, vocabulary)
         for name, value in self.settings.items():
             try:
                 replace(self, settings={name: value}).processors(prompts, [2], 2, 2)(prompts, scores)
-            except Exception as error:  # whatever transformers says of someone else's value
+            except Exception as error:  # transformers raises many types for a checkpoint's value
                 raise UserError(
                     f"{name}={shown(value)} in the model's {FILE} cannot be used ({said(error)}); correct the file"
                 ) from error
 
 
 class OfWholePrompts(LogitsProcessor):
-    """Hands processors whole prompts with the answers so far, where generate() has shorter or padded ones.
+    """Runs processors on whole prompts with the answers so far, where generate() has shorter or padded ones.
 
-    prompts: int64 [B, L]. start: of the answers in generate()'s ids.
+    prompts: int64 [B, L]. start: index of the answers in generate()'s ids.
     """
 
     def __init__(self, prompts: Tensor, start: int, steps: list[Callable[[Tensor, Tensor], Tensor]]) -> None:
@@ -278,7 +278,7 @@ class OfWholePrompts(LogitsProcessor):
 
 
 class RowByRow:
-    """Applies a processor of its own to each row, without what fills its prompt up to `longest`."""
+    """Applies one processor per row, without the ids that fill its prompt up to `longest`."""
 
     def __init__(self, processors: list[LogitsProcessor], longest: int, lengths: list[int]) -> None:
         self.processors, self.starts = processors, [longest - length for length in lengths]
@@ -289,7 +289,7 @@ class RowByRow:
 
 
 class StopStrings(StoppingCriteria):
-    """Ends answers at texts, which may begin in the prompt. Arguments as of OfWholePrompts."""
+    """Ends answers at texts, which may start in the prompt. Arguments as in OfWholePrompts."""
 
     def __init__(self, prompts: Tensor, start: int, strings: tuple[str, ...], tokenizer: Any) -> None:
         self.prompts, self.start = prompts, start
@@ -300,7 +300,7 @@ class StopStrings(StoppingCriteria):
 
 
 def read_rules(checkpoint: Checkpoint, generation: str) -> Rules:
-    """The rules of a checkpoint that is not loaded yet. Raises UserError where they cannot be followed."""
+    """Return the rules of a checkpoint that is not loaded yet. Raise UserError if they are not supported."""
     vocabulary = checkpoint.config.get_text_config().vocab_size
     rules = Rules.of(read_config(checkpoint), generation, vocabulary)
     rules.check(vocabulary)
@@ -308,8 +308,8 @@ def read_rules(checkpoint: Checkpoint, generation: str) -> Rules:
 
 
 def read_config(checkpoint: Checkpoint) -> GenerationConfig:
-    """A checkpoint's generation_config as loading it gives it: of its file, or else of its config.json."""
-    if checkpoint.random:  # the architecture alone is used
+    """Return a checkpoint's generation_config as loading it would: from its file, or else from its config.json."""
+    if checkpoint.random:  # only the architecture is used
         return GenerationConfig.from_model_config(checkpoint.config)
     try:
         data = read_object(checkpoint.source, FILE, checkpoint.revision, required=False)
@@ -317,7 +317,7 @@ def read_config(checkpoint: Checkpoint) -> GenerationConfig:
             given, _ = PreTrainedConfig.get_config_dict(checkpoint.source, revision=checkpoint.revision)
             return GenerationConfig.from_model_config(dict(given))
         return GenerationConfig.from_dict(data)
-    except Exception as error:  # whatever transformers says of someone else's file
+    except Exception as error:  # transformers raises many types for a checkpoint's file
         raise UserError(
             f"model.path={checkpoint.source}: its {FILE} cannot be used ({said(error)}); correct it, or remove it "
             "to go by config.json"
@@ -325,13 +325,13 @@ def read_config(checkpoint: Checkpoint) -> GenerationConfig:
 
 
 def rules_of(loaded: Loaded) -> Rules:
-    """The rules of a loaded model, as `model.generation` has them."""
+    """Return the rules of a loaded model for its `model.generation`."""
     vocabulary = loaded.adapter.config.get_text_config().vocab_size
     return Rules.of(loaded.model.generation_config, loaded.preprocessor.config.generation, vocabulary)
 
 
 def inputs_for(samples: list[Sample], benchmark: Benchmark, loaded: Loaded, images: Images) -> dict[str, Tensor]:
-    """Inputs of generate() for a batch of samples."""
+    """Return the inputs of generate() for a batch of samples."""
     return loaded.preprocessor.batch(
         [benchmark.prompt(sample) for sample in samples],
         [images[sample] for sample in samples],
@@ -341,16 +341,16 @@ def inputs_for(samples: list[Sample], benchmark: Benchmark, loaded: Loaded, imag
 
 
 def greedy(loaded: Loaded, inputs: dict[str, Tensor], max_new_tokens: int, **options: Any) -> Any:
-    """Greedy decoding, as every published protocol uses. Returns what generate() returns. options: of greedy_from."""
+    """Return the output of generate() with greedy decoding, without gradients. options: those of greedy_from."""
     with torch.inference_mode():
         return greedy_from(loaded, max_new_tokens, None, **inputs, **options)
 
 
 def greedy_from(loaded: Loaded, max_new_tokens: int, prompts: list[list[int]] | None = None, **inputs: Any) -> Any:
-    """The same where the caller decides whether gradients are tracked, for a filled cache as well.
+    """Return the output of generate() with greedy decoding, also from a filled cache, in the caller's gradient mode.
 
     prompts: each row's whole prompt, where input_ids hold less of it; rows that have none are copies of the last.
-    inputs: of generate(), fields of GenerationConfig among them; eos_token_id=None gives every answer all its tokens.
+    inputs: of generate(), with fields of GenerationConfig; eos_token_id=None generates max_new_tokens in every answer.
     """
     model, ids = loaded.model, inputs["input_ids"]
     rules = rules_of(loaded)
@@ -371,12 +371,12 @@ def greedy_from(loaded: Loaded, max_new_tokens: int, prompts: list[list[int]] | 
 
 
 def one_token(loaded: Loaded, **inputs: Any) -> Tensor:
-    """Greedy decoding of one token, by which a cache is filled with a prompt."""
+    """Decode one token greedily, which fills a cache with the prompt."""
     return greedy_from(loaded, 1, **inputs)
 
 
 def without_filler(loaded: Loaded, new: Tensor, prompts: list[list[int]]) -> list[list[int]]:
-    """The answers `new`, ids [B, T], each up to and with the token that ends it. prompts: the whole prompts."""
+    """Return the answers `new`, ids [B, T], each up to and including the token that ends it. prompts: whole ones."""
     rules = rules_of(loaded)
     lengths = generated_lengths(new, list(rules.ends))
     if rules.stop_strings:
@@ -390,7 +390,7 @@ def without_filler(loaded: Loaded, new: Tensor, prompts: list[list[int]]) -> lis
 
 @contextmanager
 def only(model: Any, config: GenerationConfig) -> Iterator[None]:
-    """Inside, `config` is all that generate() goes by: it takes what is not set from the model's own."""
+    """Use `config` as the model's generation_config inside, since generate() takes unset fields from the latter."""
     own, model.generation_config = model.generation_config, config
     try:
         yield
@@ -399,10 +399,10 @@ def only(model: Any, config: GenerationConfig) -> Iterator[None]:
 
 
 def filled(prompts: list[list[int]], like: Tensor) -> tuple[Tensor, list[int]]:
-    """Prompts of as many rows as `like` has, as int64 [B, L], and their lengths.
+    """Return prompts of as many rows as `like` has, as int64 [B, L], and their lengths.
 
-    The shorter ones are filled up on the left with a word of their own, so that nothing more is said; rows that are too
-    few are copies of the last.
+    Shorter ones are filled up on the left with their first token, so that no other token is added; missing rows are
+    copies of the last.
     """
     prompts = prompts + prompts[-1:] * (len(like) - len(prompts))
     longest = max(map(len, prompts))
@@ -411,20 +411,20 @@ def filled(prompts: list[list[int]], like: Tensor) -> tuple[Tensor, list[int]]:
 
 
 def unpadded(inputs: dict[str, Any]) -> list[list[int]]:
-    """The prompts in inputs of generate()."""
+    """Return the prompts in inputs of generate(), without padding."""
     mask = inputs["attention_mask"].bool()
     return [ids[real].tolist() for ids, real in zip(inputs["input_ids"], mask, strict=True)]
 
 
 def says_something(name: str, value: Any) -> bool:
-    """Return True if a field of a generation_config asks for more than generate() does anyway."""
+    """Return True if a field of a generation_config differs from the default behaviour of generate()."""
     if value is None or name in ABOUT_THE_FILE:
         return False
     return value != NEUTRAL[name] if name in NEUTRAL else value is not False
 
 
 def ids_of(name: str, value: Any) -> tuple[int, ...]:
-    """The ids in a field of a generation_config. Raises UserError for anything else."""
+    """Return the ids in a field of a generation_config. Raise UserError for anything else."""
     ids = () if value is None else tuple(value) if isinstance(value, list | tuple) else (value,)
     if not all(isinstance(each, int) and not isinstance(each, bool) for each in ids):
         raise UserError(f"{name}={shown(value)} in the model's {FILE}: it has to be a token's id or a list of ids")
@@ -432,11 +432,11 @@ def ids_of(name: str, value: Any) -> tuple[int, ...]:
 
 
 def plain(value: Any) -> Any:
-    """A value of a generation_config as JSON has it."""
+    """Return a value of a generation_config as plain JSON data."""
     return json.loads(json.dumps(value, default=lambda each: getattr(each, "to_dict", lambda: str(each))()))
 
 
 def shown(value: Any, longest: int = 60) -> str:
-    """A value of a generation_config as JSON, its end left out where it is long."""
+    """Return a value of a generation_config as JSON text, cut after `longest` characters."""
     text = json.dumps(plain(value))
     return text if len(text) <= longest else f"{text[:longest]}..."

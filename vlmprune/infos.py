@@ -1,4 +1,4 @@
-"""The parts of a choice's YAML that vlmprune itself reads: `info`, and an experiment's overrides."""
+"""Schemas of the parts of a choice's YAML that vlmprune reads: `info`, and an experiment's overrides."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing_extensions import TypedDict
 
 from vlmprune.typed_json import STRICT
 
-Text = str | int | float | None  # what is only shown
+Text = str | int | float | None  # a value that is only printed
 
 
 @with_config(STRICT)
 class Info(TypedDict, total=False):
-    """Describes a choice of any group. needs: signals that a method reads. lacks: those that a model does not have."""
+    """Description of a choice of any group. needs: signals that a method reads. lacks: those that a model lacks."""
 
     title: Text
     paper: Text
@@ -23,7 +23,7 @@ class Info(TypedDict, total=False):
     visual_tokens: Text
     has_cls: bool
     lacks: list[str]
-    stage: str  # of a method: where it acts
+    stage: str  # of a method
     needs: list[str]
     merges: bool
     positions: str
@@ -37,12 +37,12 @@ class Info(TypedDict, total=False):
 
 @with_config(STRICT)
 class Choice(TypedDict):
-    """A YAML of any group."""
+    """The YAML of a choice of any group."""
 
     info: NotRequired[Info | None]
 
 
 class Experiment(Choice):
-    """overrides: settings as typed behind `vlmprune sweep`."""
+    """The YAML of an experiment. overrides: settings as typed after `vlmprune sweep`."""
 
     overrides: list[str]

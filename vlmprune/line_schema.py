@@ -1,6 +1,6 @@
-"""The other files of a run directory as they are read back: a line of each, and environment.json.
+"""Schemas of a run directory's files except result.json: a line of each, and environment.json.
 
-Fields stand in the order in which they are written, so that a line that is written again is the same.
+Fields are in the order in which they are written, so that a line that is read and written again is the same.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from vlmprune.typed_json import STRICT, Amount, Count
 Pair = Annotated[list[Count], Field(min_length=2, max_length=2)]
 
 
-@with_config(STRICT | ConfigDict(extra="ignore"))  # a third of the time
+@with_config(STRICT | ConfigDict(extra="ignore"))  # reads in a third of the time
 class Scored(TypedDict):
-    """A line of predictions.jsonl, as far as runs are compared by it."""
+    """A line of predictions.jsonl, with the fields by which runs are compared."""
 
     id: str
     image_id: str
@@ -27,21 +27,21 @@ class Scored(TypedDict):
 
 @with_config(STRICT)
 class Verdict(TypedDict):
-    """The verdict that was read from a judge's reply; protocols add parts of it."""
+    """The verdict in a judge's reply; a protocol may add fields."""
 
     score: Amount
 
 
 @with_config(STRICT)
 class Extra(TypedDict):
-    """Scoring needs it beside the answer: each benchmark has its own."""
+    """Fields of a benchmark that its scorer reads beside the answer, and the verdict of a judge."""
 
     verdict: NotRequired[Verdict]
 
 
 @with_config(STRICT)
 class Answered(TypedDict):
-    """The same, as far as it can be scored again."""
+    """A line of predictions.jsonl, with the fields by which it can be scored again."""
 
     id: str
     image_id: str
@@ -57,7 +57,7 @@ class Answered(TypedDict):
 
 @with_config(STRICT)
 class EncodedLine(TypedDict):
-    """Sizes that one question gave the vision encoder (measure.encoder.Encoded)."""
+    """Sizes of the vision encoder's input for one question (measure.encoder.Encoded)."""
 
     slots: Count
     newlines: Count
@@ -68,7 +68,7 @@ class EncodedLine(TypedDict):
 
 @with_config(STRICT)
 class Prediction(Answered):
-    """The whole line, as a run that goes on, or counts again, needs it."""
+    """A whole line of predictions.jsonl, as a run reads it to resume or to count FLOPs again."""
 
     encoded: EncodedLine
     sequence: Annotated[Count, Field(description="tokens of the prompt at decoder layer 0")]
@@ -83,7 +83,7 @@ class Prediction(Answered):
 
 def _fewer_by_layer(row: Prediction) -> Prediction:
     first, *more = row["visual"]
-    if not more and first[0] == 0 and first[1] <= row["encoded"]["slots"]:  # most lines, of which there are many
+    if not more and first[0] == 0 and first[1] <= row["encoded"]["slots"]:  # the fast path, for most lines
         return row
     if "score" not in row:
         raise ValueError("score is missing")
@@ -122,7 +122,7 @@ KeptLine = Annotated[Kept, AfterValidator(_as_many_bits)]
 
 @with_config(STRICT)
 class LeftOut(TypedDict):
-    """A line of bad.jsonl."""
+    """A line of bad.jsonl: a sample that was left out, and the reason."""
 
     id: str
     reason: str
@@ -130,7 +130,7 @@ class LeftOut(TypedDict):
 
 @with_config(STRICT)
 class Environments(TypedDict):
-    """environment.json: all that the parts of a run stood on."""
+    """environment.json: the environments in which the parts of a run were computed."""
 
     fingerprint: str
     environments: list[dict[str, Any]]

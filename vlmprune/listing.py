@@ -9,7 +9,7 @@ from vlmprune.errors import choose
 from vlmprune.progress import say
 from vlmprune.registry import read_all
 
-# What is shown of each kind beside name and title: keys of the YAML's `info`.
+# Columns of each kind after the name: keys of the YAML's `info`, and the methods of a model.
 COLUMNS = {
     "models": ("title", "family", "parameters", "visual_tokens", "has_cls", "methods"),
     "methods": ("title", "stage", "needs", "merges", "positions", "paper"),
@@ -22,7 +22,7 @@ FORMATS = ("table", "markdown")
 
 
 def show_choices(arguments: list[str], config_dir: str | None) -> None:
-    """Print one table per kind named in `arguments`, or all of them; with format=markdown, as Markdown."""
+    """Print one table for each kind named in `arguments`, or for all; as Markdown with format=markdown."""
     from vlmprune.report.grid import Grid
 
     settings, names = split_arguments(arguments)
@@ -45,7 +45,7 @@ def markdown(kind: str, config_dir: str | None = None) -> str:
 
 
 def _cells(kind: str, config_dir: str | None) -> list[list[str]]:
-    """Header and one row per choice, by name."""
+    """Return the header and one row per choice, by name."""
     if kind == "matrix":
         return matrix(config_dir)
     group = kind.removesuffix("s")
@@ -62,17 +62,17 @@ def _cells(kind: str, config_dir: str | None) -> list[list[str]]:
 
 
 def missing(model: dict[str, Any], method: dict[str, Any]) -> list[str]:
-    """What a method needs and a model lacks, from the `info` of both."""
+    """Return the signals that a method needs and a model lacks, from the `info` of both."""
     return [need for need in method["needs"] if need in model["lacks"]]
 
 
 def method_infos(config_dir: str | None) -> dict[str, dict[str, Any]]:
-    """`info` of every method by name; a user's own YAML need not have any."""
+    """Return the `info` of every method by name; {} for a user's YAML that has none."""
     return {name: choice.get("info") or {} for name, choice in read_all("method", config_dir)[0].items()}
 
 
 def working(model: dict[str, Any], config_dir: str | None = None) -> str:
-    """The methods that work on a model, in words: all but those that need what it lacks."""
+    """Return a text of the methods that work on a model: all but those that need a signal that it lacks."""
     if "lacks" not in model:
         return "those of its family"
     methods = {name: info for name, info in method_infos(config_dir).items() if "needs" in info}
@@ -81,7 +81,7 @@ def working(model: dict[str, Any], config_dir: str | None = None) -> str:
 
 
 def matrix(config_dir: str | None = None) -> list[list[str]]:
-    """Methods x model families."""
+    """Return the table of methods x model families, with a header row."""
     infos = [choice.get("info") or {} for choice in read_all("model", config_dir)[0].values()]
     families = {info["family"]: info for info in infos if {"family", "lacks", "has_cls"} <= info.keys()}
     cells = [["method=", *sorted(families)]]
@@ -91,7 +91,7 @@ def matrix(config_dir: str | None = None) -> list[list[str]]:
 
 
 def cell(model: dict[str, Any], method: dict[str, Any]) -> str:
-    """Whether a method works on a family, or what that lacks."""
+    """Return the matrix cell of a method and a family: yes, or the signals that the family lacks."""
     if "needs" not in method:
         return "not stated"
     if lack := missing(model, method):

@@ -1,4 +1,4 @@
-"""A folder that one process has at a time, also where the file system has no locks: NFS, some containers."""
+"""Lock of a folder for one process at a time, also on file systems without locks: NFS, some containers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, er
 
 @with_config(STRICT)
 class Holder(TypedDict):
-    """Who holds a folder. started: in clock ticks since the machine's start, as a later process may get the pid."""
+    """The process that holds a folder. started: in clock ticks since boot, as a later process may get the same pid."""
 
     host: str
     pid: Annotated[int, Field(ge=1, lt=2**31)]
@@ -36,12 +36,12 @@ class Holder(TypedDict):
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Have `folder` alone. Raises UserError while another process has it, OSError where no file can be made in it.
+    """Hold `folder` exclusively inside. Raise UserError if another process holds it, OSError if it is not writable.
 
-    Where flock does not work, a file that only one process can create says who has the folder. A process that was
-    killed leaves it behind, and the next one on the same machine takes it over.
+    Where flock does not work, a file that only one process can create names the holder. If that process was killed,
+    the next one on the same machine takes the file over.
     """
-    # Without O_NONBLOCK a pipe of that name would be waited for.
+    # Without O_NONBLOCK, opening a pipe of that name would block.
     opener = lambda name, flags: os.open(name, flags | os.O_NONBLOCK, 0o666)  # noqa: E731
     with open(folder / LOCK, "w", encoding="utf-8", opener=opener) as handle:
         if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
@@ -69,7 +69,7 @@ def _in_use(folder: Path) -> UserError:
 
 
 def _create(file: Path) -> None:
-    """Create the file that says that this process holds its folder. Raises UserError where another one does."""
+    """Create the file by which this process holds its folder. Raise UserError if another process holds it."""
     own = {"host": socket.gethostname(), "pid": os.getpid(), "started": _start_of(os.getpid())}
     while True:
         try:
@@ -81,8 +81,8 @@ def _create(file: Path) -> None:
 
 
 def _remove_of_dead(file: Path, host: str) -> None:
-    """Remove the file of a process of this machine that is gone. Raises UserError for any other."""
-    claim = file.with_name(f"{file.name}.claim")  # or two could remove at once, the second one what the first created
+    """Remove the file of an ended process of this machine. Raise UserError for the file of any other process."""
+    claim = file.with_name(f"{file.name}.claim")  # else a second process could remove the file that the first created
     try:
         claim.touch(exist_ok=False)
     except FileExistsError as error:
@@ -98,7 +98,7 @@ def _remove_of_dead(file: Path, host: str) -> None:
             raise _in_use(file.parent)
         file.unlink()
     except FileNotFoundError:
-        pass  # it has just ended
+        pass  # its process has just ended
     except ValueError as error:
         raise UserError(
             f"{file} does not say who has {file.parent} ({error}): if no vlmprune runs there, remove it"
@@ -108,7 +108,7 @@ def _remove_of_dead(file: Path, host: str) -> None:
 
 
 def _start_of(pid: int) -> int:
-    """When the process began, in clock ticks; 0 where there is none. Of a system without /proc, 1 while it lives."""
+    """Return the start of a process in clock ticks; 0 if there is none. Without /proc, 1 for one that runs."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
     except FileNotFoundError:
@@ -119,5 +119,5 @@ def _start_of(pid: int) -> int:
     except ProcessLookupError:
         return 0
     except PermissionError:
-        pass  # another user's
+        pass  # a process of another user
     return 1

@@ -1,4 +1,4 @@
-"""Tells in one line that the machine lacks memory, threads, room on a disk or open files: no fault of code."""
+"""One-line messages for a lack of memory, threads, disk space or open files, which is not a fault of the code."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import resource
 
 from vlmprune.errors import UserError, said
 
-# Of virtual memory, for the libraries and the threads of a run: measured with the embedded model, one thread, no GPU.
+# Virtual memory of the libraries and the threads of a run, measured with the embedded model, one thread, no GPU.
 LIBRARIES = 2_700_000_000  # bytes
 MEMORY = {errno.ENOMEM, errno.EAGAIN}  # EAGAIN: of fork and of a new thread
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG}
-SIGNS = (  # of memory, in what PyTorch, the C++ library, the dynamic linker, Python and NumPy say
+SIGNS = (  # of a lack of memory, in messages of PyTorch, the C++ library, the dynamic linker, Python and NumPy
     "can't allocate memory",
     "annot allocate memory",
     "nable to allocate",
@@ -27,7 +27,7 @@ LACKS = (MemoryError, OSError, RuntimeError, ImportError)
 
 
 def check_memory() -> None:
-    """Raise UserError where a limit leaves the libraries no room: NumPy's would try again for ever, others crash."""
+    """Raise UserError if a memory limit is too small for the libraries: NumPy would retry for ever, others crash."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return
@@ -41,7 +41,7 @@ def check_memory() -> None:
 
 
 def lack(error: BaseException | None) -> str | None:
-    """One line about what was lacking, if `error` or what it came from says so; else None."""
+    """Return one line about a lack of resources if `error` or one of its causes is of that kind, else None."""
     while error is not None:
         if lacks_memory(error):
             return (
@@ -60,9 +60,9 @@ def lack(error: BaseException | None) -> str | None:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Return True where memory, of the machine or of a GPU, or a thread or process could not be had."""
+    """Return True if `error` is a lack of memory, on the machine or a GPU, or of threads or processes."""
     if isinstance(error, OSError) and error.errno in MEMORY:
         return True
     told = isinstance(error, RuntimeError | ImportError | OSError) and any(sign in str(error) for sign in SIGNS)
-    # PyTorch, which has an error of its own for a GPU, is not imported for its name.
+    # Compared by name, so that PyTorch is not imported for its OutOfMemoryError.
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or told

@@ -1,4 +1,4 @@
-"""Images and videos decoded and preprocessed in threads, ahead of the questions about them."""
+"""Cache of images and videos that threads decode and preprocess ahead of the questions about them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 
 class Images:
-    """Preprocessed media by `Sample.image_id`, the last `size` of them kept; named: with names of their tiles.
+    """Preprocessed media by `Sample.image_id`, of which the last `size` are kept; named: with names of their tiles.
 
-    Each sample's own media are compared with those of its image_id (`Benchmark.check_media`), undecoded, so that no
-    picture stands for another.
+    The undecoded media of each sample are compared with those of its image_id (`Benchmark.check_media`), so that no
+    sample gets another picture.
     """
 
     def __init__(
@@ -32,14 +32,14 @@ class Images:
         self._checks: dict[str, Future[None]] = {}  # by sample
 
     def prefetch(self, samples: list[Sample]) -> None:
-        """Start decoding the media of `samples`, the next ones to be asked."""
+        """Start decoding the media of `samples`, the next ones to run."""
         for sample in samples:
             if self.benchmark.shares_media(sample):
                 self._begin(self._checks, sample.id, self.benchmark.check_media, sample)
             self._begin(self._media, sample.image_id, self._preprocess, sample)
 
     def __getitem__(self, sample: Sample) -> list[Media]:
-        """The sample's images or its video. Raises BadSample."""
+        """Return the sample's images or its video. Raise BadSample if they cannot be used."""
         self.prefetch([sample])
         if sample.id in self._checks:
             self._checks[sample.id].result()
@@ -57,7 +57,7 @@ class Images:
 
 
 def media_of(sample: Sample, benchmark: Benchmark, preprocessor: Preprocessor) -> list[Media]:
-    """The sample's images or its video, preprocessed. Raises BadSample, which names the files."""
+    """Return the sample's images or its video, preprocessed. Raise BadSample, which names the files."""
     with one_sample():
         pictures = benchmark.images(sample)
         try:
@@ -68,10 +68,10 @@ def media_of(sample: Sample, benchmark: Benchmark, preprocessor: Preprocessor) -
 
 
 def name_tiles(medium: Media) -> Media:
-    """The medium with a name for each of its tiles: a hash of all that the encoder is given, and the tile's number.
+    """Return the medium with a name for each of its tiles: a hash of the encoder's input, and the tile's number.
 
-    Of families that encode tiles apart, whose pixels are [tiles, 3, H, W] or [1, tiles, 3, H, W]. The hash tells a
-    picture that is alone in its prompt from the same one beside others, where the family cuts it otherwise.
+    For families that encode tiles separately, with pixels [tiles, 3, H, W] or [1, tiles, 3, H, W]. The hash of an image
+    alone in its prompt differs from that of the same image beside others, where the family cuts it differently.
     """
     content = hashlib.sha256()
     for name, tensor in sorted(medium.tensors.items()):

@@ -1,7 +1,7 @@
-"""What a question would cost, told before a run: tokens and FLOPs, without weights and without a forward pass.
+"""Estimate of a question's tokens and FLOPs before a run, without weights and without a forward pass.
 
 The model is built on torch's meta device, which holds shapes only; its own preprocessor turns the benchmark's first
-questions into inputs, and the method says how many tokens it keeps of those.
+questions into inputs, and the method gives the number of tokens that it keeps of those.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ class Nominal:
 
     total, kept, layer_averaged: visual tokens; some methods keep fewer than they may (pool: the next smaller grid).
     flops, unpruned_flops: up to the first answer token (how many follow is not known); None where they cannot be
-    counted. at_most: whether the method decides itself how many tokens it keeps of an image, so that tokens and FLOPs
-    are bounds.
+    counted. at_most: True if the number of kept tokens depends on the image, so that tokens and FLOPs are upper bounds.
     """
 
     total: float
@@ -50,7 +49,7 @@ class Nominal:
 
 
 def nominal(config: RunConfig) -> Nominal:
-    """The nominal cost of a run, whatever its device. Raises UserError where it cannot work, as `plan.prepare` does."""
+    """Return the nominal cost of a run, for any device. Raise UserError if it cannot work, as `plan.prepare` does."""
     method, checkpoint, text_tower = choose_parts(config)
     benchmark, everything = load_benchmark(config)
     samples = Subset(config.limit, config.shard).choose(everything)
@@ -89,12 +88,12 @@ def nominal(config: RunConfig) -> Nominal:
 
 
 def decides(method: Method) -> bool:
-    """Whether only the method knows how many tokens it keeps, which then depends on the image."""
+    """Return True if only the method knows how many tokens it keeps, since that depends on the image."""
     return bool(getattr(method, "adaptive", False)) or "tiles" in method.needs
 
 
 def visual_by_layer(adapter: Adapter, method: Method, encoded: Encoded) -> list[int]:
-    """Visual tokens that each decoder layer would process; at most, where the method decides by what it sees."""
+    """Return the visual tokens that each decoder layer would process; upper bounds if the method `decides`."""
     depth, tower = adapter.decoder_depth, adapter.tower
     visual = [encoded.slots] * depth
     for part in acting_parts(method, tower):
@@ -110,7 +109,7 @@ def visual_by_layer(adapter: Adapter, method: Method, encoded: Encoded) -> list[
 
 
 def merged_count(method: VisionMethod, adapter: Adapter, n: int) -> int:
-    """Tokens that are left of a tile of `n` when its tokens merge inside the encoder."""
+    """Return the number of tokens left of a tile of `n` after its tokens merge inside the encoder."""
     if method.layer_ratio is None and not method.count(n):
         return 0
     return n - sum(method.merge_counts(adapter.tower, n))

@@ -1,4 +1,4 @@
-"""Overrides as typed: names are checked before Hydra composes, so that a typo gets its nearest match."""
+"""Overrides as typed; their names are checked before Hydra composes, so that a typo gets its nearest match."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlmprune.schema import FILES
 
 CONFIG_MODULE = "vlmprune.configs"
 AMOUNT = ("ratio", "keep")
-UNUSED = ("positions", "scope", "budget")  # these, too, mean nothing where every token is kept
+UNUSED = ("positions", "scope", "budget")  # these, too, have no effect where every token is kept
 SWEEP_ONLY = ("launcher", "baselines", "fail_fast")  # settings of `vlmprune sweep` that no run has
 HYDRA = "outputs= says where runs go, launcher= of vlmprune sweep what starts them, --config-dir where your configs are"
 MOST_JOBS = 10_000
@@ -23,7 +23,7 @@ PLAIN = re.compile(r"[\w/\-+.%*@?|:, ]*", re.ASCII)  # what Hydra takes without 
 
 
 def check_names(overrides: list[str], config_dir: str | None) -> list[str]:
-    """Check every override's key and, where it picks a choice, the choice. Returns the groups of a run."""
+    """Check the key of every override and the choice of every group, and return the groups of a run."""
     keys_of_run = run_keys()
     groups = [key for key in keys_of_run if key in GROUPS]
     chosen: dict[str, str] = {group: str(keys_of_run[group]) for group in groups}
@@ -71,7 +71,7 @@ def check_names(overrides: list[str], config_dir: str | None) -> list[str]:
 
 
 def check_written(override: Any) -> None:
-    """Raise a UserError for what no command takes: a removed setting, and Hydra's own."""
+    """Raise UserError for overrides that no command takes: a removed setting, and Hydra's own."""
     if override.key_or_group.partition("/")[0].partition(".")[0] == "hydra":
         raise UserError(f"'{override.input_line}': Hydra's own settings do nothing here; {HYDRA}")
     if override.is_delete():
@@ -79,7 +79,7 @@ def check_written(override: Any) -> None:
 
 
 def _owners(group: str, name: str, config_dir: str | None) -> str:
-    """The choices of a group that have this setting, of models their families; '' for none."""
+    """Return the choices of a group that have this setting (for models, their families) as text; '' for none."""
     choices, _ = read_all(group, config_dir)
     found = {choice: each for choice, each in choices.items() if name in each}
     families = {info["family"] for each in found.values() if "family" in (info := each.get("info") or {})}
@@ -87,7 +87,7 @@ def _owners(group: str, name: str, config_dir: str | None) -> str:
 
 
 def _check_new(override: Any, settings: dict[str, Any]) -> None:
-    """Raise a UserError where `+key=value` is to add one of `settings` that has a value."""
+    """Raise UserError if `+key=value` would add one of `settings` that has a value already."""
     present: Any = settings
     for name in override.key_or_group.split("."):
         present = present.get(name) if isinstance(present, dict) else None
@@ -97,7 +97,7 @@ def _check_new(override: Any, settings: dict[str, Any]) -> None:
 
 
 def parse_overrides(overrides: list[str]) -> list[Any]:
-    """Hydra's own reading of `key=value`, in which letters such as é and signs such as ~ need no quotes."""
+    """Return Hydra's overrides of `key=value` texts, in which letters such as é and signs such as ~ need no quotes."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import OverrideParseException
 
@@ -116,7 +116,7 @@ def parse_overrides(overrides: list[str]) -> list[Any]:
 
 
 def _parsed(parser: Any, override: str) -> Any:
-    """Hydra's own reading of one setting. Raises OverrideParseException, and UserError where its parser gives up."""
+    """Return Hydra's override of one setting. Raise OverrideParseException, or UserError if Hydra's parser fails."""
     try:
         return parser.parse_overrides([override])[0]
     except RecursionError as error:
@@ -126,15 +126,15 @@ def _parsed(parser: Any, override: str) -> Any:
 
 
 def check_length(argument: str) -> None:
-    """Raise a UserError for an argument that is longer than what anybody types."""
+    """Raise UserError for an argument of more than `LONGEST` characters."""
     if len(argument) > LONGEST:
         raise UserError(f"'{argument[:60]}...': an argument of {len(argument):,} characters; allowed: {LONGEST:,}")
 
 
 def quoted(override: str) -> str:
-    """`override` with quotes around each of its values that Hydra would refuse for a letter or sign in it.
+    """Return `override` with quotes around each of its values that Hydra would refuse for a letter or sign in it.
 
-    Nothing is quoted that quotes, brackets, $ or characters that cannot be printed make something else of.
+    A value with quotes, brackets, $ or unprintable characters has another meaning and is not changed.
     """
     key, equals, value = override.partition("=")
     if PLAIN.fullmatch(value) or not value.isprintable() or set(value) & set("'\"\\()[]{}$`"):
@@ -144,14 +144,14 @@ def quoted(override: str) -> str:
 
 
 def group_of(override: str) -> str:
-    """'method' of method=cls and of +method.k=3."""
+    """Return the first part of a key, such as 'method' of method=cls and of +method.k=3."""
     return override.lstrip("+~").partition("=")[0].partition(".")[0]
 
 
 def without_unused(overrides: list[str]) -> list[str]:
-    """Overrides of one run; of the unpruned model's without what means nothing where every token is kept.
+    """Return the overrides of one run; for method=none without those that have no effect where every token is kept.
 
-    So `method=none,fastv ratio=0.5,0.9 method.k=3` means one unpruned run, not two impossible ones.
+    So `method=none,fastv ratio=0.5,0.9 method.k=3` gives one unpruned run, not two impossible ones.
     """
     if "method=none" not in overrides:
         return overrides
@@ -160,7 +160,7 @@ def without_unused(overrides: list[str]) -> list[str]:
 
 
 def explain(error: Exception) -> str:
-    """In one line, why Hydra or OmegaConf cannot compose what the names of were right."""
+    """Return one line about an error of Hydra or OmegaConf in settings whose names are right."""
     from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError, MissingMandatoryValue
 
     key, reason = getattr(error, "full_key", None), str(error).strip().partition("\n")[0]
@@ -173,7 +173,7 @@ def explain(error: Exception) -> str:
 
 
 def run_keys() -> dict[str, Any]:
-    """Keys of run.yaml: the groups with their default choice, and the scalars."""
+    """Return the keys of run.yaml: the groups with their default choice, and the other settings with their values."""
     from importlib.resources import files
 
     from omegaconf import OmegaConf
@@ -186,10 +186,10 @@ def run_keys() -> dict[str, Any]:
 
 
 def expand_sweep(overrides: list[str], config_dir: str | None = None) -> list[list[str]]:
-    """`method=cls,fastv ratio=0.5,0.9` -> one list of plain overrides per job, in Hydra's own sweep grammar.
+    """Return one list of plain overrides per job of `method=cls,fastv ratio=0.5,0.9`, by Hydra's sweep grammar.
 
     A setting that only some of a group's choices have is left out of the jobs of the others: `method=cls,fastv
-    method.k=3` is two jobs. Raises UserError for what names no values, or too many jobs.
+    method.k=3` is two jobs. Raises UserError for a sweep without values, and for too many jobs.
     """
     from hydra.core.override_parser.types import Glob
 
@@ -214,13 +214,13 @@ def expand_sweep(overrides: list[str], config_dir: str | None = None) -> list[li
 
 
 def _unquoted(override: str) -> str:
-    """method=cls for method='cls': the name of a choice has one spelling."""
+    """Return method=cls for method='cls', so that the name of a choice has one spelling."""
     key, _, value = override.partition("=")
     return f"{key}={value.strip(QUOTES)}" if key in (*GROUPS, "experiment") else override
 
 
 def _of_their_choices(jobs: list[list[str]], config_dir: str | None) -> list[list[str]]:
-    """`jobs` without the settings of a group that another job's choice has and their own does not."""
+    """Return `jobs` without the settings that their choice of a group lacks and another job's choice has."""
     defaults = run_keys()
     known: dict[tuple[str, str], dict[str, Any]] = {}
 
@@ -233,7 +233,7 @@ def _of_their_choices(jobs: list[list[str]], config_dir: str | None) -> list[lis
         for name in names:
             if isinstance(there, dict) and name not in there:
                 return False
-            there = there[name] if isinstance(there, dict) else None  # of a part given by its name, as in compose
+            there = there[name] if isinstance(there, dict) else None  # a part given by its name, as in compose
         return True
 
     own = {item for job in jobs for item in job if "." in item.partition("=")[0] and item.partition(".")[0] in GROUPS}
@@ -244,7 +244,7 @@ def _of_their_choices(jobs: list[list[str]], config_dir: str | None) -> list[lis
 
 
 def _check_range(override: Any) -> None:
-    """Raise a UserError unless a range has an end and a first value."""
+    """Raise UserError unless a range is finite and has at least one value."""
     found, line = override.value(), override.input_line
     if not all(map(math.isfinite, (found.start, found.stop, found.step))) or found.step == 0:
         raise UserError(f"'{line}': has no end; expected range(first, end, step) of numbers, the step not 0")

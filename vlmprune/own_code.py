@@ -1,7 +1,7 @@
-"""A user's own class, where vlmprune calls it: what it gives is checked, and what it raises is told as the user's.
+"""Calls into a user's own class, with checked results and with errors that name the user's code.
 
-A fault of the contract is a `BrokenContract`, one line. An exception of the user's code stays what it is, for whoever
-catches it; `call` notes on it which class and method raised it, and `told` cuts its traceback to the user's frames.
+A wrong result is a `BrokenContract`, one line. An exception of the user's code keeps its type; `call` notes on it the
+class and method that raised it, and `told` cuts its traceback to the user's frames.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from vlmprune.errors import UserError, said
 
 STANDARD = sysconfig.get_path("stdlib")
 PACKAGES = {"site-packages", "dist-packages"}
-OURS = ("vlmprune", "abc", "builtins", "typing")  # packages of bases that are no user's
+OURS = ("vlmprune", "abc", "builtins", "typing")  # packages of base classes that are not a user's
 SHOWN = 60  # characters of a value in a message
 
 
 class BrokenContract(UserError, ValueError):
-    """A user's class gave something that its base class does not allow. The message names class, method and value."""
+    """Value from a user's class that its base class does not allow. The message names class, method and value."""
 
 
 def is_own(cls: type) -> bool:
-    """True if `cls`, or a class that it is derived from, is not vlmprune's."""
+    """Return True if `cls`, or a class that it is derived from, is not vlmprune's."""
     return any(base.__module__.partition(".")[0] not in OURS for base in cls.__mro__)
 
 
 def call(owner: Any, name: str, *args: Any, about: str = "", function: Any = None, **kwargs: Any) -> Any:
-    """Return what `owner`'s method `name` returns. about: of which sample, for messages.
+    """Call `owner`'s method `name` and return its result. about: the sample, for messages.
 
-    owner: an object or a class. function: what is called in the method's name, where it is another.
+    owner: an object or a class. function: called instead of the method, which messages name all the same.
 
-    Raises BrokenContract where it does not take these arguments or exits; any other exception is the method's own.
+    Raises BrokenContract if it does not take these arguments, RuntimeError if it exits; any other exception is its own.
     """
     try:
         return (getattr(owner, name) if function is None else function)(*args, **kwargs)
@@ -49,12 +49,12 @@ def call(owner: Any, name: str, *args: Any, about: str = "", function: Any = Non
 
 
 def class_of(owner: Any) -> type:
-    """The class of an object; a class is its own."""
+    """Return the class of an object, or `owner` itself if it is a class."""
     return owner if isinstance(owner, type) else type(owner)
 
 
 def read(owner: Any, name: str) -> Any:
-    """Return the attribute or property `name` of `owner`."""
+    """Return the attribute or property `name` of `owner`. Raise BrokenContract if it is missing."""
     try:
         return getattr(owner, name)
     except Exception as error:
@@ -65,17 +65,17 @@ def read(owner: Any, name: str) -> Any:
 
 
 def refuse(owner: Any, name: str, came: Any, expected: str, about: str = "") -> NoReturn:
-    """Raise BrokenContract: `owner`'s method or attribute `name` gave `came`. about: of which sample, or what of it."""
+    """Raise BrokenContract: `owner`'s method or attribute `name` gave `came`. about: the sample, or a part of it."""
     raise BrokenContract(f"{titled(owner, name, about)}: {described(came)}; expected {expected}")
 
 
 def titled(owner: Any, name: str, about: str = "") -> str:
-    """Return 'Class.method', and in brackets what it was about."""
+    """Return 'Class.method', with `about` in brackets."""
     return f"{class_of(owner).__name__}.{name}" + (f" ({about})" if about else "")
 
 
 def described(value: Any) -> str:
-    """Describe a value: type with shape and dtype of arrays and tensors, type and value of anything else."""
+    """Return a text with type, shape and dtype of an array or tensor, or the type and value of anything else."""
     kind = type(value).__name__
     if hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, type):
         size = tuple(value.shape)
@@ -92,15 +92,15 @@ def described(value: Any) -> str:
 
 
 def note(error: BaseException, cls: type, name: str, about: str) -> None:
-    """Remember on `error` whose method raised it, unless one further in did; nothing where no frame is the user's."""
+    """Note on `error` the method that raised it, unless an inner call did so or no frame is the user's."""
     if not isinstance(error, UserError) and not hasattr(error, "own_code") and own_frames(error, cls):
         error.own_code = cls, name, about  # type: ignore[attr-defined]
         error.add_note(f"raised by {titled(cls, name, about)}")
 
 
 def own_frames(error: BaseException, cls: type) -> traceback.StackSummary:
-    """The frames of the user's files in the traceback of `error`, below `call`: of the package of `cls`, or of none
-    that is installed.
+    """Return the frames of the user's files in the traceback of `error`, below `call`: those of the package of `cls`,
+    or of no installed package.
     """
     package, below, kept = cls.__module__.partition(".")[0], False, []
     for frame, line in traceback.walk_tb(error.__traceback__):
@@ -116,16 +116,16 @@ def own_frames(error: BaseException, cls: type) -> traceback.StackSummary:
 
 
 def raiser_of(error: BaseException) -> str | None:
-    """'Class.method' of the user's that raised it, and of which sample; None for any other exception."""
+    """Return the user's 'Class.method' that raised `error`, and the sample; None for any other exception."""
     if not hasattr(error, "own_code"):
         return None
     cls, name, about = error.own_code
-    first = own_frames(error, cls)[0].name  # of ours may lie between: `select` of a base class calls the user's `score`
+    first = own_frames(error, cls)[0].name  # not always `name`: a base class's `select` calls the user's `score`
     return titled(cls, first if hasattr(cls, first) else name, about)
 
 
 def line_of(error: BaseException) -> str | None:
-    """One line on an exception that a user's code raised; None for any other."""
+    """Return one line about an exception that a user's code raised; None for any other."""
     if (raiser := raiser_of(error)) is None:
         return None
     kind = "SystemExit" if isinstance(error.__cause__, SystemExit) else type(error).__name__
@@ -133,7 +133,7 @@ def line_of(error: BaseException) -> str | None:
 
 
 def told(error: BaseException) -> str | None:
-    """The traceback of an exception that a user's code raised, cut to the user's frames; None for any other."""
+    """Return the traceback of an exception of a user's code, cut to the user's frames; None for any other exception."""
     if (line := line_of(error)) is None:
         return None
     shown = traceback.format_exception_only(type(error), error)[:1]

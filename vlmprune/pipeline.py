@@ -1,4 +1,4 @@
-"""From a plan to what answers its questions: models, session, evaluation. The same in every process of a run."""
+"""Construction of models, session and evaluation from a plan, the same in every process of a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vlmprune.records import RunDirectory
 
 
 def load_models(plan: Plan) -> tuple[Loaded, TextTower | None]:
-    """The model, and the CLIP that the method reads questions with, if it does."""
+    """Load the model, and the CLIP text tower if the method reads questions with one."""
     loaded = loading.load(plan.checkpoint, plan.config.model, plan.dtype, plan.device)
     return loaded, None if plan.text_tower is None else load_text_tower(plan.text_tower, plan.device)
 
@@ -33,13 +33,13 @@ def evaluation_of(
     directory: RunDirectory,
     advance: Callable[[int], None],
 ) -> Evaluation:
-    """What answers the plan's questions and adds them to `directory`. advance: told how many samples are done."""
+    """Return the evaluation that answers the plan's questions into `directory`. advance: gets the number just done."""
     session = Session(loaded.adapter, plan.method, text_tower=text_tower, features=features_of(plan, loaded))
     return Evaluation(plan.benchmark, loaded, session, directory, advance, settings_of(plan.config))
 
 
 def features_of(plan: Plan, loaded: Loaded) -> FeatureStore | None:
-    """The store of encodings of this model, shared by all runs of the process that load it; None if none is wanted."""
+    """Return the model's store of encodings, shared by all runs of the process; None if it is off or not supported."""
     wanted = plan.config.features
     if not loaded.adapter.encodes_tiles_apart or (wanted.memory_mb == 0 and wanted.folder is None):
         return None
@@ -59,6 +59,6 @@ def features_of(plan: Plan, loaded: Loaded) -> FeatureStore | None:
 
 
 def settings_of(config: RunConfig) -> Settings:
-    """How a config asks for the evaluation to be done."""
+    """Return the settings of the evaluation from those of the run."""
     skip_bad = config.on_bad_sample == "skip"
     return Settings(config.batch_size, config.share_prefix, config.compile, skip_bad, config.names["benchmark"])

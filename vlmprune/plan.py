@@ -1,4 +1,4 @@
-"""Before a run: names become things, and what cannot work is refused while nothing is loaded yet."""
+"""Plan of a run: settings resolved to objects and checked before any weight is loaded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from vlmprune.registry import DESCRIPTION, build_method, target_class, target_of
 from vlmprune.schema import construct
 from vlmprune.source_code import ENGINE
 
-# Where a benchmark's data lies and how it is read; what counts is the data's own identity.
+# Settings for the place of a benchmark's data and the way of reading it; only the data's identity can change an answer.
 LOCATION = ("path", "fallback", "videos", "pictures", "streaming")
 # Model settings that can change an answer, beside the checkpoint.
 PROMPTING = ("attention", "quantization", "prompt", "image", "newline", "packing")
@@ -41,7 +41,7 @@ PROMPTING = ("attention", "quantization", "prompt", "image", "newline", "packing
 
 @dataclass
 class Plan:
-    """A run that can work: everything resolved and checked, no weight loaded."""
+    """All parts of a run, resolved and checked, without weights."""
 
     config: RunConfig
     method: Method
@@ -51,7 +51,7 @@ class Plan:
     device: torch.device
     dtype: torch.dtype
     directory: RunDirectory
-    unpruned: RunDirectory  # of the same model, benchmark and subset; what a relative score is relative to
+    unpruned: RunDirectory  # of the same model, benchmark and subset; the reference of a relative score
     comparable: dict[str, str]
     judge: Judge | None  # of the answers that a language model scores
     text_tower: Checkpoint | None  # of methods that compare patches with the question
@@ -64,7 +64,7 @@ _shared: dict[str, tuple[Benchmark, list[Sample]]] | None = None  # by the bench
 
 @contextmanager
 def shared_benchmarks() -> Iterator[None]:
-    """Inside, `prepare` reads each benchmark's data once, however many runs ask for them."""
+    """Inside, `prepare` reads each benchmark's data once for all runs."""
     global _shared
     before, _shared = _shared, {} if _shared is None else _shared
     try:
@@ -74,7 +74,7 @@ def shared_benchmarks() -> Iterator[None]:
 
 
 def prepare(config: RunConfig) -> Plan:
-    """Resolve names to things and refuse what cannot work, before any weight is loaded."""
+    """Return the plan of a run. Raise UserError for settings that cannot work, before any weight is loaded."""
     method, checkpoint, text_tower = choose_parts(config)
     rules = read_rules(checkpoint, config.model.generation)
     device = loading.resolve_device(config.device)
@@ -89,7 +89,7 @@ def prepare(config: RunConfig) -> Plan:
     prepare_inputs = outline(checkpoint, config.model).preprocessor
     if any(sample.media == "video" for sample in samples) and prepare_inputs.takes_video:
         check_inputs(outline(checkpoint, config.model), checkpoint.source, "video")
-    # Only what is not as the checkpoint has it and is of such media: a setting that says the same names the same run.
+    # Only limits of such media that differ from the checkpoint's: a setting that repeats its value is the same run.
     own, kinds = prepare_inputs.own_limits, {sample.media for sample in samples}
     chosen = {
         name: value
@@ -117,7 +117,7 @@ def prepare(config: RunConfig) -> Plan:
     prompting = {key: identity["benchmark"].get(key) for key in ("prefix", "suffix")}
     comparable = {
         "benchmark": sha256([identity[key] for key in ("benchmark", "data")])[:16],
-        "scorer": identity["benchmark_code"][:16],  # which `vlmprune score` renews
+        "scorer": identity["benchmark_code"][:16],  # `vlmprune score` updates it
         "subset": identity["subset"],
         "prompt": sha256([config.model.prompt, config.model.image, prompting])[:16],
         "model": sha256([identity["checkpoint"], *map(identity["model"].get, ("quantization", "packing"))])[:16],
@@ -153,9 +153,9 @@ def prepare(config: RunConfig) -> Plan:
 
 
 def choose_parts(config: RunConfig) -> tuple[Method, Checkpoint, Checkpoint | None]:
-    """Method, checkpoint and the CLIP that the method reads the question with, if any; whatever the device.
+    """Return the method, the checkpoint, and the CLIP with which the method reads the question or None, for any device.
 
-    Raises NotApplicable where the model cannot run the method, UserError for anything else that cannot work.
+    Raises NotApplicable if the model cannot run the method, UserError for anything else that cannot work.
     """
     method = build_method(
         config.names["method"],
@@ -174,7 +174,7 @@ def choose_parts(config: RunConfig) -> tuple[Method, Checkpoint, Checkpoint | No
     check_pair(family, method, config.names["method"], model_name(config))
     check_settings(method, family, checkpoint.config.text_config.num_hidden_layers, config.names["method"])
     check_compile(config, method, checkpoint.config)
-    # Its parts are tried out before a file of weights is opened, be it for its hash.
+    # The parts of the model are built before a file of weights is opened, even to hash it.
     empty = outline(checkpoint, config.model).adapter.model
     checkpoint = identified(checkpoint)
     if checkpoint.folder:
@@ -184,7 +184,7 @@ def choose_parts(config: RunConfig) -> tuple[Method, Checkpoint, Checkpoint | No
 
 
 def check_compile(config: RunConfig, method: Method, model: Any) -> None:
-    """Raise where compile=true could not do anything, or not what it promises. model: the checkpoint's config."""
+    """Raise UserError if compile=true has no effect or does not work here. model: the checkpoint's config."""
     if not config.compile:
         return
     if method.reads_question:
@@ -210,7 +210,7 @@ def check_compile(config: RunConfig, method: Method, model: Any) -> None:
 
 
 def load_benchmark(config: RunConfig) -> tuple[Benchmark, list[Sample]]:
-    """The benchmark of the composed config and all of its samples. Raises UserError where the data cannot be had."""
+    """Return the benchmark of the composed config and all of its samples. Raise UserError if its data are missing."""
     part = not Subset(config.limit, config.shard).whole
     key = sha256([config.names["benchmark"], config.benchmark, config.data, config.orientation, part])
     if _shared is not None and key in _shared:
@@ -223,13 +223,13 @@ def load_benchmark(config: RunConfig) -> tuple[Benchmark, list[Sample]]:
 
 
 def run_directory(folder: Path, name: str, identity: dict[str, Any], method: Method) -> RunDirectory:
-    """The directory of a run, named by the fingerprint of all that can change its answers."""
+    """Return the directory of a run, named by the fingerprint of all that can change its answers."""
     fingerprint = sha256(identity | method_identity(method))
     return RunDirectory(folder / f"{name}-{fingerprint[:12]}", fingerprint)
 
 
 def build_benchmark(config: RunConfig) -> Benchmark:
-    """The benchmark object of the composed config."""
+    """Return the benchmark object of the composed config."""
     settings = {key: value for key, value in config.benchmark.items() if key not in DESCRIPTION}
     if config.data is not None and (copy := local_copy(config)) is not None:
         settings["path"] = str(copy)
@@ -240,7 +240,7 @@ def build_benchmark(config: RunConfig) -> Benchmark:
 
 
 def local_copy(config: RunConfig) -> Path | None:
-    """data/BENCHMARK, with any ending; None where the folder `data` has no such entry. Raises UserError without it."""
+    """Return data/BENCHMARK, with any suffix, or None if there is none. Raise UserError without the folder `data`."""
     folder = expanded("data", str(config.data))
     if not folder.is_dir():
         raise UserError(f"data={config.data}: no such folder")
@@ -249,7 +249,7 @@ def local_copy(config: RunConfig) -> Path | None:
 
 
 def build_judge(config: RunConfig, benchmark: Benchmark) -> Judge | None:
-    """The judge that judge.base_url names; None without one, and for a benchmark that needs none."""
+    """Return the judge that judge.base_url names; None without one, and for a benchmark that needs none."""
     if config.judge["base_url"] is None:
         return None
     judge = construct(Judge, config.judge, "judge.")  # checked in any case: a key in the address must not be recorded
@@ -257,19 +257,19 @@ def build_judge(config: RunConfig, benchmark: Benchmark) -> Judge | None:
 
 
 def amount(method: Method) -> str:
-    """How much is pruned, as it stands in a directory's name."""
+    """Return the amount of pruning as in a directory's name, such as 0.9, keep64 or default."""
     if method.keep is not None:
         return f"keep{method.keep}"
     return "default" if method.ratio is None else f"{method.ratio:g}"
 
 
 def benchmark_name(config: RunConfig, benchmark: Benchmark) -> str:
-    """The benchmark's choice, with the name of its data where several have that choice."""
+    """Return the name of the benchmark's choice, with that of its data where several data sets share the choice."""
     return "-".join(filter(None, [config.names["benchmark"], benchmark.data_name()]))
 
 
 def model_name(config: RunConfig) -> str:
-    """The model's choice, or the folder's name for model=path."""
+    """Return the name of the model's choice, or that of the folder for model=path."""
     if config.names["model"] == "path":
         return expanded("model.path", str(config.model.path)).resolve().name
     return config.names["model"]

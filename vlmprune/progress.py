@@ -1,4 +1,4 @@
-"""What is printed while a run works: lines on stderr, a progress bar where a person watches."""
+"""Output while a command works: lines on stderr, and a progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-# What is shown may be anyone's text: [bold] and :smile: are shown as they are. A style is given beside the text.
+# Printed texts may come from anywhere: [bold] and :smile: are printed literally. A style is given beside the text.
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 
 
 def say(line: str) -> None:
-    """One line for the person at the terminal; results alone go to stdout."""
+    """Print one line on stderr; only results go to stdout."""
     print(line, file=sys.stderr, flush=True)
 
 
 def results_console() -> Console:
-    """rich on stdout; in a pipe or a file there is no screen to fit, and no line is broken. No text is markup in it."""
+    """Return rich's console on stdout, without markup; in a pipe or a file it breaks no line."""
     from rich.console import Console
 
     console = Console(**PLAIN)
@@ -29,7 +29,7 @@ def results_console() -> Console:
 
 @contextmanager
 def progress_bar(title: str, total: int, done: int = 0, unit: str = "questions") -> Iterator[Callable[[int], None]]:
-    """Yields `advance(n)`. A bar with the time left in a terminal, nothing but a first line elsewhere."""
+    """Yield `advance(n)`, which moves a bar with the time left on a terminal; elsewhere only print a first line."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

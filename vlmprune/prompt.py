@@ -1,4 +1,4 @@
-"""A benchmark's questions as token ids, and how much of them questions about one image have in common."""
+"""A benchmark's questions as token ids, with the prefix that questions about one image share."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from vlmprune.models.loading import Loaded
 from vlmprune.models.prompts import place_media
 from vlmprune.pruning.prefix import beginning
 
-BEYOND = 8  # times the decoder's positions; that many words are no question, and take minutes to go through
+BEYOND = 8  # times the decoder's positions; a longer prompt is refused, since it would take minutes
 
 
 @dataclass(frozen=True)
 class Prompt:
     """A question with its whole prompt.
 
-    media: in the order in which they stand in it. order: the place of each among the sample's own. shared: how many of
-    its ids other questions about the image begin with.
+    media: in the order of the prompt. order: the index of each among the sample's own media. shared: length of the
+    prefix of ids that it shares with other questions about the image.
     """
 
     sample: Sample
@@ -33,18 +33,18 @@ class Prompt:
 
     @property
     def beginning(self) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
-        """The same for prompts that share it: placeholders look alike, whichever picture stands there."""
+        """Key of the shared prefix, with the image and the order of media, since placeholder ids do not name images."""
         return self.sample.image_id, self.order, tuple(self.ids[: self.shared])
 
     @property
     def question(self) -> list[int]:
-        """What is left of the prompt after the shared beginning."""
+        """Ids of the prompt after the shared prefix."""
         return self.ids[self.shared :]
 
 
 def read_prompt(sample: Sample, benchmark: Benchmark, loaded: Loaded, images: Images) -> Prompt:
-    """The prompt of a sample. Raises BadSample where its media or its text cannot be given to the model."""
-    given = images[sample]  # which a row without a question does not have either
+    """Return the prompt of a sample. Raise BadSample if the model cannot take its media or its text."""
+    given = images[sample]  # before the question: a row that lacks it lacks its media too
     question = benchmark.prompt(sample)
     (ids,), (media,) = loaded.preprocessor.tokenize([question], [given])
     order, _ = place_media(question, [medium.kind for medium in given])

@@ -1,10 +1,10 @@
-"""The run directory: everything a run leaves behind, written so that a crash at any moment loses nothing.
+"""The run directory: all files that a run writes, in such a way that a crash at any moment loses no answer.
 
 config.yaml         the resolved config                        written first
 environment.json    versions, device, git, checkpoint, data    written first
 predictions.jsonl   one line per sample, appended and flushed; the first sample's also has the run's `prompt_template`
-kept.jsonl          kept tokens as bitmasks, once per image unless the question decides about them or the images' order
-bad.jsonl           samples that were left out because they cannot be used: id and reason; only where there are some
+kept.jsonl          kept tokens as bitmasks, once per image unless they or the images' order depend on the question
+bad.jsonl           samples that were left out because they cannot be used: id and reason; only if there are any
 result.json         `Result` of result_schema.py, written last and atomically: its presence means "finished"
 """
 
@@ -28,16 +28,16 @@ from vlmprune.typed_json import read_json, read_lines
 
 
 class RunDirectory:
-    """One run's folder, named by what was run and by its fingerprint."""
+    """One run's folder, named by its method, amount and fingerprint."""
 
     def __init__(self, path: Path, fingerprint: str) -> None:
         self.path, self.fingerprint = path, fingerprint
-        # Known once the model's is, and the sample whose line has it, whichever is answered first.
+        # Set once the model is loaded; the template is written on the line of `first_sample` only.
         self.prompt_template, self.first_sample = "", ""
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """result.json of a finished run, or None."""
+        """result.json of a finished run, or None. Raises UserError if it is damaged or of another run."""
         file = self.path / "result.json"
         if not os.path.lexists(file):
             return None
@@ -47,14 +47,14 @@ class RunDirectory:
 
     @property
     def result_or_none(self) -> dict[str, Any] | None:
-        """The same for a run that this one merely refers to: a damaged result is none."""
+        """`result` of another run that this one refers to; None also if it is damaged."""
         try:
             return self.result
         except UserError:
             return None
 
     def begin(self, config_yaml: str, environment: dict[str, Any]) -> None:
-        """Write what is known before the first sample. A resumed run keeps every environment that it ran in."""
+        """Write config.yaml and environment.json. A resumed run keeps every environment that it ran in."""
         file = self.path / "environment.json"
         environments = self._environments(file) if os.path.lexists(file) else []
         if environment not in environments:
@@ -64,7 +64,7 @@ class RunDirectory:
         self._forget_half_recorded()
 
     def _environments(self, file: Path) -> list[dict[str, Any]]:
-        """What earlier parts of the run stood on."""
+        """Return the environments of earlier parts of the run."""
         try:
             recorded = read_json(file, Environments)
         except (OSError, ValueError) as error:
@@ -76,8 +76,8 @@ class RunDirectory:
         return recorded["environments"]
 
     def _forget_half_recorded(self) -> None:
-        """Have samples asked again whose kept tokens are lost, such as with the end of a damaged kept.jsonl."""
-        if not (self.path / "kept.jsonl").exists():  # a method that has none to record
+        """Remove answers whose kept tokens are lost, such as with the end of a damaged kept.jsonl; they run again."""
+        if not (self.path / "kept.jsonl").exists():  # the method records none
             return
         kept = {kept_of(row) for row in self.kept()}
         rows = self.predictions()
@@ -87,7 +87,7 @@ class RunDirectory:
             self.replace_predictions(whole)
 
     def discard(self) -> None:
-        """Remove the folder of a run that had to be refused before its first answer: there is nothing to go on from."""
+        """Remove the folder of a run that was refused before its first answer, as it has nothing to resume from."""
         if not self.predictions() and not self.bad():
             shutil.rmtree(self.path, ignore_errors=True)
 
@@ -100,7 +100,7 @@ class RunDirectory:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Create the folder and hold it alone; raises UserError while another process runs in it."""
+        """Create the folder and hold it exclusively. Raise UserError while another process runs in it."""
         with ExitStack() as stack:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
@@ -112,50 +112,50 @@ class RunDirectory:
             yield
 
     def predictions(self) -> list[dict[str, Any]]:
-        """Samples that are already answered. A last line cut short by a crash is removed from the file."""
+        """Return the lines of the answered samples. A last line cut short by a crash is removed from the file."""
         return read_answers(self.path / "predictions.jsonl", PredictionLine)
 
     def kept(self) -> list[dict[str, Any]]:
-        """Kept tokens recorded so far."""
+        """Return the lines of kept tokens recorded so far."""
         return read_lines(self.path / "kept.jsonl", KeptLine, "record of kept tokens")
 
     def append(self, predictions: list[dict[str, Any]], kept: list[dict[str, Any]]) -> None:
-        """Add answered samples and flush them to the disk. Kept tokens go first: an answer is never without them."""
+        """Append answered samples and sync them to the disk; kept tokens first, so that no answer lacks them."""
         append_lines(self.path / "kept.jsonl", kept)
         template = {"prompt_template": self.prompt_template}
         lines = [row | template if row["id"] == self.first_sample else row for row in predictions]
         append_lines(self.path / "predictions.jsonl", lines)
 
     def bad(self) -> list[dict[str, Any]]:
-        """Samples that were left out: id and reason."""
+        """Return the samples that were left out: id and reason."""
         file = self.path / "bad.jsonl"
         return _once(file, read_lines(file, LeftOut, "sample that was left out"), "lines about")
 
     def append_bad(self, rows: list[dict[str, Any]]) -> None:
-        """Note samples that are left out."""
+        """Append samples that are left out."""
         append_lines(self.path / "bad.jsonl", rows)
 
     def replace_predictions(self, rows: list[dict[str, Any]]) -> None:
-        """Write predictions.jsonl anew in one step."""
+        """Replace predictions.jsonl in one step."""
         self.write("predictions.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Write result.json in one step: from then on the run is finished."""
+        """Write result.json in one step, which marks the run as finished."""
         self.write("result.json", to_json(result))
 
     def write(self, name: str, content: str | bytes) -> None:
-        """Write a file of the folder in one step. Raises UserError where the disk is full or cannot be written to."""
+        """Write a file of the folder in one step. Raise UserError if the disk is full or not writable."""
         with told(self.path / name):
             write_atomically(self.path / name, content)
 
 
 def kept_of(row: dict[str, Any]) -> tuple[str, str | None]:
-    """Name what a line of kept.jsonl is about: ("id", a question) or ("image_id", an image)."""
+    """Return the subject of a line of kept.jsonl: ("id", a question) or ("image_id", an image)."""
     return ("id", row["id"]) if row.get("id") else ("image_id", row.get("image_id"))
 
 
 def read_result(file: Path) -> dict[str, Any]:
-    """result.json. Raises UserError where it is damaged or of another schema."""
+    """Return the content of result.json. Raise UserError if it is damaged or of another schema."""
     try:
         return dict(read_json(file, Result))
     except (OSError, ValueError) as error:
@@ -166,12 +166,12 @@ def read_result(file: Path) -> dict[str, Any]:
 
 
 def read_answers(file: Path, schema: Any) -> list[Any]:
-    """Lines of predictions.jsonl. Raises UserError where one is damaged, or two answer the same sample."""
+    """Return the lines of predictions.jsonl. Raise UserError if one is damaged, or two answer the same sample."""
     return _once(file, read_lines(file, schema, "answer to a sample"), "answers to")
 
 
 def _once(file: Path, rows: list[Any], what: str) -> list[Any]:
-    """Return lines that are about samples. Raises UserError where two are about the same one."""
+    """Return `rows`, lines about samples. Raise UserError if two are about the same sample."""
     lines: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
         first = lines.setdefault(row["id"], number)

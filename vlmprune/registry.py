@@ -1,7 +1,7 @@
-"""The config groups are the registries: one YAML per model, method, benchmark and logger.
+"""Registry of models, methods, benchmarks and loggers: the config groups, with one YAML per choice.
 
 Reads configs/ as data, without Hydra or torch, so that `list` and error messages are quick. A choice whose YAML has a
-`_target_` is built from that class, which must be one of the group's kind.
+`_target_` is built from that class, which must be a subclass of the group's base class.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAMED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
 def options(group: str, config_dir: str | None = None) -> dict[str, Path]:
-    """Choice name -> YAML file, from configs/ and a user's own config folder."""
+    """Return the YAML file of each choice of a group by name, from configs/ and a user's own config folder."""
     shipped = {path.stem: path for path in sorted((Path(str(files("vlmprune.configs"))) / group).glob("*.yaml"))}
     if config_dir is None:
         return shipped
@@ -40,7 +40,7 @@ def options(group: str, config_dir: str | None = None) -> dict[str, Path]:
 
 
 def read(group: str, name: str, config_dir: str | None = None) -> dict[str, Any]:
-    """One choice's YAML as plain data, without interpolations resolved. Raises UserError for an unknown name."""
+    """Return one choice's YAML as plain data, with unresolved interpolations. Raise UserError for an unknown name."""
     from vlmprune.infos import Choice, Experiment
     from vlmprune.typed_json import check_data
 
@@ -55,7 +55,7 @@ def read(group: str, name: str, config_dir: str | None = None) -> dict[str, Any]
 
 
 def read_all(group: str, config_dir: str | None = None) -> tuple[dict[str, dict[str, Any]], list[UserError]]:
-    """YAML of every choice by name, and why the others, which a user's folder may have, cannot be read."""
+    """Return the YAML of every choice by name, and the errors of those of a user's folder that cannot be read."""
     readable: dict[str, dict[str, Any]] = {}
     broken: list[UserError] = []
     for name in sorted(options(group, config_dir)):
@@ -67,7 +67,7 @@ def read_all(group: str, config_dir: str | None = None) -> tuple[dict[str, dict[
 
 
 def target_class(target: str, base: type) -> type:
-    """Import `package.module.Class`; raises UserError unless it is a subclass of `base`.
+    """Import `package.module.Class` and return the class. Raise UserError unless it is a subclass of `base`.
 
     Importing runs the top level of the user's own module, as `import` does; nothing in it is called before the check.
     """
@@ -93,9 +93,9 @@ def target_class(target: str, base: type) -> type:
 
 
 def recorded_target(target: str, group: str, config_dir: str | None) -> str:
-    """`target`, as a run directory has it, if a choice of `group` names it too: what was recorded imports nothing.
+    """Return `target`, as recorded in a run directory, if a choice of `group` names it too.
 
-    Raises UserError for any other.
+    Raises UserError for any other, so that a recorded name alone never imports a module.
     """
     choices, _ = read_all(group, config_dir)
     known = {choice.get("_target_") for choice in choices.values() if isinstance(choice.get("_target_"), str)}
@@ -105,7 +105,7 @@ def recorded_target(target: str, group: str, config_dir: str | None) -> str:
 
 
 def target_of(config: dict[str, Any], choice: str) -> str:
-    """The `_target_` of a choice. Raises UserError where there is none."""
+    """Return the `_target_` of a choice. Raise UserError if it has none."""
     target = config.get("_target_")
     if not isinstance(target, str):
         raise UserError(f"{choice}: its YAML has no _target_ (package.module.Class)")
@@ -126,11 +126,11 @@ def build_method(
     where: str = "method.",
     **settings: Any,
 ) -> Method:
-    """The method `name` of the config group, with its YAML's settings (or `config`'s) overridden by `settings`.
+    """Return the method `name` of the config group, with the settings of its YAML or `config`, and then `settings`.
 
-    budget concerns methods inside the language model (before it, every layer sees what is kept), scope those before it
-    (inside, all visual tokens of a prompt are ranked together): the others have no such setting and ignore it.
-    run_seed: what ${seed} in a YAML stands for. where: prefix of settings in messages.
+    budget applies to methods inside the language model (before it, every layer sees the kept tokens), scope to those
+    before it (inside, all visual tokens of a prompt are ranked together): others have no such setting and ignore it.
+    run_seed: value of ${seed} in a YAML. where: prefix of settings in messages.
     """
     from omegaconf import OmegaConf
 
@@ -150,7 +150,7 @@ def build_method(
         if ratio or keep is not None:
             amount = f"keep={keep}" if ratio is None else f"ratio={ratio}"
             raise UserError(f"method=none keeps every token: drop {amount} or choose a method")
-        ratio = None  # ratio=0 is what it does anyway, and must not be a run of its own
+        ratio = None  # ratio=0 changes nothing here, and must not give another run directory
     given = own | settings | {"ratio": ratio, "keep": keep, "positions": positions}
     hints = hints_of(method_class)
     check_type("budget", budget, Literal["published", "average"])
@@ -162,7 +162,7 @@ def build_method(
 
 
 def _build_part(where: str, choice: Any, config_dir: str | None, run_seed: int) -> Method:
-    """The method that a name, or a mapping of `name` and settings, stands for. Raises UserError for anything else."""
+    """Return the method of a name, or of a mapping of `name` and settings. Raise UserError for anything else."""
     if isinstance(choice, str):
         choice = {"name": choice}
     if not isinstance(choice, dict) or not isinstance(choice.get("name"), str):

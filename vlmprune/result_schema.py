@@ -1,6 +1,6 @@
-"""result.json, field by field: the one documented schema of a finished run, by which it is also checked when read.
+"""Schema of result.json, field by field, by which the result of a finished run is documented and checked when read.
 
-Results of older versions, which lack some fields, are read too. Fields stand in the order in which they are written.
+Results of older versions, which lack some fields, are read too. Fields are in the order in which they are written.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Interval = Annotated[list[Amount], Field(min_length=2, max_length=2), AfterValid
 
 @with_config(STRICT)
 class Subset(TypedDict):
-    """Which of the benchmark's samples."""
+    """Settings that choose a subset of the benchmark's samples."""
 
     limit: NotRequired[Annotated[int, Field(ge=1)] | str | None]
     shard: NotRequired[str | None]
@@ -44,7 +44,7 @@ class Kept(TypedDict):
 
 @with_config(STRICT)
 class Tokens(TypedDict):
-    """Tokens of a question, means over questions."""
+    """Token counts of a question, means over questions."""
 
     total: Annotated[Amount, Field(description="visual, before pruning; 0 where no question has a picture")]
     kept: Annotated[Kept, Field(description="visual, at the last decoder layer: mean, min, max")]
@@ -53,7 +53,7 @@ class Tokens(TypedDict):
 
 
 def _no_more_than_all(tokens: Tokens) -> Tokens:
-    """Refuse more tokens than there were."""
+    """Raise ValueError if more tokens are kept than there were."""
     for name, value in (("kept.mean", tokens["kept"]["mean"]), ("layer_averaged", tokens["layer_averaged"])):
         if value > tokens["total"] * SAME:
             raise ValueError(f"{name}={value:g} is more than total={tokens['total']:g}")
@@ -62,7 +62,7 @@ def _no_more_than_all(tokens: Tokens) -> Tokens:
 
 @with_config(STRICT)
 class Positions(TypedDict):
-    """Positions of the decoder."""
+    """Positions of the decoder, and those that questions take."""
 
     limit: Annotated[Count, Field(description="how many it has with its rotary embedding's scaling")]
     longest: Annotated[
@@ -91,7 +91,7 @@ class Flops(TypedDict):
 
 @with_config(STRICT)
 class Category(TypedDict):
-    """One category of questions."""
+    """Score of one category of questions."""
 
     score: Amount | None
     samples: Count
@@ -141,7 +141,7 @@ class BadSamples(TypedDict):
 
 @with_config(STRICT)
 class Times(TypedDict):
-    """Of one part of answering, over several calls."""
+    """Times of one part of generate(), over several calls."""
 
     median_ms: Amount
     p90_ms: NotRequired[Amount]
@@ -149,7 +149,7 @@ class Times(TypedDict):
 
 
 class Parts(TypedDict):
-    """Parts of a call; null where nothing of it ran, such as a decode step after one new token."""
+    """Times of the parts of generate(); null for a part that did not run, such as decoding after one new token."""
 
     vision: NotRequired[Times | None]
     selection: NotRequired[Times | None]
@@ -163,7 +163,7 @@ class Parts(TypedDict):
 
 @with_config(STRICT)
 class Lengths(TypedDict):
-    """Of the mean prompt that was timed."""
+    """Mean numbers of tokens of the timed prompts."""
 
     text: Amount
     visual_before: Annotated[Amount, Field(description="pruning")]
@@ -172,7 +172,7 @@ class Lengths(TypedDict):
 
 @with_config(STRICT)
 class Conditions(TypedDict):
-    """Conditions that a time was measured under."""
+    """Conditions under which the times were measured."""
 
     device: str
     device_name: str
@@ -184,7 +184,7 @@ class Conditions(TypedDict):
 
 @with_config(STRICT)
 class Latency(TypedDict):
-    """Pruned and unpruned in turn at batch 1."""
+    """Latency of pruned and unpruned calls in turn, at batch size 1."""
 
     unpruned: Parts
     pruned: Parts
@@ -196,7 +196,7 @@ class Latency(TypedDict):
 
 @with_config(STRICT)
 class BatchSizes(TypedDict):
-    """asked for, and used, which is less after out-of-memory."""
+    """Batch size in the settings, and the one used, which is smaller after out-of-memory."""
 
     asked: Count
     used: Count
@@ -204,7 +204,7 @@ class BatchSizes(TypedDict):
 
 @with_config(STRICT)
 class Evaluation(TypedDict):
-    """Of the first process's share."""
+    """Seconds and counts of the first process's share of the questions."""
 
     media_s: Annotated[NotRequired[Amount], Field(description="seconds spent waiting for media")]
     shared_s: Annotated[NotRequired[Amount], Field(description="on beginnings of prompts that several questions share")]
@@ -216,7 +216,7 @@ class Evaluation(TypedDict):
 
 @with_config(STRICT)
 class CacheBytes(TypedDict):
-    """Of one question's prompt."""
+    """Bytes of the KV cache of one question's prompt."""
 
     unpruned: Count
     pruned: Count
@@ -224,7 +224,7 @@ class CacheBytes(TypedDict):
 
 @with_config(STRICT)
 class Timings(TypedDict):
-    """Times, and the memory that they took."""
+    """Times and memory of the run."""
 
     latency: Annotated[Latency | None, Field(description="null without latency_samples")]
     evaluation_s: Annotated[
@@ -250,7 +250,7 @@ class Timings(TypedDict):
 
 @with_config(STRICT)
 class Environment(TypedDict):
-    """Device, versions and data that a run stood on."""
+    """Device, versions and data of the run."""
 
     device: NotRequired[str]
     device_name: NotRequired[str]
@@ -288,7 +288,7 @@ class Environment(TypedDict):
 
 @with_config(STRICT)
 class Result(TypedDict):
-    """The whole file."""
+    """The content of result.json."""
 
     schema: Literal[1]
     fingerprint: Annotated[str, Field(description="sha256 of all that can change the answers")]

@@ -1,4 +1,4 @@
-"""One run, top to bottom."""
+"""One run, from its settings to result.json, pictures, logger and summary."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ from vlmprune.report.shown import title_of
 from vlmprune.report.summary import show_summary
 from vlmprune.schema import construct
 
-SHOWN = 20  # ids of broken samples in the result; all of them are in bad.jsonl
+SHOWN = 20  # ids of broken samples in the result, at most; bad.jsonl has all of them
 
 
 def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
-    """Do one run, or what is left of it, and return its result. `group` names the sweep that it belongs to."""
+    """Run one config, or the rest of an interrupted run, and return its result. group: the sweep that it belongs to."""
     plan = prepare(config)
     finished = plan.directory.result
     if finished is not None:
         return show_again(plan, finished, group)
 
-    logger = build_logger(config, plan.directory.path)  # refused before a file is written
+    logger = build_logger(config, plan.directory.path)  # raises UserError before a file is written
     environment = describe_environment(plan.checkpoint.identity, plan.benchmark.identity(), plan.device, plan.dtype)
     environment["devices"] = process_count(config)
     environment["generation"] = {"used": plan.rules.used, "ignored": plan.rules.ignored}
@@ -60,7 +60,7 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
         try:
             result = evaluate_and_measure(plan, environment)
             write_submission(plan)
-            plan.directory.finish(result)  # last: nothing of a finished run is made again
+            plan.directory.finish(result)  # last, since a finished run is not run again
         except BaseException as error:
             logger.finish(1)
             if isinstance(error, UserError):
@@ -68,7 +68,7 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
             raise
     try:
         result = judged(plan, result)
-    finally:  # without a judge's verdicts the answers are logged all the same
+    finally:  # answers are logged even if the judge fails
         logger.log_result(result, plan.directory.predictions())
         logger.finish(0)
     show_summary(result, plan.unpruned.result_or_none, plan.directory.path, logger.line)
@@ -76,9 +76,9 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
 
 
 def show_again(plan: Plan, finished: dict[str, Any], group: str | None) -> dict[str, Any]:
-    """A finished run is printed, judged if it was not, given pictures if it has none; nothing else is done again.
+    """Print the result of a finished run and return it, judged if it was not yet; draw its pictures if it has none.
 
-    group: the sweep that it is part of, which says itself that it was finished.
+    group: the sweep that it is part of, which prints itself that the run was finished.
     """
     if finished["bad_samples"]["count"] and plan.config.on_bad_sample == "fail":
         raise UserError(
@@ -86,10 +86,10 @@ def show_again(plan: Plan, finished: dict[str, Any], group: str | None) -> dict[
             "on_bad_sample=skip, or repair them and delete it"
         )
     finished = recount_flops(plan, judged(plan, finished))
-    if not (plan.directory.path / FOLDER / INDEX).exists():  # the disk was full, or none were asked for
+    if not (plan.directory.path / FOLDER / INDEX).exists():  # the disk was full, or show.samples was 0
         try:
             make_pictures(plan, outline(plan.checkpoint, plan.config.model))
-        except (UserError, BadSample) as error:  # of files beside a result that is whole
+        except (UserError, BadSample) as error:  # the result is complete without them
             say(f"note: no pictures of kept tokens: {error}")
     if group is None:
         say(f"already finished, nothing was run, timed or logged again; delete it to start over: {plan.directory.path}")
@@ -98,7 +98,7 @@ def show_again(plan: Plan, finished: dict[str, Any], group: str | None) -> dict[
 
 
 def judged(plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
-    """The result with its score, where a judge was given and has not been asked yet."""
+    """Return the result with its score, after asking the judge if one is given and the score is missing."""
     if plan.judge is None or result["answers"]["score"] is not None:
         return result
     from vlmprune.score import rescore
@@ -110,7 +110,7 @@ def judged(plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_submission(plan: Plan) -> None:
-    """The file for the authors' server, beside the answers, where there is such a server."""
+    """Write the file for the authors' evaluation server, if the benchmark has one, into the run directory."""
     file = plan.benchmark.submission_file(plan.directory.predictions())
     if file is not None:
         name, content = file
@@ -118,7 +118,7 @@ def write_submission(plan: Plan) -> None:
 
 
 def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, Any]:
-    """Answer what is not answered yet, time a few questions, and put result.json together."""
+    """Answer the open samples, time a few questions, draw pictures, and return the content of result.json."""
     config, directory = plan.config, plan.directory
     done = {row["id"] for row in [*directory.predictions(), *directory.bad()]}
     open_samples = [sample for sample in plan.samples if sample.id not in done]
@@ -129,7 +129,7 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
         say(line)
     title = f"{config.names['method']} {amount(plan.method)} on {benchmark_name(config, plan.benchmark)}"
     team = team_of(config) if open_samples else Team([])
-    with team.running(plan):  # other processes, where there are some, load their models at the same time
+    with team.running(plan):  # other processes, if any, load their models at the same time
         peak_since = reset_peak(plan.device)
         loaded, text_tower = load_models(plan)
         takes_video = loaded.preprocessor.takes_video and plan.samples[0].media == "video"
@@ -187,7 +187,7 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
 
 
 def make_pictures(plan: Plan, model: Loaded | Outline) -> None:
-    """Save the pictures of kept tokens that the settings ask for. model: its weights are not looked at."""
+    """Save as many pictures of kept tokens as show.samples says. model: its weights are not used."""
     broken = {row["id"] for row in plan.directory.bad()}
     usable = [sample for sample in plan.samples if sample.id not in broken]
     title = title_of(plan.config.names["method"], plan.method)
@@ -195,7 +195,7 @@ def make_pictures(plan: Plan, model: Loaded | Outline) -> None:
 
 
 def describe_media(samples: list[Sample], rows: list[dict[str, Any]], prepare: Preprocessor) -> str:
-    """What the questions are about, how a video was given to the model, and in how many pixels or tiles."""
+    """Return a text on the media: images or frames, how the model gets the latter, and limits of pixels or tiles."""
     if all(sample.media == "image" for sample in samples):
         return ", ".join(filter(None, ["images", prepare.limits_text("image")]))
     given = "as a video" if prepare.takes_video else "as images"
@@ -205,7 +205,7 @@ def describe_media(samples: list[Sample], rows: list[dict[str, Any]], prepare: P
 
 
 def build_logger(config: RunConfig, directory: Path) -> Logger:
-    """The experiment logger of the composed config, writing inside the run directory."""
+    """Return the experiment logger of the composed config, which writes inside the run directory."""
     settings = {key: value for key, value in config.logger.items() if key not in DESCRIPTION}
     target = target_of(config.logger, f"logger={config.names['logger']}")
     cls = target_class(target, Logger)
@@ -215,7 +215,7 @@ def build_logger(config: RunConfig, directory: Path) -> Logger:
 
 
 def to_yaml(data: dict[str, Any]) -> str:
-    """Plain data as YAML."""
+    """Return plain data as YAML text."""
     from omegaconf import OmegaConf
 
     return OmegaConf.to_yaml(OmegaConf.create(data))

@@ -1,4 +1,4 @@
-"""Values against type hints: the one place that says what a setting may be, in one clear line."""
+"""Checks of settings against type hints, with errors as one line that says what is allowed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FILES = ("path", "outputs", "data", "folder", "clip", "videos", "pictures", "que
 
 
 def construct(cls: type, values: dict[str, Any], where: str) -> Any:
-    """Build the dataclass `cls` from `values`, each checked against its type hint. Raises UserError by name.
+    """Build the dataclass `cls` from `values`, each checked against its type hint. Raise UserError with the name.
 
     where: prefix of the names in messages, as the user types them ("method." or "" for the top level).
     """
@@ -44,16 +44,16 @@ def construct(cls: type, values: dict[str, Any], where: str) -> Any:
     absent = [f.name for f in dataclasses.fields(cls) if f.init and f.name not in values and _required(f)]
     if absent:
         raise UserError(f"{where}{absent[0]}: missing, and it has no default")
-    # YAML has ints where floats are meant, and lists where tuples are.
+    # YAML gives ints for floats, and lists for tuples.
     converted = {name: _convert(value, fields[name]) for name, value in values.items()}
     try:
         return call(cls, "__post_init__", function=cls, **converted) if is_own(cls) else cls(**converted)
-    except ValueError as error:  # a dataclass that checks its own values
+    except ValueError as error:  # from a check in __post_init__
         raise UserError(f"{where.rstrip('.')}: {error}" if where else str(error)) from error
 
 
 def check_defaults(cls: type, given: Iterable[str]) -> None:
-    """Raise a UserError where a user's class has a default of another type for a field of its base."""
+    """Raise UserError if a user's class has a default of another type for a field of its base class."""
     base = next(each for each in cls.__mro__ if not is_own(each))
     hints = typing.get_type_hints(base, include_extras=True)
     for field in dataclasses.fields(cls):
@@ -62,7 +62,7 @@ def check_defaults(cls: type, given: Iterable[str]) -> None:
 
 
 def hints_of(cls: type) -> dict[str, Any]:
-    """The types of a dataclass's fields. Raises UserError where a user's own class has none that can be read."""
+    """Return the types of a dataclass's fields. Raise UserError if those of a user's own class cannot be read."""
     for base in cls.__mro__:
         own = [name for name, hint in vars(base).get("__annotations__", {}).items() if "ClassVar" not in str(hint)]
         if own and is_own(base) and "__dataclass_fields__" not in vars(base):
@@ -86,7 +86,7 @@ def _required(field: dataclasses.Field) -> bool:
 
 
 def check_type(name: str, value: Any, hint: Any) -> None:
-    """Raise a UserError unless `value` fits a type hint made of scalars, Literal, None, list, tuple and dict."""
+    """Raise UserError unless `value` fits a type hint made of scalars, Literal, None, list, tuple and dict."""
     if not _fits(value, hint):
         written = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
         quoted = f"; in quotes it is text: {name}=\"'{written}'\"" if str in _alternatives(hint) and value else ""
@@ -96,14 +96,14 @@ def check_type(name: str, value: Any, hint: Any) -> None:
 
 
 def check_fields(given: Any) -> None:
-    """Raise a UserError unless every field of a dataclass object fits its type hint."""
+    """Raise UserError unless every field of a dataclass object fits its type hint."""
     hints = hints_of(type(given))
     for field in dataclasses.fields(given):
         check_type(field.name, getattr(given, field.name), hints[field.name])
 
 
 def check_bounds(given: Any) -> None:
-    """Raise a ValueError unless every number of a dataclass object is within the bounds that its type hint states."""
+    """Raise ValueError unless every number of a dataclass object is within the bounds of its type hint."""
     hints = typing.get_type_hints(type(given), include_extras=True)
     for field in dataclasses.fields(given):
         if fault := _out_of_bounds(value := getattr(given, field.name), hints[field.name]):
@@ -111,9 +111,9 @@ def check_bounds(given: Any) -> None:
 
 
 def _out_of_bounds(value: Any, hint: Any) -> str:
-    """Return which numbers a hint allows where `value` is another, by Annotated[int, Interval(ge=1, le=9)]; else "".
+    """Return the numbers that a hint such as Annotated[int, Interval(ge=1, le=9)] allows, or "" if `value` is one.
 
-    An integer without bounds of its own has 64 bits, which is what torch takes.
+    An integer without bounds has 64 bits, as torch requires.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
@@ -127,12 +127,12 @@ def _out_of_bounds(value: Any, hint: Any) -> str:
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
-    """The hints of a union, with their bounds."""
+    """Return the hints of a union, with their bounds."""
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
-    """The hints of a union, without bounds."""
+    """Return the hints of a union, without bounds."""
     return tuple(
         typing.get_args(option)[0] if typing.get_origin(option) is Annotated else option for option in _members(hint)
     )
@@ -194,7 +194,7 @@ def _convert(value: Any, hint: Any) -> Any:
 
 
 def check_file_names(settings: dict[str, Any], where: str = "") -> None:
-    """Raise a UserError where a nested setting that names a file or folder holds a name that no file system takes."""
+    """Raise UserError if a nested setting for a file or folder has a name that no file system accepts."""
     for key, value in settings.items():
         if isinstance(value, dict):
             check_file_names(value, f"{where}{key}.")
@@ -210,9 +210,9 @@ def check_file_names(settings: dict[str, Any], where: str = "") -> None:
 
 
 def check_template(name: str, template: str, fields: tuple[str, ...]) -> None:
-    """Raise a UserError unless `template.format(...)` puts in nothing but these fields, as they are, one at least.
+    """Raise UserError unless `template` is empty or has one or more of these fields, each as its name alone.
 
-    A field's attributes, items, conversions and widths would reach beyond its text, or fill the memory.
+    A field's attributes, items, conversions and widths could read other data than its text, or fill the memory.
     """
     allowed = f"allowed: {', '.join(f'{{{field}}}' for field in fields)}, and {{{{ and }}}} for braces"
     try:
@@ -228,7 +228,7 @@ def check_template(name: str, template: str, fields: tuple[str, ...]) -> None:
 
 
 def check_amount(ratio: float | None, keep: int | None) -> None:
-    """Raise a UserError unless ratio is in 0..1, keep is not negative, and at most one of them is given."""
+    """Raise UserError unless ratio is in 0..1, keep is not negative, and at most one of them is given."""
     if ratio is not None and keep is not None:
         raise UserError(f"ratio={ratio} and keep={keep}: give one of them, not both")
     if ratio is not None and not 0 <= ratio <= 1:  # also false for nan

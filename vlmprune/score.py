@@ -1,4 +1,4 @@
-"""`vlmprune score`: the answers of a run directory scored again, by today's scorer or by a judge. Needs no model."""
+"""`vlmprune score`: scores the answers of a run directory again, by the current scorer or a judge, without a model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PREFIX = "judge."
 
 
 def score(arguments: list[str], config_dir: str | None = None) -> int:
-    """Score the run directories among `arguments`; judge.key=value settings name the judge. Returns the exit code.
+    """Score the run directories in `arguments`, with the judge of judge.key=value settings; return the exit code.
 
     config_dir: a folder with the user's own benchmarks.
     """
@@ -43,7 +43,7 @@ def score(arguments: list[str], config_dir: str | None = None) -> int:
 
 
 def read_judge(settings: list[str]) -> Judge | None:
-    """The judge of `judge.base_url=... judge.model=...` settings, None where there are none. Raises UserError."""
+    """Return the judge of `judge.base_url=... judge.model=...`, None without any. Raise UserError for other keys."""
     given = read_settings(settings, "score", one=[PREFIX + field.name for field in fields(Judge)])
     values = {key.removeprefix(PREFIX): value for key, value in given.items()}
     return construct(Judge, values, PREFIX) if values else None
@@ -52,10 +52,10 @@ def read_judge(settings: list[str]) -> Judge | None:
 def rescore(
     folder: Path, judge: Judge | None, config_dir: str | None = None
 ) -> tuple[dict[str, Any], float | None, bool]:
-    """Score the answers in `folder` and write them back: predictions.jsonl, and result.json where the run is finished.
+    """Score the answers in `folder`, and update predictions.jsonl and, if the run is finished, result.json.
 
-    Returns the scores (as `summarise_scores` has them), the score before, and whether the run is finished. Timings and
-    everything else in result.json stay. Raises UserError where the folder is no run or a judge is needed.
+    Returns the scores (as from `summarise_scores`), the score before, and True if the run is finished. Timings and all
+    else in result.json stay. Raises UserError if the folder is not a run or a judge is needed.
     """
     benchmark = read_benchmark(folder, config_dir)
     if judge is not None and benchmark.protocol is None:
@@ -92,9 +92,9 @@ def rescore(
 
 
 def read_benchmark(folder: Path, config_dir: str | None = None) -> Benchmark:
-    """The benchmark of a run directory's config.yaml; its data are not read. Raises UserError.
+    """Return the benchmark of a run directory's config.yaml, without reading its data. Raise UserError if that fails.
 
-    A run directory may come from anyone: its file is plain data, and a class that it names is imported only where a
+    A run directory may come from anyone: its file is plain data, and a class that it names is imported only if a
     benchmark of this installation, or of `config_dir`, has that class.
     """
     file = folder / "config.yaml"
@@ -115,20 +115,20 @@ def read_benchmark(folder: Path, config_dir: str | None = None) -> Benchmark:
 
 
 def scored(row: Any, benchmark: Benchmark, folder: Path) -> Row:
-    """A prediction line with today's score. Raises UserError where it is none."""
+    """Return a prediction line with the current score. Raise UserError if the line is damaged."""
     try:
         fields = {key: row[key] for key in ("id", "image_id", "question", "answer", "category")}
         return row | {"score": benchmark.score(row["prediction"], Sample(**fields, extra=row.get("extra", {})))}
     except UserError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:  # lines that somebody else wrote
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:  # a line that vlmprune did not write
         name = row.get("id") if isinstance(row, dict) else row
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{folder}/predictions.jsonl: the answer to {name} cannot be scored ({reason})") from error
 
 
 def judged_before(rows: list[Row], folder: Path) -> list[Row]:
-    """Rows with the score of the verdict that they hold. Raises UserError where one has none."""
+    """Return the rows with the score of their recorded verdict. Raise UserError if one has none."""
     open_rows = sum("verdict" not in row.get("extra", {}) for row in rows)
     if open_rows:
         raise UserError(
@@ -139,7 +139,7 @@ def judged_before(rows: list[Row], folder: Path) -> list[Row]:
 
 
 def show(folder: Path, scores: dict[str, Any], before: float | None, finished: bool) -> None:
-    """Print the folder and its metrics; what became of the files goes to stderr."""
+    """Print the folder and its metrics on stdout, and a note about its files on stderr."""
     print(folder)
     if not scores["metrics"]:
         print(f"{scores['metric']:<24} none: the split has no public answers")

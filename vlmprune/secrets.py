@@ -1,6 +1,6 @@
-"""Keys and tokens stay in the environment: a setting that would carry one into records is refused, unseen.
+"""Refusal of settings that hold a key or an access token, which would be recorded; they belong in the environment.
 
-config.yaml, W&B and messages show settings as they are. None may hold, typed or through ${oc.env:...}, the value of an
+config.yaml, W&B and messages contain settings unchanged. None may hold, typed or through ${oc.env:...}, the value of an
 environment variable with a name such as HF_TOKEN or VLMPRUNE_JUDGE_KEY, or an address with a user, password or query.
 """
 
@@ -14,12 +14,12 @@ from typing import Any
 from vlmprune.errors import UserError
 
 VARIABLE = re.compile(r"(?i)((KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL)S?|_PAT|_PASS)$")
-SHORTEST = 8  # characters; a shorter value may stand in a setting by chance
+SHORTEST = 8  # characters; a shorter value may occur in a setting by chance
 SCHEME = re.compile(r"[a-zA-Z][\w+.-]*$")
 
 
 def check_secrets(settings: Any) -> None:
-    """Raise a UserError, which does not repeat it, where a value in nested `settings` is a secret."""
+    """Raise UserError, without repeating the value, if a value in nested `settings` holds a secret."""
     for name, text in _texts(settings, ""):
         for variable, secret in _secrets().items():
             if secret in text:
@@ -32,14 +32,14 @@ def check_secrets(settings: Any) -> None:
 
 
 def without_secrets(text: str) -> str:
-    """The text with secrets replaced by ***: the reason or traceback of a failure may repeat anything."""
+    """Return the text with secrets replaced by ***, since the reason or traceback of a failure may contain one."""
     for secret in _secrets().values():
         text = text.replace(secret, "***")
     return text
 
 
 def _holds_login(text: str) -> bool:
-    """Return True where an address in `text` has a user before @ or a query after ?, in time linear in its length."""
+    """Return True if an address in `text` has a user before @ or a query after ?, in time linear in its length."""
     for word in text.split():
         query = word.rfind("?")
         for mark in re.finditer("://", word):
@@ -54,7 +54,7 @@ def _secrets() -> dict[str, str]:
 
 
 def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    """(dotted name, text) of every text in nested plain data, keys among them."""
+    """Yield (dotted name, text) for every text in nested plain data, keys included."""
     if isinstance(value, dict):
         yield from (("a name", key) for key in value if isinstance(key, str))
         for key, inner in value.items():

@@ -1,4 +1,4 @@
-"""`vlmprune show`: one question about a picture or a video, and what each method keeps of it, as a PNG."""
+"""`vlmprune show`: draws, as a PNG, what each method keeps of a picture or a video for one question."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 FILE = "shown.png"
 OF_A_RUN = ("model", "method", "ratio", "keep", "positions", "scope", "budget", "seed", "device", "orientation")
-DEFAULT = ("method=cls", "ratio=0.9")  # where neither a method nor an amount is given
-SCENE = 6  # of the embedded test split, shown where no picture is given
+DEFAULT = ("method=cls", "ratio=0.9")  # if neither a method nor an amount is given
+SCENE = 6  # index of the scene of the embedded test split that is shown if no picture is given
 WORDS = 64  # tokens of an answer, at most
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, about which pictures: images, or the frames of one video. names: of the files."""
+    """A question about pictures: images, or the frames of one video. names: of the files."""
 
     text: str
     pictures: list[Image]
@@ -40,7 +40,7 @@ class Question:
 
 
 def show(arguments: list[str], config_dir: str | None) -> int:
-    """Answer, draw, print; returns the exit code. Raises UserError for what cannot work, before a model is loaded."""
+    """Answer, draw and print; return the exit code. Raise UserError for bad input, before a model is loaded."""
     from vlmprune.generation import read_rules
     from vlmprune.plan import choose_parts
     from vlmprune.progress import say
@@ -54,7 +54,7 @@ def show(arguments: list[str], config_dir: str | None) -> int:
     if not any(setting.startswith(("method=", "ratio=", "keep=")) for setting in settings):
         settings += DEFAULT
     asked = expand_sweep(settings, config_dir)
-    if all("method=none" in overrides for overrides in asked):  # an amount of it alone is refused as by `run`
+    if all("method=none" in overrides for overrides in asked):  # none with an amount is refused, as by `run`
         for overrides in asked:
             choose_parts(compose_run(overrides, config_dir))
     jobs = [compose_run(overrides, config_dir) for overrides in with_unpruned(asked)]
@@ -75,7 +75,7 @@ def show(arguments: list[str], config_dir: str | None) -> int:
 
 
 def with_unpruned(jobs: list[list[str]]) -> list[list[str]]:
-    """The unpruned model first, then each of the others once."""
+    """Return the job of the unpruned model first, then each of the others once."""
     same = [override for override in jobs[0] if group_of(override) not in ("method", "seed")]
     bare = without_unused(["method=none", *same])
     chosen = [job for job in jobs if "method=none" not in job]
@@ -83,7 +83,7 @@ def with_unpruned(jobs: list[list[str]]) -> list[list[str]]:
 
 
 def output_file(settings: list[str]) -> Path:
-    """Where the PNG goes, by `file=`. Raises UserError for another ending."""
+    """Return the path of the PNG, from `file=`. Raise UserError for another suffix."""
     given = read_settings(settings, "show", one=["file"]).get("file", FILE)
     check_type("file", given, str)
     path = expanded("file", given)
@@ -93,7 +93,7 @@ def output_file(settings: list[str]) -> Path:
 
 
 def read_question(words: list[str], orientation: Orientation = "upright") -> Question:
-    """Files and the question as typed; without a file a scene of the embedded benchmark, with its own question."""
+    """Return the typed question about the typed files; without a file, a scene of the embedded benchmark."""
     from vlmprune.benchmarks.animation import is_video
     from vlmprune.benchmarks.base import BadSample
     from vlmprune.benchmarks.frames import decode_frames
@@ -124,9 +124,9 @@ def read_question(words: list[str], orientation: Orientation = "upright") -> Que
 
 
 def find_file(word: str) -> Path | None:
-    """The file that an argument names; None for a question. Raises UserError where it looks like one and is not there.
+    """Return the file that an argument names; None for a question. Raise UserError for a file's name without a file.
 
-    A question may begin with ~ and be longer than a name of a file can be.
+    A question may begin with ~ and be longer than the name of a file can be.
     """
     path = os.path.expanduser(word)
     if os.path.isfile(path):
@@ -137,7 +137,7 @@ def find_file(word: str) -> Path | None:
 
 
 def scene(text: str | None) -> Question:
-    """A drawn scene that the embedded model can answer about."""
+    """Return a question about a drawn scene for the embedded model; with `text` None, the scene's own question."""
     from vlmprune.benchmarks.scenes import Scenes
 
     benchmark = Scenes(max_new_tokens=1)
@@ -147,7 +147,7 @@ def scene(text: str | None) -> Question:
 
 
 def load_model(config: RunConfig) -> Loaded:
-    """The model and its preprocessing, on the device asked for."""
+    """Load the model and its preprocessing on the device of the settings."""
     from vlmprune.models import loading
 
     checkpoint = loading.find_checkpoint(config.model)
@@ -158,7 +158,7 @@ def load_model(config: RunConfig) -> Loaded:
 
 
 def ask(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip: Any) -> Shown:
-    """The method's answer, and what it kept for it."""
+    """Return the method's answer with its kept tokens. Raise UserError if the pictures cannot be used."""
     from vlmprune.benchmarks.base import BadSample
     from vlmprune.generation import greedy
     from vlmprune.measure.positions import position_limit, positions_taken
@@ -193,7 +193,7 @@ def ask(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip
 
 
 def draw(question: Question, config: RunConfig, loaded: Loaded, shown: list[Shown], file: Path) -> None:
-    """Write the PNG. Raises UserError where that cannot be done."""
+    """Draw the page and write the PNG. Raise UserError if it cannot be written."""
     from vlmprune.plan import model_name
     from vlmprune.report.shown import answer_page
 
@@ -210,7 +210,7 @@ def draw(question: Question, config: RunConfig, loaded: Loaded, shown: list[Show
 
 
 def print_answers(question: Question, shown: list[Shown], file: Path) -> None:
-    """A table of answers and tokens, and the file's path."""
+    """Print a table of answers and tokens, and the path of the PNG."""
     from vlmprune.progress import results_console
     from vlmprune.report.grid import Grid
 

@@ -1,6 +1,6 @@
-"""stdout and stderr that never end a command: what a full disk, a closed pipe or terminal does not take is left out.
+"""stdout and stderr whose errors do not end a command: output to a full disk or a closed pipe or terminal is dropped.
 
-Characters that the terminal does not have are written as escapes.
+Characters that the terminal's encoding lacks are written as escapes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TextIO
 
 
 class Outlet(io.RawIOBase):
-    """A file descriptor to which writing always succeeds. lost: why nothing is written any more, None while it is."""
+    """A file descriptor to which writing always succeeds. lost: the error after which output is dropped, or None."""
 
     def __init__(self, number: int, lost: OSError | None = None) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Outlet(io.RawIOBase):
         while self.lost is None and left:
             try:
                 left = left[os.write(self.number, left) :]
-            except BlockingIOError:  # a pipe set so, whose reader is slow
+            except BlockingIOError:  # a non-blocking pipe whose reader is slow
                 select.select([], [self.number], [])
             except OSError as error:
                 self.lost = error
@@ -43,11 +43,11 @@ class Outlet(io.RawIOBase):
 
 
 def open_streams() -> None:
-    """Put Outlets under sys.stdout and sys.stderr, unless something else has taken their place already."""
+    """Replace sys.stdout and sys.stderr by streams over Outlets, unless they were replaced before."""
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # closed: the next file that is opened would get the number, and what is printed
+        except OSError:  # closed: else the next opened file would get this number, and the printed text
             os.open(os.devnull, os.O_RDWR)
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
@@ -56,7 +56,7 @@ def open_streams() -> None:
 
 
 def _over(number: int, stream: TextIO | None) -> TextIO:
-    """A text stream over an Outlet. stream: the interpreter's, None where the descriptor was closed at its start."""
+    """Return a text stream over an Outlet. stream: the interpreter's, None if the descriptor was closed at start."""
     if stream is None:
         outlet, encoding = Outlet(number, OSError(errno.EBADF, "it is closed")), "utf-8"
     else:
@@ -72,7 +72,7 @@ def _over(number: int, stream: TextIO | None) -> TextIO:
 
 
 def lost(stream: TextIO) -> OSError | None:
-    """Why not all of what was printed to a stream of `open_streams` was written; None where it was."""
+    """Return the error for which output to a stream of `open_streams` was dropped; None if all was written."""
     stream.flush()
     outlet = getattr(getattr(stream, "buffer", None), "raw", None)
     return outlet.lost if isinstance(outlet, Outlet) else None

@@ -1,7 +1,7 @@
-"""What is known of a sweep while it runs and afterwards: outputs/sweeps/GROUP.json, written whole at every change.
+"""Record of a sweep, outputs/sweeps/GROUP.json, written whole at every change while it runs.
 
-Results are in the run directories; this file has what those cannot have: jobs that failed, could not run or were never
-reached, and why. It is for readers. A sweep that goes on looks at the run directories alone.
+Results are in the run directories; this file adds the jobs that failed, could not run or were never reached, and the
+reasons. It is for readers: a resumed sweep reads only the run directories.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class JobRecord:
 @with_config(STRICT)
 @dataclass
 class SweepRecord:
-    """One sweep, and the schema of its file."""
+    """One sweep, in the schema of its file."""
 
     group: Annotated[
         str,
@@ -72,14 +72,14 @@ class SweepRecord:
     schema: Literal[1] = 1
 
     def write(self, outputs: Path) -> None:
-        """Replace the file in one step. Raises OSError."""
+        """Replace the file in one step. Raise OSError if that fails."""
         folder = outputs / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / f"{self.group}.json", to_json(asdict(self)))
 
 
 def read_sweep(file: Path) -> SweepRecord:
-    """The sweep in `file`. Raises UserError where it is damaged or of another schema."""
+    """Return the sweep in `file`. Raise UserError if it is damaged or of another schema."""
     try:
         return read_json(file, SweepRecord)
     except (OSError, ValueError) as error:
@@ -87,9 +87,9 @@ def read_sweep(file: Path) -> SweepRecord:
 
 
 def jobs_without_result(outputs: Path) -> tuple[list[JobRecord], dict[Path, str]]:
-    """Jobs of sweeps that failed or could not run, each as its last sweep left it; none whose run was finished since.
+    """Return jobs that failed or could not run, each from its last sweep, without those that were finished since.
 
-    Second: files that cannot be read, and why.
+    Second: files that cannot be read, with the reason.
     """
     sweeps: list[SweepRecord] = []
     damaged: dict[Path, str] = {}
@@ -106,7 +106,7 @@ def jobs_without_result(outputs: Path) -> tuple[list[JobRecord], dict[Path, str]
 
 
 def _finished(job: JobRecord, outputs: Path) -> bool:
-    """Whether the run that a job names has a result by now; a folder outside of `outputs` is not looked into."""
+    """Return True if the run directory of a job has a result now; a folder outside of `outputs` is not read."""
     if job.directory is None:
         return False
     folder, top = os.path.realpath(job.directory), os.path.realpath(outputs)

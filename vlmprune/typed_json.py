@@ -1,7 +1,7 @@
-"""JSON that someone else may have written, checked field by field against a TypedDict before any value of it is used.
+"""Reading of JSON from any source, checked field by field against a TypedDict before a value is used.
 
 A schema is a TypedDict whose fields have types and bounds (`Annotated[int, Field(ge=0, description=...)]`); fields that
-it does not name are kept as they are, so that a newer version may add some.
+it does not name are kept unchanged, so that a newer version may add some.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from vlmprune.files import read_bytes
 
 T = TypeVar("T")
 
-# Give it to every schema (`@with_config(STRICT)`): no text for a number, no nan, no infinity.
+# For every schema (`@with_config(STRICT)`): no text for a number, no nan, no infinity.
 STRICT = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
-# Bounds far above anything that is measured, far below where sums or products overflow.
+# Bounds far above any measured value, and far below values whose sums or products overflow.
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Number = Annotated[float, Field(ge=-1e30, le=1e30)]
 Amount = Annotated[float, Field(ge=0, le=1e30)]
@@ -36,14 +36,14 @@ _MAY_OVERFLOW = re.compile(rb"NaN|Infinity|\d[eE]\+?\d{3}|\d{309}")
 
 
 def read_json(file: Path, schema: type[T]) -> T:
-    """Return the content of a JSON file that fits `schema`. Raises OSError, and ValueError that names the field."""
+    """Return the content of a JSON file, of type `schema`. Raise OSError, or ValueError that names the wrong field."""
     return parse_json(read_bytes(file), schema)
 
 
 def read_lines(file: Path, schema: Any, about: str) -> list[Any]:
-    """Rows of a JSON-lines file, [] without one; an incomplete last line is cut off the file.
+    """Return the rows of a JSON-lines file, [] without one; an incomplete last line is cut off the file.
 
-    about: what a line is. Raises UserError that names the file, the line and the field.
+    about: name of a line in messages. Raises UserError that names the file, the line and the field.
     """
     if not os.path.lexists(file):
         return []
@@ -62,7 +62,7 @@ def read_lines(file: Path, schema: Any, about: str) -> list[Any]:
 
 
 class BadLine(ValueError):
-    """One line of several does not fit. number: which, from 1; fault: what `parse_json` said of it."""
+    """A line of several that does not fit its schema. number: of the line, from 1; fault: the error of `parse_json`."""
 
     def __init__(self, number: int, fault: ValueError) -> None:
         super().__init__(str(fault))
@@ -70,13 +70,13 @@ class BadLine(ValueError):
 
 
 def parse_lines(data: bytes, schema: Any) -> list[Any]:
-    """Return the values that the lines of `data` write, each of type `schema`. Raises BadLine for the first other."""
+    """Return the values of the lines of `data`, each of type `schema`. Raise BadLine for the first that is not."""
     lines = data.splitlines()
     if not _MAY_OVERFLOW.search(data):
         try:
             return list(map(_adapter(schema).validate_json, lines))
         except ValidationError:
-            pass  # line by line, to tell which
+            pass  # parsed again line by line, to find the wrong one
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -87,7 +87,7 @@ def parse_lines(data: bytes, schema: Any) -> list[Any]:
 
 
 def parse_json(text: str | bytes, schema: type[T], finite: bool = True) -> T:
-    """Return the value that `text` writes, of type `schema`. Raises ValueError, one line that names the field.
+    """Return the value of a JSON `text`, of type `schema`. Raise ValueError with one line that names the wrong field.
 
     finite: refuse nan and infinity also in fields that the schema does not name.
     """
@@ -102,7 +102,7 @@ def parse_json(text: str | bytes, schema: type[T], finite: bool = True) -> T:
 
 
 def _check_finite(name: str, value: Any) -> None:
-    """Raise a ValueError that names the first nan or infinity in plain data."""
+    """Raise ValueError with the name of the first nan or infinity in plain data."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name}={value}: no finite number")
     items: Iterable[tuple[Any, Any]] = ()
@@ -115,7 +115,7 @@ def _check_finite(name: str, value: Any) -> None:
 
 
 def check_data(data: Any, schema: type[T]) -> T:
-    """Return plain data that fits `schema`, as read from YAML. Raises ValueError, one line that names the field."""
+    """Return plain data, as read from YAML, of type `schema`. Raise ValueError with one line that names the field."""
     try:
         return _adapter(schema).validate_python(data)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -123,7 +123,7 @@ def check_data(data: Any, schema: type[T]) -> T:
 
 
 def first_fault(error: ValidationError) -> str:
-    """Return 'answers.tokens.total=-1: Input should be greater than 0', of the first of pydantic's errors."""
+    """Return a line for the first of pydantic's errors: 'answers.tokens.total=-1: Input should be greater than 0'."""
     fault = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "missing":
@@ -131,7 +131,7 @@ def first_fault(error: ValidationError) -> str:
     if fault["type"] == "literal_error" and name == "schema":
         return f"it has schema {str(fault['input'])[:20]}; this version reads {fault['ctx']['expected']}"
     given = str(fault["input"])
-    # A rule about a whole row says itself what of it is wrong.
+    # The message of a rule about a whole row names the wrong part itself.
     whole = fault["type"] == "value_error" and isinstance(fault["input"], dict | list) and len(given) > 60
     shown = "" if whole or fault["type"] == "json_invalid" else f"={given[:60]}"
     message = fault["msg"].removeprefix("Value error, ")
@@ -139,7 +139,7 @@ def first_fault(error: ValidationError) -> str:
 
 
 def is_no_json(error: ValueError) -> bool:
-    """Return True where what `parse_json` raised is about the text, not about a field."""
+    """Return True if an error of `parse_json` is about JSON syntax, not about a field."""
     cause = error.__cause__
     return isinstance(cause, ValidationError) and cause.errors(include_url=False)[0]["type"] == "json_invalid"
 

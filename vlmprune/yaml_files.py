@@ -1,4 +1,4 @@
-"""YAML that someone else wrote: a regular file of bounded size, whose anchors and brackets cannot fill the memory."""
+"""Reading of YAML from any source: regular files of bounded size, whose anchors and brackets cannot fill the memory."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 from vlmprune.errors import FAULTS, UserError
 from vlmprune.files import read_bytes
 
-LARGEST = 2**20  # bytes; the largest of vlmprune's own has 4,000
-DEEPEST = 50  # brackets or indents in one another
-MOST = 100_000  # values, those that an alias stands for counted each time
+LARGEST = 2**20  # bytes; the largest YAML of vlmprune has 4,000
+DEEPEST = 50  # levels of nested brackets or indents
+MOST = 100_000  # values, with those of an alias counted at each use
 
 
 def yaml_text(file: Path) -> str:
-    """Return the text of a YAML file that is safe to build. Raises UserError that names the file.
+    """Return the text of a YAML file that is safe to build. Raise UserError with the name of a file that is not.
 
-    PyYAML builds what an alias stands for once, OmegaConf as often as it is named: ten lines can mean 10**9 values.
+    PyYAML builds the values of an alias once, OmegaConf at each use: ten lines can mean 10**9 values.
     """
     import yaml
 
@@ -32,7 +32,7 @@ def yaml_text(file: Path) -> str:
 
 
 def _excess(text: str) -> str:
-    """Return what a YAML text has too much of, or "". Raises YAMLError where it is none."""
+    """Return the limit that a YAML text exceeds, as text, or "". Raise YAMLError if it is not YAML."""
     import yaml
 
     sizes: dict[str, int] = {}  # anchor -> values in it, of those that are complete
@@ -62,7 +62,7 @@ def _excess(text: str) -> str:
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """Return a choice's YAML as plain data, without interpolations resolved. Raises UserError that names the file."""
+    """Return a choice's YAML as plain data, with unresolved interpolations. Raise UserError that names the file."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
@@ -79,7 +79,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def _check_plain(value: Any, where: str) -> None:
-    """Raise a UserError for a key that is no text, and for an integer that no setting can be."""
+    """Raise UserError for a key that is not text, and for an integer of more than 63 bits."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):

@@ -1,4 +1,4 @@
-"""What a time was measured under: device and its clocks, number format, attention kernel, threads."""
+"""Conditions of a timing: device and its clocks, number format, attention kernel, threads."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-CLOCKS = ("sm", "mem", "max.sm", "max.mem")  # MHz: now, and the most that the GPU may run at
+CLOCKS = ("sm", "mem", "max.sm", "max.mem")  # MHz: the current clocks, and the largest that the GPU allows
 
 
 def conditions(model: Any) -> dict[str, Any]:
-    """Plain data. Ask right after the work that was timed: a GPU's clocks fall when it idles.
+    """Return the conditions as plain data. Call right after the timed work: the clocks of an idle GPU fall.
 
-    clocks_mhz: null on a CPU, and where the driver does not tell. threads: of torch on the CPU.
+    clocks_mhz: None on a CPU, and where nvidia-smi gives none. threads: of torch on the CPU.
     """
     device = model.device
     return {
@@ -28,7 +28,7 @@ def conditions(model: Any) -> dict[str, Any]:
 
 
 def gpu_clocks(device: torch.device) -> dict[str, int] | None:
-    """Clocks of a GPU as nvidia-smi reads them."""
+    """Return the clocks of a GPU in MHz as nvidia-smi prints them; None on a CPU or if it fails."""
     if device.type != "cuda":
         return None
     # By its id: nvidia-smi counts all GPUs of the machine, torch those in CUDA_VISIBLE_DEVICES.

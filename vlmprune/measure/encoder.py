@@ -1,6 +1,6 @@
-"""What a family's vision encoder is made of, and what of one question it really encoded: tiles, frames, grids.
+"""Sizes of a family's vision encoder, and its input for one question: tiles, frames, grids.
 
-The first comes from the checkpoint's config, the second from the question's images or video; flops.py multiplies them.
+The sizes come from the checkpoint's config, the input from the question's images or video; flops.py multiplies them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from vlmprune.models.base import Adapter
 
 Grid = tuple[int, int]  # rows, columns
-EACH_TILE = Uniform(scope="tile")  # whatever method runs, a layout is asked for its smallest units
+EACH_TILE = Uniform(scope="tile")  # a layout for this method has the smallest units, whatever method runs
 
 
 class Uncountable(ValueError):
-    """FLOPs of which any number would be a guess; says why."""
+    """FLOPs that cannot be counted without guessing; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class EncoderSizes:
     """Matrix sizes of one family's vision encoder, mergers and projector, in multiply-accumulates (MACs).
 
     width: of its hidden states. heads: of its attention. cls: 1 where a tile has [CLS] before its patches. patch_macs:
-    embedding one patch. layer_macs: one token in one layer, without what grows with the sequence. projector_macs: one
-    token. merger_macs: one token in what the tower has beside layers and projector (DeepStack's mergers).
-    feature_width: of what a method reads as `features`. window: patches along a side of an attention window, None for
-    attention over whole tiles, which `full_layers` have in any case.
+    embedding one patch. layer_macs: one token in one layer, without the products of queries and keys. projector_macs:
+    one token. merger_macs: one token in other parts than layers and projector (DeepStack's mergers). feature_width: of
+    the signal `features`. window: patches along a side of an attention window, None for attention over whole tiles,
+    which `full_layers` have in any case.
     """
 
     width: int
@@ -46,33 +46,33 @@ class EncoderSizes:
     full_layers: frozenset[int] = frozenset()
 
     def tokens(self, tile: Grid) -> int:
-        """Positions of a tile in a layer: its patches, and [CLS]."""
+        """Return the number of positions of a tile in a layer: its patches, and [CLS]."""
         return tile[0] * tile[1] + self.cls
 
     def pairs(self, layer: int, tile: Grid) -> int:
-        """(query, key) pairs of a tile that attention in `layer` multiplies."""
+        """Return the number of (query, key) pairs of a tile that attention in `layer` multiplies."""
         if self.window is None or layer in self.full_layers:
             return self.tokens(tile) ** 2
         return _squares(tile[0], self.window) * _squares(tile[1], self.window)
 
     def layer_flops(self, tokens: int, pairs: int) -> float:
-        """FLOPs of one layer."""
+        """Return the FLOPs of one layer for `tokens` positions and `pairs` of (query, key)."""
         return 2 * tokens * self.layer_macs + 4 * pairs * self.width
 
 
 def _squares(length: int, size: int) -> int:
-    """Sum of the squares of the pieces, `size` or what is left, that `length` is cut into."""
+    """Return the sum of squares of the pieces of `length`, cut into pieces of `size` and a rest."""
     return length // size * size**2 + (length % size) ** 2
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What one question gave the vision encoder; it stands on the question's line in predictions.jsonl.
+    """Input of the vision encoder for one question, as recorded on the question's line in predictions.jsonl.
 
-    slots: visual slots of the unpruned prompt. newlines: those of them that pruning before the language model leaves
-    alone. tiles: the patch grid of each tile, crop, frame or temporal step. projected: rows that go to the projector
-    where nothing is dropped before it. units: per image or video, how many tokens each of its tiles brings to the
-    prompt, which is what a method ranks together (or all of them, with scope=image).
+    slots: visual slots of the unpruned prompt. newlines: those of them that pruning before the language model never
+    drops. tiles: the patch grid of each tile, crop, frame or temporal step. projected: rows that go to the projector
+    where nothing is dropped before it. units: per image or video, the number of tokens of each of its tiles in the
+    prompt, which a method ranks together (or those of all tiles, with scope=image).
     """
 
     slots: int
@@ -83,7 +83,7 @@ class Encoded:
 
     @classmethod
     def of(cls, adapter: Adapter, tensors: dict[str, Tensor]) -> Encoded:
-        """Of the media of one prompt, as `Media.tensors` has them. No pixel is looked at."""
+        """Return the input for the media of one prompt, given as `Media.tensors`; pixel values are not read."""
         slots = newlines = projected = 0
         tiles: list[Grid] = []
         units: list[list[int]] = []
@@ -106,14 +106,14 @@ class Encoded:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Encoded:
-        """The inverse of `as_dict`, also after a way through JSON."""
+        """Return the inverse of `as_dict`, also from data that was written as JSON."""
         known = {field.name: data[field.name] for field in fields(cls)}  # a newer version may have more
         return cls(**known | {"tiles": [(rows, columns) for rows, columns in data["tiles"]]})
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the fields as plain data."""
         return asdict(self)
 
     def ranked(self, scope: str) -> list[int]:
-        """Tokens of each unit that a method with this scope ranks."""
+        """Return the number of tokens of each unit that a method with this scope ranks."""
         return [n for image in self.units for n in (image if scope == "tile" else [sum(image)])]

@@ -1,17 +1,17 @@
-"""How many floating-point operations one question costs, from the checkpoint's config and the lengths that really ran.
+"""Floating-point operations of one question, from the checkpoint's config and the sequence lengths that ran.
 
-FLOP = 2 multiply-accumulates. Matrix products only (norms, softmax, activations, embeddings, interpolation count
-nothing); causal attention is not halved, because the kernels in use compute or skip whole blocks. Per layer, for n
-tokens of width d, MLP width m, query heads of width w together and key heads of width e together:
+FLOP = 2 multiply-accumulates. Only matrix products count (not norms, softmax, activations, embeddings, interpolation);
+causal attention is not halved, because the kernels in use compute or skip whole blocks. Per layer, for n tokens of
+width d, MLP width m, query heads of width w together and key heads of width e together:
 
     encoder      2n(4dd + 2dm) + 4pd           p pairs of tokens that attend: nn, or the sum over windows of theirs
     decoder      2n(2dw + 2de + 3dm) + 4nLw    n new tokens that attend to L
 
-with 3dm where the encoder's MLP is gated. The n of the encoder are those of one tile, frame or picture at its own size,
+with 3dm where the encoder's MLP is gated. The n of the encoder are those of one tile, frame or image at its own size,
 and everything it encodes counts, also what unpadding cuts away later; embedding a patch is one product with its pixels.
 The projector, or the merger of 2 x 2 patches, counts the tokens that pass it; DeepStack's mergers are part of vision.
-Prefill counts the logits of its last token only, as generate() asks for them; so does every decode step. What a method
-adds is in selection_flops.py.
+Prefill counts the logits of its last token only, as generate() computes them; so does every decode step. The FLOPs of
+selection are in selection_flops.py.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class Flops:
 
 
 def decoder_layer(n: float, length: float, text: Any) -> float:
-    """One decoder layer: `n` new tokens that attend to `length` tokens each."""
+    """Return the FLOPs of one decoder layer for `n` new tokens that attend to `length` tokens each."""
     d, m = text.hidden_size, text.intermediate_size
     width, shared = attention_widths(text)
     return 2 * n * (2 * d * width + 2 * d * shared + 3 * d * m) + 4 * n * length * width
 
 
 def logits(text: Any) -> float:
-    """The output head for one token."""
+    """Return the FLOPs of the output head for one token."""
     return 2 * text.hidden_size * text.vocab_size
 
 
@@ -67,11 +67,11 @@ def question_flops(
     generated: int,
     clip: Any = None,
 ) -> Flops:
-    """FLOPs of a question with `words` text tokens, the media in `encoded` and `generated` new tokens.
+    """Return the FLOPs of a question with `words` text tokens, the media in `encoded` and `generated` new tokens.
 
     visual: per decoder layer, the visual tokens that the layer processed (of all the question's media). clip: the
-    config of the CLIP that a method reading text_relevance takes its text tower from. Raises Uncountable where a number
-    would be a guess.
+    config of the CLIP whose text tower a method reading text_relevance uses. Raises Uncountable where a number would
+    be a guess.
     """
     text = adapter.config.text_config
     lengths = Counter(words + tokens for tokens in visual)  # length -> how many layers
@@ -89,7 +89,7 @@ def question_flops(
 
 
 def _encoder(adapter: Adapter, method: Method, encoded: Encoded) -> float:
-    """Up to the last layer that the projector or the method reads; all layers where nothing is skipped."""
+    """Return the FLOPs of the encoder up to the last layer that the projector or the method reads."""
     sizes, tower = adapter.encoder_sizes, adapter.tower
     last, merging = tower.depth - 1, []
     for part in acting_parts(method, tower):
@@ -107,7 +107,7 @@ def _encoder(adapter: Adapter, method: Method, encoded: Encoded) -> float:
 
 
 def _projected(adapter: Adapter, method: Method, encoded: Encoded, kept: int) -> int:
-    """Rows that pass the projector: kept tokens only, but all where the method selects by what comes out, or later."""
+    """Return the number of rows that the projector gets: the kept ones, or all if selection needs them or is later."""
     for part in acting_parts(method, adapter.tower):
         if isinstance(part, SequenceMethod | VisionMethod):
             early = adapter.projects_each_token and "projected" not in part.needs

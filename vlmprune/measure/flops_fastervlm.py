@@ -1,4 +1,4 @@
-"""`flops.convention=fastervlm`: FLOPs counted as the tables of FasterVLM's project page count them.
+"""FLOPs for `flops.convention=fastervlm`, counted as in the tables of FasterVLM's project page.
 
 The page (github.com/Theia-4869/FasterVLM, branch gh-pages, commit 8494094, static/image/efficiency.png: LLaVA-NeXT-7B
 on POPE, FastV too) prints eleven figures and no formula, and the code has none. This one was inferred from them and
@@ -10,9 +10,9 @@ width d and MLP width m
     prefill      every decoder layer on its n visual tokens alone: 2n(4dd + 3dm) + 4nnd
 
 It leaves out the question and the template, decoding, the logits, the embedding of patches, the projector's other
-layers and what selecting costs, and it counts encoder layers that nothing reads; our own formula (flops.py) counts what
-runs. Where an encoder attends in windows or a decoder has fewer key heads, as LLaVA-NeXT-7B has not, their real sizes
-are taken; methods that shorten the encoder's sequence are not credited for it.
+layers and the selection, and it counts encoder layers that nothing reads; flops.py counts the operations that run.
+Window attention in an encoder and fewer key heads in a decoder, neither of which LLaVA-NeXT-7B has, count at their real
+sizes; a shorter encoder sequence, as merging methods give, is not taken into account.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vlmprune.models.base import Adapter
 
 
 def fastervlm_flops(adapter: Adapter, encoded: Encoded, visual: list[int]) -> Flops:
-    """FLOPs of a question about the media in `encoded`.
+    """Return the FLOPs of a question about the media in `encoded`.
 
     visual: per decoder layer, the visual tokens that the layer processed (of all the question's media).
     """

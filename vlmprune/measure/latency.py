@@ -1,6 +1,6 @@
-"""A stopwatch for one generate() call, part by part, and the summary of many calls.
+"""Latency of one generate() call, part by part, and the summary of many calls.
 
-A batched evaluation says how fast a benchmark ends, not how long a user waits; so latency is never read off it.
+Latency is never taken from a batched evaluation, which gives the throughput of a benchmark, not a user's waiting time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Times = dict[str, float | None]  # part -> ms
 
 
 def mark(device: torch.device) -> Mark:
-    """Now: an event on the device's current stream, or on a CPU the monotonic clock in seconds."""
+    """Return the current time: an event on the device's current stream, or on a CPU the monotonic clock in seconds."""
     if device.type != "cuda":
         return time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)
@@ -30,16 +30,16 @@ def mark(device: torch.device) -> Mark:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all it was given."""
+    """Wait until the device has finished all queued work; do nothing on a CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 class StageClock:
-    """Times the parts of one generate() call. Parts nest: the time of an inner one is not the outer one's.
+    """Clock for the parts of one generate() call. Parts nest: the time of an inner part does not count for the outer.
 
-    On CUDA a boundary is an event between the kernels of two parts, so that the host runs ahead of the device as it
-    does when nobody measures; only reading the times waits.
+    On CUDA a boundary is an event between the kernels of two parts, so that the host runs ahead of the device as
+    without a clock; only reading the times waits.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -59,18 +59,18 @@ class StageClock:
 
     @property
     def spent(self) -> dict[str, float]:
-        """Milliseconds by part; 0 for one that never ran."""
+        """Milliseconds by part; 0 for a part that did not run."""
         return defaultdict(float, {part: spans.milliseconds() for part, spans in self._parts.items()})
 
     def enter(self, part: str) -> None:
-        """`part` starts; what was running pauses."""
+        """Start `part`, and pause the part that was running."""
         self._charge()
         if not self._open:
             self._begin = self._last
         self._open.append(part)
 
     def leave(self) -> None:
-        """The innermost part ends; what it interrupted goes on."""
+        """End the innermost part, and continue the one that it interrupted."""
         self._charge()
         self._open.pop()
         if not self._open:
@@ -84,7 +84,7 @@ class StageClock:
 
     @contextmanager
     def watch(self, model: nn.Module, vision_towers: list[nn.Module], projector: nn.Module) -> Iterator[None]:
-        """Charge the tower, the projector and the forward passes: the first is the prefill, later ones decode."""
+        """Time the encoder, the projector and the forward passes: the first is the prefill, later ones decode."""
 
         def before_model(*_: Any) -> None:
             self.steps += 1
@@ -96,7 +96,7 @@ class StageClock:
                 self.first_token.add(self._begin, self._last)
 
         handles = []
-        # First in, last out: the engine's own hooks on these modules run inside the part (selection apart).
+        # First before and last after each module, so that the engine's own hooks run inside the part (selection apart).
         for module, before, after in (
             *((tower, lambda *_: self.enter("vision"), lambda *_: self.leave()) for tower in vision_towers),
             (projector, lambda *_: self.enter("projector"), lambda *_: self.leave()),
@@ -112,12 +112,12 @@ class StageClock:
 
 
 def timed(generate: Callable[[], Any], clock: StageClock) -> tuple[Times, Any]:
-    """Run generate() under a watching `clock`; returns its times in ms and what it returned.
+    """Run generate() while `clock` watches the model, and return its times in ms and its output.
 
-    vision, projector: without selection. selection: wherever the method does it. prefill: the decoder's first pass
-    together with all selection, so that methods before and inside the decoder are charged alike. first_token: all up to
-    the first token's logits, as a user waits for them. decode_per_token: None where nothing was decoded. other: what is
-    left, such as generate()'s own bookkeeping; end_to_end = vision + projector + prefill + decode + other.
+    vision, projector: without selection. selection: at every stage of the method. prefill: the decoder's first pass
+    together with all selection, so that methods before and inside the decoder compare. first_token: all up to the first
+    token's logits, for which a user waits. decode_per_token: None if nothing was decoded. other: the rest, such as
+    generate()'s bookkeeping; end_to_end = vision + projector + prefill + decode + other.
     """
     synchronize(clock.device)
     with clock("other"):
@@ -136,7 +136,7 @@ def timed(generate: Callable[[], Any], clock: StageClock) -> tuple[Times, Any]:
 
 
 def summarise(rows: list[Times]) -> dict[str, dict[str, float] | None]:
-    """Of every part the median and 90th percentile in ms (nearest rank) and how many calls had it; None for none."""
+    """Return for every part the median and 90th percentile in ms (nearest rank) and its number of calls; None for 0."""
     summary: dict[str, dict[str, float] | None] = {}
     for part in rows[0]:
         values = sorted(value for row in rows if (value := row[part]) is not None)

@@ -1,4 +1,4 @@
-"""Peak memory of a stretch of work, and the bytes that real KV caches hold."""
+"""Peak memory since a reset, and the bytes of real KV caches and of a decode step's weights."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SINCE_RESET, SINCE_START = "reset", "process start"
 
 
 def reset_peak(device: torch.device) -> str:
-    """Forget earlier peaks. Returns since when `peak_mb` counts: SINCE_RESET or SINCE_START.
+    """Reset the peak, and return the start of the time that `peak_mb` covers: SINCE_RESET or SINCE_START.
 
-    On Linux writing 5 to /proc/self/clear_refs makes the resident set's peak start again from what is resident now;
-    where that is not allowed, and on other systems, a process's peak is of its whole life.
+    On Linux writing 5 to /proc/self/clear_refs resets the peak of the resident set to its current size; where that is
+    not allowed, and on other systems, the peak covers the whole life of the process.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -32,28 +32,28 @@ def reset_peak(device: torch.device) -> str:
 
 
 def peak_mb(device: torch.device) -> float:
-    """Peak MB: what torch allocated on the GPU, or the process's resident set on a CPU, weights included."""
+    """Return the peak in MB, weights included: torch's allocations on a GPU, or the process's resident set on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    with suppress(OSError):  # getrusage would also count what other, dead threads of the process once had
+    with suppress(OSError):  # getrusage would also count the memory of threads that have ended
         if line := re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8")):
             return int(line[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def cache_bytes(cache: Any) -> int:
-    """Bytes of keys and values in a KV cache."""
+    """Return the bytes of keys and values in a KV cache."""
     return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers if layer.is_initialized)
 
 
 def cache_bytes_per_token(cache: Any) -> int:
-    """What one more token of every row adds to it."""
+    """Return the bytes that one more token of every row adds to a KV cache."""
     layers = [layer for layer in cache.layers if layer.is_initialized]
     return sum((layer.keys.nbytes + layer.values.nbytes) // layer.keys.shape[2] for layer in layers)
 
 
 def decoder_bytes(adapter: Adapter) -> int:
-    """Weights that a decode step reads: the decoder's and the head's. Of the embeddings it reads one row a token."""
+    """Return the bytes of the weights that a decode step reads: the decoder and the head, without the embeddings."""
     model = adapter.model
     embeddings, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     decoder = adapter.language_model.parameters()

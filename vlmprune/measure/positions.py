@@ -1,7 +1,7 @@
-"""Positions that a decoder was made for, and those that a question's prompt and answer take of them.
+"""Positions that a decoder was trained for, and those that a question's prompt and answer take.
 
-Past its last position a decoder goes on without an error, and its answers get worse: an unpruned run of longer prompts
-is a poor baseline, against which pruning looks good.
+Past its last position a decoder still runs without an error, but its answers get worse: an unpruned run of longer
+prompts is a poor baseline, against which pruning looks good.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def position_limit(text_config: Any) -> int | None:
-    """Positions of a decoder, with those that a scaling of its rotary embedding adds; None where none are named."""
+    """Return the positions of a decoder, with those that a scaling of its rotary embedding adds; None if not given."""
     trained = getattr(text_config, "max_position_embeddings", None)
     if trained is None:
         return None
@@ -22,9 +22,9 @@ def position_limit(text_config: Any) -> int | None:
 
 
 def _extended(trained: int, rope: dict[str, Any]) -> int:
-    """Positions under one scaling, whose factor multiplies the positions of the training before it.
+    """Return the positions under one scaling, whose factor multiplies the positions of the training before it.
 
-    Some files name the larger number by themselves (Llama 3), others do not (Qwen2.5's yarn, a linear one).
+    Some files give the larger number themselves (Llama 3), others do not (Qwen2.5's yarn, a linear scaling).
     """
     factor = rope.get("factor") or 1.0
     original = rope.get("original_max_position_embeddings") or trained
@@ -34,8 +34,8 @@ def _extended(trained: int, rope: dict[str, Any]) -> int:
 def positions_taken(next_position: Tensor) -> list[int]:
     """Return the positions that each prompt takes, from those of its first generated token, int64 [..., B, 1].
 
-    That is one more than its largest position, which may be another number than that of its tokens: with mrope, or of
-    tokens that were kept at their places.
+    That is one more than its largest position, and may differ from its number of tokens: with mrope, or if kept tokens
+    keep their positions.
     """
     if next_position.dim() == 3 and len(next_position) == 4:  # transformers puts a plain count before mrope's three
         next_position = next_position[1:]
@@ -44,9 +44,9 @@ def positions_taken(next_position: Tensor) -> list[int]:
 
 
 def summarise_positions(rows: list[dict[str, Any]], text_config: Any) -> dict[str, int] | None:
-    """The decoder's limit, the longest prompt with its answer, and how many prediction lines go beyond the limit.
+    """Return the decoder's limit, the longest prompt with its answer, and how many prediction lines exceed the limit.
 
-    None without a limit. A line of an earlier version has no positions: its tokens stand for them.
+    None without a limit. For a line of an earlier version, which has no positions, its tokens are counted.
     """
     limit = position_limit(text_config)
     if limit is None:

@@ -1,4 +1,4 @@
-"""The batch-1 pass of a run: pruned and unpruned in turn on the same questions, and their real KV caches."""
+"""The batch-1 latency pass of a run: pruned and unpruned in turn on the same questions, and their real KV caches."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def time_answers(
     compiled: Compiled | None = None,
     **options: Any,
 ) -> tuple[Times, Record, Any]:
-    """One greedy generate() of at most `new_tokens` tokens under `method`: its times in ms, what its prefill did, and
-    what it returned. questions: one per prompt. compiled: what runs, None for the model as it is. options: of
-    generate()."""
+    """Run one greedy generate() of at most `new_tokens` tokens under `method`, and return its times in ms, the record
+    of its prefill and its output. questions: one per prompt. compiled: the compiled model, None for the plain one.
+    options: of generate()."""
     adapter, clock = loaded.adapter, StageClock(loaded.device)
     with (
         decoder_of(compiled),
@@ -61,7 +61,7 @@ def measure_questions(
     count: int,
     text_tower: TextTower | None = None,
 ) -> tuple[dict[str, Any] | None, dict[str, int] | None]:
-    """Latency summary and KV-cache bytes, {"pruned": ..., "unpruned": ...}; (None, None) where count is 0.
+    """Return the latency summary and KV-cache bytes, {"pruned": ..., "unpruned": ...}; (None, None) if count is 0.
 
     `count` questions spread over `samples`, after a warm-up. Preprocessing is not part of the times.
     """
@@ -76,7 +76,7 @@ def measure_questions(
     warm_up = chosen[:WARM_UP]
     for number, sample in enumerate(warm_up + chosen):
         inputs, asked = inputs_for([sample], benchmark, loaded, images), [sample.question]
-        order = sides if number % 2 else sides[::-1]  # neither side always comes first
+        order = sides if number % 2 else sides[::-1]  # each side is first for half of the questions
         for side, own in order:
             row, record, _ = time_answers(loaded, own, inputs, asked, benchmark.max_new_tokens, text_tower)
             if number >= len(warm_up):
@@ -93,7 +93,7 @@ def measure_questions(
 
 
 def mean_lengths(unpruned: list[Record], pruned: list[Record]) -> dict[str, float]:
-    """Over records of one prompt each: text, visual before pruning, and visual after it (mean over layers)."""
+    """Return mean tokens over records of one prompt each: text, visual before pruning, visual after (layer mean)."""
     text = [sum(record.prompt_lengths) - sum(record.visual_counts[0]) for record in unpruned]
     before = [n for record in unpruned for n in record.visual_counts[0]]
     after = [n for record in pruned for layer in record.visual_counts for n in layer]

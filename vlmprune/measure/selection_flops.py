@@ -1,9 +1,9 @@
-"""How many floating-point operations a method costs beside the model's own: the signals it reads, and its products.
+"""Floating-point operations of a method beside those of the model: the signals it reads, and its products.
 
 Per tile before the language model, with T positions of width d in the encoder (n patches, and [CLS]):
 
     a [CLS] row        2Td  for each layer read          received attention   2TTd for each layer read
-    merging r tokens   what the method compares, and 2rrd for the averages, after each layer
+    merging r tokens   the method's comparisons, and 2rrd for the averages, after each layer
     text relevance     the CLIP text tower on one segment of the question, and 2(ndp + np) in the space of width p
 
 (in layers with window attention TT is the sum over the windows of theirs). Inside the language model, for L tokens that
@@ -11,12 +11,12 @@ reach a stage and R positions that rate, with w = heads x head width:
 
     attention rows     2RLw, and where the method reads its own layer, its q, k and v once more: 2Ld(w + 2e)
 
-To each the method adds its own products (`selection_macs`, for every unit that it ranks, `stage_macs`, `rater_macs`).
+The method's own products are added (`selection_macs`, for every unit that it ranks, `stage_macs`, `rater_macs`).
 Where an adaptive method (PruMerge without an amount) keeps different numbers of several images or tiles, the engine
-carries the smaller ones padded to the largest through merging and projector; that padding is no work of the method and
-is not counted, which is up to half of what these two parts really run, and under 1 % of a question's total.
-FLOP = 2 multiply-accumulates. Elementwise work, sorting, distances that are no product and a singular value
-decomposition count nothing.
+pads the smaller ones to the largest in merging and projector; that padding is not work of the method and is not
+counted, which is up to half of the operations of these two parts, and under 1 % of a question's total.
+FLOP = 2 multiply-accumulates. Elementwise operations, sorting, distances that are not products and singular value
+decompositions are not counted.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from vlmprune.pruning.parts import acting_parts
 
 
 def attention_widths(text: Any) -> tuple[int, int]:
-    """Of a decoder: all query heads together, and all key heads together."""
+    """Return the widths of all query heads together and of all key heads together of a decoder."""
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return head * text.num_attention_heads, head * text.num_key_value_heads
 
 
 def merging_layers(method: VisionMethod, tower: Tower) -> Iterator[tuple[int, int]]:
-    """Of each encoder layer up to the feature layer: tokens that it processes, [CLS] among them, and merges after."""
+    """Yield for each encoder layer up to the feature layer its tokens, with [CLS], and the number merged after it."""
     n = tower.grid[0] * tower.grid[1]
     length = n + int(tower.has_cls)
     for r in method.merge_counts(tower, n):
@@ -51,7 +51,7 @@ def merging_layers(method: VisionMethod, tower: Tower) -> Iterator[tuple[int, in
 def selection_flops(
     adapter: Adapter, method: Method, encoded: Encoded, visual: list[int], words: int, clip: Any = None
 ) -> float:
-    """FLOPs of selecting for one question; arguments as in `flops.question_flops`."""
+    """Return the FLOPs of selection for one question; arguments as in `flops.question_flops`."""
     macs = 0
     for part in acting_parts(method, adapter.tower):
         if isinstance(part, SequenceMethod):
@@ -66,14 +66,14 @@ def selection_flops(
 
 
 def kept_of_units(method: Method, part: SequenceMethod, encoded: Encoded) -> list[tuple[int, int]]:
-    """Tokens of each unit that `part` of `method` ranks, and how many of them it keeps; at most, if it is adaptive."""
+    """Return the tokens of each unit that `part` of `method` ranks, and the number (if adaptive, the most) it keeps."""
     images = [image if part.scope_rule == "tile" else [sum(image)] for image in encoded.units]
     return [pair for units in images for pair in zip(units, method.shares(units), strict=True)]
 
 
 def _signal_macs(adapter: Adapter, method: SequenceMethod, encoded: Encoded, clip: Any) -> int:
     sizes, tower = adapter.encoder_sizes, adapter.tower
-    # Without [CLS] the mean attention received stands for its row.
+    # Without [CLS] the mean attention that patches receive replaces its row.
     received = ("received_attention" in method.needs) + ("cls_attention" in method.needs and not tower.has_cls)
     rows = int("cls_attention" in method.needs and tower.has_cls)
     total = 0
@@ -88,7 +88,7 @@ def _sequence_macs(adapter: Adapter, method: SequenceMethod, shares: list[tuple[
     head, projected = sizes.width // sizes.heads, adapter.config.text_config.hidden_size
     widths = Widths(head, sizes.width, sizes.feature_width, projected)
     most = sum(k for _, k in shares)
-    if kept < most:  # an adaptive method kept fewer than it may: as if each unit had the same share
+    if kept < most:  # an adaptive method kept fewer than it may: assume the same share of each unit
         shares = [(n, round(k * kept / most)) for n, k in shares]
     return sum(method.selection_macs(n, k, widths) for n, k in shares)
 

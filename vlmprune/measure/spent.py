@@ -1,4 +1,4 @@
-"""Where the time of an evaluation went."""
+"""Seconds of an evaluation by activity."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 
 @dataclass
 class Spent:
-    """Seconds of an evaluation: waiting for images, beginnings shared by several questions, and questions."""
+    """Seconds of an evaluation: waiting for images, prefixes shared by several questions, and questions."""
 
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("media", "shared", "questions"), 0.0))
-    beginnings: int = 0
-    whole: int = 0  # questions that were asked with their whole prompt
+    beginnings: int = 0  # shared prefixes that were run
+    whole: int = 0  # questions that were run with their whole prompt
 
     @contextmanager
     def on(self, part: str, device: torch.device) -> Iterator[None]:

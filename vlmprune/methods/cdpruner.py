@@ -10,7 +10,7 @@ from torch import Tensor
 from vlmprune.methods.base import Selection, SequenceMethod, Signals, Tower, Widths
 from vlmprune.methods.similarity import at_least_float32, products, unit
 
-SPENT = 64  # float roundings; a residual within so many of its token's own kernel entry counts as zero
+SPENT = 64  # a residual of at most this many float roundings of the token's diagonal entry in the kernel counts as zero
 
 
 @dataclass
@@ -21,10 +21,10 @@ class CDPruner(SequenceMethod):
         L_ij = r_i cos(v_i, v_j) r_j                     v = the projector's outputs
         next = argmax_i  det L of the selected and i     until k are selected (`map_dpp`)
 
-    Kept in raster order. As published, relevance is the *negated* cosine. The authors divide r by max s - min s
-    too: one factor for a whole image changes no choice, and where all patches are equally relevant it is 0 / 0.
-    The maximum is over all tiles of an image, as theirs is, whatever is ranked together; a batch changes nothing. Their
-    Cholesky recurrence fails once no token adds volume (fewer different tokens than k): NaN, and fewer kept.
+    Kept tokens stay in raster order. As published, relevance is the *negated* cosine. The authors also divide r by
+    max s - min s; that is left out, since one factor per image changes no choice and is 0 / 0 where all patches are
+    equally relevant. The maximum is over all tiles of an image, as in their code, for every scope and batch. Their
+    Cholesky recurrence fails once no token adds volume (fewer different tokens than k): it gives NaN and keeps fewer.
 
     clip: folder or hub name of the CLIP checkpoint whose vision encoder the model uses, for its text tower, such as
     openai/clip-vit-large-patch14-336.
@@ -49,7 +49,7 @@ class CDPruner(SequenceMethod):
     def select(self, signals: Signals, k: int) -> Selection:
         similarity = at_least_float32(signals.text_relevance)
         largest = signals.largest_relevance
-        if largest is None:  # outside the engine: each row is an image of its own
+        if largest is None:  # outside the engine: each row is a whole image
             largest = similarity.amax(dim=1, keepdim=True)
         relevance = at_least_float32(largest) - similarity + 1e-6
         x = unit(signals.projected)  # [B, N, D]
@@ -58,13 +58,13 @@ class CDPruner(SequenceMethod):
 
 
 def map_dpp(kernel: Tensor, k: int) -> Tensor:
-    """The `k` tokens [B, k] that greedily maximise the determinant of their part of `kernel`, in that order.
+    """Return the `k` tokens [B, k] that greedily maximise the determinant of their part of `kernel`, in that order.
 
     kernel: [B, N, N] positive semidefinite. Fast greedy MAP (Chen et al., NeurIPS 2018): row t of `basis` is row t of
-    the Cholesky factor of the selected tokens, for all tokens, so that what a token adds is its `residual` =
+    the Cholesky factor of the selected tokens, for all tokens, so that the gain of a token is its `residual` =
     L_ii - sum over t of basis_ti^2. O(k^2 N) for every image.
     Of equal residuals the lowest index is taken. Tokens that add nothing (duplicates of selected ones, or all once
-    the rank is reached) come last, by their diagonal.
+    the rank is reached) come last, by descending diagonal entry.
     """
     images, n, _ = kernel.shape
     image = torch.arange(images, device=kernel.device)
@@ -80,9 +80,9 @@ def map_dpp(kernel: Tensor, k: int) -> Tensor:
         selected[:, step] = pick
         new, known = kernel[image, pick].unsqueeze(1), basis[image, :step, pick].unsqueeze(1)
         row = torch.baddbmm(new, known, basis[:, :step], alpha=-1).squeeze(1)  # [B, N]: new - known @ basis
-        # A negative gain, of a token that adds nothing, comes up only when no other adds anything either.
+        # The gain is negative only where no remaining token adds anything.
         row *= gain.abs().rsqrt().unsqueeze(1)
         basis[:, step] = row
         residual.addcmul_(row, row, value=-1)
-        residual[image, pick] = last[image, pick] = -torch.inf  # never again
+        residual[image, pick] = last[image, pick] = -torch.inf  # excluded from all later steps
     return selected

@@ -11,7 +11,7 @@ from vlmprune.methods.reductions import pairwise_mean
 
 @dataclass
 class ClsAttention(ScoreMethod):
-    """Keeps the patches that the vision encoder's [CLS] token attends to (section 3.2, equations 4 and 5).
+    """Keeps the patches that the vision encoder's [CLS] token attends to most (section 3.2, equations 4 and 5).
 
         s_n = mean over heads of softmax(q_[CLS] . K^T / sqrt(d))_n
 

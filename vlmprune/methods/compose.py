@@ -1,4 +1,4 @@
-"""Two methods in a row: one before the language model, one inside it."""
+"""Composition of two methods: one before the language model, then one inside it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from vlmprune.methods.fastv import FastV
 
 @dataclass
 class Compose(Method):
-    """Any method before the language model, followed by any inside it.
+    """Runs any method before the language model, then any method inside it.
 
-    With `ratio`, k of an image's N tokens are left in the end, and `split` says how much of the way there the first
-    method goes: it keeps N (k/N)^split, shared out among tiles or frames where these are ranked apart, and the second
-    one the fraction that is then missing. 0.5 gives both the same factor, 1 leaves everything to the first, 0 to the
-    second. With neither `ratio` nor `keep`, each runs with the ratio, keep or schedule that is set on it.
+    With `ratio`, k of an image's N tokens are left at the end, and `split` divides the reduction: the first method
+    keeps N (k/N)^split tokens, divided among tiles or frames where these are ranked separately, and the second one
+    reduces those to k. 0.5 gives both the same factor, 1 leaves the whole reduction to the first, 0 to the second.
+    With neither `ratio` nor `keep`, each runs with the ratio, keep or schedule that is set on it.
 
-    With `keep`, k tokens of a prompt are left in the end, however many images it shows. The first method goes its share
-    of the way from each image's own N to k, since an encoding does not say which images one prompt shows; the second
-    one goes from what they bring together to k. N is that of a tile or frame where the first method acts inside the
-    encoder, and on InternVL, whose encoder is not told which tiles are of one image. To `scm`, k and N are of the
-    tiles' tokens, as ever.
+    With `keep`, k tokens of a prompt are left at the end, for any number of images. The first method keeps
+    N (k/N)^split of each image's N tokens, since an encoding does not say which images share a prompt; the second one
+    reduces those of all images to k. N counts one tile or frame where the first method acts inside the encoder, and on
+    InternVL, whose encoder does not know which tiles are of one image. With `scm`, k and N count the tiles' tokens.
 
-    before, inside: the two methods. scope: that of the first one. budget: that of the second one; `average` makes the
-    mean over all decoder layers, instead of the end, k.
+    before, inside: the two methods. scope: that of the first one. budget: that of the second one; with `average`, k is
+    the mean over all decoder layers instead of the number at the end.
     """
 
     before: Method = field(default_factory=ClsAttention)
@@ -57,21 +56,21 @@ class Compose(Method):
             raise ValueError(f"split={self.split}: it divides ratio= or keep=, and neither is given; leave it out")
         if self.scope != "published" and not isinstance(self.before, SequenceMethod):
             raise ValueError(f"scope={self.scope}: {type(self.before).__name__} acts on tiles; allowed: published")
-        self.parts(1)  # whatever the number of tokens: raises where a part's own settings leave no room for an amount
+        self.parts(1)  # raises if a part's settings conflict with an amount, which is so for any number of tokens
 
     @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
-        """What either of the two reads."""
+        """Signals that the two methods read."""
         return self.before.needs + self.inside.needs
 
     @property
     def merges(self) -> bool:  # type: ignore[override]
-        """Whether either of the two merges."""
+        """True if one of the two methods merges."""
         return self.before.merges or self.inside.merges
 
     @property
     def reads_question(self) -> bool:
-        return True  # the second one always does
+        return True  # the method inside the language model always does
 
     def parts(self, n: int) -> tuple[Method, ...]:
         common: dict[str, Any] = {} if self.positions == "published" else {"positions": self.positions}

@@ -1,6 +1,6 @@
-"""What a method's tensors must be, checked where they enter: types, shapes and number formats cost no host sync.
+"""Checks of the tensors that a method returns: types, shapes and number formats, without a host sync.
 
-Values do, on a GPU: indices and rows are looked at by `index_faults` and `counts_differ`, which stay on the device.
+Checking values needs a host sync on a GPU; `index_faults` leaves its result on the device, so that a caller syncs once.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ INTEGER = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 class Mismatch(ValueError):
-    """A method's class gave something that its base class does not allow: the message says what, and what is due."""
+    """Value from a method that its base class does not allow; the message names the value and what is expected."""
 
     def __init__(self, where: str, came: Any, expected: str) -> None:
         super().__init__(f"{where}: {came}, expected {expected}")
 
 
 def described(value: Any) -> str:
-    """Type and shape of a tensor or array, type and value of anything else."""
+    """Return a text with the type and shape of a tensor or array, or the type and value of anything else."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{type(value).__name__} of shape {tuple(value.shape)}, {value.dtype}"
     text = repr(value)
@@ -38,7 +38,8 @@ def check_tensor(
 ) -> None:
     """Raise Mismatch unless `value` is a dense tensor of this shape with entries on a device, of the given kind.
 
-    dims: the shape in letters, "[B, N]". kind: `floats`, or the number formats. instead: said of other formats.
+    dims: the shape in letters, "[B, N]". kind: `floats`, or the allowed number formats. instead: name of the allowed
+    formats in the message.
     """
     if not isinstance(value, Tensor):
         raise Mismatch(where, described(value), f"a tensor {dims} = {tuple(shape)}")
@@ -54,7 +55,7 @@ def check_tensor(
 
 
 def as_scores(method: Any, score: Any, dims: str, shape: Sequence[int]) -> Tensor:
-    """`score` as floats: integers and true/false are ranked too. Raises Mismatch, also for complex numbers."""
+    """Return `score` as floats; integers and booleans become float64. Raise Mismatch for others, complex included."""
     where = f"{type(method).__name__}.score"
     real = isinstance(score, Tensor) and not score.is_complex()
     kind: str | tuple[torch.dtype, ...] = FLOAT if not real or score.is_floating_point() else (score.dtype,)
@@ -63,14 +64,14 @@ def as_scores(method: Any, score: Any, dims: str, shape: Sequence[int]) -> Tenso
 
 
 def index_faults(indices: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """bool [B] each: rows of indices [B, k] with one below 0 or not below `n`, and rows with one twice."""
+    """Return two bool [B]: rows of indices [B, k] with an index outside 0 to n - 1, and rows with an index twice."""
     outside = ((indices < 0) | (indices >= n)).any(dim=1)
     ordered = indices.sort(dim=1).values
     return outside, (ordered[:, 1:] == ordered[:, :-1]).any(dim=1)
 
 
 def check_indices(where: str, indices: Tensor, n: int) -> None:
-    """Raise Mismatch unless every row of indices [B, k] has different numbers of 0 to n - 1. One host sync."""
+    """Raise Mismatch unless every row of indices [B, k] has distinct numbers from 0 to n - 1. One host sync."""
     outside, twice = torch.stack([fault.any() for fault in index_faults(indices, n)]).tolist()
     if outside:
         wrong = indices[(indices < 0) | (indices >= n)][0].item()
@@ -80,7 +81,7 @@ def check_indices(where: str, indices: Tensor, n: int) -> None:
 
 
 def check_matching(where: str, matching: Any, tiles: int, length: int, r: int) -> None:
-    """Raise Mismatch unless `matching` merges r of `length` rows away, each row once in stay or gone. One host sync."""
+    """Raise Mismatch unless `matching` merges r of `length` rows, each once in stay or gone. Two host syncs."""
     if not isinstance(matching, Matching):
         raise Mismatch(where, described(matching), "a Matching")
     for name, count in (("stay", length - r), ("gone", r), ("into", r)):

@@ -1,8 +1,8 @@
-"""One rule turns a reduction ratio into a token count, everywhere in vlmprune.
+"""Token counts from reduction ratios, by one rule for all of vlmprune.
 
 FasterVLM's README prints 432/288/144/58/29 kept tokens for 576 at 25/50/75/90/95 %, which is N(1 - ratio) rounded half
 up; `int()` and Python's `round()` both give other numbers for some of them, and floats make 25 * (1 - 0.9) = 2.4999...
-So the product is taken in exact decimals, from the digits that the user typed.
+So the product is computed in exact decimals, from the digits that the user typed.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from decimal import ROUND_HALF_UP, Decimal
 
 
 def exact(number: float | str) -> Decimal:
-    """The decimal that was typed: 0.9 is nine tenths, not the nearest binary fraction."""
+    """Return the decimal that was typed: 0.9 is nine tenths, not the nearest binary fraction."""
     return Decimal(str(number))
 
 
 def round_half_up(number: Decimal | float) -> int:
-    """Nearest integer, halves upwards (2.5 -> 3), as opposed to Python's round (2.5 -> 2)."""
+    """Return the nearest integer, halves upwards (2.5 -> 3), unlike Python's round (2.5 -> 2)."""
     return int(exact(str(number)).to_integral_value(rounding=ROUND_HALF_UP))
 
 
 def kept_count(n: int, ratio: float | None = None, keep: int | None = None) -> int:
-    """How many of `n` visual tokens stay.
+    """Return the number of kept tokens of `n` visual tokens.
 
     With `ratio`: n(1 - ratio) rounded half up and at least 1; ratio 1 is the blind baseline and keeps 0.
     With `keep`: that many, capped at `n`. With neither, all of them.
@@ -37,7 +37,7 @@ def kept_count(n: int, ratio: float | None = None, keep: int | None = None) -> i
 
 
 def apportioned(total: int, units: Sequence[int]) -> list[int]:
-    """`total` shared out among units in proportion to their tokens, by the largest remainder; of equal ones the first.
+    """Divide `total` among units in proportion to their tokens, by the largest remainder; ties go to the first unit.
 
     total: at most sum(units), so that no unit gets more than it has.
     """
@@ -50,9 +50,9 @@ def apportioned(total: int, units: Sequence[int]) -> list[int]:
 
 
 def same_relative_depth(layer: int, published_depth: int, depth: int) -> int:
-    """A published layer number on a model of another depth: layer 16 of 32 becomes 3 of 6, halves rounded up.
+    """Return a published layer number for a model of another depth: 16 of 32 becomes 3 of 6, halves rounded up.
 
-    Published depth gives the published number; the result never leaves 0..depth-1.
+    At the published depth the number is unchanged; at another one the result is at most depth - 1.
     """
     if depth == published_depth:
         return layer

@@ -18,10 +18,10 @@ class DivPrune(SequenceMethod):
         first = argmax_i  min over j != i of d(i, j),            d = 1 - cosine of the projector's outputs
         next  = argmax_i  min over selected s of d(s, i)         until k are selected
 
-    Kept in raster order. The authors' code takes the minimum over all selected tokens anew in each step,
-    O(k^2 N); a running minimum is O(k N). Theirs may select a token again once every different one is in,
-    because selected tokens only lose by d(s, s) ~ 0; here they are masked, so that k are always k. Theirs
-    ranks LLaVA-NeXT's newline embeddings with the patches; here newlines are not visual tokens.
+    Kept tokens stay in raster order. The authors' code computes the minimum over all selected tokens again in
+    each step, O(k^2 N); a running minimum is O(k N). It may select a token twice once every different one is
+    selected, because d(s, s) ~ 0 alone excludes it; here selected tokens are masked, so that k different ones are
+    kept. It ranks LLaVA-NeXT's newline embeddings with the patches; here newlines are not visual tokens.
     """
 
     needs: ClassVar = ("projected",)
@@ -37,20 +37,20 @@ class DivPrune(SequenceMethod):
 
 
 def max_min_diverse(distance: Tensor, k: int) -> Tensor:
-    """The `k` tokens [B, k] that are each the farthest from all before it, in the order of selection.
+    """Return the `k` tokens [B, k], each the farthest from all before it, in the order of selection.
 
     distance: [B, N, N], its diagonal is not read. Of equally far tokens the one of lowest index is taken.
     """
     images, n, _ = distance.shape
     image = torch.arange(images, device=distance.device)
     itself = torch.eye(n, dtype=torch.bool, device=distance.device)
-    farthest = distance.masked_fill(itself, math.inf).amin(dim=2)  # [B, N]: at first, from the nearest other
+    farthest = distance.masked_fill(itself, math.inf).amin(dim=2)  # [B, N]: first, the distance to the nearest other
     to_selected = distance.new_full((images, n), math.inf)
     selected = torch.empty(images, k, dtype=torch.long, device=distance.device)
     for step in range(k):
         pick = farthest.argmax(dim=1)
         selected[:, step] = pick
         to_selected = torch.minimum(to_selected, distance[image, pick])
-        to_selected[image, pick] = -math.inf  # and so for good
+        to_selected[image, pick] = -math.inf  # excluded from all later steps
         farthest = to_selected
     return selected

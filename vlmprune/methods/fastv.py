@@ -16,10 +16,10 @@ class FastV(DecoderMethod):
 
         s_j = mean over heads of softmax(q_last . K^T / sqrt(d))_j   in layer K-1
 
-    The paper's text averages over all queries, the authors' code takes the last one; this is the code's. Kept tokens
+    The paper's text averages over all queries, the authors' code takes the last one; this follows the code. Kept tokens
     keep their order and their original positions. `ratio` is the share dropped from layer K on (the paper's R).
 
-    k: number of layers that see every token (the paper's K): the number itself, whatever the depth.
+    k: number of layers that see every token (the paper's K), not scaled to the decoder's depth.
     """
 
     k: int = 2

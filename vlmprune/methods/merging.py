@@ -1,4 +1,4 @@
-"""What methods that merge tokens inside the vision encoder share: how many after which layer, and the merge itself."""
+"""Merging of tokens inside the vision encoder: the number merged after each layer, and the merge itself."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from vlmprune.methods.similarity import at_least_float32
 
 @dataclass
 class Matching:
-    """Which rows of a sequence of T tokens merge into which, leaving T - r, in output order.
+    """Rows of a sequence of T tokens that merge into others, and the T - r rows that are left, in output order.
 
-    stay: int64 [B, T-r], the input row that each output row is, as it was or with others merged into it.
+    stay: int64 [B, T-r], the input row of each output row, which is unchanged or has others merged into it.
     gone: int64 [B, r], the input rows that are merged away. into: int64 [B, r], the output row that each of them
     becomes part of. [CLS], where there is one, is input and output row 0 and takes part in no merge.
     """
@@ -26,13 +26,13 @@ class Matching:
     into: Tensor
 
     def mean(self, hidden: Tensor) -> Tensor:
-        """hidden [B, T, C] -> [B, T-r, C]: every output row is the plain mean of its own row and those merged into it.
+        """Return [B, T-r, C] of hidden [B, T, C]: the plain mean of each output row and the rows merged into it.
 
-        As in PiToMe's LLaVA code, how many patches a row already stands for is not weighed.
+        As in PiToMe's LLaVA code, the mean is not weighted by the number of patches in a row.
         """
         x = at_least_float32(hidden)
         out, gone = rows_of(x, self.stay), rows_of(x, self.gone)
-        # Sums are products of the rows that merge, since scatter_add's order of summation is not fixed on a GPU.
+        # Rows are summed by a matrix product, since the order of summation in scatter_add is not fixed on a GPU.
         together = (self.into.unsqueeze(2) == self.into.unsqueeze(1)).to(x.dtype)  # [B, r, r]
         mean = (rows_of(out, self.into) + together @ gone) / (1 + together.sum(dim=2, keepdim=True))
         first = together.argmax(dim=2)  # all that become part of one row write the same bits
@@ -40,13 +40,13 @@ class Matching:
         return out.to(hidden.dtype)
 
     def target(self) -> Tensor:
-        """int64 [B, T]: the output row that each input row is part of."""
+        """Return int64 [B, T]: the output row that each input row is part of."""
         places = torch.arange(self.stay.shape[1], device=self.stay.device).expand_as(self.stay)
         return torch.cat([places, self.into], dim=1).gather(1, torch.cat([self.stay, self.gone], dim=1).argsort(dim=1))
 
 
 def counts_at_fraction(n: int, fraction: Decimal, protected: tuple[int, ...], least: int = 1) -> tuple[int, ...]:
-    """How many of `n` patches are merged away after each layer, if each layer keeps `fraction` of its tokens.
+    """Return how many of `n` patches are merged away after each layer, if each layer keeps `fraction` of its tokens.
 
     floor(T - T fraction) of T tokens. protected: for each layer, 1 where T counts [CLS], else 0. At most half of the
     patches of a layer, since each pair needs two, and none once `least` patches are left.
@@ -61,11 +61,11 @@ def counts_at_fraction(n: int, fraction: Decimal, protected: tuple[int, ...], le
 
 @cache
 def counts_to_reach(n: int, k: int, protected: tuple[int, ...]) -> tuple[int, ...]:
-    """How many of `n` patches are merged away after each layer, so that exactly `k` of them are left at the end.
+    """Return how many of `n` patches are merged away after each layer, so that exactly `k` are left at the end.
 
-    Every layer keeps the same fraction of its tokens: the largest that ends at `k` or below. Where, rounded, it would
-    end below, the last merging layer merges that many fewer. Raises ValueError where even halving in every layer
-    leaves more than `k`.
+    Every layer keeps the same fraction of its tokens: the largest that ends at `k` or below. If it ends below after
+    rounding, the last merging layer merges that many fewer. Raises ValueError if halving in every layer still leaves
+    more than `k`.
     """
     fewest = n - sum(counts_at_fraction(n, Decimal(0), protected))
     if k < fewest:
@@ -84,5 +84,5 @@ def counts_to_reach(n: int, k: int, protected: tuple[int, ...]) -> tuple[int, ..
 
 
 def rows_of(x: Tensor, rows: Tensor) -> Tensor:
-    """x [B, T, C] at rows [B, k] -> [B, k, C]. Copies whole rows: three times as fast as `gather` on a CPU."""
+    """Return x [B, T, C] at rows [B, k] as [B, k, C]; a copy of rows is three times as fast as `gather` on a CPU."""
     return x[torch.arange(len(x), device=x.device).unsqueeze(1), rows]

@@ -18,16 +18,16 @@ PUBLISHED_DEPTH = 24  # CLIP-L/14
 
 @dataclass
 class PiToMe(ToMe):
-    """Merges tokens that have many like them and protects those that stand alone (section 3.2).
+    """Merges tokens that have many similar ones and protects tokens that have few (section 3.2).
 
         E_i = mean over j of ELU(cos(i, j) - m);   m = margin - margin l / n   in layer l of n
         order all patches by falling E; of the first 2r, A = even and B = odd ranks; each a goes to argmax_b cos(a, b)
 
-    Unlike ToMe's, all r pairs are merged, and [CLS] is set aside first, also where tokens are counted. Output order:
-    [CLS], protected patches by falling energy, B by rank: the raster order is lost. As published for LLaVA, compared
-    are the layer's outputs, merged are plain means, and the lower layers (0 to 12 of 24) do plain ToMe.
+    Unlike in ToMe, all r pairs are merged, and [CLS] is excluded first, also from the count of tokens. Output order:
+    [CLS], protected patches by falling energy, B by rank: the raster order is lost. As published for LLaVA, the layer's
+    outputs are compared, merged tokens are plain means, and the lower layers (0 to 12 of 24) run plain ToMe.
 
-    start_layer: first layer of PiToMe, of 24; on another depth the same relative depth.
+    start_layer: first layer of PiToMe, of 24; at another depth the same relative depth.
     margin: m in layer 0.
     """
 
@@ -80,5 +80,5 @@ class PiToMe(ToMe):
 
 
 def elu(x: Tensor) -> Tensor:
-    """x where it is positive, e^x - 1 elsewhere; torch's own gives the last entries of a tensor another last bit."""
+    """Return x where positive, e^x - 1 elsewhere; torch's elu rounds the last entries of a tensor differently."""
     return torch.where(x > 0, x, x.expm1())

@@ -1,4 +1,4 @@
-"""Average pooling of the patch grid: the merging baseline that does not look at the image."""
+"""Average pooling of the patch grid: the merging baseline that ignores the image's content."""
 
 import itertools
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class Pool(SequenceMethod):
     """Averages the projector's input over an even grid of h x w cells, the largest with h w <= k.
 
     A cell covers whole patches and is at most twice as long as wide, so that the count may stay below k: 29
-    of 24 x 24 gives 4 x 7 = 28, 58 gives 56. What a run really kept is the number of indices returned.
-    Neighbouring cells share a row or column of patches where the grid does not divide. Raster order; a cell
-    takes its central patch's slot.
+    of 24 x 24 gives 4 x 7 = 28, 58 gives 56. The number of returned indices is the number kept. Neighbouring
+    cells share a row or column of patches where the grid does not divide evenly. Output is in raster order; a
+    cell takes the slot of its central patch.
     """
 
     needs: ClassVar = ("features",)
@@ -42,7 +42,7 @@ class Pool(SequenceMethod):
 
 @cache
 def pooled_grid(height: int, width: int, k: int) -> tuple[int, int]:
-    """Rows and columns of at most `k` cells: the most cells; of equally many, those closest to a square."""
+    """Return the rows and columns of the grid with most cells, at most `k`; of equals, the one of squarest cells."""
 
     def preference(grid: tuple[int, int]) -> tuple[bool, int, float]:
         cell_height, cell_width = height / grid[0], width / grid[1]

@@ -14,31 +14,31 @@ from vlmprune.methods.similarity import at_least_float32, products, unit
 
 @dataclass
 class PruMerge(SequenceMethod):
-    """Keeps the outliers of [CLS] attention, adds to each its most similar tokens, and sums up what is left.
+    """Keeps the outliers of [CLS] attention, adds to each its most similar tokens, and sums the rest into one token.
 
         a     = softmax(q_[CLS] . K^T / sqrt(C)) in the last layer, with all heads taken as one
         kept  = {i : a_i > Q3 + 1.5 (Q3 - Q1)}, the quartiles being those of the image's own a
         out_i = f_i + sum over the 32 tokens j of most similar key (cosine) of a_j f_j
         extra = sum over all tokens j that are not kept of a_j f_j
 
-    with f the projector's input. Adaptive, as published, when neither `ratio` nor `keep` is given; images
-    then keep different numbers, and `Selection.valid` marks them. With `ratio` or `keep`, the k - 1 tokens of
-    largest a and the extra. The authors' code takes the quartiles over the whole batch, so that an image's
-    tokens depend on its neighbours; it needs 33 patches at least, here fewer neighbours are taken. An image
-    without outliers gives the extra token alone.
+    with f the projector's input. Adaptive, as published, if neither `ratio` nor `keep` is given: images then
+    keep different numbers of tokens, which `Selection.valid` marks. With `ratio` or `keep`, the k - 1 tokens of
+    largest a and the extra are kept. The authors' code takes the quartiles over the whole batch, so that an
+    image's tokens depend on the other images; it needs at least 33 patches, while here a smaller image takes
+    fewer neighbors. An image without outliers gives the extra token alone.
 
-    Output order: kept tokens by descending a, then the extra. A kept token takes its own slot, the extra that
+    Output order: kept tokens by descending a, then the extra. A kept token keeps its slot, the extra takes that
     of the most attended token in it; the 2D order is lost where positions are renumbered, as in the authors'
     code.
 
-    neighbors: tokens that are added to each kept one.
+    neighbors: number of tokens that are added to each kept one.
     """
 
     neighbors: int = 32
 
     needs: ClassVar = ("queries", "keys", "features")
     merges: ClassVar = True
-    scopes: ClassVar = ("tile",)  # its [CLS] query is a tile's
+    scopes: ClassVar = ("tile",)  # the [CLS] query belongs to one tile
     paper: ClassVar = "arXiv:2403.15388"
 
     def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ class PruMerge(SequenceMethod):
 
     @property
     def adaptive(self) -> bool:
-        """Whether every image decides how many tokens it keeps."""
+        """True if the number of kept tokens depends on the image."""
         return self.ratio is None and self.keep is None
 
     def keeps_all(self, n: int) -> bool:
@@ -57,14 +57,14 @@ class PruMerge(SequenceMethod):
         return (tower.depth - 1,)
 
     def rank(self, attention: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Order int64 [B, N] of all tokens, those to keep first, and how many those are, int64 [B, 1]."""
+        """Return all tokens, int64 [B, N], those to keep first, and the number to keep, int64 [B, 1]."""
         order = top_k(attention, attention.shape[1], keep_order="score")
         if self.adaptive:
             return order, outliers(attention).sum(dim=1, keepdim=True)
         return order, torch.full_like(order[:, :1], k - 1)
 
     def selection_macs(self, n: int, k: int, widths: Widths) -> int:
-        # The [CLS] row, then cosines and merging of k rows. An adaptive count is the image's own: give it as k.
+        # The [CLS] row, then cosines and merging of k rows. If adaptive, k is the image's own count.
         return (1 + n) * widths.keys + k * n * (widths.keys + widths.features)
 
     def select(self, signals: Signals, k: int) -> Selection:
@@ -74,7 +74,7 @@ class PruMerge(SequenceMethod):
         attention = logits.softmax(dim=1)[:, 1:]  # [B, N], [CLS]->[CLS] dropped, not renormalised
 
         order, kept = self.rank(attention, k)
-        rows = min(int(kept.max()) + 1, order.shape[1]) if self.adaptive else k  # nothing is extra if all are kept
+        rows = min(int(kept.max()) + 1, order.shape[1]) if self.adaptive else k  # no extra token if all are kept
         row = torch.arange(rows, device=order.device)
         weights = merge_weights(attention, unit(keys[:, 1:]), order[:, :rows], self.neighbors)
         is_kept = torch.arange(order.shape[1], device=order.device) < kept  # [B, N] along `order`
@@ -85,14 +85,14 @@ class PruMerge(SequenceMethod):
 
 
 def outliers(attention: Tensor) -> Tensor:
-    """bool [B, N]: above the third quartile by more than 1.5 interquartile ranges, image by image."""
+    """Return bool [B, N]: above the image's third quartile by more than 1.5 interquartile ranges."""
     quartiles = torch.quantile(attention, attention.new_tensor([0.25, 0.75]), dim=1)
     q1, q3 = quartiles.unsqueeze(2)  # [B, 1] each
     return attention > q3 + 1.5 * (q3 - q1)
 
 
 def merge_weights(attention: Tensor, keys: Tensor, kept: Tensor, neighbors: int) -> Tensor:
-    """What each of the N tokens adds to each kept one, [B, k, N]: 1 for itself, a_j for its nearest by key.
+    """Return the weights of the N tokens in each kept one, [B, k, N]: 1 for itself, a_j for its nearest by key, else 0.
 
     attention: [B, N]. keys: [B, N, C] of length 1. kept: int64 [B, k].
     """

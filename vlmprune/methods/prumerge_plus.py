@@ -15,17 +15,17 @@ class PruMergePlus(PruMerge):
     """PruMerge that also keeps evenly spaced tokens, more of them where there are more outliers.
 
         sampled = {0, stride, 2 stride, ... < N - 1},  stride = (N // outliers) // 3
-        kept    = outliers by descending a, then sampled tokens that are no outliers by position
+        kept    = outliers by descending a, then sampled tokens that are not outliers by position
 
-    Merging and the extra token are PruMerge's. Adaptive, as published, when neither `ratio` nor `keep` is
+    Merging and the extra token are as in PruMerge. Adaptive, as published, if neither `ratio` nor `keep` is
     given. An image without outliers, where the authors' code divides by zero, is sampled as if it had one:
     about 3 tokens, and the extra.
 
-    With `ratio` or `keep`, k - 1 tokens and the extra: (k - 1) // 2 are sampled at the centres of as many
+    With `ratio` or `keep`, k - 1 tokens and the extra are kept: (k - 1) // 2 are sampled at the centres of as many
     equal intervals of the raster (the authors' step // 2, step // 2 + step, ...), the others are the most
-    attended ones that are not sampled. The authors' code keeps tokens twice that are in both halves (8 of 144
-    at ratio 7/8 in the recorded vectors) and then forgets as many others in the extra; here no token is there
-    twice, and none is forgotten.
+    attended ones that are not sampled. The authors' code keeps a token that is in both halves twice (8 of 144
+    at ratio 7/8 in the recorded vectors) and then omits as many others from the extra; here each token counts
+    once.
     """
 
     def rank(self, attention: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -34,7 +34,7 @@ class PruMergePlus(PruMerge):
         if self.adaptive:
             important = outliers(attention)
             stride = n // important.sum(dim=1, keepdim=True).clamp(min=1) // 3
-            # Outliers are a quarter of the tokens at most, so the stride is 1 at least, but for n < 3.
+            # At most a quarter of the tokens are outliers, so the stride is at least 1 unless n < 3.
             sampled = (position % stride.clamp(min=1) == 0) & (position < n - 1)
         else:
             count = max(0, k - 1) // 2

@@ -21,21 +21,21 @@ class PyramidDrop(DecoderMethod):
 
         s_j = mean over heads of softmax(q_last . K^T / sqrt(d))_j   in layer r, on its own input
 
-    Stages end before layers 8, 16 and 24 of 32; kept are 0.5, 0.25 and 0.125 of the N at the start, rounded
-    down (lambda = 0.5). Kept tokens keep their order; positions are renumbered from the dropping layer on.
+    Stages end before layers 8, 16 and 24 of 32; they keep 0.5, 0.25 and 0.125 of the initial N, rounded down
+    (lambda = 0.5). Kept tokens keep their order; positions are renumbered from the dropping layer on.
 
-    With `ratio`, the share dropped in the end, or `keep`, the number k kept in the end, N goes to k in equal
+    With `ratio`, the share dropped at the end, or `keep`, the number k kept at the end, N is reduced to k in equal
     factors, N (k/N)^(1/3), N (k/N)^(2/3), k, rounded half up: ratio 0.875 of 576 is the published 288, 144,
-    72. With neither, the published schedule.
+    72. With neither, the published schedule runs.
 
-    Layer numbers count on a decoder of `published_depth` and mean the same relative depth on another. The
+    Layer numbers refer to a decoder of `published_depth` and mean the same relative depth on another. The
     authors use 8, 16, 24 on 40 layers too (13B): published_depth=40 gives that. Their code ranks the first
-    image of a sample only and runs on right-padded batches with FlashAttention alone; here all visual tokens
+    image of a sample only and runs on right-padded batches with FlashAttention only; here all visual tokens
     of a sample are ranked together.
 
     layer_list: layers before which tokens are dropped.
-    image_token_ratio_list: fractions of N kept from there on, where neither ratio nor keep is given.
-    published_depth: decoder layers that layer_list counts on.
+    image_token_ratio_list: fractions of N kept from each of them on, if neither ratio nor keep is given.
+    published_depth: number of decoder layers that layer_list refers to.
     """
 
     layer_list: Sequence[int] = (8, 16, 24)

@@ -11,10 +11,10 @@ from vlmprune.methods.base import ScoreMethod, Signals
 
 @dataclass
 class Random(ScoreMethod):
-    """Keeps a uniformly random subset, drawn per image from `seed` and its pixels as the model is given them,
-    which are rounded in half precision.
+    """Keeps a uniformly random subset, drawn per image from `seed` and the pixels that the model gets, which are
+    rounded in half precision.
 
-    The draw is made on the CPU, so that it depends neither on the batch that an image sits in nor on the device.
+    The draw is made on the CPU for each image, so that it is the same in every batch and on every device.
     """
 
     seed: int = 0

@@ -1,4 +1,4 @@
-"""Sums over heads, rows and layers in one order of additions for all tokens."""
+"""Sums and means over heads, rows and layers, with the same order of additions for all tokens."""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,10 @@ from vlmprune.methods.similarity import at_least_float32
 
 
 def pairwise_sum(x: Tensor, dim: int) -> Tensor:
-    """Sum of `x` over `dim`, in float32 at least: the second half is added to the first until one entry is left.
+    """Return the sum of `x` over `dim`, in float32 at least, by adding its second half to the first repeatedly.
 
     `Tensor.sum` adds the columns that fill a vector register in one order and those left over in another, so that
-    equal columns may differ in the last bit and a tie is not seen. Here all are added in the same order, on every
+    equal columns may differ in the last bit and a tie is missed. Here all are added in the same order, on every
     device.
     """
     x = at_least_float32(x)
@@ -22,5 +22,5 @@ def pairwise_sum(x: Tensor, dim: int) -> Tensor:
 
 
 def pairwise_mean(x: Tensor, dim: int) -> Tensor:
-    """Mean of `x` over `dim`, in float32 at least, as `pairwise_sum` adds it up."""
+    """Return the mean of `x` over `dim`, in float32 at least, added in the order of `pairwise_sum`."""
     return pairwise_sum(x, dim) / x.shape[dim]

@@ -1,4 +1,4 @@
-"""At which decoder layers, and in which steps, a method that drops in stages does so."""
+"""Decoder layers and token counts of methods that drop visual tokens in several stages."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from vlmprune.methods.counting import round_half_up, same_relative_depth
 
 
 def increasing(numbers: Sequence[int]) -> bool:
-    """Whether each is larger than the one before."""
+    """Return True if each number is larger than the one before."""
     return all(a < b for a, b in itertools.pairwise(numbers))
 
 
 def relative_layers(layers: Sequence[int], published_depth: int, depth: int, *, shift: int = 0) -> list[int]:
-    """The decoder layers, of `depth`, before which a method drops whose `layers` count on `published_depth`.
+    """Return the layers, of `depth`, before which a method drops tokens; its `layers` refer to `published_depth`.
 
-    shift: 1 where it drops from a layer's output, which is before the next. Raises ValueError where two stages meet
-    or the last has no layer left, naming the smallest depth that works.
+    shift: 1 if it drops from a layer's output, which is before the next. Raises ValueError if two stages fall on one
+    layer or the last has no layer left, naming the smallest depth that works.
     """
 
     def resolved(depth: int) -> list[int]:
@@ -36,5 +36,5 @@ def relative_layers(layers: Sequence[int], published_depth: int, depth: int, *, 
 
 
 def equal_factors(n: int, k: int, stages: int) -> list[int]:
-    """From n to k in equal factors: n (k/n)^(s/stages) for s = 1, 2, ..., rounded half up."""
+    """Return the counts from n to k in equal factors: n (k/n)^(s/stages) for s = 1, 2, ..., rounded half up."""
     return [round_half_up(n ** (1 - s / stages) * k ** (s / stages)) for s in range(1, stages + 1)]

@@ -25,19 +25,19 @@ from vlmprune.methods.reductions import pairwise_mean, pairwise_sum
 
 @dataclass
 class ScaleCompression(DecoderMethod):
-    """Compresses the high-resolution tiles by what everything after them attends to (section 3.3).
+    """Keeps the tokens of high-resolution tiles to which all positions after the tiles attend most (section 3.3).
 
         s_j = mean over heads and over all positions after the tiles of softmax(q . K^T / sqrt(d))_j   in layer 1
 
-    The global view and the text stay. `ratio` and `keep` are of the tiles' tokens; with neither, half of them stay,
-    rounded down, as published. Mini-Monkey has tiles of two grids, and one is the high-resolution block; of other
-    models' images all tiles are. Where the global view comes first (LLaVA-NeXT), only text comes after the tiles. Its
-    code loses the first token behind the block by an off-by-one; here it stays. How many tokens the tiles have is known
-    on the device only, so that this method costs two more host syncs.
+    The global view and the text stay. `ratio` and `keep` count the tiles' tokens; with neither, half of them stay,
+    rounded down, as published. Mini-Monkey has tiles of two grids, one of which is the high-resolution block; in other
+    models all tiles are. Where the global view comes first (LLaVA-NeXT), only text comes after the tiles. The authors'
+    code drops the first token after the block by an off-by-one; here it stays. The number of tile tokens is known on
+    the device only, so that this method costs two more host syncs.
 
     k: decoder layers that are run to score (published: 2).
-    restart: as published, the decoder starts again from layer 0 on what is left, and no layer saw more; False drops
-        before layer k instead, which costs less.
+    restart: as published, the decoder starts again from layer 0 on the kept tokens, so that no layer of the answer saw
+        more; False drops before layer k instead, which costs less.
     """
 
     k: int = 2
@@ -58,13 +58,13 @@ class ScaleCompression(DecoderMethod):
     def schedule(self, depth: int, n: int) -> list[DecoderStage]:
         if not 1 <= self.k < depth:
             raise ValueError(f"scm: k={self.k} on a decoder of {depth} layers; allowed: 1 to {depth - 1}")
-        return [DecoderStage(self.k, n)]  # at most; `select` says how many
+        return [DecoderStage(self.k, n)]  # the upper bound; `select` returns the number
 
     def count(self, n: int) -> int:
         return n // 2 if self.ratio is None and self.keep is None else kept_count(n, self.ratio, self.keep)
 
     def raters(self, embeds: Tensor, visual: Tensor, valid: Tensor) -> Tensor:
-        return valid  # `score` takes those behind the tiles
+        return valid  # `score` takes those after the tiles
 
     def score(self, signals: DecoderSignals) -> Tensor:
         behind = signals.valid & (signals.detail.flip(1).cumsum(dim=1).flip(1) == 0)

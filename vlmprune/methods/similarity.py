@@ -1,4 +1,4 @@
-"""Cosine similarity, as the methods that compare tokens with one another use it."""
+"""Cosine similarity for methods that compare tokens with one another."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ BLOCK = 12  # rows or columns from which MKL's products are uniform
 
 
 def unit(x: Tensor) -> Tensor:
-    """`x` [..., C] scaled to length 1, in float32 at least: unit(x) @ unit(y).mT is their cosine.
+    """Return `x` [..., C] scaled to length 1, in float32 at least: unit(x) @ unit(y).mT is their cosine.
 
     The published implementations stay in the model's dtype; in half precision, near ties then decide which of
     two tokens survives, and differently on each device. Half values are exact in float32, so nothing is lost.
@@ -16,12 +16,12 @@ def unit(x: Tensor) -> Tensor:
 
 
 def products(x: Tensor, y: Tensor) -> Tensor:
-    """`x` [..., n, C] times `y` [..., m, C] -> [..., n, m]; equal rows of `y` give equal columns, to the last bit.
+    """Return `x` [..., n, C] @ `y`.mT [..., C, m]; equal rows of `y` give equal columns, to the last bit.
 
-    CPU libraries multiply columns that fill no block by other code, which adds in another order; with rows they do not,
-    but for a matrix times one vector. From `BLOCK` rows and columns on the plain product, which takes half the time, is
-    uniform too. Checked for MKL in float32 (tests/methods/test_ties.py); not so in float64 with several rows, nor for
-    one row of odd width without others in its batch.
+    CPU libraries multiply columns that do not fill a block by other code, which adds in another order; rows are only
+    affected in a matrix times one vector. From `BLOCK` rows and columns on, the plain product, which takes half the
+    time, is uniform too. Checked for MKL in float32 (tests/methods/test_ties.py); this does not hold in float64 with
+    several rows, nor for one row of odd width alone in its batch.
     """
     n, m, width = x.shape[-2], y.shape[-2], x.shape[-1]
     if min(n, m) >= BLOCK:
@@ -34,5 +34,5 @@ def products(x: Tensor, y: Tensor) -> Tensor:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """`x` in float32, or in float64 if it comes so."""
+    """Return `x` in float32, or in float64 if it is float64."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -19,38 +19,38 @@ from vlmprune.methods.sparsevlm_base import TextRated, rating_rows, within
 
 @dataclass(frozen=True)
 class RecyclingStage(DecoderStage):
-    """A stage whose merged tokens are made of the `candidates` best of those that are not kept."""
+    """Stage that merges the `candidates` best of the dropped tokens."""
 
     candidates: int = 0
 
     @classmethod
     def keeping(cls, layer: int, n: int, kept: int) -> RecyclingStage:
-        """The published amounts: of D dropped tokens int(0.3 D) + 1 are recycled, ten or fewer into one."""
+        """Return the published stage: of D dropped tokens int(0.3 D) + 1 are recycled, ten or fewer into one."""
         candidates = 3 * (n - kept) // 10 + 1 if kept < n else 0
         return cls(layer, kept, candidates // 10 + 1 if candidates else 0, candidates)
 
 
 @dataclass
 class SparseVLM(TextRated):
-    """Drops visual tokens in three steps, as words of the question rate them, and recycles some of them (section 3).
+    """Drops visual tokens at three layers by attention from text tokens, and recycles some of them (section 3).
 
         raters = {t : r_t > mean r},  r_t = mean over visual v of softmax_t(x_v . x_t)      input embeddings
         s_j    = mean over raters and heads of softmax(q_t . K^T / sqrt(d))_j              in the layer that is pruned
 
-    over the text t after the sample's last image. The k best tokens stay. Of the D others the q = int(0.3 D) + 1 best
-    become c = int(q / 10) + 1 new ones, by density-peaks clustering and adding up (see `merge_clusters`). These stand
-    after the last visual token, in that function's order, and positions are renumbered. Where positions are kept,
-    each takes the place of its cluster's centre. Which words rate where none is above the mean: see `raters`.
+    over the text tokens t after the sample's last image. The k best visual tokens stay. Of the D others the
+    q = int(0.3 D) + 1 best become c = int(q / 10) + 1 new ones, by density-peaks clustering and summation (see
+    `merge_clusters`). These follow the last visual token, in that function's order, and positions are renumbered. Where
+    positions are kept, each takes the position of its cluster's centre. If no r_t is above the mean, see `raters`.
 
-    With `ratio`, the share dropped in the end, or `keep`, the number left in the end, N goes there in equal factors
-    as in PyramidDrop, merged tokens included: k is the largest for which k + c is within a step's number. At least
-    one token is kept; where c has no room beside it, fewer tokens are merged, from ten candidates each. With neither,
-    the published counts for `retain`.
+    With `ratio`, the share dropped at the end, or `keep`, the number left at the end, N is reduced in equal factors
+    as in PyramidDrop, merged tokens included: k is the largest for which k + c is within a stage's number. At least
+    one token is kept; if that leaves no room for c, fewer tokens are merged, from ten candidates each. With neither,
+    the published counts for `retain` apply.
 
     recycle: merge the best of the dropped tokens (token recycling).
     rank_adaptive: the paper's rule instead of counts, as in the authors' v1.0, where layers are 2, 6, 15 and 19:
-        k = int(scale rank(P) + bias), P being the raters' rows, averaged over heads, of the visual tokens; at a rank
-        equal to the number of these all stay. Only the device knows these counts, so every stage waits for it once.
+        k = int(scale rank(P) + bias), P being the raters' rows, averaged over heads, of the visual tokens; if the rank
+        equals the number of these, all stay. The counts are known on the device only: one host sync per stage.
     scale, bias: of rank_adaptive; 13.5 and 0 for 192 tokens, 9 and 6 for 128, 0.8 and 0 for 64.
     """
 
@@ -88,7 +88,7 @@ class SparseVLM(TextRated):
 
     def schedule(self, depth: int, n: int) -> list[DecoderStage]:
         if self.rank_adaptive:
-            return [DecoderStage(layer, n) for layer in self.stage_layers(depth)]  # all of them is the most that stay
+            return [DecoderStage(layer, n) for layer in self.stage_layers(depth)]  # the upper bound
         return super().schedule(depth, n)
 
     def stage_keeping(self, layer: int, n: int, kept: int) -> DecoderStage:
@@ -123,7 +123,7 @@ class SparseVLM(TextRated):
         return replace(self._choose(signals, score, found), left=[stage.left for stage in found])
 
     def stage_macs(self, stage: DecoderStage, length: int, raters: int, width: int, head_width: int) -> int:
-        # Adding up the clusters; how many there are with rank_adaptive is not known beforehand, and left out.
+        # The sums over clusters; with rank_adaptive their number is not known beforehand, and they are not counted.
         return stage.candidates * stage.merged * width if isinstance(stage, RecyclingStage) else 0
 
     def _choose(self, signals: DecoderSignals, score: Tensor, stages: Sequence[DecoderStage]) -> DecoderSelection:
@@ -154,7 +154,7 @@ class SparseVLM(TextRated):
 
 
 def ranks(signals: DecoderSignals) -> list[list[int]]:
-    """Of each sample, on the host: the rank of its raters' rows over its visual tokens, and how many those are."""
+    """Return for each sample the rank of its raters' rows over its visual tokens, and the number of these tokens."""
     rates, visual = rating_rows(signals), signals.visual
     rows = pairwise_mean(signals.attention, dim=1) * rates.unsqueeze(2)  # zeros do not change a rank
     rows = rows * visual.unsqueeze(1)

@@ -1,4 +1,4 @@
-"""What SparseVLM and SparseVLM+ share: the text tokens that rate, the layers, and the published counts."""
+"""Base class of SparseVLM and SparseVLM+: the text tokens that rate, the layers, and the published counts."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ROWS = 512  # positions whose similarity to the text is held in memory at a time
 
 @dataclass
 class TextRated(DecoderMethod):
-    """Drops visual tokens from the output of several layers, as the question's words in that layer rate them.
+    """Drops visual tokens from the output of several layers, by the attention of the question's tokens in that layer.
 
     layers: layers (0-based) whose output is pruned, which is before the next layer.
-    published_depth: decoder layers that `layers` counts on; elsewhere the same relative depth.
-    retain: the published budget, for 576 visual tokens, where neither ratio nor keep is given. Its counts scale with
+    published_depth: number of decoder layers that `layers` refers to; elsewhere the same relative depth.
+    retain: the published budget, for 576 visual tokens, if neither ratio nor keep is given. Its counts scale with
         the number of visual tokens, rounded half up; every stage drops at least one token, and keeps at least one.
     """
 
@@ -54,19 +54,19 @@ class TextRated(DecoderMethod):
 
     @property
     def tabulated(self) -> bool:
-        """Whether the published counts are what runs."""
+        """True if the published counts run."""
         return self.ratio is None and self.keep is None
 
     def stage_layers(self, depth: int) -> list[int]:
-        """The layers before which tokens go, on a decoder of `depth`."""
+        """Return the layers, on a decoder of `depth`, before which tokens are dropped."""
         return relative_layers(self.layers, self.published_depth, depth, shift=1)
 
     def stage_keeping(self, layer: int, n: int, kept: int) -> DecoderStage:
-        """The stage that keeps `kept` of `n` tokens; at least one, and not all."""
+        """Return the stage that keeps `kept` of `n` tokens; at least one, and not all."""
         return DecoderStage(layer, within(n, kept))
 
     def stage_leaving(self, layer: int, n: int, left: int) -> DecoderStage:
-        """The stage that leaves exactly `left` of `n` tokens."""
+        """Return the stage that leaves exactly `left` of `n` tokens."""
         return DecoderStage(layer, left)
 
     def schedule(self, depth: int, n: int) -> list[DecoderStage]:
@@ -83,11 +83,11 @@ class TextRated(DecoderMethod):
         return stages
 
     def raters(self, embeds: Tensor, visual: Tensor, valid: Tensor) -> Tensor:
-        """The words that resemble the image most (section 3.2), bool [B, L].
+        """Return the text tokens that resemble the image most (section 3.2), bool [B, L].
 
-        Those with mean over v of softmax_t(x_v . x_t) above its average, for visual tokens v and the text t after the
-        last of them. All of that text where none is above, as with one word, where the authors' code gives NaN. None
-        where no text follows; then the last position rates. A second image would be text to the authors' code.
+        These have a mean over v of softmax_t(x_v . x_t) above its average, for visual tokens v and the text tokens t
+        after the last of them. If none is above, as with one text token, all of them rate; the authors' code gives NaN.
+        If no text follows, none is True and the last position rates. The authors' code takes a second image for text.
         """
         last = visual.sum(dim=1, keepdim=True)
         text = valid & ~visual & (visual.cumsum(dim=1) == last) & (last > 0)
@@ -108,12 +108,12 @@ class TextRated(DecoderMethod):
 
 
 def within(n: int, kept: int) -> int:
-    """`kept` of `n` tokens as the authors bound it, at most n - 1, and at least one where there is one."""
+    """Return `kept` within the authors' bounds for `n` tokens: at most n - 1, and at least one unless n is 0."""
     return max(min(1, n), min(kept, n - 1))
 
 
 def rating_rows(signals: DecoderSignals) -> Tensor:
-    """bool [B, R]: the rows of `signals.attention` that rate; the last one where there is no text after the image."""
+    """Return bool [B, R]: the rows of `signals.attention` that rate; the last one if no text follows the image."""
     last = torch.zeros_like(signals.raters)
     last[:, -1] = True
     return torch.where(signals.raters.any(dim=1, keepdim=True), signals.raters, last)

@@ -13,18 +13,18 @@ from vlmprune.methods.sparsevlm_base import TextRated, rating_rows
 
 @dataclass
 class SparseVLMPlus(TextRated):
-    """SparseVLM without recycling, with a correction for position and the heads that look at the image most.
+    """SparseVLM without recycling, with a correction for position and the heads that attend to the image most.
 
         P'_htj = P_htj / B_tj,  B_tj = (2 / sqrt d) sum over i < d/2 of cos((p_t - p_j) theta_i)
         heads  = the 14 with the largest sum of P' over raters and visual tokens
         s_j    = mean over these heads and over raters of P'_htj
 
-    Raters are SparseVLM's. B is what RoPE makes of constant queries and keys at positions p; it can be negative, and
-    is used as it is. Kept tokens keep their order and their original positions; nothing is merged. With `ratio`, the
-    share dropped in the end, or `keep`, the number left in the end, N goes there in equal factors as in PyramidDrop;
-    with neither, the published counts for `retain`.
+    Raters are those of SparseVLM. B is the product of constant queries and keys after RoPE at positions p; it can be
+    negative, and is used unchanged. Kept tokens keep their order and their original positions; nothing is merged. With
+    `ratio`, the share dropped at the end, or `keep`, the number left at the end, N is reduced in equal factors as in
+    PyramidDrop; with neither, the published counts for `retain` apply.
 
-    heads: how many heads rate; 14 of 32 and of 40 alike, as in the authors' code. All of them where there are fewer.
+    heads: number of heads that rate; 14 for both 32 and 40, as in the authors' code. All of them if there are fewer.
     """
 
     heads: int = 14
@@ -52,7 +52,7 @@ class SparseVLMPlus(TextRated):
 
 
 def position_bias(positions: Tensor, frequencies: Tensor, rows: int) -> Tensor:
-    """B, [B, rows, L] of the last `rows` positions: the product of two vectors of ones, rotated, over sqrt(d).
+    """Return B, [B, rows, L], of the last `rows` positions: the product of two rotated vectors of ones, over sqrt(d).
 
     positions: int64 [B, L]. frequencies: [d/2] radians per position.
     """

@@ -21,8 +21,8 @@ class ToMe(VisionMethod):
 
     Output order: the rest of A by position (without a [CLS] by falling cosine, as published), then B. For classifiers,
     the paper compares attention keys between attention and MLP, and weighs means and attention by token sizes. This is
-    its application to LLaVA in PiToMe's repository: compared are the layer's outputs, and merged are plain means. That
-    code goes on to the last layer, which LLaVA does not read; here merging ends where LLaVA reads.
+    its application to LLaVA in PiToMe's repository: layer outputs are compared, and merged tokens are plain means. That
+    code merges up to the last layer, which LLaVA does not read; here merging ends at the layer that LLaVA reads.
     """
 
     paper: ClassVar = "arXiv:2210.09461"
@@ -35,7 +35,7 @@ class ToMe(VisionMethod):
 
 
 def bipartite_soft_matching(metric: Tensor, r: int, has_cls: bool) -> Matching:
-    """Pair the `r` most similar tokens of A with their nearest of B, by the cosine of `metric` [B, T, C]."""
+    """Match the `r` most similar tokens of A with their nearest of B, by the cosine of `metric` [B, T, C]."""
     x = unit(metric)
     cosine = products(x[:, 0::2], x[:, 1::2])  # [B, |A|, |B|]
     if has_cls:

@@ -11,10 +11,10 @@ from vlmprune.methods.base import Selection, SequenceMethod, Signals
 
 @dataclass
 class Uniform(SequenceMethod):
-    """Keeps k patches spread evenly over the image, without looking at it.
+    """Keeps k patches spread evenly over the image, whatever its content.
 
-    The k tokens are dealt to r ~ sqrt(k h / w) evenly spaced rows, as equally as possible, and stand at the centres of
-    equal intervals of their row. So 29 of 24 x 24 becomes 5 rows of 5 or 6.
+    The k tokens are divided among r ~ sqrt(k h / w) evenly spaced rows, as equally as possible, and lie at the centres
+    of equal intervals of their row. So 29 of 24 x 24 becomes 5 rows of 5 or 6.
     """
 
     scopes: ClassVar = ("tile",)
@@ -26,7 +26,7 @@ class Uniform(SequenceMethod):
 
 
 def evenly_spaced(height: int, width: int, k: int) -> list[int]:
-    """`k` distinct raster indices of a height x width grid, ascending and as even as whole rows allow."""
+    """Return `k` distinct raster indices of a height x width grid, ascending and as even as whole rows allow."""
     if k == 0:
         return []
     fewest = -(-k // width)  # a row holds at most `width` tokens

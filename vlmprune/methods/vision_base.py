@@ -1,4 +1,4 @@
-"""Methods inside the vision encoder: tokens merge after each layer, up to the last one that the projector needs."""
+"""Base class of methods inside the vision encoder: tokens merge after each layer that the projector depends on."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from vlmprune.methods.merging import Matching, counts_at_fraction, counts_to_rea
 
 @dataclass
 class VisionMethod(Method):
-    """A method that merges tokens after encoder layers, up to the one whose output goes to the projector.
+    """Base class of methods that merge tokens after encoder layers, up to the one whose output goes to the projector.
 
     With `ratio` or `keep`, every layer keeps the same fraction of its tokens, solved so that the count at the end is
-    exact; see `merging.counts_to_reach`. layer_ratio: that fraction itself, 0.5 to 1, as the papers state it; then the
-    count is what comes of it (0.9 leaves 53 or 54 of 576 after the 23 layers that LLaVA reads).
+    exact; see `merging.counts_to_reach`. layer_ratio: that fraction itself, 0.5 to 1, as the papers state it; the count
+    then follows from it (0.9 leaves 53 or 54 of 576 after the 23 layers that LLaVA reads).
     """
 
     layer_ratio: float | None = None
@@ -26,7 +26,7 @@ class VisionMethod(Method):
     stage: ClassVar[Literal["vision"]] = "vision"
     needs: ClassVar[tuple[str, ...]] = ("encoder_layers",)
     merges: ClassVar[bool] = True
-    scope_rule: ClassVar[str] = "tile"  # the encoder sees each tile and each frame by itself
+    scope_rule: ClassVar[str] = "tile"  # the encoder processes each tile and each frame separately
 
     def __post_init__(self) -> None:
         if self.layer_ratio is None:
@@ -44,28 +44,28 @@ class VisionMethod(Method):
         self.merge_counts(tower, tower.grid[0] * tower.grid[1])
 
     def match(self, metric: Tensor, r: int, layer: int, tower: Tower) -> Matching:
-        """Pair off `r` of the tokens that leave `layer`, compared by `metric` [B, T, C] ([CLS] first if there is one).
+        """Match `r` of the tokens after `layer` to others, by their `metric` [B, T, C] ([CLS] first if there is one).
 
         Published for LLaVA with the layer's output as the metric.
         """
         raise NotImplementedError
 
     def matching_macs(self, length: int, r: int, layer: int, width: int, tower: Tower) -> int:
-        """Multiply-accumulates of `match` on one image of `length` tokens."""
+        """Return the multiply-accumulates of `match` on one image of `length` tokens."""
         return 0
 
     def counts_cls(self, layer: int, tower: Tower) -> bool:
-        """Whether the fraction that `layer` keeps is of a sequence that includes [CLS]."""
+        """Return True if the fraction that `layer` keeps is of a sequence that includes [CLS]."""
         return tower.has_cls
 
     def layers(self, tower: Tower) -> range:
-        """Encoder layers (0-based) whose output is merged: all that the projector depends on."""
+        """Return the encoder layers (0-based) whose output is merged: all that the projector depends on."""
         return range(tower.feature_layer + 1)
 
     def merge_counts(self, tower: Tower, n: int) -> tuple[int, ...]:
-        """Tokens merged away after each of `layers`, of `n` patches. Raises ValueError, naming the limit.
+        """Return how many of `n` patches merge after each of `layers`. Raise ValueError, naming the limit.
 
-        All 0 for the blind baseline, ratio 1: what is dropped in the end need not be merged first.
+        All 0 for the blind baseline, ratio 1, which drops every token at the end.
         """
         layers = self.layers(tower)
         protected = tuple(int(self.counts_cls(layer, tower)) for layer in layers)

@@ -21,30 +21,31 @@ class VisionZip(SequenceMethod):
         contextual = h_target + mean of h over the remaining patches that are closest to the target
 
     with h the projector's input and closeness the cosine of keys, averaged over heads, both of the feature
-    layer. So a contextual token is a sum of two, of about twice the usual norm, not a mean: as in the
-    authors' code. The budget k = D + K counts [CLS]. Published splits are 54 + 10, 108 + 20 and 162 + 30;
-    other budgets are split in the same proportion.
+    layer. A contextual token is thus a sum, of about twice the usual norm, not a mean, as in the authors'
+    code. The budget k = D + K counts [CLS]. Published splits are 54 + 10, 108 + 20 and 162 + 30; other
+    budgets are split in the same proportion.
 
-    Output order: [CLS], dominant patches by position, contextual tokens by position of their targets. They take
-    the dominant patches' and the targets' slots, and the first slot that is free: where positions are renumbered,
-    as published, in that order; where they are kept, each patch its own, a contextual token its target's and [CLS]
-    the free one. Of several tiles (LLaVA-NeXT, renumbered), as published: the first tile's tokens in that order,
-    then the dominant patches of all others row by row over the stitched picture, then the [CLS] of each tile, then
-    the contextual tokens of one tile after the other. Frames of a video, which are not published, stay together.
+    Output order: [CLS], dominant patches by position, contextual tokens by position of their targets. Their slots are
+    those of the dominant patches, those of the targets, and the first free one. Where positions are renumbered, as
+    published, the tokens take these in that order; where they are kept, a patch takes its own slot, a contextual token
+    that of its target, and [CLS] the free one. Order of several tiles (LLaVA-NeXT, renumbered), as published: the first
+    tile's tokens in the order above, then the dominant patches of all others row by row over the whole image, then the
+    [CLS] of each tile, then the contextual tokens tile by tile. The tokens of a video frame stay together; for these
+    nothing is published.
 
-    contextual: K; None: the published share, 10 of 64, at least 1 of a budget of 2 or more. A tile of which padding has
-        left too little for K keeps [CLS] and as many as there is room for.
+    contextual: K; None: the published share, 10 of 64, at least 1 of a budget of 2 or more. A tile whose unpadded part
+        is too small for K keeps [CLS] and as many contextual tokens as fit.
     """
 
     contextual: int | None = None
 
     needs: ClassVar = ("cls_attention", "keys", "features", "cls_feature")
     merges: ClassVar = True
-    scopes: ClassVar = ("tile",)  # its [CLS] is a tile's
+    scopes: ClassVar = ("tile",)  # [CLS] belongs to one tile
     paper: ClassVar = "arXiv:2412.04467"
 
     def split(self, k: int) -> tuple[int, int]:
-        """(D, K) for a budget of `k` tokens: dominant with [CLS], and contextual."""
+        """Return (D, K) for a budget of `k` tokens: dominant ones with [CLS], and contextual ones."""
         if k == 0:
             return 0, 0
         if self.contextual is None:

@@ -22,15 +22,16 @@ class VisPruner(SequenceMethod):
         diverse   = the others, less the most duplicated 8 per round until k are left in all
 
     A round takes the remaining tokens in their current order (at first by descending s_n), splits them into A
-    (even places) and B (odd places), and drops from A those whose largest cosine to a token of B is greatest;
-    what is left of A, in descending order of that cosine, then B, is the order of the next round. Cosines are
-    of the projector's input.
+    (even indices) and B (odd indices), and drops from A those whose largest cosine to a token of B is greatest;
+    the rest of A, in descending order of that cosine, then B, is the order of the next round. Cosines are of the
+    projector's input.
 
-    A takes the odd token of an odd number, and a round drops at most all of A. The authors' code fails on most odd
-    numbers of remaining tokens, and on most budgets of fewer than 8 diverse ones. Where it runs and keeps k tokens,
-    the result is the same; so of 17 remaining tokens for 8 or fewer, all 9 of A go. Where a round meets 2c - 1
-    tokens for c, 2 to 9 (c = 4: also from 14, 22, 30, ... remaining ones), theirs drops one too many and keeps k - 1;
-    here it is k. Theirs multiplies the features anew in each round; one Gram matrix holds all of these products.
+    Of an odd number of tokens, A has one more than B, and a round drops at most all of A. The authors' code fails on
+    most odd numbers of remaining tokens, and on most budgets of fewer than 8 diverse ones. Where it runs and keeps k
+    tokens, the result is the same; so if 8 or fewer of 17 remaining tokens are to stay, all 9 of A are dropped. Where a
+    round gets 2c - 1 tokens for c, 2 to 9 (c = 4: also from 14, 22, 30, ... remaining ones), their code drops one too
+    many and keeps k - 1; here k are kept. It multiplies the features again in each round; here one Gram matrix holds
+    all products.
 
     important_ratio: rho, the share of the kept tokens that is chosen by attention, 0 to 1.
     """
@@ -57,10 +58,10 @@ class VisPruner(SequenceMethod):
 
 
 def without_duplicates(tokens: Tensor, similarity: Tensor, count: int) -> Tensor:
-    """The `count` of `tokens` [B, R] that are left when the most duplicated are dropped.
+    """Return the `count` of `tokens` [B, R] that are left when the most duplicated are dropped.
 
-    similarity: [B, N, N] between all tokens of an image. All sizes are known beforehand, so the rounds queue
-    up on a GPU without waiting for one another's results.
+    similarity: [B, N, N] between all tokens of an image. All sizes are known beforehand, so the rounds need no host
+    sync on a GPU.
     """
     if count == 0:
         return tokens[:, :0]

@@ -14,15 +14,15 @@ PUBLISHED_DEPTH = 24  # CLIP-L/14
 
 @dataclass
 class VtcCls(ScoreMethod):
-    """Keeps the patches that [CLS] attends to, summed over the upper layers of the vision encoder.
+    """Keeps the patches that [CLS] attends to most, summed over the upper layers of the vision encoder.
 
         s_n = sum over layers start..end of mean over heads of softmax(q_[CLS] . K^T / sqrt(d))_n
 
     With start = end = the feature layer this is FasterVLM (`cls`). Layer numbers are 0-based and published
-    for 24 layers; on another depth they mean the same relative depth, where a shallow tower may leave a
-    single layer (16 of 24 is 3 of 5, the feature layer itself). The start behind the paper's table is not
-    recorded; 16 is the code's default. The authors' code takes one image at a time; here every image, tile or
-    frame of a batch is ranked on its own.
+    for 24 layers; at another depth they mean the same relative depth, which may be a single layer in a shallow
+    encoder (16 of 24 is 3 of 5, the feature layer itself). The start used for the paper's table is not recorded;
+    16 is the code's default. The authors' code takes one image at a time; here every image, tile or frame of a
+    batch is ranked separately.
 
     start_layer: first layer of the sum.
     end_layer: last layer of the sum; None: the layer whose output goes to the projector (22 of 24).
