@@ -126,7 +126,7 @@ def prepare(config: RunConfig) -> Plan:
     }
     if chosen:
         comparable["pictures"] = ", ".join(f"{name}={value}" for name, value in chosen.items())
-    comparable |= chosen_rules
+    comparable |= chosen_rules | benchmark.scoring_tools()
     if config.flops.convention != "vlmprune":  # answers compare, but a table has one column of FLOPs
         comparable["flops"] = config.flops.convention
     folder = Path(config.outputs) / benchmark_name(config, benchmark) / model_name(config)

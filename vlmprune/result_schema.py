@@ -308,7 +308,7 @@ class Result(TypedDict):
             description="runs may be compared where all are equal: benchmark, scorer, subset, prompt, model, dtype, "
             "engine (version of all code but the method's and the benchmark's; absent up to 0.2), judge, and, where "
             "they are not the usual ones: pictures (limits of pixels or tiles that are not the checkpoint's), "
-            "generation and the convention of flops"
+            "generation, the convention of flops, and software that scores come from (tokeniser, of captions)"
         ),
     ]
     answers: Answers

@@ -81,6 +81,7 @@ def rescore(
             before = result["answers"]["score"]
             result["answers"] |= scores
             result["comparable"]["scorer"] = code_identity(type(benchmark))[:16]
+            result["comparable"] |= benchmark.scoring_tools()
             result["rescored"] = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "version": __version__}
             if benchmark.protocol is not None and judge is not None:
                 result["judge"] = describe_judge(judge, benchmark.protocol)

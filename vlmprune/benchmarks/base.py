@@ -137,6 +137,11 @@ class Benchmark:
         """
         return {self.metric.name: sum(row["score"] for row in rows) / len(rows)}
 
+    def scoring_tools(self) -> dict[str, str]:
+        """Return the other software that scores come from on this machine, by role; `compare` keeps runs with
+        different tools apart."""
+        return {}
+
     def submission_file(self, rows: list[dict[str, Any]]) -> tuple[str, bytes] | None:
         """Return name and content of the file that the authors' server takes; None if there is no such server.
 

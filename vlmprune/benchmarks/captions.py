@@ -38,5 +38,8 @@ class Captions(AcceptedAnswers):
     def aggregate(self, rows: list[dict[str, Any]]) -> dict[str, float]:
         return captions.summarise(rows)
 
+    def scoring_tools(self) -> dict[str, str]:
+        return {"tokeniser": captions.tokeniser()}
+
     def units(self, rows: list[dict[str, Any]]) -> None:
         return None

@@ -132,6 +132,12 @@ def _truth(benchmark: Benchmark, name: str, given: Any, about: str) -> bool:
     return bool(given)
 
 
+def _tools(benchmark: Benchmark, name: str, given: Any, about: str) -> dict[str, str]:
+    if not isinstance(given, Mapping) or not all(isinstance(part, str) for pair in given.items() for part in pair):
+        refuse(benchmark, name, given, "a dict of names by role, both text", about)
+    return dict(given)
+
+
 def _files(benchmark: Benchmark, name: str, given: Any, about: str) -> list[str]:
     if not isinstance(given, list | tuple) or not all(isinstance(file, str) for file in given):
         refuse(benchmark, name, given, "a list of files' names", about)
@@ -162,6 +168,7 @@ CHECKS: dict[str, Callable[[Benchmark, str, Any, str], Any]] = {
     "summarise": _metrics,
     "scorable": _truth,
     "aggregate": _metrics,
+    "scoring_tools": _tools,
     "submission_file": _submission,
     "units": _units,
     "main_score": _score,

@@ -17,8 +17,13 @@ from vlmprune.errors import UserError
 METRIC = Metric("cider", 0.0, 10.0)  # tables show it times 100: 1.1 is "110"
 
 
+def tokeniser() -> str:
+    """Return the name of the tokeniser that `summarise` uses on this machine."""
+    return "CoreNLP 3.4.1" if find_jar() else "vlmprune's port of CoreNLP's"
+
+
 def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Return cider: 0..10; java_tokeniser: 1 if CoreNLP made the tokens, 0 if vlmprune's port of it did (ptb.py).
+    """Return cider: 0..10.
 
     Reads extra["answers"], the reference captions. Raises UserError without pycocoevalcap.
     """
@@ -26,7 +31,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def cider(rows: list[dict[str, Any]], jar: Path | None) -> dict[str, float]:
-    """Return `summarise`'s metrics by CoreNLP's tokeniser in `jar`, or by the port if that is None."""
+    """Return `summarise`'s metric by CoreNLP's tokeniser in `jar`, or by the port of it (ptb.py) if that is None."""
     try:
         from pycocoevalcap.cider.cider import Cider
     except ImportError as error:
@@ -41,4 +46,4 @@ def cider(rows: list[dict[str, Any]], jar: Path | None) -> dict[str, float]:
     predicted = {index: [text] for index, text in enumerate(tokenised[: len(captions)])}
     expected = {index: [next(rest) for _ in texts] for index, texts in enumerate(references)}
     score, _ = Cider().compute_score(expected, predicted)
-    return {"cider": float(score), "java_tokeniser": float(jar is not None)}
+    return {"cider": float(score)}
