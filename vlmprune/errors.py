@@ -51,10 +51,14 @@ class ProcessLost(Exception):
 class Terminated(KeyboardInterrupt):
     """SIGTERM or SIGHUP, whose number it holds: everything is left as after Ctrl-C."""
 
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
 
 def stop_code(error: KeyboardInterrupt) -> int:
     """Exit code of a command that was stopped, as shells have it: 128 and the signal's number."""
-    return 128 + (int(error.args[0]) if isinstance(error, Terminated) else signal.SIGINT)
+    return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
 
 
 def said(error: BaseException, longest: int = 200) -> str:

@@ -60,7 +60,11 @@ def lack(error: BaseException | None) -> str | None:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Return True where memory, of the machine or of a GPU, or a thread or process could not be had."""
+    """Return True where memory, of the machine or of a GPU, or a thread or process could not be had.
+
+    Only the text tells where a library has no class for it: torch 2.13 raises RuntimeError for memory of the machine
+    and of cuBLAS, the dynamic linker and NumPy 2.4 say it in an ImportError or OSError.
+    """
     if isinstance(error, OSError) and error.errno in MEMORY:
         return True
     told = isinstance(error, RuntimeError | ImportError | OSError) and any(sign in str(error) for sign in SIGNS)

@@ -73,6 +73,10 @@ class Signals:
     largest_relevance: Tensor = ABSENT  # [B, N] the largest of the image that a patch is of, over all of its tiles
 
 
+class NoAmount(ValueError):
+    """Neither ratio= nor keep= is given to a method without a published schedule, on whatever model."""
+
+
 def is_changed(method: Method, name: str) -> bool:
     """Whether a setting differs from its default. One that cannot act is refused: it would make a run of its own."""
     value, default = getattr(method, name), getattr(type(method), name)
@@ -135,7 +139,7 @@ class Method:
         """Raise ValueError where the settings fit no model with this vision tower and `depth` decoder layers."""
         n = tower.grid[0] * tower.grid[1]
         if self.stage != "none" and self.ratio is None and self.keep is None and self.keeps_all(n):
-            raise ValueError("no amount given, so nothing would be pruned: give ratio= or keep=")
+            raise NoAmount("no amount given, so nothing would be pruned: give ratio= or keep=")
 
     def keeps_all(self, n: int) -> bool:
         """True where nothing would be removed, so that the engine leaves the model alone (bit-identical)."""

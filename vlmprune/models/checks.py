@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vlmprune.errors import NotApplicable, UserError
-from vlmprune.methods.base import Method, Tower
+from vlmprune.methods.base import Method, NoAmount, Tower
 from vlmprune.methods.decoder_base import DecoderMethod
 from vlmprune.models.base import Family
 from vlmprune.models.decoder_structure import DecoderStructure, examine
@@ -44,10 +44,10 @@ def check_settings(method: Method, family: Family, depth: int, name: str) -> Non
             )
     except UserError:
         raise
+    except NoAmount as error:  # not the model's fault
+        raise UserError(f"method={name}: {error}") from error
     except ValueError as error:
-        # Not the model's fault. A class of its own would change every method's source, and so every fingerprint.
-        kind = UserError if str(error).startswith("no amount given") else NotApplicable
-        raise kind(f"method={name}: {str(error).removeprefix(f'{name}: ')}") from error
+        raise NotApplicable(f"method={name}: {error}") from error
     check_decoder(method, family, name)
 
 
