@@ -40,6 +40,17 @@ class NotApplicable(UserError):
         self.reason = reason
 
 
+class IdleSetting(UserError):
+    """A setting that cannot change anything in this run: an error of a run; among several jobs, one runs without it.
+
+    setting: its name as it is typed. why: without what could be done instead.
+    """
+
+    def __init__(self, setting: str, value: object, why: str, instead: str = "leave it out") -> None:
+        super().__init__(f"{setting}={value}: {why}; {instead}")
+        self.setting, self.why = setting, why
+
+
 class NotFinite(UserError, RuntimeError):
     """A prompt's features or scores are nan or infinite, so that any choice among its tokens means nothing."""
 

@@ -64,6 +64,7 @@ class Benchmark:
 
     metric: ClassVar[Metric] = ACCURACY  # the main metric: a key of what `summarise` returns
     protocol: ClassVar[Protocol | None] = None  # how a language model is asked to judge the answers, if one is
+    turned: ClassVar[bool] = True  # whether the file of a picture may say that it is turned
     resampled: ClassVar[bool] = True  # whether the main metric of a random choice of images estimates that of all
 
     def __post_init__(self) -> None:

@@ -2,8 +2,9 @@
 
 A family is one file in this folder named after its `model_type` in config.json. It exports `adapt(model)` and, so that
 impossible pairs are refused before weights load, `SIGNALS`, `describe_tower(config)` and, where it refuses settings of
-its own, `check_method(method)`; `KEEPS_POSITIONS` where its adapter keeps position ids; `LIMITS`, its settings of how
-many pixels or tiles a picture has. No list names the families.
+its own, `check_method(method)`; `KEEPS_POSITIONS` where its adapter keeps position ids; `RANKS_TOGETHER`, the media of
+which several tiles or frames can be ranked together, where not both can; `LIMITS`, its settings of how many pixels or
+tiles a picture has. No list names the families.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from vlmprune.measure.encoder import EncoderSizes, Grid
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
 from vlmprune.pruning.layout import Layout
 
+MEDIA = frozenset({"image", "video"})
 HELPERS = {
     "anyres",
     "architecture",
@@ -161,6 +163,7 @@ class Family:
     tower: Tower
     sliding_window: bool = False  # in the decoder
     keeps_positions: bool = False  # whatever a method asks for
+    ranks_together: frozenset[str] = MEDIA  # media whose tiles or frames can be
     text: Any = None  # the decoder's config
     check: Callable[[Method], None] = lambda _: None  # the family's own; raises ValueError
 
@@ -173,6 +176,7 @@ def describe(config: Any) -> Family:
         module.describe_tower(config),
         has_sliding_window(config.text_config),
         getattr(module, "KEEPS_POSITIONS", False),
+        getattr(module, "RANKS_TOGETHER", MEDIA),
         config.text_config,
     )
     tower = family.tower

@@ -23,6 +23,7 @@ from vlmprune.pruning.layout import Group, Layout, whole_tiles
 
 # No text_relevance: both towers are LanguageBind's, which have no text side in common with a CLIP checkpoint.
 SIGNALS = llava.SIGNALS - {"text_relevance"}
+RANKS_TOGETHER = frozenset({"video"})
 describe_tower = llava.describe_tower
 
 
