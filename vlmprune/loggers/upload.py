@@ -45,6 +45,7 @@ class Upload:
     @property
     def address(self) -> str:
         """Where the run can be seen; "" where the log does not say."""
+        # `wandb sync` (wandb 0.31) says it in this line alone.
         found = re.search(r"View run .*?(https?://\S+)", self.log.read_text(encoding="utf-8", errors="replace"))
         return found[1] if found else ""
 
