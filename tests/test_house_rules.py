@@ -26,7 +26,7 @@ LEVELS = (
     | {"arguments", "typed_json", "result_schema", "line_schema", "lock", "machine"}
     | {"yaml_files", "infos", "composing"},
     {"models", "benchmarks", "measure", "report", "loggers", "config", "plan", "answers", "batching", "media_cache"}
-    | {"prompt", "generation", "evaluate", "completion", "__init__"},
+    | {"prompt", "generation", "evaluate", "completion", "idle", "__init__"},
     {"pipeline", "score", "nominal", "listing"},
     {"distributed"},
     {"run"},

@@ -40,6 +40,17 @@ class NotApplicable(UserError):
         self.reason = reason
 
 
+class IdleSetting(UserError):
+    """A setting that cannot change anything in this run: an error of a run; among several jobs, one runs without it.
+
+    setting: its name as it is typed. why: without what could be done instead.
+    """
+
+    def __init__(self, setting: str, value: object, why: str, instead: str = "leave it out") -> None:
+        super().__init__(f"{setting}={value}: {why}; {instead}")
+        self.setting, self.why = setting, why
+
+
 class NotFinite(UserError, RuntimeError):
     """Features or scores of a prompt that are nan or infinite, so that no choice of its tokens means anything."""
 
@@ -51,10 +62,14 @@ class ProcessLost(Exception):
 class Terminated(KeyboardInterrupt):
     """SIGTERM or SIGHUP, handled like Ctrl-C; its argument is the signal's number."""
 
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
 
 def stop_code(error: KeyboardInterrupt) -> int:
     """Return the exit code of a command that was stopped, as in shells: 128 plus the signal's number."""
-    return 128 + (int(error.args[0]) if isinstance(error, Terminated) else signal.SIGINT)
+    return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
 
 
 def said(error: BaseException, longest: int = 200) -> str:

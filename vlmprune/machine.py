@@ -60,7 +60,11 @@ def lack(error: BaseException | None) -> str | None:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Return True if `error` is a lack of memory, on the machine or a GPU, or of threads or processes."""
+    """Return True if `error` is a lack of memory, on the machine or a GPU, or of threads or processes.
+
+    The text decides where a library has no class for it: torch 2.13 raises RuntimeError for the machine's memory and
+    for cuBLAS, the dynamic linker and NumPy 2.4 raise ImportError or OSError.
+    """
     if isinstance(error, OSError) and error.errno in MEMORY:
         return True
     told = isinstance(error, RuntimeError | ImportError | OSError) and any(sign in str(error) for sign in SIGNS)

@@ -15,16 +15,17 @@ from vlmprune.benchmarks.contract import under_contract
 from vlmprune.benchmarks.judge_client import Judge
 from vlmprune.benchmarks.subset import Subset
 from vlmprune.config import RunConfig
-from vlmprune.errors import NotApplicable, UserError, one_line
+from vlmprune.errors import IdleSetting, NotApplicable, UserError, one_line
 from vlmprune.files import expanded
 from vlmprune.fingerprint import code_identity, method_identity, sha256
 from vlmprune.generation import Rules, read_rules
+from vlmprune.idle import check_idle
 from vlmprune.methods.base import Method
 from vlmprune.methods.none import Unpruned
 from vlmprune.models import loading
 from vlmprune.models.base import describe
 from vlmprune.models.checkpoint import Checkpoint, describe_checkpoint, identified
-from vlmprune.models.checks import check_pair, check_settings
+from vlmprune.models.checks import check_pair, check_settings, settled
 from vlmprune.models.clip_text import find_for
 from vlmprune.models.outline import check_inputs, outline
 from vlmprune.models.weights import check_sizes
@@ -89,6 +90,7 @@ def prepare(config: RunConfig) -> Plan:
     prepare_inputs = outline(checkpoint, config.model).preprocessor
     if any(sample.media == "video" for sample in samples) and prepare_inputs.takes_video:
         check_inputs(outline(checkpoint, config.model), checkpoint.source, "video")
+    check_idle(config, method, checkpoint, benchmark, everything)
     # Only limits of such media that differ from the checkpoint's: a setting that repeats its value is the same run.
     own, kinds = prepare_inputs.own_limits, {sample.media for sample in samples}
     chosen = {
@@ -172,6 +174,7 @@ def choose_parts(config: RunConfig) -> tuple[Method, Checkpoint, Checkpoint | No
     with one_line(f"model.path={checkpoint.source}: its vision_config cannot be used", "correct its config.json"):
         family = describe(checkpoint.config)
     check_pair(family, method, config.names["method"], model_name(config))
+    method = settled(method, family)
     check_settings(method, family, checkpoint.config.text_config.num_hidden_layers, config.names["method"])
     check_compile(config, method, checkpoint.config)
     # The parts of the model are built before a file of weights is opened, even to hash it.
@@ -231,21 +234,24 @@ def run_directory(folder: Path, name: str, identity: dict[str, Any], method: Met
 def build_benchmark(config: RunConfig) -> Benchmark:
     """Return the benchmark object of the composed config."""
     settings = {key: value for key, value in config.benchmark.items() if key not in DESCRIPTION}
-    if config.data is not None and (copy := local_copy(config)) is not None:
-        settings["path"] = str(copy)
+    if config.data is not None:
+        settings["path"] = str(local_copy(config))
     target = target_of(config.benchmark, f"benchmark={config.names['benchmark']}")
     benchmark: Benchmark = construct(target_class(target, Benchmark), settings, "benchmark.")
     benchmark.orientation = config.orientation
     return under_contract(benchmark)
 
 
-def local_copy(config: RunConfig) -> Path | None:
-    """Return data/BENCHMARK, with any suffix, or None if there is none. Raise UserError without the folder `data`."""
+def local_copy(config: RunConfig) -> Path:
+    """Return data/BENCHMARK, with any suffix. Raise UserError without the folder `data`, or if it has no such entry."""
     folder = expanded("data", str(config.data))
     if not folder.is_dir():
         raise UserError(f"data={config.data}: no such folder")
     name = config.names["benchmark"]
-    return next((entry for entry in sorted(folder.iterdir()) if entry.name == name or entry.stem == name), None)
+    for entry in sorted(folder.iterdir()):
+        if name in (entry.name, entry.stem):
+            return entry
+    raise IdleSetting("data", config.data, f"the folder has no '{name}'", "put a copy there, or leave it out")
 
 
 def build_judge(config: RunConfig, benchmark: Benchmark) -> Judge | None:

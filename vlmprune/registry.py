@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from vlmprune.errors import UserError, choose, said
+from vlmprune.errors import IdleSetting, UserError, choose, said
 from vlmprune.schema import check_amount, check_type, construct, hints_of
 from vlmprune.yaml_files import read_yaml
 
@@ -128,8 +128,8 @@ def build_method(
 ) -> Method:
     """Return the method `name` of the config group, with the settings of its YAML or `config`, and then `settings`.
 
-    budget applies to methods inside the language model (before it, every layer sees the kept tokens), scope to those
-    before it (inside, all visual tokens of a prompt are ranked together): others have no such setting and ignore it.
+    budget is a setting of methods inside the language model, scope of those before it; elsewhere both are refused. A
+    value of positions or scope that equals the published one counts as `published`, so that it names the same run.
     run_seed: value of ${seed} in a YAML. where: prefix of settings in messages.
     """
     from omegaconf import OmegaConf
@@ -151,14 +151,36 @@ def build_method(
             amount = f"keep={keep}" if ratio is None else f"ratio={ratio}"
             raise UserError(f"method=none keeps every token: drop {amount} or choose a method")
         ratio = None  # ratio=0 changes nothing here, and must not give another run directory
-    given = own | settings | {"ratio": ratio, "keep": keep, "positions": positions}
     hints = hints_of(method_class)
+    check_type("positions", positions, Literal["published", "renumber", "keep"])
     check_type("budget", budget, Literal["published", "average"])
     check_type("scope", scope, Literal["published", "tile", "image"])
-    given |= {name: value for name, value in {"budget": budget, "scope": scope}.items() if name in hints}
+    given = own | settings | {"ratio": ratio, "keep": keep}
+    of_runs = {"positions": positions, "scope": scope, "budget": budget}
+    for field in sorted(own.keys() & {"ratio", "keep", *of_runs}):
+        raise UserError(f"{where}{field}={own[field]}: is a setting of the run; give {field}={own[field]} instead")
+    for field, value in of_runs.items():
+        if value not in ("published", getattr(method_class, f"published_{field}", None)):
+            if why := _why_idle(field, name, method_class, hints):
+                raise IdleSetting(field if where == "method." else where + field, value, why)
+            given[field] = value
     for field in [field for field in given if hints.get(field) is Method]:  # a part of a composed method
         given[field] = _build_part(where + field, given[field], config_dir, run_seed)
     return construct(method_class, given, where)
+
+
+def _why_idle(setting: str, name: str, method_class: type[Method], hints: dict[str, Any]) -> str:
+    """Why positions, scope or budget cannot change anything in this method; "" where it can."""
+    stage = getattr(method_class, "stage", None)
+    if stage == "none":
+        return f"method={name} keeps every token"
+    if setting in hints:
+        return ""
+    if setting == "budget":
+        return f"every decoder layer sees what {name} keeps, so that the mean over them is the same"
+    if stage == "vision":
+        return f"{name} merges tokens inside the encoder, which sees each tile by itself"
+    return f"{name} ranks all visual tokens of a prompt together, inside the language model"
 
 
 def _build_part(where: str, choice: Any, config_dir: str | None, run_seed: int) -> Method:

@@ -42,6 +42,7 @@ class Question:
 def show(arguments: list[str], config_dir: str | None) -> int:
     """Answer, draw and print; return the exit code. Raise UserError for bad input, before a model is loaded."""
     from vlmprune.generation import read_rules
+    from vlmprune.idle import LeftOut
     from vlmprune.plan import choose_parts
     from vlmprune.progress import say
 
@@ -62,7 +63,10 @@ def show(arguments: list[str], config_dir: str | None) -> int:
     if len(models) > 1:
         raise UserError(f"model={','.join(job.names['model'] for job in models.values())}: show takes one model")
     question = read_question(words, jobs[0].orientation)
-    parts = [choose_parts(job) for job in jobs]  # impossible pairs are refused here
+    left_out = LeftOut()
+    pairs = [left_out.settle(job, choose_parts) for job in jobs]  # impossible pairs are refused here
+    jobs, parts = [job for job, _ in pairs], [part for _, part in pairs]
+    left_out.tell(jobs)
     rules = read_rules(parts[0][1], jobs[0].model.generation)
     check_writable("file", file)
     if line := rules.told(WORDS):

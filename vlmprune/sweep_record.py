@@ -83,7 +83,12 @@ def read_sweep(file: Path) -> SweepRecord:
     try:
         return read_json(file, SweepRecord)
     except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read ({said(error)}): delete it") from error
+        raise UserError(f"{file} {_fault(error)}") from error
+
+
+def _fault(error: OSError | ValueError) -> str:
+    """Return what is wrong with a sweep's file, after its name."""
+    return f"cannot be read ({said(error)}): delete it"
 
 
 def jobs_without_result(outputs: Path) -> tuple[list[JobRecord], dict[Path, str]]:
@@ -95,9 +100,9 @@ def jobs_without_result(outputs: Path) -> tuple[list[JobRecord], dict[Path, str]
     damaged: dict[Path, str] = {}
     for file in sorted((outputs / FOLDER).glob("*.json")):
         try:
-            sweeps.append(read_sweep(file))
-        except UserError as error:
-            damaged[file] = str(error).removeprefix(f"{file} ")
+            sweeps.append(read_json(file, SweepRecord))
+        except (OSError, ValueError) as error:
+            damaged[file] = _fault(error)
     last: dict[tuple[str, ...], JobRecord] = {}
     for record in sorted(sweeps, key=lambda record: record.updated):
         last |= {tuple(sorted(job.overrides)): job for job in record.jobs}

@@ -134,7 +134,7 @@ def first_fault(error: ValidationError) -> str:
     # The message of a rule about a whole row names the wrong part itself.
     whole = fault["type"] == "value_error" and isinstance(fault["input"], dict | list) and len(given) > 60
     shown = "" if whole or fault["type"] == "json_invalid" else f"={given[:60]}"
-    message = fault["msg"].removeprefix("Value error, ")
+    message = str(fault["ctx"]["error"]) if fault["type"] == "value_error" else fault["msg"]
     return f"{name}{shown}: {message}" if name else message
 
 

@@ -30,7 +30,10 @@ def signals_of(rows: list[list[int]], method: DecoderMethod, seed: int = 0) -> D
     embeds, visual, valid = batch(rows, seed)
     logits = 3 * torch.randn(len(rows), 2, 9, visual.shape[1], generator=torch.Generator().manual_seed(seed + 1))
     attention = logits.masked_fill(~valid[:, None, None], -torch.inf).softmax(dim=-1)
-    raters = method.raters(embeds, visual, valid)[:, -9:]
+    asked = method.raters(embeds, visual, valid)
+    raters = (torch.arange(visual.shape[1]).expand_as(visual) == visual.shape[1] - 1 if asked is None else asked)[
+        :, -9:
+    ]
     positions = (valid.cumsum(1) - 1).clamp(min=0)
     return DecoderSignals(attention, raters, embeds, visual, visual, valid, positions, frequencies(4))
 

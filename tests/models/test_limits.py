@@ -199,7 +199,7 @@ def test_they_are_part_of_the_identity(folders, tmp_path):
     plain, other = plan(folder, outputs), plan(folder, outputs, "model.max_pixels=5000")
     assert plain.directory.fingerprint != other.directory.fingerprint != other.unpruned.fingerprint
     assert plain.comparable != other.comparable and other.comparable["pictures"] == "max_pixels=5000"
-    for same in ("model.max_pixels=16384", "model.min_pixels=1024", "model.video_max_pixels=5000"):
+    for same in ("model.max_pixels=16384", "model.min_pixels=1024"):
         assert plan(folder, outputs, same).directory.fingerprint == plain.directory.fingerprint, same
 
 

@@ -75,7 +75,7 @@ def prompts(draw: st.DrawFn, family: str) -> Prompt:
 def settings_of(draw: st.DrawFn, family: str, method: str) -> dict[str, Any]:
     """An amount and, now and then, settings beside it; some of them are refused."""
     chosen: dict[str, Any] = dict(draw(st.sampled_from([*AMOUNTS, {}])))
-    if draw(st.booleans()):
+    if draw(st.booleans()) and method != "none":
         chosen["positions"] = draw(st.sampled_from(["keep", "renumber"]))
     if draw(st.integers(0, 3)) == 0:
         name, value = draw(
@@ -98,7 +98,9 @@ def fits(family: str, method: str, name: str) -> bool:
         return family in ("llava_next", "llava_onevision")
     if name == "budget":
         return not acts_before(method)
-    return method == "compose" or (acts_before(method) and method not in ("tome", "pitome"))
+    if family == "llava":  # a picture is one tile
+        return False
+    return method == "compose" or (acts_before(method) and method not in ("tome", "pitome", "none"))
 
 
 def acts_before(method: str) -> bool:

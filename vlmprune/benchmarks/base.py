@@ -64,6 +64,7 @@ class Benchmark:
 
     metric: ClassVar[Metric] = ACCURACY  # the main metric: a key of what `summarise` returns
     protocol: ClassVar[Protocol | None] = None  # how a language model judges the answers; None: it does not
+    turned: ClassVar[bool] = True  # a picture's file may say that it is turned
     resampled: ClassVar[bool] = True  # the main metric of a random choice of images estimates that of all
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.benchmarks.scoring.exact import exact_match
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 @dataclass
 class Scenes(Benchmark):
     """Questions on attributes and relations, existence, counting, reading: see vlmprune/tiny/MODEL_CARD.md."""
+
+    turned: ClassVar[bool] = False
 
     _rows: Any = field(default=None, init=False, repr=False)
     _row_of_image: dict[str, int] = field(default_factory=dict, init=False, repr=False)

@@ -64,7 +64,8 @@ class Subset:
     def name(self, total: int) -> str:
         """Return the subset's name in the result and in the fingerprint: "all", or the settings that apply."""
         limited = self.size(total) < total
-        parts = [f"limit={self.limit}" if limited else "", f"shard={self.shard}" if self.shard else ""]
+        part, of = map(int, (self.shard or "1/1").split("/"))
+        parts = [f"limit={self.limit}" if limited else "", f"shard={part}/{of}" if of > 1 else ""]
         return " ".join(part for part in parts if part) or "all"
 
 

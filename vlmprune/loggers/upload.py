@@ -45,6 +45,7 @@ class Upload:
     @property
     def address(self) -> str:
         """Return the address of the run's page; "" if the log has none."""
+        # `wandb sync` (wandb 0.31) prints it in this line alone.
         found = re.search(r"View run .*?(https?://\S+)", self.log.read_text(encoding="utf-8", errors="replace"))
         return found[1] if found else ""
 

@@ -73,6 +73,10 @@ class Signals:
     largest_relevance: Tensor = ABSENT  # [B, N] the largest text_relevance of the patch's image, over all of its tiles
 
 
+class NoAmount(ValueError):
+    """Neither ratio= nor keep= is given to a method without a published schedule, on whatever model."""
+
+
 def is_changed(method: Method, name: str) -> bool:
     """Return True if a setting differs from its default; methods refuse that where the setting has no effect."""
     value, default = getattr(method, name), getattr(type(method), name)
@@ -135,7 +139,7 @@ class Method:
         """Raise ValueError if the settings do not fit a model with this vision encoder and `depth` decoder layers."""
         n = tower.grid[0] * tower.grid[1]
         if self.stage != "none" and self.ratio is None and self.keep is None and self.keeps_all(n):
-            raise ValueError("no amount given, so nothing would be pruned: give ratio= or keep=")
+            raise NoAmount("no amount given, so nothing would be pruned: give ratio= or keep=")
 
     def keeps_all(self, n: int) -> bool:
         """Return True if nothing would be removed; the engine then runs the unchanged model (bit-identical)."""

@@ -56,6 +56,10 @@ class Compose(Method):
             raise ValueError(f"split={self.split}: it divides ratio= or keep=, and neither is given; leave it out")
         if self.scope != "published" and not isinstance(self.before, SequenceMethod):
             raise ValueError(f"scope={self.scope}: {type(self.before).__name__} acts on tiles; allowed: published")
+        # A setting of the whole is one of its parts: one run, in either form.
+        self.before = self._with(self.before, "positions", "scope")
+        self.inside = self._with(self.inside, "positions", "budget")
+        self.positions = self.scope = self.budget = "published"
         self.parts(1)  # raises if a part's settings conflict with an amount, which is so for any number of tokens
 
     @property
@@ -73,12 +77,7 @@ class Compose(Method):
         return True  # the method inside the language model always does
 
     def parts(self, n: int) -> tuple[Method, ...]:
-        common: dict[str, Any] = {} if self.positions == "published" else {"positions": self.positions}
-        before, inside = replace(self.before, **common), replace(self.inside, **common)
-        if self.scope != "published":
-            before = replace(before, scope=self.scope)  # type: ignore[call-arg]
-        if self.budget == "average":
-            inside = replace(inside, budget="average")  # type: ignore[call-arg]
+        before, inside = self.before, self.inside
         if self.ratio is None and self.keep is None:
             return before, inside
         first, k = self._kept_by_the_first(n), self.count(n)
@@ -91,6 +90,19 @@ class Compose(Method):
         if self.ratio is None and self.keep is None:
             return self.before.shares(units)
         return apportioned(self._kept_by_the_first(sum(units)), units)
+
+    def _with(self, part: Method, *names: str) -> Method:
+        """`part` with those of the named settings that are given for the whole. Raises ValueError for two values."""
+        changed: dict[str, Any] = {}
+        for name in names:
+            value, own = getattr(self, name), getattr(part, name, "published")
+            if value == "published":
+                continue
+            if own not in ("published", value):
+                raise ValueError(f"{name}={value} and {name}={own} on {type(part).__name__}: give one of them")
+            if value != getattr(part, f"published_{name}", None):  # else it is what the part does anyway
+                changed[name] = value
+        return replace(part, **changed) if changed else part
 
     def _kept_by_the_first(self, n: int) -> int:
         k = self.count(n)

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from vlmprune.methods.base import Method, Positions, Tower
+from vlmprune.methods.base import Method, NoAmount, Positions, Tower
 from vlmprune.methods.contract import as_scores
 from vlmprune.methods.counting import kept_count
 
@@ -145,7 +145,7 @@ class DecoderMethod(Method, ABC):
         n = tower.grid[0] * tower.grid[1]
         stages = self.stages(depth, n)
         if self.ratio is None and self.keep is None and all(stage.left == n for stage in stages):
-            raise ValueError("no amount given, so nothing would be pruned: give ratio= or keep=")
+            raise NoAmount("no amount given, so nothing would be pruned: give ratio= or keep=")
 
     def keeps_all(self, n: int) -> bool:
         return self.ratio == 0  # `keep` is of a prompt's visual tokens, and a prompt may show several images

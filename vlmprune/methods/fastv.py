@@ -28,7 +28,7 @@ class FastV(DecoderMethod):
 
     def schedule(self, depth: int, n: int) -> list[DecoderStage]:
         if not 1 <= self.k < depth:
-            raise ValueError(f"fastv: k={self.k} on a decoder of {depth} layers; allowed: 1 to {depth - 1}")
+            raise ValueError(f"k={self.k} on a decoder of {depth} layers; allowed: 1 to {depth - 1}")
         return [DecoderStage(self.k, kept_count(n, self.ratio, self.keep))]
 
     def score(self, signals: DecoderSignals) -> Tensor:

@@ -49,25 +49,24 @@ class PyramidDrop(DecoderMethod):
     def __post_init__(self) -> None:
         if not self.layer_list or not increasing([0, *self.layer_list, self.published_depth]):
             raise ValueError(
-                f"pyramiddrop: layer_list={list(self.layer_list)}; allowed: one or more ascending layers of 1 to "
+                f"layer_list={list(self.layer_list)}; allowed: one or more ascending layers of 1 to "
                 f"{self.published_depth - 1} (published_depth={self.published_depth})"
             )
         if self.ratio is not None or self.keep is not None or self.budget != "published":
             if is_changed(self, "image_token_ratio_list"):
                 raise ValueError(
-                    f"pyramiddrop: image_token_ratio_list={list(self.image_token_ratio_list)} is what runs "
+                    f"image_token_ratio_list={list(self.image_token_ratio_list)} is what runs "
                     "without an amount; leave it out, or ratio=, keep= and budget=average"
                 )
             return
         fractions = [1.0, *self.image_token_ratio_list, 0.0]
         if any(after > before for before, after in itertools.pairwise(fractions)):
             raise ValueError(
-                f"pyramiddrop: image_token_ratio_list={list(self.image_token_ratio_list)}; allowed: falling fractions "
-                "of 1 to 0"
+                f"image_token_ratio_list={list(self.image_token_ratio_list)}; allowed: falling fractions of 1 to 0"
             )
         if len(self.image_token_ratio_list) != len(self.layer_list):
             raise ValueError(
-                f"pyramiddrop: image_token_ratio_list={list(self.image_token_ratio_list)}; allowed: one "
+                f"image_token_ratio_list={list(self.image_token_ratio_list)}; allowed: one "
                 f"fraction for each of the {len(self.layer_list)} layers of layer_list"
             )
 

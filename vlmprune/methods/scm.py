@@ -57,7 +57,7 @@ class ScaleCompression(DecoderMethod):
 
     def schedule(self, depth: int, n: int) -> list[DecoderStage]:
         if not 1 <= self.k < depth:
-            raise ValueError(f"scm: k={self.k} on a decoder of {depth} layers; allowed: 1 to {depth - 1}")
+            raise ValueError(f"k={self.k} on a decoder of {depth} layers; allowed: 1 to {depth - 1}")
         return [DecoderStage(self.k, n)]  # the upper bound; `select` returns the number
 
     def count(self, n: int) -> int:

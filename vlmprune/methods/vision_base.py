@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from vlmprune.methods.base import Method, Tower
+from vlmprune.methods.base import Method, NoAmount, Tower
 from vlmprune.methods.counting import exact
 from vlmprune.methods.merging import Matching, counts_at_fraction, counts_to_reach
 
@@ -40,7 +40,7 @@ class VisionMethod(Method):
 
     def check(self, tower: Tower, depth: int) -> None:
         if self.ratio is None and self.keep is None and self.layer_ratio is None:
-            raise ValueError("no amount given, so nothing would be merged: give ratio=, keep= or method.layer_ratio=")
+            raise NoAmount("no amount given, so nothing would be merged: give ratio=, keep= or method.layer_ratio=")
         self.merge_counts(tower, tower.grid[0] * tower.grid[1])
 
     def match(self, metric: Tensor, r: int, layer: int, tower: Tower) -> Matching:

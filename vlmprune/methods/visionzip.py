@@ -58,7 +58,7 @@ class VisionZip(SequenceMethod):
         super().check(tower, depth)
         k = self.count(tower.grid[0] * tower.grid[1])
         if self.contextual is not None and k and not 0 <= self.contextual < k:
-            raise ValueError(f"visionzip: contextual={self.contextual} of keep={k}; allowed: 0 to {k - 1}")
+            raise ValueError(f"contextual={self.contextual} of keep={k}; allowed: 0 to {k - 1}")
 
     def selection_macs(self, n: int, k: int, widths: Widths) -> int:
         dominant, contextual = self.split(k)

@@ -43,7 +43,7 @@ class VisPruner(SequenceMethod):
 
     def __post_init__(self) -> None:
         if not 0 <= self.important_ratio <= 1:
-            raise ValueError(f"vispruner: important_ratio={self.important_ratio}; allowed: 0 to 1")
+            raise ValueError(f"important_ratio={self.important_ratio}; allowed: 0 to 1")
 
     def selection_macs(self, n: int, k: int, widths: Widths) -> int:
         return n * n * widths.features  # one Gram matrix

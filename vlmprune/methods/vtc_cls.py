@@ -41,7 +41,7 @@ class VtcCls(ScoreMethod):
             end = same_relative_depth(self.end_layer, PUBLISHED_DEPTH, tower.depth)
         if self.start_layer < 0 or not start <= end < tower.depth:
             raise ValueError(
-                f"vtc_cls: start_layer={self.start_layer}, end_layer={self.end_layer} (of {PUBLISHED_DEPTH}) "
+                f"start_layer={self.start_layer}, end_layer={self.end_layer} (of {PUBLISHED_DEPTH}) "
                 f"are layers {start} to {end} here; allowed: 0 <= start <= end <= {tower.depth - 1}"
             )
         return tuple(range(start, end + 1))

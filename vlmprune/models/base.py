@@ -3,7 +3,8 @@
 A family is one file in this folder named after its `model_type` in config.json. It exports `adapt(model)` and, so that
 impossible pairs are refused before weights load, `SIGNALS` and `describe_tower(config)`. It may export
 `check_method(method)`, which raises ValueError for methods that it refuses; `KEEPS_POSITIONS` if its adapter keeps
-position ids; and `LIMITS`, its settings for the number of pixels or tiles of a picture. No list names the families.
+position ids; `RANKS_TOGETHER`, the media of which several tiles or frames can be ranked together, if not both can; and
+`LIMITS`, its settings for the number of pixels or tiles of a picture. No list names the families.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from vlmprune.measure.encoder import EncoderSizes, Grid
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
 from vlmprune.pruning.layout import Layout
 
+MEDIA = frozenset({"image", "video"})
 HELPERS = {
     "anyres",
     "architecture",
@@ -161,6 +163,7 @@ class Family:
     tower: Tower
     sliding_window: bool = False  # in the decoder
     keeps_positions: bool = False  # for every method
+    ranks_together: frozenset[str] = MEDIA  # media whose tiles or frames can be ranked together
     text: Any = None  # the decoder's config
     check: Callable[[Method], None] = lambda _: None  # the family's check_method; raises ValueError
 
@@ -173,6 +176,7 @@ def describe(config: Any) -> Family:
         module.describe_tower(config),
         has_sliding_window(config.text_config),
         getattr(module, "KEEPS_POSITIONS", False),
+        getattr(module, "RANKS_TOGETHER", MEDIA),
         config.text_config,
     )
     tower = family.tower

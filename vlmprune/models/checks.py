@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from vlmprune.errors import NotApplicable, UserError
-from vlmprune.methods.base import Method, Tower
+from dataclasses import replace
+
+from vlmprune.errors import IdleSetting, NotApplicable, UserError
+from vlmprune.methods.base import Method, NoAmount, Tower
+from vlmprune.methods.compose import Compose
 from vlmprune.methods.decoder_base import DecoderMethod
-from vlmprune.models.base import Family
+from vlmprune.models.base import MEDIA, Family
 from vlmprune.models.decoder_structure import DecoderStructure, examine
 from vlmprune.pruning.counts import ask
 from vlmprune.pruning.declared import check_class, check_counts
@@ -44,11 +47,30 @@ def check_settings(method: Method, family: Family, depth: int, name: str) -> Non
             )
     except UserError:
         raise
+    except NoAmount as error:  # not the model's fault
+        raise UserError(f"method={name}: {error}") from error
     except ValueError as error:
-        # Not the model's fault. A class of its own would change every method's source, and so every fingerprint.
-        kind = UserError if str(error).startswith("no amount given") else NotApplicable
-        raise kind(f"method={name}: {str(error).removeprefix(f'{name}: ')}") from error
+        raise NotApplicable(f"method={name}: {error}") from error
+    check_scope(method, family)
     check_decoder(method, family, name)
+
+
+def check_scope(method: Method, family: Family, media: frozenset[str] = MEDIA) -> None:
+    """Refuse a scope where nothing can be ranked together. media: the kinds that the questions show."""
+    for part in method.parts(1):
+        if (scope := getattr(part, "scope", "published")) != "published" and not family.ranks_together & media:
+            kind = "".join(family.ranks_together)
+            some = f"this model ranks tokens of a {kind} together, and the questions show none"
+            raise IdleSetting(
+                "scope", scope, some if kind else "this model ranks each picture, tile or frame by itself"
+            )
+
+
+def settled(method: Method, family: Family) -> Method:
+    """Return the method without a `positions=keep` that is this family's only way, so that it names the same run."""
+    if isinstance(method, Compose):
+        return replace(method, before=settled(method.before, family), inside=settled(method.inside, family))
+    return replace(method, positions="published") if family.keeps_positions and method.positions == "keep" else method
 
 
 def keeps_positions(method: Method, family: Family) -> bool:

@@ -21,7 +21,7 @@ from vlmprune.methods.base import Method, Tower
 from vlmprune.methods.similarity import products
 from vlmprune.models.checkpoint import read_config
 from vlmprune.models.files import check_folder, read_object
-from vlmprune.models.parts import Checkpoint, first_line
+from vlmprune.models.parts import Checkpoint, first_line, is_of_shapes
 from vlmprune.models.weights import check_files, check_sizes, folder_hash
 
 MATCHING = ("hidden_size", "patch_size", "image_size", "num_hidden_layers")  # another encoder differs in one of these
@@ -155,7 +155,7 @@ def load_text_tower(checkpoint: Checkpoint, device: torch.device) -> TextTower:
         )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # whatever transformers says of someone else's files
-        if "ignore_mismatched_sizes" in str(error):
+        if is_of_shapes(error):
             raise UserError(f"method.clip={source}: its weights have other shapes than its config.json says") from error
         raise UserError(f"method.clip={source}: cannot be loaded ({first_line(error)})") from error
     clip, loading_info = pair

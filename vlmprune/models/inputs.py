@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
-from vlmprune.benchmarks.base import BadSample
+from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.benchmarks.cells import LONGEST_TEXT
 from vlmprune.config import ModelConfig
 from vlmprune.errors import UserError, said
@@ -108,6 +108,10 @@ class Preprocessor(ABC):
         if kind == "video" and self.takes_video:
             return [replace(self.video(pictures), pictures=len(pictures))]
         return [self.image(picture) for picture in pictures]
+
+    def kinds(self, samples: list[Sample]) -> frozenset[str]:
+        """The kinds of media that the samples are given as: "image", "video"."""
+        return frozenset(sample.media if self.takes_video else "image" for sample in samples)
 
     def collate(self, prompts: list[list[Media]]) -> dict[str, Tensor]:
         """Return the tensors of a batch from the media of each of its prompts; {} if no prompt has any."""

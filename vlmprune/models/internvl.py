@@ -43,6 +43,7 @@ SIGNALS = frozenset(
 
 
 LIMITS = ("min_tiles", "max_tiles")
+RANKS_TOGETHER: frozenset[str] = frozenset()  # its encoder is not told which tiles are of one picture
 
 
 class InternVL(Adapter):

@@ -32,6 +32,8 @@ SIGNALS = frozenset(
     }
 )
 
+RANKS_TOGETHER: frozenset[str] = frozenset()  # a picture is one tile
+
 
 class Llava(Adapter):
     """Adapter with one image as one grid of patches; its [CLS] is dropped before the projector."""

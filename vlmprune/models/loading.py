@@ -17,6 +17,7 @@ from vlmprune.models.checkpoint import Checkpoint, explain, find_checkpoint
 from vlmprune.models.hardware import check_hardware, quantizer, resolve_device, resolve_dtype
 from vlmprune.models.inputs import Preprocessor
 from vlmprune.models.outline import outline
+from vlmprune.models.parts import is_of_shapes
 from vlmprune.models.weights import check_memory, check_sizes
 from vlmprune.pruning.features import FeatureStore
 
@@ -83,7 +84,7 @@ def read_weights(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype
             **placed,
         )
     except Exception as error:  # whatever transformers says of someone else's files
-        if "ignore_mismatched_sizes" in str(error):
+        if is_of_shapes(error):
             raise UserError(f"model.path={source}: its weights have other shapes than its config.json says") from error
         raise UserError(explain(source, error, checkpoint.revision)) from error
     model, loading_info = pair

@@ -118,6 +118,14 @@ def check_tokens(checkpoint: Checkpoint, parts: Parts, settings: dict[str, Any])
     tokenizer.pad_token = filler
 
 
+def is_of_shapes(error: Exception) -> bool:
+    """Return True where `from_pretrained` says that weights have other shapes than the config.
+
+    transformers has no class for it: up to 5.23 it raises a RuntimeError that names its argument for such weights.
+    """
+    return "ignore_mismatched_sizes" in str(error)
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, at most 200 characters; the type's name for an empty message."""
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

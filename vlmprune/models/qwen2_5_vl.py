@@ -25,6 +25,7 @@ __all__ = ["LIMITS", "SIGNALS", "Inputs", "adapt", "check_method", "describe_tow
 
 SIGNALS = frozenset({"seeds", "cls_attention", "received_attention", "features", "projected", "decoder_attention"})
 KEEPS_POSITIONS = True
+RANKS_TOGETHER = frozenset({"video"})
 TYPICAL = (480, 640)  # pixels of the picture whose grid is used as Tower.grid
 
 

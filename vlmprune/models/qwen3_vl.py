@@ -19,6 +19,7 @@ from vlmprune.models import qwen2_5_vl, qwen2_5_vl_inputs
 
 SIGNALS = qwen2_5_vl.SIGNALS
 KEEPS_POSITIONS = qwen2_5_vl.KEEPS_POSITIONS
+RANKS_TOGETHER = qwen2_5_vl.RANKS_TOGETHER
 LIMITS = qwen2_5_vl_inputs.LIMITS
 VIDEO_SIZE = {"shortest_edge": 4096, "longest_edge": 25165824}  # pixels of all frames, as the published checkpoints say
 check_method = qwen2_5_vl.check_method

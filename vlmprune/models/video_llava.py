@@ -23,6 +23,7 @@ from vlmprune.pruning.layout import Group, Layout, whole_tiles
 
 # No text_relevance: both encoders are LanguageBind's, for which no CLIP checkpoint has a text tower.
 SIGNALS = llava.SIGNALS - {"text_relevance"}
+RANKS_TOGETHER = frozenset({"video"})
 describe_tower = llava.describe_tower
 
 

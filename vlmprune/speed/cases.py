@@ -9,6 +9,7 @@ import torch
 
 from vlmprune.config import RunConfig, compose_run
 from vlmprune.errors import NotApplicable, UserError
+from vlmprune.idle import LeftOut
 from vlmprune.methods.base import Method
 from vlmprune.methods.none import Unpruned
 from vlmprune.models import loading
@@ -75,25 +76,35 @@ def plan(request: Request, config_dir: str | None) -> Plan:
     dtype = loading.resolve_dtype(config.model.dtype, checkpoint, device)
     loading.check_hardware(config.model, checkpoint, dtype, device)
     planned = Plan(config, checkpoint, device, dtype, sorted(set(sizes)))
-    for other, job in zip(configs, jobs, strict=True):
-        settings = [item.removeprefix("method.") for item in job if _key(item) in varying]
-        name = other.names["method"].replace("none", "unpruned")
-        _add(planned, other, " ".join([name, *settings, *["compiled"] * other.compile]))
+    left_out = LeftOut()
+    acting = [_add(planned, other, varying, left_out) for other in configs]
     if len(planned.refused) == len(configs):
         raise NotApplicable(planned.refused[0].reason)
+    left_out.tell(acting)
     return planned
 
 
-def _add(planned: Plan, config: RunConfig, label: str) -> None:
-    """Add one combination to the cases, unless it is there already, or to the refused ones."""
+def _add(planned: Plan, config: RunConfig, varying: set[str], left_out: LeftOut) -> RunConfig:
+    """Add one combination to the cases, unless it is there already, or to the refused ones.
+
+    Return it without the settings that cannot act in it.
+    """
     try:
-        method, _, text_tower = choose_parts(config)
+        config, (method, _, text_tower) = left_out.settle(config, choose_parts)
     except NotApplicable as error:
-        planned.refused.append(Refused(label, config.ratio, config.keep, str(error)))
-        return
+        planned.refused.append(Refused(_label(config, varying), config.ratio, config.keep, str(error)))
+        return config
+    label = _label(config, varying)
     case = Case(label, config.ratio, config.keep, method, text_tower, config.compile)
     if case not in planned.cases:
         planned.cases.append(case)
+    return config
+
+
+def _label(config: RunConfig, varying: set[str]) -> str:
+    settings = [item.removeprefix("method.") for item in config.overrides if _key(item) in varying]
+    name = config.names["method"].replace("none", "unpruned")
+    return " ".join([name, *settings, *["compiled"] * config.compile])
 
 
 def _key(override: str) -> str:

@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 
 from vlmprune.benchmarks.subset import Subset
+from vlmprune.config import RunConfig
 from vlmprune.errors import NotApplicable, UserError
 from vlmprune.files import read_bytes
+from vlmprune.idle import LeftOut, check_idle
 from vlmprune.plan import Plan, benchmark_name, choose_parts, load_benchmark, prepare
 from vlmprune.sweep.jobs import Job
 
@@ -16,32 +18,46 @@ from vlmprune.sweep.jobs import Job
 def examine(jobs: list[Job], here: bool) -> list[Job]:
     """Check every job's parts and run directory; return the jobs without duplicates, in execution order.
 
-    A job whose method the model cannot run is marked not_applicable. Raise UserError for any other fault, and if no
-    requested job can run. here: True if the jobs run on this machine. Elsewhere the device may differ; dtype and run
-    directory depend on it, and both then stay unknown.
+    A job whose method the model cannot run is marked not_applicable; a setting that cannot act in one job, and can in
+    others, is left out of it. Raise UserError for any other fault, and if no requested job can run. here: True if the
+    jobs run on this machine. Elsewhere the device may differ; dtype and run directory depend on it, and both then stay
+    unknown.
     """
-    known: dict[Path, Job] = {}
-    unique, refused = [], list[UserError]()
+    known: dict[Path | str, Job] = {}
+    unique, refused, left_out = [], list[UserError](), LeftOut()
     for job in jobs:
         try:
-            plan = inspect(job, here)
+            plan = settle(job, here, LeftOut() if job.added else left_out)
         except NotApplicable as error:
             job.record.status, job.record.reason = "not_applicable", error.reason
             refused.append(error)
             plan = None
-        if plan is None or known.setdefault(plan.directory.path, job) is job:  # ratio=0.5,0.50 is one run
+        run = str(job.config.named) if plan is None else plan.directory.path
+        if known.setdefault(run, job) is job:  # ratio=0.5,0.50 is one run
             unique.append(job)
     if refused and all(job.record.status == "not_applicable" for job in unique if not job.added):
         raise refused[0]
+    left_out.tell(job.config for job in jobs if not job.added)
     return in_order(unique)
+
+
+def settle(job: Job, here: bool, left_out: LeftOut) -> Plan | None:
+    """`inspect` the job, without the settings that cannot act in it."""
+
+    def look(config: RunConfig) -> Plan | None:
+        job.become(config)
+        return inspect(job, here)
+
+    return left_out.settle(job.config, look)[1]
 
 
 def inspect(job: Job, here: bool) -> Plan | None:
     """Fill in the record of a job's run. Return its plan, or None if that depends on another machine."""
     config, record = job.config, job.record
     if not (here or config.device == "cpu" or torch.cuda.is_available()):
-        choose_parts(config)
+        method, checkpoint, _ = choose_parts(config)
         benchmark, everything = load_benchmark(config)
+        check_idle(config, method, checkpoint, benchmark, everything)
         record.benchmark = benchmark_name(config, benchmark)
         record.samples = len(Subset(config.limit, config.shard).choose(everything))
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vlmprune.config import RunConfig, compose_run
-from vlmprune.overrides import AMOUNT, QUOTES, expand_sweep, group_of, without_unused
+from vlmprune.overrides import AMOUNT, QUOTES, expand_sweep, group_of, quoted, without_unused
 from vlmprune.registry import read
 from vlmprune.sweep_record import JobRecord
 
@@ -23,6 +23,14 @@ class Job:
     @property
     def title(self) -> str:
         return self.record.title
+
+    def become(self, config: RunConfig) -> None:
+        """Be the job of `config`, which has fewer settings."""
+        gone = [override for override in self.overrides if quoted(override) not in config.overrides]
+        for override in gone:
+            self.record.title = f" {self.title} ".replace(f" {override} ", " ").strip() or "defaults"
+        self.config = config
+        self.overrides = self.record.overrides = [override for override in self.overrides if override not in gone]
 
 
 def plan_jobs(settings: list[str], config_dir: str | None, baselines: bool = True) -> list[Job]:
