@@ -118,20 +118,19 @@ def test_a_batch_that_does_not_fit_is_halved(tmp_path, monkeypatch, method):
 @pytest.mark.slow
 def test_one_question_that_does_not_fit_is_one_line_and_loses_nothing(tmp_path, monkeypatch):
     generate = LlavaForConditionalGeneration.generate
-    calls = []
+    small = tmp_path / "small"
 
     def fail_later(self, *args, **kwargs):
-        if calls:
+        if [*small.rglob("predictions.jsonl")]:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
-        calls.append(kwargs)
         return generate(self, *args, **kwargs)
 
     _, expected = answers(tmp_path / "plain", "method=cls", "ratio=0.9")
     with monkeypatch.context() as patch:
         patch.setattr(LlavaForConditionalGeneration, "generate", fail_later)
         with pytest.raises(UserError, match=r"one question at a time .*2\.00 GiB.*goes on where it stopped"):
-            answers(tmp_path / "small", "method=cls", "ratio=0.9", "batch_size=8")
-    (kept,) = tmp_path.glob("small/**/predictions.jsonl")
-    assert len(kept.read_text().splitlines()) == len(calls[0]["input_ids"]) == 8
-    _, found = answers(tmp_path / "small", "method=cls", "ratio=0.9", "batch_size=8")
+            answers(small, "method=cls", "ratio=0.9", "batch_size=8")
+    (written,) = small.rglob("predictions.jsonl")
+    assert 0 < len(written.read_text().splitlines()) < len(expected)
+    _, found = answers(small, "method=cls", "ratio=0.9", "batch_size=8")
     assert found == expected
