@@ -24,6 +24,9 @@ run: $(STAMP) ## the first run: cls at 95 % on the embedded model and benchmark
 test: $(STAMP) ## the tests (under 6 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not gpu'
 
+coverage: $(STAMP) ## branch coverage of make test's selection
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not gpu' --cov=vlmprune --cov-branch --cov-report=term:skip-covered
+
 slow: $(STAMP) ## the longer checks: robustness, launchers, the wheel on its own, the examples of README and docs, 5,000 random programs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'slow and not gpu' tests/robustness/hostile
 	$(BIN)/python -m pytest -m 'slow and not gpu' --ignore tests/robustness/hostile
@@ -41,6 +44,6 @@ chart: $(STAMP) ## README's picture and the table of docs/results.md: five metho
 	$(BIN)/vlmprune compare outputs=outputs/chart format=markdown columns=front,method,ratio,kept,layer_avg,score,relative,vs_random,flops,prefill chart=docs/accuracy.png
 
 clean: ## remove .venv and caches; run directories stay
-	rm -rf $(VENV) .oldest build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) .oldest build *.egg-info .coverage .pytest_cache .ruff_cache .mypy_cache
 
-.PHONY: help install run test slow oldest lint chart clean
+.PHONY: help install run test coverage slow oldest lint chart clean

@@ -10,7 +10,9 @@ os.environ["WANDB_MODE"] = "offline"
 
 import pytest
 import torch
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers import LlamaConfig, LlavaForConditionalGeneration
+
+from tests.toy_models import TEXT, left_padded, toy_llava, unpadded
 
 # A shell that starts the tests in the background has Ctrl-C ignored, here and in every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -26,34 +28,8 @@ def make_llava(
 
     width: of the decoder, which has 4 heads.
     """
-    torch.manual_seed(seed)
-    config = LlavaConfig(
-        vision_config=CLIPVisionConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=5,
-            num_attention_heads=4,
-            image_size=48,
-            patch_size=8,
-            projection_dim=32,
-        ),
-        text_config=LlamaConfig(
-            hidden_size=width,
-            intermediate_size=2 * width,
-            num_hidden_layers=layers,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            vocab_size=99,
-            max_position_embeddings=512,
-        ),
-        image_token_id=IMAGE_TOKEN,
-        image_seq_length=PATCHES,
-    )
-    model = LlavaForConditionalGeneration._from_config(config, attn_implementation=attention).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(3)
-    return model
+    text = LlamaConfig(**TEXT | {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": layers})
+    return toy_llava(text, IMAGE_TOKEN, attention=attention, seed=seed)
 
 
 def make_batch(texts: list[int], images: int = 1, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -63,25 +39,14 @@ def make_batch(texts: list[int], images: int = 1, seed: int = 0) -> dict[str, to
     for length in texts:
         words = torch.randint(3, 97, (length,), generator=generator)
         rows.append(torch.cat([words[:3], torch.full((PATCHES * images,), IMAGE_TOKEN), words[3:]]))
-    longest = max(map(len, rows))
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for index, row in enumerate(rows):
-        ids[index, longest - len(row) :] = row
-        mask[index, longest - len(row) :] = 1
     pixels = torch.rand(len(texts) * images, 3, 48, 48, generator=generator)
-    return {"input_ids": ids, "attention_mask": mask, "pixel_values": pixels}
+    return left_padded(rows) | {"pixel_values": pixels}
 
 
 def one_of(batch: dict[str, torch.Tensor], row: int) -> dict[str, torch.Tensor]:
     """Row `row` alone, without its padding."""
     images = len(batch["pixel_values"]) // len(batch["input_ids"])
-    length = int(batch["attention_mask"][row].sum())
-    return {
-        "input_ids": batch["input_ids"][row : row + 1, -length:],
-        "attention_mask": batch["attention_mask"][row : row + 1, -length:],
-        "pixel_values": batch["pixel_values"][row * images : (row + 1) * images],
-    }
+    return unpadded(batch, row) | {"pixel_values": batch["pixel_values"][row * images : (row + 1) * images]}
 
 
 @pytest.fixture(params=["sdpa", "eager"])

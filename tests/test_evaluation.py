@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import LlavaForConditionalGeneration
 
 from vlmprune.config import compose_run
 from vlmprune.errors import NotApplicable, UserError
-from vlmprune.evaluate import Evaluation
 from vlmprune.models import loading
 from vlmprune.run import run
 
@@ -101,14 +101,14 @@ def test_compile_is_refused_where_it_could_do_nothing(tmp_path):
 @pytest.mark.parametrize("method", ["cls", pytest.param("fastv", marks=pytest.mark.slow)])
 def test_a_batch_that_does_not_fit_is_halved(tmp_path, monkeypatch, method):
     _, expected = answers(tmp_path / "plain", f"method={method}", "ratio=0.9")
-    generate = type(next(iter(loading._loaded.values())).model).generate
+    generate = LlavaForConditionalGeneration.generate
 
     def small(self, *args, **kwargs):
         if len(kwargs["input_ids"]) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return generate(self, *args, **kwargs)
 
-    monkeypatch.setattr(type(next(iter(loading._loaded.values())).model), "generate", small)
+    monkeypatch.setattr(LlavaForConditionalGeneration, "generate", small)
     result, found = answers(tmp_path / "small", f"method={method}", "ratio=0.9", "batch_size=16")
     assert found == expected
     used = result["timings"]["evaluation"]["batch_size"]
@@ -117,17 +117,20 @@ def test_a_batch_that_does_not_fit_is_halved(tmp_path, monkeypatch, method):
 
 @pytest.mark.slow
 def test_one_question_that_does_not_fit_is_one_line_and_loses_nothing(tmp_path, monkeypatch):
-    ask = Evaluation._answer_from
+    generate = LlavaForConditionalGeneration.generate
+    small = tmp_path / "small"
 
-    def fail_later(self, prefixes, rows, batch):
-        if self.answers.done:
+    def fail_later(self, *args, **kwargs):
+        if [*small.rglob("predictions.jsonl")]:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
-        ask(self, prefixes, rows, batch)
+        return generate(self, *args, **kwargs)
 
     _, expected = answers(tmp_path / "plain", "method=cls", "ratio=0.9")
     with monkeypatch.context() as patch:
-        patch.setattr(Evaluation, "_answer_from", fail_later)
+        patch.setattr(LlavaForConditionalGeneration, "generate", fail_later)
         with pytest.raises(UserError, match=r"one question at a time .*2\.00 GiB.*goes on where it stopped"):
-            answers(tmp_path / "small", "method=cls", "ratio=0.9", "batch_size=8")
-    _, found = answers(tmp_path / "small", "method=cls", "ratio=0.9", "batch_size=8")
+            answers(small, "method=cls", "ratio=0.9", "batch_size=8")
+    (written,) = small.rglob("predictions.jsonl")
+    assert 0 < len(written.read_text().splitlines()) < len(expected)
+    _, found = answers(small, "method=cls", "ratio=0.9", "batch_size=8")
     assert found == expected

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -15,10 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return import_module(f"scripts.{name}")
 
 
 @pytest.mark.parametrize(
@@ -66,3 +63,70 @@ def test_the_suite_names_its_folder_after_the_gpu(tmp_path, gpu, folder):
     done = subprocess.run(["bash", scripts / "gpu_suite.sh"], env=environment, capture_output=True, text=True)
     assert done.returncode != 0
     assert [path.name for path in (tmp_path / "outputs/reference").iterdir()] == [folder]
+
+
+HOUSE = {
+    "__init__.py": '"""What it is."""\nfrom house import low\n',
+    "low.py": 'def f():\n    """Return 1."""\n    return 1\n',
+    "high/__init__.py": "",
+    "high/top.py": "def f():\n    from house.low import f\n    import json, house.high.side\n    return f\n",
+    "high/side.py": "if TYPE_CHECKING:\n    from house.other import X\n",
+    "other.py": "import torch\nfrom house.high import side\nfrom house import *\n" + "\n" * 60 + "class X: ...\n",
+}
+
+
+@pytest.fixture
+def house(tmp_path):
+    for name, text in HOUSE.items():
+        path = tmp_path / "house" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path / "house"
+
+
+def test_figures_of_a_house(house):
+    read = load("house").read_house(house)
+    assert read.figures == {
+        "files": "6",
+        "lines": "75",
+        "median file": "2.5",
+        "largest file": "64",
+        "files under 60 lines": "5",
+        "imports per 100 lines": "9.3",
+        "modules with one importer": "2",
+        "file-to-file arrows": "6",
+        "parts": "4",
+        "arrows between parts": "5",
+        "circles between parts": "1",
+        "docstrings": "2",
+        "docstrings that open with What, Which, Whether, How": "1",
+        "median function": "3.5",
+    }
+    assert read.singles == ["house", "house.other"]
+    assert read.circles == [["high", "other"]]
+
+
+def test_figures_before_and_after(house, monkeypatch, capsys):
+    after = house.parent / "after" / "house"
+    after.mkdir(parents=True)
+    (after / "low.py").write_text(HOUSE["low.py"])
+    monkeypatch.setattr(sys, "argv", ["house.py", "-v", str(house), str(after)])
+    load("house").main()
+    lines = capsys.readouterr().out.splitlines()
+    columns = [line.split()[-2:] for line in lines[:4]]
+    assert columns == [["before", "after"], ["6", "1"], ["75", "3"], ["2.5", "3"]]
+    assert len({len(line) for line in lines[:15]}) == 1
+    assert "  house.other" in lines and "  high, other" in lines
+
+
+def test_figures_need_a_package(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["house.py", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        load("house").main()
+    assert "holds no *.py file; name the folder of a package" in capsys.readouterr().err
+
+
+def test_figures_of_this_package(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["house.py"])
+    load("house").main()
+    assert f"{len(list((ROOT / 'vlmprune').rglob('*.py')))}" in capsys.readouterr().out.splitlines()[0]

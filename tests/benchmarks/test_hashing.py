@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +15,13 @@ from vlmprune.benchmarks import hashing
 def reads(monkeypatch, tmp_path):
     """Names of the files that were read for a hash, as they are read."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    read, original = [], hashing._sha256
-    monkeypatch.setattr(hashing, "_sha256", lambda file: read.append(file.name) or original(file))
+    read, original = [], hashlib.file_digest
+
+    def digest(file, name):
+        read.append(Path(file.name).name)
+        return original(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", digest)
     return read
 
 

@@ -140,7 +140,7 @@ def test_bad_places(tmp_path):
 def test_the_hubs_way_gives_the_same_rows(streaming, folder):
     # A folder stands in for the hub: `datasets` resolves both to files of a split.
     source = Source("lmms-lab/nowhere", fallback=str(folder), split="test")
-    table, identity = source._hub(streaming)
+    table, identity = source.open(streaming)
     assert type(table).__name__ == "InPlace"  # what is fetched is not converted either
     assert identity.startswith("commit:")
     texts = ["question", "answer", "type"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.refusal import refusal
 from tests.report.synthetic import make_run
 from vlmprune import cli
 from vlmprune.config import compose_run
@@ -46,10 +47,9 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 def refused(*arguments: str) -> str:
     """The one line with which a command refuses."""
-    with pytest.raises(UserError) as told:
-        cli._dispatch(list(arguments))
+    line = refusal(*arguments)
     assert not Path("ran").exists() and "evil" not in sys.modules
-    return str(told.value)
+    return line
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=list(CONFIGS))

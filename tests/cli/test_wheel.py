@@ -1,10 +1,11 @@
-"""A wheel holds everything: installed in a folder of its own, it runs without this checkout."""
+"""A wheel holds everything and no more: installed in a folder of its own, it runs without this checkout."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,16 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 def test_a_wheel_runs_on_its_own(tmp_path):
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, str(ROOT)], check=True)
+    settings = tmp_path / "build.cfg"  # else setuptools packs whatever an earlier build left in build/
+    settings.write_text(f"[build]\nbuild_base = {tmp_path / 'build'}\n")
+    building = os.environ | {"DIST_EXTRA_CONFIG": str(settings)}
+    command = [*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, str(ROOT)]
+    subprocess.run(command, check=True, env=building)
     (wheel,) = tmp_path.glob("*.whl")
+    packed = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in packed if ".dist-info/" not in name} == {"vlmprune"}
+    code = [name for name in packed if name.startswith("vlmprune/tiny/") and name.endswith(".py")]
+    assert sorted(code) == ["vlmprune/tiny/__init__.py", "vlmprune/tiny/testset.py"], "training belongs to scripts/"
     site = tmp_path / "site"
     subprocess.run([*pip, "install", "--quiet", "--no-deps", "--target", site, wheel], check=True)
     command = [

@@ -5,39 +5,22 @@ from __future__ import annotations
 import torch
 from transformers import InternVLConfig, InternVLForConditionalGeneration, InternVLVisionConfig, Qwen2Config
 
+from tests.toy_models import TEXT, VISION, left_padded, toy_model, unpadded
+
 START, IMAGE, END = 96, 97, 98
 TOKENS = 36
 
 
 def make(attention: str = "sdpa", **text) -> InternVLForConditionalGeneration:
-    torch.manual_seed(0)
-    vision = InternVLVisionConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        image_size=96,
-        patch_size=8,
-        layer_scale_init_value=0.5,
-    )
-    decoder = Qwen2Config(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=2048,
-        vocab_size=99,
-        **text,
-    )
+    vision = VISION | {"num_hidden_layers": 4, "image_size": 96, "patch_size": 8, "layer_scale_init_value": 0.5}
     config = InternVLConfig(
-        vision_config=vision,
-        text_config=decoder,
+        vision_config=InternVLVisionConfig(**vision),
+        text_config=Qwen2Config(**TEXT | {"max_position_embeddings": 2048} | text),
         image_token_id=IMAGE,
         image_seq_length=TOKENS,
         tie_word_embeddings=False,
     )
-    model = InternVLForConditionalGeneration._from_config(config, attn_implementation=attention).eval()
+    model = toy_model(InternVLForConditionalGeneration, config, attention, scale=1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "cls_token" in name or "position_embeddings" in name:
@@ -61,25 +44,9 @@ def batch(texts: list[int], media: int = 1, seed: int = 0) -> dict[str, torch.Te
     return left_padded(rows) | {"pixel_values": torch.rand(tiles, 3, 96, 96, generator=generator)}
 
 
-def left_padded(rows: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    """input_ids and attention_mask of prompts of different lengths."""
-    longest = max(map(len, rows))
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for index, row in enumerate(rows):
-        ids[index, longest - len(row) :] = row
-        mask[index, longest - len(row) :] = 1
-    return {"input_ids": ids, "attention_mask": mask}
-
-
 def one_of(given: dict[str, torch.Tensor], row: int) -> dict[str, torch.Tensor]:
     tiles = [count // TOKENS for count in slots(given)]
-    length = int(given["attention_mask"][row].sum())
-    return {
-        "input_ids": given["input_ids"][row : row + 1, -length:],
-        "attention_mask": given["attention_mask"][row : row + 1, -length:],
-        "pixel_values": given["pixel_values"].split(tiles)[row],
-    }
+    return unpadded(given, row) | {"pixel_values": given["pixel_values"].split(tiles)[row]}
 
 
 def slots(given: dict[str, torch.Tensor]) -> list[int]:

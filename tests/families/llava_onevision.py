@@ -6,7 +6,6 @@ import inspect
 from types import SimpleNamespace
 
 import torch
-from torch.nn.functional import pad
 from transformers import (
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
@@ -15,6 +14,8 @@ from transformers import (
     Qwen2Config,
     SiglipVisionConfig,
 )
+
+from tests.toy_models import TEXT, VISION, left_padded, toy_model, unpadded
 
 IMAGE, VIDEO = 97, 98
 SIDE, TILE, FRAMES = 5, 40, 3
@@ -27,37 +28,16 @@ VIDEO_PIXELS = "pixel_values_videos" if "pixel_values_videos" in ARGUMENTS else 
 
 
 def make(attention: str = "sdpa") -> LlavaOnevisionForConditionalGeneration:
-    """Random weights, large enough for distinct logits."""
-    torch.manual_seed(0)
+    vision = VISION | {"num_hidden_layers": 4, "image_size": TILE, "patch_size": TILE // SIDE}
     config = LlavaOnevisionConfig(
-        vision_config=SiglipVisionConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            image_size=TILE,
-            patch_size=TILE // SIDE,
-            vision_use_head=False,
-        ),
-        text_config=Qwen2Config(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=6,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            vocab_size=99,
-            max_position_embeddings=512,
-        ),
+        vision_config=SiglipVisionConfig(**vision, vision_use_head=False),
+        text_config=Qwen2Config(**TEXT),
         image_token_index=IMAGE,
         video_token_index=VIDEO,
         image_grid_pinpoints=PINPOINTS,
         vision_aspect_ratio=ASPECT,
     )
-    model = LlavaOnevisionForConditionalGeneration._from_config(config, attn_implementation=attention).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(3)
-    return model
+    return toy_model(LlavaOnevisionForConditionalGeneration, config, attention)
 
 
 def image_slots(size: tuple[int, int]) -> int:
@@ -88,9 +68,7 @@ def prompts(texts: list[int], media: list[str], seed: int) -> dict[str, torch.Te
             else:
                 row.append(torch.full((VIDEO_SLOTS,), VIDEO))
         rows.append(torch.cat([*row, words[3:]]))
-    longest = max(map(len, rows))
-    ids = torch.stack([pad(row, (longest - len(row), 0)) for row in rows])
-    inputs = {"input_ids": ids, "attention_mask": (ids > 0).long()}
+    inputs = left_padded(rows)
     kinds = "".join(media)
     if sizes:
         inputs["pixel_values"] = torch.rand(len(sizes), 7, 3, TILE, TILE, generator=generator)
@@ -111,8 +89,7 @@ def video_batch(texts: list[int], seed: int = 0) -> dict[str, torch.Tensor]:
 
 def one_of(given: dict[str, torch.Tensor], row: int) -> dict[str, torch.Tensor]:
     """Row `row` alone, without its padding."""
-    length = int(given["attention_mask"][row].sum())
-    alone = {name: given[name][row : row + 1, -length:] for name in ("input_ids", "attention_mask")}
+    alone = unpadded(given, row)
     pictured = (given["input_ids"] == IMAGE).any(1)
     if pictured[row]:
         prompt = int(pictured[:row].sum())

@@ -5,23 +5,16 @@ from __future__ import annotations
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from tests.families.internvl import left_padded
+from tests import toy_models
+from tests.toy_models import left_padded, toy_model, unpadded
 
 START, END, VIDEO, IMAGE = 95, 96, 97, 98
 GRIDS = [(10, 12), (12, 8), (6, 10)]  # patches
 STEPS, FRAME = 3, (8, 12)
 PIXELS = 3 * 2 * 4 * 4  # of a patch: channels, frames, rows, columns
 
-TEXT = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 6,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 99,
-    "max_position_embeddings": 1024,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]},
-}
+ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}
+TEXT = toy_models.TEXT | {"max_position_embeddings": 1024, "rope_parameters": ROPE}
 TOKENS = {
     "image_token_id": IMAGE,
     "video_token_id": VIDEO,
@@ -39,18 +32,9 @@ VISION = {
 
 
 def make(attention: str = "sdpa", **text) -> Qwen2_5_VLForConditionalGeneration:
-    torch.manual_seed(0)
     vision = VISION | {"window_size": 16, "fullatt_block_indexes": [1, 3]}
     config = Qwen2_5_VLConfig(vision_config=vision, text_config=TEXT | text, **TOKENS)
-    return random_weights(Qwen2_5_VLForConditionalGeneration, config, attention)
-
-
-def random_weights(cls, config, attention: str):
-    model = cls._from_config(config, attn_implementation=attention).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(3)
-    return model
+    return toy_model(Qwen2_5_VLForConditionalGeneration, config, attention)
 
 
 def prompts(texts: list[int], visual: list[list[int]], generator: torch.Generator) -> dict[str, torch.Tensor]:
@@ -91,10 +75,7 @@ def videos(texts: list[int], visual: list[int], seed: int) -> dict[str, torch.Te
 
 
 def one_of(given: dict[str, torch.Tensor], row: int) -> dict[str, torch.Tensor]:
-    length = int(given["attention_mask"][row].sum())
-    alone = {
-        name: given[name][row : row + 1, -length:] for name in ("input_ids", "attention_mask", "mm_token_type_ids")
-    }
+    alone = unpadded(given, row, "mm_token_type_ids")
     for pixels, grid in (("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw")):
         if pixels in given:
             each = len(given[grid]) // len(given["input_ids"])

@@ -6,20 +6,20 @@ import torch
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from tests.families import qwen2_5_vl
-from tests.families.qwen2_5_vl import END, FRAME, START, STEPS, TEXT, TOKENS, VIDEO, VISION, random_weights
+from tests.families.qwen2_5_vl import END, FRAME, ROPE, START, STEPS, TEXT, TOKENS, VIDEO, VISION
+from tests.toy_models import toy_model
 
 batch, one_of, slots = qwen2_5_vl.batch, qwen2_5_vl.one_of, qwen2_5_vl.slots
 
 
 def make(attention: str = "sdpa", **text) -> Qwen3VLForConditionalGeneration:
-    torch.manual_seed(0)
-    rope = TEXT["rope_parameters"] | {"mrope_interleaved": True}
+    rope = ROPE | {"mrope_interleaved": True}
     config = Qwen3VLConfig(
         vision_config=VISION | {"num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1, 2]},
         text_config=TEXT | {"head_dim": 8, "rope_parameters": rope} | text,
         **TOKENS,
     )
-    return random_weights(Qwen3VLForConditionalGeneration, config, attention)
+    return toy_model(Qwen3VLForConditionalGeneration, config, attention)
 
 
 def video_batch(texts: list[int], seed: int = 0) -> dict[str, torch.Tensor]:

@@ -7,47 +7,24 @@ import inspect
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, VideoLlavaConfig, VideoLlavaForConditionalGeneration
 
+from tests.toy_models import CLIP, TEXT, left_padded, toy_model, unpadded
+
 IMAGE, VIDEO = 97, 98
 PATCHES, FRAMES = 36, 3
 ARGUMENTS = inspect.signature(VideoLlavaForConditionalGeneration.forward).parameters
 PIXELS = "pixel_values" if "pixel_values" in ARGUMENTS else "pixel_values_images"  # the latter on transformers 5.17
 
 
-VISION = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 5,
-    "num_attention_heads": 4,
-    "image_size": 48,
-    "patch_size": 8,
-    "projection_dim": 32,
-}
-
-
 def make(attention: str = "sdpa", **vision: int) -> VideoLlavaForConditionalGeneration:
-    """Random weights, large enough for distinct logits."""
-    torch.manual_seed(0)
     config = VideoLlavaConfig(
-        vision_config=CLIPVisionConfig(**VISION | vision),
-        text_config=LlamaConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=6,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            vocab_size=99,
-            max_position_embeddings=512,
-        ),
+        vision_config=CLIPVisionConfig(**CLIP | vision),
+        text_config=LlamaConfig(**TEXT),
         image_token_index=IMAGE,
         video_token_index=VIDEO,
         image_seq_length=PATCHES,
         video_seq_length=FRAMES * (PATCHES + 1),
     )
-    model = VideoLlavaForConditionalGeneration._from_config(config, attn_implementation=attention).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(3)
-    return model
+    return toy_model(VideoLlavaForConditionalGeneration, config, attention)
 
 
 def prompts(texts: list[int], media: list[str], seed: int) -> dict[str, torch.Tensor]:
@@ -58,9 +35,7 @@ def prompts(texts: list[int], media: list[str], seed: int) -> dict[str, torch.Te
     for length, kinds in zip(texts, media, strict=True):
         words = torch.randint(3, IMAGE, (length,), generator=generator)
         rows.append(torch.cat([words[:3], *[place[kind] for kind in kinds], words[3:]]))
-    longest = max(map(len, rows))
-    ids = torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0)) for row in rows])
-    inputs = {"input_ids": ids, "attention_mask": (ids > 0).long()}
+    inputs = left_padded(rows)
     kinds = "".join(media)
     if "i" in kinds:
         inputs[PIXELS] = torch.rand(kinds.count("i"), 3, 48, 48, generator=generator)
@@ -87,8 +62,7 @@ def media_of(given: dict[str, torch.Tensor]) -> list[tuple[int, int]]:
 
 def one_of(given: dict[str, torch.Tensor], row: int) -> dict[str, torch.Tensor]:
     """Row `row` alone, without its padding."""
-    length = int(given["attention_mask"][row].sum())
-    alone = {name: given[name][row : row + 1, -length:] for name in ("input_ids", "attention_mask")}
+    alone = unpadded(given, row)
     counts = media_of(given)
     for index, name in enumerate((PIXELS, "pixel_values_videos")):
         first = sum(count[index] for count in counts[:row])

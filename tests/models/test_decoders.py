@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import AutoConfig, CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers import AutoConfig, LlavaForConditionalGeneration
 
 from tests.conftest import IMAGE_TOKEN, PATCHES, make_batch, one_of
 from tests.families.test_guarantees import GREEDY, generate, masked_generate, seen_by_layer
+from tests.toy_models import TEXT, toy_llava
 from vlmprune import prune
 from vlmprune.cli import main
 from vlmprune.errors import NotApplicable
@@ -21,18 +22,7 @@ from vlmprune.models.decoder_structure import DecoderStructure, examine
 from vlmprune.pruning.probe import Probe, check_softmax
 from vlmprune.registry import options
 
-SIZES: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 6,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 99,
-    "max_position_embeddings": 512,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
+SIZES = TEXT | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 EXPERTS = {"head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2}
 WORKS: dict[str, dict[str, Any]] = {  # with every method
     "llama": {},
@@ -74,20 +64,8 @@ def text_config(kind: str, **settings: Any) -> Any:
 
 def make(kind: str, **settings: Any) -> LlavaForConditionalGeneration:
     """A LLaVA with this decoder, weights large enough for distinct logits."""
-    torch.manual_seed(0)
-    vision = CLIPVisionConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=5,
-        num_attention_heads=4,
-        image_size=48,
-        patch_size=8,
-        projection_dim=32,
-    )
-    text = text_config(kind, **settings)
-    config = LlavaConfig(vision_config=vision, text_config=text, image_token_id=IMAGE_TOKEN, image_seq_length=PATCHES)
     attention = "eager" if kind in ONE_BY_ONE else "sdpa"
-    model = LlavaForConditionalGeneration._from_config(config, attn_implementation=attention).eval()
+    model = toy_llava(text_config(kind, **settings), IMAGE_TOKEN, attention=attention, scale=1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1:

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.families.test_guarantees import snapshot
 from tests.programs import oracle, use
 from tests.programs.counts import check_best, check_counts
 from tests.programs.program import Program
 from tests.programs.prompts import batch_of, model_of, with_hole
 from tests.programs.refusals import is_expected
 from tests.programs.turn import Turn, Watch
-from tests.pruning.test_session import snapshot
 from vlmprune import prune
 from vlmprune.errors import UserError
 from vlmprune.models.base import Adapter

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig, DynamicCache, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers import DynamicCache, LlamaConfig
 
+from tests.toy_models import toy_llava
 from vlmprune import prune
 from vlmprune.methods.decoder_base import DecoderMethod
 from vlmprune.pruning.prompt import Record
@@ -72,30 +73,19 @@ class GoldenLlava:
         self.image = len(text) + 1
         side = int(n**0.5)
         assert side * side == n
-        config = LlavaConfig(
-            vision_config=CLIPVisionConfig(
-                hidden_size=8,
-                intermediate_size=8,
-                num_hidden_layers=2,
-                num_attention_heads=1,
-                image_size=2 * side,
-                patch_size=2,
-                projection_dim=8,
-            ),
-            text_config=LlamaConfig(
-                hidden_size=self.width,
-                intermediate_size=weights["l0.up"].shape[0],
-                num_hidden_layers=depth,
-                num_attention_heads=heads,
-                num_key_value_heads=heads,
-                vocab_size=max(self.image + 1, self.width),
-                max_position_embeddings=1024,
-                rms_norm_eps=1e-6,
-            ),
-            image_token_id=self.image,
-            image_seq_length=n,
+        text_config = LlamaConfig(
+            hidden_size=self.width,
+            intermediate_size=weights["l0.up"].shape[0],
+            num_hidden_layers=depth,
+            num_attention_heads=heads,
+            num_key_value_heads=heads,
+            vocab_size=max(self.image + 1, self.width),
+            max_position_embeddings=1024,
+            rms_norm_eps=1e-6,
         )
-        self.model = LlavaForConditionalGeneration._from_config(config).eval()
+        vision = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2, "num_attention_heads": 1}
+        vision |= {"image_size": 2 * side, "patch_size": 2, "projection_dim": 8}
+        self.model = toy_llava(text_config, self.image, vision, scale=1)
         decoder = self.model.model.language_model
         with torch.no_grad():
             for layer in decoder.layers:

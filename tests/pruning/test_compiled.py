@@ -12,7 +12,7 @@ import torch
 from transformers import CompileConfig
 
 from tests.conftest import make_batch, make_llava
-from tests.pruning.test_session import GREEDY, generate, snapshot
+from tests.families.test_guarantees import GREEDY, generate, snapshot
 from vlmprune import prune
 
 METHODS = ("cls", "pyramiddrop", "tome", "compose")

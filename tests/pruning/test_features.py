@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 
@@ -14,13 +16,17 @@ def entry(number: float, **more: torch.Tensor) -> dict[str, torch.Tensor]:
 
 def test_the_first_stay_and_the_latest_are_there_too():
     store = FeatureStore(4000)  # room for 7 of the first and 2 of the latest
+    held = []
     for number in range(20):
-        store.put(str(number), entry(number))
+        new = entry(number)
+        held.append(weakref.ref(new["hidden"]))
+        store.put(str(number), new)
+    del new
     there = [number for number in range(20) if store.get(str(number), ["hidden"]) is not None]
     assert there == [0, 1, 2, 3, 4, 5, 6, 18, 19]
     assert store.get("18", ["hidden"])["hidden"][0, 0] == 18
-    held = [*store._first.values(), *store._latest.values()]
-    assert sum(map(size, held)) <= 4000
+    assert [number for number, reference in enumerate(held) if reference() is not None] == there
+    assert size(entry(0)) * len(there) <= 4000
 
 
 def test_an_entry_grows_by_what_another_method_reads():

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, Qwen2Config
+from transformers import LlavaForConditionalGeneration, Qwen2Config
 
+from tests import toy_models
 from vlmprune import prune
 from vlmprune.methods import merging, similarity, sparsevlm_base
 from vlmprune.pruning import probe, running, signals
@@ -40,22 +41,10 @@ METHODS = {
 
 def make(dtype: torch.dtype, common: float) -> LlavaForConditionalGeneration:
     """Random weights, rounded to `dtype`; every q.k of every layer has 2 `common`^2 in it, before scaling."""
-    torch.manual_seed(0)
     sizes = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 4}
-    config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**sizes, num_hidden_layers=5, image_size=SIDE * 4, patch_size=4),
-        text_config=Qwen2Config(
-            **sizes,
-            num_hidden_layers=6,
-            num_key_value_heads=2,
-            vocab_size=99,
-            max_position_embeddings=512,
-            rope_parameters={"rope_type": "default", "rope_theta": 1e12},
-        ),
-        image_token_id=IMAGE,
-        image_seq_length=N,
-    )
-    model = LlavaForConditionalGeneration._from_config(config, attn_implementation="sdpa").eval()
+    text = Qwen2Config(**toy_models.TEXT | sizes, rope_parameters={"rope_type": "default", "rope_theta": 1e12})
+    vision = sizes | {"num_hidden_layers": 5, "image_size": SIDE * 4, "patch_size": 4}
+    model = toy_models.toy_llava(text, IMAGE, vision, scale=1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.mul_(4 if "proj.weight" in name else 2)

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, StaticCache
 
 from tests.conftest import IMAGE_TOKEN, PATCHES, make_batch, make_llava
-from tests.pruning.test_session import GREEDY, generate, snapshot
+from tests.families.test_guarantees import GREEDY, generate, snapshot
 from vlmprune import prune
 from vlmprune.errors import UserError
 from vlmprune.methods.base import ScoreMethod

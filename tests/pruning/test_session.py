@@ -1,66 +1,15 @@
-"""The engine's guarantees, for every method that a LLaVA can run."""
+"""Counts, positions and caches of a pruned LLaVA. What holds for every family is in tests/families."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from tests.conftest import PATCHES, make_batch, one_of
+from tests.conftest import PATCHES, make_batch
+from tests.families.test_guarantees import GREEDY, NEW, generate
 from vlmprune import prune
 from vlmprune.methods.cls import ClsAttention
-from vlmprune.models.llava import SIGNALS
-from vlmprune.registry import build_method, options, read
-
-NEW = 6
-GREEDY = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
-OWN_SIGNALS = SIGNALS - {"text_relevance"}  # that one needs a second checkpoint: test_text_relevance.py
-RUNNABLE = sorted(name for name in options("method") if set(read("method", name)["info"]["needs"]) <= OWN_SIGNALS)
-PRUNING = [name for name in RUNNABLE if name != "none"]
-
-
-def generate(model, batch, **options):
-    return model.generate(**batch, **GREEDY, **options)[:, -NEW:]
-
-
-def test_there_are_methods_to_test():
-    assert {"cls", "fastv", "random", "uniform", "none"} <= set(RUNNABLE)
-
-
-@pytest.mark.parametrize("name", RUNNABLE)
-def test_ratio_0_is_bit_identical(model, name):
-    batch = make_batch([8, 12, 6])
-    bare = model(**batch).logits
-    with prune(model, name, ratio=0):
-        assert torch.equal(model(**batch).logits, bare)
-        tokens = generate(model, batch)
-    assert torch.equal(tokens, generate(model, batch))
-
-
-@pytest.mark.parametrize("name", PRUNING)
-@pytest.mark.parametrize("images", [1, 2])
-def test_a_batch_gives_what_its_samples_give(model, name, images):
-    batch = make_batch([8, 12, 6, 8], images)
-    with prune(model, name, ratio=0.6) as session:
-        together = generate(model, batch)
-        kept, counts = session.record.kept, session.record.visual_counts
-        for row in range(4):
-            alone = generate(model, one_of(batch, row))
-            assert torch.equal(alone[0], together[row])
-            assert [count[row] for count in counts] == [count[0] for count in session.record.visual_counts]
-            assert torch.equal(session.record.kept[0], kept[row])
-
-
-@pytest.mark.parametrize("name", PRUNING)
-def test_beams_and_samples_work(sdpa_model, name):
-    batch = make_batch([8, 12])
-    with prune(sdpa_model, name, ratio=0.6):
-        beams = generate(sdpa_model, batch, num_beams=3)
-        alone = generate(sdpa_model, one_of(batch, 1), num_beams=3)
-        assert torch.equal(beams[1], alone[0])
-        several = sdpa_model.generate(
-            **batch, max_new_tokens=3, do_sample=True, num_return_sequences=2, pad_token_id=0, eos_token_id=None
-        )
-    assert len(several) == 4
+from vlmprune.registry import build_method
 
 
 @pytest.mark.parametrize("name", ["cls", "random", "uniform"])
@@ -152,67 +101,6 @@ def test_keep_inside_the_decoder_counts_all_images_of_a_prompt(sdpa_model, name)
         sdpa_model(**make_batch([8], images=2))
     assert session.record.visual_counts[0] == [2 * PATCHES]
     assert session.record.visual_counts[-1] == [PATCHES]
-
-
-def test_fastv_equals_a_masked_reference(model):
-    """Layers from K on must see the dropped tokens neither at prefill nor in eight decode steps."""
-    batch = make_batch([8, 8, 8])
-    with prune(model, "fastv", ratio=0.7) as session:
-        tokens = model.generate(**batch, **GREEDY | {"max_new_tokens": 9})[:, -9:]
-    visual = batch["input_ids"] == 98
-    real = torch.ones_like(visual).masked_scatter(visual, session.record.kept)
-
-    ids = batch["input_ids"]
-    for _ in range(9):
-        seen = torch.cat([real, real.new_ones(3, ids.shape[1] - real.shape[1])], 1)
-        ids = torch.cat([ids, masked_forward(model, ids, batch["pixel_values"], seen, first=2).argmax(-1, True)], 1)
-    assert torch.equal(ids[:, -9:], tokens)
-
-
-def masked_forward(model, ids, pixels, seen, first):
-    """Last logits where layers from `first` on may attend to the positions in `seen` only."""
-    length = ids.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
-    allowed = causal & seen[:, None, None, :] | torch.eye(length, dtype=torch.bool)
-    additive = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)
-
-    def hide(_layer, args, kwargs):
-        return args, kwargs | {"attention_mask": additive}
-
-    layers = model.model.language_model.layers[first:]
-    handles = [layer.register_forward_pre_hook(hide, with_kwargs=True) for layer in layers]
-    try:
-        return model(input_ids=ids, pixel_values=pixels).logits[:, -1]
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def snapshot(model):
-    """Everything a session could leave behind: hooks, instance attributes, configs."""
-    return {
-        name: (
-            [len(hooks) for key, hooks in sorted(vars(module).items()) if key.endswith("_hooks")],
-            sorted(key for key in vars(module)),
-            id(getattr(module, "config", None)),
-        )
-        for name, module in model.named_modules()
-    }
-
-
-@pytest.mark.parametrize("name", PRUNING)
-def test_the_model_is_left_as_it_was(sdpa_model, name):
-    batch = make_batch([8])
-    bare = generate(sdpa_model, batch)  # transformers installs hooks of its own on first use
-    before = snapshot(sdpa_model)
-    with prune(sdpa_model, name, ratio=0.5):
-        generate(sdpa_model, batch)
-    assert snapshot(sdpa_model) == before
-    with pytest.raises(ZeroDivisionError), prune(sdpa_model, name, ratio=0.5):
-        sdpa_model(**batch)
-        raise ZeroDivisionError
-    assert snapshot(sdpa_model) == before
-    assert torch.equal(generate(sdpa_model, batch), bare)
 
 
 @pytest.mark.parametrize("ratio", [0, 0.5])

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tests.conftest import make_batch, make_llava
+from tests.families.test_guarantees import methods_of
 from tests.methods.decoder_signals import LAYOUTS, signals_of
-from tests.pruning.test_session import PRUNING
 from vlmprune import prune
 from vlmprune.methods.base import Selection, SequenceMethod, Signals
 from vlmprune.methods.decoder_base import DecoderMethod, DecoderSelection, DecoderSignals, DecoderStage
@@ -22,8 +22,8 @@ from vlmprune.pruning.probe import attention_rows
 from vlmprune.pruning.soundness import non_finite, unsound_samples
 from vlmprune.registry import build_method
 
-INSIDE = [name for name in PRUNING if build_method(name).stage == "decoder"]
-BEFORE = sorted(set(PRUNING) - set(INSIDE))
+INSIDE = [name for name in methods_of("llava") if build_method(name).stage == "decoder"]
+BEFORE = sorted(set(methods_of("llava")) - set(INSIDE))
 
 
 @dataclass
@@ -103,7 +103,7 @@ def test_a_score_that_is_no_number() -> None:
         run(make_llava(), Undefined(ratio=0.5))
 
 
-@pytest.mark.parametrize("name", [*PRUNING])
+@pytest.mark.parametrize("name", methods_of("llava"))
 def test_padding_is_no_fault(name: str) -> None:
     run(make_llava(), name, ratio=0.6)
 

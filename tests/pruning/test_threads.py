@@ -11,7 +11,7 @@ import torch
 from transformers import LogitsProcessor
 
 from tests.conftest import make_batch, make_llava
-from tests.pruning.test_session import generate, snapshot
+from tests.families.test_guarantees import generate, snapshot
 from vlmprune import prune
 
 SECONDS = 30  # that a thread may take

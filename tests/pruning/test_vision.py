@@ -1,14 +1,15 @@
-"""Merging inside the vision encoder. The guarantees of every method are in test_session.py."""
+"""Merging inside the vision encoder. The guarantees of every method are in tests/families."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers import LlamaConfig, LlavaForConditionalGeneration
 
 from tests.conftest import IMAGE_TOKEN, PATCHES, make_batch, make_llava
 from tests.methods.golden import MERGED, Vectors
+from tests.toy_models import toy_llava
 from vlmprune import prune
 from vlmprune.errors import UserError
 from vlmprune.measure.encoder import Encoded
@@ -48,20 +49,10 @@ class Seen:
 
 def identity_llava(x: torch.Tensor) -> LlavaForConditionalGeneration:
     """24 encoder layers that change nothing, on `x` [1, 577, 64] instead of an image."""
-    vision = CLIPVisionConfig(
-        hidden_size=64,
-        intermediate_size=8,
-        num_hidden_layers=24,
-        num_attention_heads=1,
-        image_size=48,
-        patch_size=2,
-        projection_dim=8,
-    )
-    text = LlamaConfig(
-        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=IMAGE_TOKEN + 1
-    )
-    config = LlavaConfig(vision_config=vision, text_config=text, image_token_id=IMAGE_TOKEN, image_seq_length=576)
-    model = LlavaForConditionalGeneration._from_config(config, attn_implementation="sdpa").eval()
+    sizes = {"hidden_size": 64, "num_hidden_layers": 24, "image_size": 48, "patch_size": 2, "projection_dim": 8}
+    small = {"intermediate_size": 8, "num_attention_heads": 1}
+    text = LlamaConfig(**small, hidden_size=8, num_hidden_layers=1, vocab_size=IMAGE_TOKEN + 1)
+    model = toy_llava(text, IMAGE_TOKEN, small | sizes)
     tower = getattr(model.model.vision_tower, "vision_model", model.model.vision_tower)
     with torch.no_grad():
         for layer in tower.encoder.layers:

@@ -23,10 +23,11 @@ HOLD = """
 import errno, fcntl, os, pathlib, sys, time
 def refuse(*_): raise OSError(errno.ENOLCK, "No locks available")
 fcntl.flock = refuse
-from vlmprune.cli import _terminate
+from vlmprune.errors import Terminated
 from vlmprune.lock import held
 import signal
-signal.signal(signal.SIGTERM, _terminate)
+def stop(number, _): raise Terminated(number)
+signal.signal(signal.SIGTERM, stop)
 with held(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

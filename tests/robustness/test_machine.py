@@ -35,10 +35,10 @@ OURS = [RuntimeError("a bug"), OSError("a bug"), ImportError("no module"), FileN
 
 
 def fail(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def raise_it(arguments: list[str]) -> int:
+    def raise_it(argument: str) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "_dispatch", raise_it)
+    monkeypatch.setattr(cli, "check_length", raise_it)
 
 
 @pytest.mark.parametrize("error", MEMORY, ids=str)

@@ -1,14 +1,18 @@
-"""The shipped checkpoint: a plain LLaVA that loads offline and answers."""
+"""The shipped checkpoint: a plain LLaVA that loads offline and answers; and its training, which runs to the end."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from scripts.tiny_model.packing import Packer
+from scripts.tiny_model.tower import normalise
 from vlmprune.tiny import CHECKPOINT, load_test_split
-from vlmprune.tiny.packing import Packer
-from vlmprune.tiny.tower import normalise
 
 transformers = pytest.importorskip("transformers")
 
@@ -73,3 +77,16 @@ def test_it_answers(model, processor) -> None:
         answers = processor.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         right += sum(a.strip() == row["answer"] for a, row in zip(answers, batch, strict=True))
     assert right >= 48
+
+
+@pytest.mark.slow
+def test_training_writes_a_checkpoint_that_loads(tmp_path) -> None:
+    """A few steps of each stage, as users start it."""
+    command = [sys.executable, "-m", "scripts.tiny_model.train", "--smoke", "--threads", "1", "--out", tmp_path]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in CHECKPOINT.iterdir()}
+    trained = transformers.LlavaForConditionalGeneration.from_pretrained(tmp_path, local_files_only=True)
+    shipped = transformers.LlavaForConditionalGeneration.from_pretrained(CHECKPOINT, local_files_only=True)
+    shapes = [{name: value.shape for name, value in model.state_dict().items()} for model in (trained, shipped)]
+    assert shapes[0] == shapes[1]

@@ -11,12 +11,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from pyarrow.parquet import read_table
 
+from scripts.tiny_model.build_test_split import build_test_split
+from scripts.tiny_model.corpus import label_arrays
+from scripts.tiny_model.draw import draw_scene
+from scripts.tiny_model.questions import CATEGORIES, ask
+from scripts.tiny_model.scenes import DIGIT_SHARES, IMAGE_SIZE, SPLITS, digit_bank, sample_scene, scene_rng
 from vlmprune.tiny import load_scenes, load_test_split
-from vlmprune.tiny.corpus import label_arrays
-from vlmprune.tiny.draw import draw_scene
-from vlmprune.tiny.questions import CATEGORIES, ask
-from vlmprune.tiny.scenes import DIGIT_SHARES, IMAGE_SIZE, SPLITS, digit_bank, sample_scene, scene_rng
 from vlmprune.tiny.testset import HASH_FILE, TEST_FILE, file_sha256
 
 NUMBERS = ["zero", "one", "two", "three", "four"]
@@ -124,6 +126,12 @@ def test_frozen_split_is_the_published_one(tmp_path) -> None:
     other.write_bytes(TEST_FILE.read_bytes() + b"\0")
     with pytest.raises(ValueError, match="not the frozen test split"):
         load_test_split(other)
+
+
+@pytest.mark.slow
+def test_the_generator_makes_the_frozen_split(tmp_path) -> None:
+    """Pixels included: constraints.txt pins the Pillow that drew them."""
+    assert read_table(build_test_split(tmp_path)).equals(read_table(TEST_FILE))
 
 
 def test_frozen_answers_follow_from_the_objects() -> None:

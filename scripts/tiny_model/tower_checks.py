@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionModel
 
-from vlmprune.tiny.corpus import Corpus
-from vlmprune.tiny.tower import encode, inner, normalise
-from vlmprune.tiny.tower_training import Heads, Targets
+from scripts.tiny_model.corpus import Corpus
+from scripts.tiny_model.tower import encode, inner, normalise
+from scripts.tiny_model.tower_training import Heads, Targets
 
 
 @torch.no_grad()

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from vlmprune.tiny.questions import Question
-from vlmprune.tiny.scenes import IMAGE_SIZE, Scene, SceneObject
+from scripts.tiny_model.questions import Question
+from scripts.tiny_model.scenes import IMAGE_SIZE, Scene, SceneObject
 
 SPECIAL = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "image": "<image>"}
 BEFORE_IMAGE = "USER: "

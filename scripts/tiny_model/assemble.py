@@ -18,9 +18,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from vlmprune.tiny.scenes import IMAGE_SIZE, PATCH_SIZE
-from vlmprune.tiny.text import CHAT_TEMPLATE, SPECIAL
-from vlmprune.tiny.tower import CLIP_MEAN, CLIP_STD
+from scripts.tiny_model.scenes import IMAGE_SIZE, PATCH_SIZE
+from scripts.tiny_model.text import CHAT_TEMPLATE, SPECIAL
+from scripts.tiny_model.tower import CLIP_MEAN, CLIP_STD
 
 FEATURE_LAYER = -2  # of the tower's hidden states, as in LLaVA-1.5
 

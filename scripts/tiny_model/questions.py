@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 
-from vlmprune.tiny.scenes import COLOR_WEIGHTS, COLORS, IMAGE_SIZE, SHAPE_WEIGHTS, SHAPES, Scene, SceneObject
+from scripts.tiny_model.scenes import COLOR_WEIGHTS, COLORS, IMAGE_SIZE, SHAPE_WEIGHTS, SHAPES, Scene, SceneObject
 
 CATEGORIES = (
     "color",

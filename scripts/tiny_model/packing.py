@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from vlmprune.tiny.scenes import GRID
-from vlmprune.tiny.text import BEFORE_IMAGE, SPECIAL, after_image
+from scripts.tiny_model.scenes import GRID
+from scripts.tiny_model.text import BEFORE_IMAGE, SPECIAL, after_image
 
 IGNORED = -100
 HIDDEN = -1e4  # finite, so that bfloat16 softmax stays clean

@@ -1,4 +1,4 @@
-"""Writes the test split: python -m vlmprune.tiny.build_test FOLDER
+"""Writes the test split: python -m scripts.tiny_model.build_test_split FOLDER
 
 The published scores belong to the file shipped with the package; another Pillow may draw other pixels.
 """
@@ -11,9 +11,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from vlmprune.tiny.draw import draw_scene
-from vlmprune.tiny.questions import ask
-from vlmprune.tiny.scenes import sample_scene, scene_rng
+from scripts.tiny_model.draw import draw_scene
+from scripts.tiny_model.questions import ask
+from scripts.tiny_model.scenes import sample_scene, scene_rng
 from vlmprune.tiny.testset import HASH_FILE, TEST_FILE, file_sha256
 
 TEST_SEED = 2026

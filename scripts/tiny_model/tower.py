@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from vlmprune.tiny.scenes import GRID, IMAGE_SIZE, PATCH_SIZE
+from scripts.tiny_model.scenes import GRID, IMAGE_SIZE, PATCH_SIZE
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

@@ -1,4 +1,4 @@
-"""Prints the figures of MODEL_CARD.md: python -m vlmprune.tiny.card_scores [--limit N]
+"""Prints the figures of MODEL_CARD.md: python -m scripts.tiny_model.card_scores [--limit N]
 
 The packed scorer hides visual tokens in the attention mask, which equals removing them before the decoder. The same
 questions then go through `generate` in batches, as a user would ask them.
@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
+from scripts.tiny_model.build_test_split import TEST_SEED
+from scripts.tiny_model.corpus import Corpus, label_arrays, make_corpus
+from scripts.tiny_model.decoder import cache_features, score
+from scripts.tiny_model.packing import VISUAL_TOKENS, Packer
+from scripts.tiny_model.questions import Question
+from scripts.tiny_model.scenes import Scene, SceneObject
+from scripts.tiny_model.tower_checks import cls_share_on_objects
 from vlmprune.tiny import CHECKPOINT, load_scenes
-from vlmprune.tiny.build_test import TEST_SEED
-from vlmprune.tiny.corpus import Corpus, label_arrays, make_corpus
-from vlmprune.tiny.decoder import cache_features, score
-from vlmprune.tiny.packing import VISUAL_TOKENS, Packer
-from vlmprune.tiny.questions import Question
-from vlmprune.tiny.scenes import Scene, SceneObject
-from vlmprune.tiny.tower_checks import cls_share_on_objects
 
 KEPT = 14  # of 144 visual tokens: a reduction of 90 %
 SEEDS = (0, 1, 2)

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPVisionModel
 
-from vlmprune.tiny.corpus import KINDS, Corpus
-from vlmprune.tiny.scenes import COLORS, GRID, SHAPES, WORDS
-from vlmprune.tiny.tower import build_tower, encode, normalise
+from scripts.tiny_model.corpus import KINDS, Corpus
+from scripts.tiny_model.scenes import COLORS, GRID, SHAPES, WORDS
+from scripts.tiny_model.tower import build_tower, encode, normalise
 
 PAIRS = len(SHAPES) * len(COLORS)
 CAPTION_LABELS = PAIRS + 10 + len(WORDS)  # colour-shape pairs, digits, words: what a caption would mention

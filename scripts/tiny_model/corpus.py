@@ -7,9 +7,9 @@ from multiprocessing import Pool
 
 import numpy as np
 
-from vlmprune.tiny.draw import draw_scene
-from vlmprune.tiny.questions import Question, ask
-from vlmprune.tiny.scenes import (
+from scripts.tiny_model.draw import draw_scene
+from scripts.tiny_model.questions import Question, ask
+from scripts.tiny_model.scenes import (
     COLORS,
     GRID,
     IMAGE_SIZE,

@@ -1,4 +1,4 @@
-"""Trains the embedded model from scratch: python scripts/train_tiny.py --out vlmprune/tiny/checkpoint
+"""Trains the embedded model from scratch: python -m scripts.tiny_model.train --out vlmprune/tiny/checkpoint
 
 Everything is generated and trained here: scenes, vision tower, tokenizer, projector and decoder. Step counts and
 seed are fixed; only the validation split is looked at.
@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from transformers import CLIPVisionModel, LlavaForConditionalGeneration
 
-from vlmprune.tiny.assemble import build_model, build_processor, save_checkpoint, start_projector
-from vlmprune.tiny.corpus import Corpus, make_corpus
-from vlmprune.tiny.decoder import Stage, cache_features, score, train_decoder
-from vlmprune.tiny.packing import Packer
-from vlmprune.tiny.text import train_tokenizer, training_texts
-from vlmprune.tiny.tower import build_tower
-from vlmprune.tiny.tower_checks import cls_share_on_objects, read_out
-from vlmprune.tiny.tower_training import train_tower
+from scripts.tiny_model.assemble import build_model, build_processor, save_checkpoint, start_projector
+from scripts.tiny_model.corpus import Corpus, make_corpus
+from scripts.tiny_model.decoder import Stage, cache_features, score, train_decoder
+from scripts.tiny_model.packing import Packer
+from scripts.tiny_model.text import train_tokenizer, training_texts
+from scripts.tiny_model.tower import build_tower
+from scripts.tiny_model.tower_checks import cls_share_on_objects, read_out
+from scripts.tiny_model.tower_training import train_tower
 
 SEED = 2026
 LOOK_UP = Stage(steps=5_500, peak_rate=2e-3, aligned_steps=1000, shuffled_from=2_200)

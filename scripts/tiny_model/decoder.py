@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPVisionModel, LlavaForConditionalGeneration
 
-from vlmprune.tiny.corpus import KINDS, Corpus
-from vlmprune.tiny.packing import IGNORED, Pack, Packer
-from vlmprune.tiny.questions import CATEGORIES, ask
-from vlmprune.tiny.scenes import COLORS, WORDS
-from vlmprune.tiny.text import captions
-from vlmprune.tiny.tower import encode, normalise
-from vlmprune.tiny.tower_training import batches, cosine
+from scripts.tiny_model.corpus import KINDS, Corpus
+from scripts.tiny_model.packing import IGNORED, Pack, Packer
+from scripts.tiny_model.questions import CATEGORIES, ask
+from scripts.tiny_model.scenes import COLORS, WORDS
+from scripts.tiny_model.text import captions
+from scripts.tiny_model.tower import encode, normalise
+from scripts.tiny_model.tower_training import batches, cosine
 
 # How many different questions of a category are asked about one scene; the late learners get more.
 REPEATS = dict.fromkeys(CATEGORIES, 2) | {"relation": 4, "side": 3, "exist_adversarial": 4}

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vlmprune.tiny.scenes import IMAGE_SIZE, Scene, SceneObject, digit_bank
+from scripts.tiny_model.scenes import IMAGE_SIZE, Scene, SceneObject, digit_bank
 
 PALETTE = {
     "red": (220, 40, 40),
