@@ -170,7 +170,6 @@ def build_method(
 
 
     """Return why positions, scope or budget cannot change anything in this method; "" if it can."""
-    """Why positions, scope or budget cannot change anything in this method; "" where it can."""
     stage = getattr(method_class, "stage", None)
     if stage == "none":
         return f"method={name} keeps every token"
