@@ -169,6 +169,7 @@ def build_method(
     return construct(method_class, given, where)
 
 
+def _why_idle(setting: str, name: str, method_class: type[Method], hints: dict[str, Any]) -> str:
     """Return why positions, scope or budget cannot change anything in this method; "" if it can."""
     stage = getattr(method_class, "stage", None)
     if stage == "none":
