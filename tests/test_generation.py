@@ -194,8 +194,9 @@ def test_greedy_goes_without_the_checkpoints_rules(tmp_path, capsys):
     assert environment["decoding"]["repetition_penalty"] == 1.0 and result["comparable"]["generation"] == "greedy"
 
 
-def test_the_choice_of_rules_is_part_of_the_identity():
-    plans = [prepare(compose_run([*SMALL[:-1], "ratio=0.8", *more])) for more in ([], ["model.generation=greedy"])]
+def test_the_choice_of_rules_is_part_of_the_identity(tmp_path):
+    settings = [*SMALL, f"model.path={copied(tmp_path / 'copy', {'repetition_penalty': 1.3})}", "ratio=0.8"]
+    plans = [prepare(compose_run([*settings, *more])) for more in ([], ["model.generation=greedy"])]
     assert plans[0].directory.fingerprint != plans[1].directory.fingerprint
     assert plans[0].comparable != plans[1].comparable
     with pytest.raises(UserError, match=r"model\.generation=sampled: expected checkpoint or greedy"):
