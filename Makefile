@@ -33,7 +33,7 @@ slow: $(STAMP) ## the longer checks: robustness, launchers, the wheel on its own
 
 oldest: $(STAMP) ## the engine's and the loader's tests on the oldest transformers that is supported
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps --target .oldest 'transformers==5.17.0' 'huggingface_hub<2'
-	PYTHONPATH=.oldest OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow and not gpu' tests/pruning tests/families tests/models tests/measure
+	PYTHONPATH=.oldest OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow and not gpu' tests/engine tests/families tests/models tests/measure
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .

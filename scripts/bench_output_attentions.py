@@ -23,20 +23,18 @@ from typing import Any
 
 import torch
 
+from vlmprune.cli.speed import load_model
+from vlmprune.engine.session import Session
+from vlmprune.engine.timing import Spans
 from vlmprune.errors import UserError
+from vlmprune.evaluation.generation import greedy
+from vlmprune.evaluation.plan import model_name
 from vlmprune.files import check_writable, to_json
-from vlmprune.generation import greedy
-from vlmprune.measure.conditions import conditions
+from vlmprune.measure.environment import conditions
 from vlmprune.measure.latency import mark, synchronize
 from vlmprune.measure.memory import peak_mb, reset_peak
 from vlmprune.models.loading import Loaded
-from vlmprune.plan import model_name
-from vlmprune.pruning.clock import Spans
-from vlmprune.pruning.session import Session
-from vlmprune.speed.cases import Case, plan
-from vlmprune.speed.command import load_model
-from vlmprune.speed.settings import Load, parse
-from vlmprune.speed.synthetic import Prompts, make_prompts
+from vlmprune.speed.load import Case, Load, Prompts, make_prompts, parse, plan
 
 WAYS = ("vlmprune", "output_attentions")
 PROMPT = ("input_ids", "attention_mask", "mm_token_type_ids")

@@ -19,8 +19,8 @@ from torch import Tensor
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
 
-from vlmprune.pruning.probe import attention_rows
-from vlmprune.pruning.signals import received_attention
+from vlmprune.engine.hooks import attention_rows
+from vlmprune.engine.signals import received_attention
 
 CLIP_HEADS, CLIP_HEAD_WIDTH, CLIP_TOKENS = 16, 64, 577
 

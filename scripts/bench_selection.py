@@ -22,12 +22,11 @@ import torch
 from torch import Tensor
 
 from vlmprune.methods.base import Selection, Signals, Tower
+from vlmprune.methods.budget import kept_count
 from vlmprune.methods.cdpruner import CDPruner, map_dpp
-from vlmprune.methods.counting import kept_count
 from vlmprune.methods.divprune import DivPrune, max_min_diverse
 from vlmprune.methods.pitome import PiToMe
-from vlmprune.methods.prumerge import PruMerge
-from vlmprune.methods.prumerge_plus import PruMergePlus
+from vlmprune.methods.prumerge import PruMerge, PruMergePlus
 from vlmprune.methods.tome import ToMe
 from vlmprune.methods.visionzip import VisionZip
 from vlmprune.methods.vispruner import VisPruner

@@ -29,16 +29,16 @@ from typing import Any
 
 import torch
 
-from vlmprune.config import compose_run
+from vlmprune.config.settings import compose_run
+from vlmprune.engine.encoding_cache import FeatureStore
+from vlmprune.engine.session import Session
 from vlmprune.errors import UserError
-from vlmprune.evaluate import Evaluation, Settings
+from vlmprune.evaluation.evaluate import Evaluation, Settings
+from vlmprune.evaluation.plan import Plan, prepare
+from vlmprune.evaluation.run_directory import RunDirectory
 from vlmprune.methods.base import top_k
 from vlmprune.models import loading
 from vlmprune.models.loading import Loaded
-from vlmprune.plan import Plan, prepare
-from vlmprune.pruning.features import FeatureStore
-from vlmprune.pruning.session import Session
-from vlmprune.records import RunDirectory
 
 METHODS, RATIOS = ("cls", "fastv", "divprune", "random"), (0.25, 0.5, 0.75, 0.9, 0.95)
 

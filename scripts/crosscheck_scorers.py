@@ -27,20 +27,7 @@ from typing import Any
 from crosscheck_answers import Answers
 from crosscheck_choices import check_choices, print_forms
 
-from vlmprune.benchmarks.scoring import (
-    anls,
-    captions,
-    exact,
-    llava_wild,
-    mme,
-    ocrbench,
-    open_answers,
-    pope,
-    ptb,
-    relaxed,
-    video_qa,
-    vqa,
-)
+from vlmprune.benchmarks.scoring import captions, judge_protocols, ocrbench, open_answers, text_match, vqa, yes_no
 
 Pair = tuple[Any, Any, str]  # ours, theirs, and why they may differ ("" if they may not)
 
@@ -92,31 +79,34 @@ def check_yes_no(make: Answers, load: Callable[[str], Any]) -> Iterator[tuple[st
     doc = {"question_id": 0, "answer": answer, "category": "existence"}
     expected = load("tasks.pope.utils").pope_process_results(doc, [prediction])["pope_accuracy"]["score"]
     sentence = "" if prediction.strip().lower() in ("yes", "no") else "more than the one word"
-    yield "pope", (pope.score(prediction, answer), expected, sentence)
+    yield "pope", (yes_no.score_pope(prediction, answer), expected, sentence)
     expected = load("tasks.mme.utils").mme_process_results(doc, [prediction])["mme_perception_score"]["score"]
     short = "one letter, or a full stop inside" if len(prediction.strip()) == 1 or "." in prediction[:-1] else ""
-    yield "mme", (mme.score(prediction, answer), expected, short)
+    yield "mme", (yes_no.score_mme(prediction, answer), expected, short)
 
 
 def check_texts(make: Answers, load: Callable[[str], Any]) -> Iterator[tuple[str, Pair]]:
     prediction, references = make.short(), [make.short() for _ in range(3)]
     references.append(prediction[:-1] if make.random.random() < 0.5 else make.short())
     metrics = load("api.metrics")
-    yield "docvqa, infovqa", (anls.anls(prediction, references), metrics.anls(references, [prediction])["anls"], "")
+    yield (
+        "docvqa, infovqa",
+        (text_match.anls(prediction, references), metrics.anls(references, [prediction])["anls"], ""),
+    )
     options = {"ignore_case": True, "ignore_punctuation": True}
     matched = metrics.exact_match_hf_evaluate([prediction], [references[-1]], **options)["exact_match"]
     ragged = "white space" * any(mark in f"{prediction}{references[-1]}" for mark in " \n\t")
-    yield "gqa", (exact.gqa_match(prediction, references[-1]), float(matched), ragged)
+    yield "gqa", (text_match.gqa_match(prediction, references[-1]), float(matched), ragged)
     if len(references[-1].strip()) != 1:  # one letter is an option's
         found = load("tasks.realworldqa.utils").realworldqa_process_results({"answer": references[-1]}, [prediction])
         marks = "punctuation, white space or a number as a word" if found["exact_match"] == 0 else ""
-        ours = exact.exact_match(exact.as_digits(prediction), exact.as_digits(references[-1]))
+        ours = text_match.exact_match(text_match.as_digits(prediction), text_match.as_digits(references[-1]))
         yield "realworldqa (open)", (ours, found["exact_match"], marks)
     number, target = make.number(), make.number().strip()
     expected = load("tasks.chartqa.utils").chartqa_process_results({"type": "human_test", "answer": target}, [number])
     yield (
         "chartqa",
-        (relaxed.relaxed_match(number, target), expected["relaxed_overall"], "white space" * (" " in number)),
+        (text_match.relaxed_match(number, target), expected["relaxed_overall"], "white space" * (" " in number)),
     )
     dataset = make.random.choice(["HME100k", "IIIT5K"])
     doc = {"answer": references, "dataset": dataset, "question_type": "Regular Text Recognition"}
@@ -142,13 +132,19 @@ def check_judges(make: Answers, load: Callable[[str], Any]) -> Iterator[tuple[st
     theirs = "refused" if pair == [-1, -1] else str(pair)
     outside = "rating out of range" if theirs != "refused" and not all(1 <= x <= 10 for x in pair) else ""
     spaces = "two spaces" if theirs == "refused" and len(reply.split("\n")[0].replace(",", " ").split()) == 2 else ""
-    yield "llava_wild (reply)", (read(llava_wild.parse, reply, "reference", "model"), theirs, outside or spaces)
+    yield (
+        "llava_wild (reply)",
+        (read(judge_protocols.parse_llava_wild, reply, "reference", "model"), theirs, outside or spaces),
+    )
     reply = make.video_verdict()
     found = load("tasks.activitynetqa.utils").parse_score(reply)
     theirs = "refused" if found is None else str([float(found[0] == "yes"), float(found[1])])
     reason = "no verdict, or a rating out of range" if found else "a number as text, or words around the dictionary"
     sound = found is not None and found[0] in ("yes", "no") and 0 <= found[1] <= 5 and "true" not in reply
-    yield "video_qa (reply)", (read(video_qa.parse, reply, "score", "rating"), theirs, "" if sound else reason)
+    yield (
+        "video_qa (reply)",
+        (read(judge_protocols.parse_video_qa, reply, "score", "rating"), theirs, "" if sound else reason),
+    )
 
 
 def check_captions(make: Answers, count: int) -> Iterator[tuple[str, Pair]]:
@@ -162,7 +158,7 @@ def check_captions(make: Answers, count: int) -> Iterator[tuple[str, Pair]]:
     predicted = tokenise({n: [{"caption": row["prediction"]}] for n, row in enumerate(rows)})
     expected = tokenise({n: [{"caption": text} for text in row["extra"]["answers"]] for n, row in enumerate(rows)})
     score = float(Cider().compute_score(expected, predicted)[0])
-    jar = ptb.find_jar()
+    jar = captions.find_jar()
     assert jar is not None, "needs Java"
     yield "CIDEr, Java tokeniser", (captions.cider(rows, jar)["cider"], score, "")
     yield "CIDEr, our tokeniser", (captions.cider(rows, None)["cider"], score, "")

@@ -12,14 +12,12 @@ import sys
 
 from torch.profiler import ProfilerActivity, profile
 
+from vlmprune.cli.speed import load_model
+from vlmprune.engine.compiled import Compiled
 from vlmprune.errors import UserError
-from vlmprune.measure.question import time_answers
-from vlmprune.pruning.compiled import Compiled
-from vlmprune.speed.cases import plan
-from vlmprune.speed.command import load_model
-from vlmprune.speed.measuring import QUESTION
-from vlmprune.speed.settings import parse
-from vlmprune.speed.synthetic import make_prompts
+from vlmprune.evaluation.latency_pass import time_answers
+from vlmprune.speed.bench import QUESTION
+from vlmprune.speed.load import make_prompts, parse, plan
 
 ROWS = 25
 NEW_TOKENS = 2  # of the prompt, and of one decode step

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vlmprune.listing import markdown
-from vlmprune.registry import options
+from vlmprune.cli.listing import markdown
+from vlmprune.config.registry import options
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vlmprune.benchmarks import hashing
+from vlmprune import hashing
 
 
 @pytest.fixture

@@ -16,26 +16,27 @@ import vlmprune
 PACKAGE = Path(vlmprune.__file__).parent
 FILES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
 
-# Whoever is further down never imports whoever is further up. A part is a package or a module of vlmprune/; one file
-# stands lower than its package, since adapters say with it what an encoder costs, which `measure` then counts.
-APART = "measure.encoder"
-LEVELS = (
-    {"methods", "errors", "exits", "environment", "progress", "help", "completion_scripts", "tiny"}
-    | {"completion_hints", "streams", "bounds", "own_code", "source_code"},
-    {"pruning", APART, "files", "schema", "secrets", "fingerprint", "registry", "records", "sweep_record", "overrides"}
-    | {"arguments", "typed_json", "result_schema", "line_schema", "lock", "machine"}
-    | {"yaml_files", "infos", "composing"},
-    {"models", "benchmarks", "measure", "report", "loggers", "config", "plan", "answers", "batching", "media_cache"}
-    | {"prompt", "generation", "evaluate", "completion", "idle", "__init__"},
-    {"pipeline", "score", "nominal", "listing"},
-    {"distributed"},
-    {"run"},
-    {"launchers"},
-    {"sweep", "speed", "show"},
-    {"cli"},
-    {"__main__"},
-)
-LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
+# Each package or module of vlmprune/ imports only those in lines further down, also for types and inside functions.
+LAYERS = """
+__main__
+cli
+sweep
+launchers
+run
+distributed pictures speed
+evaluation loggers
+results measure
+__init__
+models
+benchmarks
+config
+engine
+hashing
+typed_json
+files own_code source_code machine limits
+methods terminal errors tiny
+"""
+LEVEL_OF = {name: level for level, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 
 
 def is_off(value: ast.expr) -> bool:
@@ -82,25 +83,33 @@ def imports(tree: ast.Module) -> Iterator[str]:
 
 
 def part_of(module: str) -> str:
-    """The part that `vlmprune.report.runs`, or a file's name with dots, is of."""
-    name = module.removeprefix("vlmprune.")
-    if name == APART or name.startswith(f"{APART}."):
-        return APART
-    head = name.partition(".")[0]
+    """The part of vlmprune/ that a dotted name belongs to: `vlmprune.results.runs` to "results"."""
+    head = module.removeprefix("vlmprune.").partition(".")[0]
     return head if f"{head}.py" in FILES or f"{head}/__init__.py" in FILES else "__init__"
 
 
-def imported_parts(importer: str, tree: ast.Module) -> set[str]:
-    """Other parts that a file of part `importer` imports when it runs; its types may name any."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
-            node.body = []
-    return {part_of(module) for module in imports(tree) if module.startswith("vlmprune.")} - {importer}
+def against_layers(importer: str, tree: ast.Module) -> list[str]:
+    """Parts that a file of part `importer` imports although they do not stand further down."""
+    parts = {part_of(module) for module in imports(tree) if module.startswith("vlmprune.")} - {importer}
+    return sorted(part for part in parts if LEVEL_OF[part] <= LEVEL_OF[importer])
 
 
-def upward(importer: str, tree: ast.Module) -> list[str]:
-    """Imports that point up the levels, of a file of part `importer`."""
-    return sorted(part for part in imported_parts(importer, tree) if LEVEL_OF[part] > LEVEL_OF[importer])
+def module_of(module: str) -> str | None:
+    """The file of FILES that a dotted name is imported from, None for names outside vlmprune."""
+    parts = module.split(".")[1:] if module.startswith("vlmprune.") else []
+    for length in range(len(parts), 0, -1):
+        path = "/".join(parts[:length])
+        for file in (f"{path}.py", f"{path}/__init__.py"):
+            if file in FILES:
+                return file
+    return None
+
+
+def imported_at_start(name: str) -> set[str]:
+    """Files that `name` imports when it is imported: not for types, and not inside functions."""
+    tree = parse(name)
+    start = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+    return {file for module in imports(start) if (file := module_of(module)) is not None} - {name}
 
 
 def foreign_to_methods(tree: ast.Module) -> list[str]:
@@ -122,22 +131,19 @@ def importer_of(name: str) -> str:
     return part_of(name.removesuffix(".py").replace("/", "."))
 
 
-def test_every_part_has_its_level():
+def test_every_part_has_its_layer():
     assert set(LEVEL_OF) == {importer_of(name) for name in FILES}
-    assert sum(map(len, LEVELS)) == len(LEVEL_OF)
+    assert len(LAYERS.split()) == len(LEVEL_OF)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_imports_point_down(name):
-    assert upward(importer_of(name), parse(name)) == []
+    assert against_layers(importer_of(name), parse(name)) == []
 
 
 def test_no_imports_go_in_a_circle():
-    """Not within a level either."""
-    graph: dict[str, set[str]] = {}
-    for name in FILES:
-        graph.setdefault(importer_of(name), set()).update(imported_parts(importer_of(name), parse(name)))
-    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the parts
+    """Within a package, whose files have no order."""
+    list(TopologicalSorter({name: imported_at_start(name) for name in FILES}).static_order())  # or raises CycleError
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("methods/")])
@@ -149,15 +155,15 @@ def test_the_engine_imports_methods_and_errors_alone():
     parts = {
         module.split(".")[1]
         for name in FILES
-        if name.startswith("pruning/")
+        if name.startswith("engine/")
         for module in imports(parse(name))
         if module.startswith("vlmprune.")
     }
-    assert parts <= {"methods", "pruning", "errors", "own_code"}
+    assert parts <= {"methods", "engine", "errors", "own_code"}
 
 
 def test_the_command_line_starts_without_torch():
-    code = "import sys, vlmprune.cli, vlmprune.listing; print({'torch', 'transformers'} & sys.modules.keys())"
+    code = "import sys, vlmprune.cli, vlmprune.cli.listing; print({'torch', 'transformers'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -199,7 +205,7 @@ def test_harmless_code_passes(code):
         "import transformers",
         "from transformers.modeling_utils import AttentionInterface",
         "def f():\n    import numpy as np",
-        "from vlmprune.pruning.probe import Probe",
+        "from vlmprune.engine.hooks import Probe",
         "from vlmprune import models",
     ],
 )
@@ -208,11 +214,11 @@ def test_foreign_imports_of_methods_are_found(code):
 
 
 def test_imports_that_point_up_are_found():
-    assert upward("pruning", ast.parse("from vlmprune.models.base import Adapter")) == ["models"]
-    assert upward("methods", ast.parse("import vlmprune.pruning.probe")) == ["pruning"]
-    assert upward("run", ast.parse("def f():\n    from vlmprune import cli")) == ["cli"]
-    assert upward("run", ast.parse("from vlmprune.models import loading")) == []
-    assert upward("errors", ast.parse("from vlmprune import prune")) == ["__init__"]
-    assert upward("models", ast.parse("from vlmprune.measure.encoder import Encoded\nimport vlmprune.show")) == ["show"]
-    types = "if TYPE_CHECKING:\n    from vlmprune.report.rows import Row\nelse:\n    import vlmprune.cli"
-    assert upward("pruning", ast.parse(types)) == ["cli"]
+    assert against_layers("engine", ast.parse("from vlmprune.models.base import Adapter")) == ["models"]
+    assert against_layers("methods", ast.parse("import vlmprune.engine.hooks")) == ["engine"]
+    assert against_layers("run", ast.parse("def f():\n    from vlmprune import cli")) == ["cli"]
+    assert against_layers("run", ast.parse("from vlmprune.models import loading")) == []
+    assert against_layers("errors", ast.parse("from vlmprune import prune")) == ["__init__"]
+    assert against_layers("pictures", ast.parse("import vlmprune.speed.rows")) == ["speed"]
+    types = "if TYPE_CHECKING:\n    from vlmprune.results.comparison import Row\nelse:\n    import vlmprune.cli"
+    assert against_layers("engine", ast.parse(types)) == ["cli", "results"]

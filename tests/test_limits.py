@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from vlmprune.bounds import bounds
+from vlmprune.limits import bounds
 
 
 def test_a_loop_is_ended_though_it_swallows_exceptions():

@@ -7,7 +7,7 @@ import io
 import pytest
 import rich.console
 
-from vlmprune.progress import PLAIN, progress_bar, results_console
+from vlmprune.terminal import PLAIN, progress_bar, results_console
 
 TEXT = "[/x] [bold]y[/bold] :smile: [link=file:///etc]z"
 

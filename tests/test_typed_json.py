@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from tests.robustness import finished
 from tests.robustness.hostile.records import SWEEP
 from vlmprune.errors import UserError
-from vlmprune.line_schema import Environments, KeptLine, PredictionLine, Scored
-from vlmprune.report.picture_index import Picture
-from vlmprune.result_schema import Result
+from vlmprune.results.line_schema import Environments, KeptLine, PredictionLine, Scored
+from vlmprune.results.picture_index import Picture
+from vlmprune.results.schema import Result
+from vlmprune.results.sweep_record import SweepRecord
 from vlmprune.speed.result_schema import SpeedResult
-from vlmprune.sweep_record import SweepRecord
 from vlmprune.typed_json import check_data, parse_json, read_json, read_lines
 
 DEEP = json.loads("[" * 500 + "]" * 500)

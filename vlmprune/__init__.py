@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vlmprune.engine.session import Session
     from vlmprune.methods.base import Method
-    from vlmprune.pruning.session import Session
 
 __version__ = "0.3.0.dev0"
 __all__ = ["prune"]
@@ -36,14 +36,14 @@ def prune(
     KV cache records the prompt's tokens, so that later turns can continue from it (see `Session`).
     Raises UserError for a name, value or pair that cannot work.
     """
+    from vlmprune.config.registry import build_method
+    from vlmprune.config.typecheck import check_amount, check_fields
+    from vlmprune.engine.session import Session
     from vlmprune.errors import UserError
     from vlmprune.methods.base import Method as MethodClass
     from vlmprune.models.base import adapt, describe
-    from vlmprune.models.checks import check_pair, check_settings
     from vlmprune.models.clip_text import find_for, load_text_tower
-    from vlmprune.pruning.session import Session
-    from vlmprune.registry import build_method
-    from vlmprune.schema import check_amount, check_fields
+    from vlmprune.models.compatibility import check_pair, check_settings
 
     adapter = adapt(model, **model_options or {})
     name = method if isinstance(method, str) else type(method).__name__

@@ -1,4 +1,4 @@
-"""Exceptions that are printed as one line: UserError (input that cannot work, exit code 2) and ProcessLost."""
+"""Exceptions that are shown as one line, the exit codes they lead to, and descriptions of ended processes."""
 
 from __future__ import annotations
 
@@ -103,3 +103,11 @@ def nearest(value: str, options: Iterable[str]) -> str:
     """Return ' (did you mean X?)' if one of `options` is close to `value`, else ''."""
     close = difflib.get_close_matches(value[:100], list(options), n=1, cutoff=0.5)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def describe_exit(code: int) -> str:
+    """Return text for a subprocess's return code: 'exit code 1', 'killed by SIGKILL, as when memory runs out'."""
+    if code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name
+    return f"killed by {name}" + (", as when memory runs out" if name == "SIGKILL" else "")

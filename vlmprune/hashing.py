@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -81,3 +81,8 @@ def _write_known(known: dict[str, str]) -> None:
         os.replace(handle.name, file)
     except OSError:
         return
+
+
+def data_hash(data: Any) -> str:
+    """Hex digest of plain data, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()

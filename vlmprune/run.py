@@ -10,29 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from vlmprune.benchmarks.base import BadSample, Sample
-from vlmprune.config import RunConfig
-from vlmprune.distributed.started import process_count, team_of
+from vlmprune.config.registry import DESCRIPTION, target_class, target_of
+from vlmprune.config.settings import RunConfig
+from vlmprune.config.typecheck import construct
+from vlmprune.distributed.processes import process_count, team_of
 from vlmprune.distributed.team import Team
-from vlmprune.environment import describe_environment
 from vlmprune.errors import UserError
-from vlmprune.loggers.base import Logger
-from vlmprune.loggers.guard import guarded
+from vlmprune.evaluation.evaluate import evaluation_of, load_models
+from vlmprune.evaluation.latency_pass import measure_questions
+from vlmprune.evaluation.plan import Plan, amount, benchmark_name, model_name, prepare
+from vlmprune.evaluation.result import in_order, recount_flops, summarise_answers
+from vlmprune.loggers.base import Logger, guarded
+from vlmprune.measure.environment import describe_environment
 from vlmprune.measure.memory import peak_mb, reset_peak
-from vlmprune.measure.question import measure_questions
-from vlmprune.models.inputs import Preprocessor
 from vlmprune.models.loading import Loaded
 from vlmprune.models.outline import Outline, outline
-from vlmprune.pipeline import evaluation_of, load_models
-from vlmprune.plan import Plan, amount, benchmark_name, model_name, prepare
-from vlmprune.progress import progress_bar, say
-from vlmprune.registry import DESCRIPTION, target_class, target_of
-from vlmprune.report.picture_index import FOLDER, INDEX
-from vlmprune.report.pictures import save_pictures
-from vlmprune.report.recount import recount_flops
-from vlmprune.report.result import in_order, summarise_answers
-from vlmprune.report.shown import title_of
-from vlmprune.report.summary import show_summary
-from vlmprune.schema import construct
+from vlmprune.models.preprocessing import Preprocessor
+from vlmprune.pictures.pages import save_pictures, title_of
+from vlmprune.results.picture_index import FOLDER, INDEX
+from vlmprune.results.summary import show_summary
+from vlmprune.terminal import progress_bar, say
 
 SHOWN = 20  # ids of broken samples in the result, at most; bad.jsonl has all of them
 
@@ -101,7 +98,7 @@ def judged(plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
     """Return the result with its score, after asking the judge if one is given and the score is missing."""
     if plan.judge is None or result["answers"]["score"] is not None:
         return result
-    from vlmprune.score import rescore
+    from vlmprune.evaluation.rescore import rescore
 
     rescore(plan.directory.path, plan.judge, plan.config.config_dir)
     scored = plan.directory.result

@@ -1,14 +1,22 @@
-"""Output while a command works: lines on stderr, and a progress bar on a terminal."""
+"""Lines and progress bars on stderr, and output streams that never end a command.
+
+Characters that the terminal's encoding lacks are written as escapes.
+"""
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import select
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+
 
 # Printed texts may come from anywhere: [bold] and :smile: are printed literally. A style is given beside the text.
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
@@ -42,3 +50,67 @@ def progress_bar(title: str, total: int, done: int = 0, unit: str = "questions")
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(title, total=total, completed=done)
         yield lambda n: progress.advance(task, n)
+
+
+class Outlet(io.RawIOBase):
+    """A file descriptor to which writing always succeeds. lost: the error after which output is dropped, or None."""
+
+    def __init__(self, number: int, lost: OSError | None = None) -> None:
+        super().__init__()
+        self.number, self.lost = number, lost
+
+    def fileno(self) -> int:
+        return self.number
+
+    def isatty(self) -> bool:
+        return self.lost is None and os.isatty(self.number)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        left = memoryview(data)
+        while self.lost is None and left:
+            try:
+                left = left[os.write(self.number, left) :]
+            except BlockingIOError:  # a non-blocking pipe whose reader is slow
+                select.select([], [self.number], [])
+            except OSError as error:
+                self.lost = error
+        return len(data)
+
+
+def open_streams() -> None:
+    """Replace sys.stdout and sys.stderr by streams over Outlets, unless they were replaced before."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: else the next opened file would get this number, and the printed text
+            os.open(os.devnull, os.O_RDWR)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is getattr(sys, f"__{name}__"):
+            setattr(sys, name, _over(number, stream))
+
+
+def _over(number: int, stream: TextIO | None) -> TextIO:
+    """Return a text stream over an Outlet. stream: the interpreter's, None if the descriptor was closed at start."""
+    if stream is None:
+        outlet, encoding = Outlet(number, OSError(errno.EBADF, "it is closed")), "utf-8"
+    else:
+        with suppress(OSError):
+            stream.flush()
+        outlet, encoding = Outlet(number), stream.encoding
+    return io.TextIOWrapper(
+        io.BufferedWriter(outlet),  # type: ignore[type-var]
+        encoding=encoding,
+        errors="backslashreplace",
+        line_buffering=number == 2 or outlet.isatty(),
+    )
+
+
+def lost(stream: TextIO) -> OSError | None:
+    """Return the error for which output to a stream of `open_streams` was dropped; None if all was written."""
+    stream.flush()
+    outlet = getattr(getattr(stream, "buffer", None), "raw", None)
+    return outlet.lost if isinstance(outlet, Outlet) else None

@@ -23,7 +23,8 @@ from scripts.tiny_model.packing import VISUAL_TOKENS, Packer
 from scripts.tiny_model.questions import Question
 from scripts.tiny_model.scenes import Scene, SceneObject
 from scripts.tiny_model.tower_checks import cls_share_on_objects
-from vlmprune.tiny import CHECKPOINT, load_scenes
+from vlmprune.tiny import CHECKPOINT
+from vlmprune.tiny.testset import load_scenes
 
 KEPT = 14  # of 144 visual tokens: a reduction of 90 %
 SEEDS = (0, 1, 2)

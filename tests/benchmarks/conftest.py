@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.fixtures import COUNT, ROWS, picture, write_hub_folder, write_video
-from vlmprune.benchmarks.scoring import wordnet
-from vlmprune.registry import read
+from vlmprune.benchmarks.scoring import wups
+from vlmprune.config.registry import read
 
 
 class Words:
@@ -25,7 +25,7 @@ class Words:
 @pytest.fixture
 def words(monkeypatch: pytest.MonkeyPatch) -> None:
     """Words alone instead of WordNet."""
-    monkeypatch.setattr(wordnet, "load", Words)
+    monkeypatch.setattr(wups, "load_wordnet", Words)
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from vlmprune.benchmarks.base import Benchmark
-from vlmprune.config import compose_run
-from vlmprune.plan import build_benchmark
-from vlmprune.registry import DESCRIPTION, read, target_class
-from vlmprune.schema import construct
+from vlmprune.config.registry import DESCRIPTION, read, target_class
+from vlmprune.config.settings import compose_run
+from vlmprune.config.typecheck import construct
+from vlmprune.evaluation.plan import build_benchmark
 
 
 def build(overrides: list[str]) -> Benchmark:

@@ -11,9 +11,8 @@ from PIL import Image
 
 from tests.benchmarks.fixtures import picture, write_video
 from tests.benchmarks.loading import build
-from vlmprune.benchmarks.animation import frame_seconds, is_video
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.benchmarks.frames import Stretch, decode_frames, read_frames
+from vlmprune.benchmarks.frames import Stretch, decode_frames, frame_seconds, is_video, read_frames
 
 STRIPS = [Image.new("RGB", (16, 16), (60 * k, 0, 0)) for k in range(4)]
 

@@ -11,8 +11,8 @@ import pytest
 from tests.benchmarks.fixtures import picture
 from tests.benchmarks.loading import build, make
 from vlmprune.benchmarks.base import BadSample
+from vlmprune.config.registry import options, read
 from vlmprune.errors import UserError
-from vlmprune.registry import options, read
 
 HEADER = ["index", "question", "hint", *"ABCD", "answer", "category", "image", "source", "l2-category", "comment"]
 

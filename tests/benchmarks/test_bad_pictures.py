@@ -11,12 +11,12 @@ from tests.benchmarks.fixtures import picture
 from tests.models.hub import save
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.cli import main
-from vlmprune.config import compose_run
+from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
-from vlmprune.media_cache import Images
-from vlmprune.nominal import nominal
-from vlmprune.pipeline import load_models
-from vlmprune.plan import prepare
+from vlmprune.evaluation.estimate import nominal
+from vlmprune.evaluation.evaluate import load_models
+from vlmprune.evaluation.media_loader import Images
+from vlmprune.evaluation.plan import prepare
 from vlmprune.run import run
 
 QUICK = ["benchmark.max_new_tokens=2", "latency_samples=0", "show.samples=0", "logger=none"]

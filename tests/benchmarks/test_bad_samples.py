@@ -8,7 +8,7 @@ import pytest
 
 from tests.benchmarks.fixtures import COUNT, chartqa, picture, write_video
 from vlmprune.cli import main
-from vlmprune.config import compose_run
+from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
 from vlmprune.run import run
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.benchmarks.fixtures import picture
 from vlmprune.benchmarks.base import Benchmark
-from vlmprune.config import compose_run
-from vlmprune.registry import options, read, target_class
+from vlmprune.config.registry import options, read, target_class
+from vlmprune.config.settings import compose_run
 from vlmprune.run import run
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ import pytest
 
 from tests.benchmarks.fixtures import ROWS
 from vlmprune.benchmarks.scoring import captions
-from vlmprune.config import compose_run
-from vlmprune.registry import options, read, target_class
+from vlmprune.config.registry import options, read, target_class
+from vlmprune.config.settings import compose_run
 from vlmprune.run import run
 
 QUICK = ("method=cls", "ratio=0.9", "latency_samples=0", "logger=none", "limit=4", "batch_size=4")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vlmprune.benchmarks.scoring.exact import exact_match, gqa_match
+from vlmprune.benchmarks.scoring.text_match import exact_match, gqa_match
 
 
 @pytest.mark.parametrize(

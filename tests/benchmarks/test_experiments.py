@@ -6,7 +6,7 @@ import pytest
 
 from tests.benchmarks.fixtures import COUNT, chartqa, ocrbench, write_hub_folder
 from vlmprune.cli import main
-from vlmprune.registry import options, read
+from vlmprune.config.registry import options, read
 from vlmprune.sweep import plan_jobs
 
 SIZES = {"fastervlm": 10, "vtc_cls": 8, "fastervlm_video": 4}

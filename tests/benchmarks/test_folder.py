@@ -11,12 +11,12 @@ import pytest
 
 from tests.benchmarks.fixtures import picture
 from tests.benchmarks.loading import build
-from vlmprune.config import compose_run
-from vlmprune.plan import benchmark_name, load_benchmark, prepare
-from vlmprune.report.request import filterable, matches, parse
-from vlmprune.report.runs import read_run
+from vlmprune.cli.compare import filterable, matches, parse
+from vlmprune.config.settings import compose_run
+from vlmprune.evaluation.plan import benchmark_name, load_benchmark, prepare
+from vlmprune.results.runs import read_run
 from vlmprune.run import run
-from vlmprune.sweep.examine import examine
+from vlmprune.sweep.inspection import examine
 from vlmprune.sweep.jobs import plan_jobs
 
 QUICK = [

@@ -8,9 +8,9 @@ import pytest
 
 from tests.benchmarks.fixtures import COUNT, gqa, picture, write_hub_folder
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.benchmarks.gqa import Gqa
+from vlmprune.benchmarks.short_answers import Gqa
+from vlmprune.config.registry import DESCRIPTION, read
 from vlmprune.errors import UserError
-from vlmprune.registry import DESCRIPTION, read
 
 
 @pytest.fixture

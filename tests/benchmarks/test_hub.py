@@ -11,12 +11,11 @@ import pytest
 
 from tests.benchmarks.fixtures import COUNT, chartqa
 from tests.benchmarks.hub_server import COMMIT, serve
-from vlmprune.benchmarks.hub_files import _patterns
-from vlmprune.benchmarks.source import Source
+from vlmprune.benchmarks.sources import Source, _patterns
 
 CODE = """
 import json, sys
-from vlmprune.benchmarks.source import Source
+from vlmprune.benchmarks.sources import Source
 table, identity = Source({name!r}, "me/gone", {config!r}, "test").open({streaming})
 print(json.dumps([type(table).__name__, identity, list(table.rows(["question", "answer"]))]))
 """

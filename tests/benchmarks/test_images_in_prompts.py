@@ -6,9 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from vlmprune.config import ModelConfig
-from vlmprune.models.loading import find_checkpoint, load
-from vlmprune.models.prompts import place_images
+from vlmprune.config.settings import ModelConfig
+from vlmprune.models.checkpoint import find_checkpoint
+from vlmprune.models.loading import load
+from vlmprune.models.preprocessing import place_images
 
 
 @pytest.mark.parametrize(

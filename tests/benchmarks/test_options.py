@@ -10,7 +10,7 @@ import pytest
 from tests.benchmarks.fixtures import picture
 from tests.benchmarks.loading import make
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.benchmarks.options import named_options, read_options
+from vlmprune.benchmarks.choices import named_options, read_options
 
 ROW = {"image": "a.png", "question": "Which?"}
 

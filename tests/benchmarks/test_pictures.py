@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.benchmarks.media import content_key, decode_image
-from vlmprune.benchmarks.rgb import rgb
+from vlmprune.benchmarks.media import content_key, decode_image, rgb
 
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (4, 1))
 BIG = np.frombuffer(RAMP.astype("<u2").tobytes(), "<u2").reshape(4, 256) * 257  # 0 to 65,535

@@ -16,9 +16,9 @@ from tests.benchmarks.fixtures import write_video
 from tests.benchmarks.loading import build
 from vlmprune.benchmarks.frames import SPACINGS, Stretch, linspace
 from vlmprune.cli import main
-from vlmprune.config import compose_run
-from vlmprune.plan import prepare
-from vlmprune.registry import options, read
+from vlmprune.config.registry import options, read
+from vlmprune.config.settings import compose_run
+from vlmprune.evaluation.plan import prepare
 
 WORD = "\nAnswer the question using a single word or phrase."
 LETTER = "\nAnswer with the option's letter from the given choices directly."

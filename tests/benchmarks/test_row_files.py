@@ -13,7 +13,7 @@ from tests.benchmarks.fixtures import picture
 from tests.benchmarks.loading import build
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.benchmarks.row_files import read_rows
-from vlmprune.config import compose_run
+from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
 from vlmprune.run import run
 

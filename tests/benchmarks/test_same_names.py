@@ -11,8 +11,8 @@ from tests.benchmarks.fixtures import ROWS, mvbench, open_video, write_hub_folde
 from tests.benchmarks.loading import make
 from tests.benchmarks.test_mvbench import bar
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.benchmarks.hashing import listing_identity
-from vlmprune.registry import read
+from vlmprune.config.registry import read
+from vlmprune.hashing import listing_identity
 
 FOLDERS = read("benchmark", "mvbench")["folders"]
 

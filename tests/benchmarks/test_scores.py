@@ -9,8 +9,8 @@ import pytest
 from tests.benchmarks.fixtures import COUNT, ROWS
 from tests.benchmarks.loading import build
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.benchmarks.subset import Subset
-from vlmprune.report.scores import summarise_scores
+from vlmprune.config.subset import Subset
+from vlmprune.evaluation.scores import summarise_scores
 
 pytestmark = pytest.mark.usefixtures("words")
 

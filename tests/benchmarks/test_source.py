@@ -9,9 +9,9 @@ import pytest
 from tests.benchmarks.fixtures import COUNT, chartqa, write_hub_folder
 from tests.benchmarks.loading import build
 from vlmprune.benchmarks.media import decode_image
-from vlmprune.benchmarks.source import Source
+from vlmprune.benchmarks.sources import Source
+from vlmprune.config.registry import read
 from vlmprune.errors import UserError
-from vlmprune.registry import read
 
 ROWS = [chartqa(k) for k in range(COUNT)]
 

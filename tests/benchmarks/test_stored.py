@@ -12,8 +12,8 @@ from datasets import Dataset
 from tests.benchmarks.fixtures import chartqa, mmmu, picture
 from tests.benchmarks.loading import make
 from vlmprune.benchmarks.base import BadSample
+from vlmprune.benchmarks.choices import renumbered
 from vlmprune.benchmarks.media import decode_image, named_files
-from vlmprune.benchmarks.mmmu import renumbered
 from vlmprune.benchmarks.stored import stored_picture
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.benchmarks.loading import build
 from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.benchmarks.choices import MultipleChoice
-from vlmprune.registry import read
+from vlmprune.config.registry import read
 
 
 def answer(answer_is, choices, value):

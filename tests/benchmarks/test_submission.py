@@ -12,10 +12,10 @@ import pytest
 from vlmprune.benchmarks import submission
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.benchmarks.choices import MultipleChoice
-from vlmprune.benchmarks.xlsx import workbook
+from vlmprune.benchmarks.submission import workbook
+from vlmprune.config.registry import target_class
+from vlmprune.config.typecheck import construct
 from vlmprune.errors import UserError
-from vlmprune.registry import target_class
-from vlmprune.schema import construct
 
 
 def row(row_id, prediction, **extra):

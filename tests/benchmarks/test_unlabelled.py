@@ -11,8 +11,8 @@ from tests.benchmarks.fixtures import ROWS
 from tests.benchmarks.loading import build
 from tests.benchmarks.test_scores import predictions
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.registry import read
-from vlmprune.report.scores import summarise_scores
+from vlmprune.config.registry import read
+from vlmprune.evaluation.scores import summarise_scores
 
 pytestmark = pytest.mark.usefixtures("words")
 

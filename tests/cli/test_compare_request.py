@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.report.synthetic import make_run
+from tests.results.synthetic import make_run
+from vlmprune.cli.compare import compare
 from vlmprune.errors import UserError
-from vlmprune.report.compare import compare
-from vlmprune.sweep_record import JobRecord, SweepRecord
+from vlmprune.results.sweep_record import JobRecord, SweepRecord
 
 
 @pytest.fixture

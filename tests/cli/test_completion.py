@@ -16,20 +16,30 @@ import pytest
 
 from tests.cli.refusal import refusal
 from vlmprune import cli
-from vlmprune import help as texts
-from vlmprune.completion import COMPARE, FORMATS, LISTS, OPTIONS, SHOW, SPEED, WANDB_REPORT, candidates, commands
-from vlmprune.completion_hints import words_of
-from vlmprune.completion_scripts import SCRIPTS
-from vlmprune.listing import COLUMNS
-from vlmprune.listing import FORMATS as LIST_FORMATS
-from vlmprune.loggers.workspace import Request as WorkspaceRequest
-from vlmprune.registry import options
-from vlmprune.report.request import FILTERS, SETTINGS
-from vlmprune.report.request import OPTIONS as COMPARE_OPTIONS
-from vlmprune.report.tables import FORMATS as TABLE_FORMATS
-from vlmprune.show import OF_A_RUN as SHOW_OF_A_RUN
-from vlmprune.speed.settings import FORMATS as SPEED_FORMATS
-from vlmprune.speed.settings import OF_A_RUN
+from vlmprune.cli import help as texts
+from vlmprune.cli.compare import FILTERS, SETTINGS
+from vlmprune.cli.compare import OPTIONS as COMPARE_OPTIONS
+from vlmprune.cli.completion import (
+    COMPARE,
+    FORMATS,
+    LISTS,
+    OPTIONS,
+    SCRIPTS,
+    SHOW,
+    SPEED,
+    WANDB_REPORT,
+    candidates,
+    commands,
+    words_of,
+)
+from vlmprune.cli.listing import COLUMNS
+from vlmprune.cli.listing import FORMATS as LIST_FORMATS
+from vlmprune.cli.show import OF_A_RUN as SHOW_OF_A_RUN
+from vlmprune.cli.wandb_report import Request as WorkspaceRequest
+from vlmprune.config.registry import options
+from vlmprune.results.tables import FORMATS as TABLE_FORMATS
+from vlmprune.speed.load import FORMATS as SPEED_FORMATS
+from vlmprune.speed.load import OF_A_RUN
 
 BASH = shutil.which("bash")
 FOLDER = Path(sys.executable).parent  # of the vlmprune command

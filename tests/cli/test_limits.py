@@ -7,13 +7,13 @@ from typing import Annotated
 import pytest
 from annotated_types import Interval
 
-from vlmprune.composing import check_interpolations
-from vlmprune.config import compose_run
+from vlmprune.config.composition import check_interpolations
+from vlmprune.config.overrides import LONGEST, MOST, parse_overrides
+from vlmprune.config.secret_check import check_secrets
+from vlmprune.config.settings import compose_run
+from vlmprune.config.typecheck import check_type
+from vlmprune.config.yaml_files import DEEPEST, yaml_text
 from vlmprune.errors import UserError
-from vlmprune.overrides import LONGEST, MOST, parse_overrides
-from vlmprune.schema import check_type
-from vlmprune.secrets import check_secrets
-from vlmprune.yaml_files import DEEPEST, yaml_text
 
 
 def test_what_is_as_long_as_allowed_is_read():

@@ -8,14 +8,13 @@ from importlib import import_module
 
 import pytest
 
-from vlmprune.config import ModelConfig
+from vlmprune.cli.listing import cell, markdown, matrix, missing, working
+from vlmprune.config.registry import build_method, options, read
+from vlmprune.config.settings import ModelConfig
 from vlmprune.errors import UserError
-from vlmprune.listing import cell, markdown, matrix, missing, working
-from vlmprune.models.architecture import architecture
 from vlmprune.models.base import describe, families
-from vlmprune.models.checkpoint import find_checkpoint
-from vlmprune.models.checks import check_pair, check_settings
-from vlmprune.registry import build_method, options, read
+from vlmprune.models.checkpoint import architecture, find_checkpoint
+from vlmprune.models.compatibility import check_pair, check_settings
 
 MODELS = sorted(set(options("model")) - {"path"})
 METHODS = {name: read("method", name)["info"] for name in options("method")}
@@ -51,7 +50,7 @@ def test_the_facts_are_the_familys(name):
     assert list(info) == ["title", "family", "parameters", "visual_tokens", "has_cls", "lacks"]
     assert info["family"] == config.model_type in families()
     assert info["has_cls"] == describe(config).tower.has_cls
-    signals = import_module(f"vlmprune.models.{info['family']}").SIGNALS
+    signals = import_module(f"vlmprune.models.families.{info['family']}").SIGNALS
     assert not set(info["lacks"]) & signals
     grid = describe(config).tower.grid
     if not describe(config).tower.grid_varies:

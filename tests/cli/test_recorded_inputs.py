@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.cli.refusal import refusal
-from tests.report.synthetic import make_run
+from tests.results.synthetic import make_run
 from vlmprune import cli
-from vlmprune.config import compose_run
+from vlmprune.config.registry import build_method
+from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
-from vlmprune.registry import build_method
 
 EVIL = """\
 from pathlib import Path

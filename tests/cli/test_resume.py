@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vlmprune.records import RunDirectory
+from vlmprune.evaluation.run_directory import RunDirectory
 
 ARGUMENTS = ["run", "method=cls", "ratio=0.9", "limit=160", "batch_size=4", "latency_samples=0", "logger=none"]
 

@@ -10,10 +10,10 @@ import pytest
 
 from tests.benchmarks.judge_server import judge_server
 from tests.cli.refusal import refusal
+from tests.evaluation.test_rescore import MMVET, run_directory
 from tests.loggers.wandb_reader import read_offline_run
-from tests.test_score import MMVET, run_directory
 from vlmprune import cli
-from vlmprune.secrets import check_secrets
+from vlmprune.config.secret_check import check_secrets
 
 SECRETS = {
     "HF_TOKEN": "hf_recognisable0hub0token",

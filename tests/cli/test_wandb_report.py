@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.loggers.stand_in import stand_in
-from tests.report.synthetic import make_run
+from tests.results.synthetic import make_run
 from vlmprune.cli import main
-from vlmprune.loggers.mirror import summary_of
+from vlmprune.loggers.wandb import summary_of
 
 
 @pytest.fixture(autouse=True)

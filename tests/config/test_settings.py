@@ -9,18 +9,17 @@ from typing import Any
 
 import pytest
 
-from vlmprune.arguments import last_given, read_settings, split_arguments
-from vlmprune.config import compose_run
+from vlmprune.cli.compare import parse
+from vlmprune.cli.listing import show_choices
+from vlmprune.cli.show import show
+from vlmprune.cli.wandb_report import save_workspace
+from vlmprune.config.arguments import last_given, read_settings, split_arguments
+from vlmprune.config.overrides import expand_sweep
+from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
-from vlmprune.listing import show_choices
-from vlmprune.loggers.workspace import save_workspace
-from vlmprune.overrides import expand_sweep
-from vlmprune.report.request import parse
-from vlmprune.score import read_judge
-from vlmprune.show import show
-from vlmprune.speed.settings import parse as parse_speed
-from vlmprune.sweep.jobs import plan_jobs
-from vlmprune.sweep.settings import split_settings
+from vlmprune.evaluation.rescore import read_judge
+from vlmprune.speed.load import parse as parse_speed
+from vlmprune.sweep.jobs import plan_jobs, split_settings
 
 FORMS = [  # a folder as typed, and as it is meant
     ("outputs='/a/é dir'", "/a/é dir"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vlmprune.benchmarks.base import Sample
-from vlmprune.benchmarks.subset import Subset, nearest_total
+from vlmprune.config.subset import Subset, nearest_total
 from vlmprune.errors import UserError
 
 SAMPLES = [Sample(str(number), str(number), "", "", "") for number in range(100)]

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from vlmprune.config import RunConfig, compose_run
-from vlmprune.distributed import launched
-from vlmprune.distributed.started import process_count
+from vlmprune.config.settings import RunConfig, compose_run
+from vlmprune.distributed import torchrun
+from vlmprune.distributed.processes import process_count
 from vlmprune.distributed.team import Team
 from vlmprune.errors import UserError
 
@@ -64,7 +64,7 @@ def test_a_model_that_is_spread_over_the_gpus_has_one_process(config, gpus):
 
 def test_a_launcher_says_how_many(config, gpus, monkeypatch):
     gpus(0)
-    monkeypatch.setattr(launched, "team", Team([None]))
+    monkeypatch.setattr(torchrun, "team", Team([None]))
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert process_count(config(device="cpu")) == process_count(config(device="cpu", devices=2)) == 2
     with pytest.raises(UserError, match="devices=3: the launcher started 2 processes"):
@@ -72,14 +72,14 @@ def test_a_launcher_says_how_many(config, gpus, monkeypatch):
     with pytest.raises(UserError, match="2 processes: this machine has 0 GPUs"):
         process_count(config())
     with pytest.raises(UserError, match="devices=2 gives every job of a sweep as many"):
-        launched.refuse_sweep()
+        torchrun.refuse_sweep()
 
 
 def test_half_an_environment_of_a_launcher(monkeypatch):
-    for name in launched.NEEDED:
+    for name in torchrun.NEEDED:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="WORLD_SIZE=2 without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT"):
-        launched.together(lambda _: 0, [])
+        torchrun.together(lambda _: 0, [])
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert launched.together(lambda arguments: len(arguments), ["limit=8"]) == 1
+    assert torchrun.together(lambda arguments: len(arguments), ["limit=8"]) == 1

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_records import row
-from vlmprune.distributed.gathered import Gathered, Sent
-from vlmprune.distributed.wire import Line
+from tests.evaluation.test_run_directory import row
+from vlmprune.distributed.messages import Gathered, Line, Sent
 from vlmprune.errors import UserError
-from vlmprune.records import RunDirectory
+from vlmprune.evaluation.run_directory import RunDirectory
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from vlmprune.tiny import load_test_split
+from vlmprune.tiny.testset import load_test_split
 
 pytestmark = pytest.mark.slow
 

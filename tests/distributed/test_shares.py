@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from vlmprune.batching import WINDOW, by_image, windows
 from vlmprune.benchmarks.base import Sample
-from vlmprune.distributed.shares import deal
+from vlmprune.distributed.team import deal
+from vlmprune.evaluation.batching import WINDOW, by_image, windows
 
 
 def questions(images: int, most: int, seed: int) -> list[Sample]:

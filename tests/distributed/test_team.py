@@ -11,12 +11,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.test_records import row
+from tests.evaluation.test_run_directory import row
 from vlmprune.benchmarks.base import Sample
+from vlmprune.distributed.messages import Line
 from vlmprune.distributed.team import Member, Team
-from vlmprune.distributed.wire import Line
 from vlmprune.errors import ProcessLost, UserError
-from vlmprune.records import RunDirectory
+from vlmprune.evaluation.run_directory import RunDirectory
 
 Part = Callable[[Line, dict, list[str]], None]  # what a process does with its job and its questions
 SAMPLES = [Sample(str(number), f"image{number}", "?", "", "all") for number in range(9)]

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from vlmprune.distributed import worker
-from vlmprune.distributed.wire import Line
+from vlmprune.distributed.messages import Line
 from vlmprune.errors import UserError
 
 

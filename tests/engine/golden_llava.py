@@ -10,8 +10,8 @@ from transformers import DynamicCache, LlamaConfig
 
 from tests.toy_models import toy_llava
 from vlmprune import prune
-from vlmprune.methods.decoder_base import DecoderMethod
-from vlmprune.pruning.prompt import Record
+from vlmprune.engine.prompt_state import Record
+from vlmprune.methods.decoder_method import DecoderMethod
 
 MODULES = {
     "q": "self_attn.q_proj",

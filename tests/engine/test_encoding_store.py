@@ -7,7 +7,7 @@ import weakref
 import pytest
 import torch
 
-from vlmprune.pruning.features import FeatureStore, size
+from vlmprune.engine.encoding_cache import FeatureStore, size
 
 
 def entry(number: float, **more: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -8,8 +8,8 @@ from functools import cache
 import pytest
 import torch
 
+from tests.engine.golden_llava import GoldenLlava, Run
 from tests.methods.golden import MERGED, Vectors
-from tests.pruning.golden_llava import GoldenLlava, Run
 from vlmprune.methods.fastv import FastV
 from vlmprune.methods.pyramiddrop import PyramidDrop
 

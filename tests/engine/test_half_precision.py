@@ -16,10 +16,9 @@ from transformers import LlavaForConditionalGeneration, Qwen2Config
 
 from tests import toy_models
 from vlmprune import prune
-from vlmprune.methods import merging, similarity, sparsevlm_base
-from vlmprune.pruning import probe, running, signals
-from vlmprune.pruning.precision import full_precision
-from vlmprune.pruning.probe import attention_rows
+from vlmprune.engine import hooks, prompt_state, signals
+from vlmprune.engine.hooks import attention_rows, full_precision
+from vlmprune.methods import merging, sparsevlm, tensor_ops
 
 IMAGE, SIDE, TEXT = 98, 14, 9
 N, KEEP = SIDE**2, 56
@@ -70,7 +69,7 @@ def kept(name: str, model: LlavaForConditionalGeneration, **settings: Any) -> Te
 
 def use(monkeypatch: pytest.MonkeyPatch, rows: Any) -> None:
     """Let the engine compute its rows by `rows`."""
-    for module in (running, signals):
+    for module in (prompt_state, signals):
         monkeypatch.setattr(module, "attention_rows", rows)
 
 
@@ -147,7 +146,7 @@ def test_received_attention_takes_one_mask_for_all_rows():
 def test_many_groups_are_copied_part_by_part(monkeypatch):
     query, key = random_attention(torch.bfloat16)
     whole = attention_rows(query, key, None, 0.25)
-    monkeypatch.setattr(probe, "COPIED", 1)
+    monkeypatch.setattr(hooks, "COPIED", 1)
     assert torch.equal(attention_rows(query, key, None, 0.25), whole)
 
 
@@ -174,7 +173,7 @@ def test_the_callers_precision_is_that_of_the_model_alone(precision, monkeypatch
 def test_methods_multiply_in_full_precision_under_autocast(name, monkeypatch):
     """Every product of a method's own is of float32, though the model's are of bfloat16."""
     kinds = set()
-    for module in (similarity, merging, sparsevlm_base):
+    for module in (tensor_ops, merging, sparsevlm):
         monkeypatch.setattr(module, "at_least_float32", noted(kinds, module.at_least_float32))
     with torch.autocast("cpu", torch.bfloat16):
         kept(name, make(torch.float32, 0))

@@ -12,12 +12,11 @@ from tests.methods.golden import MERGED, Vectors
 from tests.toy_models import toy_llava
 from vlmprune import prune
 from vlmprune.errors import UserError
-from vlmprune.measure.encoder import Encoded
 from vlmprune.measure.flops import question_flops
 from vlmprune.methods.pitome import PiToMe
 from vlmprune.methods.tome import ToMe
-from vlmprune.models.base import adapt
-from vlmprune.models.llava import describe_tower
+from vlmprune.models.base import Encoded, adapt
+from vlmprune.models.families.llava import describe_tower
 
 METHODS = ["tome", "pitome"]
 

@@ -270,7 +270,7 @@ def test_gradient_checkpointing(sdpa_model, name):
 
 
 def test_a_failing_installation_leaves_the_model_usable(sdpa_model, monkeypatch):
-    from vlmprune.pruning import stages
+    from vlmprune.engine import stages
 
     def fail(*_):
         raise ZeroDivisionError

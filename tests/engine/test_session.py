@@ -8,8 +8,8 @@ import torch
 from tests.conftest import PATCHES, make_batch
 from tests.families.test_guarantees import GREEDY, NEW, generate
 from vlmprune import prune
+from vlmprune.config.registry import build_method
 from vlmprune.methods.cls import ClsAttention
-from vlmprune.registry import build_method
 
 
 @pytest.mark.parametrize("name", ["cls", "random", "uniform"])

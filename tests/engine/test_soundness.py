@@ -13,14 +13,14 @@ from tests.conftest import make_batch, make_llava
 from tests.families.test_guarantees import methods_of
 from tests.methods.decoder_signals import LAYOUTS, signals_of
 from vlmprune import prune
+from vlmprune.config.registry import build_method
+from vlmprune.engine import signals as signals_module
+from vlmprune.engine.contract import non_finite, unsound_samples
+from vlmprune.engine.hooks import attention_rows
 from vlmprune.methods.base import Selection, SequenceMethod, Signals
-from vlmprune.methods.decoder_base import DecoderMethod, DecoderSelection, DecoderSignals, DecoderStage
+from vlmprune.methods.decoder_method import DecoderMethod, DecoderSelection, DecoderSignals, DecoderStage
 from vlmprune.methods.scm import ScaleCompression
 from vlmprune.methods.sparsevlm import SparseVLM
-from vlmprune.pruning import signals as signals_module
-from vlmprune.pruning.probe import attention_rows
-from vlmprune.pruning.soundness import non_finite, unsound_samples
-from vlmprune.registry import build_method
 
 INSIDE = [name for name in methods_of("llava") if build_method(name).stage == "decoder"]
 BEFORE = sorted(set(methods_of("llava")) - set(INSIDE))

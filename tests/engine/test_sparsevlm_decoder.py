@@ -8,12 +8,10 @@ import pytest
 import torch
 
 from tests.conftest import PATCHES, make_batch
+from tests.engine.golden_llava import GoldenLlava
 from tests.methods.golden import MERGED, Vectors
-from tests.pruning.golden_llava import GoldenLlava
 from vlmprune import prune
-from vlmprune.methods.sparsevlm import SparseVLM
-from vlmprune.methods.sparsevlm_base import TextRated
-from vlmprune.methods.sparsevlm_plus import SparseVLMPlus
+from vlmprune.methods.sparsevlm import SparseVLM, SparseVLMPlus, TextRated
 
 FILES = {SparseVLM: "sparsevlm_v1", SparseVLMPlus: "sparsevlm_plus"}
 HEADS = {SparseVLM: 8, SparseVLMPlus: 16}

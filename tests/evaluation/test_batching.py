@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vlmprune.batching import WINDOW, BatchSize, by_image, windows
 from vlmprune.benchmarks.base import Sample
+from vlmprune.evaluation.batching import WINDOW, BatchSize, by_image, windows
 from vlmprune.machine import lacks_memory
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LlavaForConditionalGeneration
 
-from vlmprune.config import compose_run
+from vlmprune.config.settings import compose_run
 from vlmprune.errors import NotApplicable, UserError
 from vlmprune.models import loading
 from vlmprune.run import run
@@ -76,7 +76,7 @@ def test_features_on_disk_serve_the_next_process(tmp_path):
 
 def test_compiled_decode_steps_give_the_same_ids(tmp_path, monkeypatch):
     """With torch.compile's own tracing; what inductor makes of it is a slow test."""
-    monkeypatch.setattr("vlmprune.evaluate.BACKEND", "eager")
+    monkeypatch.setattr("vlmprune.evaluation.evaluate.BACKEND", "eager")
     _, expected = answers(tmp_path / "plain", "method=cls", "ratio=0.9", *PLAIN)
     torch._dynamo.utils.counters.clear()
     _, found = answers(tmp_path / "compiled", "method=cls", "ratio=0.9", "compile=true", "batch_size=16")

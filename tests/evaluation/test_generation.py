@@ -12,15 +12,14 @@ import torch
 from transformers import GenerationConfig
 
 from vlmprune.cli import main
-from vlmprune.config import compose_run
+from vlmprune.config.settings import compose_run
+from vlmprune.engine.session import Session
 from vlmprune.errors import UserError
-from vlmprune.generation import CARRIED as CARRIED_FIELDS
-from vlmprune.generation import REFUSED, Rules, greedy
-from vlmprune.media_cache import Images
-from vlmprune.pipeline import load_models
-from vlmprune.plan import prepare, shared_benchmarks
-from vlmprune.prompt import read_prompt
-from vlmprune.pruning.session import Session
+from vlmprune.evaluation.evaluate import load_models, read_prompt
+from vlmprune.evaluation.generation import CARRIED as CARRIED_FIELDS
+from vlmprune.evaluation.generation import REFUSED, Rules, greedy
+from vlmprune.evaluation.media_loader import Images
+from vlmprune.evaluation.plan import prepare, shared_benchmarks
 from vlmprune.run import run
 from vlmprune.tiny import CHECKPOINT
 
@@ -139,7 +138,7 @@ def test_settings_of_greedy_answers_give_the_same_however_they_are_run(group, tm
 @pytest.mark.slow
 @pytest.mark.parametrize("group", ["order", "texts"])
 def test_compiled_steps_follow_the_same_settings(group, tmp_path, monkeypatch):
-    monkeypatch.setattr("vlmprune.evaluate.BACKEND", "eager")
+    monkeypatch.setattr("vlmprune.evaluation.evaluate.BACKEND", "eager")
     path = copied(tmp_path / "copy", CARRIED[group])
     cls = ["method=cls", *METHODS["cls"]]
     _, found = answers(tmp_path / "compiled", path, *cls, "compile=true", "batch_size=4")

@@ -2,7 +2,7 @@
 
 import torch
 
-from vlmprune.answers import bitmask, by_layer, generated_lengths, run_lengths
+from vlmprune.evaluation.predictions import bitmask, by_layer, generated_lengths, run_lengths
 
 
 def test_bitmask_puts_the_first_patch_highest():

@@ -11,8 +11,8 @@ import yaml
 
 from tests.benchmarks.judge_server import judge_server
 from vlmprune.errors import UserError
-from vlmprune.report.runs import read_run
-from vlmprune.score import read_judge, rescore, score
+from vlmprune.evaluation.rescore import read_judge, rescore, score
+from vlmprune.results.runs import read_run
 
 TIMINGS = {"latency": None, "evaluation_s": 1.5, "samples_per_s": 2.0, "peak_memory_mb": 3.0, "kv_cache_bytes": None}
 SCENES = {"_target_": "vlmprune.benchmarks.scenes.Scenes", "info": {"title": "x"}, "max_new_tokens": 8}
@@ -194,7 +194,7 @@ def test_the_model_is_not_needed(tmp_path):
     """transformers and the model code stay unimported: scoring is quick and runs where no model can."""
     path = run_directory(tmp_path / "run", SCENES, ["red"])
     code = (
-        "import sys; from vlmprune.score import score; score(sys.argv[1:]); "
+        "import sys; from vlmprune.evaluation.rescore import score; score(sys.argv[1:]); "
         "print([name for name in ('transformers', 'vlmprune.models.loading', 'wandb') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vlmprune.distributed.gathered import Gathered
-from vlmprune.records import RunDirectory
+from vlmprune.distributed.messages import Gathered
+from vlmprune.evaluation.run_directory import RunDirectory
 
 
 def row(name: str) -> dict[str, Any]:

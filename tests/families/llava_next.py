@@ -6,7 +6,7 @@ import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaNextConfig, LlavaNextForConditionalGeneration
 
 from tests.toy_models import CLIP, TEXT, left_padded, toy_model, unpadded
-from vlmprune.models.llava_next import LlavaNext
+from vlmprune.models.families.llava_next import LlavaNext
 
 IMAGE_TOKEN, SIDE, TILE = 98, 4, 16
 PINPOINTS = [[16, 32], [32, 16], [32, 32], [48, 16], [16, 48]]

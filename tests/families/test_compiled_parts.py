@@ -10,10 +10,10 @@ import torch
 from tests.conftest import make_llava
 from tests.families import llava, qwen3_vl
 from tests.families.test_guarantees import FAMILIES, GREEDY, NEW, snapshot
+from vlmprune.config.registry import build_method
+from vlmprune.engine.compiled import MULTIPLE, ROOM, Compiled, FixedCache
+from vlmprune.engine.session import Session
 from vlmprune.models.base import adapt
-from vlmprune.pruning.compiled import MULTIPLE, ROOM, Compiled, FixedCache
-from vlmprune.pruning.session import Session
-from vlmprune.registry import build_method
 
 CASES = (("cls", {"ratio": 0.6}), ("none", {}), ("divprune", {"keep": 7}), ("visionzip", {"ratio": 0.5}))
 

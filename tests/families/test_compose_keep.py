@@ -9,12 +9,11 @@ import torch
 
 from tests.families.test_guarantees import FAMILIES
 from vlmprune import prune
-from vlmprune.measure.encoder import Encoded
-from vlmprune.measure.selection_flops import kept_of_units
-from vlmprune.models.base import adapt
-from vlmprune.nominal import visual_by_layer
-from vlmprune.registry import build_method
-from vlmprune.report.trace import Trace
+from vlmprune.config.registry import build_method
+from vlmprune.evaluation.estimate import visual_by_layer
+from vlmprune.measure.flops import kept_of_units
+from vlmprune.models.base import Encoded, adapt
+from vlmprune.pictures.selection_trace import Trace
 
 KEEP = 6
 

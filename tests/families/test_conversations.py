@@ -12,9 +12,9 @@ from transformers import DynamicCache, StaticCache
 
 from tests.families.test_guarantees import FAMILIES, methods_of
 from vlmprune import prune
-from vlmprune.methods.decoder_base import DecoderMethod
+from vlmprune.config.registry import build_method
+from vlmprune.methods.decoder_method import DecoderMethod
 from vlmprune.models.base import adapt
-from vlmprune.registry import build_method
 
 NEW = 5
 GREEDY = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}

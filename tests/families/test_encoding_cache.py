@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from tests.families.test_guarantees import FAMILIES, generate, methods_of
-from vlmprune.measure.encoder import Encoded
-from vlmprune.methods.vision_base import VisionMethod
-from vlmprune.models.base import adapt
-from vlmprune.pruning.features import FeatureStore
-from vlmprune.pruning.session import Session
-from vlmprune.registry import build_method
+from vlmprune.config.registry import build_method
+from vlmprune.engine.encoding_cache import FeatureStore
+from vlmprune.engine.session import Session
+from vlmprune.methods.encoder_method import VisionMethod
+from vlmprune.models.base import Encoded, adapt
 
 ALIKE = [name for name in FAMILIES if not name.startswith("qwen")]  # Qwen encodes all pictures as one sequence
 

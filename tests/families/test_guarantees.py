@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from vlmprune import prune
+from vlmprune.config.registry import build_method, options
 from vlmprune.models.base import adapt
-from vlmprune.registry import build_method, options
 
 NEW = 5
 GREEDY = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
@@ -25,7 +25,7 @@ NEEDS = {name: set(build_method(name).needs) for name in options("method")}
 
 def methods_of(family: str) -> list[str]:
     """Methods that the family's signals allow, without those that need a second checkpoint."""
-    signals = import_module(f"vlmprune.models.{family}").SIGNALS - {"text_relevance"}
+    signals = import_module(f"vlmprune.models.families.{family}").SIGNALS - {"text_relevance"}
     return sorted(name for name, needs in NEEDS.items() if needs <= signals and name != "none")
 
 

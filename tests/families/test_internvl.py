@@ -8,11 +8,11 @@ import torch
 from tests.families import internvl
 from tests.families.test_guarantees import generate
 from vlmprune import prune
+from vlmprune.engine.hooks import Probe, attention_rows
 from vlmprune.errors import UserError
 from vlmprune.methods.compose import Compose
 from vlmprune.methods.divprune import DivPrune
 from vlmprune.models.base import adapt
-from vlmprune.pruning.probe import Probe, attention_rows
 
 
 def test_a_token_is_the_patches_that_pixel_shuffle_joins():

@@ -14,7 +14,7 @@ from tests.families.llava_onevision import FRAMES, PINPOINTS, SIDE, SIZES, TILE
 from vlmprune import prune
 from vlmprune.errors import UserError
 from vlmprune.models.base import adapt
-from vlmprune.models.llava_onevision import LlavaOnevision
+from vlmprune.models.families.llava_onevision import LlavaOnevision
 
 BASE = SIDE**2
 GRIDS = [(5, 5), (10, 6), (4, 11), (5, 8)]  # of SIZES after stitching, unpadding and shrinking

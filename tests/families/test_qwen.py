@@ -11,6 +11,9 @@ import torch
 
 from tests.families.test_guarantees import GREEDY, generate, masked_generate, seen_by_layer
 from vlmprune import prune
+from vlmprune.config.registry import build_method
+from vlmprune.engine.hooks import Probe
+from vlmprune.engine.session import Session
 from vlmprune.errors import UserError
 from vlmprune.methods.base import ScoreMethod
 from vlmprune.methods.cls import ClsAttention
@@ -18,9 +21,6 @@ from vlmprune.methods.compose import Compose
 from vlmprune.methods.divprune import DivPrune
 from vlmprune.methods.fastv import FastV
 from vlmprune.models.base import adapt
-from vlmprune.pruning.probe import Probe
-from vlmprune.pruning.session import Session
-from vlmprune.registry import build_method
 
 
 @pytest.fixture(params=["qwen2_5_vl", "qwen3_vl"])

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tests.families.test_guarantees import FAMILIES, GREEDY, NEW, methods_of
+from vlmprune.config.registry import build_method
+from vlmprune.engine.session import Session
+from vlmprune.engine.shared_prefix import Prefixes, beginning
 from vlmprune.methods.base import Method
 from vlmprune.models.base import adapt
-from vlmprune.pruning.prefix import Prefixes, beginning
-from vlmprune.pruning.session import Session
-from vlmprune.registry import build_method
 
 MANY = ("llava", "qwen2_5_vl")  # families that every method is tried on; for the others a few stand for all
 FEW = ("none", "cls", "divprune", "visionzip")

@@ -8,9 +8,10 @@ from PIL import Image
 
 from tests.models.hub import MODELS, save
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.config import ModelConfig
-from vlmprune.models.enlarged import MOST_PIXELS
-from vlmprune.models.loading import find_checkpoint, load
+from vlmprune.config.settings import ModelConfig
+from vlmprune.models.checkpoint import find_checkpoint
+from vlmprune.models.geometry import MOST_PIXELS
+from vlmprune.models.loading import load
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 

@@ -13,8 +13,9 @@ from transformers import InternVLProcessor, Qwen2_5_VLProcessor, Qwen3VLProcesso
 
 from tests.models.hub import save
 from vlmprune import prune
-from vlmprune.config import ModelConfig
-from vlmprune.models.loading import find_checkpoint, load
+from vlmprune.config.settings import ModelConfig
+from vlmprune.models.checkpoint import find_checkpoint
+from vlmprune.models.loading import load
 
 PROCESSORS = {"internvl": InternVLProcessor, "qwen2_5_vl": Qwen2_5_VLProcessor, "qwen3_vl": Qwen3VLProcessor}
 SIZES = [(100, 60), (35, 90), (44, 44), (120, 80)]

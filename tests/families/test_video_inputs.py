@@ -11,8 +11,9 @@ from transformers import LlavaOnevisionProcessor, VideoLlavaProcessor
 
 from tests.models.hub import save
 from vlmprune import prune
-from vlmprune.config import ModelConfig
-from vlmprune.models.loading import find_checkpoint, load
+from vlmprune.config.settings import ModelConfig
+from vlmprune.models.checkpoint import find_checkpoint
+from vlmprune.models.loading import load
 
 PROCESSORS = {"video_llava": VideoLlavaProcessor, "llava_onevision": LlavaOnevisionProcessor}
 SIZES = [(100, 60), (35, 90), (44, 44), (120, 80)]

@@ -9,10 +9,10 @@ from tests.conftest import make_llava
 from tests.families import llava
 from tests.families.test_guarantees import GREEDY, NEW
 from tests.gpu.conftest import DEVICE, batch_of, placed
+from vlmprune.config.registry import build_method
+from vlmprune.engine.compiled import Compiled, FixedCache
+from vlmprune.engine.session import Session
 from vlmprune.models.base import adapt
-from vlmprune.pruning.compiled import Compiled, FixedCache
-from vlmprune.pruning.session import Session
-from vlmprune.registry import build_method
 
 pytestmark = pytest.mark.gpu
 

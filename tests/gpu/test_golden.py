@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.engine.golden_llava import GoldenLlava, Run
+from tests.engine.test_golden_decoder import KV, KV_CASES, PYRAMID, kept_positions, llava
 from tests.methods.golden import MERGED
 from tests.methods.test_cls import CASES as CLS_CASES
 from tests.methods.test_cls import GRIDS
 from tests.methods.test_cls import VECTORS as FASTERVLM
 from tests.methods.test_divprune import SPLICE
-from tests.pruning.golden_llava import GoldenLlava, Run
-from tests.pruning.test_golden_decoder import KV, KV_CASES, PYRAMID, kept_positions, llava
 from vlmprune.methods.base import Signals
 from vlmprune.methods.cls import ClsAttention
-from vlmprune.methods.decoder_base import DecoderMethod
+from vlmprune.methods.decoder_method import DecoderMethod
 from vlmprune.methods.divprune import DivPrune
 from vlmprune.methods.fastv import FastV
 from vlmprune.methods.pyramiddrop import PyramidDrop

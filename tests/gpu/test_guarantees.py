@@ -11,10 +11,10 @@ import torch
 from tests.families.test_guarantees import GREEDY, NEW, generate, snapshot
 from tests.gpu.conftest import DTYPES, batch_of, placed
 from vlmprune import prune
+from vlmprune.config.registry import build_method
+from vlmprune.engine.session import Session
 from vlmprune.measure.latency import StageClock, timed
 from vlmprune.models.base import adapt
-from vlmprune.pruning.session import Session
-from vlmprune.registry import build_method
 
 pytestmark = pytest.mark.gpu
 

@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.report.synthetic import make_run
+from tests.results.synthetic import make_run
+from vlmprune.config.registry import DESCRIPTION, options, read, target_class
+from vlmprune.config.typecheck import construct
 from vlmprune.loggers.base import Logger, NoLogger
-from vlmprune.loggers.mirror import spread, summary_of
-from vlmprune.registry import DESCRIPTION, options, read, target_class
-from vlmprune.schema import construct
+from vlmprune.loggers.wandb import spread, summary_of
 
 
 def test_summary_of_a_run_without_latency_or_baseline(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_no_logger_does_nothing(tmp_path: Path) -> None:
 
 def test_imports_are_light() -> None:
     code = (
-        "import sys, vlmprune.loggers.wandb, vlmprune.report.compare\n"
+        "import sys, vlmprune.loggers.wandb, vlmprune.cli.compare\n"
         "print([m for m in ('torch', 'transformers', 'wandb', 'numpy', 'matplotlib', 'rich') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -11,9 +11,9 @@ from tests.loggers.stand_in import stand_in
 from tests.loggers.test_upload import KEY
 from tests.loggers.test_wandb import CONFIG, FINGERPRINT, placed
 from vlmprune.errors import UserError
-from vlmprune.loggers import upload
-from vlmprune.loggers.account import has_api_key, own_settings, resolve_mode, server
+from vlmprune.loggers import wandb_upload
 from vlmprune.loggers.wandb import WandbLogger
+from vlmprune.loggers.wandb_account import has_api_key, own_settings, resolve_mode, server
 
 OFF = [
     # WANDB_MODE, mode in the settings beside the command, in the user's settings -> mode, what is said of it
@@ -45,7 +45,7 @@ def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "home"))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setattr(upload, "_uploads", [])
+    monkeypatch.setattr(wandb_upload, "_uploads", [])
     (tmp_path / "here/wandb").mkdir(parents=True)
     (tmp_path / "home").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -111,7 +111,7 @@ def test_what_wandb_refuses_is_one_line_and_nothing_is_sent(name, value, tmp_pat
     logger.log_result(result, rows)
     logger.finish(0)
     error = capfd.readouterr().err
-    assert error.count("\n") == 1 and name in error and not upload._uploads
+    assert error.count("\n") == 1 and name in error and not wandb_upload._uploads
 
 
 def test_a_key_that_is_none_is_not_repeated(monkeypatch):
@@ -131,7 +131,7 @@ def test_nothing_is_sent(switch, tmp_path, monkeypatch, capfd):
         logger.start(CONFIG, FINGERPRINT, None)
         logger.log_result(result, rows)
         logger.finish(0)
-        upload.settle(10)
+        wandb_upload.settle(10)
         assert not seen.paths
     word = "off" if switch == "disabled" else "offline"
     assert capfd.readouterr().err == f"W&B is {word}: {switch} in {tmp_path}/here/wandb/settings\n"

@@ -13,10 +13,10 @@ from PIL import Image
 
 from tests.loggers.stand_in import stand_in
 from tests.loggers.test_wandb import CONFIG, FINGERPRINT, placed
-from tests.report.synthetic import picture
-from vlmprune.loggers import upload
-from vlmprune.loggers.account import outputs_identity, run_identity
+from tests.results.synthetic import picture
+from vlmprune.loggers import wandb_upload
 from vlmprune.loggers.wandb import WandbLogger
+from vlmprune.loggers.wandb_account import outputs_identity, run_identity
 
 KEY = "0123456789" * 4
 
@@ -27,7 +27,7 @@ def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setattr(upload, "_uploads", [])
+    monkeypatch.setattr(wandb_upload, "_uploads", [])
 
 
 def mirrored(outputs: Path) -> WandbLogger:
@@ -49,7 +49,7 @@ def test_a_server_gets_all_of_a_run(
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         logger = mirrored(tmp_path)
         assert logger.line is not None and "in the background" in logger.line
-        upload.settle(60)
+        wandb_upload.settle(60)
     assert f"W&B    {server.url}/team/vlmprune/runs/" in capfd.readouterr().err
     first, *_ = server.sent("UpsertBucket")
     assert first["name"] == run_identity(FINGERPRINT, outputs_identity(tmp_path))
@@ -76,7 +76,7 @@ def test_a_server_out_of_order_costs_a_line(
     with stand_in(mode) as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         mirrored(tmp_path)
-        upload.settle(60)
+        wandb_upload.settle(60)
     out, err = capfd.readouterr()
     assert out == "" and err.count("\n") == 1 and "W&B did not take 1 run" in err
     assert "wandb sync" in err and f"{server.url} does not answer" in next(tmp_path.rglob("upload.log")).read_text()
@@ -93,11 +93,11 @@ def test_a_sweep_without_network_asks_once(
         logger.log_result(result, rows)
         logger.finish(0)
         lines.append(str(logger.line))
-        for started in upload._uploads:
+        for started in wandb_upload._uploads:
             started.process.wait(60)
     assert "in the background" in lines[0] and "offline run" in lines[1]
-    assert len(upload._uploads) == 1
-    upload.settle(1)
+    assert len(wandb_upload._uploads) == 1
+    wandb_upload.settle(1)
     assert "W&B did not take 1 run" in capfd.readouterr().err
 
 
@@ -111,12 +111,12 @@ def test_the_whole_sweep_is_synced_by_one_command(tmp_path: Path, monkeypatch: p
         logger.start(CONFIG, fingerprint, "sweep-1")
         logger.log_result(result, rows)
         logger.finish(0)
-    command = upload.sync_command(directories)
+    command = wandb_upload.sync_command(directories)
     assert command == f"wandb sync {tmp_path}/scenes/tiny/*/wandb/offline-run-*"
-    assert upload.sync_command([tmp_path]) is None
+    assert wandb_upload.sync_command([tmp_path]) is None
     with stand_in() as server:
         paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        shell = {name: value for name, value in os.environ.items() if name != upload.SERVICE}  # of this process
+        shell = {name: value for name, value in os.environ.items() if name != wandb_upload.SERVICE}  # of this process
         done = subprocess.run(
             command, shell=True, env=shell | {"WANDB_BASE_URL": server.url, "PATH": paths}, capture_output=True
         )

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from tests.loggers.wandb_reader import OfflineRun, read_offline_run
-from tests.report.synthetic import make_run, picture
-from vlmprune.loggers.account import has_api_key, outputs_identity, run_identity
+from tests.results.synthetic import make_run, picture
 from vlmprune.loggers.wandb import WandbLogger
+from vlmprune.loggers.wandb_account import has_api_key, outputs_identity, run_identity
 
 CONFIG = {
     "model": {"name": "tiny", "info": {"title": "t"}},

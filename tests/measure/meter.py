@@ -12,11 +12,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vlmprune.measure.encoder import Encoded
+from vlmprune.engine.session import Session
 from vlmprune.measure.flops import question_flops
 from vlmprune.methods.base import Method
-from vlmprune.models.base import Adapter, adapt
-from vlmprune.pruning.session import Session
+from vlmprune.models.base import Adapter, Encoded, adapt
 
 NEW = 3
 PROMPT = ("input_ids", "attention_mask", "mm_token_type_ids")

@@ -8,29 +8,23 @@ from transformers import CLIPConfig, CLIPModel, LlavaForConditionalGeneration
 
 from tests.conftest import make_batch, make_llava
 from tests.measure.meter import compare
-from vlmprune.measure.encoder import Encoded, EncoderSizes, Uncountable
 from vlmprune.measure.flops import decoder_layer, question_flops
 from vlmprune.methods.base import ScoreMethod
+from vlmprune.methods.baselines import Pool, Random, Uniform, Unpruned
 from vlmprune.methods.cdpruner import CDPruner
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.compose import Compose
 from vlmprune.methods.divprune import DivPrune
 from vlmprune.methods.fastv import FastV
-from vlmprune.methods.none import Unpruned
 from vlmprune.methods.pitome import PiToMe
-from vlmprune.methods.pool import Pool
-from vlmprune.methods.prumerge import PruMerge
-from vlmprune.methods.prumerge_plus import PruMergePlus
+from vlmprune.methods.prumerge import PruMerge, PruMergePlus
 from vlmprune.methods.pyramiddrop import PyramidDrop
-from vlmprune.methods.random import Random
-from vlmprune.methods.sparsevlm import SparseVLM
-from vlmprune.methods.sparsevlm_plus import SparseVLMPlus
+from vlmprune.methods.sparsevlm import SparseVLM, SparseVLMPlus
 from vlmprune.methods.tome import ToMe
-from vlmprune.methods.uniform import Uniform
 from vlmprune.methods.visionzip import VisionZip
 from vlmprune.methods.vispruner import VisPruner
 from vlmprune.methods.vtc_cls import VtcCls
-from vlmprune.models.base import adapt
+from vlmprune.models.base import Encoded, EncoderSizes, Uncountable, adapt
 from vlmprune.models.clip_text import TextTower
 
 

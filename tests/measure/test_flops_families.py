@@ -9,20 +9,18 @@ import pytest
 from tests.families.test_guarantees import FAMILIES, methods_of
 from tests.measure.meter import NEW, compare, encoded_of
 from tests.measure.test_flops import make_text_tower
-from vlmprune.measure.encoder import EncoderSizes, Uncountable
+from vlmprune.config.registry import build_method
+from vlmprune.engine.session import Session
 from vlmprune.measure.flops import question_flops
+from vlmprune.methods.baselines import Unpruned
 from vlmprune.methods.cdpruner import CDPruner
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.compose import Compose
 from vlmprune.methods.divprune import DivPrune
 from vlmprune.methods.fastv import FastV
-from vlmprune.methods.none import Unpruned
-from vlmprune.methods.prumerge import PruMerge
-from vlmprune.methods.prumerge_plus import PruMergePlus
+from vlmprune.methods.prumerge import PruMerge, PruMergePlus
 from vlmprune.methods.scm import ScaleCompression
-from vlmprune.models.base import adapt
-from vlmprune.pruning.session import Session
-from vlmprune.registry import build_method
+from vlmprune.models.base import EncoderSizes, Uncountable, adapt
 
 METHODS = [Unpruned(), ClsAttention(ratio=0.6), DivPrune(ratio=0.6), FastV(ratio=0.6)]
 OTHERS = [

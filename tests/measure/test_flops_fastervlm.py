@@ -11,14 +11,13 @@ import torch
 from tests.conftest import make_llava
 from tests.measure.test_flops import PICTURE
 from vlmprune.cli import main
-from vlmprune.measure.encoder import Encoded
-from vlmprune.measure.flops_fastervlm import fastervlm_flops
-from vlmprune.methods.decoder_base import average_tokens
+from vlmprune.measure.flops import fastervlm_flops
+from vlmprune.methods.decoder_method import average_tokens
 from vlmprune.methods.fastv import FastV
 from vlmprune.methods.pyramiddrop import PyramidDrop
-from vlmprune.models.architecture import architecture, draw_weights
-from vlmprune.models.base import adapt
-from vlmprune.report.published import read_published
+from vlmprune.models.base import Encoded, adapt
+from vlmprune.models.checkpoint import architecture, draw_weights
+from vlmprune.results.published import read_published
 
 # Of LLaVA-NeXT-7B at 2880 visual tokens; tokens left -> TFLOPs, as printed.
 CLS = {2880: "43.58", 2160: "32.35", 1440: "21.66", 720: "11.51", 290: "5.71", 145: "3.80"}

@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from tests.conftest import make_batch, make_llava
-from vlmprune.measure import conditions as module
-from vlmprune.measure.conditions import conditions, gpu_clocks
+from vlmprune.engine.prompt_state import Record
+from vlmprune.engine.session import Session
+from vlmprune.evaluation.latency_pass import mean_lengths
+from vlmprune.measure import environment as module
+from vlmprune.measure.environment import conditions, gpu_clocks
 from vlmprune.measure.latency import StageClock, summarise, timed
-from vlmprune.measure.question import mean_lengths
 from vlmprune.methods.base import Method
+from vlmprune.methods.baselines import Unpruned
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.fastv import FastV
-from vlmprune.methods.none import Unpruned
 from vlmprune.models.base import adapt
-from vlmprune.pruning.prompt import Record
-from vlmprune.pruning.session import Session
 
 CPU = torch.device("cpu")
 

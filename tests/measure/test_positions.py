@@ -13,10 +13,10 @@ from transformers import LlamaConfig, Qwen2_5_VLConfig
 
 from tests.families.test_guarantees import FAMILIES
 from vlmprune.cli import main
+from vlmprune.engine.session import Session
 from vlmprune.measure.positions import position_limit, positions_taken, summarise_positions
-from vlmprune.methods.none import Unpruned
+from vlmprune.methods.baselines import Unpruned
 from vlmprune.models.base import adapt
-from vlmprune.pruning.session import Session
 from vlmprune.tiny import CHECKPOINT
 
 SMALL = ("limit=6", "latency_samples=0", "logger=none", "show.samples=0", "model=path")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.methods.llama import frequencies
-from vlmprune.methods.decoder_base import DecoderMethod, DecoderSignals
+from vlmprune.methods.decoder_method import DecoderMethod, DecoderSignals
 
 PAD, TEXT, IMAGE = 0, 1, 2
 LAYOUTS = [  # left-padded rows of one batch: several images, other text lengths

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from vlmprune.methods.base import Selection, Signals
-from vlmprune.methods.decoder_base import DecoderSignals
+from vlmprune.methods.decoder_method import DecoderSignals
 
 LAYERED = {"cls_attention", "received_attention", "keys", "queries"}  # [layers, B, ...]; all others [B, ...]
 

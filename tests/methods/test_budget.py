@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
+from vlmprune.methods.budget import exact, kept_count, round_half_up, same_relative_depth
 from vlmprune.methods.cls import ClsAttention
-from vlmprune.methods.counting import exact, kept_count, round_half_up, same_relative_depth
 
 
 @pytest.mark.parametrize(("ratio", "kept"), [(0.25, 432), (0.5, 288), (0.75, 144), (0.9, 58), (0.95, 29)])

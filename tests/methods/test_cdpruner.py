@@ -8,7 +8,7 @@ from tests.methods.golden import Vectors
 from tests.methods.synthetic import random_signals
 from vlmprune.methods.base import Signals, Tower
 from vlmprune.methods.cdpruner import CDPruner, map_dpp
-from vlmprune.methods.similarity import unit
+from vlmprune.methods.tensor_ops import unit
 
 VECTORS = Vectors("cdpruner_small")
 TOWER = Tower(depth=24, feature_layer=22, grid=(24, 24), has_cls=True)

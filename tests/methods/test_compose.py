@@ -6,9 +6,9 @@ import pytest
 
 from tests.conftest import PATCHES, make_batch
 from vlmprune import prune
+from vlmprune.config.registry import build_method
 from vlmprune.errors import UserError
 from vlmprune.methods.compose import Compose
-from vlmprune.registry import build_method
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.methods.golden import MERGED, Vectors
-from vlmprune.methods.density_peaks import merge_clusters
+from vlmprune.methods.sparsevlm import merge_clusters
 
 UNITS = Vectors("sparsevlm_units")
 

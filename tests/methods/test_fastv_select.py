@@ -5,7 +5,7 @@ import torch
 
 from tests.methods.golden import Vectors
 from tests.methods.synthetic import decoder_signals
-from vlmprune.methods.decoder_base import DecoderStage
+from vlmprune.methods.decoder_method import DecoderStage
 from vlmprune.methods.fastv import FastV
 
 VECTORS = Vectors("fastv_select")

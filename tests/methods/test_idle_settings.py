@@ -10,13 +10,13 @@ import torch
 from tests.methods.decoder_signals import LAYOUTS, signals_of
 from tests.methods.synthetic import random_signals
 from vlmprune import prune
+from vlmprune.config.registry import DESCRIPTION, build_method, options, read
 from vlmprune.errors import IdleSetting, UserError
-from vlmprune.fingerprint import method_identity
+from vlmprune.evaluation.identity import method_identity
 from vlmprune.methods.base import Method, SequenceMethod, Tower
-from vlmprune.methods.decoder_base import DecoderMethod
+from vlmprune.methods.decoder_method import DecoderMethod
+from vlmprune.methods.encoder_method import VisionMethod
 from vlmprune.methods.pitome import PiToMe
-from vlmprune.methods.vision_base import VisionMethod
-from vlmprune.registry import DESCRIPTION, build_method, options, read
 
 CLIP_L = Tower(depth=24, feature_layer=22, grid=(24, 24), has_cls=True)
 FALLING = [0.9, 0.8, 0.7]

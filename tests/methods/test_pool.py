@@ -5,7 +5,7 @@ import torch
 
 from tests.methods.synthetic import random_signals
 from vlmprune.methods.base import Signals
-from vlmprune.methods.pool import Pool, pooled_grid
+from vlmprune.methods.baselines import Pool, pooled_grid
 
 
 @pytest.mark.parametrize(

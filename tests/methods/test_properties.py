@@ -8,14 +8,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.methods.synthetic import image_of, in_dtype, kept_of, random_signals
 from vlmprune.methods.base import SequenceMethod, Signals, Widths
+from vlmprune.methods.baselines import Pool, Random, Uniform
 from vlmprune.methods.cdpruner import CDPruner
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.divprune import DivPrune
-from vlmprune.methods.pool import Pool
-from vlmprune.methods.prumerge import PruMerge
-from vlmprune.methods.prumerge_plus import PruMergePlus
-from vlmprune.methods.random import Random
-from vlmprune.methods.uniform import Uniform
+from vlmprune.methods.prumerge import PruMerge, PruMergePlus
 from vlmprune.methods.visionzip import VisionZip
 from vlmprune.methods.vispruner import VisPruner
 from vlmprune.methods.vtc_cls import VtcCls

@@ -6,8 +6,7 @@ import torch
 from tests.methods.golden import MERGED, Vectors, heads
 from tests.methods.synthetic import image_of, kept_of, random_signals
 from vlmprune.methods.base import Signals, Tower
-from vlmprune.methods.prumerge import PruMerge, outliers
-from vlmprune.methods.prumerge_plus import PruMergePlus
+from vlmprune.methods.prumerge import PruMerge, PruMergePlus, outliers
 
 LARGE, SMALL = Vectors("prumerge_576"), Vectors("prumerge_small_adaptive")
 

@@ -3,7 +3,7 @@
 import torch
 
 from vlmprune.methods.base import Signals
-from vlmprune.methods.random import Random
+from vlmprune.methods.baselines import Random
 
 
 def kept(seeds: list[int], k: int = 7, **fields: int) -> list[list[int]]:

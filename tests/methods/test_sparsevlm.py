@@ -9,10 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.methods.decoder_signals import IMAGE, LAYOUTS, TEXT, batch, row_of, signals_of
-from vlmprune.methods.density_peaks import merge_clusters
-from vlmprune.methods.sparsevlm import RecyclingStage, SparseVLM, ranks
-from vlmprune.methods.sparsevlm_base import TextRated
-from vlmprune.methods.sparsevlm_plus import SparseVLMPlus
+from vlmprune.methods.sparsevlm import RecyclingStage, SparseVLM, SparseVLMPlus, TextRated, merge_clusters, ranks
 
 BOTH = [SparseVLM, SparseVLMPlus]
 

@@ -10,10 +10,8 @@ from torch import Tensor
 
 from tests.methods.golden import MERGED, Vectors
 from tests.methods.llama import frequencies, layer
-from vlmprune.methods.decoder_base import DecoderSelection, DecoderSignals
-from vlmprune.methods.sparsevlm import SparseVLM, ranks
-from vlmprune.methods.sparsevlm_base import TextRated
-from vlmprune.methods.sparsevlm_plus import SparseVLMPlus
+from vlmprune.methods.decoder_method import DecoderSelection, DecoderSignals
+from vlmprune.methods.sparsevlm import SparseVLM, SparseVLMPlus, TextRated, ranks
 
 V1, PLUS, UNITS = Vectors("sparsevlm_v1"), Vectors("sparsevlm_plus"), Vectors("sparsevlm_units")
 WEIGHTS = {SparseVLM: Vectors("sparsevlm_v1_weights"), SparseVLMPlus: Vectors("sparsevlm_plus_weights")}

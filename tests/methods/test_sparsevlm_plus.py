@@ -8,7 +8,7 @@ import torch
 
 from tests.methods.decoder_signals import LAYOUTS, signals_of
 from tests.methods.llama import frequencies
-from vlmprune.methods.sparsevlm_plus import SparseVLMPlus, position_bias
+from vlmprune.methods.sparsevlm import SparseVLMPlus, position_bias
 
 
 def test_position_bias_is_that_of_rotated_ones() -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import pytest
 
 from vlmprune.methods.base import Tower
-from vlmprune.methods.counting import round_half_up
-from vlmprune.methods.decoder_base import average_tokens
-from vlmprune.methods.sparsevlm import SparseVLM
-from vlmprune.methods.sparsevlm_base import TextRated
-from vlmprune.methods.sparsevlm_plus import SparseVLMPlus
+from vlmprune.methods.budget import round_half_up
+from vlmprune.methods.decoder_method import average_tokens
+from vlmprune.methods.sparsevlm import SparseVLM, SparseVLMPlus, TextRated
 
 BOTH = [SparseVLM, SparseVLMPlus]
 TOWER = Tower(depth=24, feature_layer=22, grid=(24, 24), has_cls=True)

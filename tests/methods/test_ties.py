@@ -9,19 +9,18 @@ import torch
 from torch import Tensor
 
 from tests.methods.synthetic import decoder_signals
+from vlmprune.engine.hooks import attention_rows
+from vlmprune.engine.prompt_state import Running, trailing_attention
+from vlmprune.engine.signals import received_attention
 from vlmprune.methods.base import Signals
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.fastv import FastV
 from vlmprune.methods.pitome import elu
 from vlmprune.methods.pyramiddrop import PyramidDrop
-from vlmprune.methods.reductions import pairwise_mean, pairwise_sum
 from vlmprune.methods.scm import ScaleCompression
-from vlmprune.methods.similarity import BLOCK, products, unit
 from vlmprune.methods.sparsevlm import SparseVLM
+from vlmprune.methods.tensor_ops import BLOCK, pairwise_mean, pairwise_sum, products, unit
 from vlmprune.methods.vtc_cls import VtcCls
-from vlmprune.pruning.probe import attention_rows
-from vlmprune.pruning.running import Running, trailing_attention
-from vlmprune.pruning.signals import received_attention
 
 LENGTHS = [*range(1, 34), 36, 63, 65, 112, 257, 576, 577, 653]
 

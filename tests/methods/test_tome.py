@@ -8,10 +8,10 @@ from torch import Tensor
 
 from tests.methods.golden import MERGED, Vectors
 from vlmprune.methods.base import Tower
+from vlmprune.methods.encoder_method import VisionMethod
 from vlmprune.methods.merging import Matching, counts_at_fraction
 from vlmprune.methods.pitome import PiToMe
 from vlmprune.methods.tome import ToMe
-from vlmprune.methods.vision_base import VisionMethod
 
 CLIP_L = Tower(depth=24, feature_layer=22, grid=(24, 24), has_cls=True)
 SMALL = Tower(depth=5, feature_layer=3, grid=(6, 6), has_cls=True)

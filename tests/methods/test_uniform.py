@@ -3,7 +3,7 @@
 import pytest
 
 from vlmprune.methods.base import Signals
-from vlmprune.methods.uniform import Uniform, evenly_spaced
+from vlmprune.methods.baselines import Uniform, evenly_spaced
 
 
 @pytest.mark.parametrize("grid", [(24, 24), (12, 12), (6, 8), (10, 3), (1, 7)])

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from vlmprune.config.registry import build_method
 from vlmprune.methods.base import Method
-from vlmprune.registry import build_method
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "configs" / "method").glob("*.yaml"))

@@ -12,7 +12,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedTokenizerFast
 
-from vlmprune.registry import options, read
+from vlmprune.config.registry import options, read
 
 # One published model of every family.
 MODELS = {read("architecture", name)["config"]["model_type"]: name for name in options("architecture")}

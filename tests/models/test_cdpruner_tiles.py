@@ -9,10 +9,10 @@ from torch import Tensor
 from tests.families import llava_next
 from tests.models.clip import make_clip
 from vlmprune import prune
+from vlmprune.methods.budget import kept_count
 from vlmprune.methods.cdpruner import map_dpp
-from vlmprune.methods.counting import kept_count
-from vlmprune.methods.similarity import unit
-from vlmprune.models.llava_next import LlavaNext
+from vlmprune.methods.tensor_ops import unit
+from vlmprune.models.families.llava_next import LlavaNext
 
 QUESTIONS = ["is there a red star", "the blue square"]
 RATIO = 0.6

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmprune.models.architecture import architecture
+from vlmprune.config.registry import options, read
+from vlmprune.models.checkpoint import architecture
 from vlmprune.models.config_schema import Config, check_agreement
-from vlmprune.registry import options, read
 from vlmprune.typed_json import check_data
 
 CONFIGS = {name: dict(read("architecture", name)["config"]) for name in options("architecture")}

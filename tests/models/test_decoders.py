@@ -15,12 +15,12 @@ from tests.families.test_guarantees import GREEDY, generate, masked_generate, se
 from tests.toy_models import TEXT, toy_llava
 from vlmprune import prune
 from vlmprune.cli import main
+from vlmprune.config.registry import options
+from vlmprune.engine.hooks import Probe, check_softmax
 from vlmprune.errors import NotApplicable
-from vlmprune.models.architecture import architecture
 from vlmprune.models.base import adapt
-from vlmprune.models.decoder_structure import DecoderStructure, examine
-from vlmprune.pruning.probe import Probe, check_softmax
-from vlmprune.registry import options
+from vlmprune.models.checkpoint import architecture
+from vlmprune.models.compatibility import DecoderStructure, examine
 
 SIZES = TEXT | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 EXPERTS = {"head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2}

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from tests.models.hub import MODELS, save
-from vlmprune.answers import encoded
-from vlmprune.config import ModelConfig, compose_run
-from vlmprune.models.loading import find_checkpoint, load
+from vlmprune.config.settings import ModelConfig, compose_run
+from vlmprune.evaluation.predictions import encoded
+from vlmprune.models.checkpoint import find_checkpoint
+from vlmprune.models.loading import load
 from vlmprune.run import run
 
 CPU = torch.device("cpu")

@@ -10,13 +10,14 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from tests.models.hub import MODELS, save
-from vlmprune.config import ModelConfig, compose_run
+from vlmprune.cli.listing import missing
+from vlmprune.config.registry import build_method, read
+from vlmprune.config.settings import ModelConfig, compose_run
+from vlmprune.engine.session import Session
 from vlmprune.errors import UserError
-from vlmprune.generation import greedy
-from vlmprune.listing import missing
-from vlmprune.models.loading import find_checkpoint, load
-from vlmprune.pruning.session import Session
-from vlmprune.registry import build_method, read
+from vlmprune.evaluation.generation import greedy
+from vlmprune.models.checkpoint import find_checkpoint
+from vlmprune.models.loading import load
 from vlmprune.run import run
 
 CPU = torch.device("cpu")

@@ -10,9 +10,9 @@ from PIL import Image
 
 from tests.benchmarks.fixtures import write_video
 from tests.models.hub import save
-from vlmprune.config import compose_run
+from vlmprune.config.settings import compose_run
 from vlmprune.errors import IdleSetting
-from vlmprune.plan import choose_parts, prepare
+from vlmprune.evaluation.plan import choose_parts, prepare
 
 FAMILIES = ("internvl", "llava", "llava_next", "llava_onevision", "qwen2_5_vl", "qwen3_vl", "video_llava")
 

@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor
 
-from vlmprune.config import ModelConfig
+from vlmprune.config.settings import ModelConfig
 from vlmprune.errors import UserError
-from vlmprune.models.inputs import Media, pad_to_square
-from vlmprune.models.llava import Inputs
-from vlmprune.models.loading import find_checkpoint, load
-from vlmprune.models.prompts import Prompts
+from vlmprune.models.checkpoint import find_checkpoint
+from vlmprune.models.families.llava import Inputs
+from vlmprune.models.geometry import pad_to_square
+from vlmprune.models.loading import load
+from vlmprune.models.preprocessing import Media, Prompts
 from vlmprune.tiny import CHECKPOINT
 
 CPU = torch.device("cpu")

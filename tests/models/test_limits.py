@@ -12,11 +12,11 @@ from PIL import Image
 
 from tests.models.hub import save
 from vlmprune.cli import main
-from vlmprune.config import LIMITS, ModelConfig, compose_run
+from vlmprune.config.settings import LIMITS, ModelConfig, compose_run
 from vlmprune.errors import UserError
+from vlmprune.evaluation.plan import prepare, shared_benchmarks
 from vlmprune.models.checkpoint import describe_checkpoint
 from vlmprune.models.outline import outline
-from vlmprune.plan import prepare, shared_benchmarks
 from vlmprune.run import run
 
 SIDES = {"qwen2_5_vl": 28, "qwen3_vl": 32}  # pixels of a visual token

@@ -9,8 +9,8 @@ from tests.families import llava_next
 from vlmprune import prune
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.divprune import DivPrune
-from vlmprune.models.anyres import anyres, best_filled_resolution
-from vlmprune.models.llava_next import LlavaNext
+from vlmprune.models.families.llava_next import LlavaNext
+from vlmprune.models.geometry import anyres, best_filled_resolution
 
 PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]  # llava-v1.6's
 SIDE = llava_next.SIDE

@@ -8,10 +8,11 @@ from PIL import Image
 from transformers import LlavaNextProcessor
 
 from tests.models.hub import save
-from vlmprune.config import ModelConfig
-from vlmprune.models.loading import find_checkpoint, load
-from vlmprune.pruning.session import Session
-from vlmprune.registry import build_method
+from vlmprune.config.registry import build_method
+from vlmprune.config.settings import ModelConfig
+from vlmprune.engine.session import Session
+from vlmprune.models.checkpoint import find_checkpoint
+from vlmprune.models.loading import load
 
 CPU = torch.device("cpu")
 SIZES = [(100, 60), (35, 90), (112, 112), (120, 80)]

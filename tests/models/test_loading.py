@@ -13,14 +13,14 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
 
 from tests.cli.conftest import vlmprune  # noqa: F401  (a fixture)
-from vlmprune.config import ModelConfig, compose_run
-from vlmprune.models import checkpoint, hardware
-from vlmprune.models.architecture import architecture
+from vlmprune.config.registry import build_method, options, read
+from vlmprune.config.settings import ModelConfig, compose_run
+from vlmprune.engine.session import Session
+from vlmprune.evaluation.plan import prepare
+from vlmprune.models import checkpoint, loading
 from vlmprune.models.base import families
-from vlmprune.models.loading import find_checkpoint, load
-from vlmprune.plan import prepare
-from vlmprune.pruning.session import Session
-from vlmprune.registry import build_method, options, read
+from vlmprune.models.checkpoint import architecture, find_checkpoint
+from vlmprune.models.loading import load
 from vlmprune.tiny import CHECKPOINT
 
 CPU = torch.device("cpu")
@@ -91,7 +91,7 @@ def test_settings_of_the_checkpoint_are_settings_of_the_run(folder, tmp_path, mo
         return prepare(compose_run([*given, *overrides])).directory.path.name
 
     plain = directory()
-    monkeypatch.setattr(hardware, "find_spec", lambda name: name)  # as if accelerate were installed
+    monkeypatch.setattr(loading, "find_spec", lambda name: name)  # as if accelerate were installed
     assert directory("model.device_map=auto") == plain
     for other in ("model.attention=eager", "model.prompt=vicuna_v1", "model.image=pad", "model.dtype=bfloat16"):
         assert directory(other) != plain, other

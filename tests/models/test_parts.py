@@ -14,12 +14,12 @@ from PIL import Image
 
 from tests.models.hub import LLAVA_TEMPLATE, save
 from vlmprune.cli import main
-from vlmprune.config import ModelConfig, compose_run
+from vlmprune.config.settings import ModelConfig, compose_run
 from vlmprune.errors import UserError
+from vlmprune.evaluation.plan import choose_parts
 from vlmprune.models import checkpoint, loading
 from vlmprune.models.checkpoint import describe_checkpoint
 from vlmprune.models.outline import check_inputs, outline
-from vlmprune.plan import choose_parts
 
 FAMILIES = ("llava", "llava_next", "llava_onevision", "video_llava", "internvl", "qwen2_5_vl", "qwen3_vl")
 PICTURES = "preprocessor_config.json"

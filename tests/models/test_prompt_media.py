@@ -15,19 +15,20 @@ from PIL import Image
 
 from tests.models.hub import MODELS, save
 from vlmprune.benchmarks.base import Benchmark, Sample
-from vlmprune.config import ModelConfig, compose_run
-from vlmprune.evaluate import Evaluation, Settings
-from vlmprune.generation import greedy
-from vlmprune.measure.encoder import Encoded
-from vlmprune.media_cache import name_tiles
-from vlmprune.models.loading import Loaded, find_checkpoint, load
-from vlmprune.models.prompts import place_media
-from vlmprune.nominal import nominal
-from vlmprune.pruning.features import FeatureStore
-from vlmprune.pruning.session import Session
-from vlmprune.records import RunDirectory, kept_of
-from vlmprune.registry import build_method
-from vlmprune.report.pictures import save_pictures
+from vlmprune.config.registry import build_method
+from vlmprune.config.settings import ModelConfig, compose_run
+from vlmprune.engine.encoding_cache import FeatureStore
+from vlmprune.engine.session import Session
+from vlmprune.evaluation.estimate import nominal
+from vlmprune.evaluation.evaluate import Evaluation, Settings
+from vlmprune.evaluation.generation import greedy
+from vlmprune.evaluation.media_loader import name_tiles
+from vlmprune.evaluation.run_directory import RunDirectory, kept_of
+from vlmprune.models.base import Encoded
+from vlmprune.models.checkpoint import find_checkpoint
+from vlmprune.models.loading import Loaded, load
+from vlmprune.models.preprocessing import place_media
+from vlmprune.pictures.pages import save_pictures
 from vlmprune.run import run
 
 CPU = torch.device("cpu")

@@ -14,12 +14,11 @@ from safetensors.torch import load_file, save_file
 
 from tests.cli.conftest import vlmprune  # noqa: F401  (a fixture)
 from vlmprune.cli import main
-from vlmprune.config import ModelConfig
+from vlmprune.config.settings import ModelConfig
 from vlmprune.errors import UserError
-from vlmprune.models import NEWEST, OLDEST, check_transformers, hardware, loading
+from vlmprune.models import NEWEST, OLDEST, check_transformers, loading
 from vlmprune.models.checkpoint import explain, find_checkpoint
-from vlmprune.models.hardware import check_hardware, quantizer, resolve_device
-from vlmprune.models.loading import load
+from vlmprune.models.loading import check_hardware, load, quantizer, resolve_device
 from vlmprune.tiny import CHECKPOINT
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -208,7 +207,7 @@ class TestHardware:
         check_hardware(model, find_checkpoint(model), dtype, device)
 
     def test_flash_attention(self, monkeypatch):
-        monkeypatch.setattr(hardware, "find_spec", lambda name: None)
+        monkeypatch.setattr(loading, "find_spec", lambda name: None)
         for device, dtype in [(CPU, torch.float16), (GPU, torch.float32)]:
             with pytest.raises(UserError, match="needs a CUDA device and float16 or bfloat16"):
                 self.check(device, dtype, attention="flash_attention_2")
@@ -221,7 +220,7 @@ class TestHardware:
             self.check(quantization=quantization, random_weights=True)
         with pytest.raises(UserError, match=r"needs a CUDA device; use model.quantization=null"):
             self.check(quantization=quantization)
-        monkeypatch.setattr(hardware, "find_spec", lambda name: None)
+        monkeypatch.setattr(loading, "find_spec", lambda name: None)
         with pytest.raises(UserError, match="bitsandbytes is not installed; pip install bitsandbytes accelerate"):
             self.check(GPU, torch.float16, quantization=quantization)
         made = quantizer(quantization, torch.bfloat16)
@@ -230,7 +229,7 @@ class TestHardware:
     def test_device_map(self, monkeypatch):
         with pytest.raises(UserError, match="random weights go to one device"):
             self.check(device_map="auto", random_weights=True)
-        monkeypatch.setattr(hardware, "find_spec", lambda name: None)
+        monkeypatch.setattr(loading, "find_spec", lambda name: None)
         with pytest.raises(UserError, match="accelerate is not installed"):
             self.check(device_map="auto")
 

@@ -7,10 +7,11 @@ import torch
 from PIL import Image
 
 from tests.models.hub import MODELS, save
-from vlmprune.config import ModelConfig
-from vlmprune.models.inputs import Preprocessor
-from vlmprune.models.loading import Loaded, find_checkpoint, load
-from vlmprune.models.views import View
+from vlmprune.config.settings import ModelConfig
+from vlmprune.models.checkpoint import find_checkpoint
+from vlmprune.models.geometry import View
+from vlmprune.models.loading import Loaded, load
+from vlmprune.models.preprocessing import Preprocessor
 
 CPU = torch.device("cpu")
 SLOW = pytest.mark.slow

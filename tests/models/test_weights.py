@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from vlmprune.errors import UserError
 from vlmprune.models import weights
 from vlmprune.models.loading import left_out
-from vlmprune.models.parts import Checkpoint
+from vlmprune.models.processor import Checkpoint
 from vlmprune.models.weights import check_files, check_memory, check_sizes
 
 

@@ -14,13 +14,13 @@ from tests.models.hub import save
 from vlmprune.benchmarks.base import Sample
 from vlmprune.benchmarks.scenes import Scenes
 from vlmprune.cli import main
-from vlmprune.config import compose_run
-from vlmprune.models.views import Box, View, grid_of
-from vlmprune.report.panels import KEPT, MERGED, kept_panel, score_panel
-from vlmprune.report.pictures import pictured, safe, unpacked
-from vlmprune.report.trace import Trace
+from vlmprune.cli.show import ask, load_model, read_question
+from vlmprune.config.settings import compose_run
+from vlmprune.models.geometry import Box, View, grid_of
+from vlmprune.pictures.drawing import KEPT, MERGED, kept_panel, score_panel
+from vlmprune.pictures.pages import pictured, safe, unpacked
+from vlmprune.pictures.selection_trace import Trace
 from vlmprune.run import run
-from vlmprune.show import ask, load_model, read_question
 
 RED = (200, 30, 30)
 
@@ -74,7 +74,7 @@ def test_the_same_samples_for_every_method_of_different_images() -> None:
 
 def traced(method: str, **settings: object) -> tuple[Trace, object]:
     """A scene's trace and what is shown of it, on the embedded model."""
-    from vlmprune.plan import choose_parts
+    from vlmprune.evaluation.plan import choose_parts
 
     config = compose_run([f"method={method}", *(f"{name}={value}" for name, value in settings.items())])
     chosen, _, clip = choose_parts(config)
@@ -104,7 +104,7 @@ def test_merged_tokens_are_marked(method: str, merged: int) -> None:
 
 @pytest.fixture(autouse=True)
 def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlmprune.show.WORDS", 3)
+    monkeypatch.setattr("vlmprune.cli.show.WORDS", 3)
 
 
 def test_show_draws_and_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

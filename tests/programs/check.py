@@ -16,9 +16,9 @@ from tests.programs.prompts import batch_of, model_of, with_hole
 from tests.programs.refusals import is_expected
 from tests.programs.turn import Turn, Watch
 from vlmprune import prune
+from vlmprune.config.registry import build_method
 from vlmprune.errors import UserError
 from vlmprune.models.base import Adapter
-from vlmprune.registry import build_method
 
 TOLERANCE = {torch.float32: 2e-3, torch.float64: 1e-4, torch.bfloat16: torch.inf}  # of logits
 

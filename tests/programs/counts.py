@@ -10,9 +10,9 @@ import torch
 from tests.programs import oracle
 from tests.programs.program import Program
 from tests.programs.prompts import module_of
-from tests.programs.use import Turn
+from tests.programs.turn import Turn
+from vlmprune.config.registry import build_method
 from vlmprune.models.base import Adapter
-from vlmprune.registry import build_method
 
 BEFORE = ("cls", "random", "uniform", "divprune", "cdpruner", "vispruner", "vtc_cls", "visionzip", "prumerge", "tome")
 INSIDE = ("fastv", "pyramiddrop", "sparsevlm", "sparsevlm_plus")

@@ -12,9 +12,9 @@ from tests.programs import oracle
 from tests.programs.check import check
 from tests.programs.program import Program
 from tests.programs.prompts import batch_of, model_of, pieces_of
+from vlmprune.engine import prompt_state as engine
+from vlmprune.engine.prompt_state import Compaction
 from vlmprune.models.base import adapt
-from vlmprune.pruning import prompt as engine
-from vlmprune.pruning.compaction import Compaction
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlmprune.engine.session import Session
 from vlmprune.models.base import Adapter
-from vlmprune.pruning.session import Session
 
 
 @dataclass

@@ -14,8 +14,8 @@ from tests.programs.program import BY_HAND, Program
 from tests.programs.prompts import TEXTS, batch_of, joined, longer
 from tests.programs.prompts import Prompt as Pieces
 from tests.programs.turn import Turn, Watch
+from vlmprune.engine.session import Session
 from vlmprune.models.base import Adapter
-from vlmprune.pruning.session import Session
 
 NEW = 4
 BEAMS = 3

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vlmprune.report.statistics import clustered_interval
+from vlmprune.results.statistics import clustered_interval
 from vlmprune.source_code import ENGINE
 
 TOTAL, IMAGES, PER_IMAGE = 144, 40, 8

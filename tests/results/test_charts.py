@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.report.synthetic import make_run
+from tests.results.synthetic import make_run
+from vlmprune.cli.compare import compare
 from vlmprune.errors import UserError
-from vlmprune.report.categories import categories_of
-from vlmprune.report.compare import compare
-from vlmprune.report.curves import BASELINE, looks_of
-from vlmprune.report.folders import find_runs, group_runs
-from vlmprune.report.rows import labelled_rows
-from vlmprune.report.statistics import clustered_interval
+from vlmprune.results.charts import categories_of
+from vlmprune.results.comparison import labelled_rows
+from vlmprune.results.curves import BASELINE, looks_of
+from vlmprune.results.find import find_runs, group_runs
+from vlmprune.results.statistics import clustered_interval
 
 
 @pytest.fixture

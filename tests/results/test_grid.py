@@ -7,7 +7,7 @@ import re
 import pytest
 
 from vlmprune.cli import main
-from vlmprune.report.grid import Grid
+from vlmprune.results.grid import Grid
 
 GRID = Grid(
     "",

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.report.synthetic import make_run
+from tests.results.synthetic import make_run
+from vlmprune.cli.compare import compare
 from vlmprune.errors import UserError
-from vlmprune.report.compare import compare
-from vlmprune.report.folders import find_runs
-from vlmprune.report.hard import filter_of
+from vlmprune.results.find import find_runs
+from vlmprune.results.hard import filter_of
 
 #            right unpruned:  a  b  c  d  -  -      by hand; a, b and d are hard at this budget
 UNPRUNED, POOL, CLS, RANDOM = (

@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.report.synthetic import make_run
+from tests.results.synthetic import make_run
+from vlmprune.cli.compare import compare
 from vlmprune.errors import UserError
-from vlmprune.report.compare import compare
-from vlmprune.report.examples import LONGEST_SIDE, data_uri, examples_of, read_examples
-from vlmprune.report.folders import find_runs, group_runs
-from vlmprune.report.page import NO_EXAMPLES
-from vlmprune.report.rows import Row, make_rows
+from vlmprune.results.comparison import Row, make_rows
+from vlmprune.results.find import find_runs, group_runs
+from vlmprune.results.html import LONGEST_SIDE, NO_EXAMPLES, data_uri, examples_of, read_examples
 
 EVIL = '</script><script>alert(1)</script><img src=x onerror=alert(2)> & "quoted"'
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -78,7 +77,7 @@ def outputs(tmp_path: Path) -> Path:
 @pytest.fixture
 def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     """For what is not about charts, which take their time."""
-    monkeypatch.setattr("vlmprune.report.page.chart_svgs", lambda groups: [])
+    monkeypatch.setattr("vlmprune.results.html.chart_svgs", lambda groups: [])
 
 
 def page_of(outputs: Path, *arguments: str) -> tuple[Page, str]:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vlmprune.report.paired import Difference, paired_differences
-from vlmprune.report.statistics import clustered_interval, clustered_intervals
+from vlmprune.results.statistics import Difference, clustered_interval, clustered_intervals, paired_differences
 
 
 def paired_difference(a: list[float], b: list[float], images: list[str], **options: Any) -> Difference:

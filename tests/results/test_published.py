@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from vlmprune.registry import options, read
-from vlmprune.report.published import Published, read_published
+from vlmprune.config.registry import options, read
+from vlmprune.results.published import Published, read_published
 
 LINES = read_published()
 
@@ -38,7 +38,7 @@ def tables(source: str) -> dict[tuple[str, str], dict[tuple[Any, ...], dict[str,
 
 
 def test_columns_are_the_fields_and_every_line_is_sound() -> None:
-    with (files("vlmprune.report") / "published.csv").open(encoding="utf-8") as text:
+    with (files("vlmprune.results") / "published.csv").open(encoding="utf-8") as text:
         assert next(csv.reader(text)) == [field.name for field in fields(Published)]
     for each in LINES:
         assert each.source and each.table and each.model and each.method and each.metric

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.report.synthetic import make_run
+from tests.results.synthetic import make_run
+from vlmprune.cli.compare import compare
 from vlmprune.errors import UserError
-from vlmprune.report.compare import compare
 
 MODEL = {"model": "llava-1.5-7b", "benchmark": "gqa"}
 

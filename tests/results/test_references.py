@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.report.synthetic import make_run
-from tests.report.test_compare import as_json
-from vlmprune.report.compare import compare
-from vlmprune.report.comparisons import randoms_of
-from vlmprune.report.folders import find_runs, group_runs
+from tests.cli.test_compare import as_json
+from tests.results.synthetic import make_run
+from vlmprune.cli.compare import compare
+from vlmprune.results.comparison import randoms_of
+from vlmprune.results.find import find_runs, group_runs
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vlmprune.report.statistics import clustered_interval, holm, pareto_front
+from vlmprune.results.statistics import clustered_interval, holm, pareto_front
 
 
 def test_interval_of_two_equal_clusters_is_the_exact_distribution() -> None:

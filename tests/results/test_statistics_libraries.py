@@ -7,8 +7,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from vlmprune.report.paired import EXACT, paired_differences
-from vlmprune.report.statistics import clustered_interval, holm
+from vlmprune.results.statistics import EXACT, clustered_interval, holm, paired_differences
 
 GENERATOR = np.random.default_rng(5)
 P_VALUES = GENERATOR.uniform(0, 0.2, 20).tolist()

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from tests.documented import fields, undocumented
-from tests.report.synthetic import make_run
-from vlmprune.config import compose_run
-from vlmprune.report.runs import Run, read_run
-from vlmprune.report.summary import show_summary, suggestion, summary_lines
-from vlmprune.result_schema import Answers, Flops, Result, Timings
+from tests.results.synthetic import make_run
+from vlmprune.config.settings import compose_run
+from vlmprune.results.runs import Run, read_run
+from vlmprune.results.schema import Answers, Flops, Result, Timings
+from vlmprune.results.summary import show_summary, suggestion, summary_lines
 from vlmprune.run import run
 
 SOMETIMES = {

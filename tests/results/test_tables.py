@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.synthetic import make_run
+from tests.results.synthetic import make_run
+from vlmprune.cli.compare import compare
 from vlmprune.errors import UserError
-from vlmprune.report.columns import KEYS, columns_for
-from vlmprune.report.compare import compare
-from vlmprune.report.escapes import latex_text, markdown_text, one_line
-from vlmprune.report.fields import FIELDS
+from vlmprune.results.columns import FIELDS, KEYS, columns_for
+from vlmprune.results.grid import latex_text, markdown_text, one_line
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from tests.report.synthetic import make_run
-from tests.report.test_unjudged import change
-from vlmprune.loggers.mirror import summary_of
-from vlmprune.report.charts import draw_overview
-from vlmprune.report.compare import compare
-from vlmprune.report.folders import find_runs, group_runs
-from vlmprune.report.rows import make_rows
-from vlmprune.report.summary import summary_lines
+from tests.results.synthetic import make_run
+from tests.results.test_unjudged import change
+from vlmprune.cli.compare import compare
+from vlmprune.loggers.wandb import summary_of
+from vlmprune.results.charts import draw_overview
+from vlmprune.results.comparison import make_rows
+from vlmprune.results.find import find_runs, group_runs
+from vlmprune.results.summary import summary_lines
 
 UNKNOWN = {"flops": None, "flops_unknown": "the raters are not recorded"}
 

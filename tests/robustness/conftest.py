@@ -11,7 +11,7 @@ import pytest
 from tests.benchmarks.fixtures import ROWS
 from tests.robustness.left import left
 from tests.robustness.victims import Victims
-from vlmprune.config import compose_run
+from vlmprune.config.settings import compose_run
 from vlmprune.run import run
 
 Runs = dict[str, dict[str, Any]]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.report.synthetic import make_result, make_run
+from tests.results.synthetic import make_result, make_run
 
 Edit = Callable[[Any], None]
 
@@ -129,7 +129,7 @@ PLACES: dict[str, Callable[[Path], Any]] = {
 
 
 def _scenes() -> dict[str, Any]:
-    from vlmprune.registry import read
+    from vlmprune.config.registry import read
 
     return read("benchmark", "scenes")
 
@@ -137,8 +137,8 @@ def _scenes() -> dict[str, Any]:
 @functools.cache
 def _identity() -> tuple[str, str, list[str]]:
     """Of `RUN`: its directory, relative to where it is typed, its fingerprint, and the ids of its questions."""
-    from vlmprune.config import compose_run
-    from vlmprune.plan import prepare
+    from vlmprune.config.settings import compose_run
+    from vlmprune.evaluation.plan import prepare
 
     plan = prepare(compose_run(list(RUN[1:])))
     return str(plan.directory.path), plan.directory.fingerprint, [sample.id for sample in plan.samples]

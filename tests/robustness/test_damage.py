@@ -10,7 +10,7 @@ import pytest
 
 from tests.robustness.left import left, run_folders
 from vlmprune.errors import UserError
-from vlmprune.records import RunDirectory
+from vlmprune.evaluation.run_directory import RunDirectory
 
 RESULTS = {
     "empty": "",

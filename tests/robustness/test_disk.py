@@ -70,7 +70,7 @@ def test_pictures_that_cannot_be_written_cost_a_line_and_are_made_by_the_next_ca
     go, calm, tmp_path, monkeypatch, capsys
 ):
     from vlmprune.models import loading
-    from vlmprune.report import pictures
+    from vlmprune.pictures import pages as pictures
 
     def full(path, text):
         raise OSError(errno.ENOSPC, "No space left on device")

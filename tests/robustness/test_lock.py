@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from vlmprune.errors import UserError
-from vlmprune.lock import HOLDER, LOCK, held
+from vlmprune.evaluation.run_directory import HOLDER, LOCK, held
 
 NO_LOCKS = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL]
 HOLD = """
@@ -24,7 +24,7 @@ import errno, fcntl, os, pathlib, sys, time
 def refuse(*_): raise OSError(errno.ENOLCK, "No locks available")
 fcntl.flock = refuse
 from vlmprune.errors import Terminated
-from vlmprune.lock import held
+from vlmprune.evaluation.run_directory import held
 import signal
 def stop(number, _): raise Terminated(number)
 signal.signal(signal.SIGTERM, stop)

@@ -15,9 +15,9 @@ import pytest
 from tests.robustness.left import left, progress
 from vlmprune import cli
 from vlmprune.errors import UserError
+from vlmprune.evaluation.run_directory import RunDirectory
 from vlmprune.launchers.task import run_task
 from vlmprune.machine import check_memory, lack
-from vlmprune.records import RunDirectory
 
 RUN = ("run", "method=none", "limit=2", "latency_samples=0", "show.samples=0", "logger=none", "outputs=outputs")
 MEMORY = [

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tests.robustness.left import left, run_folders
-from vlmprune.config import compose_run
+from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
+from vlmprune.evaluation.run_directory import RunDirectory
 from vlmprune.models import loading
-from vlmprune.records import RunDirectory
 from vlmprune.run import run
 
 WAYS = {  # questions about one image share their beginning, or each goes through with its whole prompt

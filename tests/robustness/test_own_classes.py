@@ -17,13 +17,12 @@ from tests.robustness.victims import Victims
 from vlmprune import own_code, prune
 from vlmprune.benchmarks.base import BadSample, Benchmark
 from vlmprune.benchmarks.contract import under_contract
+from vlmprune.config.registry import GROUPS, build_method, options, read, target_class
+from vlmprune.config.typecheck import construct
+from vlmprune.engine.contract import Contract
 from vlmprune.errors import NotFinite, UserError
-from vlmprune.loggers.base import Logger
-from vlmprune.loggers.guard import Stops, guarded
-from vlmprune.pruning.contract import Contract
-from vlmprune.registry import GROUPS, build_method, options, read, target_class
-from vlmprune.report.scores import summarise_scores
-from vlmprune.schema import construct
+from vlmprune.evaluation.scores import summarise_scores
+from vlmprune.loggers.base import Logger, Stops, guarded
 
 REFUSED = [case for case in EVERY if case.code == 2]
 METHOD_CASES = [case for case in REFUSED if case.name.startswith("method: ")]
@@ -220,7 +219,11 @@ def test_nothing_that_was_answered_is_lost(tmp_path: Path):
         first = server.command(tmp_path, command, {}, 60)
         assert first.code == 1 and "Own.match (sample s1) raised AssertionError" in first.errors.splitlines()[-1]
         whole = server.command(tmp_path, command, {"VLMPRUNE_TRACEBACK": "1"}, 60)
-        assert whole.code == 1 and "vlmprune/answers.py" in whole.errors and "answers.py" not in first.errors
+        assert (
+            whole.code == 1
+            and "vlmprune/evaluation/predictions.py" in whole.errors
+            and "answers.py" not in first.errors
+        )
         assert [*lines().values()] == [1]
         (tmp_path / "fine").touch()
         assert server.command(tmp_path, command, {}, 60).code == 0

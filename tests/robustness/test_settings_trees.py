@@ -12,16 +12,15 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vlmprune.arguments import last_given, read_settings
-from vlmprune.completion import candidates
-from vlmprune.config import compose_run
+from vlmprune.cli.completion import candidates
+from vlmprune.cli.listing import COLUMNS, markdown
+from vlmprune.config.arguments import last_given, read_settings
+from vlmprune.config.overrides import expand_sweep
+from vlmprune.config.registry import read
+from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
-from vlmprune.listing import COLUMNS, markdown
-from vlmprune.overrides import expand_sweep
-from vlmprune.registry import read
-from vlmprune.speed.settings import parse
-from vlmprune.sweep.jobs import plan_jobs
-from vlmprune.sweep.settings import build_launcher, split_settings
+from vlmprune.speed.load import parse
+from vlmprune.sweep.jobs import build_launcher, plan_jobs, split_settings
 
 GROUPS = ("model", "method", "benchmark", "logger", "launcher", "experiment")
 SOME = settings(

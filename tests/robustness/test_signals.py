@@ -10,7 +10,7 @@ import pytest
 
 from tests.robustness.left import left, progress
 from vlmprune.cli import main
-from vlmprune.records import RunDirectory
+from vlmprune.evaluation.run_directory import RunDirectory
 
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 COMMON = ("ratio=0.9", "method=cls", "batch_size=2", "latency_samples=0", "show.samples=1", "logger=none", "limit=8")

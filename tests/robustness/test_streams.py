@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.synthetic import make_run
+from tests.results.synthetic import make_run
 
 RUN = "run method=none limit=2 latency_samples=0 show.samples=1 logger=none outputs=outputs"
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -141,7 +141,7 @@ def test_a_pipe_that_does_not_block(tmp_path):
     """Half a megabyte into a pipe of 64 KB whose reader is slow."""
     code = (
         "import os; os.set_blocking(1, False)\n"
-        "from vlmprune.streams import lost, open_streams; import sys\n"
+        "from vlmprune.terminal import lost, open_streams; import sys\n"
         "open_streams(); print('x' * 500_000); assert lost(sys.stdout) is None"
     )
     done = shell(tmp_path, f'"{sys.executable}" -c "{code}" | (sleep 1; wc -c)')

@@ -8,19 +8,17 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from vlmprune.config import ModelConfig
+from vlmprune.config.settings import ModelConfig
 from vlmprune.measure.flops import question_flops
+from vlmprune.methods.baselines import Unpruned
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.fastv import FastV
-from vlmprune.methods.none import Unpruned
-from vlmprune.models.loading import find_checkpoint, load
-from vlmprune.speed import measuring
-from vlmprune.speed.cases import Case, Refused
-from vlmprune.speed.ceiling import Ceiling
-from vlmprune.speed.measuring import Bench, Measured
+from vlmprune.models.checkpoint import find_checkpoint
+from vlmprune.models.loading import load
+from vlmprune.speed import bench
+from vlmprune.speed.bench import Bench, Ceiling, Measured
+from vlmprune.speed.load import Case, Load, Refused, make_prompts
 from vlmprune.speed.rows import make_rows, refused_row
-from vlmprune.speed.settings import Load
-from vlmprune.speed.synthetic import make_prompts
 
 LOAD = Load(prompt_tokens=20, new_tokens=3, image_size=56, repeats=3, warm_up=1)
 CASES = [
@@ -63,13 +61,13 @@ def test_every_prompt_gets_all_its_tokens(measured):
 
 def test_cases_take_turns(loaded, prompts, monkeypatch):
     order = []
-    original = measuring.time_answers
+    original = bench.time_answers
 
     def noted(loaded, method, *args, **options):
         order.append(type(method).__name__)
         return original(loaded, method, *args, **options)
 
-    monkeypatch.setattr(measuring, "time_answers", noted)
+    monkeypatch.setattr(bench, "time_answers", noted)
     advanced = []
     rounds = [len(found[0].times) for found in Bench(loaded, {}, LOAD, advanced.append).measure(CASES, prompts)]
     assert rounds == [1, 2, 3]
@@ -82,7 +80,7 @@ def test_cases_take_turns(loaded, prompts, monkeypatch):
 @pytest.mark.parametrize("fails_at", [1, pytest.param(2, marks=pytest.mark.slow), 4])
 def test_out_of_memory_is_a_row(loaded, prompts, monkeypatch, fails_at):
     calls = Counter()
-    original = measuring.time_answers
+    original = bench.time_answers
 
     def scarce(loaded, method, *args, **options):
         calls[type(method).__name__] += 1
@@ -90,7 +88,7 @@ def test_out_of_memory_is_a_row(loaded, prompts, monkeypatch, fails_at):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
         return original(loaded, method, *args, **options)
 
-    monkeypatch.setattr(measuring, "time_answers", scarce)
+    monkeypatch.setattr(bench, "time_answers", scarce)
     found = last(Bench(loaded, {}, LOAD, lambda _: None).measure(CASES, prompts))
     assert [one.out_of_memory for one in found] == [False, True, False]
     assert calls == {"Unpruned": 5, "ClsAttention": fails_at, "FastV": 5}
@@ -106,14 +104,14 @@ def test_without_an_unpruned_row_nothing_is_compared(loaded, prompts, measured):
 
 
 def test_what_was_measured_before_compiling_is_known_when_it_fails(loaded, prompts, monkeypatch):
-    original = measuring.time_answers
+    original = bench.time_answers
 
     def broken(loaded, method, inputs, questions, new_tokens, tower, compiled, **options):
         if compiled is not None:
             raise RuntimeError("no kernel image")
         return original(loaded, method, inputs, questions, new_tokens, tower, compiled, **options)
 
-    monkeypatch.setattr(measuring, "time_answers", broken)
+    monkeypatch.setattr(bench, "time_answers", broken)
     cases = [*CASES, Case("cls compiled", 0.5, None, ClsAttention(ratio=0.5), compiled=True)]
     rounds = Bench(loaded, {}, LOAD, lambda _: None).measure(cases, prompts)
     assert [len(one.times) for one in next(rounds)] == [1, 1, 1]
@@ -125,7 +123,7 @@ def test_other_errors_are_not_swallowed(loaded, prompts, monkeypatch):
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(measuring, "time_answers", broken)
+    monkeypatch.setattr(bench, "time_answers", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         last(Bench(loaded, {}, LOAD, lambda _: None).measure(CASES, prompts))
 

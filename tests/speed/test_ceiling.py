@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vlmprune.speed.ceiling import best_rate, copied_bytes, matmul_flops, measure_ceiling
+from vlmprune.speed.bench import best_rate, copied_bytes, matmul_flops, measure_ceiling
 
 CPU = torch.device("cpu")
 

@@ -13,10 +13,9 @@ from PIL import Image
 from tests.documented import fields, undocumented
 from tests.models.hub import MODELS, save
 from tests.speed.conftest import QUICK
-from vlmprune.cli import main
-from vlmprune.listing import missing
-from vlmprune.registry import read
-from vlmprune.speed import command
+from vlmprune.cli import main, speed
+from vlmprune.cli.listing import missing
+from vlmprune.config.registry import read
 from vlmprune.speed.result_schema import SpeedResult
 
 QUICK_FAMILIES = ("llava_next",)
@@ -128,7 +127,7 @@ def test_every_family_with_random_weights(ceiling, family, tmp_path, capsys):
     ],
 )
 def test_bad_input_is_one_line(settings, value, hint, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(command, "load_model", lambda _: pytest.fail("loaded a model"))
+    monkeypatch.setattr(speed, "load_model", lambda _: pytest.fail("loaded a model"))
     assert main(["speed", f"outputs={tmp_path / 'outputs'}", *settings]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert value in line and hint in line
@@ -139,7 +138,7 @@ def test_a_model_that_does_not_fit_is_one_line(ceiling, tmp_path, monkeypatch, c
     def too_large(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 28 GB")
 
-    monkeypatch.setattr(command, "load", too_large)
+    monkeypatch.setattr(speed, "load", too_large)
     assert main(["speed", f"outputs={tmp_path}"]) == 2
     assert "do not fit on cpu" in capsys.readouterr().err
 
@@ -148,7 +147,7 @@ def test_a_full_disk_loses_no_table(ceiling, tmp_path, monkeypatch, capsys):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(command, "write_atomically", full)
+    monkeypatch.setattr(speed, "write_atomically", full)
     assert main(["speed", *QUICK, "method=cls", "keep=9", "batch_size=1", f"outputs={tmp_path}"]) == 2
     out, err = capsys.readouterr()
     assert "keep 9" in out and "9/144" in out

@@ -7,12 +7,12 @@ import pytest
 from tests.speed.conftest import QUICK
 from tests.speed.test_command import the_json
 from vlmprune.cli import main
-from vlmprune.speed import measuring
+from vlmprune.speed import bench
 
 
 @pytest.mark.slow
 def test_compiled_rows(ceiling, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(measuring, "BACKEND", "eager")
+    monkeypatch.setattr(bench, "BACKEND", "eager")
     cases = ["method=none,cls,fastv", "ratio=0.9", "compile=false,true", "batch_size=1"]
     assert main(["speed", *QUICK, *cases, f"outputs={tmp_path}"]) == 0
     rows = {row["label"]: row for row in the_json(tmp_path)["rows"]}

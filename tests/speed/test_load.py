@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vlmprune.config import ModelConfig
+from vlmprune.config.settings import ModelConfig
 from vlmprune.errors import UserError
-from vlmprune.models.loading import find_checkpoint, load
-from vlmprune.speed.settings import Load
-from vlmprune.speed.synthetic import make_prompts, ordinary_words
+from vlmprune.models.checkpoint import find_checkpoint
+from vlmprune.models.loading import load
+from vlmprune.speed.load import Load, make_prompts, ordinary_words
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from vlmprune.speed.tables import TIMES, WORK, show
+from vlmprune.speed.output import TIMES, WORK, show
 
 ROW = {
     "label": "fastv",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from vlmprune.cli import main
-from vlmprune.config import compose_run
-from vlmprune.nominal import nominal
+from vlmprune.config.settings import compose_run
+from vlmprune.evaluation.estimate import nominal
 
 
 @pytest.mark.slow

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from vlmprune.config.overrides import expand_sweep, group_of, without_unused
 from vlmprune.errors import UserError
-from vlmprune.overrides import expand_sweep, group_of, without_unused
 from vlmprune.sweep.jobs import plan_jobs
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from vlmprune.cli import main
 from vlmprune.errors import IdleSetting
-from vlmprune.plan import shared_benchmarks
-from vlmprune.sweep.examine import examine
+from vlmprune.evaluation.plan import shared_benchmarks
+from vlmprune.sweep.inspection import examine
 from vlmprune.sweep.jobs import plan_jobs
 
 

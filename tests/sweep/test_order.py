@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from vlmprune.launchers.base import Outcome, Task, Worker, WorkerLauncher
+from vlmprune.results.sweep_record import SweepRecord
 from vlmprune.sweep import plan_jobs
-from vlmprune.sweep.board import Board, duration
-from vlmprune.sweep.examine import examine, in_order
-from vlmprune.sweep_record import SweepRecord
+from vlmprune.sweep.inspection import examine, in_order
+from vlmprune.sweep.progress import Board, duration
 
 COMMON = ["limit=4", "device=cpu", "logger=none"]
 

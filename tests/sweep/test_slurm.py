@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from vlmprune.config.typecheck import construct
 from vlmprune.errors import UserError
 from vlmprune.launchers.base import Task
 from vlmprune.launchers.slurm import Slurm
-from vlmprune.schema import construct
 
 COMMANDS = {"sbatch": 'cp "$1" SCRIPT; echo Submitted batch job 7', "scancel": 'echo "$1" >> CANCELLED'}
 

@@ -7,7 +7,7 @@ import pytest
 from tests.documented import fields
 from tests.sweep.conftest import QUICK
 from vlmprune.cli import main
-from vlmprune.sweep_record import JobRecord, SweepRecord, jobs_without_result, read_sweep
+from vlmprune.results.sweep_record import JobRecord, SweepRecord, jobs_without_result, read_sweep
 
 
 def test_a_failed_job_is_shown_at_once_and_stops_nothing(place, capsys, monkeypatch):

@@ -12,7 +12,8 @@ import torch
 
 from scripts.tiny_model.packing import Packer
 from scripts.tiny_model.tower import normalise
-from vlmprune.tiny import CHECKPOINT, load_test_split
+from vlmprune.tiny import CHECKPOINT
+from vlmprune.tiny.testset import load_test_split
 
 transformers = pytest.importorskip("transformers")
 

@@ -18,8 +18,7 @@ from scripts.tiny_model.corpus import label_arrays
 from scripts.tiny_model.draw import draw_scene
 from scripts.tiny_model.questions import CATEGORIES, ask
 from scripts.tiny_model.scenes import DIGIT_SHARES, IMAGE_SIZE, SPLITS, digit_bank, sample_scene, scene_rng
-from vlmprune.tiny import load_scenes, load_test_split
-from vlmprune.tiny.testset import HASH_FILE, TEST_FILE, file_sha256
+from vlmprune.tiny.testset import HASH_FILE, TEST_FILE, file_sha256, load_scenes, load_test_split
 
 NUMBERS = ["zero", "one", "two", "three", "four"]
 

@@ -1,19 +1,112 @@
-"""Multiple choice: the options are listed under the question, and the answer is the letter of one of them."""
+"""Multiple-choice benchmarks, the options that their data store, and MMMU (Yue et al., CVPR 2024).
+
+An option keeps the index, and so the letter, that it has in the data: a missing one is "" there.
+"""
 
 from __future__ import annotations
 
+import ast
+import json
+import re
+import string
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from vlmprune.benchmarks.base import BadSample, Sample
-from vlmprune.benchmarks.columns import field_of, present, shown
+from vlmprune.benchmarks.base import BadSample, Metric, Sample
+from vlmprune.benchmarks.columns import field_of, present, shown, texts
 from vlmprune.benchmarks.hub import HubBenchmark
-from vlmprune.benchmarks.options import LETTERS, is_letter, named_options, read_options
-from vlmprune.benchmarks.scoring import circular, grouped
-from vlmprune.benchmarks.scoring.choices import METRIC, choice_match
-from vlmprune.benchmarks.scoring.exact import as_digits, exact_match
-from vlmprune.benchmarks.scoring.metric import Metric
-from vlmprune.schema import check_template
+from vlmprune.benchmarks.scoring.choices import (
+    METRIC,
+    choice_match,
+    question_of,
+    question_of_row,
+    summarise_circular,
+    summarise_grouped,
+)
+from vlmprune.benchmarks.scoring.open_answers import open_match
+from vlmprune.benchmarks.scoring.text_match import as_digits, exact_match
+from vlmprune.config.typecheck import check_template
+
+LETTERS = string.ascii_uppercase
+LETTERED = re.compile(r"^\(?([A-H])[.):]\s*")  # options that already carry their letter
+
+
+def read_options(value: Any, answer_is: str) -> list[str]:
+    """Return the options' texts without letters, "" for a missing one, up to the last one; [] for no options.
+
+    value: a list, a list written as text, or {"A": text, ...}. answer_is: as in `MultipleChoice`. Raises BadSample for
+    anything else.
+    """
+    if isinstance(value, str):
+        value = _written(value)
+    if isinstance(value, dict):
+        value = _by_letter(value)
+    if not isinstance(value, list | tuple | None):
+        raise BadSample(f"its choices are not a list: {str(value)[:60]}")
+    for option in value or []:
+        if isinstance(option, list | dict):
+            raise BadSample(f"its choice {str(option)[:60]} is no text")
+    options = [shown(option) if present(option) else "" for option in value or []]
+    while options and not options[-1]:
+        options.pop()
+    if len(options) > len(LETTERS):
+        raise BadSample(f"it has {len(options)} choices; there are letters for {len(LETTERS)}")
+    return _without_letters(options, placed=answer_is == "letter")
+
+
+def named_options(text: str, options: list[str], answer_is: str) -> set[str]:
+    """Return the letters of the options that a stored answer names. answer_is: as in `MultipleChoice`."""
+    there = {letter: option.strip() for letter, option in zip(LETTERS, options, strict=False) if option}
+    by_letter = {text.upper()} & there.keys()
+    same = (text, LETTERED.sub("", text))
+    by_text = {letter for letter, option in there.items() if option in same}
+    if answer_is == "letter":
+        return by_letter
+    if answer_is == "index":
+        return {LETTERS[int(text)]} & there.keys() if text.isdecimal() and int(text) < len(options) else set()
+    # The official scorers take the first of two equal options.
+    return set(sorted(by_text)[:1]) if answer_is == "text" else by_letter | by_text
+
+
+def is_letter(answer: str) -> bool:
+    """Return True if an answer is one letter of the alphabet."""
+    return len(answer) == 1 and answer.upper() in LETTERS
+
+
+def _written(text: str) -> Any:
+    """Return the list that a text holds in Python's or JSON's notation; None for a blank text. Raises BadSample."""
+    if not text.strip():
+        return None
+    for read in (ast.literal_eval, json.loads):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    raise BadSample(f"its choices are not a list: {text[:60]}")
+
+
+def _by_letter(options: dict[str, Any]) -> list[Any]:
+    """Return the values of {"A": text, "C": text} in the order of their letters, None for a letter that is left out."""
+    if not all(isinstance(name, str) and is_letter(name) for name in options):
+        raise BadSample(f"its choices are an object with {', '.join(map(str, options))[:60]}; expected a list of texts")
+    texts = {name.upper(): text for name, text in options.items()}
+    return [texts.get(letter) for letter in LETTERS[: LETTERS.index(max(texts, default="A")) + 1]]
+
+
+def _without_letters(options: list[str], placed: bool) -> list[str]:
+    """Return "A. a dog" as "a dog" if every option carries the letter of its index.
+
+    placed: move options that carry other letters to the index of that letter, which an answer's letter refers to.
+    """
+    matches = {k: match for k, option in enumerate(options) if (match := LETTERED.match(option))}
+    texts = {match[1]: options[k][match.end() :] for k, match in matches.items()}
+    if not texts or len(texts) < sum(
+        map(bool, options)
+    ):  # some have none, or two have the same: letters are part of the text
+        return options
+    if placed or all(match[1] == LETTERS[k] for k, match in matches.items()):
+        return [texts.get(letter, "") for letter in LETTERS[: LETTERS.index(max(texts)) + 1]]
+    return options  # "C. elegans"
 
 
 @dataclass
@@ -91,7 +184,7 @@ class MultipleChoice(HubBenchmark):
         index = shown(self.value(row, "index"))
         if not index.isdecimal():
             raise BadSample(f"its index {index} is no number, which average=circular needs")
-        return str(circular.question_of(index))
+        return str(question_of(index))
 
     def prompt(self, sample: Sample) -> str:
         return self.prefix + sample.question + self.options(sample) + self.suffix
@@ -111,14 +204,14 @@ class MultipleChoice(HubBenchmark):
     def aggregate(self, rows: list[dict[str, Any]]) -> dict[str, float]:
         if self.average == "questions":
             return super().aggregate(rows)
-        return circular.summarise(rows) if self.average == "circular" else grouped.summarise(rows)
+        return summarise_circular(rows) if self.average == "circular" else summarise_grouped(rows)
 
     def units(self, rows: list[dict[str, Any]]) -> tuple[list[float], list[str]] | None:
         if self.average == "circular":
             worst: dict[int, float] = {}
             image: dict[int, str] = {}
             for row in rows:
-                question = circular.question(row)
+                question = question_of_row(row)
                 worst[question] = min(row["score"], worst.get(question, 1.0))
                 image[question] = row["image_id"]
             return list(worst.values()), [image[question] for question in worst]
@@ -139,3 +232,62 @@ class HintedChoice(MultipleChoice):
         hint = self.value(row, "hint")
         written = self.hint.format(hint=hint) if present(hint) else ""
         return written + super().question(row)
+
+
+MARKER = re.compile(r"<image (\d+)>")
+
+
+@dataclass
+class Mmmu(MultipleChoice):
+    """MMMU. "<image 2>" in a question or an option is replaced by the second image. Subjects are the categories.
+
+    open_suffix: text after the questions without choices.
+    """
+
+    open_suffix: str = ""
+
+    def sample(self, row: dict[str, Any], sample_id: str) -> Sample:
+        sample = super().sample(row, sample_id)
+        # "validation_Art_Theory_3" -> "Art_Theory"
+        subject = "_".join(sample_id.split("_")[1:-1]) or sample.category
+        return Sample(**(vars(sample) | {"category": subject}))
+
+    def value(self, row: dict[str, Any], role: str) -> Any:
+        value = super().value(row, role)
+        return None if role == "answer" and value == "?" else value  # the test split's placeholder
+
+    def extra(self, row: dict[str, Any]) -> dict[str, Any]:
+        return super().extra(row) | {"answers": accepted(self.value(row, "answer"))}
+
+    def prompt(self, sample: Sample) -> str:
+        text = super().prompt(sample) if sample.extra["choices"] else self.prefix + sample.question + self.open_suffix
+        return renumbered(text, list(self.image_cells(sample.id))) if MARKER.search(text) else text
+
+    def match(self, prediction: str, sample: Sample) -> float:
+        if sample.extra["choices"]:
+            return super().match(prediction, sample)
+        return open_match(prediction, sample.extra["answers"])
+
+
+def renumbered(text: str, columns: list[int]) -> str:
+    """Return the text with each marker "<image 3>" numbered by column 3's rank among the row's images.
+
+    columns: numbers of the columns that are not empty. The marker of an empty column 2 becomes the text "image 2".
+    """
+
+    def place(marker: re.Match[str]) -> str:
+        number = int(marker[1])
+        return f"<image {columns.index(number) + 1}>" if number in columns else f"image {number}"
+
+    return MARKER.sub(place, text)
+
+
+def accepted(value: Any) -> list[str]:
+    """Return the accepted answers of an open question; the dataset writes several as a Python list."""
+    text = "" if value is None else str(value)
+    if text.startswith("[") and text.endswith("]"):
+        try:
+            return texts(ast.literal_eval(text))
+        except (ValueError, SyntaxError):
+            return [text]
+    return texts(value)

@@ -1,11 +1,22 @@
-"""Cells of a dataset in all forms in which they are stored: missing values, names of columns, answers, ids."""
+"""Columns and cells of a dataset: names, roles, types, missing values, answers and ids."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Annotated, Any
+from uuid import UUID
 
-from vlmprune.benchmarks.base import BadSample
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from vlmprune.benchmarks.base import BadSample, Benchmark
+from vlmprune.benchmarks.tables import Table
+from vlmprune.config.typecheck import check_type
 from vlmprune.errors import UserError, nearest
 
 
@@ -85,3 +96,118 @@ def check_columns(settings: dict[str, Any], there: list[str], path: str) -> None
                     f"benchmark.{setting}={column}: no such column in {path}{nearest(column, there)}; "
                     f"there are: {', '.join(there)}"
                 )
+
+
+LONGEST_TEXT = 100_000  # characters of a cell, and of a whole prompt
+LONGEST_ID = 1_000  # characters
+LENGTHS = {"string_too_long": "characters", "too_long": "entries"}  # pydantic's errors -> the unit of the limit
+MOST_VALUES = 1_000  # texts of a list, such as annotators' answers, or pictures
+
+Number = bool | int | float | Decimal | date | datetime | time | timedelta | UUID | None  # all short as text
+FIRST = Field(union_mode="left_to_right")  # takes the first type that fits, not the best: faster
+Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
+Scalar = Annotated[Text | Number, FIRST]
+Identifier = Annotated[Annotated[str, Field(max_length=LONGEST_ID)] | Number, FIRST]
+Several = Field(max_length=MOST_VALUES)
+# `texts`, `read_options` and `stored_picture` check such values further.
+Open = Annotated[Text | dict | list | Number, FIRST]
+
+_NAMES = "text, a number or a list of them"
+# Role -> the type of its value, and the name of that type in an error.
+TYPES: dict[str, tuple[Any, str]] = {
+    "id": (Identifier | Annotated[list[Identifier], Several], _NAMES),
+    "question": (Scalar, "text or a number"),
+    "hint": (Scalar, "text or a number"),
+    "category": (Identifier | Annotated[list[Identifier], Several], _NAMES),
+    "answer": (Annotated[Text | dict | Annotated[list[Open], Several] | Number, FIRST], _NAMES),
+    "choices": (Annotated[list[Open] | dict[str, Open] | Scalar, FIRST], "a list of texts"),
+    "image": (str | bytes | dict[str, Any] | Number | Annotated[list[Any], Several], "a picture or a list of them"),
+}
+
+
+def check_values(value_of: Callable[[str], Any], roles: tuple[str, ...] = tuple(TYPES)) -> None:
+    """Raise BadSample for the first role whose value has another type or is too long. value_of: role -> value."""
+    for role in roles:
+        value = value_of(role)
+        try:
+            _adapter(role).validate_python(value)
+        except ValidationError as error:
+            for fault in error.errors(include_url=False, include_input=False):
+                if fault["type"] in LENGTHS:
+                    most = f"{fault['ctx']['max_length']:,} {LENGTHS[fault['type']]}"
+                    raise BadSample(f"its {role}: more than {most}") from error
+            raise BadSample(f"its {role} {str(value)[:60]} is not {TYPES[role][1]}") from error
+
+
+@functools.cache
+def _adapter(role: str) -> TypeAdapter:
+    return TypeAdapter(TYPES[role][0], config=ConfigDict(strict=True))
+
+
+LONGEST_IMAGE_ID = 255  # characters of an image_id; a longer one, such as a picture in base64, is hashed
+SPARSE = ("choices", "hint", "category", "other_answer", "image")  # their empty cells may hold "nan"
+
+
+@dataclass
+class TabularBenchmark(Benchmark):
+    """Base of benchmarks whose samples are rows of a table.
+
+    columns: role -> column. Roles: id, image_id, image, question, answer, category, and those of a subclass. A column
+    may be a field of another ("types.structural"), a list of columns, or null for a role that the data lack; the "?"
+    of "E?" allows it to be absent. missing: texts, in lower case, that mean no value in an option's column, hint,
+    category, second answer or image; they are ordinary text in a list of options or an answer. strip: remove blanks
+    around the question. capitalize: ask it with a capital first letter and everything else in lower case.
+    """
+
+    columns: dict = field(default_factory=dict)
+    missing: list = field(default_factory=lambda: ["nan"])
+    strip: bool = False
+    capitalize: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for role, named in self.columns.items():
+            check_type(f"benchmark.columns.{role}", named, str | list[str] | None)
+        check_type("benchmark.missing", self.missing, list[str])
+
+    def image_id(self, row: dict[str, Any]) -> str:
+        """Return the id of the row's image, hashed if it is too long; "" if no column gives one."""
+        name = joined(self.value(row, "image_id"))
+        return name if len(name) <= LONGEST_IMAGE_ID else f"sha256:{hashlib.sha256(name.encode()).hexdigest()}"
+
+    def question(self, row: dict[str, Any]) -> str:
+        """Return the question, without prefix and suffix."""
+        value = self.value(row, "question")
+        question = "" if value is None else shown(value)
+        question = question.strip() if self.strip else question
+        return question.capitalize() if self.capitalize else question
+
+    def answer(self, row: dict[str, Any]) -> str:
+        """Return the reference answer, or the one that most annotators gave."""
+        return most_common(texts(self.value(row, "answer")))
+
+    def extra(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return other data that scoring or a submission file needs."""
+        question_id = self.value(row, "question_id")
+        return {} if question_id is None else {"question_id": question_id}
+
+    def group(self, row: dict[str, Any]) -> str:
+        """Return the key of rows that are only scored together (see `Sample`); "" for a row that is scored alone."""
+        return ""
+
+    def value(self, row: dict[str, Any], role: str) -> Any:
+        """Return a row's value for a role: None if the data lack it, a list if the role has several columns."""
+        named = self.columns.get(role)
+        if isinstance(named, list):
+            return [self.given(role, field_of(row, column)) for column in named]
+        return self.given(role, field_of(row, named)) if named else None
+
+    def given(self, role: str, cell: Any) -> Any:
+        """Return a cell's value; None if it is a text of `missing`."""
+        absent = role in SPARSE and isinstance(cell, str) and cell.strip().lower() in self.missing
+        return None if absent else cell
+
+    def existing(self, role: str, table: Table) -> list[str]:
+        """Return the columns of a role that the table has."""
+        columns = map(top_level, columns_of(self.columns.get(role)))
+        return [column for column in columns if column in table.columns]

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from vlmprune.benchmarks.accepted import AcceptedAnswers
-from vlmprune.benchmarks.animation import is_video
 from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.benchmarks.choices import MultipleChoice
 from vlmprune.benchmarks.columns import present, texts
-from vlmprune.benchmarks.frames import decode_frames
-from vlmprune.benchmarks.scoring.exact import exact_match
-from vlmprune.benchmarks.source import Source
+from vlmprune.benchmarks.frames import decode_frames, is_video
+from vlmprune.benchmarks.hub import AcceptedAnswers
+from vlmprune.benchmarks.scoring.text_match import exact_match
+from vlmprune.benchmarks.sources import Source
 from vlmprune.benchmarks.stored import file_name
 from vlmprune.benchmarks.tables import Table
 from vlmprune.errors import UserError

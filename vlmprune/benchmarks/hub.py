@@ -1,4 +1,4 @@
-"""Benchmarks of one `datasets` split: the YAML maps roles to columns, and a subclass defines the scoring."""
+"""Benchmarks of one `datasets` split: the YAML assigns columns to roles, a subclass scores."""
 
 from __future__ import annotations
 
@@ -8,21 +8,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vlmprune.benchmarks.base import BadSample, Sample
-from vlmprune.benchmarks.cells import TYPES, check_values
-from vlmprune.benchmarks.columns import check_columns, columns_of, joined, present, shown, top_level
-from vlmprune.benchmarks.hashing import content_identity
+from vlmprune.benchmarks.columns import (
+    TYPES,
+    TabularBenchmark,
+    check_columns,
+    check_values,
+    columns_of,
+    joined,
+    present,
+    shown,
+    texts,
+    top_level,
+)
 from vlmprune.benchmarks.media import content_key, decode_images, named_files
-from vlmprune.benchmarks.roles import TabularBenchmark
-from vlmprune.benchmarks.source import Source
+from vlmprune.benchmarks.sources import Source
 from vlmprune.benchmarks.stored import file_name, stored_picture
 from vlmprune.benchmarks.submission import FORMATS
 from vlmprune.benchmarks.tables import Table
+from vlmprune.config.typecheck import check_type
 from vlmprune.errors import UserError, nearest
 from vlmprune.files import expanded
-from vlmprune.schema import check_type
+from vlmprune.hashing import content_identity
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
 
 MEDIA = ("image",)  # roles with large cells, read one by one when the sample is asked
 
@@ -217,3 +227,15 @@ def together(samples: list[Sample]) -> list[Sample]:
     for sample in samples:
         groups.setdefault(sample.image_id, []).append(sample)
     return [sample for group in groups.values() for sample in group]
+
+
+@dataclass
+class AcceptedAnswers(HubBenchmark):
+    """Base of benchmarks whose role `answer` holds one or several answers, of annotators or captioners.
+
+    extra["answers"] holds all of them except blank ones, which an empty prediction would match.
+    """
+
+    def extra(self, row: dict[str, Any]) -> dict[str, Any]:
+        answers = texts(self.value(row, "answer"))
+        return super().extra(row) | {"answers": [answer for answer in answers if answer.strip()]}

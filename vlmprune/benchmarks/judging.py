@@ -1,23 +1,228 @@
-"""Judging of answers by a language model, in parallel; every verdict is saved in the run directory as it arrives."""
+"""Judging of answers by a language model: parallel requests, retries by a deadline, verdicts kept as they come."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import os
+import random
+import re
+import ssl
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
+from urllib.parse import urlsplit
 
-from pydantic import with_config
+from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
-from vlmprune.benchmarks.judge_client import Judge, NoVerdict
-from vlmprune.benchmarks.scoring.protocol import Protocol, Row
-from vlmprune.errors import UserError
+from vlmprune.benchmarks.base import Messages, Protocol, Row
+from vlmprune.config.settings import JudgeManner
+from vlmprune.errors import UserError, said
 from vlmprune.files import append_lines
-from vlmprune.progress import progress_bar
-from vlmprune.typed_json import STRICT, read_lines
+from vlmprune.terminal import progress_bar
+from vlmprune.typed_json import STRICT, parse_json, read_lines
+
+if TYPE_CHECKING:
+    import httpx
+
+
+KEYS = ("VLMPRUNE_JUDGE_KEY", "OPENAI_API_KEY")  # environment variables; the first one that is set counts
+TEMPORARY = {408, 409, 425, 429}  # and every 5xx
+LONGEST_WAIT = 60.0  # seconds; a question whose judge asks for a longer wait gets no verdict
+LARGEST = 2**22  # bytes of a reply
+
+
+@with_config(STRICT)
+class Message(TypedDict):
+    """Message of a chat completion: the text of the judge's reply."""
+
+    content: str
+
+
+@with_config(STRICT)
+class Choice(TypedDict):
+    """One reply of a chat completion."""
+
+    message: Message
+
+
+@with_config(STRICT)
+class Completion(TypedDict):
+    """Chat completion; fields beside these are ignored."""
+
+    choices: Annotated[list[Choice], Field(min_length=1)]
+
+
+class NoVerdict(Exception):
+    """Raised if no attempt gave a verdict. The message says what the last one gave."""
+
+
+class Unreadable(Exception):
+    """Raised for a reply that is not JSON, not a chat completion, or holds no verdict."""
+
+
+@dataclass(frozen=True)
+class Judge(JudgeManner):
+    """Endpoint of a judge and the settings of its requests. The API key is only read from the environment, not stored.
+
+    base_url: up to and including /v1. model: its name there.
+    """
+
+    base_url: str
+    model: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        import httpx
+
+        try:
+            parts = urlsplit(self.base_url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or parts.fragment:
+                raise ValueError("expected http://host/v1 or https://host/v1")
+            if parts.username or parts.password or parts.query:
+                # The address is not shown, because it is likely to hold a secret.
+                raise ValueError(f"holds a user, password or query; set {KEYS[0]} in the environment instead")
+            if re.search(r"[^!-~]", self.base_url):  # urlsplit drops line ends, and httpx escapes blanks
+                raise ValueError("expected http://host/v1, without blanks and in ASCII (xn--... for other hosts)")
+            _ = httpx.URL(self.base_url).host  # httpx decodes, and so checks, the host on access
+        except (ValueError, httpx.InvalidURL) as error:
+            raise ValueError(f"base_url: {said(error)}") from error
+
+    def ask(self, messages: Messages, protocol: Protocol, stop: threading.Event) -> tuple[str, dict[str, float]]:
+        """Return the judge's reply and the verdict in it. `stop` ends the waiting.
+
+        Raises NoVerdict if every attempt failed, UserError if another attempt cannot help (401, 404, ...).
+        """
+        problem = "stopped"
+        unread = 0
+        end = time.monotonic() + self.deadline
+        for attempt in range(self.retries + 1):
+            left = end - time.monotonic()
+            if stop.is_set() or left <= 0:
+                break
+            asked_to_wait = 0.0
+            try:
+                status, headers, body = self._post(messages, unread, min(self.timeout, left))
+                if status == 200:
+                    return _verdict(body, protocol)
+                problem, asked_to_wait = f"HTTP {status}", _retry_after(headers.get("Retry-After", ""))
+                if status not in TEMPORARY and status < 500:
+                    raise UserError(self._refusal(status))
+            except OSError as error:  # no connection, a broken one, a slow judge
+                problem = said(error)
+            except Unreadable as error:
+                problem, unread = f"unreadable reply ({error})", unread + 1
+            if asked_to_wait > LONGEST_WAIT:
+                raise NoVerdict(f"{problem}, and it asks to wait {asked_to_wait:.0f} s")
+            if attempt < self.retries:
+                stop.wait(min(max(asked_to_wait, self._backoff(attempt)), max(0.0, end - time.monotonic())))
+        raise NoVerdict(problem)
+
+    def _post(self, messages: Messages, unread: int, seconds: float) -> tuple[int, httpx.Headers, bytes]:
+        """Return status, headers and body of the response. Raises OSError, also if it takes longer than `seconds`."""
+        import httpx
+
+        body: dict[str, Any] = {"model": self.model, "messages": messages}
+        if self.temperature is not None:
+            # At temperature 0 the same question repeats an unreadable reply; so it rises, as in MM-Vet's script.
+            body["temperature"] = min(1.0, self.temperature + 0.5 * unread)
+        # Without compression, so that no small reply can unpack to gigabytes.
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **_authorization()}
+        try:
+            return asyncio.run(self._exchange(json.dumps(body).encode(), headers, seconds))
+        except TimeoutError as error:
+            raise OSError(f"no whole reply within {seconds:.3g} s") from error
+        except (httpx.HTTPError, httpx.InvalidURL, OverflowError, ExceptionGroup) as error:
+            raise OSError(f"{type(error).__name__}: {_origin(error)}") from error
+
+    async def _exchange(self, body: bytes, headers: dict[str, str], seconds: float) -> tuple[int, httpx.Headers, bytes]:
+        import httpx
+
+        try:
+            # Redirects are not followed: they would carry the key to another host. asyncio.timeout limits the exchange.
+            client = httpx.AsyncClient(timeout=None, verify=_tls())
+        except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
+            raise UserError(
+                "judge: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE in the environment cannot be used "
+                f"({said(error)}): correct or unset it"
+            ) from error
+        url, content = self.base_url.rstrip("/") + "/chat/completions", b""
+        async with (
+            asyncio.timeout(seconds),
+            client,
+            client.stream("POST", url, content=body, headers=headers) as response,
+        ):
+            async for part in response.aiter_raw():
+                content += part
+                if len(content) > LARGEST:
+                    raise Unreadable(f"more than {LARGEST:,} bytes")
+            return response.status_code, response.headers, content
+
+    def _refusal(self, code: int) -> str:
+        hint = {
+            401: f"is {' or '.join(KEYS)} set, and right?",
+            403: f"is {' or '.join(KEYS)} set, and right?",
+            404: f"is judge.base_url right (up to /v1), and is there a judge.model={self.model}?",
+        }.get(code, f"does the endpoint take judge.model={self.model} and temperature={self.temperature}?")
+        return f"the judge at {self.base_url} answered HTTP {code}: {hint}"
+
+    def _backoff(self, attempt: int) -> float:
+        """Return the seconds before the next attempt: doubling, with a random part to spread parallel questions."""
+        return min(LONGEST_WAIT, self.wait * 2**attempt) * random.uniform(0.5, 1.0)
+
+
+def _authorization() -> dict[str, str]:
+    """Return the API key as a header; {} if none is set, as for a local server. Raises UserError, without the key."""
+    for name in KEYS:
+        key = os.environ.get(name, "").strip()
+        if key and not re.fullmatch(r"[!-~]+", key):
+            raise UserError(f"{name} holds a space or a character that no key has")
+        if key:
+            return {"Authorization": f"Bearer {key}"}
+    return {}
+
+
+def _verdict(body: bytes, protocol: Protocol) -> tuple[str, dict[str, float]]:
+    """Return the judge's reply and the verdict in it. Raises Unreadable."""
+    try:
+        reply = parse_json(body, Completion)["choices"][0]["message"]["content"]
+        return reply, protocol.parse(reply)
+    except ValueError as error:
+        raise Unreadable(said(error)) from error
+
+
+def _retry_after(value: str) -> float:
+    """Return the seconds that the server asks to wait, from a number or a date; 0 if it gives neither."""
+    if value.isascii() and value.isdecimal():
+        return float(value)
+    try:
+        return (parsedate_to_datetime(value).astimezone(UTC) - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def _origin(error: BaseException) -> str:
+    """Return the text of a failed connection's first cause, such as 'Connection refused'."""
+    while True:
+        inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error.__context__
+        if inner is None:
+            break
+        error = inner
+    number = error.errno if isinstance(error, OSError) else None  # negative for an unknown host
+    return os.strerror(number) if number is not None and number > 0 else said(error)
+
+
+def _tls() -> ssl.SSLContext:
+    """Return a context with the machine's certificates, one of which an organisation's own endpoint may need."""
+    return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or None)
+
 
 FILE = "judge.jsonl"
 

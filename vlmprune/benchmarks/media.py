@@ -1,4 +1,7 @@
-"""Decoding of pictures, as datasets store them, to RGB images."""
+"""RGB images from what a dataset stores of a picture, within bounded memory.
+
+A decoded pixel takes 4 bytes, and conversion and preprocessing hold several copies of a picture.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,146 @@ import hashlib
 import io
 import os
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from PIL import Image as Pictures
 from PIL import UnidentifiedImageError
+from PIL.ExifTags import Base
+from PIL.Image import Image, Transpose
 
-from vlmprune.benchmarks.base import BadSample, Orientation
-from vlmprune.benchmarks.rgb import rgb
-from vlmprune.benchmarks.room import check_decoding, check_together, take
+from vlmprune.benchmarks.base import BadSample
 from vlmprune.benchmarks.stored import file_name, stored_picture
+from vlmprune.config.settings import Orientation
 from vlmprune.errors import said
 from vlmprune.files import check_regular
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+GREYS = ("I", "F", "I;16")  # more than 8 bits; "I;16" in either order of bytes
+TURNS = {  # EXIF 2.3, tag 0x0112; 1 is upright
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+SLACK = 1e-3  # by which float greys of 0 to 1 may exceed 1
+
+
+def rgb(image: Image, orientation: Orientation = "upright") -> Image:
+    """Return the picture in RGB; transparent pixels become white. Raises ValueError for greys of an unknown range.
+
+    Published scripts use `Image.open(file).convert("RGB")`: nothing is turned, transparent pixels show the colour that
+    is stored in them (mostly black), and greys of more than 8 bits are clipped at 255. vLLM puts RGBA on white as here.
+    """
+    image.load()  # some formats read their EXIF after the pixels
+    if orientation == "upright":
+        image = upright(image)
+    if image.mode.startswith(GREYS):
+        image = grey(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Pictures.alpha_composite(Pictures.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def upright(image: Image) -> Image:
+    """Return the picture turned as its EXIF says, as `datasets` and phones show it; an unreadable EXIF is ignored.
+
+    `ImageOps.exif_transpose` also rewrites the whole EXIF, and fails if any other entry of it is damaged.
+    """
+    try:
+        turn = TURNS.get(image.getexif().get(Base.Orientation, 1))
+    except (SyntaxError, TypeError, ValueError, struct.error):
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def grey(image: Image) -> Image:
+    """Return a grey picture of more than 8 bits in 8 bits, mode `L`.
+
+    16 bits give their upper byte, as PIL reads 16-bit colour. 32-bit integers define no white: up to 255 they are
+    kept, up to 65,535 read as 16 bits. Floats range from 0 to 1, or from 0 to 255. Raises ValueError for other ranges.
+    """
+    values = np.asarray(image)
+    least, most = values.min(), values.max()  # nan if any value is nan
+    if image.mode == "F" and least >= 0 and most <= 1 + SLACK:
+        light = np.rint(values.clip(max=1) * 255)
+    elif image.mode in ("I", "F") and least >= 0 and most <= 255:
+        light = np.rint(values)
+    elif image.mode != "F" and least >= 0 and most <= 65535:
+        light = values >> 8
+    else:
+        allowed = "0 to 1 or 0 to 255" if image.mode == "F" else "0 to 65535"
+        raise ValueError(f"grey values from {least:g} to {most:g}; allowed: {allowed}")
+    light = light.astype(np.uint8)
+    if isinstance(clear := image.info.get("transparency"), int):
+        light[values == clear] = 255
+    return Pictures.fromarray(light)
+
+
+LARGE = 2**25  # pixels of one sample; samples beyond it are decoded one at a time
+MOST = 2**29  # pixels of one sample's pictures or frames together: 64 frames of 3840 x 2160
+MOST_DECODED = 2**30  # pixels that decoding one file visits: all frames of an animation, all scans of a JPEG
+
+_large = threading.Lock()
+
+
+class _Taken(threading.local):
+    """Pixels that this thread's sample has decoded so far."""
+
+    inside = locked = False
+    pixels = 0
+
+
+_taken = _Taken()
+
+
+@contextmanager
+def one_sample() -> Iterator[None]:
+    """Count the pixels of all `take` calls of this thread inside the block as those of one sample."""
+    _taken.inside = True
+    try:
+        yield
+    finally:
+        if _taken.locked:
+            _large.release()
+        _taken.inside = _taken.locked = False
+        _taken.pixels = 0
+
+
+def take(pixels: int) -> None:
+    """Wait until so many pixels may be decoded, added to the sample's others. Raises BadSample if they are too many.
+
+    Outside of `one_sample` each call is counted alone and never waits.
+    """
+    total = pixels + (_taken.pixels if _taken.inside else 0)
+    check_together(total)
+    if _taken.inside:
+        _taken.pixels = total
+        if total > LARGE and not _taken.locked:
+            _large.acquire()
+            _taken.locked = True
+
+
+def check_together(pixels: int) -> None:
+    """Raise BadSample if the pictures or frames of one sample have too many pixels together."""
+    if pixels > MOST:
+        raise BadSample(f"its pictures or frames have {pixels:,} pixels together; at most {MOST:,} are decoded")
+
+
+def check_decoding(pixels: int) -> None:
+    """Raise ValueError if decoding one file would visit so many pixels that it takes too long."""
+    if pixels > MOST_DECODED:
+        raise ValueError(f"{pixels:,} pixels are to be decoded; at most {MOST_DECODED:,}")
+
 
 # Formats that are opened. PIL knows more: EPS is a program, which Ghostscript would run; WMF, BUFR, GRIB and HDF5 need
 # other software; MPEG is a header alone; FITS, SPIDER and the like hold measurements, IPTC and MCIDAS other files.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vlmprune.benchmarks.base import Benchmark, Sample
-from vlmprune.benchmarks.scoring.exact import exact_match
+from vlmprune.benchmarks.scoring.text_match import exact_match
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,7 +22,7 @@ class Scenes(Benchmark):
     _row_of_image: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
     def load(self, part: bool = False) -> list[Sample]:
-        from vlmprune.tiny import load_test_split
+        from vlmprune.tiny.testset import load_test_split
 
         self._rows = load_test_split()
         text = self._rows.remove_columns("image")

@@ -1,21 +1,155 @@
-"""Sources of a benchmark's data: the hub, or a folder, a parquet or text file, or a saved dataset on disk."""
+"""Sources of a benchmark's data: the hub, or a folder, a parquet file or a saved dataset on disk."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 from zipfile import BadZipFile
 
+from pydantic import Field, with_config
+from tqdm.auto import tqdm
+from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 from yaml import YAMLError
 
-from vlmprune.benchmarks.hashing import content_identity
-from vlmprune.benchmarks.hub_files import fetch, fetched
 from vlmprune.benchmarks.row_files import TEXT_FILES, read_rows
-from vlmprune.benchmarks.saved import open_saved
 from vlmprune.benchmarks.tables import InPlace, Listed, Prepared, Table
 from vlmprune.errors import FAULTS, UserError, nearest, said
-from vlmprune.files import expanded
+from vlmprune.files import check_regular, expanded
+from vlmprune.hashing import content_identity
+from vlmprune.terminal import say
+from vlmprune.typed_json import STRICT, read_json
+
+if TYPE_CHECKING:
+    import datasets
+
+
+@with_config(STRICT)
+class DataFile(TypedDict):
+    """Arrow file by its name in the folder; the identity of the data covers no file of another folder."""
+
+    filename: Annotated[str, Field(pattern=r"^[^/\\\x00]+$")]
+
+
+@with_config(STRICT)
+class State(TypedDict):
+    """Schema of state.json."""
+
+    _data_files: Annotated[list[DataFile], Field(min_length=1)]
+    _fingerprint: NotRequired[str | None]
+    _format_columns: NotRequired[list[str] | None]
+    _format_kwargs: NotRequired[dict[str, Any]]
+    _format_type: NotRequired[str | None]
+    _output_all_columns: NotRequired[bool]
+    _split: NotRequired[str | None]
+
+
+@with_config(STRICT)
+class Info(TypedDict):
+    """Schema of the parts of dataset_info.json that decide how the Arrow files are read."""
+
+    features: NotRequired[dict[str, Any] | None]
+    splits: NotRequired[dict[str, Any] | None]
+    version: NotRequired[dict[str, Any] | str | None]
+
+
+def open_saved(folder: Path, path: str) -> datasets.Dataset:
+    """Return the dataset in `folder`, unformatted. Raises UserError, which names the fault. path: the setting."""
+    import datasets
+
+    for name, schema in (("state.json", State), ("dataset_info.json", Info)):
+        try:
+            found: dict[str, Any] = read_json(folder / name, schema)  # type: ignore[arg-type]
+            for entry in found.get("_data_files", []):
+                check_regular(folder / entry["filename"])
+        except (OSError, ValueError) as error:
+            raise UserError(f"benchmark.path={path}: {name} cannot be used ({said(error)})") from error
+    try:
+        return datasets.Dataset.load_from_disk(str(folder)).with_format(None)
+    except (OSError, *FAULTS) as error:
+        raise UserError(f"benchmark.path={path}: cannot be loaded ({said(error) or type(error).__name__})") from error
+
+
+README = "README.md"
+DATA_FILES = (".parquet", *TEXT_FILES)
+_ADDRESS = re.compile(r"hf://datasets/(?P<name>[^@]+)@(?P<commit>[^/]+)/(?P<file>.+)")
+
+
+class _NoBar(tqdm):
+    """Hidden progress bar, for a dry run that downloads nothing."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options | {"disable": True})
+
+
+def fetch(files: list[str], split: str, revision: str | None) -> tuple[list[str], str] | None:
+    """Return local copies of a split's data files, and their commit; None if they are not on the hub.
+
+    files: as `datasets` addresses them, hf://datasets/NAME@COMMIT/FILE. Files missing in the cache are downloaded with
+    progress bars, after a line that gives their size. Raises OSError if the hub cannot be reached.
+    """
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    found = [match for file in files if (match := _ADDRESS.fullmatch(file))]
+    if not found or len(found) < len(files):
+        return None
+    name, commit, inside = found[0]["name"], found[0]["commit"], [match["file"] for match in found]
+    kept = [try_to_load_from_cache(name, each, repo_type="dataset", revision=commit) for each in inside]
+    if all(isinstance(each, str) for each in kept):
+        return [str(each) for each in kept], commit
+    # By `revision` and not by the commit, so that the cache links the two for `fetched`. README.md lists the splits.
+    wanted: dict[str, Any] = {
+        "repo_type": "dataset",
+        "revision": revision,
+        "allow_patterns": [*map(escape, inside), README],
+    }
+    files_there = snapshot_download(name, **wanted, dry_run=True, tqdm_class=_NoBar)
+    missing = [entry for entry in files_there if entry.will_download]
+    size = sum(entry.file_size or 0 for entry in missing)
+    say(f"fetching split '{split}' of {name}: {_size(size)} in {len(missing)} files, into {HF_HUB_CACHE}")
+    folder = Path(snapshot_download(name, **wanted))
+    return [str(folder / each) for each in inside], folder.name
+
+
+def fetched(name: str, config: str | None, split: str, revision: str | None) -> tuple[list[str], str] | None:
+    """Return a split's files in the cache, and their commit, without network; None unless `fetch` got all of them."""
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        readme = try_to_load_from_cache(name, README, repo_type="dataset", revision=revision)
+        patterns = _patterns(readme, config, split) if isinstance(readme, str) else [f"*{split}*"]
+        kept = snapshot_download(
+            name, repo_type="dataset", revision=revision, allow_patterns=patterns, local_files_only=True
+        )
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    folder = Path(kept)
+    there = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.suffix.lower() in DATA_FILES)
+    files = [str(folder / file) for file in there if any(fnmatch(file, pattern) for pattern in patterns)]
+    return (files, folder.name) if files else None
+
+
+def _patterns(readme: str, config: str | None, split: str) -> list[str]:
+    """Return the file patterns of a split from a dataset's README.md; [] if it gives none."""
+    from huggingface_hub.repocard import metadata_load
+
+    configs: list[dict[str, Any]] = (metadata_load(readme) or {}).get("configs") or []
+    named = [each for each in configs if each.get("config_name") == (config or "default")]
+    chosen = named or ([each for each in configs if each.get("default")] or configs[:1] if config is None else [])
+    files = chosen[0].get("data_files") if chosen else None
+    paths = [each["path"] for each in files or [] if isinstance(each, dict) and each.get("split") == split]
+    return [path for each in paths for path in (each if isinstance(each, list) else [each])]
+
+
+def _size(count: int) -> str:
+    """Return a number of bytes as text in MB or GB."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count / 1e6, 0.1):.1f} MB"
+
 
 MOST_ROWS = 2_000_000
 # Exceptions of `datasets` and its readers for a damaged folder, README or file.

@@ -1,23 +1,24 @@
-"""Questions about videos, given to the model as uniformly spaced frames; a folder holds the unpacked files."""
+"""Video benchmarks, asked on uniformly spaced frames: folders of videos, MVBench and NExT-QA."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Interval
 
-from vlmprune.benchmarks.animation import VIDEO_SUFFIXES
-from vlmprune.benchmarks.base import BadSample, Sample
+from vlmprune.benchmarks.base import BadSample, Metric, Sample
 from vlmprune.benchmarks.choices import MultipleChoice
-from vlmprune.benchmarks.columns import shown
-from vlmprune.benchmarks.frames import FRAME_SUFFIXES, Stretch, decode_frames, read_frames
-from vlmprune.benchmarks.hashing import listing_identity
+from vlmprune.benchmarks.columns import shown, texts
+from vlmprune.benchmarks.frames import FRAME_SUFFIXES, VIDEO_SUFFIXES, Stretch, decode_frames, read_frames
 from vlmprune.benchmarks.hub import HubBenchmark
-from vlmprune.benchmarks.tables import Table
+from vlmprune.benchmarks.scoring import wups
+from vlmprune.benchmarks.sources import Source
+from vlmprune.benchmarks.tables import Joined, Table
 from vlmprune.errors import UserError
 from vlmprune.files import expanded
+from vlmprune.hashing import listing_identity
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -157,3 +158,73 @@ def _bare(file: Path) -> Path:
 @dataclass
 class VideoChoice(VideoBenchmark, MultipleChoice):
     """Multiple choice about videos: Video-MME, MVBench, EgoSchema, NExT-QA."""
+
+
+CUT = "_segment"  # suffix of folders whose videos are already cut
+
+
+@dataclass
+class MvBench(VideoChoice):
+    """MVBench. tasks: the configs to ask; a row's task is its column `table`. If `config` is given, it alone is asked.
+
+    folders: task -> ends of the paths of the folders with its videos, one for each revision of the dataset: several
+    tasks' folders hold different videos of one name.
+
+    cut: the tasks whose videos the official evaluation cuts to the row's seconds, roles `start` and `end`. Revision
+    `video` of the dataset has them already cut, in folders such as "Charades_segment"; these are not cut again.
+    """
+
+    tasks: list = field(default_factory=list)
+    folders: dict = field(default_factory=dict)
+    cut: list = field(default_factory=list)
+
+    def open_table(self, streaming: bool) -> tuple[Table, str]:
+        if self.config is not None or not self.tasks:
+            return super().open_table(streaming)
+        self.find_videos()
+        opened = {
+            task: Source(self.path, self.fallback, task, self.split, self.revision).open(streaming)
+            for task in self.tasks
+        }
+        identity = " ".join(identity for _, identity in opened.values())
+        return Joined({task: table for task, (table, _) in opened.items()}), f"{identity} {self.videos_identity()}"
+
+    def task(self, row: dict[str, Any]) -> str:
+        return row.get("table", self.config) or ""
+
+    def medium(self, name: str, task: str) -> str:
+        return name if self.config is not None else f"{self.folders.get(task, [task])[0]}/{name}"
+
+    def among(self, files: list[Path], task: str) -> list[Path]:
+        for folder in self.folders.get(task, []):
+            if own := [file for file in files if f"/{folder}/" in str(file)]:
+                return own
+        if self.config is not None:  # all given videos are this task's, in any folder
+            return files
+        others = [folder for folders in self.folders.values() for folder in folders]
+        return [file for file in files if not any(f"/{folder}/" in str(file) for folder in others)]
+
+    def stretch(self, row: dict[str, Any]) -> Stretch | None:
+        if self.task(row) not in self.cut:
+            return None
+        parts = self.find(shown(self.value(row, "video")), self.task(row)).parent.parts
+        return None if any(part.endswith(CUT) for part in parts) else super().stretch(row)
+
+
+@dataclass
+class NextQaOpen(VideoBenchmark):
+    """Open-ended NExT-QA. Roles: category, the question's type (CW, DC, ...; some types need exact words), and
+    other_answer, a second accepted answer, if there is one."""
+
+    metric: ClassVar[Metric] = wups.METRIC
+
+    def load(self, part: bool = False) -> list[Sample]:
+        wups.load_wordnet()  # else scoring the first answer would fail
+        return super().load(part)
+
+    def extra(self, row: dict[str, Any]) -> dict[str, Any]:
+        answers = texts(self.value(row, "answer")) + texts(self.value(row, "other_answer"))
+        return super().extra(row) | {"answers": [answer for answer in answers if answer]}
+
+    def match(self, prediction: str, sample: Sample) -> float:
+        return wups.score(prediction, sample.extra["answers"], sample.category, wups.load_wordnet())

@@ -15,15 +15,15 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from vlmprune import help as texts
 from vlmprune import own_code
-from vlmprune.arguments import last_given
+from vlmprune.cli import help as texts
+from vlmprune.config.arguments import last_given
+from vlmprune.config.overrides import check_length
+from vlmprune.config.secret_check import check_secrets
 from vlmprune.errors import ProcessLost, Terminated, UserError, choose, stop_code
 from vlmprune.files import expanded
 from vlmprune.machine import check_memory, lack
-from vlmprune.overrides import check_length
-from vlmprune.secrets import check_secrets
-from vlmprune.streams import lost, open_streams
+from vlmprune.terminal import lost, open_streams
 
 RECORDED = {"run", "sweep", "score", "speed", "show", "wandb-report"}  # commands whose results are in files
 
@@ -80,7 +80,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(texts.HELP, end="")
         return 0
     if arguments[0] == "complete":  # called by the shell, see completion.py
-        from vlmprune.completion import candidates
+        from vlmprune.cli.completion import candidates
 
         for word in candidates(" ".join(arguments[1:])):
             print(word)
@@ -114,7 +114,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if "WORLD_SIZE" in os.environ and command in (_run, _sweep):  # accelerate launch, torchrun
         _prepare_libraries()
-        from vlmprune.distributed.launched import together
+        from vlmprune.distributed.torchrun import together
 
         return together(command, arguments[1:])
     return command(arguments[1:])
@@ -149,7 +149,7 @@ def _run(arguments: list[str]) -> int:
         return _sweep([argument for argument in arguments if argument not in multirun])
     settings, options = _options(arguments, ("--cfg", "--dry-run", "-m", "--multirun"))
     config_dir = options.get("--config-dir")
-    from vlmprune.config import compose_run
+    from vlmprune.config.settings import compose_run
 
     config = compose_run(settings, config_dir)
     if "--cfg" in options:
@@ -159,7 +159,7 @@ def _run(arguments: list[str]) -> int:
         return 0
     _prepare_libraries()
     if "--dry-run" in options:
-        from vlmprune.sweep.dry_run import dry_run
+        from vlmprune.cli.dry_run import dry_run
 
         return dry_run(settings, config_dir)
     from vlmprune.run import run
@@ -172,10 +172,10 @@ def _sweep(arguments: list[str]) -> int:
     settings, options = _options(arguments, ("--dry-run",))
     _prepare_libraries()
     if "--dry-run" in options:
-        from vlmprune.sweep.dry_run import dry_run_sweep
+        from vlmprune.cli.dry_run import dry_run_sweep
 
         return dry_run_sweep(settings, options.get("--config-dir"))
-    from vlmprune.distributed.launched import refuse_sweep
+    from vlmprune.distributed.torchrun import refuse_sweep
     from vlmprune.sweep import sweep
 
     refuse_sweep()
@@ -183,14 +183,14 @@ def _sweep(arguments: list[str]) -> int:
 
 
 def _compare(arguments: list[str]) -> int:
-    from vlmprune.report.compare import compare
+    from vlmprune.cli.compare import compare
 
     return compare(arguments)
 
 
 def _score(arguments: list[str]) -> int:
     settings, options = _options(arguments)
-    from vlmprune.score import score
+    from vlmprune.evaluation.rescore import score
 
     return score(settings, options.get("--config-dir"))
 
@@ -198,7 +198,7 @@ def _score(arguments: list[str]) -> int:
 def _speed(arguments: list[str]) -> int:
     settings, options = _options(arguments)
     _prepare_libraries()
-    from vlmprune.speed.command import speed
+    from vlmprune.cli.speed import speed
 
     return speed(settings, options.get("--config-dir"))
 
@@ -206,28 +206,28 @@ def _speed(arguments: list[str]) -> int:
 def _show(arguments: list[str]) -> int:
     arguments, options = _options(arguments)
     _prepare_libraries()
-    from vlmprune.show import show
+    from vlmprune.cli.show import show
 
     return show(arguments, options.get("--config-dir"))
 
 
 def _wandb_report(arguments: list[str]) -> int:
     settings, _ = _options(arguments)
-    from vlmprune.loggers.workspace import save_workspace
+    from vlmprune.cli.wandb_report import save_workspace
 
     return save_workspace(settings)
 
 
 def _list(arguments: list[str]) -> int:
     settings, options = _options(arguments)
-    from vlmprune.listing import show_choices
+    from vlmprune.cli.listing import show_choices
 
     show_choices(settings, options.get("--config-dir"))
     return 0
 
 
 def _completion(arguments: list[str]) -> int:
-    from vlmprune.completion_scripts import SCRIPTS
+    from vlmprune.cli.completion import SCRIPTS
 
     print(SCRIPTS[choose(" ".join(arguments), SCRIPTS, "shell")], end="")
     return 0

@@ -1,24 +1,109 @@
-"""Completions of a `vlmprune` command line: commands, options, settings and their values.
+"""Completion by a shell's TAB key: commands, options, settings and their values, and the scripts that ask.
 
 They come from configs/ and the help texts, without heavy imports and without importing a user's classes. The scripts of
-the shells are in completion_scripts.py.
+the shells are in this file.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from vlmprune import help as texts
-from vlmprune.completion_hints import words_of
-from vlmprune.completion_scripts import SCRIPTS
+from vlmprune.cli import help as texts
+from vlmprune.config.overrides import LONGEST
 from vlmprune.errors import UserError
-from vlmprune.overrides import LONGEST
+
+PACKAGE = "vlmprune"
+
+
+def words_of(target: str, name: str) -> list[str]:
+    """Return the words of the Literal, or true and false, of field `name` of `target` (package.module.Class).
+
+    [] for any other type, and for classes outside vlmprune. Base classes are searched too.
+    """
+    path, _, class_name = target.rpartition(".")
+    package, *parts = path.split(".")
+    source = files(PACKAGE).joinpath(*parts[:-1], f"{parts[-1]}.py") if parts else None
+    if package != PACKAGE or source is None or not source.is_file():
+        return []
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    imported = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == class_name:
+            for field in node.body:
+                if isinstance(field, ast.AnnAssign) and ast.unparse(field.target) == name:
+                    return list(_words(field.annotation))
+            bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+            found = (words_of(imported.get(base, f"{path}.{base}"), name) for base in bases)
+            return next(filter(None, found), [])
+    return []
+
+
+def _words(hint: ast.expr) -> Iterator[str]:
+    """Yield the words that a hint allows: a and b for Literal["a", "b"] | None."""
+    match hint:
+        case ast.Name(id="bool"):
+            yield from ("true", "false")
+        case ast.BinOp(left=left, right=right):
+            yield from _words(left)
+            yield from _words(right)
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=ast.Tuple(elts=elements)):
+            yield from (str(ast.literal_eval(element)) for element in elements)
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=element):
+            yield str(ast.literal_eval(element))
+
+
+BASH = r"""# vlmprune's completion for bash; in ~/.bashrc: eval "$(vlmprune completion bash)"
+_vlmprune() {
+    local line="${COMP_LINE:0:COMP_POINT}" word candidate
+    COMPREPLY=()
+    while IFS= read -r candidate; do COMPREPLY+=("$candidate"); done < <("$1" complete "$line" 2>/dev/null)
+    (( ${#COMPREPLY[@]} )) || return  # then bash offers files
+    word="${line##*[[:space:]]}"
+    # readline replaces what stands behind the last = alone, where = breaks words
+    if [[ "$COMP_WORDBREAKS" == *=* && "$word" == *=* ]]; then
+        COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*=}"}"}")
+    fi
+    [[ "${COMPREPLY[0]}" == *[=.] ]] && compopt -o nospace
+}
+complete -o default -F _vlmprune vlmprune
+"""
+
+ZSH = r"""#compdef vlmprune
+# vlmprune's completion for zsh; in ~/.zshrc, after compinit: eval "$(vlmprune completion zsh)"
+_vlmprune() {
+    local -a found open
+    found=(${(f)"$($words[1] complete "${(j: :)words[1,CURRENT-1]} $PREFIX" 2>/dev/null)"})
+    if (( ! $#found )); then
+        compset -P '*='  # files behind benchmark.path= and the like
+        _files
+        return
+    fi
+    open=(${(M)found:#*[=.]})  # not finished yet: no space behind
+    (( $#open )) && compadd -S '' -- $open
+    found=(${found:#*[=.]})
+    (( $#found )) && compadd -- $found
+}
+compdef _vlmprune vlmprune
+"""
+
+FISH = r"""# vlmprune's completion for fish; save as ~/.config/fish/completions/vlmprune.fish
+complete -c vlmprune -a '(vlmprune complete (commandline -cp | string collect) 2>/dev/null)'
+"""
+
+SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
+
 
 # Settings of commands other than run and sweep, each of which is defined in the command's module.
 COMPARE = (
@@ -106,7 +191,7 @@ def _names(words: list[str], current: str) -> list[str]:
 
 def _values(words: list[str], key: str) -> list[str]:
     """Return the words that a setting may be; [] if it is not limited to a few."""
-    from vlmprune.registry import options
+    from vlmprune.config.registry import options
 
     if key == "format":
         return list(FORMATS.get(words[0], ()))
@@ -126,10 +211,10 @@ def _values(words: list[str], key: str) -> list[str]:
 
 def _literals(key: str) -> list[str]:
     """Return the words that a setting's type hint allows; [] for any other type."""
-    from vlmprune import config
+    from vlmprune.config import settings
 
     section, _, name = key.rpartition(".")
-    owners: dict[str, Any] = {"": config._Scalars, "model": config.ModelConfig, "flops": config.FlopsConfig}
+    owners: dict[str, Any] = {"": settings._Scalars, "model": settings.ModelConfig, "flops": settings.FlopsConfig}
     hint = typing.get_type_hints(owners[section]).get(name) if section in owners else None
     if hint is bool:
         return ["true", "false"]
@@ -144,14 +229,14 @@ def _nested(words: list[str], head: str) -> list[str]:
         return re.findall(r"\bspeed\.(\w+)=", texts.SPEED)
     if isinstance(keys.get(head), dict):
         return list(keys[head])
-    from vlmprune.registry import DESCRIPTION
+    from vlmprune.config.registry import DESCRIPTION
 
     return list(dict.fromkeys(key for choice in _chosen(words, head) for key in choice if key not in DESCRIPTION))
 
 
 def _chosen(words: list[str], head: str) -> list[dict[str, Any]]:
     """Return the YAML of each typed choice of a group, or of its default; [] if `head` is not a group."""
-    from vlmprune.registry import options
+    from vlmprune.config.registry import options
 
     if head not in (*_groups(), "launcher"):
         return []
@@ -168,7 +253,7 @@ def _stage(file: Any) -> Any:
 
 
 def _groups() -> tuple[str, ...]:
-    from vlmprune.registry import GROUPS
+    from vlmprune.config.registry import GROUPS
 
     return GROUPS
 
@@ -184,7 +269,7 @@ def _read(file: Any) -> dict[str, Any]:
     """Return a YAML file as plain data; {} if run would refuse it."""
     import yaml
 
-    from vlmprune.yaml_files import yaml_text
+    from vlmprune.config.yaml_files import yaml_text
 
     try:
         data = yaml.safe_load(yaml_text(Path(str(file))))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from vlmprune.sweep.jobs import Job, plan_jobs
-from vlmprune.sweep.settings import build_launcher, split_settings
+from vlmprune.sweep.jobs import Job, build_launcher, plan_jobs, split_settings
 
 COLUMNS = ("job", "visual tokens", "layer avg", "FLOPs", "of unpruned", "questions", "")
 DISPENSABLE = ("of unpruned", "layer avg", "questions")  # dropped in this order if the terminal is too narrow
@@ -14,9 +13,9 @@ def dry_run_sweep(settings: list[str], config_dir: str | None) -> int:
     split = split_settings(settings, config_dir)
     jobs = plan_jobs(split.of_runs, config_dir, split.baselines)
     launcher = build_launcher(split, config_dir)
-    from vlmprune.launchers.contract import check
-    from vlmprune.plan import shared_benchmarks  # imports torch, which a typo need not wait for
-    from vlmprune.sweep.examine import examine
+    from vlmprune.evaluation.plan import shared_benchmarks  # imports torch, which a typo need not wait for
+    from vlmprune.launchers.base import check
+    from vlmprune.sweep.inspection import examine
 
     with shared_benchmarks():
         jobs = examine(jobs, launcher.here)
@@ -30,7 +29,7 @@ def dry_run(settings: list[str], config_dir: str | None) -> int:
     """Print the composed config of one run and its row; return the exit code."""
     from omegaconf import OmegaConf
 
-    from vlmprune.sweep.examine import inspect
+    from vlmprune.sweep.inspection import inspect
 
     (job,) = plan_jobs(settings, config_dir, baselines=False)
     inspect(job, here=True)
@@ -42,9 +41,9 @@ def dry_run(settings: list[str], config_dir: str | None) -> int:
 
 def show_jobs(jobs: list[Job]) -> None:
     """Print a table with one row per job, and a note on the nominal figures."""
-    from vlmprune.plan import shared_benchmarks
-    from vlmprune.progress import results_console
-    from vlmprune.report.grid import Grid, left_out
+    from vlmprune.evaluation.plan import shared_benchmarks
+    from vlmprune.results.grid import Grid, left_out
+    from vlmprune.terminal import results_console
 
     with shared_benchmarks():
         rows = [
@@ -65,8 +64,8 @@ def show_jobs(jobs: list[Job]) -> None:
 
 def cost_of(job: Job) -> tuple[str, str, str, str]:
     """Return the cells for tokens, layer-averaged tokens, FLOPs and their share of unpruned; '' if it cannot run."""
-    from vlmprune.nominal import nominal
-    from vlmprune.report.summary import giga
+    from vlmprune.evaluation.estimate import nominal
+    from vlmprune.results.summary import giga
 
     if job.record.status == "not_applicable":
         return "", "", "", ""

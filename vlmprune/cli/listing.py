@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from vlmprune.arguments import read_settings, split_arguments
+from vlmprune.config.arguments import read_settings, split_arguments
+from vlmprune.config.registry import read_all
 from vlmprune.errors import choose
-from vlmprune.progress import say
-from vlmprune.registry import read_all
+from vlmprune.terminal import say
 
 # Columns of each kind after the name: keys of the YAML's `info`, and the methods of a model.
 COLUMNS = {
@@ -23,7 +23,7 @@ FORMATS = ("table", "markdown")
 
 def show_choices(arguments: list[str], config_dir: str | None) -> None:
     """Print one table for each kind named in `arguments`, or for all; as Markdown with format=markdown."""
-    from vlmprune.report.grid import Grid
+    from vlmprune.results.grid import Grid
 
     settings, names = split_arguments(arguments)
     written = choose(str(read_settings(settings, "list", one=["format"]).get("format", "table")), FORMATS, "format")

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vlmprune.arguments import read_settings, split_arguments
-from vlmprune.benchmarks.base import Orientation
-from vlmprune.config import RunConfig, compose_run
+from vlmprune.config.arguments import read_settings, split_arguments
+from vlmprune.config.overrides import UNUSED, expand_sweep, group_of, without_unused
+from vlmprune.config.settings import Orientation, RunConfig, compose_run
+from vlmprune.config.typecheck import check_type
 from vlmprune.errors import UserError, choose
 from vlmprune.files import check_writable, expanded
-from vlmprune.overrides import UNUSED, expand_sweep, group_of, without_unused
-from vlmprune.schema import check_type
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from vlmprune.models.loading import Loaded
-    from vlmprune.report.shown import Shown
+    from vlmprune.pictures.pages import Shown
+
 
 FILE = "shown.png"
 OF_A_RUN = ("model", "method", "ratio", "keep", "positions", "scope", "budget", "seed", "device", "orientation")
@@ -41,10 +41,10 @@ class Question:
 
 def show(arguments: list[str], config_dir: str | None) -> int:
     """Answer, draw and print; return the exit code. Raise UserError for bad input, before a model is loaded."""
-    from vlmprune.generation import read_rules
-    from vlmprune.idle import LeftOut
-    from vlmprune.plan import choose_parts
-    from vlmprune.progress import say
+    from vlmprune.evaluation.generation import read_rules
+    from vlmprune.evaluation.idle_settings import LeftOut
+    from vlmprune.evaluation.plan import choose_parts
+    from vlmprune.terminal import say
 
     settings, words = split_arguments(arguments, questions=True)
     for setting in settings:
@@ -98,11 +98,9 @@ def output_file(settings: list[str]) -> Path:
 
 def read_question(words: list[str], orientation: Orientation = "upright") -> Question:
     """Return the typed question about the typed files; without a file, a scene of the embedded benchmark."""
-    from vlmprune.benchmarks.animation import is_video
     from vlmprune.benchmarks.base import BadSample
-    from vlmprune.benchmarks.frames import decode_frames
-    from vlmprune.benchmarks.media import decode_image
-    from vlmprune.benchmarks.room import one_sample
+    from vlmprune.benchmarks.frames import decode_frames, is_video
+    from vlmprune.benchmarks.media import decode_image, one_sample
 
     named = {word: find_file(word) for word in words}
     files = [file for file in map(named.get, words) if file is not None]
@@ -153,8 +151,9 @@ def scene(text: str | None) -> Question:
 def load_model(config: RunConfig) -> Loaded:
     """Load the model and its preprocessing on the device of the settings."""
     from vlmprune.models import loading
+    from vlmprune.models.checkpoint import find_checkpoint
 
-    checkpoint = loading.find_checkpoint(config.model)
+    checkpoint = find_checkpoint(config.model)
     device = loading.resolve_device(config.device)
     dtype = loading.resolve_dtype(config.model.dtype, checkpoint, device)
     loading.check_hardware(config.model, checkpoint, dtype, device)
@@ -164,12 +163,12 @@ def load_model(config: RunConfig) -> Loaded:
 def ask(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip: Any) -> Shown:
     """Return the method's answer with its kept tokens. Raise UserError if the pictures cannot be used."""
     from vlmprune.benchmarks.base import BadSample
-    from vlmprune.generation import greedy
+    from vlmprune.evaluation.generation import greedy
     from vlmprune.measure.positions import position_limit, positions_taken
     from vlmprune.models.clip_text import load_text_tower
-    from vlmprune.progress import say
-    from vlmprune.report.shown import Shown, title_of
-    from vlmprune.report.trace import Trace
+    from vlmprune.pictures.pages import Shown, title_of
+    from vlmprune.pictures.selection_trace import Trace
+    from vlmprune.terminal import say
 
     prepare = loaded.preprocessor
     try:
@@ -198,8 +197,8 @@ def ask(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip
 
 def draw(question: Question, config: RunConfig, loaded: Loaded, shown: list[Shown], file: Path) -> None:
     """Draw the page and write the PNG. Raise UserError if it cannot be written."""
-    from vlmprune.plan import model_name
-    from vlmprune.report.shown import answer_page
+    from vlmprune.evaluation.plan import model_name
+    from vlmprune.pictures.pages import answer_page
 
     prepare = loaded.preprocessor
     media = prepare.media(question.pictures, question.kind)
@@ -215,8 +214,8 @@ def draw(question: Question, config: RunConfig, loaded: Loaded, shown: list[Show
 
 def print_answers(question: Question, shown: list[Shown], file: Path) -> None:
     """Print a table of answers and tokens, and the path of the PNG."""
-    from vlmprune.progress import results_console
-    from vlmprune.report.grid import Grid
+    from vlmprune.results.grid import Grid
+    from vlmprune.terminal import results_console
 
     rows = [[each.title, f"{each.left}/{each.slots}", f"{each.average:.1f}", each.answer] for each in shown]
     ends = {"method", "answer"}

@@ -9,27 +9,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vlmprune.environment import git_commit, versions
+from vlmprune.engine.adapter import TextTower
 from vlmprune.errors import UserError, said
+from vlmprune.evaluation.generation import read_rules
+from vlmprune.evaluation.plan import model_name
 from vlmprune.files import check_writable, to_json, write_atomically
-from vlmprune.generation import read_rules
 from vlmprune.machine import lacks_memory
-from vlmprune.measure.conditions import conditions
+from vlmprune.measure.environment import conditions, git_commit, versions
 from vlmprune.measure.memory import decoder_bytes
 from vlmprune.models.clip_text import load_text_tower
 from vlmprune.models.loading import Loaded, load
-from vlmprune.plan import model_name
-from vlmprune.progress import progress_bar, say
-from vlmprune.pruning.adapter import TextTower
-from vlmprune.speed.cases import Plan, plan
-from vlmprune.speed.ceiling import measure_ceiling
-from vlmprune.speed.chart import speed_chart
-from vlmprune.speed.measuring import Bench
+from vlmprune.speed.bench import Bench, measure_ceiling
+from vlmprune.speed.load import NONE, Plan, Request, make_prompts, parse, plan
+from vlmprune.speed.output import show, speed_chart
 from vlmprune.speed.result_schema import SpeedResult
 from vlmprune.speed.rows import make_rows, refused_row
-from vlmprune.speed.settings import NONE, Request, parse
-from vlmprune.speed.synthetic import make_prompts
-from vlmprune.speed.tables import show
+from vlmprune.terminal import progress_bar, say
 from vlmprune.typed_json import read_json
 
 

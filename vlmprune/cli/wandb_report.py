@@ -1,6 +1,6 @@
 """`vlmprune wandb-report`: a saved view of a W&B project with charts of score against cost.
 
-Every chart is made from run summaries alone (see mirror.summary_of), one point a run.
+Every chart is made from run summaries alone (see loggers.wandb.summary_of), one point a run.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from vlmprune.arguments import read_settings
+from vlmprune.config.arguments import read_settings
+from vlmprune.config.typecheck import construct
 from vlmprune.errors import UserError
 from vlmprune.files import check_writable, expanded
-from vlmprune.loggers.account import has_api_key, server
-from vlmprune.schema import construct
+from vlmprune.loggers.wandb_account import has_api_key, server
 
 # title, and the quantity on the x axis; the y axis is the score
 AGAINST = (

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from vlmprune.config.overrides import MOST, check_written, expand_sweep, explain, parse_overrides
 from vlmprune.errors import UserError, choose
-from vlmprune.overrides import MOST, check_written, expand_sweep, explain, parse_overrides
-from vlmprune.progress import say
+from vlmprune.terminal import say
 
 SETTING = re.compile(r"\+*[\w.@/]+=")  # for commands of which another argument may be a question with = in it
 

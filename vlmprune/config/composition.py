@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from vlmprune.config.overrides import CONFIG_MODULE, explain
+from vlmprune.config.yaml_files import read_yaml
 from vlmprune.errors import FAULTS, UserError, said
-from vlmprune.overrides import CONFIG_MODULE, explain
-from vlmprune.yaml_files import read_yaml
 
 SCHEME = "vlmprune"
 INNERMOST = re.compile(r"\$\{([^${}]*)\}")

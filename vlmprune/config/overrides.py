@@ -7,9 +7,9 @@ import math
 import re
 from typing import Any
 
+from vlmprune.config.registry import DESCRIPTION, GROUPS, options, read, read_all
+from vlmprune.config.typecheck import FILES
 from vlmprune.errors import UserError, choose, nearest
-from vlmprune.registry import DESCRIPTION, GROUPS, options, read, read_all
-from vlmprune.schema import FILES
 
 CONFIG_MODULE = "vlmprune.configs"
 AMOUNT = ("ratio", "keep")

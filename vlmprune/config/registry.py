@@ -9,17 +9,18 @@ from __future__ import annotations
 import importlib
 import re
 import traceback
-import typing
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from vlmprune.config.moved import current_target, explain_import
+from vlmprune.config.typecheck import check_amount, check_type, construct, hints_of
+from vlmprune.config.yaml_files import read_yaml
 from vlmprune.errors import IdleSetting, UserError, choose, said
-from vlmprune.schema import check_amount, check_type, construct, hints_of
-from vlmprune.yaml_files import read_yaml
 
-if typing.TYPE_CHECKING:
+if TYPE_CHECKING:
     from vlmprune.methods.base import Method
+
 
 GROUPS = ("model", "method", "benchmark", "logger")
 # Keys of a choice's YAML that describe it, and are not arguments of its class.
@@ -41,7 +42,7 @@ def options(group: str, config_dir: str | None = None) -> dict[str, Path]:
 
 def read(group: str, name: str, config_dir: str | None = None) -> dict[str, Any]:
     """Return one choice's YAML as plain data, with unresolved interpolations. Raise UserError for an unknown name."""
-    from vlmprune.infos import Choice, Experiment
+    from vlmprune.config.choice_schema import Choice, Experiment
     from vlmprune.typed_json import check_data
 
     found = options(group, config_dir)
@@ -73,11 +74,11 @@ def target_class(target: str, base: type) -> type:
     """
     if len(target) > LONGEST or not NAMED.fullmatch(target):
         raise UserError(f"_target_ '{target}' is no name of a class; expected package.module.Class")
-    module_name, _, class_name = target.rpartition(".")
+    module_name, _, class_name = current_target(target).rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError, SyntaxError, SystemExit) as error:
-        reason = "it calls sys.exit()" if isinstance(error, SystemExit) else error
+        reason = "it calls sys.exit()" if isinstance(error, SystemExit) else explain_import(error) or error
         raise UserError(f"_target_ '{target}' cannot be imported: {reason}") from error
     except Exception as error:  # the top level of a user's module
         last = traceback.extract_tb(error.__traceback__)[-1]
@@ -98,10 +99,11 @@ def recorded_target(target: str, group: str, config_dir: str | None) -> str:
     Raises UserError for any other, so that a recorded name alone never imports a module.
     """
     choices, _ = read_all(group, config_dir)
-    known = {choice.get("_target_") for choice in choices.values() if isinstance(choice.get("_target_"), str)}
-    if target not in known:
+    targets = (choice.get("_target_") for choice in choices.values())
+    current = current_target(target)
+    if current not in {current_target(known) for known in targets if isinstance(known, str)}:
         raise UserError(f"_target_ '{target}' is of no {group} here: --config-dir DIR names a folder with yours")
-    return target
+    return current
 
 
 def target_of(config: dict[str, Any], choice: str) -> str:

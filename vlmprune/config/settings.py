@@ -11,15 +11,16 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
-from vlmprune.benchmarks.base import Orientation
-from vlmprune.benchmarks.judge_client import check_judge
-from vlmprune.benchmarks.subset import Subset
-from vlmprune.composing import compose
+from vlmprune.config.composition import compose
+from vlmprune.config.overrides import check_names, quoted
+from vlmprune.config.secret_check import check_secrets
+from vlmprune.config.subset import Subset
+from vlmprune.config.typecheck import check_amount, check_bounds, check_file_names, check_type, construct
 from vlmprune.errors import UserError
 from vlmprune.files import expanded
-from vlmprune.overrides import check_names, quoted
-from vlmprune.schema import check_amount, check_file_names, construct
-from vlmprune.secrets import check_secrets
+
+Orientation = Literal["upright", "stored"]  # pictures turned as their file says, or left as stored
+
 
 # Settings of a model for the number of pixels or tiles of a picture; null takes the checkpoint's value.
 LIMITS = ("min_pixels", "max_pixels", "video_min_pixels", "video_max_pixels", "min_tiles", "max_tiles")
@@ -191,3 +192,32 @@ def _check(
         config_dir,
         **vars(scalars) | {"outputs": outputs, "flops": flops, "features": features, "show": show},
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeManner:
+    """Settings of the requests to a judge, times in seconds.
+
+    concurrency: questions at a time. retries: further attempts for one question. timeout: of one attempt, from the
+    connection to the reply's last byte. wait: before the first retry, doubled for each further one, at most 60 in all
+    cases. deadline: of one question, all attempts and waits together. temperature: null sends none, for models that
+    accept none.
+    """
+
+    concurrency: Annotated[int, Interval(ge=1, le=1000)] = 8
+    retries: Annotated[int, Interval(ge=0, le=1000)] = 6
+    timeout: Annotated[float, Interval(ge=0.001, le=86400)] = 60.0
+    wait: Annotated[float, Interval(ge=0, le=3600)] = 1.0
+    deadline: Annotated[float, Interval(ge=0.001, le=86400)] = 900.0
+    temperature: Annotated[float, Interval(ge=0, le=100)] | None = 0.0
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+def check_judge(settings: dict[str, Any]) -> None:
+    """Raise UserError if one of the judge.* settings cannot work, also while no endpoint is given."""
+    endpoint = {name: settings[name] for name in ("base_url", "model")}
+    for name, value in endpoint.items():
+        check_type(f"judge.{name}", value, str | None)
+    construct(JudgeManner, {name: value for name, value in settings.items() if name not in endpoint}, "judge.")

@@ -6,9 +6,22 @@ import random
 import re
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Protocol, TypeVar
 
-from vlmprune.benchmarks.base import Sample
 from vlmprune.errors import UserError
+
+
+class Grouped(Protocol):
+    """A sample by its id and the group that it is scored in, "" for none."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def group(self) -> str: ...
+
+
+Sample = TypeVar("Sample", bound=Grouped)
 
 
 @dataclass(frozen=True)

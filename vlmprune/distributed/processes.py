@@ -1,4 +1,4 @@
-"""The number of processes of a run, and the processes that `devices=` starts."""
+"""The processes of a run: how many a CPU can take, and those that `devices=` starts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ import sys
 
 import torch
 
-from vlmprune.config import RunConfig
-from vlmprune.distributed import launched
-from vlmprune.distributed.cores import check_cores
+from vlmprune.config.settings import RunConfig
+from vlmprune.distributed import torchrun
+from vlmprune.distributed.messages import Line
 from vlmprune.distributed.team import Member, Team
-from vlmprune.distributed.wire import Line
 from vlmprune.errors import UserError
+
+
+def check_cores(setting: str, processes: int) -> None:
+    """Raise a UserError that names `setting` if there are more processes than cores."""
+    cores = os.cpu_count() or 1
+    if processes > cores:
+        there = f"{cores} CPU core{'' if cores == 1 else 's'}"
+        raise UserError(f"{setting}: this machine has {there}, one for each process")
+
 
 _started: Team | None = None  # shared by the jobs of a sweep, so that each process loads a model once
 
@@ -23,8 +31,8 @@ _started: Team | None = None  # shared by the jobs of a sweep, so that each proc
 def process_count(config: RunConfig) -> int:
     """Return the number of processes that share a run's questions. Raise UserError if the run cannot have so many."""
     count = local = config.devices
-    if launched.team is not None:
-        count, local = launched.team.size, launched.local_size()
+    if torchrun.team is not None:
+        count, local = torchrun.team.size, torchrun.local_size()
         if config.devices not in (1, count):
             raise UserError(f"devices={config.devices}: the launcher started {count} processes; leave out devices=")
     if count == 1:
@@ -35,14 +43,14 @@ def process_count(config: RunConfig) -> int:
             "processes has a model of its own; use devices=1"
         )
     if config.device == "cpu":
-        if launched.team is None:
+        if torchrun.team is None:
             check_cores(f"devices={count}", count)
         return count
     if config.device not in ("auto", "cuda"):
         raise UserError(f"device={config.device}: each of {count} processes gets its own; allowed: auto, cuda, cpu")
     gpus = torch.cuda.device_count()
     if local > gpus:
-        wanted = f"devices={count}" if launched.team is None else f"{local} processes"
+        wanted = f"devices={count}" if torchrun.team is None else f"{local} processes"
         there = f"{gpus} GPU{'' if gpus == 1 else 's'}"
         raise UserError(f"{wanted}: this machine has {there}; with device=cpu processes share its cores instead")
     return count
@@ -51,8 +59,8 @@ def process_count(config: RunConfig) -> int:
 def team_of(config: RunConfig) -> Team:
     """Return the processes that share a run's questions: the launcher's, or `devices` - 1 which this one starts."""
     global _started
-    if launched.team is not None:
-        return launched.team
+    if torchrun.team is not None:
+        return torchrun.team
     count = process_count(config)
     if _started is None or _started.closed or _started.size != count:
         if _started is not None:

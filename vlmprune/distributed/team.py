@@ -1,4 +1,4 @@
-"""The other processes of a run, controlled by process 0."""
+"""The other processes of a run as process 0 sees them, and the questions that each answers."""
 
 from __future__ import annotations
 
@@ -7,18 +7,36 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
 
 from vlmprune.benchmarks.base import Sample
-from vlmprune.distributed.gathered import Gathered
-from vlmprune.distributed.shares import deal
-from vlmprune.distributed.wire import Line
-from vlmprune.errors import ProcessLost, UserError
-from vlmprune.exits import describe_exit
-from vlmprune.plan import Plan
-from vlmprune.records import RunDirectory
+from vlmprune.distributed.messages import Gathered, Line
+from vlmprune.errors import ProcessLost, UserError, describe_exit
+from vlmprune.evaluation.batching import by_image, windows
+from vlmprune.evaluation.plan import Plan
+from vlmprune.evaluation.run_directory import RunDirectory
+
+
+def deal(samples: list[Sample], processes: int, batch_size: int, same_batches: bool) -> list[list[Sample]]:
+    """Split `samples` into `processes` shares that differ by at most one image's, or one window's, questions.
+
+    In float32 an answer does not depend on the other questions of its batch, and the questions of an image stay in one
+    share, so that its encoding and the shared prefix of its prompts are computed once. In half precision (same_batches)
+    the composition of a batch changes the rounding. The windows that a single process would form (batching.py) then
+    stay whole, and every batch holds the same questions as with one process.
+    """
+    if same_batches:
+        units = [window for window, _ in windows(by_image(samples), batch_size)]
+    else:
+        units = [list(group) for _, group in groupby(by_image(samples), key=lambda sample: sample.image_id)]
+    shares: list[list[Sample]] = [[] for _ in range(processes)]
+    for unit in units:
+        min(shares, key=len).extend(unit)
+    return shares
+
 
 STOP_SECONDS = 20  # a process notices a closed socket only after it has imported its libraries
 

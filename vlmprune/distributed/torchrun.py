@@ -18,6 +18,7 @@ from vlmprune.errors import ProcessLost, UserError
 if TYPE_CHECKING:
     from vlmprune.distributed.team import Member, Team
 
+
 CONNECT_SECONDS = 60
 NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 REMEDY = "start it with accelerate launch or torchrun, or unset WORLD_SIZE"
@@ -92,8 +93,8 @@ def gather() -> list[Member]:
     """Return the other processes by rank, once all have connected. Raise ProcessLost if one does not."""
     import torch.distributed as dist
 
+    from vlmprune.distributed.messages import Line
     from vlmprune.distributed.team import Member
-    from vlmprune.distributed.wire import Line
 
     here = local_size() == world_size()
     dist.init_process_group("gloo")
@@ -124,7 +125,7 @@ def follow() -> int:
     """Connect to process 0 and serve it; return the exit code."""
     import torch.distributed as dist
 
-    from vlmprune.distributed.wire import Line
+    from vlmprune.distributed.messages import Line
     from vlmprune.distributed.worker import serve
 
     dist.init_process_group("gloo")

@@ -14,13 +14,12 @@ from typing import Any
 
 import torch
 
-from vlmprune.config import compose_run
-from vlmprune.distributed.gathered import Sent
-from vlmprune.distributed.wire import Line
+from vlmprune.config.settings import compose_run
+from vlmprune.distributed.messages import Line, Sent
 from vlmprune.errors import UserError
+from vlmprune.evaluation.evaluate import evaluation_of, load_models
+from vlmprune.evaluation.plan import prepare, shared_benchmarks
 from vlmprune.measure.memory import peak_mb, reset_peak
-from vlmprune.pipeline import evaluation_of, load_models
-from vlmprune.plan import prepare, shared_benchmarks
 
 Message = tuple[str, Any]
 

@@ -1,21 +1,20 @@
 """The engine: hooks a method into an unmodified transformers model and carries out its selection.
 
-adapter.py     interface of a model family for the engine (a protocol; models/ implements it)
-session.py     the `with` block: installs and removes hooks, keeps the record
-guards.py      refusal of a second user of the model, and of calls that cannot work
-clock.py       time that selection takes;  precision.py  full precision for selection
-soundness.py   detection of signals that are not finite
+adapter.py          the engine's view of a model (a protocol; models/ implements it)
+session.py          the `with` block: installs and removes hooks, keeps the record
+generate_checks.py  checks of who may use the model meanwhile, and of calls that cannot work
+stages.py           the places where a method acts on one model;  declarations.py  a method's own declarations, checked
+contract.py         calls of a method, and checks of its answers;  timing.py  the time that selecting takes
 
-sequence.py    selection between the vision encoder and decoder layer 0
-layout.py      tokens of an encoding, and the groups of them that are ranked together
-signals.py     signals that a method reads from the encoder;  probe.py  attention rows beside SDPA or flash
-picked.py      tokens that a selection keeps;  shadow.py  instance attributes that replace a model's methods
-vision.py      merging inside the vision encoder
+before_lm.py        selection between the vision encoder and decoder layer 0
+layout.py           the tokens of an encoding, and which of them are ranked together
+signals.py          what a method reads of the encoder;  encoding_cache.py  encodings kept for the next question
+hooks.py            attention rows beside SDPA or flash, patches of a model's methods, full precision
+in_encoder.py       merging inside the vision encoder;  compiled.py  encoder and decoder as CUDA graphs
 
-prefill.py     one batch of prompts, shortened before layer 0
-prompt.py      masks and positions of the shortened prompts in every later step, and the content of a cache
-running.py     state of each position of the sequence
-compaction.py  removal of tokens from a batch
-decoder.py     selection before decoder layers K > 0;  scout.py  methods that restart the decoder
-deepstack.py   Qwen3-VL's DeepStack features, dropped with their tokens
+prefill.py          one batch of prompts, made shorter before layer 0
+prompt_state.py     the shortened prompt until the last token, its positions, and what a cache then holds
+shared_prefix.py    the state that prompts about one image have in common
+in_lm.py            selection before decoder layers K > 0, and methods that start the decoder again
+deepstack.py        features of Qwen3-VL that go with their tokens
 """

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from vlmprune.engine.layout import Layout
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
-from vlmprune.pruning.layout import Layout
 
 
 class Adapter(Protocol):

@@ -1,4 +1,4 @@
-"""Selection between the vision encoder and decoder layer 0.
+"""Selection between the vision encoder and decoder layer 0, the kept tokens, and their order across tiles.
 
 Order of events in one encoding (model.get_image_features or get_video_features):
     probes on the declared encoder layers collect the signals (signals.py); layers that nothing reads are skipped;
@@ -7,30 +7,101 @@ Order of events in one encoding (model.get_image_features or get_video_features)
     the language model's pre-hook (session.py) then drops the marked slots from the prompt.
 A method that reads projected features selects after the projector. So does any method on a family whose projector mixes
 tokens: there the encoding's result is marked.
+
+Patches have a position in that picture. A [CLS], or a token merged from patches all over its tile, has none: among the
+patches it would shift others out of their row.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vlmprune.engine.adapter import Adapter, TextTower
+from vlmprune.engine.contract import Contract, non_finite, shares_of, unsound_images
+from vlmprune.engine.hooks import Shadow, full_precision
+from vlmprune.engine.layout import Layout
+from vlmprune.engine.signals import SignalReader
+from vlmprune.engine.timing import Clock
 from vlmprune.methods.base import Method, SequenceMethod
-from vlmprune.pruning.adapter import Adapter, TextTower
-from vlmprune.pruning.clock import Clock
-from vlmprune.pruning.contract import Contract
-from vlmprune.pruning.counts import shares_of
-from vlmprune.pruning.layout import Layout
-from vlmprune.pruning.picked import Picked, in_raster_order, joined
-from vlmprune.pruning.precision import full_precision
-from vlmprune.pruning.shadow import Shadow
-from vlmprune.pruning.signals import SignalReader
-from vlmprune.pruning.soundness import unsound_images
-from vlmprune.pruning.stitching import stitched
+
+
+@dataclass
+class Picked:
+    """K kept tokens. rows: int64 [K], the rows that they take. tokens: [K, C]. valid: bool [K]; None if all are."""
+
+    rows: Tensor
+    tokens: Tensor
+    valid: Tensor | None
+
+    @property
+    def count(self) -> int:
+        """Number of valid tokens. A host sync if the method is adaptive."""
+        return len(self.rows) if self.valid is None else int(self.valid.sum())
+
+    def scattered(self, rows: int) -> Tensor:
+        """Return [rows, C] with the tokens at their rows; NaN in all other rows, and for tokens that are not finite."""
+        gone = non_finite(self.tokens)  # a token with an infinity is marked NaN too, so that it is refused
+        if self.valid is not None:
+            gone = gone | ~self.valid
+        tokens = self.tokens.masked_fill(gone.unsqueeze(1), torch.nan)
+        return tokens.new_full((rows, tokens.shape[1]), torch.nan).index_copy(0, self.rows, tokens)
+
+
+def in_raster_order(rows: Tensor, valid: Tensor | None) -> Tensor:
+    """Sort rows [G, k] within each unit, those that are not valid last."""
+    if valid is None:
+        return rows.sort(dim=1).values
+    last = torch.iinfo(rows.dtype).max
+    return rows.gather(1, rows.masked_fill(~valid, last).argsort(dim=1, stable=True))
+
+
+def joined(picked: list[Picked], like: Tensor) -> Picked:
+    """Concatenate the results of all groups; `valid` is None if no group has one. like: [S, C], for no groups."""
+    if not picked:
+        return Picked(torch.empty(0, dtype=torch.long, device=like.device), like[:0], None)
+    valid = None
+    if any(part.valid is not None for part in picked):
+        valid = torch.cat(
+            [torch.ones_like(part.rows, dtype=torch.bool) if part.valid is None else part.valid for part in picked]
+        )
+    return Picked(torch.cat([part.rows for part in picked]), torch.cat([part.tokens for part in picked]), valid)
+
+
+def stitched(picked: Picked, blocks: list[int], tiles: list[int], layout: Layout) -> Picked:
+    """Reorder the kept tokens of tiled images: the first tile's in their order, then those of all others by block.
+
+    Block 0 holds patches, in the order of their slots; each further block is ordered by tile. picked: in the order of
+    selection, all valid, each token at the slot that it was selected with; the same slots are taken in the new order.
+    blocks, tiles: block and tile of each token, on the host.
+    """
+    images = layout.images
+    assert images is not None
+    device = picked.rows.device
+    behind = [tile > 0 and images[tile] == images[tile - 1] for tile in tiles]  # True after the image's first tile
+    facts = torch.tensor([behind, [images[tile] for tile in tiles], tiles, blocks])
+    later, image, tile, block = facts.to(device, non_blocking=True)
+    block = block * later
+    slot = slots_of_rows(layout).to(device, non_blocking=True)[picked.rows]
+    within = torch.where(block > 0, tile, slot * later)  # the first tile's keys are all 0: a stable sort keeps them
+    sizes = max(blocks) + 1, layout.slots + len(layout.pixels)
+    key = ((2 * image + later) * sizes[0] + block) * sizes[1] + within
+    return Picked(picked.rows[slot.argsort()], picked.tokens[key.argsort(stable=True)], None)
+
+
+def slots_of_rows(layout: Layout) -> Tensor:
+    """Return int64 [rows], the slot in the prompts that each row fills; 0 for rows that fill none."""
+    assert layout.order is not None
+    filled = layout.order >= 0
+    slots = layout.order.new_zeros(len(layout.pixels) * layout.tile_rows)
+    slots[layout.rows(layout.order[filled])] = filled.nonzero().squeeze(1)
+    return slots
 
 
 class SequenceStage:

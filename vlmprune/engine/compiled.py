@@ -24,12 +24,13 @@ from torch import Tensor
 from transformers import Cache, StaticCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from vlmprune.pruning.adapter import Adapter
-from vlmprune.pruning.shadow import Shadow
-from vlmprune.pruning.signals import SignalReader
+from vlmprune.engine.adapter import Adapter
+from vlmprune.engine.hooks import Shadow
+from vlmprune.engine.signals import SignalReader
 
 if TYPE_CHECKING:
-    from vlmprune.pruning.session import Session
+    from vlmprune.engine.session import Session
+
 
 # Arguments that the compiled decoder accepts; the last one is for the head after it.
 TAKEN = ("inputs_embeds", "position_ids", "attention_mask", "past_key_values", "use_cache", "logits_to_keep")

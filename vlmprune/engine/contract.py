@@ -1,4 +1,4 @@
-"""The engine's calls of a method while a prompt runs, with a check of the results of a user's own class.
+"""Calls of a method while a prompt runs, and the checks of its answers, counts and scores.
 
 Types, shapes and formats are checked always. Reading values (indices, counts) is a host sync on a GPU: they are checked
 on a CPU, and elsewhere in a session's first call; later faults are marked on the device, like scores that are nan, and
@@ -7,15 +7,17 @@ reported with these.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vlmprune.errors import NotFinite
-from vlmprune.methods.base import Method, Signals, Tower
+from vlmprune.methods.base import LAYERED, Method, Selection, Signals, Tower
 from vlmprune.methods.contract import (
     FLOAT,
     INTEGER,
@@ -26,12 +28,125 @@ from vlmprune.methods.contract import (
     described,
     index_faults,
 )
-from vlmprune.methods.decoder_base import DecoderSelection, DecoderSignals, DecoderStage
+from vlmprune.methods.decoder_method import DecoderSelection, DecoderSignals, DecoderStage
 from vlmprune.methods.merging import Matching
-from vlmprune.methods.selection import Selection
-from vlmprune.own_code import BrokenContract, is_own
-from vlmprune.pruning.counts import ask, broken
-from vlmprune.pruning.soundness import non_finite, unsound_images
+from vlmprune.own_code import BrokenContract, call, is_own, refuse
+
+
+@contextmanager
+def broken() -> Iterator[None]:
+    """Turn a Mismatch that `methods` raises inside the block into BrokenContract, an error of one line for the user."""
+    try:
+        yield
+    except Mismatch as error:
+        raise BrokenContract(str(error)) from error
+
+
+def ask(method: Method, name: str, *args: Any) -> Any:
+    """Call the method's function `name` and return its result. Raises BrokenContract for faults of a user's class."""
+    if not is_own(type(method)):
+        return getattr(method, name)(*args)
+    with broken():
+        return call(method, name, *args)
+
+
+def whole(method: Method, name: str, value: Any, most: int | None = None, about: str = "") -> int:
+    """Return `value`, an integer of any library, as an int. Raises BrokenContract if it is not from 0 to `most`."""
+    fits = hasattr(type(value), "__index__") and not isinstance(value, bool) and value >= 0
+    if not fits or (most is not None and value > most):
+        refuse(method, name, value, f"an int, {'0 or more' if most is None else f'0 to {most}'}", about)
+    return int(value)
+
+
+def shares_of(method: Method, units: Sequence[int]) -> list[int]:
+    """Return `Method.shares`, checked: the tokens to keep of each unit."""
+    shares = ask(method, "shares", units)
+    if not is_own(type(method)):
+        return shares
+    if not isinstance(shares, list | tuple) or len(shares) != len(units):
+        refuse(method, "shares", shares, f"a list of {len(units)} ints, one for each of {list(units)}")
+    return [whole(method, "shares", k, n, f"{n} tokens") for k, n in zip(shares, units, strict=True)]
+
+
+def stages_of(method: Any, name: str, depth: int, n: int) -> list[DecoderStage]:
+    """Return `DecoderMethod.stages` or `schedule` (given as `name`), checked."""
+    stages = ask(method, name, depth, n)
+    if not is_own(type(method)):
+        return stages
+    about = f"depth {depth}, {n} visual tokens"
+    if not isinstance(stages, list | tuple) or not stages or not all(isinstance(each, DecoderStage) for each in stages):
+        refuse(method, name, stages, "a list of DecoderStage, at least one", about)
+    layer, left = 0, math.inf  # a fixed schedule may ask for more than a short prompt has, which keeps all
+    for stage in stages:
+        if not all(hasattr(type(value), "__index__") for value in (stage.layer, stage.kept, stage.merged)):
+            refuse(method, name, stage, "ints", about)
+        if not layer < stage.layer < depth:
+            refuse(method, name, stage, f"layers that rise, from {layer + 1} to {depth - 1} here", about)
+        if stage.kept < 0 or stage.merged < 0 or stage.left > left:
+            refuse(method, name, stage, f"0 or more, and never more than before ({left} here)", about)
+        layer, left = stage.layer, stage.left
+    return [DecoderStage(int(each.layer), int(each.kept), int(each.merged)) for each in stages]
+
+
+def non_finite(x: Tensor, dims: int = 1) -> Tensor:
+    """Return bool, of the shape of the first `dims` dimensions, True at parts of `x` that hold a nan or an infinity."""
+    # x * 0 is 0 for finite numbers and nan for all others; on a CPU twenty times as fast as isfinite().
+    return (x * 0).flatten(dims).sum(dim=dims) != 0
+
+
+def unsound_images(signals: Signals) -> Tensor | None:
+    """Return bool [B], True for images with a signal that is not finite; None if no signal is of a float type."""
+    unsound: Tensor | None = None
+    for field in fields(signals):
+        value = getattr(signals, field.name)
+        if isinstance(value, Tensor) and value.is_floating_point():
+            found = non_finite(value.transpose(0, 1) if field.name in LAYERED else value)
+            unsound = found if unsound is None else unsound | found
+    return unsound
+
+
+def unsound_samples(signals: DecoderSignals, selection: DecoderSelection) -> Tensor:
+    """Return bool [B], True if a rating row, a real token's embedding, a score or a merged token is not finite.
+
+    Padding may hold anything, and a masked position is an attention of 0.
+    """
+    rates = signals.raters.clone()
+    rates[:, -1] = True
+    # One nan among a softmax's logits makes the whole row nan, so that its last entry, a real token's, is enough.
+    rows = (~signals.attention[..., -1].isfinite() & rates.unsqueeze(1)).flatten(1).any(dim=1)
+    unsound = rows | (non_finite(signals.hidden, 2) & signals.valid).any(dim=1)
+    if selection.hidden is not None:
+        unsound = unsound | (non_finite(selection.hidden, 2) & selection.keep).any(dim=1)
+    return unsound if selection.unsound is None else unsound | selection.unsound
+
+
+class Soundness:
+    """Non-finite selections of the stages of one prefill, on the device until `check`."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, Tensor] = {}  # by decoder layer, bool []
+
+    def clear(self) -> None:
+        """Clear the findings at the start of a prefill."""
+        self._found.clear()
+
+    def note(self, layer: int, unsound: Tensor) -> None:
+        """Add the selection before decoder layer `layer`. unsound: bool [B], from `unsound_samples`."""
+        self._found[layer] = unsound.any()
+
+    def check(self, method: Method) -> None:
+        """Raise NotFinite if any selection was unsound. One host sync."""
+        if not self._found:
+            return
+        layers, found = list(self._found), torch.stack(list(self._found.values())).tolist()
+        self.clear()
+        if any(found):
+            first = layers[found.index(True)]
+            raise NotFinite(
+                f"{type(method).__name__}: scores are nan before decoder layer {first}, so that its choice means "
+                "nothing: the decoder overflowed (try dtype=bfloat16 or float32), or the method's own score did"
+            )
+
 
 BOOL = (torch.bool,)
 

@@ -6,12 +6,12 @@ import math
 from dataclasses import fields
 from typing import Any, get_args
 
+from vlmprune.engine.contract import ask, shares_of, stages_of, whole
 from vlmprune.errors import nearest
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Signals, Tower, Widths
-from vlmprune.methods.decoder_base import DecoderMethod
-from vlmprune.methods.vision_base import VisionMethod
+from vlmprune.methods.decoder_method import DecoderMethod
+from vlmprune.methods.encoder_method import VisionMethod
 from vlmprune.own_code import is_own, read, refuse
-from vlmprune.pruning.counts import ask, shares_of, stages_of, whole
 
 BASES = {"sequence": SequenceMethod, "vision": VisionMethod, "decoder": DecoderMethod}
 READ = {

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vlmprune.pruning.compaction import Compaction
+from vlmprune.engine.prompt_state import Compaction
 
 PLACES = "visual_pos_masks"  # bool [B, L]
 LEVELS = "deepstack_visual_embeds"  # per decoder layer from 0 on, [visual tokens of the batch, D]

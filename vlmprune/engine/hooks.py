@@ -1,4 +1,4 @@
-"""Attention rows beside SDPA: a probe reads the query and key that an attention module uses, and changes nothing.
+"""Attention probes, patches of a model's methods, and the precision of what selects tokens.
 
 transformers' attention modules look their kernel up by name in `ALL_ATTENTION_FUNCTIONS`. A probe gives one module a
 shallow copy of its config whose kernel is ours: it passes (query, key) to an observer and then calls the kernel that
@@ -9,17 +9,88 @@ stay on, and the module's output is bit-identical.
 from __future__ import annotations
 
 import copy
+import functools
 import sys
-from collections.abc import Callable
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
-from vlmprune.methods.similarity import at_least_float32, products
-from vlmprune.pruning.precision import full_precision
+from vlmprune.methods.tensor_ops import at_least_float32, products
+
+
+def refuse_copy(*_: object) -> NoReturn:
+    """Raise RuntimeError; the `__deepcopy__` and `__reduce_ex__` of all objects that a session puts on a model.
+
+    A copy of the model would copy them too, and would stay pruned after the session.
+    """
+    raise RuntimeError("a model cannot be copied or pickled inside `with prune(...)`: do so before the block or after")
+
+
+class Shadow:
+    """Replacement of `owner.name` by `wrap(the original method)`, until `remove` restores it."""
+
+    def __init__(self, owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        method = getattr(owner, name)
+        functools.update_wrapper(self, method)
+        self._owner, self._name, self._method, self._call = owner, name, method, wrap(method)
+        self._own = {key: value for key, value in vars(owner).items() if key == name}  # an attribute set before, if any
+        setattr(owner, name, self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, **kwargs)
+
+    def remove(self) -> None:
+        """Restore the owner's method. A shallow copy of the owner keeps this object, which then calls the original."""
+        self._call = self._method
+        delattr(self._owner, self._name)
+        vars(self._owner).update(self._own)
+
+    __deepcopy__ = __reduce_ex__ = refuse_copy
+
+
+# The libraries that have a precision setting; torch.set_float32_matmul_precision sets both.
+PRODUCTS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
+
+
+class ProductPrecision:
+    """`with` block of exact float32 products: one setting for the process, restored when the last thread leaves."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before: list[str] = []
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._before = [library.fp32_precision for library in PRODUCTS]
+                for library in PRODUCTS:
+                    library.fp32_precision = "ieee"
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                for library, precision in zip(PRODUCTS, self._before, strict=True):
+                    library.fp32_precision = precision
+
+
+_exact = ProductPrecision()
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Compute matrix products of float32 tensors in float32 within the block: no autocast, no TF32, no bfloat16."""
+    with _exact, torch.autocast(device.type, enabled=False):
+        yield
+
 
 KERNEL = "vlmprune_probe"
 COPIED = 2**22  # entries of a key that are held in float32 at a time: 16 MiB

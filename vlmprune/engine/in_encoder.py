@@ -4,8 +4,8 @@ Order of events in one forward pass:
     after each encoder layer up to the feature layer a hook returns a shorter hidden state, on which the next layer
     runs; layers above are skipped;
     the unmodified model takes the feature layer's output and drops [CLS]; the projector receives the merged tokens;
-    then sequence.py takes over: the projector's output is scattered to full length, each token at the slot of the patch
-    whose row it kept, all other slots NaN.
+    then before_lm.py takes over: the projector's output is scattered to full length, each token at the slot of the
+    patch whose row it kept, all other slots NaN.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlmprune.methods.vision_base import VisionMethod
-from vlmprune.pruning.adapter import Adapter
-from vlmprune.pruning.clock import Clock
-from vlmprune.pruning.picked import Picked
-from vlmprune.pruning.precision import full_precision
-from vlmprune.pruning.sequence import SequenceStage
+from vlmprune.engine.adapter import Adapter
+from vlmprune.engine.before_lm import Picked, SequenceStage
+from vlmprune.engine.hooks import full_precision
+from vlmprune.engine.timing import Clock
+from vlmprune.methods.encoder_method import VisionMethod
 
 
 class VisionStage(SequenceStage):

@@ -7,13 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlmprune.engine.deepstack import without_dropped
+from vlmprune.engine.in_lm import Scout
+from vlmprune.engine.prompt_state import (
+    Conversation,
+    Record,
+    Running,
+    Segment,
+    compact,
+    full_positions,
+    marked_slots,
+    new_positions,
+)
 from vlmprune.errors import NotFinite
 from vlmprune.methods.base import Positions
-from vlmprune.pruning.compaction import compact
-from vlmprune.pruning.deepstack import without_dropped
-from vlmprune.pruning.prompt import Conversation, Record, Segment, full_positions, marked_slots, new_positions
-from vlmprune.pruning.running import Running
-from vlmprune.pruning.scout import Scout
 
 
 class Prefill:

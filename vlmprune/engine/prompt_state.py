@@ -1,4 +1,4 @@
-"""Masks and positions of shortened prompts, from prefill through every later step, and the content of KV caches.
+"""The shortened prompt that the language model sees, from prefill through every later step.
 
 generate() counts the full, unpruned prompt: its attention mask and its position ids have the full length. A `Segment`
 describes consecutive decoder layers that share one shortened prompt, with the mask and positions of their shorter KV
@@ -14,9 +14,61 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlmprune.engine.hooks import attention_rows
+from vlmprune.engine.timing import Spans
+from vlmprune.errors import UserError
 from vlmprune.methods.base import Positions
-from vlmprune.pruning.clock import Spans
-from vlmprune.pruning.compaction import Compaction
+
+
+@dataclass
+class Compaction:
+    """Source of each position of the shorter batch.
+
+    index: int64 [B, n] source positions. valid: bool [B, n], or None where no row needs padding. counts: tokens per
+    row, on the host.
+    """
+
+    index: Tensor
+    valid: Tensor | None
+    counts: list[int]
+
+    def gather(self, tensor: Tensor, batch: int = 0) -> Tensor:
+        """Shorten [..., B, L, ...] to [..., B, n, ...], with B at dimension `batch`; a batch of 1 is broadcast."""
+        before, after = tensor.shape[:batch], tensor.shape[batch + 2 :]
+        index = self.index.view(*[1] * batch, *self.index.shape, *[1] * len(after)).expand(*before, -1, -1, *after)
+        whole = tensor.expand(*before, len(self.index), *tensor.shape[batch + 1 :])
+        return whole.gather(batch + 1, index)
+
+    def gather_hidden(self, hidden: Tensor) -> Tensor:
+        """Shorten [B, L, D], with zeros on padding, so that nothing of a dropped token can reach a softmax."""
+        gathered = self.gather(hidden)
+        return gathered if self.valid is None else gathered.masked_fill(~self.valid.unsqueeze(-1), 0)
+
+    def gather_flags(self, flags: Tensor) -> Tensor:
+        """Shorten bool [B, L] to [B, n], False on padding."""
+        gathered = self.gather(flags)
+        return gathered if self.valid is None else gathered & self.valid
+
+
+def compact(keep: Tensor, counts: list[int], order: Tensor | None = None, multiple: int = 1) -> Compaction:
+    """Plan the batch that holds the True positions of `keep`, bool [B, L], in their order, padded on the left.
+
+    counts: True positions per row. The caller has fetched them, so that this adds no host sync. order: int64 [B, L],
+    sort keys of 0 or more, where the new order is not that of the positions. multiple: the new length is rounded up to
+    a multiple of it, to the old length at most. Raises UserError for an empty row: its answer would be made of padding.
+    """
+    if 0 in counts:
+        raise UserError("nothing is left of a prompt that is an image alone: add words to it, or keep a visual token")
+    length = keep.shape[1]
+    longest = min(length, -(-max(counts) // multiple) * multiple)
+    key = keep.to(torch.uint8) if order is None else torch.where(keep, order, -1)
+    index = key.argsort(dim=1, stable=True)[:, length - longest :]
+    if min(counts) == longest:
+        return Compaction(index, None, counts)
+    starts = torch.tensor([longest - count for count in counts]).to(keep.device, non_blocking=True)
+    valid = torch.arange(longest, device=keep.device) >= starts.unsqueeze(1)
+    return Compaction(index, valid, counts)
+
 
 HELD = "vlmprune_conversation"  # the attribute of a cache
 
@@ -268,3 +320,71 @@ def marked_slots(marks: Tensor, visual: Tensor, slots: Tensor, count: int) -> Te
     nowhere = torch.full_like(slots, count)  # an extra column, which is cut off again
     target = torch.where(marks & visual, slots, nowhere)
     return marks.new_zeros(len(marks), count + 1).scatter_(1, target, True)[:, :count]
+
+
+@dataclass
+class Running:
+    """State of B sequences of L positions; tensors are [B, L].
+
+    visual: bool. slots: int64, the visual slot at each visual position. detail: bool, the visual tokens of
+    high-resolution tiles. valid: bool, False on padding. raters: bool, the positions whose attention rates the visual
+    tokens; all are among the last `rows` positions. slot_count: V, visual slots of the longest prompt. padded: True if
+    any position may be padding. tiled: True if `detail` is not simply `visual`.
+    """
+
+    visual: Tensor
+    slots: Tensor
+    detail: Tensor
+    valid: Tensor
+    raters: Tensor
+    rows: int
+    slot_count: int
+    padded: bool
+    tiled: bool
+
+    @classmethod
+    def of_prompt(cls, visual: Tensor, detail: Tensor, real: Tensor, padded: bool, slot_count: int) -> Running:
+        """Return the state of full prompts at decoder layer 0, rated by their last position."""
+        last = torch.zeros_like(visual)
+        last[:, -1] = True
+        slots, tiled = visual.cumsum(1) - 1, detail is not visual
+        return cls(
+            visual & real, slots, detail & real, real, last, 1, slot_count, padded, tiled
+        )  # a mask may hide visual tokens
+
+    def rated_by(self, raters: Tensor | None, texts: list[int]) -> Running:
+        """Return the state with the method's raters, bool [B, L]; texts: text tokens of each prompt, on the host.
+
+        Raters are looked for among the last so many positions; with tiles, among as many as are not of high-resolution
+        tiles, since a thumbnail may come after these.
+        """
+        if raters is None:
+            return self
+        if not self.tiled:
+            return replace(self, raters=raters, rows=max(texts))
+        return replace(self, raters=raters, rows=int((self.valid & ~self.detail).sum(1).max()))
+
+    def after(self, plan: Compaction) -> Running:
+        """Return the state of the shorter sequence."""
+        valid = torch.ones_like(plan.index, dtype=torch.bool) if plan.valid is None else plan.valid
+        return replace(
+            self,
+            visual=plan.gather_flags(self.visual),
+            slots=plan.gather(self.slots),
+            detail=plan.gather_flags(self.detail),
+            valid=valid,
+            raters=plan.gather_flags(self.raters),
+            padded=plan.valid is not None,
+        )
+
+
+def trailing_attention(query: Tensor, key: Tensor, running: Running, scaling: float) -> Tensor:
+    """Return post-softmax causal attention [B, H, R, L] of the last R = `running.rows` positions, at least float32."""
+    length = key.shape[2]
+    rows = min(running.rows, length)
+    seen = running.valid[:, None, None, :] if running.padded else None
+    if rows > 1:  # the last position attends to every real token: it needs no causal mask
+        positions = torch.arange(length, device=key.device)
+        causal = positions <= positions[length - rows :, None]
+        seen = causal if seen is None else causal & seen
+    return attention_rows(query[:, :, -rows:], key, seen, scaling)

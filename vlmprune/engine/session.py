@@ -13,13 +13,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vlmprune.methods.base import Method
-from vlmprune.methods.decoder_base import DecoderMethod
-from vlmprune.pruning.adapter import Adapter, TextTower
-from vlmprune.pruning.clock import Clock, SelectionTimer
-from vlmprune.pruning.compiled import MULTIPLE, FixedCache
-from vlmprune.pruning.features import FeatureStore
-from vlmprune.pruning.guards import (
+from vlmprune.engine.adapter import Adapter, TextTower
+from vlmprune.engine.compiled import MULTIPLE, FixedCache
+from vlmprune.engine.encoding_cache import FeatureStore
+from vlmprune.engine.generate_checks import (
     OneThread,
     OpenModels,
     refuse_checkpointing,
@@ -27,13 +24,15 @@ from vlmprune.pruning.guards import (
     refuse_generation,
     warn_of_compiled,
 )
-from vlmprune.pruning.parts import acting_parts
-from vlmprune.pruning.prefill import Prefill
-from vlmprune.pruning.prompt import Conversation, Record, Segment, full_mask
-from vlmprune.pruning.shadow import Shadow, refuse_copy
-from vlmprune.pruning.signals import SignalReader
-from vlmprune.pruning.stages import Stages
-from vlmprune.pruning.vision import VisionStage
+from vlmprune.engine.hooks import Shadow, refuse_copy
+from vlmprune.engine.in_encoder import VisionStage
+from vlmprune.engine.prefill import Prefill
+from vlmprune.engine.prompt_state import Conversation, Record, Segment, full_mask
+from vlmprune.engine.signals import SignalReader
+from vlmprune.engine.stages import Stages
+from vlmprune.engine.timing import Clock, SelectionTimer
+from vlmprune.methods.base import Method, acting_parts
+from vlmprune.methods.decoder_method import DecoderMethod
 
 TOKENS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")  # arguments with one entry per token
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from vlmprune.pruning.prompt import Record
-from vlmprune.pruning.session import Session
+from vlmprune.engine.prompt_state import Record
+from vlmprune.engine.session import Session
 
 
 def beginning(visual: Tensor) -> int:

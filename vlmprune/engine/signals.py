@@ -11,13 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vlmprune.engine.adapter import Adapter
+from vlmprune.engine.hooks import Probe, attention_rows, not_seen
+from vlmprune.engine.layout import Group, Layout
+from vlmprune.engine.timing import Clock
 from vlmprune.methods.base import LAYERED, SequenceMethod, Signals
-from vlmprune.methods.reductions import pairwise_sum
-from vlmprune.methods.similarity import at_least_float32
-from vlmprune.pruning.adapter import Adapter
-from vlmprune.pruning.clock import Clock
-from vlmprune.pruning.layout import Group, Layout
-from vlmprune.pruning.probe import Probe, attention_rows, not_seen
+from vlmprune.methods.tensor_ops import at_least_float32, pairwise_sum
 
 
 class SignalReader:

@@ -6,17 +6,15 @@ from typing import Any
 
 from torch import Tensor
 
+from vlmprune.engine.adapter import Adapter, TextTower
+from vlmprune.engine.before_lm import SequenceStage
+from vlmprune.engine.encoding_cache import FeatureStore, Memo
+from vlmprune.engine.in_encoder import VisionStage
+from vlmprune.engine.in_lm import DecoderStages, Scout
+from vlmprune.engine.timing import Clock
 from vlmprune.methods.base import Method, SequenceMethod
-from vlmprune.methods.decoder_base import DecoderMethod
-from vlmprune.methods.vision_base import VisionMethod
-from vlmprune.pruning.adapter import Adapter, TextTower
-from vlmprune.pruning.clock import Clock
-from vlmprune.pruning.decoder import DecoderStages
-from vlmprune.pruning.features import FeatureStore
-from vlmprune.pruning.memo import Memo
-from vlmprune.pruning.scout import Scout
-from vlmprune.pruning.sequence import SequenceStage
-from vlmprune.pruning.vision import VisionStage
+from vlmprune.methods.decoder_method import DecoderMethod
+from vlmprune.methods.encoder_method import VisionMethod
 
 
 class Stages:

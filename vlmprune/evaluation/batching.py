@@ -12,7 +12,7 @@ import torch
 from vlmprune.benchmarks.base import Sample
 from vlmprune.errors import UserError
 from vlmprune.machine import lacks_memory
-from vlmprune.progress import say
+from vlmprune.terminal import say
 
 WINDOW = 4  # batches whose questions are sorted by length: their images are in memory together
 

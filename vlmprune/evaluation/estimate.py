@@ -11,22 +11,20 @@ from typing import Any
 
 import torch
 
-from vlmprune.answers import run_lengths
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.benchmarks.subset import Subset
-from vlmprune.config import RunConfig
+from vlmprune.config.settings import RunConfig
+from vlmprune.config.subset import Subset
 from vlmprune.errors import UserError
-from vlmprune.measure.encoder import Encoded
-from vlmprune.measure.selection_flops import kept_of_units
-from vlmprune.media_cache import media_of
-from vlmprune.methods.base import Method, SequenceMethod
-from vlmprune.methods.decoder_base import DecoderMethod
-from vlmprune.methods.vision_base import VisionMethod
-from vlmprune.models.base import Adapter
+from vlmprune.evaluation.media_loader import media_of
+from vlmprune.evaluation.plan import choose_parts, load_benchmark
+from vlmprune.evaluation.predictions import run_lengths
+from vlmprune.evaluation.result import summarise_flops, summarise_tokens
+from vlmprune.measure.flops import kept_of_units
+from vlmprune.methods.base import Method, SequenceMethod, acting_parts
+from vlmprune.methods.decoder_method import DecoderMethod
+from vlmprune.methods.encoder_method import VisionMethod
+from vlmprune.models.base import Adapter, Encoded
 from vlmprune.models.outline import outline
-from vlmprune.plan import choose_parts, load_benchmark
-from vlmprune.pruning.parts import acting_parts
-from vlmprune.report.result import summarise_flops, summarise_tokens
 
 QUESTIONS = 4
 

@@ -1,37 +1,107 @@
-"""Evaluation of a benchmark's questions in batches.
+"""Evaluation of a plan: models and session, prompts, batches of questions, and the time that each part takes.
 
 Questions about one image are grouped. If the kept tokens do not depend on the question, the shared prefix of their
-prompts runs through encoder, selection and decoder once (pruning/prefix.py), and each question continues from its
+prompts runs through encoder, selection and decoder once (engine/shared_prefix.py), and each question continues from its
 KV cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vlmprune.answers import Answers
-from vlmprune.batching import WINDOW, BatchSize, by_image, does_not_fit, windows
 from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
+from vlmprune.config.settings import RunConfig
+from vlmprune.engine.adapter import TextTower
+from vlmprune.engine.compiled import Compiled, decoder_of
+from vlmprune.engine.encoding_cache import FeatureStore
+from vlmprune.engine.session import Session
+from vlmprune.engine.shared_prefix import Prefixes, beginning
 from vlmprune.errors import UserError
-from vlmprune.generation import greedy, greedy_from, one_token, without_filler
+from vlmprune.evaluation.batching import WINDOW, BatchSize, by_image, does_not_fit, windows
+from vlmprune.evaluation.generation import greedy, greedy_from, one_token, without_filler
+from vlmprune.evaluation.media_loader import Images
+from vlmprune.evaluation.plan import Plan
+from vlmprune.evaluation.predictions import Answers
+from vlmprune.evaluation.run_directory import RunDirectory
+from vlmprune.hashing import data_hash
 from vlmprune.machine import lacks_memory
-from vlmprune.measure.positions import positions_taken
-from vlmprune.measure.spent import Spent
-from vlmprune.media_cache import Images
-from vlmprune.models.inputs import Media
+from vlmprune.measure.environment import versions
+from vlmprune.measure.positions import position_limit, positions_taken
+from vlmprune.models import loading
+from vlmprune.models.clip_text import load_text_tower
 from vlmprune.models.loading import Loaded
-from vlmprune.progress import say
-from vlmprune.prompt import Prompt, read_prompt
-from vlmprune.pruning.compiled import Compiled, decoder_of
-from vlmprune.pruning.prefix import Prefixes
-from vlmprune.pruning.session import Session
-from vlmprune.records import RunDirectory
+from vlmprune.models.preprocessing import Media, place_media
+from vlmprune.terminal import say
+
+BEYOND = 8  # times the decoder's positions; a longer prompt is refused, since it would take minutes
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question with its whole prompt.
+
+    media: in the order of the prompt. order: the index of each among the sample's own media. shared: length of the
+    prefix of ids that it shares with other questions about the image.
+    """
+
+    sample: Sample
+    ids: list[int]
+    media: list[Media]
+    order: tuple[int, ...]
+    shared: int
+
+    @property
+    def beginning(self) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+        """Key of the shared prefix, with the image and the order of media, since placeholder ids do not name images."""
+        return self.sample.image_id, self.order, tuple(self.ids[: self.shared])
+
+    @property
+    def question(self) -> list[int]:
+        """Ids of the prompt after the shared prefix."""
+        return self.ids[self.shared :]
+
+
+def read_prompt(sample: Sample, benchmark: Benchmark, loaded: Loaded, images: Images) -> Prompt:
+    """Return the prompt of a sample. Raise BadSample if the model cannot take its media or its text."""
+    given = images[sample]  # before the question: a row that lacks it lacks its media too
+    question = benchmark.prompt(sample)
+    (ids,), (media,) = loaded.preprocessor.tokenize([question], [given])
+    order, _ = place_media(question, [medium.kind for medium in given])
+    visual = loaded.adapter.visual_mask(torch.tensor(ids))
+    limit, words = position_limit(loaded.adapter.config.text_config), int((~visual).sum())
+    if limit is not None and words > BEYOND * limit:
+        raise BadSample(f"its prompt has {words:,} tokens of text; the decoder was made for {limit:,} positions")
+    shared = beginning(visual)
+    return Prompt(sample, ids, media, tuple(order), min(shared, len(ids) - 1))
+
+
+@dataclass
+class Spent:
+    """Seconds of an evaluation: waiting for images, prefixes shared by several questions, and questions."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("media", "shared", "questions"), 0.0))
+    beginnings: int = 0  # shared prefixes that were run
+    whole: int = 0  # questions that were run with their whole prompt
+
+    @contextmanager
+    def on(self, part: str, device: torch.device) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:  # a batch that did not fit into memory took its time too
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            self.seconds[part] += max(0.0, time.perf_counter() - start)
+
 
 BACKEND: str | None = None  # of torch.compile; None for inductor
 STEP = 8  # tokens that the length of compiled questions is rounded up to
@@ -202,3 +272,47 @@ class Evaluation:
         answers = without_filler(self.loaded, new, [prompt.ids for prompt in batch])
         self.answers.write(samples, media, answers, record, rows, said, taken)
         self.advance(len(batch))
+
+
+def load_models(plan: Plan) -> tuple[Loaded, TextTower | None]:
+    """Load the model, and the CLIP text tower if the method reads questions with one."""
+    loaded = loading.load(plan.checkpoint, plan.config.model, plan.dtype, plan.device)
+    return loaded, None if plan.text_tower is None else load_text_tower(plan.text_tower, plan.device)
+
+
+def evaluation_of(
+    plan: Plan,
+    loaded: Loaded,
+    text_tower: TextTower | None,
+    directory: RunDirectory,
+    advance: Callable[[int], None],
+) -> Evaluation:
+    """Return the evaluation that answers the plan's questions into `directory`. advance: gets the number just done."""
+    session = Session(loaded.adapter, plan.method, text_tower=text_tower, features=features_of(plan, loaded))
+    return Evaluation(plan.benchmark, loaded, session, directory, advance, settings_of(plan.config))
+
+
+def features_of(plan: Plan, loaded: Loaded) -> FeatureStore | None:
+    """Return the model's store of encodings, shared by all runs of the process; None if it is off or not supported."""
+    wanted = plan.config.features
+    if not loaded.adapter.encodes_tiles_apart or (wanted.memory_mb == 0 and wanted.folder is None):
+        return None
+    folder = None
+    if wanted.folder is not None:
+        model = plan.config.model
+        weights = [plan.checkpoint.identity, str(plan.dtype), model.quantization]
+        same = [*weights, model.attention, loaded.device.type, versions()]
+        folder = Path(wanted.folder) / data_hash(same)[:16]
+    memory = wanted.memory_mb * 2**20
+    if loaded.features is None or (loaded.features.memory, loaded.features.folder) != (memory, folder):
+        try:
+            loaded.features = FeatureStore(memory, folder)
+        except OSError as error:
+            raise UserError(f"features.folder={wanted.folder}: cannot be used ({error})") from error
+    return loaded.features
+
+
+def settings_of(config: RunConfig) -> Settings:
+    """Return the settings of the evaluation from those of the run."""
+    skip_bad = config.on_bad_sample == "skip"
+    return Settings(config.batch_size, config.share_prefix, config.compile, skip_bad, config.names["benchmark"])

@@ -42,13 +42,12 @@ from transformers import (
     SuppressTokensLogitsProcessor,
 )
 
-from vlmprune.answers import generated_lengths
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.errors import UserError, said
-from vlmprune.media_cache import Images
-from vlmprune.models.checkpoint import Checkpoint
-from vlmprune.models.files import read_object
+from vlmprune.evaluation.media_loader import Images
+from vlmprune.evaluation.predictions import generated_lengths
 from vlmprune.models.loading import Loaded
+from vlmprune.models.processor import Checkpoint, read_object
 
 FILE = "generation_config.json"
 

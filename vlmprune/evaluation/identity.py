@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
+from vlmprune.hashing import data_hash
 from vlmprune.methods.base import Method
 from vlmprune.source_code import canonical_code
-
-
-def sha256(data: Any) -> str:
-    """Hex digest of plain data, independent of the order of keys."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def code_identity(cls: type) -> str:
@@ -21,7 +15,7 @@ def code_identity(cls: type) -> str:
     Another constant, operator, default or statement is another identity. Docstrings, comments, type hints, the texts of
     errors, and the names and files of definitions do not count, nor does the Python version (see `canonical_code`).
     """
-    return sha256(canonical_code(cls))
+    return data_hash(canonical_code(cls))
 
 
 def method_identity(method: Method) -> dict[str, Any]:

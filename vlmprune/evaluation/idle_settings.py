@@ -1,8 +1,8 @@
 """Settings that cannot change anything in a run: refused there, and left out of a job where another's can act.
 
 A default is never refused, nor a setting that only says how the work is done (batch_size, device, features, judge): a
-command of several jobs has one of each. What the method or the model alone decides is refused in registry.py and
-models/checks.py.
+command of several jobs has one of each. What the method or the model alone decides is refused in config/registry.py and
+models/compatibility.py.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any, TypeVar
 
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.benchmarks.hub import HubBenchmark
-from vlmprune.config import LIMITS, RunConfig, compose_run
+from vlmprune.config.overrides import run_keys
+from vlmprune.config.registry import read
+from vlmprune.config.settings import LIMITS, RunConfig, compose_run
 from vlmprune.errors import IdleSetting, UserError
+from vlmprune.evaluation.generation import read_rules
 from vlmprune.files import expanded
-from vlmprune.generation import read_rules
 from vlmprune.methods.base import Method
 from vlmprune.models.base import describe
-from vlmprune.models.checkpoint import Checkpoint
-from vlmprune.models.checks import check_scope
-from vlmprune.models.inputs import Preprocessor
+from vlmprune.models.compatibility import check_scope
 from vlmprune.models.outline import outline
-from vlmprune.overrides import run_keys
-from vlmprune.progress import say
-from vlmprune.registry import read
+from vlmprune.models.preprocessing import Preprocessor
+from vlmprune.models.processor import Checkpoint
+from vlmprune.terminal import say
 
 T = TypeVar("T")
 

@@ -9,18 +9,18 @@ from typing import Any
 from torch import Tensor
 
 from vlmprune.benchmarks.base import Benchmark, Sample
-from vlmprune.generation import greedy, inputs_for
-from vlmprune.measure.conditions import conditions
+from vlmprune.engine.adapter import TextTower
+from vlmprune.engine.compiled import Compiled, FixedCache, decoder_of
+from vlmprune.engine.prompt_state import Record
+from vlmprune.engine.session import Session
+from vlmprune.evaluation.generation import greedy, inputs_for
+from vlmprune.evaluation.media_loader import Images
+from vlmprune.measure.environment import conditions
 from vlmprune.measure.latency import StageClock, Times, summarise, timed
 from vlmprune.measure.memory import cache_bytes
-from vlmprune.media_cache import Images
 from vlmprune.methods.base import Method
-from vlmprune.methods.none import Unpruned
+from vlmprune.methods.baselines import Unpruned
 from vlmprune.models.loading import Loaded
-from vlmprune.pruning.adapter import TextTower
-from vlmprune.pruning.compiled import Compiled, FixedCache, decoder_of
-from vlmprune.pruning.prompt import Record
-from vlmprune.pruning.session import Session
 
 WARM_UP = 2
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import TypeVar
 
 from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
-from vlmprune.benchmarks.room import one_sample
-from vlmprune.models.inputs import Media, Preprocessor
+from vlmprune.benchmarks.media import one_sample
 from vlmprune.models.loading import Loaded
+from vlmprune.models.preprocessing import Media, Preprocessor
 
 T = TypeVar("T")
 

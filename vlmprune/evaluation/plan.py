@@ -12,26 +12,28 @@ import torch
 
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.benchmarks.contract import under_contract
-from vlmprune.benchmarks.judge_client import Judge
-from vlmprune.benchmarks.subset import Subset
-from vlmprune.config import RunConfig
+from vlmprune.benchmarks.judging import Judge
+from vlmprune.config.registry import DESCRIPTION, build_method, target_class, target_of
+from vlmprune.config.settings import RunConfig
+from vlmprune.config.subset import Subset
+from vlmprune.config.typecheck import construct
 from vlmprune.errors import IdleSetting, NotApplicable, UserError, one_line
+from vlmprune.evaluation.generation import Rules, read_rules
+from vlmprune.evaluation.identity import code_identity, method_identity
+from vlmprune.evaluation.idle_settings import check_idle
+from vlmprune.evaluation.run_directory import RunDirectory
 from vlmprune.files import expanded
-from vlmprune.fingerprint import code_identity, method_identity, sha256
-from vlmprune.generation import Rules, read_rules
-from vlmprune.idle import check_idle
+from vlmprune.hashing import data_hash
 from vlmprune.methods.base import Method
-from vlmprune.methods.none import Unpruned
-from vlmprune.models import loading
+from vlmprune.methods.baselines import Unpruned
+from vlmprune.models import loading, processor
 from vlmprune.models.base import describe
-from vlmprune.models.checkpoint import Checkpoint, describe_checkpoint, identified
-from vlmprune.models.checks import check_pair, check_settings, settled
+from vlmprune.models.checkpoint import describe_checkpoint, identified
 from vlmprune.models.clip_text import find_for
+from vlmprune.models.compatibility import check_pair, check_settings, settled
 from vlmprune.models.outline import check_inputs, outline
+from vlmprune.models.processor import Checkpoint
 from vlmprune.models.weights import check_sizes
-from vlmprune.records import RunDirectory
-from vlmprune.registry import DESCRIPTION, build_method, target_class, target_of
-from vlmprune.schema import construct
 from vlmprune.source_code import ENGINE
 
 # Settings for the place of a benchmark's data and the way of reading it; only the data's identity can change an answer.
@@ -46,7 +48,7 @@ class Plan:
 
     config: RunConfig
     method: Method
-    checkpoint: loading.Checkpoint
+    checkpoint: processor.Checkpoint
     benchmark: Benchmark
     samples: list[Sample]
     device: torch.device
@@ -118,11 +120,11 @@ def prepare(config: RunConfig) -> Plan:
         identity["share_prefix"], identity["compile"] = config.share_prefix, config.compile
     prompting = {key: identity["benchmark"].get(key) for key in ("prefix", "suffix")}
     comparable = {
-        "benchmark": sha256([identity[key] for key in ("benchmark", "data")])[:16],
+        "benchmark": data_hash([identity[key] for key in ("benchmark", "data")])[:16],
         "scorer": identity["benchmark_code"][:16],  # `vlmprune score` updates it
         "subset": identity["subset"],
-        "prompt": sha256([config.model.prompt, config.model.image, prompting])[:16],
-        "model": sha256([identity["checkpoint"], *map(identity["model"].get, ("quantization", "packing"))])[:16],
+        "prompt": data_hash([config.model.prompt, config.model.image, prompting])[:16],
+        "model": data_hash([identity["checkpoint"], *map(identity["model"].get, ("quantization", "packing"))])[:16],
         "dtype": identity["dtype"],
         "engine": str(ENGINE),
     }
@@ -215,7 +217,7 @@ def check_compile(config: RunConfig, method: Method, model: Any) -> None:
 def load_benchmark(config: RunConfig) -> tuple[Benchmark, list[Sample]]:
     """Return the benchmark of the composed config and all of its samples. Raise UserError if its data are missing."""
     part = not Subset(config.limit, config.shard).whole
-    key = sha256([config.names["benchmark"], config.benchmark, config.data, config.orientation, part])
+    key = data_hash([config.names["benchmark"], config.benchmark, config.data, config.orientation, part])
     if _shared is not None and key in _shared:
         return _shared[key]
     benchmark = build_benchmark(config)
@@ -227,7 +229,7 @@ def load_benchmark(config: RunConfig) -> tuple[Benchmark, list[Sample]]:
 
 def run_directory(folder: Path, name: str, identity: dict[str, Any], method: Method) -> RunDirectory:
     """Return the directory of a run, named by the fingerprint of all that can change its answers."""
-    fingerprint = sha256(identity | method_identity(method))
+    fingerprint = data_hash(identity | method_identity(method))
     return RunDirectory(folder / f"{name}-{fingerprint[:12]}", fingerprint)
 
 

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from vlmprune.benchmarks.base import Benchmark, Sample
+from vlmprune.engine.prompt_state import Record
 from vlmprune.errors import UserError
-from vlmprune.measure.encoder import Encoded
-from vlmprune.models.inputs import Media
+from vlmprune.evaluation.run_directory import RunDirectory, kept_of
+from vlmprune.models.base import Encoded
 from vlmprune.models.loading import Loaded
-from vlmprune.models.prompts import place_media
-from vlmprune.pruning.prompt import Record
-from vlmprune.records import RunDirectory, kept_of
+from vlmprune.models.preprocessing import Media, place_media
 
 
 class Answers:

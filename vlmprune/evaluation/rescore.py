@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from vlmprune import __version__
-from vlmprune.arguments import read_settings, split_arguments
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.benchmarks.contract import under_contract
-from vlmprune.benchmarks.judge import describe_judge, judge_answers
-from vlmprune.benchmarks.judge_client import Judge
+from vlmprune.benchmarks.judging import Judge, describe_judge, judge_answers
+from vlmprune.config.arguments import read_settings, split_arguments
+from vlmprune.config.registry import DESCRIPTION, recorded_target, target_class, target_of
+from vlmprune.config.typecheck import construct
 from vlmprune.errors import UserError, said
-from vlmprune.fingerprint import code_identity
-from vlmprune.line_schema import Answered
-from vlmprune.progress import say
-from vlmprune.records import RunDirectory, read_answers, read_result
-from vlmprune.registry import DESCRIPTION, recorded_target, target_class, target_of
-from vlmprune.report.config_file import read_config
-from vlmprune.report.scores import summarise_scores
-from vlmprune.schema import construct
+from vlmprune.evaluation.identity import code_identity
+from vlmprune.evaluation.run_directory import RunDirectory, read_answers, read_result
+from vlmprune.evaluation.scores import summarise_scores
+from vlmprune.results.line_schema import Answered
+from vlmprune.results.runs import read_config
+from vlmprune.terminal import say
 
 Row = dict[str, Any]
 PREFIX = "judge."

@@ -1,21 +1,24 @@
-"""The `answers` part of result.json, computed from prediction lines: deterministic, and without new answers."""
+"""The answers part of result.json, recomputable from the run directory alone, and FLOPs by another convention."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from typing import Any
 
-from vlmprune.answers import by_layer
+import torch
+
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.errors import UserError
-from vlmprune.measure.encoder import Encoded, Uncountable
-from vlmprune.measure.flops import Flops, question_flops
-from vlmprune.measure.flops_fastervlm import fastervlm_flops
+from vlmprune.evaluation.plan import Plan
+from vlmprune.evaluation.predictions import by_layer
+from vlmprune.evaluation.scores import summarise_scores
+from vlmprune.measure.flops import Flops, fastervlm_flops, question_flops
 from vlmprune.measure.positions import summarise_positions
 from vlmprune.methods.base import Method
-from vlmprune.methods.none import Unpruned
-from vlmprune.models.base import Adapter
-from vlmprune.report.scores import summarise_scores
+from vlmprune.methods.baselines import Unpruned
+from vlmprune.models.base import Adapter, Encoded, Uncountable, adapt
+from vlmprune.models.checkpoint import draw_weights
+from vlmprune.terminal import say
 
 
 def summarise_answers(
@@ -103,3 +106,26 @@ def _question_flops(
         return fastervlm_flops(adapter, encoded, visual)
     words = row["sequence"] - row["visual"][0][1]
     return question_flops(adapter, method, encoded, visual, words, row["generated"], clip)
+
+
+def recount_flops(plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
+    """Return `result`, of the finished run in the plan's directory, with FLOPs by flops.convention.
+
+    If its convention is another, count the FLOPs again and rewrite result.json; a W&B run is not updated.
+    """
+    convention = plan.config.flops.convention
+    if (result["answers"]["flops"] or {}).get("convention", "vlmprune") == convention:
+        return result
+    # Only shapes are read: no weights are needed, and the attention backend does not matter.
+    model = draw_weights(plan.checkpoint.config, "sdpa", plan.dtype, torch.device("meta"))
+    clip = None if plan.text_tower is None else plan.text_tower.config
+    rows = in_order(plan.directory.predictions(), plan.samples)
+    counted = summarise_flops(rows, adapt(model), plan.method, clip, convention)
+    answers = {name: value for name, value in result["answers"].items() if name != "flops_unknown"} | counted
+    comparable = {name: value for name, value in result["comparable"].items() if name != "flops"}
+    if "flops" in plan.comparable:
+        comparable["flops"] = plan.comparable["flops"]
+    result = result | {"answers": answers, "comparable": comparable}
+    plan.directory.finish(result)
+    say(f"FLOPs counted again by flops.convention={convention}, from the recorded answers")
+    return result

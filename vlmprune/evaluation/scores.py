@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 from vlmprune.benchmarks.base import Benchmark
-from vlmprune.report.statistics import clustered_interval
+from vlmprune.results.statistics import clustered_interval
 
 RESAMPLES = 200  # for a metric that is no mean: each resample computes it over the whole set
 

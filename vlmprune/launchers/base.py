@@ -1,4 +1,4 @@
-"""Base classes of launchers, which run tasks in some process and report each outcome to a watch.
+"""Base classes of launchers, and the checks of a user's own launcher.
 
 A launcher with workers only defines the worker; `WorkerLauncher` hands out the tasks for all of them.
 """
@@ -10,13 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, get_args, get_type_hints
 
-from vlmprune.config import RunConfig
+from vlmprune.config.settings import RunConfig
 from vlmprune.errors import UserError
-from vlmprune.own_code import refuse
+from vlmprune.own_code import BrokenContract, call, is_own, refuse, titled
 
 POLL_SECONDS = 0.1
 
@@ -71,7 +72,7 @@ class Watch(Protocol):
 class Launcher(ABC):
     """Base of all launchers. A choice's YAML gives the fields of a subclass.
 
-    A user's launcher is checked (contract.py): after `run` each task has an Outcome, unless the watch halted.
+    A user's launcher is checked (this file): after `run` each task has an Outcome, unless the watch halted.
     """
 
     here: ClassVar[bool] = True  # jobs run on this machine, so that settings beyond it are refused beforehand
@@ -170,3 +171,66 @@ def need(module: str, extra: str, what: str) -> None:
     """Raise UserError if the optional package `module` is not installed. what: the setting that needs it."""
     if find_spec(module) is None:
         raise UserError(f"{what}: {module} is not installed; pip install 'vlmprune[{extra}]'")
+
+
+STATUSES = get_args(get_type_hints(Outcome)["status"])
+
+
+def check(launcher: Launcher, configs: list[RunConfig], **dry: bool) -> None:
+    """Call `Launcher.check`. Raises UserError."""
+    if is_own(type(launcher)):
+        call(launcher, "check", function=partial(launcher.check, configs, **dry))
+    else:
+        launcher.check(configs, **dry)
+
+
+def launch(launcher: Launcher, tasks: list[Task], watch: Watch) -> None:
+    """Call `Launcher.run`. Raises BrokenContract if it reports an invalid outcome or leaves a task without one."""
+    if not is_own(type(launcher)):
+        launcher.run(tasks, watch)
+        return
+    checked = CheckedWatch(launcher, tasks, watch)
+    call(launcher, "run", tasks, checked)
+    if checked.open and not watch.halted:
+        raise BrokenContract(
+            f"{titled(launcher, 'run')}: {len(checked.open)} of {len(tasks)} tasks have no outcome after it; "
+            "expected watch.ended(number, outcome) for each"
+        )
+
+
+class CheckedWatch:
+    """The sweep's watch with checks of a user's reports. open: numbers of the tasks that have no outcome yet."""
+
+    def __init__(self, launcher: Launcher, tasks: list[Task], watch: Watch) -> None:
+        self.launcher, self.watch = launcher, watch
+        self.numbers = {task.number for task in tasks}
+        self.open = {*self.numbers}
+
+    @property
+    def halted(self) -> bool:
+        return self.watch.halted
+
+    def started(self, number: int) -> None:
+        self._check_number(number)
+        self.watch.started(number)
+
+    def ended(self, number: int, outcome: Outcome) -> None:
+        self._check_number(number)
+        about = f"task {number}"
+        if not isinstance(outcome, Outcome):
+            refuse(self.launcher, "run", outcome, "an Outcome", about)
+        if outcome.status not in STATUSES:
+            refuse(self.launcher, "run", outcome.status, f"a status of {', '.join(STATUSES)}", about)
+        for name, kind in (("reason", str), ("score", float | None), ("directory", str | None)):
+            value: Any = getattr(outcome, name)
+            if not isinstance(value, int | kind if name == "score" else kind):
+                refuse(self.launcher, "run", value, f"an outcome's {name} as {kind}", about)
+        self.open.discard(number)
+        self.watch.ended(number, outcome)
+
+    def tick(self) -> None:
+        self.watch.tick()
+
+    def _check_number(self, number: Any) -> None:
+        if number not in self.numbers:
+            refuse(self.launcher, "run", number, f"a task's number: {sorted(self.numbers)}")

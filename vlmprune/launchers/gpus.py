@@ -18,10 +18,9 @@ from typing import Annotated
 
 from annotated_types import Interval
 
-from vlmprune.config import RunConfig
-from vlmprune.distributed.cores import check_cores
-from vlmprune.errors import UserError
-from vlmprune.exits import describe_exit
+from vlmprune.config.settings import RunConfig
+from vlmprune.distributed.processes import check_cores
+from vlmprune.errors import UserError, describe_exit
 from vlmprune.launchers.base import Outcome, Task, Worker, WorkerLauncher
 
 STOP_SECONDS = 10

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Interval
 
-from vlmprune.config import RunConfig
+from vlmprune.config.settings import RunConfig
 from vlmprune.errors import UserError
 from vlmprune.launchers.base import Outcome, Task, Worker, WorkerLauncher, need
 from vlmprune.launchers.task import run_task_apart

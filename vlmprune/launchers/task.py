@@ -1,4 +1,4 @@
-"""Execution of one task under any launcher: compose, run, and turn results and exceptions into an outcome."""
+"""One task of a sweep, from its settings to its outcome, and the launcher that runs tasks in this process."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
 from typing import TextIO
 
-from vlmprune.config import compose_run
+from vlmprune.config.secret_check import without_secrets
+from vlmprune.config.settings import RunConfig, compose_run
 from vlmprune.errors import ProcessLost, UserError
-from vlmprune.launchers.base import Outcome, Task
+from vlmprune.launchers.base import Launcher, Outcome, Task, Watch
 from vlmprune.machine import lack
 from vlmprune.own_code import raiser_of
-from vlmprune.secrets import without_secrets
 
 # Variables that decide where models, datasets and logs are found. Keys are not among them: no task file may hold one.
 PASSED_ON = ("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "WANDB_MODE", "WANDB_DIR", "WANDB_BASE_URL")
@@ -26,7 +27,7 @@ def run_task(task: Task, log: TextIO) -> Outcome:
 
     log: file for the traceback of a failure.
     """
-    from vlmprune.plan import prepare, shared_benchmarks
+    from vlmprune.evaluation.plan import prepare, shared_benchmarks
     from vlmprune.run import run
 
     start = time.perf_counter()
@@ -95,3 +96,21 @@ def terminal_to(log: TextIO) -> Iterator[None]:
         for number, copy in zip((1, 2), kept, strict=True):
             os.dup2(copy, number)
             os.close(copy)
+
+
+@dataclass
+class InProcess(Launcher):
+    """The default launcher, without settings."""
+
+    def check(self, configs: list[RunConfig], dry: bool = False) -> None:
+        from vlmprune.distributed.processes import process_count  # imports torch, which delays a typo's error
+
+        for config in configs:
+            process_count(config)
+
+    def run(self, tasks: list[Task], watch: Watch) -> None:
+        for task in tasks:
+            if watch.halted:
+                return
+            watch.started(task.number)
+            watch.ended(task.number, run_task_here(task))

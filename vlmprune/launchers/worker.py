@@ -10,9 +10,9 @@ import sys
 import threading
 from dataclasses import asdict
 
+from vlmprune.evaluation.plan import shared_benchmarks
 from vlmprune.launchers.base import Task
 from vlmprune.launchers.task import run_task_apart
-from vlmprune.plan import shared_benchmarks
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Weights & Biases as a mirror of the run directory.
 
 W&B is imported when a run starts and writes offline, inside the run directory, which takes milliseconds and no account.
-In mode online another process uploads these files (upload.py). So W&B neither fails a run nor slows it down: no
+In mode online another process uploads these files (wandb_upload.py). So W&B neither fails a run nor slows it down: no
 network, a full disk or a bug of W&B costs one line of warning.
 """
 
@@ -12,16 +12,91 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Interval
 
 from vlmprune.errors import said
-from vlmprune.loggers import upload
-from vlmprune.loggers.account import has_api_key, outputs_identity, resolve_mode, run_identity
+from vlmprune.loggers import wandb_upload
 from vlmprune.loggers.base import Logger
-from vlmprune.loggers.mirror import flatten, of_one_size, pictures_of, spread, summary_of
-from vlmprune.progress import say
+from vlmprune.loggers.wandb_account import has_api_key, outputs_identity, resolve_mode, run_identity
+from vlmprune.results.picture_index import FOLDER, read_index
+from vlmprune.results.runs import unpruned_beside
+from vlmprune.terminal import say
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+LATENCIES = ("vision", "selection", "projector", "prefill", "decode_per_token", "end_to_end")
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings as `method.k`, one column each, without descriptions and the logger's settings."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in ("info", "logger"):
+            continue
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def summary_of(result: dict[str, Any], directory: Path) -> dict[str, float]:
+    """Return the numbers of result.json by which runs are compared; milliseconds, MB, FLOPs per question, tokens."""
+    answers, timings = result["answers"], result["timings"]
+    tokens = answers["tokens"]
+    low, high = answers["interval95"] or (None, None)
+    unpruned = unpruned_beside(result, directory)
+    values: dict[str, float | None] = {
+        "score": answers["score"],
+        "score_low": low,
+        "score_high": high,
+        "relative_score": answers["score"] / unpruned if unpruned and answers["score"] is not None else None,
+        "ratio": result["ratio"],
+        "reduction": 1 - tokens["kept"]["mean"] / tokens["total"] if tokens["total"] else None,
+        "questions": answers["samples"],
+        "tokens/total": tokens["total"],
+        "tokens/kept": tokens["kept"]["mean"],
+        "tokens/layer_averaged": tokens["layer_averaged"],
+        "tokens/sequence": tokens["sequence"],
+        "memory/peak_mb": timings["peak_memory_mb"],
+        "questions_per_s": timings["samples_per_s"],
+    }
+    values |= {f"flops/{part}": value for part, value in (answers["flops"] or {}).items()}
+    values |= {f"metrics/{name}": value for name, value in answers["metrics"].items()}
+    values |= {f"score/{name}": entry["score"] for name, entry in answers["by_category"].items()}
+    for side, parts in (timings["latency"] or {}).items():
+        if isinstance(parts, dict):  # the others are samples and batch_size
+            values |= {f"latency/{side}/{part}_ms": parts[part]["median_ms"] for part in LATENCIES if parts.get(part)}
+    values |= {f"kv_cache/{side}_bytes": value for side, value in (timings["kv_cache_bytes"] or {}).items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def pictures_of(directory: Path) -> dict[str, Path]:
+    """Return question id -> picture of its kept tokens, as the run saved them; {} if it saved none."""
+    return {each["id"]: directory / FOLDER / each["file"] for each in read_index(directory)}
+
+
+def of_one_size(files: list[Path]) -> list[Image]:
+    """Return the pictures, filled with white to one size: W&B steps through a row of one size only."""
+    from PIL import Image
+
+    pictures = [Image.open(file).convert("RGB") for file in files]
+    size = (max(each.width for each in pictures), max(each.height for each in pictures)) if pictures else (0, 0)
+    sheets = [Image.new("RGB", size, "white") for _ in pictures]
+    for sheet, picture in zip(sheets, pictures, strict=True):
+        sheet.paste(picture)
+    return sheets
+
+
+def spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Return at most `count` rows at even distances, so that each part of the benchmark is seen; always the same."""
+    count = min(count, len(rows))
+    return [rows[index * len(rows) // count] for index in range(count)]
+
 
 SAMPLE_COLUMNS = ("id", "category", "question", "answer", "prediction", "score")
 INIT_SECONDS = 20.0
@@ -93,9 +168,9 @@ class WandbLogger(Logger):
             run.finish(exit_code=exit_code)
             if not self._uploads:
                 return
-            if upload.unreachable():  # a sweep that found no network does not ask again in each of its jobs
+            if wandb_upload.unreachable():  # a sweep that found no network does not ask again in each of its jobs
                 return
-            started = upload.begin(folder)
+            started = wandb_upload.begin(folder)
             self._line = f"uploading run {run.id} to {self.project} in the background: {started.log}"
 
     @property

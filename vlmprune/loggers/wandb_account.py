@@ -18,6 +18,7 @@ from vlmprune.files import expanded
 if TYPE_CHECKING:
     import wandb
 
+
 Mode = Literal["online", "offline", "disabled"]
 OFF: dict[str, Mode] = {
     "disabled": "disabled",

@@ -20,8 +20,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlmprune.loggers.account import server
-from vlmprune.progress import say
+from vlmprune.loggers.wandb_account import server
+from vlmprune.terminal import say
 
 LOG = "upload.log"
 SILENT = "WANDB_SILENT"

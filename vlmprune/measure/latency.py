@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlmprune.pruning.clock import Mark, Spans
+from vlmprune.engine.timing import Mark, Spans
 
 Times = dict[str, float | None]  # part -> ms
 

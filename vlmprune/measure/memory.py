@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from vlmprune.pruning.adapter import Adapter
+from vlmprune.engine.adapter import Adapter
 
 SINCE_RESET, SINCE_START = "reset", "process start"
 

@@ -1,6 +1,6 @@
-"""Base classes of pruning methods: dataclasses that declare the signals they read and return the tokens to keep.
+"""Base classes of pruning methods: dataclasses that declare what they read and return the tokens to keep.
 
-A method is pure tensor code without access to a model: the engine (vlmprune/pruning) computes the signals that the
+A method is pure tensor code without access to a model: the engine (vlmprune/engine) computes the signals that the
 method declares in `needs`, passes them in, and applies the selection. Base classes rank and count, so that a method
 that ranks tokens only implements `score()`.
 
@@ -15,11 +15,45 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
+from vlmprune.methods.budget import kept_count
 from vlmprune.methods.contract import as_scores
-from vlmprune.methods.counting import kept_count
-from vlmprune.methods.selection import Selection, top_k
+
+
+@dataclass
+class Selection:
+    """Kept visual tokens of every image, in output order.
+
+    indices: int64 [B, k], the source slot that each output token takes: 0 to N - 1, none twice in an image. k is the
+        requested number, or the largest of the batch where the method is adaptive and gives `valid`.
+    features: None to keep the tokens as they are, or [B, k, C] new embeddings (merging) before the projector,
+        [B, k, D] after it where the method reads `projected`; finite floats.
+    valid: None if every image keeps k, or bool [B, k] if an adaptive method keeps fewer of some images: their first.
+    blocks: None, or the block number of each of the k tokens, for their order where several tiles make up one image
+        (LLaVA-NeXT, renumbered): after the first tile's own tokens, block 0 of all others, which are patches in the
+        image's raster order, then block 1 tile by tile, and so on. Not together with `valid`.
+    unsound: None, or bool [B], True where a score was nan, so that the choice means nothing and the prompt is refused.
+    """
+
+    indices: Tensor
+    features: Tensor | None = None
+    valid: Tensor | None = None
+    blocks: tuple[int, ...] | None = None
+    unsound: Tensor | None = None
+
+
+def top_k(score: Tensor, k: int, *, keep_order: Literal["spatial", "score"] = "spatial") -> Tensor:
+    """Return the indices, int64 [..., k], of the k largest scores; of equal ones the lowest index, on every device.
+
+    Equal means to the last bit. Sums of equal columns over heads, rows or layers are equal if `pairwise_sum` adds them;
+    attention and cosines of equal tokens are equal in the cases that `tensor_ops.products` names.
+    `spatial` sorts them ascending (raster order), `score` leaves the best first.
+    """
+    order = torch.sort(score, dim=-1, descending=True, stable=True).indices[..., :k]
+    return order.sort(dim=-1).values if keep_order == "spatial" else order
+
 
 Positions = Literal["renumber", "keep"]
 
@@ -216,3 +250,20 @@ class ScoreMethod(SequenceMethod):
         if signals.tokens is not None:
             score = as_scores(self, score, "[B, N]", (signals.images, signals.tokens))
         return Selection(top_k(score, k, keep_order=self.keep_order), unsound=score.isnan().any(dim=-1))
+
+
+LARGEST = 1_000_000  # visual tokens; more than any image has
+
+
+def acting_parts(method: Method, tower: Tower) -> tuple[Method, ...]:
+    """Return the parts of `method` that the engine runs on this vision encoder; none if every token is kept.
+
+    If images differ in size, or several tiles share one number of tokens, a part is left out only if it keeps all of
+    LARGEST tokens.
+    """
+    n = tower.grid[0] * tower.grid[1]
+    parts = method.parts(n)
+    shared = method.stage == "composed" and method.keep is not None and parts[0].stage == "sequence"
+    if tower.grid_varies or shared:
+        n, parts = LARGEST, method.parts(LARGEST)
+    return tuple(part for part in parts if part.stage != "none" and not part.keeps_all(n))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vlmprune.methods.base import Selection, SequenceMethod, Signals, Tower, Widths
-from vlmprune.methods.similarity import at_least_float32, products, unit
+from vlmprune.methods.tensor_ops import at_least_float32, products, unit
 
 SPENT = 64  # a residual of at most this many float roundings of the token's diagonal entry in the kernel counts as zero
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from vlmprune.methods.base import ScoreMethod, Signals
-from vlmprune.methods.reductions import pairwise_mean
+from vlmprune.methods.tensor_ops import pairwise_mean
 
 
 @dataclass

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from vlmprune.methods.base import Method, SequenceMethod, Tower, is_changed
+from vlmprune.methods.budget import apportioned, round_half_up
 from vlmprune.methods.cls import ClsAttention
-from vlmprune.methods.counting import apportioned, round_half_up
-from vlmprune.methods.decoder_base import DecoderMethod
+from vlmprune.methods.decoder_method import DecoderMethod
 from vlmprune.methods.fastv import FastV
 
 

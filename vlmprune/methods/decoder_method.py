@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from vlmprune.methods.base import Method, NoAmount, Positions, Tower
+from vlmprune.methods.budget import kept_count
 from vlmprune.methods.contract import as_scores
-from vlmprune.methods.counting import kept_count
 
 
 @dataclass(frozen=True)

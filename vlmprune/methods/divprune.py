@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vlmprune.methods.base import Selection, SequenceMethod, Signals, Widths
-from vlmprune.methods.similarity import products, unit
+from vlmprune.methods.tensor_ops import products, unit
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from vlmprune.methods.base import Method, NoAmount, Tower
-from vlmprune.methods.counting import exact
+from vlmprune.methods.budget import exact
 from vlmprune.methods.merging import Matching, counts_at_fraction, counts_to_reach
 
 

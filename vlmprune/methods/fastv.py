@@ -5,9 +5,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from vlmprune.methods.counting import kept_count
-from vlmprune.methods.decoder_base import DecoderMethod, DecoderSignals, DecoderStage
-from vlmprune.methods.reductions import pairwise_mean
+from vlmprune.methods.budget import kept_count
+from vlmprune.methods.decoder_method import DecoderMethod, DecoderSignals, DecoderStage
+from vlmprune.methods.tensor_ops import pairwise_mean
 
 
 @dataclass

@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from vlmprune.methods.similarity import at_least_float32
+from vlmprune.methods.tensor_ops import at_least_float32
 
 
 @dataclass

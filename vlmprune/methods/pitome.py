@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from vlmprune.methods.base import Tower, is_changed
-from vlmprune.methods.counting import same_relative_depth
+from vlmprune.methods.budget import same_relative_depth
 from vlmprune.methods.merging import Matching
-from vlmprune.methods.reductions import pairwise_mean
-from vlmprune.methods.similarity import products, unit
+from vlmprune.methods.tensor_ops import pairwise_mean, products, unit
 from vlmprune.methods.tome import ToMe
 
 PUBLISHED_DEPTH = 24  # CLIP-L/14

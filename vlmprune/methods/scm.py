@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from vlmprune.methods.base import Tower
-from vlmprune.methods.counting import kept_count
-from vlmprune.methods.decoder_base import (
+from vlmprune.methods.budget import kept_count
+from vlmprune.methods.decoder_method import (
     DecoderMethod,
     DecoderSelection,
     DecoderSignals,
@@ -20,7 +20,7 @@ from vlmprune.methods.decoder_base import (
     best_visual,
     nan_scores,
 )
-from vlmprune.methods.reductions import pairwise_mean, pairwise_sum
+from vlmprune.methods.tensor_ops import pairwise_mean, pairwise_sum
 
 
 @dataclass

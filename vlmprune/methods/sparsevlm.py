@@ -1,20 +1,171 @@
-"""SparseVLM: "Visual Token Sparsification for Efficient Vision-Language Model Inference" (Zhang et al., ICML 2025)."""
+"""SparseVLM and SparseVLM+.
+
+SparseVLM: "Visual Token Sparsification for Efficient Vision-Language Model Inference" (Zhang et al., ICML 2025).
+
+Base class of SparseVLM and SparseVLM+: the text tokens that rate, the layers, and the published counts.
+
+Merging by density-peaks clustering (Rodriguez and Laio, Science 2014) with kNN densities (Du et al., 2016).
+
+SparseVLM+: the authors' second version of SparseVLM (Zhang et al., arXiv:2410.04417; released as v2.0).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from vlmprune.methods.base import Tower, is_changed
-from vlmprune.methods.decoder_base import DecoderSelection, DecoderSignals, DecoderStage, best_visual, nan_scores
-from vlmprune.methods.density_peaks import merge_clusters
-from vlmprune.methods.reductions import pairwise_mean, pairwise_sum
-from vlmprune.methods.sparsevlm_base import TextRated, rating_rows, within
+from vlmprune.methods.budget import equal_factors, exact, increasing, kept_count, relative_layers, round_half_up
+from vlmprune.methods.decoder_method import (
+    DecoderMethod,
+    DecoderSelection,
+    DecoderSignals,
+    DecoderStage,
+    best_visual,
+    nan_scores,
+)
+from vlmprune.methods.tensor_ops import at_least_float32, pairwise_mean, pairwise_sum
+
+Budget = Literal[192, 128, 96, 64]
+
+ROWS = 512  # positions whose similarity to the text is held in memory at a time
+
+
+@dataclass
+class TextRated(DecoderMethod):
+    """Drops visual tokens from the output of several layers, by the attention of the question's tokens in that layer.
+
+    layers: layers (0-based) whose output is pruned, which is before the next layer.
+    published_depth: number of decoder layers that `layers` refers to; elsewhere the same relative depth.
+    retain: the published budget, for 576 visual tokens, if neither ratio nor keep is given. Its counts scale with
+        the number of visual tokens, rounded half up; every stage drops at least one token, and keeps at least one.
+    """
+
+    layers: Sequence[int] = (2, 6, 15)
+    published_depth: int = 32
+    retain: Budget = 192
+
+    tables: ClassVar[dict[int, tuple[int, ...]]]  # retain -> tokens kept at each of the three layers
+    paper: ClassVar = "arXiv:2410.04417"
+
+    def __post_init__(self) -> None:
+        if not self.layers or not increasing([-1, *self.layers, self.published_depth - 1]):
+            raise ValueError(
+                f"layers={list(self.layers)}; allowed: one or more ascending layers of 0 to "
+                f"{self.published_depth - 2} (published_depth={self.published_depth})"
+            )
+        if is_changed(self, "retain") and not (self.tabulated and self.budget == "published"):
+            raise ValueError(
+                f"retain={self.retain}: the published counts run without an amount; leave it out, or ratio=, keep=, "
+                "budget=average and method.rank_adaptive"
+            )
+        if self.tabulated and len(self.layers) != 3:
+            raise ValueError(f"layers={list(self.layers)}: the published counts are for three; give ratio= or keep=")
+
+    @property
+    def tabulated(self) -> bool:
+        """True if the published counts run."""
+        return self.ratio is None and self.keep is None
+
+    def stage_layers(self, depth: int) -> list[int]:
+        """Return the layers, on a decoder of `depth`, before which tokens are dropped."""
+        return relative_layers(self.layers, self.published_depth, depth, shift=1)
+
+    def stage_keeping(self, layer: int, n: int, kept: int) -> DecoderStage:
+        """Return the stage that keeps `kept` of `n` tokens; at least one, and not all."""
+        return DecoderStage(layer, within(n, kept))
+
+    def stage_leaving(self, layer: int, n: int, left: int) -> DecoderStage:
+        """Return the stage that leaves exactly `left` of `n` tokens."""
+        return DecoderStage(layer, left)
+
+    def schedule(self, depth: int, n: int) -> list[DecoderStage]:
+        layers = self.stage_layers(depth)
+        if self.tabulated:
+            amounts = [round_half_up(exact(kept) * n / 576) for kept in self.tables[self.retain]]
+        else:
+            amounts = equal_factors(n, kept_count(n, self.ratio, self.keep), len(layers))
+        stages: list[DecoderStage] = []
+        for layer, amount in zip(layers, amounts, strict=True):
+            stage = self.stage_keeping if self.tabulated else self.stage_leaving
+            stages.append(stage(layer, n, amount))
+            n = stages[-1].left
+        return stages
+
+    def raters(self, embeds: Tensor, visual: Tensor, valid: Tensor) -> Tensor:
+        """Return the text tokens that resemble the image most (section 3.2), bool [B, L].
+
+        These have a mean over v of softmax_t(x_v . x_t) above its average, for visual tokens v and the text tokens t
+        after the last of them. If none is above, as with one text token, all of them rate; the authors' code gives NaN.
+        If no text follows, none is True and the last position rates. The authors' code takes a second image for text.
+        """
+        last = visual.sum(dim=1, keepdim=True)
+        text = valid & ~visual & (visual.cumsum(dim=1) == last) & (last > 0)
+        x = at_least_float32(embeds)
+        relevance = torch.zeros_like(x[..., 0])
+        for part, looks in zip(x.split(ROWS, dim=1), visual.split(ROWS, dim=1), strict=True):
+            similarity = (part @ x.mT).masked_fill(~text.unsqueeze(1), torch.finfo(x.dtype).min).softmax(dim=2)
+            relevance += pairwise_sum(similarity.masked_fill(~looks.unsqueeze(2), 0), dim=1) / last.clamp(min=1)
+        mean = relevance.masked_fill(~text, 0).sum(dim=1, keepdim=True) / text.sum(dim=1, keepdim=True).clamp(min=1)
+        above = text & (relevance > mean)
+        return torch.where(above.any(dim=1, keepdim=True), above, text)
+
+    def rater_count(self, words: int) -> int:
+        return words
+
+    def rater_macs(self, length: int, width: int) -> int:
+        return length * length * width
+
+
+def within(n: int, kept: int) -> int:
+    """Return `kept` within the authors' bounds for `n` tokens: at most n - 1, and at least one unless n is 0."""
+    return max(min(1, n), min(kept, n - 1))
+
+
+def rating_rows(signals: DecoderSignals) -> Tensor:
+    """Return bool [B, R]: the rows of `signals.attention` that rate; the last one if no text follows the image."""
+    last = torch.zeros_like(signals.raters)
+    last[:, -1] = True
+    return torch.where(signals.raters.any(dim=1, keepdim=True), signals.raters, last)
+
+
+def merge_clusters(x: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
+    """Cluster the q tokens of every row of x [B, q, C] and add up each cluster.
+
+        d_ij    = |x_i - x_j| / sqrt(C)
+        rho_i   = exp(-mean of the `clusters` smallest d_ij^2, including j = i)
+        delta_i = min of d_ij over the j of larger rho; for the densest, the largest d of the row
+        centres = the largest rho_i delta_i; each other token goes to the nearest centre
+        merged  = sum of a cluster / (its size + 1e-6)
+
+    The authors' random 1e-6 on rho is left out: of two tokens of equal density neither is denser, so that two densest
+    ones (with two clusters, any mutual neighbours have equal density) both become centres. Of equal products, and of
+    equally near centres, the first is taken.
+
+    Returns the centres, int64 [B, clusters] by descending product, and the merged tokens [B, clusters, C].
+    """
+    wide = at_least_float32(x)
+    # The faster way by a matrix product gives equal tokens a distance above 0, and close long ones a wrong one.
+    distance = torch.cdist(wide, wide, compute_mode="donot_use_mm_for_euclid_dist") / math.sqrt(x.shape[2])
+    nearest = distance.topk(clusters, dim=2, largest=False).values
+    rho = (-pairwise_mean(nearest.square(), dim=2)).exp()
+
+    denser = rho.unsqueeze(1) > rho.unsqueeze(2)  # [B, i, j]: j is denser than i
+    to_denser = distance.masked_fill(~denser, math.inf).amin(dim=2)
+    delta = torch.minimum(to_denser, distance.amax(dim=(1, 2)).unsqueeze(1))  # `to_denser` is inf if none is denser
+
+    centres = (rho * delta).sort(dim=1, descending=True, stable=True).indices[:, :clusters]
+    to_centre = distance.gather(1, centres.unsqueeze(2).expand(-1, -1, x.shape[1]))  # [B, clusters, q]
+    to_centre.scatter_(2, centres.unsqueeze(2), -1)  # a centre belongs to its own cluster, even if another one is equal
+    cluster = to_centre.argmin(dim=1)
+    member = torch.nn.functional.one_hot(cluster, clusters).to(wide.dtype)  # [B, q, clusters]
+    merged = (member.mT @ wide) / (member.sum(dim=1).unsqueeze(2) + 1e-6)
+    return centres, merged.to(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -163,3 +314,54 @@ def ranks(signals: DecoderSignals) -> list[list[int]]:
     larger = torch.maximum(count, rates.sum(dim=1))  # of the matrix without the zeros, as in torch's matrix_rank
     least = singular.amax(dim=1) * larger * torch.finfo(singular.dtype).eps
     return torch.stack([(singular > least.unsqueeze(1)).sum(dim=1), count], dim=1).tolist()
+
+
+@dataclass
+class SparseVLMPlus(TextRated):
+    """SparseVLM without recycling, with a correction for position and the heads that attend to the image most.
+
+        P'_htj = P_htj / B_tj,  B_tj = (2 / sqrt d) sum over i < d/2 of cos((p_t - p_j) theta_i)
+        heads  = the 14 with the largest sum of P' over raters and visual tokens
+        s_j    = mean over these heads and over raters of P'_htj
+
+    Raters are those of SparseVLM. B is the product of constant queries and keys after RoPE at positions p; it can be
+    negative, and is used unchanged. Kept tokens keep their order and their original positions; nothing is merged. With
+    `ratio`, the share dropped at the end, or `keep`, the number left at the end, N is reduced in equal factors as in
+    PyramidDrop; with neither, the published counts for `retain` apply.
+
+    heads: number of heads that rate; 14 for both 32 and 40, as in the authors' code. All of them if there are fewer.
+    """
+
+    heads: int = 14
+
+    tables: ClassVar = {192: (300, 200, 118), 128: (238, 108, 60), 96: (246, 54, 28), 64: (66, 34, 20)}
+    published_positions: ClassVar = "keep"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.heads < 1:
+            raise ValueError(f"heads={self.heads}; allowed: 1 or more")
+
+    def score(self, signals: DecoderSignals) -> Tensor:
+        rates = rating_rows(signals)
+        bias = position_bias(signals.positions, signals.frequencies, rates.shape[1])
+        corrected = signals.attention / bias.unsqueeze(1)
+        corrected = corrected.masked_fill(~rates[:, None, :, None], 0)
+        rated = pairwise_sum(corrected, dim=2) / rates.sum(dim=1)[:, None, None]
+        looks = rated.masked_fill(~signals.visual.unsqueeze(1), 0).sum(dim=2)  # [B, H]
+        best = looks.sort(dim=1, descending=True, stable=True).indices[:, : self.heads]
+        return pairwise_mean(rated.gather(1, best.unsqueeze(2).expand(-1, -1, rated.shape[2])), dim=1)
+
+    def stage_macs(self, stage: DecoderStage, length: int, raters: int, width: int, head_width: int) -> int:
+        return raters * length * head_width  # position_bias
+
+
+def position_bias(positions: Tensor, frequencies: Tensor, rows: int) -> Tensor:
+    """Return B, [B, rows, L], of the last `rows` positions: the product of two rotated vectors of ones, over sqrt(d).
+
+    positions: int64 [B, L]. frequencies: [d/2] radians per position.
+    """
+    angle = positions.unsqueeze(2) * frequencies.float()
+    # cos(a - b) = cos a cos b + sin a sin b, so that no [B, rows, L, d/2] is needed.
+    rotated = torch.cat([angle.cos(), angle.sin()], dim=2)
+    return rotated[:, -rows:] @ rotated.mT * (2 / rotated.shape[2] ** 0.5)

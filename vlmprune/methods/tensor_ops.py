@@ -1,4 +1,4 @@
-"""Cosine similarity for methods that compare tokens with one another."""
+"""Tensor operations that several methods share: cosine similarity, and sums in one order of additions."""
 
 import torch
 from torch import Tensor
@@ -36,3 +36,23 @@ def products(x: Tensor, y: Tensor) -> Tensor:
 def at_least_float32(x: Tensor) -> Tensor:
     """Return `x` in float32, or in float64 if it is float64."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def pairwise_sum(x: Tensor, dim: int) -> Tensor:
+    """Return the sum of `x` over `dim`, in float32 at least, by adding its second half to the first repeatedly.
+
+    `Tensor.sum` adds the columns that fill a vector register in one order and those left over in another, so that
+    equal columns may differ in the last bit and a tie is missed. Here all are added in the same order, on every
+    device.
+    """
+    x = at_least_float32(x)
+    while (n := x.shape[dim]) > 1:
+        half = n // 2
+        pairs = x.narrow(dim, 0, half) + x.narrow(dim, half, half)
+        x = torch.cat([pairs, x.narrow(dim, n - 1, 1)], dim=dim) if n % 2 else pairs
+    return x.sum(dim=dim)
+
+
+def pairwise_mean(x: Tensor, dim: int) -> Tensor:
+    """Return the mean of `x` over `dim`, in float32 at least, added in the order of `pairwise_sum`."""
+    return pairwise_sum(x, dim) / x.shape[dim]

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from vlmprune.methods.base import Tower
+from vlmprune.methods.encoder_method import VisionMethod
 from vlmprune.methods.merging import Matching
-from vlmprune.methods.similarity import products, unit
-from vlmprune.methods.vision_base import VisionMethod
+from vlmprune.methods.tensor_ops import products, unit
 
 
 @dataclass

@@ -6,10 +6,9 @@ from typing import ClassVar
 import torch
 
 from vlmprune.methods.base import Selection, SequenceMethod, Signals, Tower, Widths, top_k
-from vlmprune.methods.counting import exact, round_half_up
+from vlmprune.methods.budget import exact, round_half_up
 from vlmprune.methods.merging import rows_of
-from vlmprune.methods.reductions import pairwise_mean, pairwise_sum
-from vlmprune.methods.similarity import at_least_float32, products, unit
+from vlmprune.methods.tensor_ops import at_least_float32, pairwise_mean, pairwise_sum, products, unit
 
 
 @dataclass

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from vlmprune.methods.base import Selection, SequenceMethod, Signals, Widths, top_k
-from vlmprune.methods.reductions import pairwise_mean
-from vlmprune.methods.similarity import products, unit
+from vlmprune.methods.tensor_ops import pairwise_mean, products, unit
 
 DROPPED_PER_ROUND = 8  # as in the authors' code
 

@@ -6,8 +6,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from vlmprune.methods.base import ScoreMethod, Signals, Tower
-from vlmprune.methods.counting import same_relative_depth
-from vlmprune.methods.reductions import pairwise_mean, pairwise_sum
+from vlmprune.methods.budget import same_relative_depth
+from vlmprune.methods.tensor_ops import pairwise_mean, pairwise_sum
 
 PUBLISHED_DEPTH = 24  # CLIP-L/14
 

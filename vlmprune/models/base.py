@@ -1,10 +1,12 @@
-"""Base class of model families, and their registry by `model_type`.
+"""The common base of all model families: the adapter of a loaded model, and the sizes of its vision encoder.
 
-A family is one file in this folder named after its `model_type` in config.json. It exports `adapt(model)` and, so that
+A family is one file in families/, named after its `model_type` in config.json. It exports `adapt(model)` and, so that
 impossible pairs are refused before weights load, `SIGNALS` and `describe_tower(config)`. It may export
 `check_method(method)`, which raises ValueError for methods that it refuses; `KEEPS_POSITIONS` if its adapter keeps
 position ids; `RANKS_TOGETHER`, the media of which several tiles or frames can be ranked together, if not both can; and
 `LIMITS`, its settings for the number of pixels or tiles of a picture. No list names the families.
+
+The sizes come from the checkpoint's config, the input from the question's images or video; flops.py multiplies them.
 """
 
 from __future__ import annotations
@@ -14,48 +16,129 @@ import inspect
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import vlmprune.models
-from vlmprune.config import LIMITS, ModelConfig
+from vlmprune.config.settings import LIMITS, ModelConfig
+from vlmprune.engine.layout import Layout
 from vlmprune.errors import UserError, choose
-from vlmprune.measure.encoder import EncoderSizes, Grid
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
-from vlmprune.pruning.layout import Layout
+from vlmprune.methods.baselines import Uniform
+
+Grid = tuple[int, int]  # rows, columns
+EACH_TILE = Uniform(scope="tile")  # a layout for this method has the smallest units, whatever method runs
+
+
+class Uncountable(ValueError):
+    """FLOPs that cannot be counted without guessing; the message says why."""
+
+
+@dataclass(frozen=True)
+class EncoderSizes:
+    """Matrix sizes of one family's vision encoder, mergers and projector, in multiply-accumulates (MACs).
+
+    width: of its hidden states. heads: of its attention. cls: 1 where a tile has [CLS] before its patches. patch_macs:
+    embedding one patch. layer_macs: one token in one layer, without the products of queries and keys. projector_macs:
+    one token. merger_macs: one token in other parts than layers and projector (DeepStack's mergers). feature_width: of
+    the signal `features`. window: patches along a side of an attention window, None for attention over whole tiles,
+    which `full_layers` have in any case.
+    """
+
+    width: int
+    heads: int
+    cls: int
+    patch_macs: int
+    layer_macs: int
+    projector_macs: int
+    feature_width: int
+    merger_macs: int = 0
+    window: int | None = None
+    full_layers: frozenset[int] = frozenset()
+
+    def tokens(self, tile: Grid) -> int:
+        """Return the number of positions of a tile in a layer: its patches, and [CLS]."""
+        return tile[0] * tile[1] + self.cls
+
+    def pairs(self, layer: int, tile: Grid) -> int:
+        """Return the number of (query, key) pairs of a tile that attention in `layer` multiplies."""
+        if self.window is None or layer in self.full_layers:
+            return self.tokens(tile) ** 2
+        return _squares(tile[0], self.window) * _squares(tile[1], self.window)
+
+    def layer_flops(self, tokens: int, pairs: int) -> float:
+        """Return the FLOPs of one layer for `tokens` positions and `pairs` of (query, key)."""
+        return 2 * tokens * self.layer_macs + 4 * pairs * self.width
+
+
+def _squares(length: int, size: int) -> int:
+    """Return the sum of squares of the pieces of `length`, cut into pieces of `size` and a rest."""
+    return length // size * size**2 + (length % size) ** 2
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Input of the vision encoder for one question, as recorded on the question's line in predictions.jsonl.
+
+    slots: visual slots of the unpruned prompt. newlines: those of them that pruning before the language model never
+    drops. tiles: the patch grid of each tile, crop, frame or temporal step. projected: rows that go to the projector
+    where nothing is dropped before it. units: per image or video, the number of tokens of each of its tiles in the
+    prompt, which a method ranks together (or those of all tiles, with scope=image).
+    """
+
+    slots: int
+    newlines: int
+    tiles: list[Grid]
+    projected: int
+    units: list[list[int]]
+
+    @classmethod
+    def of(cls, adapter: Adapter, tensors: dict[str, Tensor]) -> Encoded:
+        """Return the input for the media of one prompt, given as `Media.tensors`; pixel values are not read."""
+        slots = newlines = projected = 0
+        tiles: list[Grid] = []
+        units: list[list[int]] = []
+        videos = {name: tensor for name, tensor in tensors.items() if "video" in name}
+        images = {name: tensor for name, tensor in tensors.items() if name not in videos}
+        for encoder, arguments in (("get_image_features", images), ("get_video_features", videos)):
+            if not arguments:
+                continue
+            layout = adapter.layout(encoder, arguments, EACH_TILE)
+            slots, newlines = slots + layout.slots, newlines + layout.stays
+            tiles += adapter.patch_grids(layout)
+            projected += adapter.projected_rows(layout)
+            owners = layout.images or list(range(len(layout.pixels)))
+            own: list[list[int]] = [[] for _ in range(max(owners) + 1)]
+            for group in layout.groups:
+                for tile in group.tiles:
+                    own[owners[tile]].append(group.index.shape[1])
+            units += own
+        return cls(slots, newlines, tiles, projected, units)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Encoded:
+        """Return the inverse of `as_dict`, also from data that was written as JSON."""
+        known = {field.name: data[field.name] for field in fields(cls)}  # a newer version may have more
+        return cls(**known | {"tiles": [(rows, columns) for rows, columns in data["tiles"]]})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain data."""
+        return asdict(self)
+
+    def ranked(self, scope: str) -> list[int]:
+        """Return the number of tokens of each unit that a method with this scope ranks."""
+        return [n for image in self.units for n in (image if scope == "tile" else [sum(image)])]
+
 
 MEDIA = frozenset({"image", "video"})
-HELPERS = {
-    "anyres",
-    "architecture",
-    "base",
-    "checkpoint",
-    "checks",
-    "clip_text",
-    "config_schema",
-    "decoder_structure",
-    "enlarged",
-    "files",
-    "hardware",
-    "inputs",
-    "llava_next_inputs",
-    "llava_onevision_inputs",
-    "loading",
-    "outline",
-    "parts",
-    "prompts",
-    "qwen2_5_vl_inputs",
-    "views",
-    "weights",
-}
 
 
 class Adapter(ABC):
-    """Base class of a family's adapter: implements the engine's interface, `vlmprune.pruning.adapter.Adapter`."""
+    """Base class of a family's adapter: implements the engine's interface, `vlmprune.engine.adapter.Adapter`."""
 
     signals: frozenset[str]
     tower: Tower
@@ -147,12 +230,12 @@ class Adapter(ABC):
 
 def families() -> list[str]:
     """Return the model types that have an adapter, sorted."""
-    return sorted(m.name for m in pkgutil.iter_modules(vlmprune.models.__path__) if m.name not in HELPERS)
+    return sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).with_name("families"))]))
 
 
 def family_module(model_type: str) -> ModuleType:
     """Return the module of a family. Raises UserError for any other name, such as one from a config.json."""
-    return importlib.import_module(f"vlmprune.models.{choose(model_type, families(), 'model family')}")
+    return importlib.import_module(f"vlmprune.models.families.{choose(model_type, families(), 'model family')}")
 
 
 @dataclass(frozen=True)

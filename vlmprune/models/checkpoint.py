@@ -1,14 +1,21 @@
-"""Resolution of a checkpoint: its config.json is read and its family checked before weights are opened or downloaded.
+"""Search for a checkpoint and its family, from config.json or from configs/architecture with random weights.
 
 Nothing here or in loading.py executes code that comes with a checkpoint, and weights are read from safetensors only.
+
+The weights are random, so that answers mean nothing; no file is downloaded. The tokenizer is a substitute that has the
+checkpoint's special tokens at their ids, and one unknown token for every word. The image processor is transformers'
+with the checkpoint's sizes.
 """
 
 from __future__ import annotations
 
+import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.errors import (
     GatedRepoError,
     LocalEntryNotFoundError,
@@ -16,21 +23,72 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from transformers import AutoConfig, PreTrainedConfig
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedTokenizerFast
+
+# transformers 5.17 does not export this at top level without torchvision, which the PIL backend does not need.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
-from vlmprune.config import ModelConfig
+from vlmprune.config.registry import options, read
+from vlmprune.config.settings import ModelConfig
 from vlmprune.errors import UserError, nearest
 from vlmprune.files import expanded
-from vlmprune.fingerprint import sha256
-from vlmprune.models.architecture import architecture
+from vlmprune.hashing import data_hash
 from vlmprune.models.base import families
 from vlmprune.models.config_schema import Config, check_agreement
-from vlmprune.models.files import check_folder, read_object
-from vlmprune.models.parts import Checkpoint, first_line
+from vlmprune.models.preprocessing import Parts
+from vlmprune.models.processor import Checkpoint, check_folder, first_line, read_object
 from vlmprune.models.weights import check_files, folder_hash
-from vlmprune.registry import options, read
 from vlmprune.typed_json import check_data
+
+# All content in order; each medium as its placeholder between the tokens with which the checkpoint's template marks it.
+TEMPLATE = (
+    "{% for message in messages %}{% for item in message['content'] %}"
+    "{% if item['type'] == 'text' %}{{ ' ' + item['text'] + ' ' }}{% else %}{{ media[item['type']] }}{% endif %}"
+    "{% endfor %}{% endfor %}"
+)
+
+
+def architecture(name: str) -> Any:
+    """Return the transformers config of a published model. Raises UserError if none is shipped for it."""
+    known = options("architecture")
+    if name not in known:
+        raise UserError(
+            f"model.random_weights=true: no architecture of model={name} is shipped; known: {', '.join(known)}; or "
+            "model=path with a folder that has a config.json"
+        )
+    config = dict(read("architecture", name)["config"])
+    return AutoConfig.for_model(**config)
+
+
+def draw_weights(config: Any, attention: str, dtype: torch.dtype, device: torch.device) -> Any:
+    """Return the model with random weights from a fixed seed, on `device`."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.device(device):
+        torch.manual_seed(0)
+        return AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation=attention)
+
+
+def stand_in(name: str, config: Any) -> Parts:
+    """Return a substitute for the tokenizer, image processor and chat template of a model, without a download."""
+    data = read("architecture", name)
+    special: dict[str, int] = data["tokens"]
+    tokenizer = Tokenizer(WordLevel({"<unk>": 0, **special}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<unk>")
+    fast.add_special_tokens({"additional_special_tokens": list(special)})
+    tokens = {index: token for token, index in special.items()}
+    media = {"image": data["image"], "video": data.get("video", "")}
+    template = "{% set media = " + json.dumps(media) + " %}" + TEMPLATE
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "preprocessor_config.json").write_text(json.dumps(data["image_processor"]), encoding="utf-8")
+        processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+    video = tokens.get(getattr(config, "video_token_id", -1)) or media["video"].strip()
+    return Parts(fast, processor, template, tokens[config.image_token_id], video or None)
+
 
 EMBEDDED = Path(__file__).parent.parent / "tiny" / "checkpoint"
 
@@ -64,7 +122,7 @@ def describe_checkpoint(model: ModelConfig) -> Checkpoint:
         raise UserError(f"model.revision={model.revision}: {source} is a folder; revisions are of hub names")
     if model.random_weights and not folder.is_dir():
         config = supported(architecture(model.name), source)
-        return Checkpoint(source, config, f"random:{sha256(config.to_dict())}", random=True)
+        return Checkpoint(source, config, f"random:{data_hash(config.to_dict())}", random=True)
     if folder.is_dir():
         check_folder(folder, f"model.path={source}:")
     try:

@@ -18,10 +18,9 @@ from transformers import AutoTokenizer, CLIPModel
 from vlmprune.errors import UserError, one_line
 from vlmprune.files import expanded
 from vlmprune.methods.base import Method, Tower
-from vlmprune.methods.similarity import products
+from vlmprune.methods.tensor_ops import products
 from vlmprune.models.checkpoint import read_config
-from vlmprune.models.files import check_folder, read_object
-from vlmprune.models.parts import Checkpoint, first_line, is_of_shapes
+from vlmprune.models.processor import Checkpoint, check_folder, first_line, is_of_shapes, read_object
 from vlmprune.models.weights import check_files, check_sizes, folder_hash
 
 MATCHING = ("hidden_size", "patch_size", "image_size", "num_hidden_layers")  # another encoder differs in one of these

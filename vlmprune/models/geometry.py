@@ -1,4 +1,4 @@
-"""Areas of a picture that its visual tokens cover: grids of cells over rectangles of the original pixels.
+"""Geometry of pictures: where their tokens lie, which tiles they are cut into, how they are enlarged.
 
 Coordinates are mapped back through an image processor's steps (resize, crop, pad, cut into tiles). Each family returns
 the grids of its inputs in `Preprocessor.views`.
@@ -7,11 +7,17 @@ the grids of its inputs in `Preprocessor.views`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
+from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape, unpad_image
+
+from vlmprune.benchmarks.base import BadSample
+from vlmprune.benchmarks.media import take
 
 Pixels = tuple[int, int]  # width, height of a picture
 
@@ -50,8 +56,8 @@ class View:
     """One grid of visual tokens over a picture, or over a part of it.
 
     picture: index among the medium's pictures. box: area of the grid. slots: int64 [rows, columns], the visual slot of
-    each cell, counted through the prompt (see `pruning.prompt.Record.kept`), -1 where a cell has no token. title: "" if
-    it is a medium's only view. tiles: rows and columns of the tiles that the grid is stitched from.
+    each cell, counted through the prompt (see `engine.prompt_state.Record.kept`), -1 where a cell has no token. title:
+    "" if it is a medium's only view. tiles: rows and columns of the tiles that the grid is stitched from.
     """
 
     picture: int
@@ -118,3 +124,117 @@ def letterboxed(size: Pixels, target: Pixels) -> Box:
     x, y = width / resized[0], height / resized[1]
     left, top = (across - resized[0]) // 2 * x, (down - resized[1]) // 2 * y
     return Box(-left, -top, across * x - left, down * y - top)
+
+
+Size = tuple[int, int]  # height, width
+
+
+@dataclass(frozen=True)
+class Anyres:
+    """One tiled image: a base tile, then rows x columns tiles of `side` x `side` patches each.
+
+    rectangle: first row, end row, first column, end column of the stitched patches that survive unpadding.
+    """
+
+    side: int
+    rows: int
+    columns: int
+    rectangle: tuple[int, int, int, int]
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles, the base tile included."""
+        return 1 + self.rows * self.columns
+
+    @property
+    def detail(self) -> int:
+        """Number of patches of the tiles after the base that reach the prompt."""
+        top, bottom, left, right = self.rectangle
+        return (bottom - top) * (right - left)
+
+    @property
+    def newlines(self) -> int:
+        """Number of newline embeddings: one after each stitched row."""
+        top, bottom, _, _ = self.rectangle
+        return bottom - top
+
+    @property
+    def slots(self) -> int:
+        """Number of placeholders of the image in a prompt."""
+        return self.side**2 + self.detail + self.newlines
+
+    def slot_patches(self) -> Tensor:
+        """Return int64 [slots], the patch at each placeholder: tile * side^2 + index in the tile; -1 at a newline."""
+        n = self.side**2
+        grid = torch.arange(n, n * self.tiles).view(self.rows, self.columns, self.side, self.side)
+        top, bottom, left, right = self.rectangle
+        stitched = grid.transpose(1, 2).reshape(self.rows * self.side, self.columns * self.side)
+        lines = stitched[top:bottom, left:right]
+        return torch.cat([torch.arange(n), torch.cat([lines, lines.new_full((len(lines), 1), -1)], dim=1).flatten()])
+
+    def alive(self) -> list[tuple[Tensor, Size]]:
+        """Return for each tile, base first, the patches that reach the prompt, int64 [n], and their grid."""
+        whole = torch.arange(self.side**2)
+        top, bottom, left, right = self.rectangle
+        units = [(whole, (self.side, self.side))]
+        patches = whole.view(self.side, self.side)
+        for row in range(self.rows):
+            for column in range(self.columns):
+                y, x = row * self.side, column * self.side
+                part = patches[max(0, top - y) : max(0, bottom - y), max(0, left - x) : max(0, right - x)]
+                units.append((part.flatten(), (part.shape[0], part.shape[1])))
+        return units
+
+
+def anyres(image_size: Size, pinpoints: list[list[int]], tile_size: int, side: int) -> Anyres:
+    """Return the geometry of an image of `image_size` pixels, with tiles `tile_size` pixels and `side` patches wide."""
+    rows, columns = get_anyres_image_grid_shape(image_size, pinpoints, tile_size)
+    height, width = rows * side, columns * side
+    kept = unpad_image(torch.arange(height * width).view(1, height, width), image_size)[0]
+    first = int(kept[0, 0]) if kept.numel() else 0  # unpadding may leave nothing of a very long image
+    top, left = divmod(first, width)
+    return Anyres(side, rows, columns, (top, top + kept.shape[0], left, left + kept.shape[1]))
+
+
+def best_filled_resolution(image_size: Size, pinpoints: Sequence[Sequence[int]]) -> Size:
+    """Return the resolution of which the resized image fills the largest fraction, the first of equals (FasterVLM)."""
+    height, width = image_size
+
+    def filled(resolution: Sequence[int]) -> float:
+        scale = min(resolution[0] / height, resolution[1] / width)
+        return int(height * scale) * int(width * scale) / (resolution[0] * resolution[1])
+
+    best = max(pinpoints, key=filled)
+    return best[0], best[1]
+
+
+MOST_PIXELS = 2 * 89_478_485  # where PIL refuses to decode a picture
+
+
+def check_pixels(size: Pixels, made: int) -> None:
+    """Raise BadSample if a picture of `size` would be enlarged to more than MOST_PIXELS; made: its pixels then.
+
+    Otherwise count them with `take`, so that large pictures are enlarged one at a time.
+    """
+    if made > MOST_PIXELS:
+        width, height = size
+        raise BadSample(
+            f"its picture of {width} x {height} pixels would be made one of {made:,}; at most {MOST_PIXELS:,}"
+        )
+    take(made)
+
+
+def check_crop(image: Image.Image, processor: Any) -> None:
+    """Raise BadSample if the processor would make a thin picture too large when it resizes the short side."""
+    if processor.do_resize and (short := dict(processor.size).get("shortest_edge")):
+        check_pixels(image.size, short**2 * max(image.size) // min(image.size))
+
+
+def pad_to_square(image: Image.Image, mean: list[float]) -> Image.Image:
+    """Centre the image on a square of the colour `mean`, each of 0 to 1 (LLaVA's expand2square). Raises BadSample."""
+    width, height = image.size
+    side = max(width, height)
+    check_pixels(image.size, side**2)
+    square = Image.new("RGB", (side, side), tuple(int(channel * 255) for channel in mean))
+    square.paste(image, ((side - width) // 2, (side - height) // 2))
+    return square

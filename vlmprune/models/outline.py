@@ -16,14 +16,13 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.bounds import bounds
-from vlmprune.config import ModelConfig
+from vlmprune.config.settings import ModelConfig
 from vlmprune.errors import UserError, one_line
-from vlmprune.measure.encoder import Encoded
-from vlmprune.models.architecture import stand_in
-from vlmprune.models.base import Adapter, adapt, adapter_options, check_limits, family_module
-from vlmprune.models.inputs import Media, Parts, Preprocessor
-from vlmprune.models.parts import Checkpoint, read_parts
+from vlmprune.limits import bounds
+from vlmprune.models.base import Adapter, Encoded, adapt, adapter_options, check_limits, family_module
+from vlmprune.models.checkpoint import stand_in
+from vlmprune.models.preprocessing import Media, Parts, Preprocessor
+from vlmprune.models.processor import Checkpoint, read_parts
 
 QUESTION = "What color is the star?"
 SIZE = (64, 48)  # of the picture, no square

@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 from vlmprune.errors import UserError, one_line
 from vlmprune.files import check_regular
-from vlmprune.models.parts import Checkpoint, first_line
+from vlmprune.models.processor import Checkpoint, first_line
 from vlmprune.typed_json import STRICT, read_json
 
 WHOLE = "model.safetensors"

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlmprune.engine.adapter import Adapter
+from vlmprune.engine.layout import Group, Layout
+from vlmprune.engine.session import Session
 from vlmprune.methods.base import Method, Selection, SequenceMethod, Signals
 from vlmprune.methods.compose import Compose
-from vlmprune.methods.decoder_base import DecoderMethod, DecoderSelection, DecoderSignals
-from vlmprune.pruning.adapter import Adapter
-from vlmprune.pruning.layout import Group, Layout
-from vlmprune.pruning.session import Session
+from vlmprune.methods.decoder_method import DecoderMethod, DecoderSelection, DecoderSignals
 
 
 class Trace:

@@ -1,4 +1,4 @@
-"""A table of cells in the terminal, in markdown or in LaTeX, with all text escaped."""
+"""Tables for the terminal, markdown and LaTeX, with recorded text escaped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,47 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vlmprune.report.escapes import latex_text, markdown_text, one_line
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "%": r"\%",
+    "#": r"\#",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "*": r"$\ast$",
+    "|": r"\textbar{}",
+    "[": "{[}",  # after \\ a bare one would be read as the line break's argument
+    "·": r"\textperiodcentered{}",
+    "–": "--",
+}
+
+
+def one_line(text: str) -> str:
+    """Return text as one terminal line: a line break becomes \\n, an unprintable character U+FFFD."""
+    shown = text.replace("\r", "").replace("\n", "\\n").replace("\t", " ")
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in shown)
+
+
+def latex_text(text: str) -> str:
+    """Return text escaped for LaTeX; '-' before a digit becomes a minus sign, and '-' alone a dash."""
+    if text == "-":
+        return "--"
+    escaped = "".join(LATEX.get(letter, letter) for letter in text)
+    return f"$-${escaped[1:]}" if text[:1] == "-" and text[1:2].isdigit() else escaped
+
+
+def markdown_text(text: str) -> str:
+    """Return text escaped for a cell of a markdown table."""
+    for mark in ("\\", "*", "|", "<"):
+        text = text.replace(mark, f"\\{mark}")
+    return text
+
 
 GAP = 2  # characters between columns
 ROOM_TO_FOLD = 24  # smallest width of a folded column in characters
@@ -40,7 +80,7 @@ class Grid:
 
     def print_terminal(self) -> list[str]:
         """Print a table that fits the terminal; return the columns that were dropped for lack of width."""
-        from vlmprune.progress import results_console
+        from vlmprune.terminal import results_console
 
         console = results_console()
         columns, gone = list(self.columns), []

@@ -1,26 +1,100 @@
-"""The comparison as one HTML file with sortable tables, charts and example pictures; it loads nothing else.
+"""The comparison as one HTML file: sortable tables, charts and example pictures, nothing loaded from elsewhere.
 
 All recorded text (names, questions, answers, notes) is escaped, and pictures are decoded and encoded again. In
 addition, a content security policy forbids the page to load anything.
+
+A run directory is untrusted input: files outside its pictures folder and files that are no pictures are left out.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 
 from vlmprune import __version__
 from vlmprune.errors import UserError
-from vlmprune.records import write_atomically
-from vlmprune.report.charts import chart_svgs
-from vlmprune.report.columns import Column, columns_for, legend
-from vlmprune.report.examples import Example, data_uri, examples_of
-from vlmprune.report.notes import table_notes, title
-from vlmprune.report.rows import Row
-from vlmprune.report.tables import Comparison
+from vlmprune.files import write_atomically
+from vlmprune.results.charts import chart_svgs
+from vlmprune.results.columns import Column, columns_for, legend
+from vlmprune.results.comparison import Row
+from vlmprune.results.picture_index import FOLDER, read_index
+from vlmprune.results.tables import Comparison, table_notes, title
+
+QUESTIONS, RUNS = 4, 8  # most questions of a table, and most runs of each
+LONGEST_SIDE, QUALITY = 720, 88  # of the JPEG, LONGEST_SIDE in pixels
+
+
+@dataclass(frozen=True)
+class Example:
+    """One run's answer to one question. file: its picture; kept, total: visual tokens; score: None if not judged."""
+
+    row: Row
+    file: Path
+    id: str
+    question: str
+    answer: str
+    prediction: str
+    score: float | None
+    kept: int
+    total: int
+
+
+def examples_of(rows: Sequence[Row]) -> list[list[Example]]:
+    """Return up to QUESTIONS lists, one per question, with the examples of the unpruned run and the runs at one budget.
+
+    The budget is the one at which most runs have pictures; of equals, the smallest. The questions are those that most
+    of these runs have pictures of; of equals, those whose scores differ. Return [] if no run has pictures.
+    """
+    found = {row.run.path: read_examples(row) for row in rows}
+    having = [row for row in rows if found[row.run.path]]
+    pruned = [row for row in having if not row.run.unpruned]
+    methods = Counter(row.run.amount for row in pruned)
+    removed = {row.run.amount: row.run.reduction for row in pruned}
+    amount = max(methods, key=lambda amount: (methods[amount], removed[amount]), default=None)
+    side = [row for row in having if row.run.unpruned or row.run.amount == amount][:RUNS]
+    questions: dict[str, list[Example]] = {}
+    for row in side:
+        for example in found[row.run.path]:
+            questions.setdefault(example.id, []).append(example)
+    ordered = sorted(questions.values(), key=lambda each: (-len(each), len({example.score for example in each}) == 1))
+    return ordered[:QUESTIONS]
+
+
+def read_examples(row: Row) -> list[Example]:
+    """Return the examples that a run's pictures/index.json lists."""
+    folder = row.run.path / FOLDER
+    return [
+        Example(
+            row,
+            folder / each["file"],
+            *(each["id"], each["question"], each["answer"], each["prediction"]),
+            *(each["score"], each["kept"], each["total"]),
+        )
+        for each in read_index(row.run.path)
+    ]
+
+
+def data_uri(file: Path) -> str | None:
+    """Return a picture, decoded and scaled down, as a JPEG data URI; None if the file is no picture."""
+    from PIL import Image
+
+    try:
+        with Image.open(file, formats=["PNG", "JPEG", "WEBP"]) as picture:
+            small = picture.convert("RGB")
+        small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=QUALITY)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # SyntaxError: a broken PNG
+        return None
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 NO_EXAMPLES = "No example pictures: a run saves some with show.samples=8."
@@ -146,4 +220,4 @@ def inline_svg(svg: str, prefix: str) -> str:
 
 
 def _file(name: str) -> str:
-    return (files("vlmprune.report") / name).read_text(encoding="utf-8")
+    return (files("vlmprune.results") / name).read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from vlmprune.errors import said
-from vlmprune.progress import say
+from vlmprune.terminal import say
 from vlmprune.typed_json import STRICT, Amount, Count, check_data, read_json
 
 FOLDER, INDEX = "pictures", "index.json"  # of a run directory

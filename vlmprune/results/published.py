@@ -1,4 +1,4 @@
-"""Published figures of papers and their repositories: published.csv, one per line, as printed there.
+"""Published figures (published.csv), the runs that measure the same thing, and both beside each other.
 
 docs/published.md explains its columns and its cautions.
 """
@@ -6,8 +6,23 @@ docs/published.md explains its columns and its cautions.
 from __future__ import annotations
 
 import csv
+import json
+import sys
+from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from vlmprune.config.registry import read
+from vlmprune.config.settings import LIMITS
+from vlmprune.errors import UserError
+from vlmprune.results.find import group_runs
+from vlmprune.results.grid import Grid, left_out, markdown_text, one_line
+from vlmprune.results.runs import Run
+from vlmprune.results.tables import LATEX_HEAD, aligned, title
+from vlmprune.terminal import say
 
 # Metrics of result.json that are also published, with the factor from our value to the published scale.
 POINTS = ("perception", "cognition", "total", "ocrbench", "rating")
@@ -89,7 +104,7 @@ class Published:
 
 def read_published() -> list[Published]:
     """Read all lines of published.csv."""
-    with (files("vlmprune.report") / "published.csv").open(encoding="utf-8") as lines:
+    with (files("vlmprune.results") / "published.csv").open(encoding="utf-8") as lines:
         return [_published(line) for line in csv.DictReader(lines)]
 
 
@@ -100,3 +115,279 @@ def _published(line: dict[str, str]) -> Published:
         "value": float(line["value"]),
     }
     return Published(**{**line, **numbers})  # type: ignore[arg-type]  # the header names the fields
+
+
+SAME_RATIO, SAME_TOKENS = 0.0005, 0.5  # largest differences that count as equal; the csv's ratios have four digits
+# Settings that a matching run must leave at the values of its choice's YAML, unless the csv gives another value.
+CHECKED = {
+    "model": ("prompt", "image", "newline", "packing", "quantization", "random_weights", "generation", *LIMITS),
+    "benchmark": ("split", "prefix", "suffix", "ocr", "num_frames"),
+}
+COUNTING = ("positions", "scope", "budget")  # must be "published" unless the csv gives another value
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A published figure and a run of ours on the published scale: percent, or MME's points.
+
+    low, high: our 95 % interval, None if unknown. relative: score as a fraction of our unpruned run's;
+    published_relative: as a fraction of the unpruned row's of the same table; None without that run or row.
+    """
+
+    published: Published
+    run: Run
+    ours: float
+    low: float | None
+    high: float | None
+    relative: float | None
+    published_relative: float | None
+
+    @property
+    def difference(self) -> float:
+        """Our figure minus the published one."""
+        return self.ours - self.published.value
+
+    @property
+    def outside(self) -> bool:
+        """True if the published figure is outside our interval."""
+        return self.low is not None and self.high is not None and not self.low <= self.published.value <= self.high
+
+
+def find_pairs(shown: list[Run], runs: list[Run], published: list[Published]) -> tuple[list[Pair], dict[Path, str]]:
+    """Return all pairs of a run in `shown` and a matching figure; unpruned runs are looked up in all `runs`.
+
+    The second value has the runs without a pair that only settings keep from matching: directory -> those settings.
+    """
+    lines: dict[tuple[str, str, str], list[Published]] = defaultdict(list)
+    for line in published:
+        if line.comparable:
+            lines[line.our_model, line.our_benchmark, "blind" if line.tokens == 0 else line.our_method].append(line)
+    bare = {line.table_key: line.value for line in published if line.our_method == "none"}
+    pairs: list[Pair] = []
+    unlike: dict[Path, str] = {}
+    for group in group_runs(runs):
+        unpruned = next((run.metrics for run in group if run.unpruned), {})
+        for run in (run for run in group if run in shown):
+            metrics, config = run.metrics, run.config
+            candidates = [
+                (line, differing_settings(config, line))
+                for line in lines[run.model, run.benchmark, "blind" if run.blind else run.method]
+                if line.metric in metrics and _same_budget(run, line)
+            ]
+            found = [line for line, differing in candidates if not differing]
+            pairs += [_pair(run, line, metrics, unpruned, bare.get(line.table_key)) for line in found]
+            if candidates and not found:
+                unlike[run.path] = min((differing for _, differing in candidates), key=lambda text: text.count("="))
+    return pairs, unlike
+
+
+def _pair(
+    run: Run, line: Published, metrics: dict[str, float], unpruned: dict[str, float], published_unpruned: float | None
+) -> Pair:
+    ours = metrics[line.metric] * PRINTED[line.metric]
+    # The interval is that of the main score, a fraction of its maximum.
+    scale = ours / run.score if line.metric == run.metric and run.score else None
+    return Pair(
+        line,
+        run,
+        ours,
+        None if scale is None or run.low is None else run.low * scale,
+        None if scale is None or run.high is None else run.high * scale,
+        metrics[line.metric] / unpruned[line.metric] if unpruned.get(line.metric) else None,
+        line.value / published_unpruned if published_unpruned else None,
+    )
+
+
+def _same_budget(run: Run, line: Published) -> bool:
+    """Return True if both have the same budget: by ratio if both have one, else by number of tokens."""
+    if run.unpruned or run.blind:
+        return True
+    if run.ratio is None and run.keep is None and line.scheduled:
+        return True  # the settings determine it, and they must agree
+    if run.ratio is not None and line.ratio is not None:
+        return abs(run.ratio - line.ratio) < SAME_RATIO
+    reached = run.layer_averaged if line.settings.get("budget") == "average" else run.kept
+    return line.tokens is not None and abs(reached - line.tokens) <= SAME_TOKENS
+
+
+def differing_settings(config: dict[str, Any], line: Published) -> str:
+    """Return the settings in which a run with this config.yaml differs from `line`; '' if there are none.
+
+    A run that does not record a setting is older than the setting and counts as having the YAML's value.
+    """
+    wanted: dict[str, Any] = {key: "published" for key in COUNTING if key in config}
+    for group, name in (("model", line.our_model), ("benchmark", line.our_benchmark), ("method", line.our_method)):
+        choice, own = _choice(group, name), _group(config, group)
+        wanted |= {f"{group}.{key}": choice.get(key) for key in CHECKED.get(group, tuple(choice)) if key in own}
+    wanted |= line.settings
+    pairs = {key: (_plain(_value(config, key)), _plain(value)) for key, value in wanted.items()}
+    return ", ".join(f"{key}={own} (published: {other})" for key, (own, other) in pairs.items() if own != other)
+
+
+@cache
+def _choice(group: str, name: str) -> dict[str, Any]:
+    return {key: value for key, value in read(group, name).items() if key not in ("_target_", "info", "name")}
+
+
+def _value(config: dict[str, Any], key: str) -> Any:
+    group, dot, name = key.partition(".")
+    return _group(config, group).get(name) if dot else config.get(group)
+
+
+def _group(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a group's part of config.yaml, an untrusted file; {} if that is no mapping."""
+    group = config.get(name)
+    return group if isinstance(group, dict) else {}
+
+
+def _plain(value: Any) -> str:
+    """Return a setting's value as one line of text, equal for a number from YAML and its text from the csv."""
+    return " ".join((value if isinstance(value, str) else json.dumps(value)).split())
+
+
+COLUMNS = ("method", "ratio", "ours [95 %]", "published", "difference", "relative", "published rel.", "source", "notes")
+CAPTION = "*: the published figure is outside our 95 % interval over images; relative: of the own unpruned row"
+LEFT = ("method", "source", "notes")
+DISPENSABLE = ("relative", "published rel.", "source")  # dropped in this order if the terminal is too narrow
+LEGEND = (
+    ("difference", "ours minus published, * where the published figure is outside our 95 % interval over images"),
+    ("relative", "ours of the unpruned run here"),
+    ("published rel.", "theirs of the unpruned row of the same table"),
+    ("caution", "a figure not to rely on, for the reason below"),
+)
+
+
+def show_published(shown: list[Run], runs: list[Run], style: str) -> None:
+    """Print the published figures that match the runs `shown`; unpruned runs are looked up in all `runs`.
+
+    Raise UserError, which says what to run, if there are none.
+    """
+    published = read_published()
+    pairs, unlike = find_pairs(shown, runs, published)
+    differing = [one_line(f"{path}: not compared, {settings}") for path, settings in unlike.items()]
+    missing = _missing(shown, pairs, published)
+    if not pairs:
+        raise UserError(
+            "; ".join([f"none of these runs ({len(shown)}) is of a published figure", *differing[:1], missing])
+        )
+    notes = [*differing, missing] if missing else differing
+    if style == "json":
+        print(json.dumps({"pairs": [as_dict(pair) for pair in pairs], "notes": notes}, indent=2, allow_nan=False))
+    elif style == "csv":
+        records = [as_dict(pair) for pair in pairs]
+        writer = csv.DictWriter(sys.stdout, list(records[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+        for note in notes:
+            say(note)
+    else:
+        _tables(pairs, style)
+        for note in notes:
+            if style == "latex":
+                say(note)
+            else:
+                print(f"\n{note}")
+
+
+def as_dict(pair: Pair) -> dict[str, Any]:
+    """Return a pair as plain data: figures on the published scale, relative scores as fractions, None if unknown."""
+    run, line = pair.run, pair.published
+    return {
+        "model": run.model,
+        "benchmark": run.benchmark,
+        "method": run.method,
+        "ratio": run.ratio,
+        "keep": run.keep,
+        "tokens_kept": run.kept,
+        "metric": line.metric,
+        "ours": pair.ours,
+        "ours_low": pair.low,
+        "ours_high": pair.high,
+        "published": line.value,
+        "difference": pair.difference,
+        "relative": pair.relative,
+        "published_relative": pair.published_relative,
+        "source": line.source,
+        "table": line.table,
+        "published_method": line.method,
+        "published_variant": line.variant,
+        "published_tokens": line.tokens,
+        "protocol": line.protocol,
+        "caution": line.caution,
+        "subset": run.comparable.get("subset", "all"),
+        "questions": run.samples,
+        "published_questions": line.questions,
+        "path": str(run.path),
+    }
+
+
+def _missing(shown: list[Run], pairs: list[Pair], published: list[Published]) -> str:
+    """Return a line with the number of comparable figures without a run, and the command of the nearest, or ''."""
+    paired = {pair.published.key for pair in pairs}
+    open_ones = [line for line in published if line.comparable and not line.caution and line.key not in paired]
+    if not open_ones:
+        return ""
+    models, benchmarks = {run.model for run in shown}, {run.benchmark for run in shown}
+    methods, ratios = {run.method for run in shown} - {"none"}, {run.ratio for run in shown} - {None}
+
+    def nearness(line: Published) -> tuple[bool, ...]:
+        wanted = (line.our_model in models, line.our_benchmark in benchmarks)
+        return (*wanted, line.our_method in methods, line.ratio in ratios)
+
+    return f"{len(open_ones)} published figures have no run here; the next: {max(open_ones, key=nearness).command}"
+
+
+def _tables(pairs: list[Pair], style: str) -> None:
+    """Print one table per group of comparable runs and metric, with numbered notes on its figures."""
+    groups: dict[tuple[str, ...], list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault((*pair.run.key, pair.published.metric), []).append(pair)
+    numbers: dict[str, int] = {}
+    if style == "latex":
+        print(LATEX_HEAD)
+    for group in groups.values():
+        heading = title(group[0].run).replace(f" · {group[0].run.metric} · ", f" · {group[0].published.metric} · ")
+        rows = [_cells(pair, numbers) for pair in group]
+        grid = Grid(heading, list(COLUMNS), rows, left=set(LEFT), fold=set(LEFT), dispensable=list(DISPENSABLE))
+        if style == "latex":
+            used = [
+                f"[{number}] {note}" for note, number in numbers.items() if any(f"[{number}]" in r[-1] for r in rows)
+            ]
+            print(f"\n{grid.latex('; '.join([CAPTION, *used]) + '.')}")
+        elif style == "markdown":
+            print(f"\n{grid.markdown()}")
+        elif gone := grid.print_terminal():
+            print(left_out(gone))
+    below = [*LEGEND, *((f"[{number}]", note) for note, number in numbers.items())]
+    if style == "markdown":
+        print("".join(f"\n{markdown_text(f'{name}: {about}')}\n" for name, about in below))
+    elif style == "table":
+        print(f"\n{aligned(below)}")
+
+
+def _cells(pair: Pair, numbers: dict[str, int]) -> list[str]:
+    """Return the cells of one row; add notes that are new to `numbers`."""
+    run, line = pair.run, pair.published
+    notes = [line.caution] if line.caution else []
+    notes += [line.protocol] if line.protocol else []
+    if run.beyond:
+        notes.append(f"ours: {run.beyond:,} questions are longer than the decoder's {run.limit:,} positions")
+    if run.comparable.get("subset", "all") != "all":
+        notes.append(f"ours: {run.samples:,} questions alone ({run.comparable['subset']})")
+    elif line.questions is not None and line.questions != run.samples:
+        notes.append(f"published of {line.questions:,} questions, ours of {run.samples:,}: see docs/published.md")
+    marks = ["caution " if line.caution else ""]
+    marks += [f"[{numbers.setdefault(note, len(numbers) + 1)}]" for note in notes]
+    interval = "" if pair.low is None or pair.high is None else f" [{pair.low:.1f}, {pair.high:.1f}]"
+    relative = [f"{100 * value:.1f} %" if value else "-" for value in (pair.relative, pair.published_relative)]
+    name = "unpruned" if run.unpruned else "blind" if run.blind else f"{line.method} ({run.method})"
+    return [
+        f"{name} {line.variant}".strip(),
+        run.amount,
+        f"{pair.ours:.2f}{interval}",
+        f"{line.value:g}",
+        f"{pair.difference:+.2f}{'*' if pair.outside else ''}",
+        *relative,
+        line.place,
+        "".join(marks),
+    ]

@@ -9,8 +9,8 @@ import numpy as np
 
 from vlmprune.errors import said
 from vlmprune.files import read_bytes
-from vlmprune.line_schema import Scored
-from vlmprune.report.escapes import one_line
+from vlmprune.results.grid import one_line
+from vlmprune.results.line_schema import Scored
 from vlmprune.typed_json import BadLine, parse_lines
 
 

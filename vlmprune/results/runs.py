@@ -1,21 +1,56 @@
-"""Finished runs, read from their directories."""
+"""Finished runs as read back from their directories: result.json and config.yaml."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired
+
+from pydantic import with_config
+from typing_extensions import TypedDict
 
 from vlmprune.errors import said
 from vlmprune.files import read_bytes
-from vlmprune.report.config_file import read_config
-from vlmprune.report.escapes import one_line
-from vlmprune.result_schema import Parts, Result
-from vlmprune.typed_json import is_no_json, read_json
+from vlmprune.results.grid import one_line
+from vlmprune.results.schema import Parts, Result
+from vlmprune.typed_json import STRICT, check_data, is_no_json, read_json
 
 if TYPE_CHECKING:
-    from vlmprune.report.questions import Questions
+    from vlmprune.results.question_scores import Questions
+
+
+LARGEST = 2**22  # bytes; a hundred times the longest that a sweep writes
+
+
+@with_config(STRICT)
+class Config(TypedDict):
+    """The parts that reports read; each is a mapping of settings."""
+
+    method: NotRequired[dict[str, Any]]
+    model: NotRequired[dict[str, Any]]
+    benchmark: NotRequired[dict[str, Any]]
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """Return a recorded config as plain data. Raise OSError, or ValueError with one line.
+
+    Aliases are refused: vlmprune writes none, and a small file with aliases can expand beyond memory.
+    """
+    import yaml
+
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, if PyYAML has libyaml
+    text = read_bytes(file, LARGEST)
+    try:
+        if b"*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, loader)):
+            raise ValueError("it has aliases (*NAME), which no recorded config has")
+        data = yaml.load(text, loader)
+    except RecursionError as error:
+        raise ValueError("its values are nested too deeply") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is not YAML: {said(error)}") from error
+    return dict(check_data(data, Config))
+
 
 FIRST_ENGINE = "1 (vlmprune 0.2 and older)"  # of results that do not name one
 
@@ -76,7 +111,7 @@ class Run:
 
     @cached_property
     def _questions(self) -> Questions | str | None:
-        from vlmprune.report.questions import read_questions
+        from vlmprune.results.question_scores import read_questions
 
         return read_questions(self.path / "predictions.jsonl")
 

@@ -1,12 +1,31 @@
-"""The summary that a run prints at its end."""
+"""The summary at the end of a run, and the commands of the runs that are missing beside it."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vlmprune.report.commands import command
-from vlmprune.report.runs import runs_beside
+from vlmprune.config.overrides import AMOUNT, UNUSED, group_of
+from vlmprune.results.runs import Run, runs_beside
+
+OWN = ("method", *AMOUNT, "seed")  # settings that the other run does not take over
+
+
+def command(settings: Iterable[str], method: str, amount: str = "", verb: str = "run") -> str:
+    """Return the command of `method` at `amount` ('ratio=0.9') with the other `settings` of a run, as typed."""
+    dropped = (*OWN, *UNUSED) if method == "none" else OWN
+    same = [setting for setting in settings if group_of(setting) not in dropped]
+    return shlex.join(["vlmprune", verb, f"method={method}", *amount.split(), *same])
+
+
+def asked(run: Run) -> str:
+    """Return the requested amount of a run as a setting ('ratio=0.9'); '' for a published schedule."""
+    if run.keep is not None:
+        return f"keep={run.keep}"
+    return "" if run.ratio is None else f"ratio={run.ratio:g}"
+
 
 METRICS_SHOWN = 6
 # Meaning of FLOPs by another convention than ours; ours counts all operations that run.
@@ -23,7 +42,7 @@ def show_summary(
     from rich.table import Table
     from rich.text import Text
 
-    from vlmprune.progress import results_console
+    from vlmprune.terminal import results_console
 
     console = results_console()
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))

@@ -1,22 +1,133 @@
-"""The cases to measure: every requested method and amount, checked before any weights load."""
+"""The settings of `vlmprune speed`, the cases that they name, and the synthetic load.
+
+The latter are read here and not from run.yaml, because a run's config.yaml must not contain them.
+
+Prompts of one batch have equal lengths and therefore no padding. The image is in the middle of the text. Text tokens
+are random ids of the model's vocabulary, so that a prompt's length does not depend on the tokenizer.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Interval
+from PIL import Image
+from torch import Tensor
 
-from vlmprune.config import RunConfig, compose_run
-from vlmprune.errors import NotApplicable, UserError
-from vlmprune.idle import LeftOut
+from vlmprune.config.arguments import read_settings
+from vlmprune.config.overrides import AMOUNT, expand_sweep, group_of, parse_overrides, without_unused
+from vlmprune.config.settings import RunConfig, compose_run
+from vlmprune.config.typecheck import check_type, construct
+from vlmprune.errors import NotApplicable, UserError, choose, nearest
+from vlmprune.evaluation.idle_settings import LeftOut
+from vlmprune.evaluation.plan import choose_parts
+from vlmprune.files import expanded
 from vlmprune.methods.base import Method
-from vlmprune.methods.none import Unpruned
+from vlmprune.methods.baselines import Unpruned
 from vlmprune.models import loading
-from vlmprune.models.checkpoint import Checkpoint
-from vlmprune.overrides import AMOUNT, expand_sweep, without_unused
-from vlmprune.plan import choose_parts
-from vlmprune.speed.settings import Request
+from vlmprune.models.base import Encoded
+from vlmprune.models.checkpoint import find_checkpoint
+from vlmprune.models.loading import Loaded
+from vlmprune.models.preprocessing import Media
+from vlmprune.models.processor import Checkpoint
+
+OF_A_RUN = (
+    "model",
+    "method",
+    "ratio",
+    "keep",
+    "positions",
+    "scope",
+    "budget",
+    "compile",
+    "seed",
+    "device",
+    "batch_size",
+    "outputs",
+)
+FORMATS = ("table", "markdown", "csv", "json")
+OWN = ("format", "json", "chart", "from")
+METHODS, RATIOS, BATCH_SIZES = "method=cls,fastv", "ratio=0.5,0.9", "batch_size=1,8"  # defaults
+NONE = Path("none")  # chart=none
+
+
+@dataclass(frozen=True)
+class Load:
+    """The fixed synthetic load, the same for every method; set by `vlmprune speed speed.NAME=VALUE`."""
+
+    prompt_tokens: Annotated[int, Interval(ge=8, le=1_000_000)] = (
+        64  # text tokens of each prompt: all but its visual tokens
+    )
+    new_tokens: Annotated[int, Interval(ge=1, le=1_000_000)] = (
+        32  # generated for every prompt; end-of-sequence tokens are ignored
+    )
+    image_size: Annotated[int, Interval(ge=28, le=16_384)] = (
+        672  # pixels along a side of the random square image; the processor resizes it
+    )
+    repeats: Annotated[int, Interval(ge=1, le=100_000)] = 7  # timed calls of each method
+    warm_up: Annotated[int, Interval(ge=1, le=100_000)] = 2  # untimed calls of each method before them
+
+
+@dataclass
+class Request:
+    """The parsed command. overrides: those of runs, without batch_size; json, chart: None for the default file.
+
+    source: a stored result to print; nothing is measured then.
+    """
+
+    overrides: list[str] = field(default_factory=list)
+    batch_sizes: str = BATCH_SIZES
+    load: Load = field(default_factory=Load)
+    format: str = "table"
+    json: Path | None = None
+    chart: Path | None = None
+    source: Path | None = None
+
+
+def parse(settings: list[str]) -> Request:
+    """Parse the command's settings. Raise UserError with the allowed values and the nearest match."""
+    request, own = Request(), []
+    for setting, override in zip(settings, parse_overrides(settings), strict=True):
+        head, key = group_of(override.key_or_group), override.key_or_group
+        if key == "speed":
+            names = ", ".join(f"speed.{each.name}" for each in fields(Load))
+            raise UserError(f"{setting}: is a group of settings; allowed: {names}")
+        if head not in (allowed := sorted([*OF_A_RUN, "speed", *OWN])):
+            raise UserError(f"'{key}' is not a setting of speed{nearest(head, allowed)}; allowed: {', '.join(allowed)}")
+        if head in ("speed", *OWN):
+            own.append(setting)
+        elif head == "batch_size":
+            request.batch_sizes = setting
+        else:
+            request.overrides.append(setting)
+    load = [override.key_or_group for override in parse_overrides(own) if override.key_or_group not in OWN]
+    values = read_settings(own, "speed", one=[*OWN, *load])
+    request.format = choose(str(values.get("format", "table")), FORMATS, "format")
+    request.json, request.chart = (_file(key, values.get(key)) for key in ("json", "chart"))
+    request.source = _file("from", values.get("from"))
+    others = [*request.overrides, *(setting for setting in own if group_of(setting) == "speed")]
+    if request.source is not None and others:
+        raise UserError(f"from={request.source}: is a result, and {others[0]} cannot change it; leave one of them out")
+    given = {setting.partition("=")[0] for setting in request.overrides}
+    request.overrides += [METHODS] * ("method" not in given) + [RATIOS] * given.isdisjoint(("ratio", "keep"))
+    request.load = construct(Load, {key.removeprefix("speed."): values[key] for key in load}, "speed.")
+    return request
+
+
+def _file(key: str, value: Any) -> Path | None:
+    check_type(key, value, str | None)
+    if value is None:
+        return None
+    if key == "chart" and value == "none":
+        return NONE
+    endings = {"json": (".json",), "from": (".json",), "chart": (".png", ".svg")}[key]
+    if Path(value).suffix not in endings:
+        raise UserError(f"{key}={value}: allowed: a file name that ends in {' or '.join(endings)}")
+    return expanded(key, value)
 
 
 @dataclass(frozen=True)
@@ -71,7 +182,7 @@ def plan(request: Request, config_dir: str | None) -> Plan:
             raise UserError("speed measures one model on one device: give model, device and outputs one value each")
     sizes = [compose_run([*jobs[0], *size], config_dir).batch_size for size in expand_sweep([request.batch_sizes])]
 
-    checkpoint = loading.find_checkpoint(config.model)
+    checkpoint = find_checkpoint(config.model)
     device = loading.resolve_device(config.device)
     dtype = loading.resolve_dtype(config.model.dtype, checkpoint, device)
     loading.check_hardware(config.model, checkpoint, dtype, device)
@@ -109,3 +220,51 @@ def _label(config: RunConfig, varying: set[str]) -> str:
 
 def _key(override: str) -> str:
     return override.partition("=")[0]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """One batch. inputs: arguments of generate(). encoded: sizes of one image in the encoder."""
+
+    inputs: dict[str, Tensor]
+    encoded: Encoded
+
+    @property
+    def batch_size(self) -> int:
+        return len(self.inputs["input_ids"])
+
+
+def make_prompts(loaded: Loaded, load: Load, batch_size: int) -> Prompts:
+    """Return `batch_size` prompts of load.prompt_tokens text tokens and an image. Raise UserError if too few."""
+    prepare, side = loaded.preprocessor, load.image_size
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (batch_size, side, side, 3), generator=generator, dtype=torch.uint8)
+    media = [prepare.media([Image.fromarray(image.numpy())], "image") for image in pixels]
+    words = ordinary_words(loaded)
+    ids = []
+    for own in media:
+        placed = placeholders(loaded, own)
+        room = load.prompt_tokens - int((~loaded.adapter.visual_mask(torch.tensor(placed))).sum())
+        if room < 2:
+            around = load.prompt_tokens - room
+            raise UserError(
+                f"speed.prompt_tokens={load.prompt_tokens}: an image alone brings {around}; give {around + 2} or more"
+            )
+        text = words[torch.randint(len(words), (room,), generator=generator)].tolist()
+        ids.append(text[: room // 2] + placed + text[room // 2 :])
+    encoded = Encoded.of(loaded.adapter, prepare.collate(media[:1]))
+    return Prompts(prepare.padded(ids, media, loaded.device, loaded.model.dtype), encoded)
+
+
+def placeholders(loaded: Loaded, media: list[Media]) -> list[int]:
+    """Return the token ids of the media's placeholders in a prompt, with their start and end tokens."""
+    text = "".join(medium.text for medium in media)
+    return loaded.preprocessor.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def ordinary_words(loaded: Loaded) -> Tensor:
+    """Return the ids of the vocabulary that are not special to the model or its tokenizer, int64."""
+    ids = torch.arange(loaded.adapter.config.text_config.vocab_size)
+    special = loaded.adapter.visual_mask(ids)
+    special |= torch.isin(ids, torch.tensor(loaded.preprocessor.tokenizer.all_special_ids))
+    return ids[~special]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import AfterValidator, Field, with_config
 from typing_extensions import TypedDict
 
-from vlmprune.result_schema import Conditions, Times
+from vlmprune.results.schema import Conditions, Times
 from vlmprune.typed_json import STRICT, Amount, Count, Fraction, Positive
 
 MEASURED, OUT_OF_MEMORY, NOT_APPLICABLE = "measured", "out of memory", "not applicable"

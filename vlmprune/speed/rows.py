@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from vlmprune.errors import UserError
-from vlmprune.measure.encoder import Encoded, Uncountable
 from vlmprune.measure.flops import Flops, question_flops
 from vlmprune.measure.latency import summarise
+from vlmprune.models.base import Encoded, Uncountable
 from vlmprune.models.loading import Loaded
-from vlmprune.speed.cases import Case, Refused
-from vlmprune.speed.ceiling import Ceiling
-from vlmprune.speed.measuring import Measured
+from vlmprune.speed.bench import Ceiling, Measured
+from vlmprune.speed.load import Case, Load, Refused
 from vlmprune.speed.result_schema import MEASURED, NOT_APPLICABLE, OUT_OF_MEMORY
-from vlmprune.speed.settings import Load
 
 TIMES = ("prefill", "first_token", "decode_per_token", "end_to_end")  # parts with a speed-up
 

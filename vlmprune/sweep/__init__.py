@@ -6,8 +6,7 @@ launcher puts it. A sweep keeps no state that resuming needs: that is in the run
 
 from __future__ import annotations
 
-from vlmprune.sweep.jobs import Job, plan_jobs
-from vlmprune.sweep.settings import build_launcher, split_settings
+from vlmprune.sweep.jobs import Job, build_launcher, plan_jobs, split_settings
 
 __all__ = ["Job", "plan_jobs", "sweep"]
 
@@ -18,6 +17,6 @@ def sweep(settings: list[str], config_dir: str | None) -> int:
     jobs = plan_jobs(split.of_runs, config_dir, split.baselines)
     launcher = build_launcher(split, config_dir)
 
-    from vlmprune.sweep.conduct import conduct  # imports torch, which a typo need not wait for
+    from vlmprune.sweep.execution import conduct  # imports torch, which a typo need not wait for
 
     return conduct(settings, jobs, launcher, split)

@@ -1,4 +1,4 @@
-"""Execution of a sweep's jobs by a launcher, and the table at the end."""
+"""The execution of a sweep's jobs through a launcher, and the table at its end."""
 
 from __future__ import annotations
 
@@ -9,18 +9,48 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vlmprune.errors import UserError, stop_code
-from vlmprune.launchers.base import Launcher, Task, WorkerLauncher
-from vlmprune.launchers.contract import check, launch
-from vlmprune.launchers.inprocess import InProcess
-from vlmprune.launchers.task import PASSED_ON
-from vlmprune.plan import shared_benchmarks
-from vlmprune.progress import say
-from vlmprune.sweep.board import Board
-from vlmprune.sweep.examine import examine, model_key
-from vlmprune.sweep.jobs import Job
-from vlmprune.sweep.settings import SweepSettings
-from vlmprune.sweep.table import show_table
-from vlmprune.sweep_record import FOLDER, SweepRecord
+from vlmprune.evaluation.plan import shared_benchmarks
+from vlmprune.launchers.base import Launcher, Task, WorkerLauncher, check, launch
+from vlmprune.launchers.task import PASSED_ON, InProcess
+from vlmprune.loggers.wandb_upload import left_offline, sync_command
+from vlmprune.results.sweep_record import FOLDER, JobRecord, SweepRecord
+from vlmprune.sweep.inspection import examine, model_key
+from vlmprune.sweep.jobs import Job, SweepSettings
+from vlmprune.sweep.progress import Board, duration, score_text
+from vlmprune.terminal import say
+
+STATES = {"done": "done", "skipped": "finished before", "waiting": "not run", "running": "running"}
+
+
+def show_table(jobs: list[JobRecord], next_line: str) -> None:
+    """Print the table, the command that uploads offline W&B runs if there are any, and `next_line`."""
+    from vlmprune.results.grid import Grid
+    from vlmprune.terminal import results_console
+
+    rows = []
+    for job in jobs:
+        score = score_text(job.score) if job.status in ("done", "skipped") else ""
+        seconds = "" if job.seconds is None else duration(job.seconds)
+        rows.append([job.title, score, seconds, state_of(job)])
+    print()
+    Grid("", ["job", "score", "time", ""], rows, left={"job", ""}, fold={"job", ""}).print_terminal()
+    print()
+    console = results_console()
+    offline = sync_command(left_offline(Path(job.directory) for job in jobs if job.directory is not None))
+    if offline is not None:
+        console.print(f"W&B    {offline}", soft_wrap=True)
+    console.print(f"next   {next_line}", soft_wrap=True)
+
+
+def state_of(job: JobRecord) -> str:
+    """Return the final state of a job, with the reason if it failed or could not run."""
+    if job.status == "failed":
+        return f"FAILED  {job.reason}"
+    if job.status == "not_applicable":
+        return f"NOT APPLICABLE  {job.reason}"
+    if job.status == "stopped":
+        return "stopped" + (f" at {job.answered} of {job.samples} questions" if job.samples else "")
+    return STATES[job.status]
 
 
 def conduct(settings: list[str], jobs: list[Job], launcher: Launcher, split: SweepSettings) -> int:

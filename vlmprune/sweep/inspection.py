@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from vlmprune.benchmarks.subset import Subset
-from vlmprune.config import RunConfig
+from vlmprune.config.settings import RunConfig
+from vlmprune.config.subset import Subset
 from vlmprune.errors import NotApplicable, UserError
+from vlmprune.evaluation.idle_settings import LeftOut, check_idle
+from vlmprune.evaluation.plan import Plan, benchmark_name, choose_parts, load_benchmark, prepare
 from vlmprune.files import read_bytes
-from vlmprune.idle import LeftOut, check_idle
-from vlmprune.plan import Plan, benchmark_name, choose_parts, load_benchmark, prepare
 from vlmprune.sweep.jobs import Job
 
 

@@ -1,13 +1,29 @@
-"""The jobs of a sweep: every combination composed and checked, with the baselines that they are compared with."""
+"""The jobs of a sweep, composed and checked with their baselines, and the sweep's own settings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from vlmprune.config import RunConfig, compose_run
-from vlmprune.overrides import AMOUNT, QUOTES, expand_sweep, group_of, quoted, without_unused
-from vlmprune.registry import read
-from vlmprune.sweep_record import JobRecord
+from vlmprune.config.arguments import read_settings
+from vlmprune.config.overrides import (
+    AMOUNT,
+    QUOTES,
+    SWEEP_ONLY,
+    expand_sweep,
+    group_of,
+    parse_overrides,
+    quoted,
+    without_unused,
+)
+from vlmprune.config.registry import DESCRIPTION, options, read, target_class, target_of
+from vlmprune.config.settings import RunConfig, compose_run
+from vlmprune.config.typecheck import check_type, construct
+from vlmprune.errors import UserError, choose
+from vlmprune.results.sweep_record import JobRecord
+
+if TYPE_CHECKING:
+    from vlmprune.launchers.base import Launcher
 
 
 @dataclass
@@ -70,3 +86,58 @@ def _baselines(combinations: list[list[str]]) -> list[list[str]]:
         if any(group_of(override) in AMOUNT for override in plain):
             added.append(["method=random", *plain])
     return added
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """The settings by kind. of_runs: overrides of the runs as typed; launcher: its name; launcher_settings: launcher.*
+    without the prefix."""
+
+    of_runs: list[str]
+    baselines: bool
+    fail_fast: bool
+    launcher: str
+    launcher_settings: dict[str, Any]
+
+
+def split_settings(settings: list[str], config_dir: str | None) -> SweepSettings:
+    """Split `settings` into those of the sweep and those of its runs. Raise UserError if the former are invalid."""
+    of_runs: list[str] = []
+    own: dict[str, Any] = {"baselines": True, "fail_fast": False, "launcher": "inprocess"}
+    for override in parse_overrides(settings):
+        key, line = override.key_or_group, override.input_line
+        if key.startswith("hydra/launcher"):
+            raise UserError(f"'{line}': jobs are launched by vlmprune itself; {_launchers(config_dir)}")
+        if key.partition(".")[0] not in SWEEP_ONLY:
+            of_runs.append(line)
+        elif override.is_sweep_override():
+            raise UserError(f"'{line}': a sweep has one {key}, not several")
+        else:
+            own |= read_settings([line], "sweep", one=[key])
+    for name in ("baselines", "fail_fast"):
+        if not isinstance(own[name], bool):
+            raise UserError(f"{name}={own[name]}: allowed: true, false")
+    choose(str(own["launcher"]), options("launcher", config_dir), "launcher")
+    dotted = {key.removeprefix("launcher."): value for key, value in own.items() if key.startswith("launcher.")}
+    return SweepSettings(of_runs, own["baselines"], own["fail_fast"], str(own["launcher"]), dotted)
+
+
+def _launchers(config_dir: str | None) -> str:
+    return "allowed: " + ", ".join(f"launcher={name}" for name in sorted(options("launcher", config_dir)))
+
+
+def build_launcher(settings: SweepSettings, config_dir: str | None) -> Launcher:
+    """Build the launcher of the config group. Raise UserError for invalid settings or a missing optional package."""
+    from vlmprune.launchers.base import Launcher
+
+    config = read("launcher", settings.launcher, config_dir)
+    given = {key: value for key, value in config.items() if key not in DESCRIPTION}
+    for key, value in settings.launcher_settings.items():
+        field, _, inner = key.partition(".")
+        if inner:  # launcher.extra.constraint=a100
+            check_type(f"launcher.{field}", given.get(field), dict)
+            given[field] = given[field] | {inner: value}
+        else:
+            given[field] = value
+    target = target_of(config, f"launcher={settings.launcher}")
+    return construct(target_class(target, Launcher), given, "launcher.")

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from vlmprune.launchers.base import Outcome
-from vlmprune.progress import PLAIN, say
-from vlmprune.report.summary import percent
-from vlmprune.sweep.examine import answered
+from vlmprune.results.summary import percent
+from vlmprune.results.sweep_record import SweepRecord
+from vlmprune.sweep.inspection import answered
 from vlmprune.sweep.jobs import Job
-from vlmprune.sweep_record import SweepRecord
+from vlmprune.terminal import PLAIN, say
 
 WORDS = {"not_applicable": "not applicable", "skipped": "finished before", "waiting": "left"}
 BAR_SECONDS = 1.0

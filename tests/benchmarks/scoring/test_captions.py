@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from vlmprune.benchmarks.captions import Captions
 from vlmprune.benchmarks.scoring import captions
-from vlmprune.benchmarks.scoring.ptb import find_jar, java_tokens, tokens
+from vlmprune.benchmarks.scoring.captions import find_jar, java_tokens, tokens
+from vlmprune.benchmarks.short_answers import Captions
 
 CAPTIONS = [
     "A man's dog isn't here, can't, won't; it cannot.",

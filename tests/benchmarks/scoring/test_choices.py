@@ -2,7 +2,7 @@
 
 import pytest
 
-from vlmprune.benchmarks.scoring import circular, grouped
+from vlmprune.benchmarks.scoring import choices
 from vlmprune.benchmarks.scoring.choices import choice_match, letter
 
 ANIMALS = ["a dog", "a cat", "a black cat", "At night"]
@@ -73,9 +73,9 @@ def test_circular_counts_a_question_where_all_rotations_are_right():
         return {"extra": {"index": index}, "score": score}
 
     rows = [row(1, 1.0), row(1_000_001, 1.0), row(2, 1.0), row(1_000_002, 0.0), row(2_000_002, 1.0)]
-    assert circular.summarise(rows) == {"accuracy": 0.5, "vanilla_accuracy": 0.8, "questions": 2.0}
+    assert choices.summarise_circular(rows) == {"accuracy": 0.5, "vanilla_accuracy": 0.8, "questions": 2.0}
 
 
 def test_categories_weigh_the_same():
     rows = [{"category": "a", "score": 1.0}] * 9 + [{"category": "b", "score": 0.0}]
-    assert grouped.summarise(rows) == {"accuracy": 0.5, "question_accuracy": 0.9}
+    assert choices.summarise_grouped(rows) == {"accuracy": 0.5, "question_accuracy": 0.9}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vlmprune.benchmarks.scoring import llava_wild, mmvet, video_qa
+from vlmprune.benchmarks.scoring import judge_protocols
 
 ROW = {
     "question": "What is it?",
@@ -12,15 +12,15 @@ ROW = {
 }
 
 
-@pytest.mark.parametrize("module", [mmvet, llava_wild, video_qa])
-def test_the_judge_sees_question_reference_and_answer(module):
-    system, user = module.messages(ROW)
+@pytest.mark.parametrize("name", ["llava_wild", "mmvet", "video_qa"])
+def test_the_judge_sees_question_reference_and_answer(name):
+    system, user = getattr(judge_protocols, f"{name}_messages")(ROW)
     assert system["role"] == "system" and user["role"] == "user"
     assert "What is it?" in user["content"] and "A dog." in user["content"] and "wolf" in user["content"]
 
 
 def test_the_judge_of_llava_wild_sees_the_description():
-    assert "In a park." in llava_wild.messages(ROW)[1]["content"]
+    assert "In a park." in judge_protocols.llava_wild_messages(ROW)[1]["content"]
 
 
 GRADES = [
@@ -39,7 +39,7 @@ GRADES = [
 
 @pytest.mark.parametrize(("reply", "score"), GRADES)
 def test_mmvet_grades(reply, score):
-    assert mmvet.parse(reply) == {"score": score}
+    assert judge_protocols.parse_mmvet(reply) == {"score": score}
 
 
 NO_GRADES = [
@@ -76,20 +76,20 @@ NO_GRADES += [
 @pytest.mark.parametrize("reply", NO_GRADES)
 def test_mmvet_refuses_what_is_no_grade(reply):
     with pytest.raises(ValueError, match="grade"):
-        mmvet.parse(reply)
+        judge_protocols.parse_mmvet(reply)
 
 
 def test_mmvet_by_capability():
     def row(score, capability):
         return {"score": score, "extra": {"capability": capability}}
 
-    metrics = mmvet.summarise([row(1.0, "ocr,math"), row(0.5, "ocr"), row(0.0, "rec")])
+    metrics = judge_protocols.summarise_mmvet([row(1.0, "ocr,math"), row(0.5, "ocr"), row(0.0, "rec")])
     assert metrics == {"score": 0.5, "math": 1.0, "ocr": 0.75, "rec": 0.0}
 
 
 @pytest.mark.parametrize("reply", ["8 6\nBecause ...", "8, 6", "8,6", " 8.0  6.0 \n", "8\t+6", "8 6\r\n"])
 def test_llava_wild_ratings(reply):
-    assert llava_wild.parse(reply) == {"reference": 8.0, "model": 6.0, "score": 0.6}
+    assert judge_protocols.parse_llava_wild(reply) == {"reference": 8.0, "model": 6.0, "score": 0.6}
 
 
 NO_RATINGS = ["", "8", "8 6 4", "0 5", "8 11", "-1 5", "5 -1", "nan 5", "5 inf", "1e1 1e2", "8,5 7,5", "8\n6"]
@@ -106,14 +106,16 @@ NO_RATINGS += [
 @pytest.mark.parametrize("reply", NO_RATINGS)
 def test_llava_wild_refuses_what_is_no_pair(reply):
     with pytest.raises(ValueError, match="ratings"):
-        llava_wild.parse(reply)
+        judge_protocols.parse_llava_wild(reply)
 
 
 def test_llava_wild_is_a_ratio_of_sums():
     def row(category, reference, model):
         return {"category": category, "extra": {"verdict": {"reference": reference, "model": model}}}
 
-    metrics = llava_wild.summarise([row("conv", 8.0, 6.0), row("conv", 10.0, 3.0), row("detail", 2.0, 3.0)])
+    metrics = judge_protocols.summarise_llava_wild(
+        [row("conv", 8.0, 6.0), row("conv", 10.0, 3.0), row("detail", 2.0, 3.0)]
+    )
     assert metrics == {"relative_score": 0.6, "relative_score_conv": 0.5, "relative_score_detail": 1.5}
 
 
@@ -130,7 +132,7 @@ def test_llava_wild_is_a_ratio_of_sums():
     ],
 )
 def test_video_qa_verdicts(reply):
-    assert video_qa.parse(reply) == {"score": 1.0, "rating": 4.0}
+    assert judge_protocols.parse_video_qa(reply) == {"score": 1.0, "rating": 4.0}
 
 
 @pytest.mark.parametrize(
@@ -165,9 +167,9 @@ def test_video_qa_verdicts(reply):
 )
 def test_video_qa_refuses_what_is_no_verdict(reply):
     with pytest.raises(ValueError, match=r"\{|pred|score"):
-        video_qa.parse(reply)
+        judge_protocols.parse_video_qa(reply)
 
 
 def test_video_qa_metrics():
     rows = [{"score": s, "extra": {"verdict": {"rating": r}}} for s, r in ((1.0, 5.0), (0.0, 2.0))]
-    assert video_qa.summarise(rows) == {"accuracy": 0.5, "rating": 3.5}
+    assert judge_protocols.summarise_video_qa(rows) == {"accuracy": 0.5, "rating": 3.5}

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from vlmprune.benchmarks.scoring import anls, choices, exact, grouped, mme, ocrbench, open_answers, pope, relaxed, vqa
+from vlmprune.benchmarks.scoring import choices, ocrbench, open_answers, text_match, vqa, yes_no
 
 WORDS = [
     "Yes",
@@ -29,16 +29,16 @@ WORDS = [
 TEXTS = ["red", "dark red", "two dogs", "12"]
 
 SCORERS = {
-    "exact": lambda text: exact.exact_match(text, "two dogs"),
+    "exact": lambda text: text_match.exact_match(text, "two dogs"),
     "vqa": lambda text: vqa.vqa_accuracy(text, ["two dogs"] * 5 + ["2 dogs"] * 5),
     "evalai": lambda text: vqa.evalai_accuracy(text, ["two dogs", "12", "no"] * 3),
-    "anls": lambda text: anls.anls(text, ["two dogs", "12"]),
-    "relaxed": lambda text: relaxed.relaxed_match(text, "12"),
+    "anls": lambda text: text_match.anls(text, ["two dogs", "12"]),
+    "relaxed": lambda text: text_match.relaxed_match(text, "12"),
     "ocrbench": lambda text: ocrbench.contains_answer(text, TEXTS),
     "choices": lambda text: choices.choice_match(text, "B", TEXTS),
     "open": lambda text: open_answers.open_match(text, ["12", "dog"]),
-    "pope": lambda text: pope.score(text, "yes"),
-    "mme": lambda text: mme.score(text, "No"),
+    "pope": lambda text: yes_no.score_pope(text, "yes"),
+    "mme": lambda text: yes_no.score_mme(text, "No"),
 }
 
 
@@ -56,9 +56,9 @@ def test_every_answer_scores_between_0_and_1(name):
 
 @pytest.mark.parametrize("answer", ["Yes", "two dogs", "12", "1,000.5", "don't know", "U.S.A.", "black/white", "5%"])
 def test_repeating_the_reference_is_perfect(answer):
-    assert exact.exact_match(answer, answer) == 1.0
+    assert text_match.exact_match(answer, answer) == 1.0
     assert vqa.evalai_accuracy(answer, [answer] * 10) == 1.0
-    assert anls.anls(answer, [answer]) == relaxed.relaxed_match(answer, answer) == 1.0
+    assert text_match.anls(answer, [answer]) == text_match.relaxed_match(answer, answer) == 1.0
     assert ocrbench.contains_answer(answer, [answer]) == 1.0
     # MMMU's script drops the prediction's last period, but not the reference's.
     assert open_answers.open_match(answer, [answer.rstrip(".")]) == 1.0
@@ -85,20 +85,28 @@ def yes_no_rows(count):
     ]
 
 
-@pytest.mark.parametrize("module", [pope, mme, grouped, ocrbench])
-def test_the_order_of_samples_does_not_matter(module):
+@pytest.mark.parametrize(
+    ("summarise", "metric"),
+    [
+        (yes_no.summarise_pope, yes_no.POPE_F1),
+        (yes_no.summarise_mme, yes_no.MME_PERCEPTION),
+        (choices.summarise_grouped, choices.GROUPED_ACCURACY),
+        (ocrbench.summarise, ocrbench.METRIC),
+    ],
+)
+def test_the_order_of_samples_does_not_matter(summarise, metric):
     rows = yes_no_rows(200)
-    metrics = module.summarise(rows)
+    metrics = summarise(rows)
     random.Random(2).shuffle(rows)
-    assert module.summarise(rows) == pytest.approx(metrics)
-    assert module.METRIC.lowest <= metrics[module.METRIC.name] <= module.METRIC.highest
+    assert summarise(rows) == pytest.approx(metrics)
+    assert metric.lowest <= metrics[metric.name] <= metric.highest
 
 
-@pytest.mark.parametrize("module", [pope, mme])
-def test_perfect_yes_and_no_reach_the_maximum(module):
+@pytest.mark.parametrize("summarise", [yes_no.summarise_pope, yes_no.summarise_mme])
+def test_perfect_yes_and_no_reach_the_maximum(summarise):
     rows = [row | {"prediction": row["answer"]} for row in yes_no_rows(200)]
-    metrics = module.summarise(rows)
-    if module is pope:
+    metrics = summarise(rows)
+    if summarise is yes_no.summarise_pope:
         assert metrics["f1"] == metrics["accuracy"] == metrics["precision"] == metrics["recall"] == 1.0
     else:
         assert all(metrics[name] == 200.0 for name in ("existence", "count", "OCR"))

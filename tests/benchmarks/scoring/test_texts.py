@@ -2,10 +2,9 @@
 
 import pytest
 
-from vlmprune.benchmarks.scoring.anls import anls, levenshtein
 from vlmprune.benchmarks.scoring.ocrbench import contains_answer, summarise
 from vlmprune.benchmarks.scoring.open_answers import candidates, open_match
-from vlmprune.benchmarks.scoring.relaxed import relaxed_match
+from vlmprune.benchmarks.scoring.text_match import anls, levenshtein, relaxed_match
 
 
 @pytest.mark.parametrize(

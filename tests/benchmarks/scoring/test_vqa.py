@@ -3,7 +3,7 @@
 import pytest
 
 from vlmprune.benchmarks.scoring.vqa import CONTRACTIONS, evalai_accuracy, evalai_answer, leave_one_out, vqa_accuracy
-from vlmprune.benchmarks.vqa import Vqa
+from vlmprune.benchmarks.short_answers import Vqa
 
 
 @pytest.mark.parametrize(

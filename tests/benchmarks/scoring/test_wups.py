@@ -4,8 +4,7 @@ import sys
 
 import pytest
 
-from vlmprune.benchmarks.scoring import wordnet
-from vlmprune.benchmarks.scoring.wups import score, wups
+from vlmprune.benchmarks.scoring.wups import WordNet, score, wups
 from vlmprune.errors import UserError
 
 SIMILAR = {frozenset({"dog", "cat"}): 0.8, frozenset({"run", "walk"}): 0.5}
@@ -56,4 +55,4 @@ def test_the_smaller_direction_counts():
 def test_without_nltk_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "nltk", None)
     with pytest.raises(UserError, match=r"vlmprune\[wups\]"):
-        wordnet.WordNet()
+        WordNet()

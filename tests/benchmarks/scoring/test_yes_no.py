@@ -2,7 +2,7 @@
 
 import pytest
 
-from vlmprune.benchmarks.scoring import mme, pope
+from vlmprune.benchmarks.scoring import yes_no
 
 
 def row(category, answer, prediction, image="i"):
@@ -23,7 +23,7 @@ def row(category, answer, prediction, image="i"):
     ],
 )
 def test_pope_reads_everything_else_as_yes(prediction, parsed):
-    assert pope.parse(prediction) == parsed
+    assert yes_no.parse_pope(prediction) == parsed
 
 
 def test_pope_by_hand():
@@ -35,7 +35,7 @@ def test_pope_by_hand():
         row("popular", "yes", "yes"),  # true positive
         row("popular", "no", "a dog"),  # false positive, and unclear
     ]
-    metrics = pope.summarise(rows)
+    metrics = yes_no.summarise_pope(rows)
     assert metrics["f1_random"] == pytest.approx(2 / 3)  # precision 1, recall 1/2
     assert metrics["f1_popular"] == pytest.approx(2 / 3)  # precision 1/2, recall 1
     assert metrics["f1"] == pytest.approx(2 / 3)
@@ -47,11 +47,11 @@ def test_pope_by_hand():
 
 def test_pope_weighs_categories_equally():
     rows = [row("random", "yes", "yes")] * 9 + [row("popular", "yes", "no"), row("popular", "no", "yes")]
-    assert pope.summarise(rows)["f1"] == 0.5
+    assert yes_no.summarise_pope(rows)["f1"] == 0.5
 
 
 def test_pope_without_a_yes_has_precision_zero():
-    metrics = pope.summarise([row("random", "yes", "no"), row("random", "no", "no")])
+    metrics = yes_no.summarise_pope([row("random", "yes", "no"), row("random", "no", "no")])
     assert metrics["precision"] == metrics["recall"] == metrics["f1"] == 0.0
 
 
@@ -60,7 +60,7 @@ def test_pope_without_a_yes_has_precision_zero():
     [("Yes", "yes"), (" no.", "no"), ("Yes, it is", "yes"), ("not", "no"), ("It is", "other"), ("y", "other")],
 )
 def test_mme_reads_the_first_four_characters(prediction, parsed):
-    assert mme.parse(prediction) == parsed
+    assert yes_no.parse_mme(prediction) == parsed
 
 
 def test_mme_by_hand():
@@ -72,7 +72,7 @@ def test_mme_by_hand():
         row("code_reasoning", "Yes", "no", "a"),  # the same image name in another subtask is another image
         row("code_reasoning", "No", "maybe", "a"),
     ]
-    metrics = mme.summarise(rows)
+    metrics = yes_no.summarise_mme(rows)
     assert metrics["count_accuracy"] == 0.75 and metrics["count_accuracy_plus"] == 0.5
     assert metrics["count"] == metrics["perception"] == metrics["total"] == 125.0
     assert metrics["code_reasoning"] == metrics["cognition"] == 0.0
@@ -82,15 +82,15 @@ def test_mme_by_hand():
 def test_mme_reaches_its_maxima():
     rows = [
         row(name, answer, answer, f"{image}.png")
-        for name in mme.PERCEPTION + mme.COGNITION
+        for name in yes_no.PERCEPTION + yes_no.COGNITION
         for image in range(3)
         for answer in ("Yes", "No")
     ]
-    metrics = mme.summarise(rows)
+    metrics = yes_no.summarise_mme(rows)
     assert (metrics["perception"], metrics["cognition"], metrics["total"]) == (2000.0, 800.0, 2800.0)
-    assert metrics["perception"] == mme.METRIC.highest
+    assert metrics["perception"] == yes_no.MME_PERCEPTION.highest
 
 
 def test_mme_says_how_many_images_have_one_question():
-    metrics = mme.summarise([row("count", "Yes", "yes", "a"), row("count", "Yes", "no", "b")])
+    metrics = yes_no.summarise_mme([row("count", "Yes", "yes", "a"), row("count", "Yes", "no", "b")])
     assert metrics["single_images"] == 2.0 and metrics["count"] == 100.0

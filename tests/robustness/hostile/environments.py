@@ -17,8 +17,8 @@ LOCK = "the lock, in every run directory that there is"
 
 def folder_of(folder: Path) -> Path:
     """The run directory of RUN, whose name has a fingerprint: the command itself tells it."""
-    from vlmprune.config import compose_run
-    from vlmprune.plan import prepare
+    from vlmprune.config.settings import compose_run
+    from vlmprune.evaluation.plan import prepare
 
     config = compose_run([*RUN[1:], f"outputs={folder / 'outputs'}"])
     path = prepare(config).directory.path

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.report.synthetic import make_run
+from tests.results.synthetic import make_run
 from tests.robustness import finished
 from tests.robustness.finished import RUN, edit_json, with_value
 from tests.robustness.hostile.table import Hostile

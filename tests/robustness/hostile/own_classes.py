@@ -21,12 +21,12 @@ import numpy
 import torch
 from vlmprune.methods.base import Method, ScoreMethod, SequenceMethod, Signals
 from vlmprune.methods.cls import ClsAttention
-from vlmprune.methods.decoder_base import DecoderMethod, DecoderSelection, DecoderStage
+from vlmprune.methods.decoder_method import DecoderMethod, DecoderSelection, DecoderStage
 from vlmprune.methods.fastv import FastV
 from vlmprune.methods.merging import Matching
-from vlmprune.methods.selection import Selection
+from vlmprune.methods.base import Selection
 from vlmprune.methods.tome import ToMe
-from vlmprune.methods.vision_base import VisionMethod
+from vlmprune.methods.encoder_method import VisionMethod
 """
 
 SCORED = """\
@@ -76,7 +76,7 @@ import numpy
 import torch
 from PIL import Image
 from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
-from vlmprune.benchmarks.scoring.metric import Metric
+from vlmprune.benchmarks.base import Metric
 
 @dataclass
 class Own(Benchmark):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vlmprune.benchmarks.scoring.metric import Metric
+from vlmprune.benchmarks.base import Metric
 
 METRIC = Metric("ocrbench", 0.0, 1000.0)  # correct answers of 1,000; a subset is scaled to 1,000
 FORMULAE = "HME100k"  # handwritten formulae: case matters, spaces do not

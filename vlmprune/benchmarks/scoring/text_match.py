@@ -1,9 +1,19 @@
-"""Exact match of short answers: as in lmms-eval for GQA, and with numbers kept whole for everything else."""
+"""Matches of short texts: exact match, ANLS, and relaxed accuracy.
+
+Exact match of short answers: as in lmms-eval for GQA, and with numbers kept whole for everything else.
+
+ANLS (Biten et al., ICCV 2019): normalised Levenshtein similarity, as in DocVQA's and InfographicVQA's scorer.
+
+Relaxed accuracy (Methani et al., WACV 2020; ChartQA, Masry et al., ACL Findings 2022): numbers within 5 %.
+"""
 
 from __future__ import annotations
 
 import re
 import string
+from collections.abc import Sequence
+
+from vlmprune.benchmarks.base import Metric
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -54,3 +64,61 @@ def as_digits(text: str) -> str:
 
 def _bare(text: str) -> str:
     return " ".join(text.lower().translate(_PUNCTUATION).split())
+
+
+ANLS = Metric("anls")
+THRESHOLD = 0.5  # a similarity below it counts as 0
+
+
+def anls(prediction: str, answers: Sequence[str]) -> float:
+    """Return the similarity to the nearest accepted answer, 0..1, ignoring case and repeated spaces.
+
+    As published, the distance is between the normalised texts and is divided by the length of the raw ones.
+    """
+    best = max(_similarity(prediction, answer) for answer in answers)
+    return best if best >= THRESHOLD else 0.0
+
+
+def _similarity(prediction: str, answer: str) -> float:
+    length = max(len(prediction), len(answer))
+    return 1 - levenshtein(_normalise(prediction), _normalise(answer)) / length if length else 1.0
+
+
+def _normalise(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def levenshtein(a: str, b: str) -> int:
+    """Return the number of insertions, deletions and substitutions that turn `a` into `b`; O(len(a) len(b))."""
+    previous = list(range(len(b) + 1))
+    for row, letter in enumerate(a, start=1):
+        current = [row]
+        for column, other in enumerate(b, start=1):
+            substituted = previous[column - 1] + (letter != other)
+            current.append(min(previous[column] + 1, current[-1] + 1, substituted))
+        previous = current
+    return previous[-1]
+
+
+RELAXED_ACCURACY = Metric("relaxed_accuracy")
+TOLERANCE = 0.05  # relative to the answer, inclusive
+
+
+def relaxed_match(prediction: str, answer: str) -> float:
+    """Return 1.0 if both are numbers at most 5 % apart, or the same text apart from case; else 0.0.
+
+    "12%" is 0.12. There is no relative distance to zero: an answer of 0 must be given as text. Thousands separators and
+    units are not read, as in the published scorer.
+    """
+    prediction, answer = prediction.strip(), answer.strip()
+    predicted, expected = _number(prediction), _number(answer)
+    if predicted is not None and expected:
+        return float(abs(predicted - expected) / abs(expected) <= TOLERANCE)
+    return float(prediction.lower() == answer.lower())
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text.rstrip("%")) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from vlmprune.benchmarks.scoring.metric import Metric
+from vlmprune.benchmarks.base import Metric
 
 METRIC = Metric("vqa_accuracy")
 

@@ -15,15 +15,14 @@ from PIL import Image
 from torch import Tensor
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
-from vlmprune.config import ModelConfig
+from vlmprune.config.settings import ModelConfig
+from vlmprune.engine.layout import Layout, whole_tiles
 from vlmprune.errors import UserError
-from vlmprune.measure.encoder import EncoderSizes, Grid
 from vlmprune.methods.base import Method, SequenceMethod, Tower
-from vlmprune.methods.reductions import pairwise_mean
-from vlmprune.models.base import Adapter
-from vlmprune.models.inputs import Media, Parts, Preprocessor
-from vlmprune.models.views import Box, Pixels, View, grid_of, squared
-from vlmprune.pruning.layout import Layout, whole_tiles
+from vlmprune.methods.tensor_ops import pairwise_mean
+from vlmprune.models.base import Adapter, EncoderSizes, Grid
+from vlmprune.models.geometry import Box, Pixels, View, grid_of, squared
+from vlmprune.models.preprocessing import Media, Parts, Preprocessor
 
 # cls_feature is absent, because a token of four patches is four times as wide as [CLS]; encoder_layers, because pixel
 # shuffle needs the whole grid.

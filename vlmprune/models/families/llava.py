@@ -7,14 +7,12 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from vlmprune.engine.layout import Layout, whole_tiles
 from vlmprune.errors import UserError
-from vlmprune.measure.encoder import EncoderSizes
 from vlmprune.methods.base import SequenceMethod, Tower
-from vlmprune.models.base import Adapter
-from vlmprune.models.enlarged import check_crop
-from vlmprune.models.inputs import Media, Preprocessor
-from vlmprune.models.views import Pixels, View, cropped, grid_of
-from vlmprune.pruning.layout import Layout, whole_tiles
+from vlmprune.models.base import Adapter, EncoderSizes
+from vlmprune.models.geometry import Pixels, View, check_crop, cropped, grid_of
+from vlmprune.models.preprocessing import Media, Preprocessor
 
 SIGNALS = frozenset(
     {

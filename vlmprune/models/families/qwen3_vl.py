@@ -1,6 +1,6 @@
 """Qwen3-VL (Qwen3VLForConditionalGeneration): as Qwen2.5-VL, without windows, and with DeepStack.
 
-Features of earlier vision layers are added to visual tokens inside the decoder; pruning/deepstack.py drops them with
+Features of earlier vision layers are added to visual tokens inside the decoder; engine/deepstack.py drops them with
 their tokens. In a prompt the placeholders of each temporal step of a video follow its timestamp.
 """
 
@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from vlmprune.errors import UserError
-from vlmprune.measure.encoder import EncoderSizes
 from vlmprune.methods.base import Tower
-from vlmprune.models import qwen2_5_vl, qwen2_5_vl_inputs
+from vlmprune.models.base import EncoderSizes
+from vlmprune.models.families import qwen2_5_vl
 
 SIGNALS = qwen2_5_vl.SIGNALS
 KEEPS_POSITIONS = qwen2_5_vl.KEEPS_POSITIONS
 RANKS_TOGETHER = qwen2_5_vl.RANKS_TOGETHER
-LIMITS = qwen2_5_vl_inputs.LIMITS
+LIMITS = qwen2_5_vl.LIMITS
 VIDEO_SIZE = {"shortest_edge": 4096, "longest_edge": 25165824}  # pixels of all frames, as the published checkpoints say
 check_method = qwen2_5_vl.check_method
 
@@ -48,7 +48,7 @@ class Qwen3VL(qwen2_5_vl.Qwen2_5VL):
         )
 
 
-class Inputs(qwen2_5_vl_inputs.Inputs):
+class Inputs(qwen2_5_vl.Inputs):
     """Preprocessor: the limits of a video apply to all its frames together, and its text has timestamps."""
 
     video_default = VIDEO_SIZE

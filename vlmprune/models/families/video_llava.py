@@ -14,12 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vlmprune.engine.layout import Group, Layout, whole_tiles
 from vlmprune.methods.base import SequenceMethod
-from vlmprune.models import llava
-from vlmprune.models.enlarged import check_crop
-from vlmprune.models.inputs import Media, Preprocessor
-from vlmprune.models.views import Pixels, View, cropped, grid_of
-from vlmprune.pruning.layout import Group, Layout, whole_tiles
+from vlmprune.models.families import llava
+from vlmprune.models.geometry import Pixels, View, check_crop, cropped, grid_of
+from vlmprune.models.preprocessing import Media, Preprocessor
 
 # No text_relevance: both encoders are LanguageBind's, for which no CLIP checkpoint has a text tower.
 SIGNALS = llava.SIGNALS - {"text_relevance"}
