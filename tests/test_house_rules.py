@@ -34,7 +34,7 @@ engine
 hashing
 typed_json
 files own_code source_code machine limits
-methods terminal errors tiny
+methods terminal errors source_files tiny
 """
 LEVEL_OF = {name: level for level, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 

@@ -10,7 +10,7 @@ from vlmprune.source_code import canonical_code
 
 
 def code_identity(cls: type) -> str:
-    """Hash of the code of `cls`, its bases and the definitions of the project that they use.
+    """Return a hash of the code of `cls`, its bases and the definitions of the project that they use.
 
     Another constant, operator, default or statement is another identity. Docstrings, comments, type hints, the texts of
     errors, and the names and files of definitions do not count, nor does the Python version (see `canonical_code`).
@@ -19,8 +19,13 @@ def code_identity(cls: type) -> str:
 
 
 def method_identity(method: Method) -> dict[str, Any]:
-    """A method's settings and code, and those of the methods that it is composed of."""
+    """Return a method's settings and code, and those of the methods that it is composed of.
+
+    The name of a CLIP that it reads the question with is left out: the identity of a run has that CLIP's content.
+    """
     settings = dict(vars(method))
+    if "text_relevance" in method.needs:
+        settings.pop("clip", None)
     for name, value in settings.items():
         if isinstance(value, Method):
             settings[name] = method_identity(value)

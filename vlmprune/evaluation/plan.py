@@ -229,7 +229,12 @@ def load_benchmark(config: RunConfig) -> tuple[Benchmark, list[Sample]]:
 
 def run_directory(folder: Path, name: str, identity: dict[str, Any], method: Method) -> RunDirectory:
     """Return the directory of a run, named by the fingerprint of all that can change its answers."""
-    fingerprint = data_hash(identity | method_identity(method))
+    acting = dict(identity)
+    if not any(part.stage in ("sequence", "vision") for part in method.parts(1)):  # newline tokens are kept anyway
+        acting["model"] = {key: value for key, value in identity["model"].items() if key != "newline"}
+    if method.reads_question:  # then prompts have no prefix to share
+        acting.pop("share_prefix", None)
+    fingerprint = data_hash(acting | method_identity(method))
     return RunDirectory(folder / f"{name}-{fingerprint[:12]}", fingerprint)
 
 
