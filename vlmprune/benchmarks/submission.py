@@ -1,4 +1,4 @@
-"""Submission files for official evaluation servers, from prediction rows, and the workbook that MMBench's asks for.
+"""Submission files for official evaluation servers, from prediction rows.
 
 Every function takes the rows of predictions.jsonl and returns the file's name and content. The official id of a
 question is extra["question_id"], or the row's id if there is none.
@@ -10,61 +10,15 @@ import io
 import json
 import re
 import string
-import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
-from xml.sax.saxutils import escape
 
 from vlmprune.benchmarks.scoring.choices import letter
 from vlmprune.benchmarks.scoring.vqa import evalai_answer
 
-_TYPES = """<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
-<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">\
-<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>\
-<Default Extension="xml" ContentType="application/xml"/>\
-<Override PartName="/xl/workbook.xml" \
-ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/>\
-<Override PartName="/xl/worksheets/sheet1.xml" \
-ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"/></Types>"""
-_RELATION = """<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
-<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="rId1" \
-Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/{kind}" Target="{target}"/></Relationships>"""
-_MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-_WORKBOOK = f"""<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
-<workbook xmlns="{_MAIN}" xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"><sheets>\
-<sheet name="Sheet1" sheetId="1" r:id="rId1"/></sheets></workbook>"""
-_SHEET = """<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
-<worksheet xmlns="{main}"><sheetData>{rows}</sheetData></worksheet>"""
-_ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # characters that XML 1.0 cannot hold
-
-
-def workbook(table: Iterable[Sequence[str | int | float]]) -> bytes:
-    """Return the file's bytes, the same for the same rows. The first row is the header; numbers stay numbers."""
-    rows = "".join(f"<row>{''.join(_cell(value) for value in row)}</row>" for row in table)
-    parts = {
-        "[Content_Types].xml": _TYPES,
-        "_rels/.rels": _RELATION.format(kind="officeDocument", target="xl/workbook.xml"),
-        "xl/workbook.xml": _WORKBOOK,
-        "xl/_rels/workbook.xml.rels": _RELATION.format(kind="worksheet", target="worksheets/sheet1.xml"),
-        "xl/worksheets/sheet1.xml": _SHEET.format(main=_MAIN, rows=rows),
-    }
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:
-        for name, text in parts.items():
-            entry = zipfile.ZipInfo(name)  # its default date is 1980, so equal rows give equal bytes
-            archive.writestr(entry, text.encode(), zipfile.ZIP_DEFLATED)
-    return data.getvalue()
-
-
-def _cell(value: str | int | float) -> str:
-    if isinstance(value, int | float):
-        return f"<c><v>{value}</v></c>"
-    text = escape(_ILLEGAL.sub(" ", value))
-    return f'<c t="inlineStr"><is><t xml:space="preserve">{text}</t></is></c>'
-
-
 Rows = list[dict[str, Any]]
 File = tuple[str, bytes]  # name, content
+ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # characters that XML 1.0 cannot hold
 Format = Callable[[Rows], File]
 
 FORMATS: dict[str, Format] = {}  # by the value of benchmark.submission: package.module.function
@@ -98,12 +52,12 @@ def mmbench(rows: Rows) -> File:
     Reads extra["index"] and extra["choices"]. The prediction is the raw text, in which the server finds the option.
     """
     letters = string.ascii_uppercase[: max(len(row["extra"]["choices"]) for row in rows)]
-    table: list[list[str | int | float]] = [["index", "question", *letters, "prediction", "category"]]
+    table: list[list[str | int]] = [["index", "question", *letters, "prediction", "category"]]
     for row in rows:
         choices = row["extra"]["choices"]
         options = choices + [""] * (len(letters) - len(choices))
         table.append([int(row["extra"]["index"]), row["question"], *options, row["prediction"], row["category"]])
-    return "mmbench_submission.xlsx", workbook(table)
+    return "mmbench_submission.xlsx", _workbook(table)
 
 
 @submission_format
@@ -120,6 +74,21 @@ def seed(rows: Rows) -> File:
     """
     lines = [{"question_id": _id(row), "prediction": letter(row["prediction"], _choices(row)) or ""} for row in rows]
     return "seed_submission.jsonl", "".join(_dump(line) + "\n" for line in lines).encode()
+
+
+def _workbook(table: list[list[str | int]]) -> bytes:
+    """Return an Excel workbook of one sheet. Numbers stay numbers and texts stay texts, also one like "=1+1"."""
+    from openpyxl import Workbook
+
+    book = Workbook()
+    sheet = book.worksheets[0]
+    for row, values in enumerate(table, start=1):
+        for column, value in enumerate(values, start=1):
+            cell = sheet.cell(row, column, value if isinstance(value, int) else ILLEGAL.sub(" ", value))
+            cell.data_type = "n" if isinstance(value, int) else "s"  # else "=..." is a formula
+    content = io.BytesIO()
+    book.save(content)
+    return content.getvalue()
 
 
 def _id(row: dict[str, Any]) -> Any:

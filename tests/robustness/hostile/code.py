@@ -27,7 +27,7 @@ SUBMISSIONS = {
     "a private function": "vlmprune.benchmarks.submission._json",
     "a module that it imports": "vlmprune.benchmarks.submission.json.dumps",
     "a type beside the formats": "vlmprune.benchmarks.submission.Rows",
-    "another function of vlmprune": "vlmprune.benchmarks.submission.workbook",
+    "another function of vlmprune": "vlmprune.benchmarks.submission._workbook",
     "a user's module that no class is of": "evil.hack",
     "no module": "vqav2x",
     "nothing": "''",
