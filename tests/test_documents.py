@@ -59,7 +59,6 @@ def test_links_lead_somewhere(page):
     assert dead(page) == []
 
 
-@pytest.mark.skipif(not (ROOT / "vlmprune/engine").exists(), reason="the pages name the files as they will be moved")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_are_named_exist(page):
     assert [name for name in NAMED.findall(page.read_text(encoding="utf-8")) if not (ROOT / name).exists()] == []

@@ -1,9 +1,9 @@
-"""Modules of vlmprune 0.1 that moved: their paths in a user's YAMLs, modules and run directories."""
+"""Modules of vlmprune 0.2 and older that moved: their paths in a user's YAMLs, modules and run directories."""
 
 from __future__ import annotations
 
 PACKAGE = "vlmprune."
-# new module: the modules of 0.1 whose code it holds, all below vlmprune
+# new module: the modules of 0.2 whose code it holds, all below vlmprune
 SOURCES = {
     "benchmarks.base": "benchmarks.scoring.metric benchmarks.scoring.protocol",
     "benchmarks.choices": "benchmarks.mmmu benchmarks.options",
