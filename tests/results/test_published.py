@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from vlmprune.config.registry import options, read
-from vlmprune.results.published import Published, read_published
+from vlmprune.results.published import PublishedFigure, read_published
 
 LINES = read_published()
 
@@ -27,7 +27,7 @@ def figure(source: str, model: str, method: str, tokens: int, benchmark: str, me
     return found
 
 
-def tables(source: str) -> dict[tuple[str, str], dict[tuple[Any, ...], dict[str, Published]]]:
+def tables(source: str) -> dict[tuple[str, str], dict[tuple[Any, ...], dict[str, PublishedFigure]]]:
     """(table, model) -> row -> column -> line, of the sources that `source` is part of."""
     found: dict[Any, Any] = defaultdict(lambda: defaultdict(dict))
     for each in LINES:
@@ -39,7 +39,7 @@ def tables(source: str) -> dict[tuple[str, str], dict[tuple[Any, ...], dict[str,
 
 def test_columns_are_the_fields_and_every_line_is_sound() -> None:
     with (files("vlmprune.results") / "published.csv").open(encoding="utf-8") as text:
-        assert next(csv.reader(text)) == [field.name for field in fields(Published)]
+        assert next(csv.reader(text)) == [field.name for field in fields(PublishedFigure)]
     for each in LINES:
         assert each.source and each.table and each.model and each.method and each.metric
         assert each.ratio is None or 0 <= each.ratio <= 1

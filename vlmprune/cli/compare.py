@@ -12,9 +12,9 @@ from vlmprune.config.typecheck import check_file_names, check_type
 from vlmprune.errors import UserError, choose, nearest
 from vlmprune.files import expanded
 from vlmprune.results.columns import KEYS
-from vlmprune.results.find import Unfinished, find_runs, group_runs, is_run
+from vlmprune.results.find import UnfinishedRun, find_runs, group_runs, is_run
 from vlmprune.results.runs import Run
-from vlmprune.results.tables import FORMATS, Comparison, show
+from vlmprune.results.tables import FORMATS, Comparison, print_comparison
 from vlmprune.terminal import say
 
 FILTERS = ("method", "ratio", "keep", "model", "benchmark", "limit", "seed", "dtype", "device")
@@ -164,7 +164,7 @@ def compare(arguments: list[str]) -> int:
 
         not_shown = [(other.path, other.why) for other in others if may_match(other.values, request.filters)]
         comparison = Comparison([make_rows(shown, group) for shown, group in pairs], not_shown)
-        show(comparison, request.format, request.columns)
+        print_comparison(comparison, request.format, request.columns)
         if request.chart or request.charts or request.html:
             _write_files(request, comparison, pairs)
     return 0
@@ -172,12 +172,12 @@ def compare(arguments: list[str]) -> int:
 
 def _write_files(request: Request, comparison: Comparison, pairs: list[tuple[list[Run], list[Run]]]) -> None:
     from vlmprune.results.charts import draw_charts, draw_overview
-    from vlmprune.results.comparison import labelled_rows
+    from vlmprune.results.comparison import make_labelled_rows
 
     chosen = {run.path for shown, _ in pairs for run in shown}
     # Charts draw the unpruned and blind runs as horizontal lines, even if the filters exclude them.
     drawn = [
-        labelled_rows([run for run in group if run.unpruned or run.blind or run.path in chosen], group)
+        make_labelled_rows([run for run in group if run.is_unpruned or run.is_blind or run.path in chosen], group)
         for _, group in pairs
     ]
     if request.chart:
@@ -193,7 +193,7 @@ def _write_files(request: Request, comparison: Comparison, pairs: list[tuple[lis
         say(f"report {request.html}")
 
 
-def _nothing(request: Request, runs: list[Run], others: list[Unfinished]) -> str:
+def _nothing(request: Request, runs: list[Run], others: list[UnfinishedRun]) -> str:
     """Return the reason why no run is shown, with a remedy."""
     where = ", ".join(str(folder) for folder in request.folders or [request.outputs])
     if runs:

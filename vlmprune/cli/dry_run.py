@@ -5,7 +5,7 @@ from __future__ import annotations
 from vlmprune.sweep.jobs import Job, build_launcher, plan_jobs, split_settings
 
 COLUMNS = ("job", "visual tokens", "layer avg", "FLOPs", "of unpruned", "questions", "")
-DISPENSABLE = ("of unpruned", "layer avg", "questions")  # dropped in this order if the terminal is too narrow
+DROPPABLE = ("of unpruned", "layer avg", "questions")  # dropped in this order if the terminal is too narrow
 
 
 def dry_run_sweep(settings: list[str], config_dir: str | None) -> int:
@@ -42,7 +42,7 @@ def dry_run(settings: list[str], config_dir: str | None) -> int:
 def show_jobs(jobs: list[Job]) -> None:
     """Print a table with one row per job, and a note on the nominal figures."""
     from vlmprune.evaluation.plan import shared_benchmarks
-    from vlmprune.results.grid import Grid, left_out
+    from vlmprune.results.grid import Grid, dropped_columns_line
     from vlmprune.terminal import results_console
 
     with shared_benchmarks():
@@ -51,10 +51,10 @@ def show_jobs(jobs: list[Job]) -> None:
             for job in jobs
         ]
     ends = {"job", ""}
-    gone = Grid("", list(COLUMNS), rows, left=ends, fold=ends, dispensable=list(DISPENSABLE)).print_terminal()
+    gone = Grid("", list(COLUMNS), rows, left=ends, wrapped=ends, droppable=list(DROPPABLE)).print_terminal()
     console = results_console()
     if gone:
-        console.print("\n" + left_out(gone, "a pipe or a file gets all"), soft_wrap=True)
+        console.print("\n" + dropped_columns_line(gone, "a pipe or a file gets all"), soft_wrap=True)
     console.print(
         "\nper question, nominal: from the model's config and the benchmark's first questions, up to the first answer "
         "token; nothing was loaded, run or written",
@@ -65,7 +65,7 @@ def show_jobs(jobs: list[Job]) -> None:
 def cost_of(job: Job) -> tuple[str, str, str, str]:
     """Return the cells for tokens, layer-averaged tokens, FLOPs and their share of unpruned; '' if it cannot run."""
     from vlmprune.evaluation.estimate import nominal
-    from vlmprune.results.summary import giga
+    from vlmprune.results.summary import format_flops
 
     if job.record.status == "not_applicable":
         return "", "", "", ""
@@ -75,7 +75,7 @@ def cost_of(job: Job) -> tuple[str, str, str, str]:
     if cost.flops is None or cost.unpruned_flops is None:
         return tokens, f"{bound}{cost.layer_averaged:.4g}", "-", "-"
     share = f"{bound}{cost.flops / cost.unpruned_flops:.0%}"
-    return tokens, f"{bound}{cost.layer_averaged:.4g}", bound + giga(cost.flops), share
+    return tokens, f"{bound}{cost.layer_averaged:.4g}", bound + format_flops(cost.flops), share
 
 
 def state_of(job: Job) -> str:

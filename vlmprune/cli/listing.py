@@ -33,7 +33,7 @@ def show_choices(arguments: list[str], config_dir: str | None) -> None:
         return
     for kind in kinds:
         header, *rows = _cells(kind, config_dir)
-        Grid("", header, rows, left=set(header), fold=set(header[1:])).print_terminal()
+        Grid("", header, rows, left=set(header), wrapped=set(header[1:])).print_terminal()
         print()
 
 

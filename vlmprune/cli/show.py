@@ -220,5 +220,5 @@ def print_answers(question: Question, shown: list[Shown], file: Path) -> None:
     rows = [[each.title, f"{each.left}/{each.slots}", f"{each.average:.1f}", each.answer] for each in shown]
     ends = {"method", "answer"}
     heading = f"{', '.join(question.names)}: {question.text}"
-    Grid(heading, ["method", "tokens", "layer avg", "answer"], rows, left=ends, fold=ends).print_terminal()
+    Grid(heading, ["method", "tokens", "layer avg", "answer"], rows, left=ends, wrapped=ends).print_terminal()
     results_console().print(f"\nfile  {file}", soft_wrap=True)

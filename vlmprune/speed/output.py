@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from vlmprune.files import to_json
 from vlmprune.results.curves import BASELINE, COLORS, GRID, MARKERS, chart_style, make_panels, write_figure
-from vlmprune.results.grid import Grid, left_out, markdown_text
-from vlmprune.results.tables import aligned
+from vlmprune.results.grid import Grid, dropped_columns_line, markdown_text
+from vlmprune.results.tables import align_pairs
 from vlmprune.speed.result_schema import MEASURED, NOT_APPLICABLE
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ WORK = (
     *("decode GB/s", "of bandwidth", "peak MB", "KV MB"),
 )
 # Columns of both tables, dropped in this order if the terminal is too narrow.
-DISPENSABLE = (
+DROPPABLE = (
     *("projector", "vision", "selection", "tokens", "decode step"),
     *("of bandwidth", "decode GB/s", "KV MB", "TFLOP/s", "of ceiling"),
 )
@@ -179,13 +179,13 @@ def _terminal(result: dict[str, Any]) -> None:
     print()
     for line in [*refusals(result["rows"]), *findings(result["rows"])]:
         print(line)
-    print("\n" + aligned([(name, about) for name, about in LEGEND if name not in gone]))
+    print("\n" + align_pairs([(name, about) for name, about in LEGEND if name not in gone]))
     if gone:
-        print(left_out(gone))
+        print(dropped_columns_line(gone))
 
 
 def _grid(title: str, columns: tuple[str, ...], rows: list[list[str]]) -> Grid:
-    return Grid(title, list(columns), rows, left={"method"}, dispensable=list(DISPENSABLE), fold={"method"})
+    return Grid(title, list(columns), rows, left={"method"}, droppable=list(DROPPABLE), wrapped={"method"})
 
 
 def _csv(rows: list[Row]) -> None:

@@ -33,7 +33,7 @@ def show_table(jobs: list[JobRecord], next_line: str) -> None:
         seconds = "" if job.seconds is None else duration(job.seconds)
         rows.append([job.title, score, seconds, state_of(job)])
     print()
-    Grid("", ["job", "score", "time", ""], rows, left={"job", ""}, fold={"job", ""}).print_terminal()
+    Grid("", ["job", "score", "time", ""], rows, left={"job", ""}, wrapped={"job", ""}).print_terminal()
     print()
     console = results_console()
     offline = sync_command(left_offline(Path(job.directory) for job in jobs if job.directory is not None))
