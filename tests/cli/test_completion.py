@@ -39,7 +39,7 @@ from vlmprune.cli.wandb_report import Request as WorkspaceRequest
 from vlmprune.config.registry import options
 from vlmprune.results.tables import FORMATS as TABLE_FORMATS
 from vlmprune.speed.load import FORMATS as SPEED_FORMATS
-from vlmprune.speed.load import OF_A_RUN
+from vlmprune.speed.load import RUN_SETTINGS
 
 BASH = shutil.which("bash")
 FOLDER = Path(sys.executable).parent  # of the vlmprune command
@@ -105,7 +105,7 @@ def test_what_is_offered(line):
 
 def test_lists_are_those_of_the_commands():
     assert set(COMPARE) == {*FILTERS, *SETTINGS}
-    assert set(SPEED) == {*OF_A_RUN, "speed", "format", "json", "chart"}
+    assert set(SPEED) == {*RUN_SETTINGS, "speed", "format", "json", "chart"}
     assert set(SHOW) == set(SHOW_OF_A_RUN)
     assert set(WANDB_REPORT) == {field.name for field in fields(WorkspaceRequest)}
     assert set(LISTS) == {*COLUMNS, "matrix"}

@@ -18,7 +18,7 @@ from vlmprune.config.overrides import expand_sweep
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
 from vlmprune.evaluation.rescore import read_judge
-from vlmprune.speed.load import parse as parse_speed
+from vlmprune.speed.load import read_speed_request as parse_speed
 from vlmprune.sweep.jobs import plan_jobs, split_settings
 
 FORMS = [  # a folder as typed, and as it is meant

@@ -18,7 +18,7 @@ from vlmprune.cli.show import ask, load_model, read_question
 from vlmprune.config.settings import compose_run
 from vlmprune.models.geometry import Box, View, grid_of
 from vlmprune.pictures.drawing import KEPT, MERGED, kept_panel, score_panel
-from vlmprune.pictures.pages import pictured, safe, unpacked
+from vlmprune.pictures.pages import choose_samples, file_name_part, unpack_mask
 from vlmprune.pictures.selection_trace import Trace
 from vlmprune.run import run
 
@@ -65,11 +65,11 @@ def test_a_higher_score_is_lighter() -> None:
 
 def test_the_same_samples_for_every_method_of_different_images() -> None:
     samples = [Sample(f"q{i}", f"image{i // 5}", "?", "", "") for i in range(50)]
-    chosen = pictured(samples, 4)
+    chosen = choose_samples(samples, 4)
     assert [sample.id for sample in chosen] == ["q0", "q10", "q25", "q35"]
-    assert [sample.id for sample in pictured(samples[:5], 3)] == ["q0", "q1", "q3"]
-    assert pictured(samples[:2], 8) == samples[:2] and pictured(samples, 0) == []
-    assert safe("a/b c:1") == "a_b_c_1" and unpacked({"n": 6, "kept": "16"}).tolist() == [0, 1, 0, 1, 1, 0]
+    assert [sample.id for sample in choose_samples(samples[:5], 3)] == ["q0", "q1", "q3"]
+    assert choose_samples(samples[:2], 8) == samples[:2] and choose_samples(samples, 0) == []
+    assert file_name_part("a/b c:1") == "a_b_c_1" and unpack_mask({"n": 6, "kept": "16"}).tolist() == [0, 1, 0, 1, 1, 0]
 
 
 def traced(method: str, **settings: object) -> tuple[Trace, object]:

@@ -19,7 +19,7 @@ from vlmprune.config.overrides import expand_sweep
 from vlmprune.config.registry import read
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
-from vlmprune.speed.load import parse
+from vlmprune.speed.load import read_speed_request
 from vlmprune.sweep.jobs import build_launcher, plan_jobs, split_settings
 
 GROUPS = ("model", "method", "benchmark", "logger", "launcher", "experiment")
@@ -128,7 +128,7 @@ def test_a_setting_is_read_or_refused(setting: str):
     with suppress(UserError):
         assert expand_sweep([setting])
     with suppress(UserError):
-        parse([setting])
+        read_speed_request([setting])
     with suppress(UserError):
         split_settings([setting], None)
     with suppress(UserError):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from vlmprune.models.loading import Loaded
-    from vlmprune.pictures.pages import Shown
+    from vlmprune.pictures.pages import MethodAnswer
 
 
 FILE = "shown.png"
@@ -160,13 +160,13 @@ def load_model(config: RunConfig) -> Loaded:
     return loading.load(checkpoint, config.model, dtype, device)
 
 
-def ask(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip: Any) -> Shown:
+def ask(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip: Any) -> MethodAnswer:
     """Return the method's answer with its kept tokens. Raise UserError if the pictures cannot be used."""
     from vlmprune.benchmarks.base import BadSample
     from vlmprune.evaluation.generation import greedy
     from vlmprune.measure.positions import position_limit, positions_taken
     from vlmprune.models.clip_text import load_text_tower
-    from vlmprune.pictures.pages import Shown, title_of
+    from vlmprune.pictures.pages import MethodAnswer, title_of
     from vlmprune.pictures.selection_trace import Trace
     from vlmprune.terminal import say
 
@@ -192,10 +192,10 @@ def ask(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip
         say(f"{config.names['method']}: prompt and answer take {taken:,} positions, the decoder was made for {limit:,}")
     named = (*UNUSED, "seed")
     options = [each for each in config.overrides if each.startswith("method.") or group_of(each) in named]
-    return Shown.of(title_of(config.names["method"], method, options), answer, session.record, trace)
+    return MethodAnswer.of(title_of(config.names["method"], method, options), answer, session.record, trace)
 
 
-def draw(question: Question, config: RunConfig, loaded: Loaded, shown: list[Shown], file: Path) -> None:
+def draw(question: Question, config: RunConfig, loaded: Loaded, shown: list[MethodAnswer], file: Path) -> None:
     """Draw the page and write the PNG. Raise UserError if it cannot be written."""
     from vlmprune.evaluation.plan import model_name
     from vlmprune.pictures.pages import answer_page
@@ -212,7 +212,7 @@ def draw(question: Question, config: RunConfig, loaded: Loaded, shown: list[Show
         raise UserError(f"file={file} cannot be written: {error}") from error
 
 
-def print_answers(question: Question, shown: list[Shown], file: Path) -> None:
+def print_answers(question: Question, shown: list[MethodAnswer], file: Path) -> None:
     """Print a table of answers and tokens, and the path of the PNG."""
     from vlmprune.results.grid import Grid
     from vlmprune.terminal import results_console
