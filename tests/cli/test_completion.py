@@ -28,14 +28,14 @@ from vlmprune.cli.completion import (
     SHOW,
     SPEED,
     WANDB_REPORT,
+    allowed_words,
     candidates,
     commands,
-    words_of,
 )
 from vlmprune.cli.listing import COLUMNS
 from vlmprune.cli.listing import FORMATS as LIST_FORMATS
-from vlmprune.cli.show import OF_A_RUN as SHOW_OF_A_RUN
-from vlmprune.cli.wandb_report import Request as WorkspaceRequest
+from vlmprune.cli.show import RUN_SETTINGS as SHOW_OF_A_RUN
+from vlmprune.cli.wandb_report import ReportRequest as WorkspaceRequest
 from vlmprune.config.registry import options
 from vlmprune.results.tables import FORMATS as TABLE_FORMATS
 from vlmprune.speed.load import FORMATS as SPEED_FORMATS
@@ -129,12 +129,12 @@ def test_hints_are_those_of_the_class():
     from vlmprune.loggers.wandb import WandbLogger
 
     hint = get_type_hints(WandbLogger)["mode"]
-    assert words_of("vlmprune.loggers.wandb.WandbLogger", "mode") == list(get_args(hint))
-    assert words_of("vlmprune.loggers.wandb.WandbLogger", "project") == []  # any text
-    assert words_of("vlmprune.loggers.wandb.WandbLogger", "nonsense") == []
-    assert words_of("vlmprune.loggers.nonsense.WandbLogger", "mode") == []
-    assert words_of("mine.Mine", "mode") == []
-    assert words_of("Mine", "mode") == []
+    assert allowed_words("vlmprune.loggers.wandb.WandbLogger", "mode") == list(get_args(hint))
+    assert allowed_words("vlmprune.loggers.wandb.WandbLogger", "project") == []  # any text
+    assert allowed_words("vlmprune.loggers.wandb.WandbLogger", "nonsense") == []
+    assert allowed_words("vlmprune.loggers.nonsense.WandbLogger", "mode") == []
+    assert allowed_words("mine.Mine", "mode") == []
+    assert allowed_words("Mine", "mode") == []
 
 
 def test_a_users_own_choices(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vlmprune.cli.compare import parse as parse_compare
+from vlmprune.cli.compare import read_compare_request as parse_compare
 from vlmprune.cli.show import find_file, output_file
 from vlmprune.config.arguments import split_arguments
 from vlmprune.config.settings import compose_run

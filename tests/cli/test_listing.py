@@ -8,7 +8,7 @@ from importlib import import_module
 
 import pytest
 
-from vlmprune.cli.listing import cell, markdown, matrix, missing, working
+from vlmprune.cli.listing import markdown, matrix, matrix_cell, methods_text, missing_signals
 from vlmprune.config.registry import build_method, options, read
 from vlmprune.config.settings import ModelConfig
 from vlmprune.errors import UserError
@@ -36,7 +36,7 @@ def test_every_cell_is_what_the_checks_say(name):
     for method_name, method_info in METHODS.items():
         clip = {"clip": "openai/clip-vit-large-patch14-336"} if "text_relevance" in method_info["needs"] else {}
         method = build_method(method_name, ratio=None if method_name == "none" else 0.5, **clip)
-        if lack := missing(info, method_info):
+        if lack := missing_signals(info, method_info):
             with pytest.raises(UserError, match=f"needs {', '.join(lack)}, which"):
                 check_pair(family, method, method_name, name)
         else:
@@ -72,14 +72,14 @@ def test_models_of_a_family_lack_the_same():
 
 def test_words():
     model = {"has_cls": False, "lacks": ["keys"]}
-    assert cell(model, {"needs": ["keys", "features"]}) == "no keys"
-    assert cell(model, {"needs": ["cls_attention"]}) == "yes (attention received)"
-    assert cell(model | {"has_cls": True}, {"needs": ["cls_attention"]}) == "yes"
-    assert cell(model, {"needs": ["projected", "text_relevance"]}) == "yes (with method.clip)"
-    assert cell(model, {"needs": []}) == "yes"
-    assert working({}) == "those of its family"
-    assert working({"lacks": []}) == "all"
-    assert working({"lacks": ["text_relevance"]}) == "all but cdpruner (text_relevance)"
+    assert matrix_cell(model, {"needs": ["keys", "features"]}) == "no keys"
+    assert matrix_cell(model, {"needs": ["cls_attention"]}) == "yes (attention received)"
+    assert matrix_cell(model | {"has_cls": True}, {"needs": ["cls_attention"]}) == "yes"
+    assert matrix_cell(model, {"needs": ["projected", "text_relevance"]}) == "yes (with method.clip)"
+    assert matrix_cell(model, {"needs": []}) == "yes"
+    assert methods_text({}) == "those of its family"
+    assert methods_text({"lacks": []}) == "all"
+    assert methods_text({"lacks": ["text_relevance"]}) == "all but cdpruner (text_relevance)"
 
 
 @pytest.mark.parametrize("kind", ["models", "matrix"])

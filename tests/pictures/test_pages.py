@@ -14,7 +14,7 @@ from tests.models.hub import save
 from vlmprune.benchmarks.base import Sample
 from vlmprune.benchmarks.scenes import Scenes
 from vlmprune.cli import main
-from vlmprune.cli.show import ask, load_model, read_question
+from vlmprune.cli.show import answer_question, load_model, read_question
 from vlmprune.config.settings import compose_run
 from vlmprune.models.geometry import Box, View, grid_of
 from vlmprune.pictures.drawing import KEPT, MERGED, kept_panel, score_panel
@@ -78,7 +78,7 @@ def traced(method: str, **settings: object) -> tuple[Trace, object]:
 
     config = compose_run([f"method={method}", *(f"{name}={value}" for name, value in settings.items())])
     chosen, _, clip = choose_parts(config)
-    return ask(read_question([]), config, load_model(config), chosen, clip)
+    return answer_question(read_question([]), config, load_model(config), chosen, clip)
 
 
 def test_scores_are_those_that_decide() -> None:
@@ -104,7 +104,7 @@ def test_merged_tokens_are_marked(method: str, merged: int) -> None:
 
 @pytest.fixture(autouse=True)
 def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlmprune.cli.show.WORDS", 3)
+    monkeypatch.setattr("vlmprune.cli.show.MAX_NEW_TOKENS", 3)
 
 
 def test_show_draws_and_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ from vlmprune.errors import UserError
 PACKAGE = "vlmprune"
 
 
-def words_of(target: str, name: str) -> list[str]:
+def allowed_words(target: str, name: str) -> list[str]:
     """Return the words of the Literal, or true and false, of field `name` of `target` (package.module.Class).
 
     [] for any other type, and for classes outside vlmprune. Base classes are searched too.
@@ -45,7 +45,7 @@ def words_of(target: str, name: str) -> list[str]:
                 if isinstance(field, ast.AnnAssign) and ast.unparse(field.target) == name:
                     return list(_words(field.annotation))
             bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
-            found = (words_of(imported.get(base, f"{path}.{base}"), name) for base in bases)
+            found = (allowed_words(imported.get(base, f"{path}.{base}"), name) for base in bases)
             return next(filter(None, found), [])
     return []
 
@@ -206,7 +206,7 @@ def _values(words: list[str], key: str) -> list[str]:
         return [name for name, file in methods.items() if _stage(file) in PARTS[key]]
     head, _, name = key.partition(".")
     chosen = [str(choice.get("_target_", "")) for choice in _chosen(words, head)] if name and head != "model" else []
-    return list(dict.fromkeys(word for target in chosen for word in words_of(target, name))) or _literals(key)
+    return list(dict.fromkeys(word for target in chosen for word in allowed_words(target, name))) or _literals(key)
 
 
 def _literals(key: str) -> list[str]:

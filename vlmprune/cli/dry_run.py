@@ -11,14 +11,14 @@ DROPPABLE = ("of unpruned", "layer avg", "questions")  # dropped in this order i
 def dry_run_sweep(settings: list[str], config_dir: str | None) -> int:
     """Print the table of a sweep's jobs; return the exit code."""
     split = split_settings(settings, config_dir)
-    jobs = plan_jobs(split.of_runs, config_dir, split.baselines)
+    jobs = plan_jobs(split.run_overrides, config_dir, split.baselines)
     launcher = build_launcher(split, config_dir)
     from vlmprune.evaluation.plan import shared_benchmarks  # imports torch, which a typo need not wait for
     from vlmprune.launchers.base import check
-    from vlmprune.sweep.inspection import examine
+    from vlmprune.sweep.inspection import check_jobs
 
     with shared_benchmarks():
-        jobs = examine(jobs, launcher.here)
+        jobs = check_jobs(jobs, launcher.here)
         check(launcher, [job.config for job in jobs if job.record.status != "not_applicable"], dry=True)
         show_jobs(jobs)
     print(f"launcher={split.launcher}")
@@ -29,10 +29,10 @@ def dry_run(settings: list[str], config_dir: str | None) -> int:
     """Print the composed config of one run and its row; return the exit code."""
     from omegaconf import OmegaConf
 
-    from vlmprune.sweep.inspection import inspect
+    from vlmprune.sweep.inspection import fill_record
 
     (job,) = plan_jobs(settings, config_dir, baselines=False)
-    inspect(job, here=True)
+    fill_record(job, here=True)
     print(OmegaConf.to_yaml(OmegaConf.create(job.config.resolved)))
     show_jobs([job])
     print(f"files  {job.record.directory}")
@@ -47,7 +47,12 @@ def show_jobs(jobs: list[Job]) -> None:
 
     with shared_benchmarks():
         rows = [
-            [job.title, *cost_of(job), "" if job.record.samples is None else f"{job.record.samples:,}", state_of(job)]
+            [
+                job.title,
+                *cost_of(job),
+                "" if job.record.samples is None else f"{job.record.samples:,}",
+                planned_state(job),
+            ]
             for job in jobs
         ]
     ends = {"job", ""}
@@ -78,7 +83,7 @@ def cost_of(job: Job) -> tuple[str, str, str, str]:
     return tokens, f"{bound}{cost.layer_averaged:.4g}", bound + format_flops(cost.flops), share
 
 
-def state_of(job: Job) -> str:
+def planned_state(job: Job) -> str:
     """Return the state of a job's run: new, partly done, finished, unknown on this machine, or not applicable."""
     if job.record.status == "not_applicable":
         return f"NOT APPLICABLE  {job.record.reason}"

@@ -56,12 +56,12 @@ def _cells(kind: str, config_dir: str | None) -> list[list[str]]:
     for name, choice in choices.items():
         info: dict[str, Any] = choice.get("info") or {}
         if kind == "models":
-            info["methods"] = working(info, config_dir)
+            info["methods"] = methods_text(info, config_dir)
         cells.append([name, *(_text(info.get(column, "")) for column in COLUMNS[kind])])
     return cells
 
 
-def missing(model: dict[str, Any], method: dict[str, Any]) -> list[str]:
+def missing_signals(model: dict[str, Any], method: dict[str, Any]) -> list[str]:
     """Return the signals that a method needs and a model lacks, from the `info` of both."""
     return [need for need in method["needs"] if need in model["lacks"]]
 
@@ -71,12 +71,12 @@ def method_infos(config_dir: str | None) -> dict[str, dict[str, Any]]:
     return {name: choice.get("info") or {} for name, choice in read_all("method", config_dir)[0].items()}
 
 
-def working(model: dict[str, Any], config_dir: str | None = None) -> str:
+def methods_text(model: dict[str, Any], config_dir: str | None = None) -> str:
     """Return a text of the methods that work on a model: all but those that need a signal that it lacks."""
     if "lacks" not in model:
         return "those of its family"
     methods = {name: info for name, info in method_infos(config_dir).items() if "needs" in info}
-    without = [f"{name} ({', '.join(lack)})" for name in methods if (lack := missing(model, methods[name]))]
+    without = [f"{name} ({', '.join(lack)})" for name in methods if (lack := missing_signals(model, methods[name]))]
     return f"all but {', '.join(without)}" if without else "all"
 
 
@@ -86,15 +86,15 @@ def matrix(config_dir: str | None = None) -> list[list[str]]:
     families = {info["family"]: info for info in infos if {"family", "lacks", "has_cls"} <= info.keys()}
     cells = [["method=", *sorted(families)]]
     for name, method in method_infos(config_dir).items():
-        cells.append([name, *(cell(families[family], method) for family in sorted(families))])
+        cells.append([name, *(matrix_cell(families[family], method) for family in sorted(families))])
     return cells
 
 
-def cell(model: dict[str, Any], method: dict[str, Any]) -> str:
+def matrix_cell(model: dict[str, Any], method: dict[str, Any]) -> str:
     """Return the matrix cell of a method and a family: yes, or the signals that the family lacks."""
     if "needs" not in method:
         return "not stated"
-    if lack := missing(model, method):
+    if lack := missing_signals(model, method):
         return f"no {', '.join(lack)}"
     if "text_relevance" in method["needs"]:  # no checkpoint carries the text half of its CLIP
         return "yes (with method.clip)"

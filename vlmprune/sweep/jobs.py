@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 @dataclass
 class Job:
-    """One combination. added: True for a baseline that was not requested. finished: its run has a result already."""
+    """One combination. is_added: True for a baseline that was not requested. finished: its run has a result already."""
 
     overrides: list[str]
     config: RunConfig
     record: JobRecord
-    added: bool = False
+    is_added: bool = False
     finished: bool = False
 
     @property
     def title(self) -> str:
         return self.record.title
 
-    def become(self, config: RunConfig) -> None:
+    def replace_config(self, config: RunConfig) -> None:
         """Be the job of `config`, which has fewer settings."""
         gone = [override for override in self.overrides if quoted(override) not in config.overrides]
         for override in gone:
@@ -60,12 +60,12 @@ def plan_jobs(settings: list[str], config_dir: str | None, baselines: bool = Tru
     return [_job(overrides, common, config_dir, key not in wanted) for key, overrides in unique.items()]
 
 
-def _job(overrides: list[str], common: set[str], config_dir: str | None, added: bool) -> Job:
+def _job(overrides: list[str], common: set[str], config_dir: str | None, is_added: bool) -> Job:
     config = compose_run(overrides, config_dir)
     own = [override for override in overrides if override not in common or override.startswith("method=")]
     names, title = config.names, " ".join(own or overrides) or "defaults"
     record = JobRecord(title, overrides, names["model"], names["method"], names["benchmark"], config.ratio, config.keep)
-    return Job(overrides, config, record, added)
+    return Job(overrides, config, record, is_added)
 
 
 def with_experiment(settings: list[str], config_dir: str | None) -> list[str]:
@@ -90,10 +90,10 @@ def _baselines(combinations: list[list[str]]) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """The settings by kind. of_runs: overrides of the runs as typed; launcher: its name; launcher_settings: launcher.*
+    """The settings by kind. run_overrides: overrides of the runs as typed; launcher: its name; launcher_settings: launcher.*
     without the prefix."""
 
-    of_runs: list[str]
+    run_overrides: list[str]
     baselines: bool
     fail_fast: bool
     launcher: str
@@ -102,14 +102,14 @@ class SweepSettings:
 
 def split_settings(settings: list[str], config_dir: str | None) -> SweepSettings:
     """Split `settings` into those of the sweep and those of its runs. Raise UserError if the former are invalid."""
-    of_runs: list[str] = []
+    run_overrides: list[str] = []
     own: dict[str, Any] = {"baselines": True, "fail_fast": False, "launcher": "inprocess"}
     for override in parse_overrides(settings):
         key, line = override.key_or_group, override.input_line
         if key.startswith("hydra/launcher"):
             raise UserError(f"'{line}': jobs are launched by vlmprune itself; {_launchers(config_dir)}")
         if key.partition(".")[0] not in SWEEP_ONLY:
-            of_runs.append(line)
+            run_overrides.append(line)
         elif override.is_sweep_override():
             raise UserError(f"'{line}': a sweep has one {key}, not several")
         else:
@@ -119,7 +119,7 @@ def split_settings(settings: list[str], config_dir: str | None) -> SweepSettings
             raise UserError(f"{name}={own[name]}: allowed: true, false")
     choose(str(own["launcher"]), options("launcher", config_dir), "launcher")
     dotted = {key.removeprefix("launcher."): value for key, value in own.items() if key.startswith("launcher.")}
-    return SweepSettings(of_runs, own["baselines"], own["fail_fast"], str(own["launcher"]), dotted)
+    return SweepSettings(run_overrides, own["baselines"], own["fail_fast"], str(own["launcher"]), dotted)
 
 
 def _launchers(config_dir: str | None) -> str:
