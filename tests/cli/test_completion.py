@@ -34,9 +34,9 @@ from vlmprune.cli.completion import (
 )
 from vlmprune.cli.listing import COLUMNS
 from vlmprune.cli.listing import FORMATS as LIST_FORMATS
-from vlmprune.cli.show import RUN_SETTINGS as SHOW_OF_A_RUN
-from vlmprune.cli.wandb_report import ReportRequest as WorkspaceRequest
-from vlmprune.config.registry import options
+from vlmprune.cli.show import RUN_SETTINGS as SHOW_RUN_SETTINGS
+from vlmprune.cli.wandb_report import ReportRequest
+from vlmprune.config.registry import find_choices
 from vlmprune.results.tables import FORMATS as TABLE_FORMATS
 from vlmprune.speed.load import FORMATS as SPEED_FORMATS
 from vlmprune.speed.load import RUN_SETTINGS
@@ -49,7 +49,7 @@ OFFERED = {
     "vlmprune": [*commands(), "--help", "--version"],
     "vlmprune run met": ["method=", "method."],
     "vlmprune run method=py": ["method=pyramiddrop"],
-    "vlmprune run method=": [f"method={name}" for name in options("method")],
+    "vlmprune run method=": [f"method={name}" for name in find_choices("method")],
     "vlmprune run model=llava-1.5": ["model=llava-1.5-13b", "model=llava-1.5-7b"],
     "vlmprune run benchmark=pop": ["benchmark=pope"],
     "vlmprune sweep method=cls,fa": ["method=cls,fastv"],
@@ -106,8 +106,8 @@ def test_what_is_offered(line):
 def test_lists_are_those_of_the_commands():
     assert set(COMPARE) == {*FILTERS, *SETTINGS}
     assert set(SPEED) == {*RUN_SETTINGS, "speed", "format", "json", "chart"}
-    assert set(SHOW) == set(SHOW_OF_A_RUN)
-    assert set(WANDB_REPORT) == {field.name for field in fields(WorkspaceRequest)}
+    assert set(SHOW) == set(SHOW_RUN_SETTINGS)
+    assert set(WANDB_REPORT) == {field.name for field in fields(ReportRequest)}
     assert set(LISTS) == {*COLUMNS, "matrix"}
     assert FORMATS == {"compare": TABLE_FORMATS, "list": LIST_FORMATS, "speed": SPEED_FORMATS}
     assert refusal("nonsense").endswith(f"allowed: {', '.join(sorted([*commands(), '--help', '--version']))}")

@@ -9,15 +9,15 @@ from importlib import import_module
 import pytest
 
 from vlmprune.cli.listing import markdown, matrix, matrix_cell, methods_text, missing_signals
-from vlmprune.config.registry import build_method, options, read
+from vlmprune.config.registry import build_method, find_choices, read_choice
 from vlmprune.config.settings import ModelConfig
 from vlmprune.errors import UserError
 from vlmprune.models.base import describe, families
 from vlmprune.models.checkpoint import architecture, find_checkpoint
 from vlmprune.models.compatibility import check_pair, check_settings
 
-MODELS = sorted(set(options("model")) - {"path"})
-METHODS = {name: read("method", name)["info"] for name in options("method")}
+MODELS = sorted(set(find_choices("model")) - {"path"})
+METHODS = {name: read_choice("method", name)["info"] for name in find_choices("method")}
 
 
 def config_of(name: str):
@@ -31,7 +31,7 @@ def depth_of(config) -> int:
 @pytest.mark.parametrize("name", MODELS)
 def test_every_cell_is_what_the_checks_say(name):
     """A method that is listed for a model passes all that is checked before weights load; any other is refused."""
-    info, config = read("model", name)["info"], config_of(name)
+    info, config = read_choice("model", name)["info"], config_of(name)
     family = describe(config)
     for method_name, method_info in METHODS.items():
         clip = {"clip": "openai/clip-vit-large-patch14-336"} if "text_relevance" in method_info["needs"] else {}
@@ -46,7 +46,7 @@ def test_every_cell_is_what_the_checks_say(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_facts_are_the_familys(name):
-    info, config = read("model", name)["info"], config_of(name)
+    info, config = read_choice("model", name)["info"], config_of(name)
     assert list(info) == ["title", "family", "parameters", "visual_tokens", "has_cls", "lacks"]
     assert info["family"] == config.model_type in families()
     assert info["has_cls"] == describe(config).tower.has_cls
@@ -58,7 +58,7 @@ def test_the_facts_are_the_familys(name):
 
 
 def test_every_family_is_listed():
-    assert {read("model", name)["info"]["family"] for name in MODELS} == set(families())
+    assert {read_choice("model", name)["info"]["family"] for name in MODELS} == set(families())
     assert matrix()[0] == ["method=", *families()]
     assert [row[0] for row in matrix()[1:]] == sorted(METHODS)
 
@@ -66,7 +66,7 @@ def test_every_family_is_listed():
 def test_models_of_a_family_lack_the_same():
     lacks: dict[str, list[str]] = {}
     for name in MODELS:
-        info = read("model", name)["info"]
+        info = read_choice("model", name)["info"]
         assert lacks.setdefault(info["family"], info["lacks"]) == info["lacks"], name
 
 

@@ -13,7 +13,7 @@ from vlmprune.cli.compare import read_compare_request
 from vlmprune.cli.listing import show_choices
 from vlmprune.cli.show import show
 from vlmprune.cli.wandb_report import save_workspace
-from vlmprune.config.arguments import last_given, read_settings, split_arguments
+from vlmprune.config.arguments import drop_repeated, read_settings, split_arguments
 from vlmprune.config.overrides import expand_sweep
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
@@ -125,15 +125,15 @@ def test_a_judge_is_named_as_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_of_a_setting_given_twice_the_last_counts_and_that_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert last_given(["ratio=0.5", "limit=2", "ratio=0.9"]) == ["limit=2", "ratio=0.9"]
-    assert last_given(["seed=1", "+seed=2"]) == ["+seed=2"]
-    assert last_given(["method.k=1", "limit=2", "method.k=1"]) == ["limit=2", "method.k=1"]
+    assert drop_repeated(["ratio=0.5", "limit=2", "ratio=0.9"]) == ["limit=2", "ratio=0.9"]
+    assert drop_repeated(["seed=1", "+seed=2"]) == ["+seed=2"]
+    assert drop_repeated(["method.k=1", "limit=2", "method.k=1"]) == ["limit=2", "method.k=1"]
     assert capsys.readouterr().err.splitlines() == [
         "ratio=0.5 is not used: ratio=0.9 comes after it",
         "seed=1 is not used: +seed=2 comes after it",
         "method.k=1 is not used: method.k=1 comes after it",
     ]
-    assert last_given(["ratio=0.5", "method=cls", "a.png", "a.png"]) == ["ratio=0.5", "method=cls", "a.png", "a.png"]
+    assert drop_repeated(["ratio=0.5", "method=cls", "a.png", "a.png"]) == ["ratio=0.5", "method=cls", "a.png", "a.png"]
     assert not capsys.readouterr().err
     with pytest.raises(UserError, match="file= is given twice"):
         read_settings(["file=a.png", "file=b.png"], "show", one=["file"])

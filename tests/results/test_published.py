@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from vlmprune.config.registry import options, read
+from vlmprune.config.registry import find_choices, read_choice
 from vlmprune.results.published import PublishedFigure, read_published
 
 LINES = read_published()
@@ -55,16 +55,16 @@ def test_no_figure_stands_twice() -> None:
 
 def test_our_names_are_choices_and_settings_exist() -> None:
     for group in ("model", "method", "benchmark"):
-        assert {getattr(each, f"our_{group}") for each in LINES} - {""} <= options(group).keys()
+        assert {getattr(each, f"our_{group}") for each in LINES} - {""} <= find_choices(group).keys()
     for setting, method, model in {(s, each.our_method, each.our_model) for each in LINES for s in each.settings}:
         group, _, name = setting.partition(".")
         if name and (choice := {"method": method, "model": model}[group]):
-            assert name in read(group, choice), setting
+            assert name in read_choice(group, choice), setting
         assert name or setting == "budget"
 
 
 def test_scores_that_are_compared_are_metrics_of_the_benchmark() -> None:
-    info = {each: read("benchmark", each)["info"] for each in {each.our_benchmark for each in LINES} - {""}}
+    info = {each: read_choice("benchmark", each)["info"] for each in {each.our_benchmark for each in LINES} - {""}}
     extra = {"mme": {"cognition", "total"}, "pope": {"accuracy"}}
     videos = ("tgif", "msvd", "msrvtt", "activitynet")
     for each in LINES:

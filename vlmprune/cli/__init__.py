@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from vlmprune import own_code
 from vlmprune.cli import help as texts
-from vlmprune.config.arguments import last_given
+from vlmprune.config.arguments import drop_repeated
 from vlmprune.config.overrides import check_length
 from vlmprune.config.secret_check import check_secrets
 from vlmprune.errors import ProcessLost, Terminated, UserError, choose, stop_code
@@ -140,7 +140,7 @@ def _options(arguments: list[str], flags: tuple[str, ...] = ()) -> tuple[list[st
             found[choose(argument, ("--config-dir", "--help", *flags), "option")] = ""
         else:
             settings.append(argument)
-    return last_given(settings), found
+    return drop_repeated(settings), found
 
 
 def _run(arguments: list[str]) -> int:

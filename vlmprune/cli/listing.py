@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vlmprune.config.arguments import read_settings, split_arguments
-from vlmprune.config.registry import read_all
+from vlmprune.config.registry import read_choices
 from vlmprune.errors import choose
 from vlmprune.terminal import say
 
@@ -49,7 +49,7 @@ def _cells(kind: str, config_dir: str | None) -> list[list[str]]:
     if kind == "matrix":
         return matrix(config_dir)
     group = kind.removesuffix("s")
-    choices, broken = read_all(group, config_dir)
+    choices, broken = read_choices(group, config_dir)
     for error in broken:
         say(f"left out: {error}")
     cells = [[f"{group}=", *(column.replace("_", " ") for column in COLUMNS[kind])]]
@@ -68,7 +68,7 @@ def missing_signals(model: dict[str, Any], method: dict[str, Any]) -> list[str]:
 
 def method_infos(config_dir: str | None) -> dict[str, dict[str, Any]]:
     """Return the `info` of every method by name; {} for a user's YAML that has none."""
-    return {name: choice.get("info") or {} for name, choice in read_all("method", config_dir)[0].items()}
+    return {name: choice.get("info") or {} for name, choice in read_choices("method", config_dir)[0].items()}
 
 
 def methods_text(model: dict[str, Any], config_dir: str | None = None) -> str:
@@ -82,7 +82,7 @@ def methods_text(model: dict[str, Any], config_dir: str | None = None) -> str:
 
 def matrix(config_dir: str | None = None) -> list[list[str]]:
     """Return the table of methods x model families, with a header row."""
-    infos = [choice.get("info") or {} for choice in read_all("model", config_dir)[0].values()]
+    infos = [choice.get("info") or {} for choice in read_choices("model", config_dir)[0].values()]
     families = {info["family"]: info for info in infos if {"family", "lacks", "has_cls"} <= info.keys()}
     cells = [["method=", *sorted(families)]]
     for name, method in method_infos(config_dir).items():

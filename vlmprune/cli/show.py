@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vlmprune.config.arguments import read_settings, split_arguments
-from vlmprune.config.overrides import UNUSED, expand_sweep, group_of, without_unused
+from vlmprune.config.overrides import INEFFECTIVE_UNPRUNED, drop_ineffective, expand_sweep, first_key
 from vlmprune.config.settings import Orientation, RunConfig, compose_run
 from vlmprune.config.typecheck import check_type
 from vlmprune.errors import UserError, choose
@@ -48,8 +48,8 @@ def show(arguments: list[str], config_dir: str | None) -> int:
 
     settings, words = split_arguments(arguments, questions=True)
     for setting in settings:
-        choose(group_of(setting), (*RUN_SETTINGS, "file"), "setting of show")
-    own = [setting for setting in settings if group_of(setting) == "file"]
+        choose(first_key(setting), (*RUN_SETTINGS, "file"), "setting of show")
+    own = [setting for setting in settings if first_key(setting) == "file"]
     file = output_file(own)
     settings = [setting for setting in settings if setting not in own]
     if not any(setting.startswith(("method=", "ratio=", "keep=")) for setting in settings):
@@ -83,8 +83,8 @@ def show(arguments: list[str], config_dir: str | None) -> int:
 
 def add_unpruned(jobs: list[list[str]]) -> list[list[str]]:
     """Return the job of the unpruned model first, then each of the others once."""
-    same = [override for override in jobs[0] if group_of(override) not in ("method", "seed")]
-    bare = without_unused(["method=none", *same])
+    same = [override for override in jobs[0] if first_key(override) not in ("method", "seed")]
+    bare = drop_ineffective(["method=none", *same])
     chosen = [job for job in jobs if "method=none" not in job]
     return [bare, *(list(job) for job in dict.fromkeys(map(tuple, chosen)))]
 
@@ -193,8 +193,8 @@ def answer_question(question: Question, config: RunConfig, loaded: Loaded, metho
     limit = position_limit(loaded.adapter.config.text_config)
     if limit is not None and taken > limit:
         say(f"{config.names['method']}: prompt and answer take {taken:,} positions, the decoder was made for {limit:,}")
-    named = (*UNUSED, "seed")
-    options = [each for each in config.overrides if each.startswith("method.") or group_of(each) in named]
+    named = (*INEFFECTIVE_UNPRUNED, "seed")
+    options = [each for each in config.overrides if each.startswith("method.") or first_key(each) in named]
     return MethodAnswer.of(title_of(config.names["method"], method, options), answer, session.record, trace)
 
 

@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from vlmprune.config.registry import read
+from vlmprune.config.registry import read_choice
 from vlmprune.config.settings import LIMITS
 from vlmprune.errors import UserError
 from vlmprune.results.find import group_runs
@@ -232,7 +232,7 @@ def differing_settings(config: dict[str, Any], line: PublishedFigure) -> str:
 
 @cache
 def _choice(group: str, name: str) -> dict[str, Any]:
-    return {key: value for key, value in read(group, name).items() if key not in ("_target_", "info", "name")}
+    return {key: value for key, value in read_choice(group, name).items() if key not in ("_target_", "info", "name")}
 
 
 def _value(config: dict[str, Any], key: str) -> Any:

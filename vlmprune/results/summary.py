@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vlmprune.config.overrides import AMOUNT, UNUSED, group_of
+from vlmprune.config.overrides import AMOUNT, INEFFECTIVE_UNPRUNED, first_key
 from vlmprune.results.runs import Run, find_comparable_runs
 
 OWN = ("method", *AMOUNT, "seed")  # settings that the other run does not take over
@@ -15,8 +15,8 @@ OWN = ("method", *AMOUNT, "seed")  # settings that the other run does not take o
 
 def make_command(settings: Iterable[str], method: str, amount: str = "", verb: str = "run") -> str:
     """Return the command of `method` at `amount` ('ratio=0.9') with the other `settings` of a run, as typed."""
-    dropped = (*OWN, *UNUSED) if method == "none" else OWN
-    same = [setting for setting in settings if group_of(setting) not in dropped]
+    dropped = (*OWN, *INEFFECTIVE_UNPRUNED) if method == "none" else OWN
+    same = [setting for setting in settings if first_key(setting) not in dropped]
     return shlex.join(["vlmprune", verb, f"method={method}", *amount.split(), *same])
 
 

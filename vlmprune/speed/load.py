@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from vlmprune.config.arguments import read_settings
-from vlmprune.config.overrides import AMOUNT, expand_sweep, group_of, parse_overrides, without_unused
+from vlmprune.config.overrides import AMOUNT, drop_ineffective, expand_sweep, first_key, parse_overrides
 from vlmprune.config.settings import RunConfig, compose_run
 from vlmprune.config.typecheck import check_type, construct
 from vlmprune.errors import NotApplicable, UserError, choose, nearest
@@ -92,7 +92,7 @@ def read_speed_request(settings: list[str]) -> SpeedRequest:
     """Parse the command's settings. Raise UserError with the allowed values and the nearest match."""
     request, own = SpeedRequest(), []
     for setting, override in zip(settings, parse_overrides(settings), strict=True):
-        head, key = group_of(override.key_or_group), override.key_or_group
+        head, key = first_key(override.key_or_group), override.key_or_group
         if key == "speed":
             names = ", ".join(f"speed.{each.name}" for each in fields(Load))
             raise UserError(f"{setting}: is a group of settings; allowed: {names}")
@@ -109,7 +109,7 @@ def read_speed_request(settings: list[str]) -> SpeedRequest:
     request.format = choose(str(values.get("format", "table")), FORMATS, "format")
     request.json, request.chart = (_file(key, values.get(key)) for key in ("json", "chart"))
     request.source = _file("from", values.get("from"))
-    others = [*request.overrides, *(setting for setting in own if group_of(setting) == "speed")]
+    others = [*request.overrides, *(setting for setting in own if first_key(setting) == "speed")]
     if request.source is not None and others:
         raise UserError(f"from={request.source}: is a result, and {others[0]} cannot change it; leave one of them out")
     given = {setting.partition("=")[0] for setting in request.overrides}
@@ -174,7 +174,7 @@ def plan_cases(request: SpeedRequest, config_dir: str | None) -> SpeedPlan:
     items = {item for job in jobs for item in job}
     several = Counter(map(_key, items))
     varying = {key for key, values in several.items() if values > 1} - {"method", "compile", *AMOUNT}
-    jobs = [without_unused(job) for job in jobs]
+    jobs = [drop_ineffective(job) for job in jobs]
     configs = [compose_run(job, config_dir) for job in jobs]
     config = configs[0]
     for other in configs:

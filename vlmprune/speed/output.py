@@ -98,8 +98,8 @@ def findings(rows: list[Row]) -> list[str]:
             strongest[row["batch_size"]] = row
     return [
         f"batch {size}: {row['label']} {amount_text(row)} needs {row['flops_ratio']:.2f}x fewer FLOPs to the first "
-        f"token and is {row['speed_up']['first_token']:.2f}x faster: {row['realised']:.0%} of the theoretical speed-up is "
-        "realised"
+        f"token and is {row['speed_up']['first_token']:.2f}x faster: {row['realised']:.0%} of the theoretical speed-up "
+        "is realised"
         for size, row in strongest.items()
     ]
 

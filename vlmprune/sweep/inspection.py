@@ -32,7 +32,7 @@ def check_jobs(jobs: list[Job], here: bool) -> list[Job]:
             job.record.status, job.record.reason = "not_applicable", error.reason
             refused.append(error)
             plan = None
-        run = str(job.config.named) if plan is None else plan.directory.path
+        run = str(job.config.with_names) if plan is None else plan.directory.path
         if known.setdefault(run, job) is job:  # ratio=0.5,0.50 is one run
             unique.append(job)
     if refused and all(job.record.status == "not_applicable" for job in unique if not job.is_added):
