@@ -34,7 +34,7 @@ from vlmprune.measure.environment import conditions
 from vlmprune.measure.latency import mark, synchronize
 from vlmprune.measure.memory import peak_mb, reset_peak
 from vlmprune.models.loading import Loaded
-from vlmprune.speed.load import Case, Load, Prompts, make_prompts, parse, plan
+from vlmprune.speed.load import Case, Load, SyntheticBatch, make_batch, plan_cases, read_speed_request
 
 WAYS = ("vlmprune", "output_attentions")
 PROMPT = ("input_ids", "attention_mask", "mm_token_type_ids")
@@ -61,14 +61,14 @@ def way(loaded: Loaded, name: str) -> Iterator[dict[str, Any]]:
         model.set_attn_implementation(kernel)
 
 
-def answer(loaded: Loaded, case: Case, prompts: Prompts, name: str, load: Load) -> Any:
+def answer(loaded: Loaded, case: Case, prompts: SyntheticBatch, name: str, load: Load) -> Any:
     """Whole answers; returns the tokens that were kept."""
     with way(loaded, name) as options, Session(loaded.adapter, case.method) as session:
         greedy(loaded, prompts.inputs, load.new_tokens, eos_token_id=None, **options)
     return session.record.kept
 
 
-def encode(loaded: Loaded, case: Case, prompts: Prompts, name: str, _: Load) -> Any:
+def encode(loaded: Loaded, case: Case, prompts: SyntheticBatch, name: str, _: Load) -> Any:
     """Vision encoder, projector and selection alone; returns which embeddings are marked as dropped."""
     media = {key: given for key, given in prompts.inputs.items() if key not in PROMPT}
     with way(loaded, name), Session(loaded.adapter, case.method), torch.inference_mode():
@@ -76,7 +76,7 @@ def encode(loaded: Loaded, case: Case, prompts: Prompts, name: str, _: Load) -> 
     return torch.cat([each[..., 0].isnan().flatten() for each in features])
 
 
-def compare(run: Any, loaded: Loaded, case: Case, prompts: Prompts, load: Load) -> dict[str, Any]:
+def compare(run: Any, loaded: Loaded, case: Case, prompts: SyntheticBatch, load: Load) -> dict[str, Any]:
     """Median ms and peak MB of both ways. Raises SystemExit where they keep different tokens."""
     times: dict[str, list[float]] = {name: [] for name in WAYS}
     peaks, kept = dict.fromkeys(WAYS, 0.0), {}
@@ -111,8 +111,8 @@ def main(settings: list[str]) -> None:
     if "--help" in settings or "-h" in settings:
         print(f"python scripts/bench_output_attentions.py [key=value ...]\n\n{__doc__}")
         return
-    request = parse(settings)
-    planned = plan(request, None)
+    request = read_speed_request(settings)
+    planned = plan_cases(request, None)
     folder = Path(planned.config.outputs) / "speed" / model_name(planned.config)
     file = request.json or folder / "output_attentions.json"
     check_writable("json", file)
@@ -121,7 +121,7 @@ def main(settings: list[str]) -> None:
     print(f"{'':<8}{'method':<12}{'batch':>6}{'removed':>9}", end="")
     print(f"{WAYS[0]:>14} ms{WAYS[1]:>20} ms{'faster':>9}{'peak MB of each':>18}  same")
     for size in planned.batch_sizes:
-        prompts = make_prompts(loaded, request.load, size)
+        prompts = make_batch(loaded, request.load, size)
         run = answer if size == planned.batch_sizes[0] else encode
         for case in planned.cases:
             row = compare(run, loaded, case, prompts, request.load)

@@ -17,7 +17,7 @@ from vlmprune.engine.compiled import Compiled
 from vlmprune.errors import UserError
 from vlmprune.evaluation.latency_pass import time_answers
 from vlmprune.speed.bench import QUESTION
-from vlmprune.speed.load import make_prompts, parse, plan
+from vlmprune.speed.load import make_batch, plan_cases, read_speed_request
 
 ROWS = 25
 NEW_TOKENS = 2  # of the prompt, and of one decode step
@@ -27,11 +27,11 @@ def main(settings: list[str]) -> None:
     if "--help" in settings or "-h" in settings:
         print(f"python scripts/profile_answer.py [key=value ...]\n\n{__doc__}")
         return
-    request = parse(settings)
-    planned = plan(request, None)
+    request = read_speed_request(settings)
+    planned = plan_cases(request, None)
     case = planned.cases[min(1, len(planned.cases) - 1)]
     loaded = load_model(planned)
-    prompts = make_prompts(loaded, request.load, planned.batch_sizes[0])
+    prompts = make_batch(loaded, request.load, planned.batch_sizes[0])
     compiled = Compiled(loaded.adapter) if case.compiled else None
 
     def answer() -> None:

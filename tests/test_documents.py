@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vlmprune.cli.listing import markdown
-from vlmprune.config.registry import options
+from vlmprune.config.registry import find_choices
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,7 +46,7 @@ def test_the_readme_enters_the_environment_once_and_before_the_first_command():
 
 def test_the_readme_names_every_method():
     rows = re.findall(r"^\| (`.*?`) \|", README, re.MULTILINE)
-    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(options("method"))
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(find_choices("method"))
 
 
 def test_the_readme_leads_to_every_page():

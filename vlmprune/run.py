@@ -53,7 +53,7 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
         if finished is not None:
             return show_again(plan, finished, group)
         plan.directory.begin(to_yaml(config.resolved), environment)
-        logger.start(config.named, plan.directory.fingerprint, group)
+        logger.start(config.with_names, plan.directory.fingerprint, group)
         try:
             result = evaluate_and_measure(plan, environment)
             write_submission(plan)
@@ -157,7 +157,7 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
     return {
         "schema": 1,
         "fingerprint": directory.fingerprint,
-        "settings": config.typed,
+        "settings": config.arguments,
         "model": model_name(config),
         "method": config.names["method"],
         "benchmark": benchmark_name(config, plan.benchmark),

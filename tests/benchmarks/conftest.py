@@ -9,7 +9,7 @@ import pytest
 
 from tests.benchmarks.fixtures import COUNT, ROWS, picture, write_hub_folder, write_video
 from vlmprune.benchmarks.scoring import wups
-from vlmprune.config.registry import read
+from vlmprune.config.registry import read_choice
 
 
 class Words:
@@ -44,7 +44,7 @@ def overrides(tmp_path_factory: pytest.TempPathFactory, videos: Path):
     root = tmp_path_factory.mktemp("data")
 
     def make(name: str) -> list[str]:
-        folder, settings = root / name, read("benchmark", name)
+        folder, settings = root / name, read_choice("benchmark", name)
         rows = [ROWS[name](k) for k in range(COUNT)]
         if not folder.exists():
             if name == "folder":

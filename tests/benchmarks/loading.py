@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vlmprune.benchmarks.base import Benchmark
-from vlmprune.config.registry import DESCRIPTION, read, target_class
+from vlmprune.config.registry import DESCRIPTION, read_choice, target_class
 from vlmprune.config.settings import compose_run
 from vlmprune.config.typecheck import construct
 from vlmprune.evaluation.plan import build_benchmark
@@ -18,6 +18,6 @@ def build(overrides: list[str]) -> Benchmark:
 
 def make(name: str, **settings: Any) -> Any:
     """A choice's benchmark with other settings, without composing a run: in a millisecond."""
-    choice = read("benchmark", name)
+    choice = read_choice("benchmark", name)
     own = {key: value for key, value in choice.items() if key not in DESCRIPTION}
     return construct(target_class(choice["_target_"], Benchmark), own | settings, "benchmark.")

@@ -11,7 +11,7 @@ import pytest
 from tests.benchmarks.fixtures import picture
 from tests.benchmarks.loading import build, make
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.config.registry import options, read
+from vlmprune.config.registry import find_choices, read_choice
 from vlmprune.errors import UserError
 
 HEADER = ["index", "question", "hint", *"ABCD", "answer", "category", "image", "source", "l2-category", "comment"]
@@ -102,7 +102,7 @@ def test_popes_pictures_have_to_be_somewhere(pope):
 
 
 def test_streaming_is_a_setting_of_every_benchmark_on_the_hub():
-    for name in options("benchmark"):
-        if "revision" in (settings := read("benchmark", name)):
+    for name in find_choices("benchmark"):
+        if "revision" in (settings := read_choice("benchmark", name)):
             assert settings["streaming"] is None
     assert build(["benchmark=gqa", "benchmark.streaming=true"]).streaming is True

@@ -9,7 +9,7 @@ import pytest
 
 from tests.benchmarks.fixtures import picture
 from vlmprune.benchmarks.base import Benchmark
-from vlmprune.config.registry import options, read, target_class
+from vlmprune.config.registry import find_choices, read_choice, target_class
 from vlmprune.config.settings import compose_run
 from vlmprune.run import run
 
@@ -18,7 +18,9 @@ DOCS = (ROOT / "CONTRIBUTING.md").read_text() + (ROOT / "docs" / "benchmarks.md"
 
 
 def test_the_metrics_are_those_of_the_scorers():
-    classes = [target_class(read("benchmark", name)["_target_"], Benchmark) for name in options("benchmark")]
+    classes = [
+        target_class(read_choice("benchmark", name)["_target_"], Benchmark) for name in find_choices("benchmark")
+    ]
     text = (ROOT / "docs" / "scoring.md").read_text()
     for metric in {cls.metric for cls in classes}:
         better = "higher" if metric.higher_is_better else "lower"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.benchmarks.fixtures import ROWS
 from vlmprune.benchmarks.scoring import captions
-from vlmprune.config.registry import options, read, target_class
+from vlmprune.config.registry import find_choices, read_choice, target_class
 from vlmprune.config.settings import compose_run
 from vlmprune.run import run
 
@@ -23,7 +23,7 @@ def test_it_runs_and_is_scored(name, overrides, tmp_path, monkeypatch):
     if name in CAPTIONS and importlib.util.find_spec("pycocoevalcap") is None:  # an extra: here without its numbers
         monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
         monkeypatch.setattr(captions, "summarise", lambda rows: {"cider": len(rows[0]["extra"]["answers"]) / 10})
-    info = read("benchmark", name)["info"]
+    info = read_choice("benchmark", name)["info"]
     config = compose_run([*overrides(name), *QUICK, "benchmark.max_new_tokens=2", f"outputs={tmp_path}"])
     result = run(config)
     answers = result["answers"]
@@ -44,14 +44,14 @@ def test_it_runs_and_is_scored(name, overrides, tmp_path, monkeypatch):
 
 
 def test_every_benchmark_has_a_fixture():
-    assert set(options("benchmark")) == {*ROWS, "scenes"}
+    assert set(find_choices("benchmark")) == {*ROWS, "scenes"}
 
 
-@pytest.mark.parametrize("name", sorted(options("benchmark")))
+@pytest.mark.parametrize("name", sorted(find_choices("benchmark")))
 def test_the_yaml_says_what_the_class_does(name):
     from vlmprune.benchmarks.base import Benchmark
 
-    data = read("benchmark", name)
+    data = read_choice("benchmark", name)
     cls = target_class(data["_target_"], Benchmark)
     assert data["info"]["metric"] == cls.metric.name
     assert data["info"]["needs_judge"] == (cls.protocol is not None)

@@ -6,11 +6,11 @@ import pytest
 
 from tests.benchmarks.fixtures import COUNT, chartqa, ocrbench, write_hub_folder
 from vlmprune.cli import main
-from vlmprune.config.registry import options, read
+from vlmprune.config.registry import find_choices, read_choice
 from vlmprune.sweep import plan_jobs
 
 SIZES = {"fastervlm": 10, "vtc_cls": 8, "fastervlm_video": 4}
-NAMES = sorted(options("experiment"))
+NAMES = sorted(find_choices("experiment"))
 
 
 @pytest.mark.slow
@@ -21,7 +21,7 @@ def test_every_method_meets_every_benchmark(name):
     benchmarks = {job.config.names["benchmark"] for job in jobs}
     assert len(benchmarks) == SIZES[name]
     assert len(jobs) == len(benchmarks) * 4  # unpruned, random, cls and fastv
-    (override,) = read("experiment", name)["overrides"]
+    (override,) = read_choice("experiment", name)["overrides"]
     assert override == "benchmark=" + ",".join(override.partition("=")[2].split(","))
 
 
@@ -34,7 +34,7 @@ def test_a_sweep_over_local_copies(tmp_path, capsys):
     (tmp_path / "configs/experiment").mkdir(parents=True)
     (tmp_path / "configs/experiment/mine.yaml").write_text("overrides: ['benchmark=chartqa,ocrbench', limit=2]\n")
     for name, row in (("chartqa", chartqa), ("ocrbench", ocrbench)):
-        write_hub_folder(tmp_path / "data" / name, read("benchmark", name), [row(k) for k in range(COUNT)])
+        write_hub_folder(tmp_path / "data" / name, read_choice("benchmark", name), [row(k) for k in range(COUNT)])
     settings = ["experiment=mine", "method=cls", "ratio=0.9", "baselines=false", "latency_samples=0", "logger=none"]
     places = [f"data={tmp_path}/data", f"outputs={tmp_path}/out", "benchmark.max_new_tokens=2"]
     assert main(["sweep", "--config-dir", str(tmp_path / "configs"), *settings, *places]) == 0

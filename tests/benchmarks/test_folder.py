@@ -11,12 +11,12 @@ import pytest
 
 from tests.benchmarks.fixtures import picture
 from tests.benchmarks.loading import build
-from vlmprune.cli.compare import filterable, matches, parse
+from vlmprune.cli.compare import filter_values, matches, read_compare_request
 from vlmprune.config.settings import compose_run
 from vlmprune.evaluation.plan import benchmark_name, load_benchmark, prepare
 from vlmprune.results.runs import read_run
 from vlmprune.run import run
-from vlmprune.sweep.inspection import examine
+from vlmprune.sweep.inspection import check_jobs
 from vlmprune.sweep.jobs import plan_jobs
 
 QUICK = [
@@ -73,15 +73,15 @@ def test_the_name_stands_in_results_tables_and_filters(tmp_path: Path) -> None:
     (path,) = (path.parent for path in tmp_path.glob("out/*/*/*/result.json"))
     assert result["benchmark"] == path.parts[-3] and result["benchmark"].startswith("folder-photos-")
     found = read_run(path)
-    assert not isinstance(found, str) and filterable(found)["benchmark"] == result["benchmark"]
+    assert not isinstance(found, str) and filter_values(found)["benchmark"] == result["benchmark"]
     for wanted, passes in (("folder", True), (result["benchmark"], True), ("fold", False), ("scenes", False)):
-        assert matches(found, parse([f"benchmark={wanted}"]).filters) is passes
+        assert matches(found, read_compare_request([f"benchmark={wanted}"]).filters) is passes
 
 
 def test_a_sweep_tells_them_apart(tmp_path: Path) -> None:
     first, second = make(tmp_path / "x" / "data"), make(tmp_path / "y" / "data")
     settings = ["benchmark=scenes,folder", f"benchmark.path={first},{second}", "limit=1", *QUICK[1:5], "method=none"]
-    jobs = examine(plan_jobs([*settings, f"outputs={tmp_path}/out"], None), here=True)
+    jobs = check_jobs(plan_jobs([*settings, f"outputs={tmp_path}/out"], None), here=True)
     names = [job.record.benchmark for job in jobs]
     assert names[0] == "scenes" and len(set(names)) == 3
 

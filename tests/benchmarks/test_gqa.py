@@ -9,18 +9,18 @@ import pytest
 from tests.benchmarks.fixtures import COUNT, gqa, picture, write_hub_folder
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.benchmarks.short_answers import Gqa
-from vlmprune.config.registry import DESCRIPTION, read
+from vlmprune.config.registry import DESCRIPTION, read_choice
 from vlmprune.errors import UserError
 
 
 @pytest.fixture
 def folder(tmp_path):
-    write_hub_folder(tmp_path / "gqa", read("benchmark", "gqa"), [gqa(k) for k in range(COUNT)])
+    write_hub_folder(tmp_path / "gqa", read_choice("benchmark", "gqa"), [gqa(k) for k in range(COUNT)])
     return tmp_path / "gqa"
 
 
 def make(path, **settings):
-    config = {key: value for key, value in read("benchmark", "gqa").items() if key not in DESCRIPTION}
+    config = {key: value for key, value in read_choice("benchmark", "gqa").items() if key not in DESCRIPTION}
     return Gqa(**(config | {"path": str(path)} | settings))
 
 
@@ -51,13 +51,13 @@ def test_the_identity_is_the_content_not_the_folder(folder, tmp_path):
     shutil.copytree(folder, copy)
     assert identity(copy) == identity(folder)
     rows = [gqa(k) | {"question": "What?"} for k in range(COUNT)]
-    write_hub_folder(copy, read("benchmark", "gqa"), rows)
+    write_hub_folder(copy, read_choice("benchmark", "gqa"), rows)
     assert identity(copy) != identity(folder)
 
 
 def test_a_question_whose_image_is_not_there_is_bad(folder):
     rows = [gqa(k) | ({"imageId": "gone"} if k == 3 else {}) for k in range(COUNT)]
-    write_hub_folder(folder, read("benchmark", "gqa"), rows)
+    write_hub_folder(folder, read_choice("benchmark", "gqa"), rows)
     benchmark = make(folder)
     (sample,) = [sample for sample in benchmark.load() if sample.id == "q3"]
     with pytest.raises(BadSample, match="gone is missing"):

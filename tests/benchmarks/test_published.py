@@ -16,7 +16,7 @@ from tests.benchmarks.fixtures import write_video
 from tests.benchmarks.loading import build
 from vlmprune.benchmarks.frames import SPACINGS, Stretch, linspace
 from vlmprune.cli import main
-from vlmprune.config.registry import options, read
+from vlmprune.config.registry import find_choices, read_choice
 from vlmprune.config.settings import compose_run
 from vlmprune.evaluation.plan import prepare
 
@@ -55,7 +55,7 @@ CAPS = {  # LLaVA's script; where there is none, what lmms-eval sets; its models
     32: ["docvqa", "infovqa"],
     16: ["ai2d", "chartqa", "egoschema", "gqa", "mme", "mvbench", "realworldqa", "scienceqa", "videomme", "vqav2"],
 }
-VIDEO = [name for name in sorted(options("benchmark")) if "num_frames" in read("benchmark", name)]
+VIDEO = [name for name in sorted(find_choices("benchmark")) if "num_frames" in read_choice("benchmark", name)]
 
 
 @pytest.mark.parametrize("name", OPEN)
@@ -77,15 +77,15 @@ def test_the_other_published_prompt_of_activitynet() -> None:
 
 def test_caps_are_those_published() -> None:
     found: dict[int, list[str]] = {}
-    for name in options("benchmark"):
+    for name in find_choices("benchmark"):
         if name not in ("folder", "scenes"):
-            found.setdefault(read("benchmark", name)["max_new_tokens"], []).append(name)
+            found.setdefault(read_choice("benchmark", name)["max_new_tokens"], []).append(name)
     assert {cap: sorted(names) for cap, names in found.items()} == {cap: sorted(names) for cap, names in CAPS.items()}
 
 
 @pytest.mark.parametrize("name", VIDEO)
 def test_every_video_set_takes_the_published_frames(name: str) -> None:
-    assert read("benchmark", name)["frames"] == "linspace"
+    assert read_choice("benchmark", name)["frames"] == "linspace"
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 16, 64])

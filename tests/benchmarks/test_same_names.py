@@ -11,10 +11,10 @@ from tests.benchmarks.fixtures import ROWS, mvbench, open_video, write_hub_folde
 from tests.benchmarks.loading import make
 from tests.benchmarks.test_mvbench import bar
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.config.registry import read
+from vlmprune.config.registry import read_choice
 from vlmprune.hashing import listing_identity
 
-FOLDERS = read("benchmark", "mvbench")["folders"]
+FOLDERS = read_choice("benchmark", "mvbench")["folders"]
 
 
 def film(folder, **frames):
@@ -94,7 +94,7 @@ def test_where_files_of_one_name_lie_is_part_of_the_data(tmp_path):
 def tasks(tmp_path):
     """MVBench's rows about video_1.mp4 in two tasks, from a stand-in of its dataset."""
     names = ["moving_count", "action_count"]
-    settings = read("benchmark", "mvbench") | {"tasks": names}
+    settings = read_choice("benchmark", "mvbench") | {"tasks": names}
     write_hub_folder(tmp_path / "hub", settings, [mvbench(1) | {"video": "video_1.mp4"}])
     where = {"path": f"{tmp_path}/hub", "videos": f"{tmp_path}/videos", "num_frames": 1, "frames": "middles"}
     benchmark = make("mvbench", **where, tasks=names)
@@ -128,6 +128,6 @@ def test_one_task_alone_finds_its_folder_too(tmp_path):
 
 
 def test_every_task_has_a_folder():
-    assert sorted(FOLDERS) == sorted(read("benchmark", "mvbench")["tasks"])
+    assert sorted(FOLDERS) == sorted(read_choice("benchmark", "mvbench")["tasks"])
     assert FOLDERS["action_localization"] == ["sta/sta_video_segment", "sta/sta_video"]
     assert FOLDERS["fine_grained_pose"] == ["nturgbd_convert", "nturgbd"]

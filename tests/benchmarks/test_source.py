@@ -10,7 +10,7 @@ from tests.benchmarks.fixtures import COUNT, chartqa, write_hub_folder
 from tests.benchmarks.loading import build
 from vlmprune.benchmarks.media import decode_image
 from vlmprune.benchmarks.sources import Source
-from vlmprune.config.registry import read
+from vlmprune.config.registry import read_choice
 from vlmprune.errors import UserError
 
 ROWS = [chartqa(k) for k in range(COUNT)]
@@ -18,7 +18,7 @@ ROWS = [chartqa(k) for k in range(COUNT)]
 
 @pytest.fixture
 def folder(tmp_path):
-    write_hub_folder(tmp_path / "hub", read("benchmark", "chartqa"), ROWS)
+    write_hub_folder(tmp_path / "hub", read_choice("benchmark", "chartqa"), ROWS)
     return tmp_path / "hub"
 
 
@@ -89,7 +89,7 @@ def test_an_image_folder_with_metadata(tmp_path):
 
 def test_a_rewritten_file_is_read_afresh(folder):
     before, _ = load(folder)
-    write_hub_folder(folder, read("benchmark", "chartqa"), [row | {"question": "New?"} for row in ROWS])
+    write_hub_folder(folder, read_choice("benchmark", "chartqa"), [row | {"question": "New?"} for row in ROWS])
     after, samples = load(folder)
     assert {sample.question for sample in samples} == {"New?"}
     assert before.identity() != after.identity()
@@ -119,7 +119,7 @@ def test_bad_places(tmp_path):
     (tmp_path / "a.xlsx").write_text("x")
     (tmp_path / "a.csv").write_text("x\n1\n")
     (tmp_path / "a.jsonl").write_text('{"question": 1}\n{"quest')
-    write_hub_folder(tmp_path / "none", read("benchmark", "chartqa"), ROWS)
+    write_hub_folder(tmp_path / "none", read_choice("benchmark", "chartqa"), ROWS)
     from datasets import Dataset
 
     Dataset.from_list(ROWS).select([]).to_parquet(tmp_path / "zero.parquet")

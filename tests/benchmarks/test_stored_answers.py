@@ -7,7 +7,7 @@ import pytest
 from tests.benchmarks.loading import build
 from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.benchmarks.choices import MultipleChoice
-from vlmprune.config.registry import read
+from vlmprune.config.registry import read_choice
 
 
 def answer(answer_is, choices, value):
@@ -34,7 +34,7 @@ def answer(answer_is, choices, value):
     ],
 )
 def test_the_yaml_says_how_it_is_stored(name, choices, value, letter):
-    assert answer(read("benchmark", name)["answer_is"], choices, value) == letter
+    assert answer(read_choice("benchmark", name)["answer_is"], choices, value) == letter
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tests.benchmarks.fixtures import ROWS
 from tests.benchmarks.loading import build
 from tests.benchmarks.test_scores import predictions
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.config.registry import read
+from vlmprune.config.registry import read_choice
 from vlmprune.evaluation.scores import summarise_scores
 
 pytestmark = pytest.mark.usefixtures("words")
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("words")
 
 def unlabelled(name, tmp_path, videos, hidden=None):
     """The benchmark with `hidden` in place of its answers, in one file; gqa's pictures are not needed."""
-    settings = read("benchmark", name)
+    settings = read_choice("benchmark", name)
     column = settings["columns"]["answer"].rstrip("?")
     rows = [ROWS[name](k) | {column: hidden} for k in range(4)]
     Dataset.from_list(rows).to_parquet(tmp_path / "test.parquet")

@@ -28,18 +28,18 @@ from vlmprune.cli.completion import (
     SHOW,
     SPEED,
     WANDB_REPORT,
+    allowed_words,
     candidates,
     commands,
-    words_of,
 )
 from vlmprune.cli.listing import COLUMNS
 from vlmprune.cli.listing import FORMATS as LIST_FORMATS
-from vlmprune.cli.show import OF_A_RUN as SHOW_OF_A_RUN
-from vlmprune.cli.wandb_report import Request as WorkspaceRequest
-from vlmprune.config.registry import options
+from vlmprune.cli.show import RUN_SETTINGS as SHOW_RUN_SETTINGS
+from vlmprune.cli.wandb_report import ReportRequest
+from vlmprune.config.registry import find_choices
 from vlmprune.results.tables import FORMATS as TABLE_FORMATS
 from vlmprune.speed.load import FORMATS as SPEED_FORMATS
-from vlmprune.speed.load import OF_A_RUN
+from vlmprune.speed.load import RUN_SETTINGS
 
 BASH = shutil.which("bash")
 FOLDER = Path(sys.executable).parent  # of the vlmprune command
@@ -49,7 +49,7 @@ OFFERED = {
     "vlmprune": [*commands(), "--help", "--version"],
     "vlmprune run met": ["method=", "method."],
     "vlmprune run method=py": ["method=pyramiddrop"],
-    "vlmprune run method=": [f"method={name}" for name in options("method")],
+    "vlmprune run method=": [f"method={name}" for name in find_choices("method")],
     "vlmprune run model=llava-1.5": ["model=llava-1.5-13b", "model=llava-1.5-7b"],
     "vlmprune run benchmark=pop": ["benchmark=pope"],
     "vlmprune sweep method=cls,fa": ["method=cls,fastv"],
@@ -105,9 +105,9 @@ def test_what_is_offered(line):
 
 def test_lists_are_those_of_the_commands():
     assert set(COMPARE) == {*FILTERS, *SETTINGS}
-    assert set(SPEED) == {*OF_A_RUN, "speed", "format", "json", "chart"}
-    assert set(SHOW) == set(SHOW_OF_A_RUN)
-    assert set(WANDB_REPORT) == {field.name for field in fields(WorkspaceRequest)}
+    assert set(SPEED) == {*RUN_SETTINGS, "speed", "format", "json", "chart"}
+    assert set(SHOW) == set(SHOW_RUN_SETTINGS)
+    assert set(WANDB_REPORT) == {field.name for field in fields(ReportRequest)}
     assert set(LISTS) == {*COLUMNS, "matrix"}
     assert FORMATS == {"compare": TABLE_FORMATS, "list": LIST_FORMATS, "speed": SPEED_FORMATS}
     assert refusal("nonsense").endswith(f"allowed: {', '.join(sorted([*commands(), '--help', '--version']))}")
@@ -129,12 +129,12 @@ def test_hints_are_those_of_the_class():
     from vlmprune.loggers.wandb import WandbLogger
 
     hint = get_type_hints(WandbLogger)["mode"]
-    assert words_of("vlmprune.loggers.wandb.WandbLogger", "mode") == list(get_args(hint))
-    assert words_of("vlmprune.loggers.wandb.WandbLogger", "project") == []  # any text
-    assert words_of("vlmprune.loggers.wandb.WandbLogger", "nonsense") == []
-    assert words_of("vlmprune.loggers.nonsense.WandbLogger", "mode") == []
-    assert words_of("mine.Mine", "mode") == []
-    assert words_of("Mine", "mode") == []
+    assert allowed_words("vlmprune.loggers.wandb.WandbLogger", "mode") == list(get_args(hint))
+    assert allowed_words("vlmprune.loggers.wandb.WandbLogger", "project") == []  # any text
+    assert allowed_words("vlmprune.loggers.wandb.WandbLogger", "nonsense") == []
+    assert allowed_words("vlmprune.loggers.nonsense.WandbLogger", "mode") == []
+    assert allowed_words("mine.Mine", "mode") == []
+    assert allowed_words("Mine", "mode") == []
 
 
 def test_a_users_own_choices(tmp_path):

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from vlmprune.cli.compare import parse as parse_compare
+from vlmprune.cli.compare import read_compare_request as parse_compare
 from vlmprune.cli.show import find_file, output_file
 from vlmprune.config.arguments import split_arguments
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
 from vlmprune.files import check_writable, expanded
-from vlmprune.speed.load import parse as parse_speed
+from vlmprune.speed.load import read_speed_request as parse_speed
 
 NOT_A_HOME = {"HOME": "/proc/nobody", "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
 

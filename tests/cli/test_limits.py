@@ -8,7 +8,7 @@ import pytest
 from annotated_types import Interval
 
 from vlmprune.config.composition import check_interpolations
-from vlmprune.config.overrides import LONGEST, MOST, parse_overrides
+from vlmprune.config.overrides import LONGEST, MAX_SETTINGS, parse_overrides
 from vlmprune.config.secret_check import check_secrets
 from vlmprune.config.settings import compose_run
 from vlmprune.config.typecheck import check_type
@@ -18,13 +18,13 @@ from vlmprune.errors import UserError
 
 def test_what_is_as_long_as_allowed_is_read():
     longest = f"outputs={'a' * (LONGEST - 8)}"
-    assert len(parse_overrides([longest])) == 1 and len(parse_overrides(["seed=1"] * MOST)) == MOST
+    assert len(parse_overrides([longest])) == 1 and len(parse_overrides(["seed=1"] * MAX_SETTINGS)) == MAX_SETTINGS
     with pytest.raises(UserError, match="110,000 characters of settings in one command; allowed: 100,000"):
         parse_overrides([longest] * 11)
     with pytest.raises(UserError, match=f"{LONGEST + 1:,} characters; allowed: {LONGEST:,}"):
         parse_overrides([f"outputs={'a' * (LONGEST - 7)}"])
-    with pytest.raises(UserError, match=f"{MOST + 1:,} settings in one command; allowed: {MOST:,}"):
-        parse_overrides(["seed=1"] * (MOST + 1))
+    with pytest.raises(UserError, match=f"{MAX_SETTINGS + 1:,} settings in one command; allowed: {MAX_SETTINGS:,}"):
+        parse_overrides(["seed=1"] * (MAX_SETTINGS + 1))
 
 
 def test_a_number_has_the_bounds_of_its_hint():

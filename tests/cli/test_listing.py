@@ -8,16 +8,16 @@ from importlib import import_module
 
 import pytest
 
-from vlmprune.cli.listing import cell, markdown, matrix, missing, working
-from vlmprune.config.registry import build_method, options, read
+from vlmprune.cli.listing import markdown, matrix, matrix_cell, methods_text, missing_signals
+from vlmprune.config.registry import build_method, find_choices, read_choice
 from vlmprune.config.settings import ModelConfig
 from vlmprune.errors import UserError
 from vlmprune.models.base import describe, families
 from vlmprune.models.checkpoint import architecture, find_checkpoint
 from vlmprune.models.compatibility import check_pair, check_settings
 
-MODELS = sorted(set(options("model")) - {"path"})
-METHODS = {name: read("method", name)["info"] for name in options("method")}
+MODELS = sorted(set(find_choices("model")) - {"path"})
+METHODS = {name: read_choice("method", name)["info"] for name in find_choices("method")}
 
 
 def config_of(name: str):
@@ -31,12 +31,12 @@ def depth_of(config) -> int:
 @pytest.mark.parametrize("name", MODELS)
 def test_every_cell_is_what_the_checks_say(name):
     """A method that is listed for a model passes all that is checked before weights load; any other is refused."""
-    info, config = read("model", name)["info"], config_of(name)
+    info, config = read_choice("model", name)["info"], config_of(name)
     family = describe(config)
     for method_name, method_info in METHODS.items():
         clip = {"clip": "openai/clip-vit-large-patch14-336"} if "text_relevance" in method_info["needs"] else {}
         method = build_method(method_name, ratio=None if method_name == "none" else 0.5, **clip)
-        if lack := missing(info, method_info):
+        if lack := missing_signals(info, method_info):
             with pytest.raises(UserError, match=f"needs {', '.join(lack)}, which"):
                 check_pair(family, method, method_name, name)
         else:
@@ -46,7 +46,7 @@ def test_every_cell_is_what_the_checks_say(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_facts_are_the_familys(name):
-    info, config = read("model", name)["info"], config_of(name)
+    info, config = read_choice("model", name)["info"], config_of(name)
     assert list(info) == ["title", "family", "parameters", "visual_tokens", "has_cls", "lacks"]
     assert info["family"] == config.model_type in families()
     assert info["has_cls"] == describe(config).tower.has_cls
@@ -58,7 +58,7 @@ def test_the_facts_are_the_familys(name):
 
 
 def test_every_family_is_listed():
-    assert {read("model", name)["info"]["family"] for name in MODELS} == set(families())
+    assert {read_choice("model", name)["info"]["family"] for name in MODELS} == set(families())
     assert matrix()[0] == ["method=", *families()]
     assert [row[0] for row in matrix()[1:]] == sorted(METHODS)
 
@@ -66,20 +66,20 @@ def test_every_family_is_listed():
 def test_models_of_a_family_lack_the_same():
     lacks: dict[str, list[str]] = {}
     for name in MODELS:
-        info = read("model", name)["info"]
+        info = read_choice("model", name)["info"]
         assert lacks.setdefault(info["family"], info["lacks"]) == info["lacks"], name
 
 
 def test_words():
     model = {"has_cls": False, "lacks": ["keys"]}
-    assert cell(model, {"needs": ["keys", "features"]}) == "no keys"
-    assert cell(model, {"needs": ["cls_attention"]}) == "yes (attention received)"
-    assert cell(model | {"has_cls": True}, {"needs": ["cls_attention"]}) == "yes"
-    assert cell(model, {"needs": ["projected", "text_relevance"]}) == "yes (with method.clip)"
-    assert cell(model, {"needs": []}) == "yes"
-    assert working({}) == "those of its family"
-    assert working({"lacks": []}) == "all"
-    assert working({"lacks": ["text_relevance"]}) == "all but cdpruner (text_relevance)"
+    assert matrix_cell(model, {"needs": ["keys", "features"]}) == "no keys"
+    assert matrix_cell(model, {"needs": ["cls_attention"]}) == "yes (attention received)"
+    assert matrix_cell(model | {"has_cls": True}, {"needs": ["cls_attention"]}) == "yes"
+    assert matrix_cell(model, {"needs": ["projected", "text_relevance"]}) == "yes (with method.clip)"
+    assert matrix_cell(model, {"needs": []}) == "yes"
+    assert methods_text({}) == "those of its family"
+    assert methods_text({"lacks": []}) == "all"
+    assert methods_text({"lacks": ["text_relevance"]}) == "all but cdpruner (text_relevance)"
 
 
 @pytest.mark.parametrize("kind", ["models", "matrix"])

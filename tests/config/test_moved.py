@@ -9,7 +9,7 @@ import pytest
 
 from vlmprune.cli import main
 from vlmprune.config.moved import MOVED, current_target
-from vlmprune.config.registry import build_method, recorded_target, target_class
+from vlmprune.config.registry import build_method, check_recorded_target, target_class
 from vlmprune.errors import UserError
 from vlmprune.methods.base import Method
 
@@ -47,13 +47,16 @@ def test_old_target_in_a_yaml(tmp_path):
 
 
 def test_old_target_in_a_run_directory(tmp_path):
-    assert recorded_target("vlmprune.benchmarks.gqa.Gqa", "benchmark", None) == "vlmprune.benchmarks.short_answers.Gqa"
+    assert (
+        check_recorded_target("vlmprune.benchmarks.gqa.Gqa", "benchmark", None)
+        == "vlmprune.benchmarks.short_answers.Gqa"
+    )
     (tmp_path / "benchmark").mkdir()
     (tmp_path / "benchmark/mine.yaml").write_text("_target_: vlmprune.benchmarks.mvbench.MvBench\n")
     for target in ("vlmprune.benchmarks.mvbench.MvBench", "vlmprune.benchmarks.video.MvBench"):
-        assert recorded_target(target, "benchmark", str(tmp_path)) == "vlmprune.benchmarks.video.MvBench"
+        assert check_recorded_target(target, "benchmark", str(tmp_path)) == "vlmprune.benchmarks.video.MvBench"
     with pytest.raises(UserError, match="of no benchmark here"):
-        recorded_target("vlmprune.methods.random.Random", "benchmark", None)
+        check_recorded_target("vlmprune.methods.random.Random", "benchmark", None)
 
 
 @pytest.mark.parametrize(

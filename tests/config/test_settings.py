@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from vlmprune.cli.compare import parse
+from vlmprune.cli.compare import read_compare_request
 from vlmprune.cli.listing import show_choices
 from vlmprune.cli.show import show
 from vlmprune.cli.wandb_report import save_workspace
-from vlmprune.config.arguments import last_given, read_settings, split_arguments
+from vlmprune.config.arguments import drop_repeated, read_settings, split_arguments
 from vlmprune.config.overrides import expand_sweep
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
 from vlmprune.evaluation.rescore import read_judge
-from vlmprune.speed.load import parse as parse_speed
+from vlmprune.speed.load import read_speed_request as parse_speed
 from vlmprune.sweep.jobs import plan_jobs, split_settings
 
 FORMS = [  # a folder as typed, and as it is meant
@@ -38,7 +38,7 @@ FORMS = [  # a folder as typed, and as it is meant
 
 
 def of_compare(typed: str) -> str:
-    return str(parse([typed]).outputs)
+    return str(read_compare_request([typed]).outputs)
 
 
 def of_run(typed: str) -> str:
@@ -46,7 +46,9 @@ def of_run(typed: str) -> str:
 
 
 def of_sweep(typed: str) -> str:
-    return plan_jobs(split_settings([typed, "ratio=0.5", "method=cls"], None).of_runs, None, False)[0].config.outputs
+    return plan_jobs(split_settings([typed, "ratio=0.5", "method=cls"], None).run_overrides, None, False)[
+        0
+    ].config.outputs
 
 
 def of_speed(typed: str) -> str:
@@ -108,7 +110,9 @@ def test_values_are_checked_alike(read: Any, typed: str, said: str) -> None:
 
 
 def test_null_is_the_default_of_what_may_be_left_out() -> None:
-    assert parse(["html=null", "ratio=null"]).html is None and parse(["ratio=null"]).filters == {"ratio": {"null"}}
+    assert read_compare_request(["html=null", "ratio=null"]).html is None and read_compare_request(
+        ["ratio=null"]
+    ).filters == {"ratio": {"null"}}
     assert parse_speed(["json=null"]).json is None
 
 
@@ -121,15 +125,15 @@ def test_a_judge_is_named_as_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_of_a_setting_given_twice_the_last_counts_and_that_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert last_given(["ratio=0.5", "limit=2", "ratio=0.9"]) == ["limit=2", "ratio=0.9"]
-    assert last_given(["seed=1", "+seed=2"]) == ["+seed=2"]
-    assert last_given(["method.k=1", "limit=2", "method.k=1"]) == ["limit=2", "method.k=1"]
+    assert drop_repeated(["ratio=0.5", "limit=2", "ratio=0.9"]) == ["limit=2", "ratio=0.9"]
+    assert drop_repeated(["seed=1", "+seed=2"]) == ["+seed=2"]
+    assert drop_repeated(["method.k=1", "limit=2", "method.k=1"]) == ["limit=2", "method.k=1"]
     assert capsys.readouterr().err.splitlines() == [
         "ratio=0.5 is not used: ratio=0.9 comes after it",
         "seed=1 is not used: +seed=2 comes after it",
         "method.k=1 is not used: method.k=1 comes after it",
     ]
-    assert last_given(["ratio=0.5", "method=cls", "a.png", "a.png"]) == ["ratio=0.5", "method=cls", "a.png", "a.png"]
+    assert drop_repeated(["ratio=0.5", "method=cls", "a.png", "a.png"]) == ["ratio=0.5", "method=cls", "a.png", "a.png"]
     assert not capsys.readouterr().err
     with pytest.raises(UserError, match="file= is given twice"):
         read_settings(["file=a.png", "file=b.png"], "show", one=["file"])
@@ -137,7 +141,7 @@ def test_of_a_setting_given_twice_the_last_counts_and_that_is_told(capsys: pytes
 
 def test_what_is_allowed_is_listed_once() -> None:
     with pytest.raises(UserError) as caught:
-        parse(["orientation=left"])
+        read_compare_request(["orientation=left"])
     listed = str(caught.value).partition("allowed: ")[2].split(", ")
     assert "columns" in listed and len(listed) == len(set(listed))
 
@@ -146,7 +150,7 @@ def test_a_file_with_an_equals_sign_is_a_file(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     Path("ratio=0.5").mkdir()
     assert split_arguments(["ratio=0.5", "ratio=0.9", "why?"]) == (["ratio=0.9"], ["ratio=0.5", "why?"])
-    assert parse(["ratio=0.5"]).folders == [Path("ratio=0.5")]
+    assert read_compare_request(["ratio=0.5"]).folders == [Path("ratio=0.5")]
 
 
 def test_a_setting_goes_to_the_choices_that_have_it() -> None:

@@ -57,7 +57,7 @@ def test_names():
     assert Subset(limit=10).name(100) == "limit=10"
     assert Subset(limit="10%", shard="2/3").name(100) == "limit=10% shard=2/3"
     assert Subset(shard="1/1").name(100) == "all" and Subset(shard="02/03").name(100) == "shard=2/3"
-    assert Subset().whole and not Subset(shard="1/1").whole
+    assert Subset().is_whole and not Subset(shard="1/1").is_whole
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from vlmprune import prune
-from vlmprune.config.registry import build_method, options
+from vlmprune.config.registry import build_method, find_choices
 from vlmprune.models.base import adapt
 
 NEW = 5
 GREEDY = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
 NOT_FAMILIES = ("test_", "checkpoint", "__init__")
 FAMILIES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith(NOT_FAMILIES))
-NEEDS = {name: set(build_method(name).needs) for name in options("method")}
+NEEDS = {name: set(build_method(name).needs) for name in find_choices("method")}
 
 
 def methods_of(family: str) -> list[str]:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.results.synthetic import make_run
-from vlmprune.config.registry import DESCRIPTION, options, read, target_class
+from vlmprune.config.registry import DESCRIPTION, find_choices, read_choice, target_class
 from vlmprune.config.typecheck import construct
 from vlmprune.loggers.base import Logger, NoLogger
 from vlmprune.loggers.wandb import spread, summary_of
@@ -36,8 +36,8 @@ def test_spread_takes_from_all_over() -> None:
 
 
 def test_every_choice_is_a_logger_with_its_fields() -> None:
-    for name in options("logger"):
-        config = read("logger", name)
+    for name in find_choices("logger"):
+        config = read_choice("logger", name)
         cls = target_class(config["_target_"], Logger)
         settings = {key: value for key, value in config.items() if key not in DESCRIPTION}
         assert construct(cls, settings, "logger.") == cls()  # the YAML's values are the class's defaults

@@ -10,7 +10,7 @@ import torch
 from tests.methods.decoder_signals import LAYOUTS, signals_of
 from tests.methods.synthetic import random_signals
 from vlmprune import prune
-from vlmprune.config.registry import DESCRIPTION, build_method, options, read
+from vlmprune.config.registry import DESCRIPTION, build_method, find_choices, read_choice
 from vlmprune.errors import IdleSetting, UserError
 from vlmprune.evaluation.identity import method_identity
 from vlmprune.methods.base import Method, SequenceMethod, Tower
@@ -116,7 +116,7 @@ COMMON = [
 
 
 @pytest.mark.parametrize(("setting", "value"), COMMON)
-@pytest.mark.parametrize("name", sorted(options("method")))
+@pytest.mark.parametrize("name", sorted(find_choices("method")))
 def test_a_setting_of_the_run_acts_is_so_anyway_or_is_refused(name: str, setting: str, value: str) -> None:
     """There are no two runs in two directories for the same answers."""
     plain = build_method(name, **amount_of(name))
@@ -134,7 +134,7 @@ def test_a_setting_of_the_run_acts_is_so_anyway_or_is_refused(name: str, setting
 
 REFUSED = {
     "scope": {"fastv", "none", "pitome", "pyramiddrop", "scm", "sparsevlm", "sparsevlm_plus", "tome"},
-    "budget": set(options("method")) - {"fastv", "pyramiddrop", "sparsevlm", "sparsevlm_plus", "compose", "scm"},
+    "budget": set(find_choices("method")) - {"fastv", "pyramiddrop", "sparsevlm", "sparsevlm_plus", "compose", "scm"},
     "positions": {"none"},
 }
 
@@ -142,7 +142,7 @@ REFUSED = {
 @pytest.mark.parametrize(("setting", "value"), [("scope", "image"), ("budget", "average"), ("positions", "keep")])
 def test_which_methods_have_no_such_setting(setting: str, value: str) -> None:
     refused = set()
-    for name in options("method"):
+    for name in find_choices("method"):
         try:
             build_method(name, **{setting: value})
         except IdleSetting as error:
@@ -201,13 +201,15 @@ def test_a_setting_of_its_own_acts(name: str, setting: str, value: Any, beside: 
 
 
 def test_every_setting_of_a_method_is_in_the_table() -> None:
-    settings = {(name, key) for name in options("method") for key in read("method", name) if key not in DESCRIPTION}
+    settings = {
+        (name, key) for name in find_choices("method") for key in read_choice("method", name) if key not in DESCRIPTION
+    }
     assert settings == {(name, setting) for name, setting, *_ in OWN}
 
 
 @pytest.mark.parametrize("setting", ["ratio", "keep", "positions", "scope", "budget"])
 def test_a_setting_of_the_run_in_a_methods_yaml(setting: str) -> None:
-    config = read("method", "cls") | {setting: 1}
+    config = read_choice("method", "cls") | {setting: 1}
     with pytest.raises(UserError, match=f"method.{setting}=1: is a setting of the run; give {setting}=1 instead"):
         build_method("cls", config=config, ratio=0.5)
 

@@ -12,10 +12,10 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedTokenizerFast
 
-from vlmprune.config.registry import options, read
+from vlmprune.config.registry import find_choices, read_choice
 
 # One published model of every family.
-MODELS = {read("architecture", name)["config"]["model_type"]: name for name in options("architecture")}
+MODELS = {read_choice("architecture", name)["config"]["model_type"]: name for name in find_choices("architecture")}
 
 WORDS = [
     "What",
@@ -65,7 +65,7 @@ PINPOINTS = [[56, 112], [112, 56], [112, 112]]
 
 def save(folder: Path, family: str) -> Path:
     """Write config.json, model.safetensors, tokenizer, preprocessor_config.json and chat template."""
-    shipped = read("architecture", MODELS[family])
+    shipped = read_choice("architecture", MODELS[family])
     special = {token: 256 - len(shipped["tokens"]) + index for index, token in enumerate(shipped["tokens"])}
     config = small_config(shipped, special)
     torch.manual_seed(0)

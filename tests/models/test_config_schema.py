@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmprune.config.registry import options, read
+from vlmprune.config.registry import find_choices, read_choice
 from vlmprune.models.checkpoint import architecture
 from vlmprune.models.config_schema import Config, check_agreement
 from vlmprune.typed_json import check_data
 
-CONFIGS = {name: dict(read("architecture", name)["config"]) for name in options("architecture")}
+CONFIGS = {name: dict(read_choice("architecture", name)["config"]) for name in find_choices("architecture")}
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size", "depth", "vocab_size", "rms_norm_eps")
 VALUES = st.one_of(
     st.sampled_from([0, -1, 10**9, 1e308, 0.5, "7", None, True, [], {}, float("nan"), float("inf"), [0, 0], 2**70]),

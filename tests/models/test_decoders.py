@@ -15,7 +15,7 @@ from tests.families.test_guarantees import GREEDY, generate, masked_generate, se
 from tests.toy_models import TEXT, toy_llava
 from vlmprune import prune
 from vlmprune.cli import main
-from vlmprune.config.registry import options
+from vlmprune.config.registry import find_choices
 from vlmprune.engine.hooks import Probe, check_softmax
 from vlmprune.errors import NotApplicable
 from vlmprune.models.base import adapt
@@ -202,7 +202,7 @@ def test_soft_capping():
     assert found.inside == "its decoder's Gemma2Attention attends with softcap, not by q.k alone"
 
 
-@pytest.mark.parametrize("name", options("architecture"))
+@pytest.mark.parametrize("name", find_choices("architecture"))
 def test_published_models_are_not_refused(name):
     assert examine(architecture(name).text_config) == DecoderStructure()
 

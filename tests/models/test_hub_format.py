@@ -10,8 +10,8 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from tests.models.hub import MODELS, save
-from vlmprune.cli.listing import missing
-from vlmprune.config.registry import build_method, read
+from vlmprune.cli.listing import missing_signals
+from vlmprune.config.registry import build_method, read_choice
 from vlmprune.config.settings import ModelConfig, compose_run
 from vlmprune.engine.session import Session
 from vlmprune.errors import UserError
@@ -48,8 +48,8 @@ def test_a_run(folder, tokens, method, tmp_path):
     amount = [] if method == "none" else ["ratio=0.75"]
     settings = ["batch_size=3", "limit=4", "latency_samples=1", "logger=none", f"outputs={tmp_path}"]
     config = compose_run(["model=path", f"model.path={folder}", f"method={method}", *amount, *settings])
-    family = read("model", MODELS[folder.name])["info"]
-    if lack := missing(family, read("method", method)["info"]):
+    family = read_choice("model", MODELS[folder.name])["info"]
+    if lack := missing_signals(family, read_choice("method", method)["info"]):
         with pytest.raises(UserError, match=f"method '{method}' needs {', '.join(lack)}, which model"):
             run(config)
         return

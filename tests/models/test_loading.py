@@ -13,7 +13,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
 
 from tests.cli.conftest import vlmprune  # noqa: F401  (a fixture)
-from vlmprune.config.registry import build_method, options, read
+from vlmprune.config.registry import build_method, find_choices, read_choice
 from vlmprune.config.settings import ModelConfig, compose_run
 from vlmprune.engine.session import Session
 from vlmprune.evaluation.plan import prepare
@@ -118,10 +118,10 @@ class TestRandomWeights:
         for weight, same in zip(first.model.parameters(), again.model.parameters(), strict=True):
             assert torch.equal(weight, same)
 
-    @pytest.mark.parametrize("name", options("architecture"))
+    @pytest.mark.parametrize("name", find_choices("architecture"))
     def test_every_published_model_has_an_architecture(self, name):
         """Its size is the published one, from its config alone; no memory is taken."""
-        shipped = read("model", name)
+        shipped = read_choice("model", name)
         config = architecture(name)
         assert config.model_type == shipped["info"]["family"]
         with torch.device("meta"):
@@ -136,7 +136,7 @@ class TestRandomWeights:
         assert find_checkpoint(replace(config, name="llava-1.5-13b")).identity != first
 
     def test_models_and_architectures_are_the_same_names(self):
-        assert set(options("architecture")) == set(options("model")) - {"tiny", "path"}
+        assert set(find_choices("architecture")) == set(find_choices("model")) - {"tiny", "path"}
 
     def test_it_answers_without_a_tokenizer(self, monkeypatch):
         def shallow(name: str):

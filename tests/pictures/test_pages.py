@@ -14,11 +14,11 @@ from tests.models.hub import save
 from vlmprune.benchmarks.base import Sample
 from vlmprune.benchmarks.scenes import Scenes
 from vlmprune.cli import main
-from vlmprune.cli.show import ask, load_model, read_question
+from vlmprune.cli.show import answer_question, load_model, read_question
 from vlmprune.config.settings import compose_run
 from vlmprune.models.geometry import Box, View, grid_of
 from vlmprune.pictures.drawing import KEPT, MERGED, kept_panel, score_panel
-from vlmprune.pictures.pages import pictured, safe, unpacked
+from vlmprune.pictures.pages import choose_samples, file_name_part, unpack_mask
 from vlmprune.pictures.selection_trace import Trace
 from vlmprune.run import run
 
@@ -65,11 +65,11 @@ def test_a_higher_score_is_lighter() -> None:
 
 def test_the_same_samples_for_every_method_of_different_images() -> None:
     samples = [Sample(f"q{i}", f"image{i // 5}", "?", "", "") for i in range(50)]
-    chosen = pictured(samples, 4)
+    chosen = choose_samples(samples, 4)
     assert [sample.id for sample in chosen] == ["q0", "q10", "q25", "q35"]
-    assert [sample.id for sample in pictured(samples[:5], 3)] == ["q0", "q1", "q3"]
-    assert pictured(samples[:2], 8) == samples[:2] and pictured(samples, 0) == []
-    assert safe("a/b c:1") == "a_b_c_1" and unpacked({"n": 6, "kept": "16"}).tolist() == [0, 1, 0, 1, 1, 0]
+    assert [sample.id for sample in choose_samples(samples[:5], 3)] == ["q0", "q1", "q3"]
+    assert choose_samples(samples[:2], 8) == samples[:2] and choose_samples(samples, 0) == []
+    assert file_name_part("a/b c:1") == "a_b_c_1" and unpack_mask({"n": 6, "kept": "16"}).tolist() == [0, 1, 0, 1, 1, 0]
 
 
 def traced(method: str, **settings: object) -> tuple[Trace, object]:
@@ -78,7 +78,7 @@ def traced(method: str, **settings: object) -> tuple[Trace, object]:
 
     config = compose_run([f"method={method}", *(f"{name}={value}" for name, value in settings.items())])
     chosen, _, clip = choose_parts(config)
-    return ask(read_question([]), config, load_model(config), chosen, clip)
+    return answer_question(read_question([]), config, load_model(config), chosen, clip)
 
 
 def test_scores_are_those_that_decide() -> None:
@@ -104,7 +104,7 @@ def test_merged_tokens_are_marked(method: str, merged: int) -> None:
 
 @pytest.fixture(autouse=True)
 def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlmprune.cli.show.WORDS", 3)
+    monkeypatch.setattr("vlmprune.cli.show.MAX_NEW_TOKENS", 3)
 
 
 def test_show_draws_and_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

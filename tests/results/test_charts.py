@@ -13,8 +13,8 @@ from tests.results.synthetic import make_run
 from vlmprune.cli.compare import compare
 from vlmprune.errors import UserError
 from vlmprune.results.charts import categories_of
-from vlmprune.results.comparison import labelled_rows
-from vlmprune.results.curves import BASELINE, looks_of
+from vlmprune.results.comparison import make_labelled_rows
+from vlmprune.results.curves import BASELINE, choose_line_styles
 from vlmprune.results.find import find_runs, group_runs
 from vlmprune.results.statistics import clustered_interval
 
@@ -109,7 +109,7 @@ def test_seeds_of_a_baseline_look_different(tmp_path: Path) -> None:
     for seed in range(3):
         make_run(tmp_path, "random", 0.5, seed=seed, settings={"seed": seed})
     (group,) = group_runs(find_runs([tmp_path])[0])
-    looks = looks_of([labelled_rows(group, group)])
+    looks = choose_line_styles([make_labelled_rows(group, group)])
     assert list(looks) == [f"random seed={seed}" for seed in range(3)]
     assert len({look["marker"] for look in looks.values()}) == 3
     assert {look["color"] for look in looks.values()} == {BASELINE}

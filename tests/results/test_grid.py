@@ -17,8 +17,8 @@ GRID = Grid(
         ["method=scm ratio=0.5 positions=renumber benchmark=pope", "", "", "NOT APPLICABLE  tiles are needed for it"],
     ],
     left={"job", ""},
-    dispensable=["layer avg"],
-    fold={"job", ""},
+    droppable=["layer avg"],
+    wrapped={"job", ""},
 )
 
 

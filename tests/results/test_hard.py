@@ -12,7 +12,7 @@ from tests.results.synthetic import make_run
 from vlmprune.cli.compare import compare
 from vlmprune.errors import UserError
 from vlmprune.results.find import find_runs
-from vlmprune.results.hard import filter_of
+from vlmprune.results.hard import find_pool_run
 
 #            right unpruned:  a  b  c  d  -  -      by hand; a, b and d are hard at this budget
 UNPRUNED, POOL, CLS, RANDOM = (
@@ -73,9 +73,9 @@ def test_the_budget_is_what_was_asked_for_else_the_tokens_kept(tmp_path: Path) -
     same = write(make_run(tmp_path, "visionzip", 0.9), CLS, ratio=None, keep=14)
     runs = {(run.method, run.ratio): run for run in find_runs([tmp_path])[0]}
     pool = runs["pool", 0.9]
-    assert filter_of(runs["cls", 0.9], [pool]) is filter_of(runs["fastv", 0.9], [pool]) is pool
-    assert filter_of(runs["cls", 0.95], [pool]) is None
-    assert same and filter_of(runs["visionzip", None], [pool]) is pool  # 14 of 144 tokens are left as well
+    assert find_pool_run(runs["cls", 0.9], [pool]) is find_pool_run(runs["fastv", 0.9], [pool]) is pool
+    assert find_pool_run(runs["cls", 0.95], [pool]) is None
+    assert same and find_pool_run(runs["visionzip", None], [pool]) is pool  # 14 of 144 tokens are left as well
 
 
 def test_text_formats_say_what_is_missing(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:

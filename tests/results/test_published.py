@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from vlmprune.config.registry import options, read
-from vlmprune.results.published import Published, read_published
+from vlmprune.config.registry import find_choices, read_choice
+from vlmprune.results.published import PublishedFigure, read_published
 
 LINES = read_published()
 
@@ -27,7 +27,7 @@ def figure(source: str, model: str, method: str, tokens: int, benchmark: str, me
     return found
 
 
-def tables(source: str) -> dict[tuple[str, str], dict[tuple[Any, ...], dict[str, Published]]]:
+def tables(source: str) -> dict[tuple[str, str], dict[tuple[Any, ...], dict[str, PublishedFigure]]]:
     """(table, model) -> row -> column -> line, of the sources that `source` is part of."""
     found: dict[Any, Any] = defaultdict(lambda: defaultdict(dict))
     for each in LINES:
@@ -39,7 +39,7 @@ def tables(source: str) -> dict[tuple[str, str], dict[tuple[Any, ...], dict[str,
 
 def test_columns_are_the_fields_and_every_line_is_sound() -> None:
     with (files("vlmprune.results") / "published.csv").open(encoding="utf-8") as text:
-        assert next(csv.reader(text)) == [field.name for field in fields(Published)]
+        assert next(csv.reader(text)) == [field.name for field in fields(PublishedFigure)]
     for each in LINES:
         assert each.source and each.table and each.model and each.method and each.metric
         assert each.ratio is None or 0 <= each.ratio <= 1
@@ -55,16 +55,16 @@ def test_no_figure_stands_twice() -> None:
 
 def test_our_names_are_choices_and_settings_exist() -> None:
     for group in ("model", "method", "benchmark"):
-        assert {getattr(each, f"our_{group}") for each in LINES} - {""} <= options(group).keys()
+        assert {getattr(each, f"our_{group}") for each in LINES} - {""} <= find_choices(group).keys()
     for setting, method, model in {(s, each.our_method, each.our_model) for each in LINES for s in each.settings}:
         group, _, name = setting.partition(".")
         if name and (choice := {"method": method, "model": model}[group]):
-            assert name in read(group, choice), setting
+            assert name in read_choice(group, choice), setting
         assert name or setting == "budget"
 
 
 def test_scores_that_are_compared_are_metrics_of_the_benchmark() -> None:
-    info = {each: read("benchmark", each)["info"] for each in {each.our_benchmark for each in LINES} - {""}}
+    info = {each: read_choice("benchmark", each)["info"] for each in {each.our_benchmark for each in LINES} - {""}}
     extra = {"mme": {"cognition", "total"}, "pope": {"accuracy"}}
     videos = ("tgif", "msvd", "msrvtt", "activitynet")
     for each in LINES:

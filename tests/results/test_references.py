@@ -11,7 +11,7 @@ import pytest
 from tests.cli.test_compare import as_json
 from tests.results.synthetic import make_run
 from vlmprune.cli.compare import compare
-from vlmprune.results.comparison import randoms_of
+from vlmprune.results.comparison import find_random_references
 from vlmprune.results.find import find_runs, group_runs
 
 
@@ -63,5 +63,5 @@ def test_random_at_the_same_positions_is_preferred(tmp_path: Path) -> None:
         (path / "config.yaml").write_text(json.dumps(config | {"positions": positions}))
     (group,) = group_runs(find_runs([tmp_path])[0])
     cls, keep, renumber = group
-    assert randoms_of(cls, group) == [keep]
-    assert randoms_of(cls, [cls, renumber]) == [renumber]
+    assert find_random_references(cls, group) == [keep]
+    assert find_random_references(cls, [cls, renumber]) == [renumber]

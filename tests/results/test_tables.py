@@ -14,7 +14,7 @@ from tests.results.synthetic import make_run
 from vlmprune.cli.compare import compare
 from vlmprune.errors import UserError
 from vlmprune.results.columns import FIELDS, KEYS, columns_for
-from vlmprune.results.grid import latex_text, markdown_text, one_line
+from vlmprune.results.grid import latex_text, markdown_text, terminal_line
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_escapes() -> None:
     assert latex_text("-6.2 (<0.001)") == "$-$6.2 ($<$0.001)" and latex_text("-") == "--"
     assert latex_text(r"a\b_c") == r"a\textbackslash{}b\_c"
     assert markdown_text("a|b <c> *d*") == r"a\|b \<c> \*d\*"
-    assert one_line("a\nb\t\x1b[31mc\u202e é") == "a\\nb \ufffd[31mc\ufffd é"
+    assert terminal_line("a\nb\t\x1b[31mc\u202e é") == "a\\nb \ufffd[31mc\ufffd é"
 
 
 @pytest.mark.parametrize("style", ["table", "markdown", "latex"])

@@ -129,9 +129,9 @@ PLACES: dict[str, Callable[[Path], Any]] = {
 
 
 def _scenes() -> dict[str, Any]:
-    from vlmprune.config.registry import read
+    from vlmprune.config.registry import read_choice
 
-    return read("benchmark", "scenes")
+    return read_choice("benchmark", "scenes")
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from tests.robustness.victims import Victims
 from vlmprune import own_code, prune
 from vlmprune.benchmarks.base import BadSample, Benchmark
 from vlmprune.benchmarks.contract import under_contract
-from vlmprune.config.registry import GROUPS, build_method, options, read, target_class
+from vlmprune.config.registry import GROUPS, build_method, find_choices, read_choice, target_class
 from vlmprune.config.typecheck import construct
 from vlmprune.engine.contract import Contract
 from vlmprune.errors import NotFinite, UserError
@@ -41,7 +41,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def build_own(folder: Path) -> Benchmark:
-    config = read("benchmark", "own", str(folder / "configs"))
+    config = read_choice("benchmark", "own", str(folder / "configs"))
     benchmark = construct(target_class(config["_target_"], Benchmark), {}, "benchmark.")
     return under_contract(benchmark)
 
@@ -236,7 +236,7 @@ def test_nothing_that_was_answered_is_lost(tmp_path: Path):
 
 
 def test_what_is_shipped_is_nobodys_own():
-    targets = [read(group, name).get("_target_") for group in GROUPS for name in options(group)]
+    targets = [read_choice(group, name).get("_target_") for group in GROUPS for name in find_choices(group)]
     modules = [target.rpartition(".") for target in targets if target]
     assert len(modules) > 20
     assert [name for module, _, name in modules if own_code.is_own(getattr(import_module(module), name))] == []

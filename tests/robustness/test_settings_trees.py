@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from vlmprune.cli.completion import candidates
 from vlmprune.cli.listing import COLUMNS, markdown
-from vlmprune.config.arguments import last_given, read_settings
+from vlmprune.config.arguments import drop_repeated, read_settings
 from vlmprune.config.overrides import expand_sweep
-from vlmprune.config.registry import read
+from vlmprune.config.registry import read_choice
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
-from vlmprune.speed.load import parse
+from vlmprune.speed.load import read_speed_request
 from vlmprune.sweep.jobs import build_launcher, plan_jobs, split_settings
 
 GROUPS = ("model", "method", "benchmark", "logger", "launcher", "experiment")
@@ -99,7 +99,7 @@ SETTINGS = TEXTS | st.builds("{}{}={}".format, st.sampled_from(("", "+", "++", "
 def test_a_tree_is_read_or_refused(group: str, tree: Any):
     with tempfile.TemporaryDirectory() as folder, suppress(UserError):
         write(Path(folder), group, tree)
-        assert all(isinstance(key, str) for key in read(group, "mine", folder))
+        assert all(isinstance(key, str) for key in read_choice(group, "mine", folder))
 
 
 @pytest.mark.slow
@@ -124,11 +124,11 @@ def test_a_tree_is_listed_completed_and_composed_or_refused(group: str, tree: An
 @given(setting=SETTINGS)
 def test_a_setting_is_read_or_refused(setting: str):
     with suppress(UserError):
-        compose_run(last_given([setting]))
+        compose_run(drop_repeated([setting]))
     with suppress(UserError):
         assert expand_sweep([setting])
     with suppress(UserError):
-        parse([setting])
+        read_speed_request([setting])
     with suppress(UserError):
         split_settings([setting], None)
     with suppress(UserError):

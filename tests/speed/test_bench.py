@@ -16,9 +16,9 @@ from vlmprune.methods.fastv import FastV
 from vlmprune.models.checkpoint import find_checkpoint
 from vlmprune.models.loading import load
 from vlmprune.speed import bench
-from vlmprune.speed.bench import Bench, Ceiling, Measured
-from vlmprune.speed.load import Case, Load, Refused, make_prompts
-from vlmprune.speed.rows import make_rows, refused_row
+from vlmprune.speed.bench import Bench, Ceiling, Measurement
+from vlmprune.speed.load import Case, Load, Refusal, make_batch
+from vlmprune.speed.rows import make_rows, refusal_row
 
 LOAD = Load(prompt_tokens=20, new_tokens=3, image_size=56, repeats=3, warm_up=1)
 CASES = [
@@ -28,7 +28,7 @@ CASES = [
 ]
 
 
-def last(rounds: Iterator[list[Measured]]) -> list[Measured]:
+def last(rounds: Iterator[list[Measurement]]) -> list[Measurement]:
     *_, found = rounds
     return found
 
@@ -41,11 +41,11 @@ def loaded():
 
 @pytest.fixture(scope="module")
 def prompts(loaded):
-    return make_prompts(loaded, LOAD, 2)
+    return make_batch(loaded, LOAD, 2)
 
 
 @pytest.fixture(scope="module")
-def measured(loaded, prompts) -> list[Measured]:
+def measured(loaded, prompts) -> list[Measurement]:
     return last(Bench(loaded, {}, LOAD, lambda _: None).measure(CASES, prompts))
 
 
@@ -98,7 +98,7 @@ def test_out_of_memory_is_a_row(loaded, prompts, monkeypatch, fails_at):
 
 
 def test_without_an_unpruned_row_nothing_is_compared(loaded, prompts, measured):
-    gone = Measured(CASES[0], 2, out_of_memory=True)
+    gone = Measurement(CASES[0], 2, out_of_memory=True)
     rows = make_rows([gone, measured[1]], prompts.encoded, loaded, LOAD, Ceiling(1e12, 1e11, 8, 8), 1000)
     assert rows[1]["state"] == "measured" and "speed_up" not in rows[1] and "realised" not in rows[1]
 
@@ -150,8 +150,8 @@ def test_rows_are_what_their_formulas_say(loaded, prompts, measured):
     assert bare["realised"] == bare["flops_ratio"] == 1
 
 
-def test_a_refused_row_has_its_reason():
-    row = refused_row(Refused("scm", 0.5, None, "method 'scm' needs tiles"))
+def test_a_refusal_row_has_its_reason():
+    row = refusal_row(Refusal("scm", 0.5, None, "method 'scm' needs tiles"))
     assert row == {
         "state": "not applicable",
         "label": "scm",

@@ -14,8 +14,8 @@ from tests.documented import fields, undocumented
 from tests.models.hub import MODELS, save
 from tests.speed.conftest import QUICK
 from vlmprune.cli import main, speed
-from vlmprune.cli.listing import missing
-from vlmprune.config.registry import read
+from vlmprune.cli.listing import missing_signals
+from vlmprune.config.registry import read_choice
 from vlmprune.speed.result_schema import SpeedResult
 
 QUICK_FAMILIES = ("llava_next",)
@@ -89,8 +89,12 @@ def test_every_family_with_random_weights(ceiling, family, tmp_path, capsys):
     settings = [*QUICK, "method=cls,fastv,visionzip,tome", "ratio=0.75", "batch_size=2", f"outputs={tmp_path}"]
     assert main(["speed", *model, *settings]) == 0
     out, rows = capsys.readouterr().out, the_json(tmp_path / "speed")["rows"]
-    info = read("model", MODELS[family])["info"]
-    unable = {name for name in ("cls", "fastv", "visionzip", "tome") if missing(info, read("method", name)["info"])}
+    info = read_choice("model", MODELS[family])["info"]
+    unable = {
+        name
+        for name in ("cls", "fastv", "visionzip", "tome")
+        if missing_signals(info, read_choice("method", name)["info"])
+    }
     assert {row["label"] for row in rows if row["state"] == "not applicable"} == unable
     assert all(f"NOT APPLICABLE {name} at 75 %: method '{name}' needs" in out for name in unable)
     for row in rows:

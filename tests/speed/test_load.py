@@ -9,7 +9,7 @@ from vlmprune.config.settings import ModelConfig
 from vlmprune.errors import UserError
 from vlmprune.models.checkpoint import find_checkpoint
 from vlmprune.models.loading import load
-from vlmprune.speed.load import Load, make_prompts, ordinary_words
+from vlmprune.speed.load import Load, make_batch, ordinary_token_ids
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def loaded():
 
 
 def test_lengths(loaded):
-    prompts = make_prompts(loaded, Load(prompt_tokens=21), 3)
+    prompts = make_batch(loaded, Load(prompt_tokens=21), 3)
     ids, visual = prompts.inputs["input_ids"], loaded.adapter.visual_mask(prompts.inputs["input_ids"])
     assert ids.shape == (3, 21 + 144) and (visual.sum(1) == 144).all()
     assert visual[:, 10:154].all()  # in the middle
@@ -27,14 +27,14 @@ def test_lengths(loaded):
 
 
 def test_prompts_differ_and_come_again(loaded):
-    first, again = (make_prompts(loaded, Load(), 2).inputs for _ in range(2))
+    first, again = (make_batch(loaded, Load(), 2).inputs for _ in range(2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["input_ids"][0], first["input_ids"][1])
     assert not torch.equal(first["pixel_values"][0], first["pixel_values"][1])
 
 
 def test_words_are_ordinary(loaded):
-    words = ordinary_words(loaded)
+    words = ordinary_token_ids(loaded)
     assert not torch.isin(words, torch.tensor(loaded.preprocessor.tokenizer.all_special_ids)).any()
     assert not loaded.adapter.visual_mask(words).any()
     assert 300 < len(words) < loaded.model.config.text_config.vocab_size
@@ -42,4 +42,4 @@ def test_words_are_ordinary(loaded):
 
 def test_too_short_a_prompt_is_refused(loaded):
     with pytest.raises(UserError, match=r"speed\.prompt_tokens=1: an image alone brings 0; give 2 or more"):
-        make_prompts(loaded, Load(prompt_tokens=1), 1)
+        make_batch(loaded, Load(prompt_tokens=1), 1)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from vlmprune.speed.output import TIMES, WORK, show
+from vlmprune.speed.output import TIMES, WORK, print_result
 
 ROW = {
     "label": "fastv",
@@ -47,7 +47,7 @@ def printed(monkeypatch, capsys):
     def at(width: int) -> list[str]:
         for name, value in {"COLUMNS": str(width), "LINES": "40", "TTY_COMPATIBLE": "1", "NO_COLOR": "1"}.items():
             monkeypatch.setenv(name, value)
-        show(RESULT, "terminal")
+        print_result(RESULT, "terminal")
         return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
 
     return at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vlmprune.config.overrides import expand_sweep, group_of, without_unused
+from vlmprune.config.overrides import drop_ineffective, expand_sweep, first_key
 from vlmprune.errors import UserError
 from vlmprune.sweep.jobs import plan_jobs
 
@@ -37,7 +37,9 @@ def test_a_choice_without_settings_says_so():
 
 
 def test_words():
-    assert [group_of(override) for override in ("method=cls", "+method.k=3", "ratio=0.5")] == ["method"] * 2 + ["ratio"]
+    assert [first_key(override) for override in ("method=cls", "+method.k=3", "ratio=0.5")] == ["method"] * 2 + [
+        "ratio"
+    ]
     typed = ["limit=4", "method=none", "keep=9", "+method.k=3", "scope=tile", "budget=average", "seed=1"]
-    assert without_unused(typed) == ["method=none", "limit=4", "seed=1"]
-    assert without_unused(["method=cls", "keep=9"]) == ["method=cls", "keep=9"]
+    assert drop_ineffective(typed) == ["method=none", "limit=4", "seed=1"]
+    assert drop_ineffective(["method=cls", "keep=9"]) == ["method=cls", "keep=9"]

@@ -23,7 +23,7 @@ from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from vlmprune.benchmarks.base import Messages, Protocol, Row
-from vlmprune.config.settings import JudgeManner
+from vlmprune.config.settings import JudgeSettings
 from vlmprune.errors import UserError, said
 from vlmprune.files import append_lines
 from vlmprune.terminal import progress_bar
@@ -69,7 +69,7 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True)
-class Judge(JudgeManner):
+class Judge(JudgeSettings):
     """Endpoint of a judge and the settings of its requests. The API key is only read from the environment, not stored.
 
     base_url: up to and including /v1. model: its name there.

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from vlmprune import own_code
 from vlmprune.cli import help as texts
-from vlmprune.config.arguments import last_given
+from vlmprune.config.arguments import drop_repeated
 from vlmprune.config.overrides import check_length
 from vlmprune.config.secret_check import check_secrets
 from vlmprune.errors import ProcessLost, Terminated, UserError, choose, stop_code
@@ -25,7 +25,7 @@ from vlmprune.files import expanded
 from vlmprune.machine import check_memory, lack
 from vlmprune.terminal import lost, open_streams
 
-RECORDED = {"run", "sweep", "score", "speed", "show", "wandb-report"}  # commands whose results are in files
+WRITES_FILES = {"run", "sweep", "score", "speed", "show", "wandb-report"}  # commands whose results are in files
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,34 +36,34 @@ def main(argv: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _terminate)
-    code = _ended(arguments)
+    code = _run_command(arguments)
     if (error := lost(sys.stdout)) is not None:
         print(f"vlmprune: stdout took no more ({error.strerror}): what was printed is not all there", file=sys.stderr)
-        if code == 0 and not isinstance(error, BrokenPipeError) and not {*arguments[:1]} & RECORDED:
+        if code == 0 and not isinstance(error, BrokenPipeError) and not {*arguments[:1]} & WRITES_FILES:
             return 2  # such a command has no other output; a reader that closes the pipe (`| head`) is not an error
     return code
 
 
-def _ended(arguments: list[str]) -> int:
+def _run_command(arguments: list[str]) -> int:
     """Run the command and return its exit code. Errors that the user can correct are printed in one line."""
     try:
         return _dispatch(arguments)
     except UserError as error:
-        return _tell(error, str(error), 2)
+        return _print_error(error, str(error), 2)
     except ProcessLost as error:
-        return _tell(error, str(error), 1)
+        return _print_error(error, str(error), 1)
     except KeyboardInterrupt as error:
-        return _tell(error, "stopped; run the same command again to go on", stop_code(error))
+        return _print_error(error, "stopped; run the same command again to go on", stop_code(error))
     except Exception as error:
         if (line := lack(error)) is not None:
-            return _tell(error, line, 2)
+            return _print_error(error, line, 2)
         if (text := own_code.told(error)) is None or os.environ.get("VLMPRUNE_TRACEBACK") == "1":
             raise
         print(text, file=sys.stderr)
         return 1
 
 
-def _tell(error: BaseException, line: str, code: int) -> int:
+def _print_error(error: BaseException, line: str, code: int) -> int:
     """Print the line with which the command ends, after the traceback if VLMPRUNE_TRACEBACK=1, and return `code`."""
     if os.environ.get("VLMPRUNE_TRACEBACK") == "1":
         traceback.print_exception(error)
@@ -140,7 +140,7 @@ def _options(arguments: list[str], flags: tuple[str, ...] = ()) -> tuple[list[st
             found[choose(argument, ("--config-dir", "--help", *flags), "option")] = ""
         else:
             settings.append(argument)
-    return last_given(settings), found
+    return drop_repeated(settings), found
 
 
 def _run(arguments: list[str]) -> int:

@@ -12,9 +12,9 @@ from vlmprune.config.typecheck import check_file_names, check_type
 from vlmprune.errors import UserError, choose, nearest
 from vlmprune.files import expanded
 from vlmprune.results.columns import KEYS
-from vlmprune.results.find import Unfinished, find_runs, group_runs, is_run
+from vlmprune.results.find import UnfinishedRun, find_runs, group_runs, is_run
 from vlmprune.results.runs import Run
-from vlmprune.results.tables import FORMATS, Comparison, show
+from vlmprune.results.tables import FORMATS, Comparison, print_comparison
 from vlmprune.terminal import say
 
 FILTERS = ("method", "ratio", "keep", "model", "benchmark", "limit", "seed", "dtype", "device")
@@ -24,7 +24,7 @@ OPTIONS = ("--published", "--hard")
 
 
 @dataclass
-class Request:
+class CompareRequest:
     """The parsed arguments. filters: key -> allowed values. view: '--published', '--hard' or ''."""
 
     folders: list[Path] = field(default_factory=list)
@@ -38,9 +38,9 @@ class Request:
     view: str = ""
 
 
-def parse(arguments: list[str]) -> Request:
+def read_compare_request(arguments: list[str]) -> CompareRequest:
     """Parse folders, options and key=value arguments. Raise UserError with the allowed values and the nearest match."""
-    request = Request()
+    request = CompareRequest()
     settings, others = split_arguments(arguments)
     for argument in others:
         if argument in OPTIONS:
@@ -74,7 +74,7 @@ def parse(arguments: list[str]) -> Request:
     return request
 
 
-def _set_place(request: Request, key: str, value: Any) -> None:
+def _set_place(request: CompareRequest, key: str, value: Any) -> None:
     """Set outputs, chart, charts or html of `request` to a path; null keeps the default."""
     check_type(key, value, str if key == "outputs" else str | None)
     check_file_names({key: value})
@@ -92,7 +92,7 @@ def _set_place(request: Request, key: str, value: Any) -> None:
 
 def matches(run: Run, filters: dict[str, set[str]]) -> bool:
     """Return True if a run has an allowed value for every filter; numbers are compared as numbers."""
-    values = filterable(run)
+    values = filter_values(run)
     return all(_passes(key, values[key], wanted) for key, wanted in filters.items())
 
 
@@ -106,7 +106,7 @@ def _passes(key: str, value: str, wanted: set[str]) -> bool:
     return value in wanted or (key == "benchmark" and value.startswith(tuple(f"{each}-" for each in wanted)))
 
 
-def filterable(run: Run) -> dict[str, str]:
+def filter_values(run: Run) -> dict[str, str]:
     """Return a run's value for every filter, as text."""
     values = {
         "method": run.method,
@@ -137,7 +137,7 @@ def compare(arguments: list[str]) -> int:
 
     Raise UserError for bad input, and if no run is to be shown.
     """
-    request = parse(arguments)
+    request = read_compare_request(arguments)
     folders = request.folders or [request.outputs]
     named, others = find_runs(folders)
     # The reference runs of a run that is named lie in the same folder.
@@ -164,20 +164,20 @@ def compare(arguments: list[str]) -> int:
 
         not_shown = [(other.path, other.why) for other in others if may_match(other.values, request.filters)]
         comparison = Comparison([make_rows(shown, group) for shown, group in pairs], not_shown)
-        show(comparison, request.format, request.columns)
+        print_comparison(comparison, request.format, request.columns)
         if request.chart or request.charts or request.html:
             _write_files(request, comparison, pairs)
     return 0
 
 
-def _write_files(request: Request, comparison: Comparison, pairs: list[tuple[list[Run], list[Run]]]) -> None:
+def _write_files(request: CompareRequest, comparison: Comparison, pairs: list[tuple[list[Run], list[Run]]]) -> None:
     from vlmprune.results.charts import draw_charts, draw_overview
-    from vlmprune.results.comparison import labelled_rows
+    from vlmprune.results.comparison import make_labelled_rows
 
     chosen = {run.path for shown, _ in pairs for run in shown}
     # Charts draw the unpruned and blind runs as horizontal lines, even if the filters exclude them.
     drawn = [
-        labelled_rows([run for run in group if run.unpruned or run.blind or run.path in chosen], group)
+        make_labelled_rows([run for run in group if run.is_unpruned or run.is_blind or run.path in chosen], group)
         for _, group in pairs
     ]
     if request.chart:
@@ -193,13 +193,13 @@ def _write_files(request: Request, comparison: Comparison, pairs: list[tuple[lis
         say(f"report {request.html}")
 
 
-def _nothing(request: Request, runs: list[Run], others: list[Unfinished]) -> str:
+def _nothing(request: CompareRequest, runs: list[Run], others: list[UnfinishedRun]) -> str:
     """Return the reason why no run is shown, with a remedy."""
     where = ", ".join(str(folder) for folder in request.folders or [request.outputs])
     if runs:
         for key, wanted in request.filters.items():
             if not any(matches(run, {key: wanted}) for run in runs):
-                there = sorted({filterable(run)[key] for run in runs})
+                there = sorted({filter_values(run)[key] for run in runs})
                 value = ",".join(sorted(wanted))
                 hint = f"{nearest(value, there)}; there are: {', '.join(there)}"
                 return f"no finished run in {where} has {key}={value}{hint}"

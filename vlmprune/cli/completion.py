@@ -22,7 +22,7 @@ from vlmprune.errors import UserError
 PACKAGE = "vlmprune"
 
 
-def words_of(target: str, name: str) -> list[str]:
+def allowed_words(target: str, name: str) -> list[str]:
     """Return the words of the Literal, or true and false, of field `name` of `target` (package.module.Class).
 
     [] for any other type, and for classes outside vlmprune. Base classes are searched too.
@@ -45,7 +45,7 @@ def words_of(target: str, name: str) -> list[str]:
                 if isinstance(field, ast.AnnAssign) and ast.unparse(field.target) == name:
                     return list(_words(field.annotation))
             bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
-            found = (words_of(imported.get(base, f"{path}.{base}"), name) for base in bases)
+            found = (allowed_words(imported.get(base, f"{path}.{base}"), name) for base in bases)
             return next(filter(None, found), [])
     return []
 
@@ -191,22 +191,22 @@ def _names(words: list[str], current: str) -> list[str]:
 
 def _values(words: list[str], key: str) -> list[str]:
     """Return the words that a setting may be; [] if it is not limited to a few."""
-    from vlmprune.config.registry import options
+    from vlmprune.config.registry import find_choices
 
     if key == "format":
         return list(FORMATS.get(words[0], ()))
     if key in (*_groups(), "experiment", "launcher"):
-        return list(options(key, _config_dir(words)))
+        return list(find_choices(key, _config_dir(words)))
     if key == "device":
         return ["auto", "cpu", "cuda"]
     if isinstance(SWEEP.get(key), bool):
         return ["true", "false"]
     if key in PARTS:
-        methods = options("method", _config_dir(words))
+        methods = find_choices("method", _config_dir(words))
         return [name for name, file in methods.items() if _stage(file) in PARTS[key]]
     head, _, name = key.partition(".")
     chosen = [str(choice.get("_target_", "")) for choice in _chosen(words, head)] if name and head != "model" else []
-    return list(dict.fromkeys(word for target in chosen for word in words_of(target, name))) or _literals(key)
+    return list(dict.fromkeys(word for target in chosen for word in allowed_words(target, name))) or _literals(key)
 
 
 def _literals(key: str) -> list[str]:
@@ -236,13 +236,13 @@ def _nested(words: list[str], head: str) -> list[str]:
 
 def _chosen(words: list[str], head: str) -> list[dict[str, Any]]:
     """Return the YAML of each typed choice of a group, or of its default; [] if `head` is not a group."""
-    from vlmprune.config.registry import options
+    from vlmprune.config.registry import find_choices
 
     if head not in (*_groups(), "launcher"):
         return []
     keys = _run_keys() | SWEEP
     chosen = [word.partition("=")[2] for word in words if word.startswith(f"{head}=")] or [str(keys[head])]
-    found = options(head, _config_dir(words))
+    found = find_choices(head, _config_dir(words))
     return [_read(found[name]) for name in chosen[-1].split(",") if name in found]
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from vlmprune.sweep.jobs import Job, build_launcher, plan_jobs, split_settings
 
 COLUMNS = ("job", "visual tokens", "layer avg", "FLOPs", "of unpruned", "questions", "")
-DISPENSABLE = ("of unpruned", "layer avg", "questions")  # dropped in this order if the terminal is too narrow
+DROPPABLE = ("of unpruned", "layer avg", "questions")  # dropped in this order if the terminal is too narrow
 
 
 def dry_run_sweep(settings: list[str], config_dir: str | None) -> int:
     """Print the table of a sweep's jobs; return the exit code."""
     split = split_settings(settings, config_dir)
-    jobs = plan_jobs(split.of_runs, config_dir, split.baselines)
+    jobs = plan_jobs(split.run_overrides, config_dir, split.baselines)
     launcher = build_launcher(split, config_dir)
     from vlmprune.evaluation.plan import shared_benchmarks  # imports torch, which a typo need not wait for
     from vlmprune.launchers.base import check
-    from vlmprune.sweep.inspection import examine
+    from vlmprune.sweep.inspection import check_jobs
 
     with shared_benchmarks():
-        jobs = examine(jobs, launcher.here)
+        jobs = check_jobs(jobs, launcher.here)
         check(launcher, [job.config for job in jobs if job.record.status != "not_applicable"], dry=True)
         show_jobs(jobs)
     print(f"launcher={split.launcher}")
@@ -29,10 +29,10 @@ def dry_run(settings: list[str], config_dir: str | None) -> int:
     """Print the composed config of one run and its row; return the exit code."""
     from omegaconf import OmegaConf
 
-    from vlmprune.sweep.inspection import inspect
+    from vlmprune.sweep.inspection import fill_record
 
     (job,) = plan_jobs(settings, config_dir, baselines=False)
-    inspect(job, here=True)
+    fill_record(job, here=True)
     print(OmegaConf.to_yaml(OmegaConf.create(job.config.resolved)))
     show_jobs([job])
     print(f"files  {job.record.directory}")
@@ -42,19 +42,24 @@ def dry_run(settings: list[str], config_dir: str | None) -> int:
 def show_jobs(jobs: list[Job]) -> None:
     """Print a table with one row per job, and a note on the nominal figures."""
     from vlmprune.evaluation.plan import shared_benchmarks
-    from vlmprune.results.grid import Grid, left_out
+    from vlmprune.results.grid import Grid, dropped_columns_line
     from vlmprune.terminal import results_console
 
     with shared_benchmarks():
         rows = [
-            [job.title, *cost_of(job), "" if job.record.samples is None else f"{job.record.samples:,}", state_of(job)]
+            [
+                job.title,
+                *cost_of(job),
+                "" if job.record.samples is None else f"{job.record.samples:,}",
+                planned_state(job),
+            ]
             for job in jobs
         ]
     ends = {"job", ""}
-    gone = Grid("", list(COLUMNS), rows, left=ends, fold=ends, dispensable=list(DISPENSABLE)).print_terminal()
+    gone = Grid("", list(COLUMNS), rows, left=ends, wrapped=ends, droppable=list(DROPPABLE)).print_terminal()
     console = results_console()
     if gone:
-        console.print("\n" + left_out(gone, "a pipe or a file gets all"), soft_wrap=True)
+        console.print("\n" + dropped_columns_line(gone, "a pipe or a file gets all"), soft_wrap=True)
     console.print(
         "\nper question, nominal: from the model's config and the benchmark's first questions, up to the first answer "
         "token; nothing was loaded, run or written",
@@ -65,7 +70,7 @@ def show_jobs(jobs: list[Job]) -> None:
 def cost_of(job: Job) -> tuple[str, str, str, str]:
     """Return the cells for tokens, layer-averaged tokens, FLOPs and their share of unpruned; '' if it cannot run."""
     from vlmprune.evaluation.estimate import nominal
-    from vlmprune.results.summary import giga
+    from vlmprune.results.summary import format_flops
 
     if job.record.status == "not_applicable":
         return "", "", "", ""
@@ -75,10 +80,10 @@ def cost_of(job: Job) -> tuple[str, str, str, str]:
     if cost.flops is None or cost.unpruned_flops is None:
         return tokens, f"{bound}{cost.layer_averaged:.4g}", "-", "-"
     share = f"{bound}{cost.flops / cost.unpruned_flops:.0%}"
-    return tokens, f"{bound}{cost.layer_averaged:.4g}", bound + giga(cost.flops), share
+    return tokens, f"{bound}{cost.layer_averaged:.4g}", bound + format_flops(cost.flops), share
 
 
-def state_of(job: Job) -> str:
+def planned_state(job: Job) -> str:
     """Return the state of a job's run: new, partly done, finished, unknown on this machine, or not applicable."""
     if job.record.status == "not_applicable":
         return f"NOT APPLICABLE  {job.record.reason}"

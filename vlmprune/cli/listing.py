@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vlmprune.config.arguments import read_settings, split_arguments
-from vlmprune.config.registry import read_all
+from vlmprune.config.registry import read_choices
 from vlmprune.errors import choose
 from vlmprune.terminal import say
 
@@ -33,7 +33,7 @@ def show_choices(arguments: list[str], config_dir: str | None) -> None:
         return
     for kind in kinds:
         header, *rows = _cells(kind, config_dir)
-        Grid("", header, rows, left=set(header), fold=set(header[1:])).print_terminal()
+        Grid("", header, rows, left=set(header), wrapped=set(header[1:])).print_terminal()
         print()
 
 
@@ -49,52 +49,52 @@ def _cells(kind: str, config_dir: str | None) -> list[list[str]]:
     if kind == "matrix":
         return matrix(config_dir)
     group = kind.removesuffix("s")
-    choices, broken = read_all(group, config_dir)
+    choices, broken = read_choices(group, config_dir)
     for error in broken:
         say(f"left out: {error}")
     cells = [[f"{group}=", *(column.replace("_", " ") for column in COLUMNS[kind])]]
     for name, choice in choices.items():
         info: dict[str, Any] = choice.get("info") or {}
         if kind == "models":
-            info["methods"] = working(info, config_dir)
+            info["methods"] = methods_text(info, config_dir)
         cells.append([name, *(_text(info.get(column, "")) for column in COLUMNS[kind])])
     return cells
 
 
-def missing(model: dict[str, Any], method: dict[str, Any]) -> list[str]:
+def missing_signals(model: dict[str, Any], method: dict[str, Any]) -> list[str]:
     """Return the signals that a method needs and a model lacks, from the `info` of both."""
     return [need for need in method["needs"] if need in model["lacks"]]
 
 
 def method_infos(config_dir: str | None) -> dict[str, dict[str, Any]]:
     """Return the `info` of every method by name; {} for a user's YAML that has none."""
-    return {name: choice.get("info") or {} for name, choice in read_all("method", config_dir)[0].items()}
+    return {name: choice.get("info") or {} for name, choice in read_choices("method", config_dir)[0].items()}
 
 
-def working(model: dict[str, Any], config_dir: str | None = None) -> str:
+def methods_text(model: dict[str, Any], config_dir: str | None = None) -> str:
     """Return a text of the methods that work on a model: all but those that need a signal that it lacks."""
     if "lacks" not in model:
         return "those of its family"
     methods = {name: info for name, info in method_infos(config_dir).items() if "needs" in info}
-    without = [f"{name} ({', '.join(lack)})" for name in methods if (lack := missing(model, methods[name]))]
+    without = [f"{name} ({', '.join(lack)})" for name in methods if (lack := missing_signals(model, methods[name]))]
     return f"all but {', '.join(without)}" if without else "all"
 
 
 def matrix(config_dir: str | None = None) -> list[list[str]]:
     """Return the table of methods x model families, with a header row."""
-    infos = [choice.get("info") or {} for choice in read_all("model", config_dir)[0].values()]
+    infos = [choice.get("info") or {} for choice in read_choices("model", config_dir)[0].values()]
     families = {info["family"]: info for info in infos if {"family", "lacks", "has_cls"} <= info.keys()}
     cells = [["method=", *sorted(families)]]
     for name, method in method_infos(config_dir).items():
-        cells.append([name, *(cell(families[family], method) for family in sorted(families))])
+        cells.append([name, *(matrix_cell(families[family], method) for family in sorted(families))])
     return cells
 
 
-def cell(model: dict[str, Any], method: dict[str, Any]) -> str:
+def matrix_cell(model: dict[str, Any], method: dict[str, Any]) -> str:
     """Return the matrix cell of a method and a family: yes, or the signals that the family lacks."""
     if "needs" not in method:
         return "not stated"
-    if lack := missing(model, method):
+    if lack := missing_signals(model, method):
         return f"no {', '.join(lack)}"
     if "text_relevance" in method["needs"]:  # no checkpoint carries the text half of its CLIP
         return "yes (with method.clip)"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vlmprune.config.arguments import read_settings, split_arguments
-from vlmprune.config.overrides import UNUSED, expand_sweep, group_of, without_unused
+from vlmprune.config.overrides import INEFFECTIVE_UNPRUNED, drop_ineffective, expand_sweep, first_key
 from vlmprune.config.settings import Orientation, RunConfig, compose_run
 from vlmprune.config.typecheck import check_type
 from vlmprune.errors import UserError, choose
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from vlmprune.models.loading import Loaded
-    from vlmprune.pictures.pages import Shown
+    from vlmprune.pictures.pages import MethodAnswer
 
 
 FILE = "shown.png"
-OF_A_RUN = ("model", "method", "ratio", "keep", "positions", "scope", "budget", "seed", "device", "orientation")
+RUN_SETTINGS = ("model", "method", "ratio", "keep", "positions", "scope", "budget", "seed", "device", "orientation")
 DEFAULT = ("method=cls", "ratio=0.9")  # if neither a method nor an amount is given
 SCENE = 6  # index of the scene of the embedded test split that is shown if no picture is given
-WORDS = 64  # tokens of an answer, at most
+MAX_NEW_TOKENS = 64  # tokens of an answer, at most
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def show(arguments: list[str], config_dir: str | None) -> int:
 
     settings, words = split_arguments(arguments, questions=True)
     for setting in settings:
-        choose(group_of(setting), (*OF_A_RUN, "file"), "setting of show")
-    own = [setting for setting in settings if group_of(setting) == "file"]
+        choose(first_key(setting), (*RUN_SETTINGS, "file"), "setting of show")
+    own = [setting for setting in settings if first_key(setting) == "file"]
     file = output_file(own)
     settings = [setting for setting in settings if setting not in own]
     if not any(setting.startswith(("method=", "ratio=", "keep=")) for setting in settings):
@@ -58,7 +58,7 @@ def show(arguments: list[str], config_dir: str | None) -> int:
     if all("method=none" in overrides for overrides in asked):  # none with an amount is refused, as by `run`
         for overrides in asked:
             choose_parts(compose_run(overrides, config_dir))
-    jobs = [compose_run(overrides, config_dir) for overrides in with_unpruned(asked)]
+    jobs = [compose_run(overrides, config_dir) for overrides in add_unpruned(asked)]
     models = {repr(job.model): job for job in jobs}
     if len(models) > 1:
         raise UserError(f"model={','.join(job.names['model'] for job in models.values())}: show takes one model")
@@ -69,19 +69,22 @@ def show(arguments: list[str], config_dir: str | None) -> int:
     left_out.tell(jobs)
     rules = read_rules(parts[0][1], jobs[0].model.generation)
     check_writable("file", file)
-    if line := rules.told(WORDS):
+    if line := rules.told(MAX_NEW_TOKENS):
         say(line)
     loaded = load_model(jobs[0])
-    shown = [ask(question, job, loaded, method, tower) for job, (method, _, tower) in zip(jobs, parts, strict=True)]
-    draw(question, jobs[0], loaded, shown, file)
-    print_answers(question, shown, file)
+    answers = [
+        answer_question(question, job, loaded, method, tower)
+        for job, (method, _, tower) in zip(jobs, parts, strict=True)
+    ]
+    write_picture(question, jobs[0], loaded, answers, file)
+    print_answers(question, answers, file)
     return 0
 
 
-def with_unpruned(jobs: list[list[str]]) -> list[list[str]]:
+def add_unpruned(jobs: list[list[str]]) -> list[list[str]]:
     """Return the job of the unpruned model first, then each of the others once."""
-    same = [override for override in jobs[0] if group_of(override) not in ("method", "seed")]
-    bare = without_unused(["method=none", *same])
+    same = [override for override in jobs[0] if first_key(override) not in ("method", "seed")]
+    bare = drop_ineffective(["method=none", *same])
     chosen = [job for job in jobs if "method=none" not in job]
     return [bare, *(list(job) for job in dict.fromkeys(map(tuple, chosen)))]
 
@@ -108,7 +111,7 @@ def read_question(words: list[str], orientation: Orientation = "upright") -> Que
     if len(texts) > 1:
         raise UserError(f"'{texts[0]}' and '{texts[1]}': one question at a time, in quotes; files must exist")
     if not files:
-        return scene(texts[0] if texts else None)
+        return scene_question(texts[0] if texts else None)
     if not texts:
         raise UserError(f'no question about {files[0]}: vlmprune show {files[0]} "What is in the picture?"')
     videos = [file for file in files if is_video(file)]
@@ -138,7 +141,7 @@ def find_file(word: str) -> Path | None:
     return None
 
 
-def scene(text: str | None) -> Question:
+def scene_question(text: str | None) -> Question:
     """Return a question about a drawn scene for the embedded model; with `text` None, the scene's own question."""
     from vlmprune.benchmarks.scenes import Scenes
 
@@ -160,13 +163,13 @@ def load_model(config: RunConfig) -> Loaded:
     return loading.load(checkpoint, config.model, dtype, device)
 
 
-def ask(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip: Any) -> Shown:
+def answer_question(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip: Any) -> MethodAnswer:
     """Return the method's answer with its kept tokens. Raise UserError if the pictures cannot be used."""
     from vlmprune.benchmarks.base import BadSample
     from vlmprune.evaluation.generation import greedy
     from vlmprune.measure.positions import position_limit, positions_taken
     from vlmprune.models.clip_text import load_text_tower
-    from vlmprune.pictures.pages import Shown, title_of
+    from vlmprune.pictures.pages import MethodAnswer, title_of
     from vlmprune.pictures.selection_trace import Trace
     from vlmprune.terminal import say
 
@@ -180,7 +183,7 @@ def ask(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip
     tower = None if clip is None else load_text_tower(clip, loaded.device)
     with trace.session(loaded.adapter, method, tower) as session:
         session.ask([question.text])
-        output = greedy(loaded, inputs, WORDS)
+        output = greedy(loaded, inputs, MAX_NEW_TOKENS)
         trace.finish()
         assert session.segment is not None
         (taken,) = positions_taken(session.segment.next_position)
@@ -190,12 +193,14 @@ def ask(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip
     limit = position_limit(loaded.adapter.config.text_config)
     if limit is not None and taken > limit:
         say(f"{config.names['method']}: prompt and answer take {taken:,} positions, the decoder was made for {limit:,}")
-    named = (*UNUSED, "seed")
-    options = [each for each in config.overrides if each.startswith("method.") or group_of(each) in named]
-    return Shown.of(title_of(config.names["method"], method, options), answer, session.record, trace)
+    named = (*INEFFECTIVE_UNPRUNED, "seed")
+    options = [each for each in config.overrides if each.startswith("method.") or first_key(each) in named]
+    return MethodAnswer.of(title_of(config.names["method"], method, options), answer, session.record, trace)
 
 
-def draw(question: Question, config: RunConfig, loaded: Loaded, shown: list[Shown], file: Path) -> None:
+def write_picture(
+    question: Question, config: RunConfig, loaded: Loaded, answers: list[MethodAnswer], file: Path
+) -> None:
     """Draw the page and write the PNG. Raise UserError if it cannot be written."""
     from vlmprune.evaluation.plan import model_name
     from vlmprune.pictures.pages import answer_page
@@ -205,20 +210,20 @@ def draw(question: Question, config: RunConfig, loaded: Loaded, shown: list[Show
     views, _ = prepare.prompt_views(question.text, media, [picture.size for picture in question.pictures])
     limits = prepare.limits_text("video" if question.kind == "video" and prepare.takes_video else "image")
     heading = " · ".join(filter(None, [model_name(config), ", ".join(question.names), limits]))
-    sheet = answer_page(question.text, heading, question.pictures, views, shown)
+    sheet = answer_page(question.text, heading, question.pictures, views, answers)
     try:
         sheet.save(file)
     except OSError as error:
         raise UserError(f"file={file} cannot be written: {error}") from error
 
 
-def print_answers(question: Question, shown: list[Shown], file: Path) -> None:
+def print_answers(question: Question, answers: list[MethodAnswer], file: Path) -> None:
     """Print a table of answers and tokens, and the path of the PNG."""
     from vlmprune.results.grid import Grid
     from vlmprune.terminal import results_console
 
-    rows = [[each.title, f"{each.left}/{each.slots}", f"{each.average:.1f}", each.answer] for each in shown]
+    rows = [[each.title, f"{each.left}/{each.slots}", f"{each.average:.1f}", each.answer] for each in answers]
     ends = {"method", "answer"}
     heading = f"{', '.join(question.names)}: {question.text}"
-    Grid(heading, ["method", "tokens", "layer avg", "answer"], rows, left=ends, fold=ends).print_terminal()
+    Grid(heading, ["method", "tokens", "layer avg", "answer"], rows, left=ends, wrapped=ends).print_terminal()
     results_console().print(f"\nfile  {file}", soft_wrap=True)

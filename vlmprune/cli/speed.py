@@ -20,20 +20,20 @@ from vlmprune.measure.memory import decoder_bytes
 from vlmprune.models.clip_text import load_text_tower
 from vlmprune.models.loading import Loaded, load
 from vlmprune.speed.bench import Bench, measure_ceiling
-from vlmprune.speed.load import NONE, Plan, Request, make_prompts, parse, plan
-from vlmprune.speed.output import show, speed_chart
+from vlmprune.speed.load import NONE, SpeedPlan, SpeedRequest, make_batch, plan_cases, read_speed_request
+from vlmprune.speed.output import print_result, speed_chart
 from vlmprune.speed.result_schema import SpeedResult
-from vlmprune.speed.rows import make_rows, refused_row
+from vlmprune.speed.rows import make_rows, refusal_row
 from vlmprune.terminal import progress_bar, say
 from vlmprune.typed_json import read_json
 
 
 def speed(settings: list[str], config_dir: str | None) -> int:
     """Measure, print the result, and write JSON and chart; return the exit code. Raise UserError for bad input."""
-    request = parse(settings)
+    request = read_speed_request(settings)
     if request.source is not None:
-        return show_again(request.source, request)
-    planned = plan(request, config_dir)
+        return print_stored(request.source, request)
+    planned = plan_cases(request, config_dir)
     rules = read_rules(planned.checkpoint, planned.config.model.generation)
     started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folder = Path(planned.config.outputs) / "speed" / model_name(planned.config)
@@ -54,18 +54,18 @@ def speed(settings: list[str], config_dir: str | None) -> int:
         raise UserError(f"{file} cannot be written ({error})") from error
     finally:  # print what was measured so far, also if the disk is full or a later measurement fails
         if result:
-            show(result, request.format)
+            print_result(result, request.format)
     say(f"\nfiles  {file}" + (f"\nchart  {chart}" if chart != NONE else ""))
     return 0
 
 
-def show_again(source: Path, request: Request) -> int:
+def print_stored(source: Path, request: SpeedRequest) -> int:
     """Print a stored result and draw its chart, beside it unless chart= gives another file; return the exit code."""
     try:
         result = dict(read_json(source, SpeedResult))
     except (OSError, ValueError) as error:
         raise UserError(f"from={source}: is no result of vlmprune speed ({said(error)})") from error
-    show(result, request.format)
+    print_result(result, request.format)
     chart = request.chart or source.with_suffix(".png")
     if chart != NONE:
         check_writable("chart", chart)
@@ -74,7 +74,7 @@ def show_again(source: Path, request: Request) -> int:
     return 0
 
 
-def measure(planned: Plan, request: Request) -> Iterator[dict[str, Any]]:
+def measure(planned: SpeedPlan, request: SpeedRequest) -> Iterator[dict[str, Any]]:
     """Yield the whole result so far after every round: a `SpeedResult` without `command`."""
     ceiling = measure_ceiling(planned.device, planned.dtype)  # before the model takes the device's memory
     loaded = load_model(planned)
@@ -101,18 +101,18 @@ def measure(planned: Plan, request: Request) -> Iterator[dict[str, Any]]:
     with progress_bar(f"{len(cases)} ways on {model_name(planned.config)}", total, unit="calls") as advance:
         bench = Bench(loaded, towers, request.load, advance)
         for batch_size in planned.batch_sizes:
-            prompts = make_prompts(loaded, request.load, batch_size)
+            prompts = make_batch(loaded, request.load, batch_size)
             for measured in bench.measure(cases, prompts):
                 rows = make_rows(measured, prompts.encoded, loaded, request.load, ceiling, weights)
                 yield about | {
                     "conditions": conditions(loaded.model),
-                    "rows": [*done, *rows, *map(refused_row, planned.refused)],
+                    "rows": [*done, *rows, *map(refusal_row, planned.refusals)],
                     "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 }
             done += rows
 
 
-def load_model(planned: Plan) -> Loaded:
+def load_model(planned: SpeedPlan) -> Loaded:
     """Load the model. Raise UserError if its weights do not fit on the device."""
     try:
         return load(planned.checkpoint, planned.config.model, planned.dtype, planned.device)

@@ -17,7 +17,7 @@ from vlmprune.files import check_writable, expanded
 from vlmprune.loggers.wandb_account import has_api_key, server
 
 # title, and the quantity on the x axis; the y axis is the score
-AGAINST = (
+SCATTER_CHARTS = (
     ("Score against reduction", "reduction"),
     ("Score against FLOPs per question", "flops/total"),
     ("Score against prefill (ms, batch 1)", "latency/pruned/prefill_ms"),
@@ -29,7 +29,7 @@ BARS = (("Relative score", "relative_score"), ("Prefill (ms)", "latency/pruned/p
 
 
 @dataclass(frozen=True)
-class Request:
+class ReportRequest:
     """Settings of the command. entity: None is the account's default. file: write JSON there instead of saving."""
 
     project: str = "vlmprune"
@@ -40,14 +40,15 @@ class Request:
 
 def save_workspace(settings: Sequence[str]) -> int:
     """Save the view, or write it to a file; returns the exit code. Raises UserError if that fails."""
-    names = [field.name for field in fields(Request)]
-    request = construct(Request, read_settings(list(settings), "wandb-report", one=names), "")
+    names = [field.name for field in fields(ReportRequest)]
+    request = construct(ReportRequest, read_settings(list(settings), "wandb-report", one=names), "")
     if request.file is not None:
         path = expanded("file", request.file)
         check_writable("file", path)
         try:
             path.write_text(
-                json.dumps(spec(workspace(request, request.entity or "ENTITY")), indent=2) + "\n", encoding="utf-8"
+                json.dumps(view_spec(build_view(request, request.entity or "ENTITY")), indent=2) + "\n",
+                encoding="utf-8",
             )
         except OSError as error:
             raise UserError(f"file={path} cannot be written: {error}") from error
@@ -55,11 +56,11 @@ def save_workspace(settings: Sequence[str]) -> int:
         return 0
     if not has_api_key():
         raise UserError("wandb-report needs an account: run wandb login, set WANDB_API_KEY, or give file=view.json")
-    print(saved(request))
+    print(save_view(request))
     return 0
 
 
-def saved(request: Request) -> str:
+def save_view(request: ReportRequest) -> str:
     """Save the view on the server and return its address. Raises UserError if the server does not take it."""
     import wandb
 
@@ -68,14 +69,14 @@ def saved(request: Request) -> str:
         entity = request.entity or wandb.Api().default_entity
         if entity is None:
             raise UserError("entity: the account has no default user or team; give entity=NAME")
-        view = workspace(request, entity)
+        view = build_view(request, entity)
         view.save()
     except (wandb.Error, OSError, ValueError) as error:
         raise UserError(f"W&B at {server()} did not take the view: {' '.join(str(error).split())[:200]}") from error
     return str(view.url)
 
 
-def workspace(request: Request, entity: str) -> Any:
+def build_view(request: ReportRequest, entity: str) -> Any:
     """Return the view, as wandb_workspaces builds it; nothing is sent. Raises UserError without that package."""
     try:
         import wandb_workspaces.reports.v2 as panels
@@ -85,7 +86,7 @@ def workspace(request: Request, entity: str) -> Any:
     score = panels.SummaryMetric("score")
     charts: list[Any] = [
         panels.ScatterPlot(title=title, x=panels.SummaryMetric(x), y=score, legend_template="${run:displayName}")
-        for title, x in AGAINST
+        for title, x in SCATTER_CHARTS
     ]
     bars: list[Any] = [
         panels.BarPlot(title=title, metrics=[panels.Metric(name)], orientation="h") for title, name in BARS
@@ -104,7 +105,7 @@ def workspace(request: Request, entity: str) -> Any:
     )
 
 
-def spec(view: Any) -> dict[str, Any]:
+def view_spec(view: Any) -> dict[str, Any]:
     """Return the view as the plain data that is sent when it is saved."""
     model = view._to_model()  # the package has no public way to see it without sending it
     return json.loads(model.spec.model_dump_json(by_alias=True, exclude_none=True))

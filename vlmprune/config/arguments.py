@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from vlmprune.config.overrides import MOST, check_written, expand_sweep, explain, parse_overrides
+from vlmprune.config.overrides import MAX_SETTINGS, check_override, expand_sweep, hydra_error_line, parse_overrides
 from vlmprune.errors import UserError, choose
 from vlmprune.terminal import say
 
@@ -27,7 +27,7 @@ def split_arguments(arguments: Iterable[str], questions: bool = False) -> tuple[
     return settings, others
 
 
-def last_given(settings: list[str]) -> list[str]:
+def drop_repeated(settings: list[str]) -> list[str]:
     """Return the settings of a run or a sweep without those that a later one repeats; print a line for each of these.
 
     The last one counts as in Hydra, so that a user can append settings to those of a script.
@@ -36,8 +36,8 @@ def last_given(settings: list[str]) -> list[str]:
         setting.partition("=")[0].lstrip("+") if SETTING.match(setting) else place  # a file may be named twice
         for place, setting in enumerate(settings)
     ]
-    if (count := sum(isinstance(key, str) for key in keys)) > MOST:
-        raise UserError(f"{count:,} settings in one command; allowed: {MOST:,}")
+    if (count := sum(isinstance(key, str) for key in keys)) > MAX_SETTINGS:
+        raise UserError(f"{count:,} settings in one command; allowed: {MAX_SETTINGS:,}")
     last = {key: place for place, key in enumerate(keys)}
     for place, (key, setting) in enumerate(zip(keys, settings, strict=True)):
         if place < last[key]:
@@ -55,7 +55,7 @@ def read_settings(settings: list[str], command: str, one: Iterable[str], several
     for override in parse_overrides(settings):
         key, line = override.key_or_group, override.input_line
         choose(key, {*one, *several}, f"setting of {command}")
-        check_written(override)
+        check_override(override)
         if override.is_add() or override.package is not None:
             raise UserError(f"'{line}': there is such a setting already; write {key}=")
         given = [_resolved(key, parse_overrides(job)[0].value()) for job in expand_sweep([line])]
@@ -77,6 +77,6 @@ def _resolved(key: str, value: Any) -> Any:
     try:
         data = OmegaConf.to_container(OmegaConf.create({key: value}), resolve=True)
     except OmegaConfBaseException as error:
-        raise UserError(explain(error)) from error
+        raise UserError(hydra_error_line(error)) from error
     assert isinstance(data, dict)
     return data[key]

@@ -9,30 +9,30 @@ from typing_extensions import TypedDict
 
 from vlmprune.typed_json import STRICT
 
-Text = str | int | float | None  # a value that is only printed
+PrintedValue = str | int | float | None  # a value that is only printed
 
 
 @with_config(STRICT)
 class Info(TypedDict, total=False):
     """Description of a choice of any group. needs: signals that a method reads. lacks: those that a model lacks."""
 
-    title: Text
-    paper: Text
+    title: PrintedValue
+    paper: PrintedValue
     family: str  # of a model: its model_type
-    parameters: Text
-    visual_tokens: Text
+    parameters: PrintedValue
+    visual_tokens: PrintedValue
     has_cls: bool
     lacks: list[str]
     stage: str  # of a method
     needs: list[str]
     merges: bool
     positions: str
-    task: Text  # of a benchmark
-    size: Text
-    metric: Text
-    hub: Text
+    task: PrintedValue  # of a benchmark
+    size: PrintedValue
+    metric: PrintedValue
+    hub: PrintedValue
     needs_judge: bool
-    extra: Text  # of a launcher: the optional package that it needs, as pip names it
+    extra: PrintedValue  # of a launcher: the optional package that it needs, as pip names it
 
 
 @with_config(STRICT)

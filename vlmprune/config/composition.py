@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from vlmprune.config.overrides import CONFIG_MODULE, explain
+from vlmprune.config.overrides import CONFIG_MODULE, hydra_error_line
 from vlmprune.config.yaml_files import read_yaml
 from vlmprune.errors import FAULTS, UserError, said
 
@@ -40,7 +40,7 @@ def compose(overrides: list[str], groups: list[str], config_dir: str | None) -> 
             check_interpolations(_plain(composed, resolve=False))
             return _plain(composed, resolve=True), names
     except (hydra.errors.HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise UserError(explain(error)) from error
+        raise UserError(hydra_error_line(error)) from error
     except RecursionError as error:
         raise UserError(
             "the settings do not end: a defaults list or an ${...} in a YAML leads back to itself"
@@ -83,10 +83,10 @@ def check_interpolations(settings: dict[str, Any]) -> None:
 
     Twenty settings, each of which repeats the next one twice, would become a million characters.
     """
-    _Sizes(settings).of((), settings)
+    _InterpolationSizes(settings).of((), settings)
 
 
-class _Sizes:
+class _InterpolationSizes:
     """Length of each setting with its references resolved, each computed once."""
 
     def __init__(self, root: dict[str, Any]) -> None:

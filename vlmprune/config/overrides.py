@@ -7,17 +7,21 @@ import math
 import re
 from typing import Any
 
-from vlmprune.config.registry import DESCRIPTION, GROUPS, options, read, read_all
+from vlmprune.config.registry import DESCRIPTION, GROUPS, find_choices, read_choice, read_choices
 from vlmprune.config.typecheck import FILES
 from vlmprune.errors import UserError, choose, nearest
 
 CONFIG_MODULE = "vlmprune.configs"
 AMOUNT = ("ratio", "keep")
-UNUSED = ("positions", "scope", "budget")  # these, too, have no effect where every token is kept
+INEFFECTIVE_UNPRUNED = ("positions", "scope", "budget")  # these, too, have no effect where every token is kept
 SWEEP_ONLY = ("launcher", "baselines", "fail_fast")  # settings of `vlmprune sweep` that no run has
 HYDRA = "outputs= says where runs go, launcher= of vlmprune sweep what starts them, --config-dir where your configs are"
 MOST_JOBS = 10_000
-LONGEST, MOST, IN_ALL = 10_000, 1_000, 100_000  # characters of an argument; settings of a command; their characters
+LONGEST, MAX_SETTINGS, MAX_CHARACTERS = (
+    10_000,
+    1_000,
+    100_000,
+)  # characters of an argument; settings of a command; their characters
 QUOTES = "'\""
 PLAIN = re.compile(r"[\w/\-+.%*@?|:, ]*", re.ASCII)  # what Hydra takes without quotes
 
@@ -30,11 +34,11 @@ def check_names(overrides: list[str], config_dir: str | None) -> list[str]:
     dotted, added = [], []
     for override in parse_overrides(overrides):
         key = override.key_or_group
-        check_written(override)
+        check_override(override)
         if override.is_sweep_override():
             raise UserError(f"'{override.input_line}' names several: use vlmprune sweep, or quotes around a comma")
         if key in GROUPS:
-            chosen[key] = choose(str(override.value()), options(key, config_dir), key)
+            chosen[key] = choose(str(override.value()), find_choices(key, config_dir), key)
             if override.is_add() or override.is_force_add() or override.package is not None:
                 raise UserError(f"'{override.input_line}': there is one {key}; write {key}={chosen[key]}")
             continue
@@ -50,7 +54,7 @@ def check_names(overrides: list[str], config_dir: str | None) -> list[str]:
             added.append(override)
         elif rest:
             dotted.append((head, rest[0], key))
-    shown = {group: read(group, chosen[group], config_dir) for group in groups}
+    shown = {group: read_choice(group, chosen[group], config_dir) for group in groups}
     for override in added:
         _check_new(override, keys_of_run | shown)
     for group, name, key in dotted:
@@ -70,7 +74,7 @@ def check_names(overrides: list[str], config_dir: str | None) -> list[str]:
     return groups
 
 
-def check_written(override: Any) -> None:
+def check_override(override: Any) -> None:
     """Raise UserError for overrides that no command takes: a removed setting, and Hydra's own."""
     if override.key_or_group.partition("/")[0].partition(".")[0] == "hydra":
         raise UserError(f"'{override.input_line}': Hydra's own settings do nothing here; {HYDRA}")
@@ -80,7 +84,7 @@ def check_written(override: Any) -> None:
 
 def _owners(group: str, name: str, config_dir: str | None) -> str:
     """Return the choices of a group that have this setting (for models, their families) as text; '' for none."""
-    choices, _ = read_all(group, config_dir)
+    choices, _ = read_choices(group, config_dir)
     found = {choice: each for choice, each in choices.items() if name in each}
     families = {info["family"] for each in found.values() if "family" in (info := each.get("info") or {})}
     return ", ".join(sorted(families or set(found)))
@@ -101,15 +105,15 @@ def parse_overrides(overrides: list[str]) -> list[Any]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import OverrideParseException
 
-    if len(overrides) > MOST:
-        raise UserError(f"{len(overrides):,} settings in one command; allowed: {MOST:,}")
-    if (length := sum(map(len, overrides))) > IN_ALL and len(overrides) > 1:
-        raise UserError(f"{length:,} characters of settings in one command; allowed: {IN_ALL:,}")
+    if len(overrides) > MAX_SETTINGS:
+        raise UserError(f"{len(overrides):,} settings in one command; allowed: {MAX_SETTINGS:,}")
+    if (length := sum(map(len, overrides))) > MAX_CHARACTERS and len(overrides) > 1:
+        raise UserError(f"{length:,} characters of settings in one command; allowed: {MAX_CHARACTERS:,}")
     for override in overrides:
         check_length(override)
     try:
         parser = OverridesParser.create()
-        return [_parsed(parser, quoted(override)) for override in overrides]
+        return [_parsed(parser, add_quotes(override)) for override in overrides]
     except OverrideParseException as error:
         quotes = "; a value with special characters goes in quotes of its own: \"benchmark.path='/data/é (1)'\""
         raise UserError(f"'{error.override}' is not key=value{quotes if '=' in str(error.override) else ''}") from error
@@ -131,7 +135,7 @@ def check_length(argument: str) -> None:
         raise UserError(f"'{argument[:60]}...': an argument of {len(argument):,} characters; allowed: {LONGEST:,}")
 
 
-def quoted(override: str) -> str:
+def add_quotes(override: str) -> str:
     """Return `override` with quotes around each of its values that Hydra would refuse for a letter or sign in it.
 
     A value with quotes, brackets, $ or unprintable characters has another meaning and is not changed.
@@ -143,23 +147,23 @@ def quoted(override: str) -> str:
     return f"{key}{equals}{','.join(parts)}"
 
 
-def group_of(override: str) -> str:
+def first_key(override: str) -> str:
     """Return the first part of a key, such as 'method' of method=cls and of +method.k=3."""
     return override.lstrip("+~").partition("=")[0].partition(".")[0]
 
 
-def without_unused(overrides: list[str]) -> list[str]:
+def drop_ineffective(overrides: list[str]) -> list[str]:
     """Return the overrides of one run; for method=none without those that have no effect where every token is kept.
 
     So `method=none,fastv ratio=0.5,0.9 method.k=3` gives one unpruned run, not two impossible ones.
     """
     if "method=none" not in overrides:
         return overrides
-    kept = [override for override in overrides if group_of(override) not in ("method", *AMOUNT, *UNUSED)]
+    kept = [override for override in overrides if first_key(override) not in ("method", *AMOUNT, *INEFFECTIVE_UNPRUNED)]
     return ["method=none", *kept]
 
 
-def explain(error: Exception) -> str:
+def hydra_error_line(error: Exception) -> str:
     """Return one line about an error of Hydra or OmegaConf in settings whose names are right."""
     from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError, MissingMandatoryValue
 
@@ -209,17 +213,17 @@ def expand_sweep(overrides: list[str], config_dir: str | None = None) -> list[li
             raise UserError(f"'{override.input_line}': a sweep takes values (a,b,c) or a range (range(0,5))")
     if (jobs := math.prod(map(len, axes))) > MOST_JOBS:
         raise UserError(f"{jobs:,} jobs in one sweep; allowed: {MOST_JOBS:,}")
-    axes = [[_unquoted(item) for item in axis] for axis in axes]
-    return _of_their_choices([list(job) for job in itertools.product(*axes)], config_dir)
+    axes = [[_remove_quotes(item) for item in axis] for axis in axes]
+    return _drop_foreign_settings([list(job) for job in itertools.product(*axes)], config_dir)
 
 
-def _unquoted(override: str) -> str:
+def _remove_quotes(override: str) -> str:
     """Return method=cls for method='cls', so that the name of a choice has one spelling."""
     key, _, value = override.partition("=")
     return f"{key}={value.strip(QUOTES)}" if key in (*GROUPS, "experiment") else override
 
 
-def _of_their_choices(jobs: list[list[str]], config_dir: str | None) -> list[list[str]]:
+def _drop_foreign_settings(jobs: list[list[str]], config_dir: str | None) -> list[list[str]]:
     """Return `jobs` without the settings that their choice of a group lacks and another job's choice has."""
     defaults = run_keys()
     known: dict[tuple[str, str], dict[str, Any]] = {}
@@ -228,7 +232,7 @@ def _of_their_choices(jobs: list[list[str]], config_dir: str | None) -> list[lis
         group, *names = override.partition("=")[0].split(".")
         (choice,) = [item.partition("=")[2] for item in job if item.startswith(f"{group}=")][-1:] or [defaults[group]]
         if (group, choice) not in known:
-            known[group, choice] = read(group, choice, config_dir)
+            known[group, choice] = read_choice(group, choice, config_dir)
         there: Any = known[group, choice]
         for name in names:
             if isinstance(there, dict) and name not in there:

@@ -29,7 +29,7 @@ LONGEST = 500  # characters of a class's name with its package
 NAMED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
-def options(group: str, config_dir: str | None = None) -> dict[str, Path]:
+def find_choices(group: str, config_dir: str | None = None) -> dict[str, Path]:
     """Return the YAML file of each choice of a group by name, from configs/ and a user's own config folder."""
     shipped = {path.stem: path for path in sorted((Path(str(files("vlmprune.configs"))) / group).glob("*.yaml"))}
     if config_dir is None:
@@ -40,12 +40,12 @@ def options(group: str, config_dir: str | None = None) -> dict[str, Path]:
     return shipped | own
 
 
-def read(group: str, name: str, config_dir: str | None = None) -> dict[str, Any]:
+def read_choice(group: str, name: str, config_dir: str | None = None) -> dict[str, Any]:
     """Return one choice's YAML as plain data, with unresolved interpolations. Raise UserError for an unknown name."""
     from vlmprune.config.choice_schema import Choice, Experiment
     from vlmprune.typed_json import check_data
 
-    found = options(group, config_dir)
+    found = find_choices(group, config_dir)
     file = found[choose(name, found, group)]
     data = read_yaml(file)
     try:
@@ -55,13 +55,13 @@ def read(group: str, name: str, config_dir: str | None = None) -> dict[str, Any]
     return data
 
 
-def read_all(group: str, config_dir: str | None = None) -> tuple[dict[str, dict[str, Any]], list[UserError]]:
+def read_choices(group: str, config_dir: str | None = None) -> tuple[dict[str, dict[str, Any]], list[UserError]]:
     """Return the YAML of every choice by name, and the errors of those of a user's folder that cannot be read."""
     readable: dict[str, dict[str, Any]] = {}
     broken: list[UserError] = []
-    for name in sorted(options(group, config_dir)):
+    for name in sorted(find_choices(group, config_dir)):
         try:
-            readable[name] = read(group, name, config_dir)
+            readable[name] = read_choice(group, name, config_dir)
         except UserError as error:
             broken.append(error)
     return readable, broken
@@ -93,12 +93,12 @@ def target_class(target: str, base: type) -> type:
     return found
 
 
-def recorded_target(target: str, group: str, config_dir: str | None) -> str:
+def check_recorded_target(target: str, group: str, config_dir: str | None) -> str:
     """Return `target`, as recorded in a run directory, if a choice of `group` names it too.
 
     Raises UserError for any other, so that a recorded name alone never imports a module.
     """
-    choices, _ = read_all(group, config_dir)
+    choices, _ = read_choices(group, config_dir)
     targets = (choice.get("_target_") for choice in choices.values())
     current = current_target(target)
     if current not in {current_target(known) for known in targets if isinstance(known, str)}:
@@ -139,7 +139,7 @@ def build_method(
     from vlmprune.methods.base import Method
 
     if config is None:
-        root = OmegaConf.create({"seed": run_seed, "method": read("method", name, config_dir)})
+        root = OmegaConf.create({"seed": run_seed, "method": read_choice("method", name, config_dir)})
         resolved = OmegaConf.to_container(root.method, resolve=True)
         assert isinstance(resolved, dict)
         config = {str(key): value for key, value in resolved.items()}

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval
 
 from vlmprune.config.composition import compose
-from vlmprune.config.overrides import check_names, quoted
+from vlmprune.config.overrides import add_quotes, check_names
 from vlmprune.config.secret_check import check_secrets
 from vlmprune.config.subset import Subset
 from vlmprune.config.typecheck import check_amount, check_bounds, check_file_names, check_type, construct
@@ -115,12 +115,12 @@ class RunConfig:
     show: ShowConfig
 
     @property
-    def named(self) -> dict[str, Any]:
+    def with_names(self) -> dict[str, Any]:
         """`resolved` with the name of each group's choice."""
         return self.resolved | {group: self.resolved[group] | {"name": name} for group, name in self.names.items()}
 
     @property
-    def typed(self) -> list[str]:
+    def arguments(self) -> list[str]:
         """All arguments that were typed after `vlmprune run`."""
         return [*self.overrides, *([] if self.config_dir is None else [f"--config-dir={self.config_dir}"])]
 
@@ -156,7 +156,7 @@ class _Scalars:
 def compose_run(overrides: list[str], config_dir: str | None = None) -> RunConfig:
     """Return the composed and checked settings of one run. Raise UserError with the value, the allowed ones and the
     nearest match."""
-    overrides = list(map(quoted, overrides))
+    overrides = list(map(add_quotes, overrides))
     data, names = compose(overrides, check_names(overrides, config_dir), config_dir)
     return _check(data, names, tuple(overrides), config_dir)
 
@@ -195,7 +195,7 @@ def _check(
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeManner:
+class JudgeSettings:
     """Settings of the requests to a judge, times in seconds.
 
     concurrency: questions at a time. retries: further attempts for one question. timeout: of one attempt, from the
@@ -220,4 +220,4 @@ def check_judge(settings: dict[str, Any]) -> None:
     endpoint = {name: settings[name] for name in ("base_url", "model")}
     for name, value in endpoint.items():
         check_type(f"judge.{name}", value, str | None)
-    construct(JudgeManner, {name: value for name, value in settings.items() if name not in endpoint}, "judge.")
+    construct(JudgeSettings, {name: value for name, value in settings.items() if name not in endpoint}, "judge.")

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 from vlmprune.errors import UserError
 
 
-class Grouped(Protocol):
+class GroupedSample(Protocol):
     """A sample by its id and the group that it is scored in, "" for none."""
 
     @property
@@ -21,7 +21,7 @@ class Grouped(Protocol):
     def group(self) -> str: ...
 
 
-Sample = TypeVar("Sample", bound=Grouped)
+Sample = TypeVar("Sample", bound=GroupedSample)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Subset:
                 raise UserError(f"shard={self.shard}: expected i/n with i from 1 to n, such as 1/4")
 
     @property
-    def whole(self) -> bool:
+    def is_whole(self) -> bool:
         return self.limit is None and self.shard is None
 
     def size(self, total: int) -> int:

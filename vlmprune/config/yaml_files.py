@@ -23,7 +23,7 @@ def yaml_text(file: Path) -> str:
 
     try:
         text = read_bytes(file, LARGEST).decode("utf-8-sig")
-        problem = _excess(text)
+        problem = _exceeded_limit(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
         raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
     if problem:
@@ -31,7 +31,7 @@ def yaml_text(file: Path) -> str:
     return text
 
 
-def _excess(text: str) -> str:
+def _exceeded_limit(text: str) -> str:
     """Return the limit that a YAML text exceeds, as text, or "". Raise YAMLError if it is not YAML."""
     import yaml
 

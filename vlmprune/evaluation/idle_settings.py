@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.benchmarks.hub import HubBenchmark
 from vlmprune.config.overrides import run_keys
-from vlmprune.config.registry import read
+from vlmprune.config.registry import read_choice
 from vlmprune.config.settings import LIMITS, RunConfig, compose_run
 from vlmprune.errors import IdleSetting, UserError
 from vlmprune.evaluation.generation import read_rules
@@ -75,7 +75,10 @@ def given(config: RunConfig) -> dict[str, Any]:
         if group not in config.names:
             value, default = config.resolved.get(key), run_keys().get(key)
         else:
-            value, default = config.resolved[group].get(name), read(group, config.names[group], config.config_dir)
+            value, default = (
+                config.resolved[group].get(name),
+                read_choice(group, config.names[group], config.config_dir),
+            )
             default = default.get(name)
         if value != default:
             found[key] = value

@@ -216,7 +216,7 @@ def check_compile(config: RunConfig, method: Method, model: Any) -> None:
 
 def load_benchmark(config: RunConfig) -> tuple[Benchmark, list[Sample]]:
     """Return the benchmark of the composed config and all of its samples. Raise UserError if its data are missing."""
-    part = not Subset(config.limit, config.shard).whole
+    part = not Subset(config.limit, config.shard).is_whole
     key = data_hash([config.names["benchmark"], config.benchmark, config.data, config.orientation, part])
     if _shared is not None and key in _shared:
         return _shared[key]

@@ -13,7 +13,7 @@ from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.benchmarks.contract import under_contract
 from vlmprune.benchmarks.judging import Judge, describe_judge, judge_answers
 from vlmprune.config.arguments import read_settings, split_arguments
-from vlmprune.config.registry import DESCRIPTION, recorded_target, target_class, target_of
+from vlmprune.config.registry import DESCRIPTION, check_recorded_target, target_class, target_of
 from vlmprune.config.typecheck import construct
 from vlmprune.errors import UserError, said
 from vlmprune.evaluation.identity import code_identity
@@ -108,7 +108,7 @@ def read_benchmark(folder: Path, config_dir: str | None = None) -> Benchmark:
         raise UserError(f"{file} cannot be read: benchmark is missing")
     settings = {key: value for key, value in config.items() if key not in DESCRIPTION}
     try:
-        target = recorded_target(target_of(config, "benchmark"), "benchmark", config_dir)
+        target = check_recorded_target(target_of(config, "benchmark"), "benchmark", config_dir)
         return under_contract(construct(target_class(target, Benchmark), settings, "benchmark."))
     except UserError as error:
         raise UserError(f"{file}: {error}") from error

@@ -21,7 +21,7 @@ from vlmprune.loggers import wandb_upload
 from vlmprune.loggers.base import Logger
 from vlmprune.loggers.wandb_account import has_api_key, outputs_identity, resolve_mode, run_identity
 from vlmprune.results.picture_index import FOLDER, read_index
-from vlmprune.results.runs import unpruned_beside
+from vlmprune.results.runs import find_unpruned_score
 from vlmprune.terminal import say
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def summary_of(result: dict[str, Any], directory: Path) -> dict[str, float]:
     answers, timings = result["answers"], result["timings"]
     tokens = answers["tokens"]
     low, high = answers["interval95"] or (None, None)
-    unpruned = unpruned_beside(result, directory)
+    unpruned = find_unpruned_score(result, directory)
     values: dict[str, float | None] = {
         "score": answers["score"],
         "score_low": low,

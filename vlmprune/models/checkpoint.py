@@ -32,7 +32,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConf
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
-from vlmprune.config.registry import options, read
+from vlmprune.config.registry import find_choices, read_choice
 from vlmprune.config.settings import ModelConfig
 from vlmprune.errors import UserError, nearest
 from vlmprune.files import expanded
@@ -54,13 +54,13 @@ TEMPLATE = (
 
 def architecture(name: str) -> Any:
     """Return the transformers config of a published model. Raises UserError if none is shipped for it."""
-    known = options("architecture")
+    known = find_choices("architecture")
     if name not in known:
         raise UserError(
             f"model.random_weights=true: no architecture of model={name} is shipped; known: {', '.join(known)}; or "
             "model=path with a folder that has a config.json"
         )
-    config = dict(read("architecture", name)["config"])
+    config = dict(read_choice("architecture", name)["config"])
     return AutoConfig.for_model(**config)
 
 
@@ -74,7 +74,7 @@ def draw_weights(config: Any, attention: str, dtype: torch.dtype, device: torch.
 
 def stand_in(name: str, config: Any) -> Parts:
     """Return a substitute for the tokenizer, image processor and chat template of a model, without a download."""
-    data = read("architecture", name)
+    data = read_choice("architecture", name)
     special: dict[str, int] = data["tokens"]
     tokenizer = Tokenizer(WordLevel({"<unk>": 0, **special}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
@@ -205,7 +205,7 @@ def explain(source: str, error: Exception, revision: str | None) -> str:
 
 def _published_name(source: str) -> str:
     """Return a hint with the hub name nearest to `source` in configs/model, or some of them; '' if it is one."""
-    names = [path for name in options("model") if "/" in (path := str(read("model", name).get("path")))]
+    names = [path for name in find_choices("model") if "/" in (path := str(read_choice("model", name).get("path")))]
     if source in names:
         return ""
     return nearest(source, names) or f" (vlmprune list models: {', '.join(sorted(names)[:3])}, ...)"

@@ -18,7 +18,7 @@ from transformers import AutoModel
 from transformers.modeling_utils import AttentionInterface
 from transformers.utils import TransformersKwargs
 
-from vlmprune.config.registry import build_method, options, read
+from vlmprune.config.registry import build_method, find_choices, read_choice
 from vlmprune.engine.contract import ask
 from vlmprune.engine.declarations import check_class, check_counts
 from vlmprune.errors import IdleSetting, NotApplicable, UserError, one_line, said
@@ -187,7 +187,9 @@ def check_pair(family: Family, method: Method, name: str, model: str) -> None:
     missing = [need for need in method.needs if need not in family.signals]
     if missing:
         working = [
-            other for other in options("method") if set(read("method", other)["info"]["needs"]) <= family.signals
+            other
+            for other in find_choices("method")
+            if set(read_choice("method", other)["info"]["needs"]) <= family.signals
         ]
         raise NotApplicable(
             f"method '{name}' needs {', '.join(missing)}, which model '{model}' does not have",
@@ -252,7 +254,11 @@ def check_decoder(method: Method, family: Family, name: str) -> None:
     structure = examine(family.text)
     fault = decoder_fault(method, structure)
     if fault:
-        others = [other for other in options("method") if set(read("method", other)["info"]["needs"]) <= family.signals]
+        others = [
+            other
+            for other in find_choices("method")
+            if set(read_choice("method", other)["info"]["needs"]) <= family.signals
+        ]
         working = [other for other in others if not decoder_fault(build_method(other), structure)]
         raise NotApplicable(f"method={name}: {fault}", f"; methods that work: {', '.join(working)}")
 

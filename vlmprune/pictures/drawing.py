@@ -172,7 +172,7 @@ class Block:
     strips: list[list[Panel]]
 
 
-def page(heading: str, lines: list[str], blocks: list[Block]) -> Image.Image:
+def draw_page(heading: str, lines: list[str], blocks: list[Block]) -> Image.Image:
     """Return a page with the heading, its lines, and the blocks below, side by side if they fit; its height grows."""
     parts = [_text(heading, TEXT + 3, PAGE_INK, bold=True), *(_text(line, SMALL, FAINT) for line in lines)]
     cards = _side_by_side([_card(block) for block in blocks], 2 * GAP)

@@ -24,7 +24,7 @@ from vlmprune.methods.base import Method
 from vlmprune.models.geometry import View
 from vlmprune.models.loading import Loaded
 from vlmprune.models.outline import Outline
-from vlmprune.pictures.drawing import GAP, WIDTH, Block, Panel, kept_panel, page, plain_panel, score_panel
+from vlmprune.pictures.drawing import GAP, WIDTH, Block, Panel, draw_page, kept_panel, plain_panel, score_panel
 from vlmprune.pictures.selection_trace import Trace
 from vlmprune.results.picture_index import FOLDER, INDEX, Picture
 from vlmprune.terminal import say
@@ -34,7 +34,7 @@ SMALLEST = 148
 
 
 @dataclass(frozen=True)
-class Shown:
+class MethodAnswer:
     """One method's answer. slots: visual slots of the prompt; left: visual tokens in the last decoder layer; average:
     mean over all layers. kept, merged: bool [V]; scores: float32 [V], nan for no score."""
 
@@ -48,7 +48,7 @@ class Shown:
     scores: np.ndarray
 
     @classmethod
-    def of(cls, title: str, answer: str, record: Record, trace: Trace) -> Shown:
+    def of(cls, title: str, answer: str, record: Record, trace: Trace) -> MethodAnswer:
         """Build it from one prompt's record and trace."""
         slots = len(trace.scores)
         kept = np.ones(slots, dtype=bool) if record.kept is None else record.kept[0].cpu().numpy()
@@ -72,7 +72,7 @@ def title_of(name: str, method: Method, options: Sequence[str] = ()) -> str:
 
 
 def answer_page(
-    question: str, heading: str, pictures: list[Image.Image], views: list[View], shown: list[Shown]
+    question: str, heading: str, pictures: list[Image.Image], views: list[View], answers: list[MethodAnswer]
 ) -> Image.Image:
     """Return a page with the question and a block per method: answer, kept tokens in every view, and scores, if any.
 
@@ -81,26 +81,26 @@ def answer_page(
     size = panel_size(len(views))
     blocks = [
         Block(f"{each.title}:  {each.answer or '(no answer)'}", [each.tokens], strips(pictures, views, each, size))
-        for each in shown
+        for each in answers
     ]
-    return page(question, [heading, legend(pictures, views, shown)], blocks)
+    return draw_page(question, [heading, colour_legend(pictures, views, answers)], blocks)
 
 
-def strips(pictures: list[Image.Image], views: list[View], shown: Shown, size: int) -> list[list[Panel]]:
+def strips(pictures: list[Image.Image], views: list[View], answer: MethodAnswer, size: int) -> list[list[Panel]]:
     """Return a strip of views with the kept tokens (plain pictures if all were kept), and one with scores, if any."""
-    if shown.kept.all() and not shown.merged.any():
+    if answer.kept.all() and not answer.merged.any():
         kept = plain_strip(pictures, views, size)
     else:
         kept = [
-            (view.title, kept_panel(pictures[view.picture], view, shown.kept, shown.merged, size, size))
+            (view.title, kept_panel(pictures[view.picture], view, answer.kept, answer.merged, size, size))
             for view in views
         ]
-    if not np.isfinite(shown.scores).any():
+    if not np.isfinite(answer.scores).any():
         return [kept]
     scores = [
         (
             f"{view.title}, scores" if view.title else "scores",
-            score_panel(pictures[view.picture], view, shown.scores, size, size),
+            score_panel(pictures[view.picture], view, answer.scores, size, size),
         )
         for view in views
     ]
@@ -113,12 +113,12 @@ def plain_strip(pictures: list[Image.Image], views: list[View], size: int) -> li
     return [("", plain_panel(pictures[at], view, size, size)) for at, view in sorted(first.items())]
 
 
-def legend(pictures: list[Image.Image], views: list[View], shown: list[Shown]) -> str:
+def colour_legend(pictures: list[Image.Image], views: list[View], answers: list[MethodAnswer]) -> str:
     """Return the meaning of the colours that a page uses."""
     said = ["blue: kept as it is", "faded: dropped"]
-    if any(each.merged.any() for each in shown):
+    if any(each.merged.any() for each in answers):
         said.insert(1, "orange: merged with others, or new")
-    if any(np.isfinite(each.scores).any() for each in shown):
+    if any(np.isfinite(each.scores).any() for each in answers):
         said.append("scores: yellow is high, dark is low")
     if any(view.box.left < 0 or view.box.top < 0 for view in views):
         said.append("grey: padding")
@@ -147,7 +147,7 @@ def save_pictures(
     if not count:
         return
     rows = {row["id"]: row for row in directory.predictions()}
-    chosen = pictured([sample for sample in samples if sample.id in rows], count)
+    chosen = choose_samples([sample for sample in samples if sample.id in rows], count)
     if not chosen:
         return
     masks = {kept_of(row): row for row in directory.kept()}
@@ -158,15 +158,15 @@ def save_pictures(
         for number, sample in enumerate(chosen, start=1):
             row = rows[sample.id]
             mask = masks.get(("id", sample.id)) or masks.get(("image_id", sample.image_id))
-            file = f"{number}-{safe(sample.id)}.png"
-            write_atomically(folder / file, as_png(draw(sample, benchmark, loaded, title, row, mask)))
-            index.append(entry(file, row))
+            file = f"{number}-{file_name_part(sample.id)}.png"
+            write_atomically(folder / file, as_png(draw_sample_page(sample, benchmark, loaded, title, row, mask)))
+            index.append(make_index_entry(file, row))
         write_atomically(folder / INDEX, to_json(index))
     except OSError as error:
         say(f"pictures of kept tokens could not be saved ({error}); the same command makes them once they can be")
 
 
-def entry(file: str, row: dict[str, Any]) -> Picture:
+def make_index_entry(file: str, row: dict[str, Any]) -> Picture:
     """Return the index entry of one line of predictions.jsonl."""
     return {
         "file": file,
@@ -187,7 +187,7 @@ def as_png(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def pictured(samples: list[Sample], count: int) -> list[Sample]:
+def choose_samples(samples: list[Sample], count: int) -> list[Sample]:
     """Return `count` samples at equal steps over `samples`, of different images if there are enough; the same for any
     method."""
     firsts = list({sample.image_id: sample for sample in reversed(samples)}.values())[::-1]
@@ -196,12 +196,12 @@ def pictured(samples: list[Sample], count: int) -> list[Sample]:
     return [candidates[index * len(candidates) // count] for index in range(count)]
 
 
-def safe(name: str) -> str:
+def file_name_part(name: str) -> str:
     """Return a sample's id as a part of a file name, at most 60 characters."""
     return re.sub(r"[^\w.-]+", "_", name)[:60]
 
 
-def draw(
+def draw_sample_page(
     sample: Sample,
     benchmark: Benchmark,
     loaded: Loaded | Outline,
@@ -218,10 +218,10 @@ def draw(
     views, slots = prepare.prompt_views(benchmark.prompt(sample), media, [image.size for image in images])
     if mask is not None and mask["n"] != slots:
         raise UserError(f"kept.jsonl has n={mask['n']} for sample {sample.id}, whose prompt has {slots} visual tokens")
-    kept = np.ones(slots, dtype=bool) if mask is None else unpacked(mask)
+    kept = np.ones(slots, dtype=bool) if mask is None else unpack_mask(mask)
     counts = by_layer(row["visual"], loaded.adapter.decoder_depth)
     none = np.zeros(slots, dtype=bool)
-    shown = Shown(
+    answer = MethodAnswer(
         title,
         row["prediction"],
         slots,
@@ -234,11 +234,11 @@ def draw(
     size = panel_size(len(views))
     blocks = [
         Block(f"reference: {sample.answer or 'none'}", [sample.id], [plain_strip(images, views, size)]),
-        Block(f"{title}: {shown.answer or '(no answer)'}", [shown.tokens], strips(images, views, shown, size)),
+        Block(f"{title}: {answer.answer or '(no answer)'}", [answer.tokens], strips(images, views, answer, size)),
     ]
-    return page(sample.question, [legend(images, views, [shown])], blocks)
+    return draw_page(sample.question, [colour_legend(images, views, [answer])], blocks)
 
 
-def unpacked(mask: dict[str, Any]) -> np.ndarray:
+def unpack_mask(mask: dict[str, Any]) -> np.ndarray:
     """Return the mask of a line of kept.jsonl, bool [n]."""
     return np.array([digit == "1" for digit in f"{int(mask['kept'], 16):0{mask['n']}b}"])

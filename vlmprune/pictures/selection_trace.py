@@ -39,8 +39,8 @@ class Trace:
 
     def session(self, adapter: Adapter, method: Method, text_tower: Any = None) -> Session:
         """Return a session on `adapter` with `method` that reports to this trace. Its prefill must be the next one."""
-        listening: Any = _ListeningAdapter(adapter, self)
-        self._session = Session(listening, self._overheard(method), text_tower=text_tower)
+        recording: Any = _RecordingAdapter(adapter, self)
+        self._session = Session(recording, self._recording_method(method), text_tower=text_tower)
         return self._session
 
     def finish(self) -> None:
@@ -52,13 +52,15 @@ class Trace:
         patches = torch.zeros_like(owners).scatter_add_(1, owners, torch.ones_like(owners))  # per output token
         self.merged[self._slot_of] = (patches.gather(1, owners) > 1).flatten()
 
-    def _overheard(self, method: Method) -> Method:
+    def _recording_method(self, method: Method) -> Method:
         if isinstance(method, Compose):
-            return replace(method, before=self._overheard(method.before), inside=self._overheard(method.inside))
+            return replace(
+                method, before=self._recording_method(method.before), inside=self._recording_method(method.inside)
+            )
         if not isinstance(method, SequenceMethod | DecoderMethod):
             return method
         values = {field.name: getattr(method, field.name) for field in fields(method) if field.init}
-        return _listening(type(method), self)(**values)
+        return _make_recording_class(type(method), self)(**values)
 
     def encoding(self, layout: Layout) -> None:
         """Start an encoding. The method will select from its groups in their order."""
@@ -110,7 +112,7 @@ class Trace:
         return standing
 
 
-class _ListeningAdapter:
+class _RecordingAdapter:
     """An adapter proxy that reports every encoding to a trace."""
 
     def __init__(self, adapter: Adapter, trace: Trace) -> None:
@@ -125,10 +127,10 @@ class _ListeningAdapter:
         return layout
 
 
-def _listening(cls: Any, trace: Trace) -> Any:
+def _make_recording_class(cls: Any, trace: Trace) -> Any:
     """Return a subclass of a method's class that reports scores and selections to a trace."""
 
-    class Listening(cls):
+    class Recording(cls):
         def score(self, signals: Any) -> Tensor:
             score = super().score(signals)
             trace.scored(score)
@@ -139,4 +141,4 @@ def _listening(cls: Any, trace: Trace) -> Any:
             (trace.selected if isinstance(selection, Selection) else trace.selected_inside)(signals, selection)
             return selection
 
-    return Listening
+    return Recording

@@ -15,13 +15,13 @@ from vlmprune.results.comparison import Row
 from vlmprune.results.curves import (
     LATENCY,
     RATIO,
-    Against,
-    Look,
+    LineStyle,
     Score,
+    XAxis,
     chart_style,
+    choose_line_styles,
     draw_panel,
-    flops_of,
-    looks_of,
+    make_flops_axis,
     make_panels,
     run_scores,
     write_figure,
@@ -115,23 +115,23 @@ def chart_svgs(groups: Groups) -> list[tuple[str, str]]:
 
 
 def _figures(groups: Groups) -> Iterator[tuple[str, Figure]]:
-    looks = looks_of(groups)
-    for against in (RATIO, flops_of(groups), LATENCY):
-        if any(against.value(row.run) is not None for rows in groups for row in rows if not row.run.unpruned):
-            yield against.name, _against(groups, against, looks)
+    styles = choose_line_styles(groups)
+    for x_axis in (RATIO, make_flops_axis(groups), LATENCY):
+        if any(x_axis.value(row.run) is not None for rows in groups for row in rows if not row.run.is_unpruned):
+            yield x_axis.name, _axis_figure(groups, x_axis, styles)
     for number, rows in enumerate(groups, 1):
         categories = categories_of([row.run for row in rows])
         if categories:
-            yield f"categories-{number}" if len(groups) > 1 else "categories", _by_category(rows, categories, looks)
+            yield f"categories-{number}" if len(groups) > 1 else "categories", _by_category(rows, categories, styles)
 
 
 def _overview(groups: Groups) -> Figure:
-    figure, panels = make_panels(len(groups), 2, WIDTH, PANEL_HEIGHT, looks := looks_of(groups))
-    flops = flops_of(groups)
+    figure, panels = make_panels(len(groups), 2, WIDTH, PANEL_HEIGHT, styles := choose_line_styles(groups))
+    flops = make_flops_axis(groups)
     for (left, right), rows in zip(panels, groups, strict=True):
         scores = run_scores(rows)
-        draw_panel(left, rows, RATIO, looks, scores)
-        draw_panel(right, rows, flops, looks, scores, small=True)
+        draw_panel(left, rows, RATIO, styles, scores)
+        draw_panel(right, rows, flops, styles, scores, small=True)
         left.set_xlabel(RATIO.label)
         right.set_xlabel(flops.label)
         _title(left, rows)
@@ -139,29 +139,29 @@ def _overview(groups: Groups) -> Figure:
     return figure
 
 
-def _against(groups: Groups, against: Against, looks: dict[str, Look]) -> Figure:
+def _axis_figure(groups: Groups, x_axis: XAxis, styles: dict[str, LineStyle]) -> Figure:
     columns = min(2, len(groups))
-    figure, panels = make_panels(-(-len(groups) // columns), columns, WIDTH, 1.2 * PANEL_HEIGHT, looks, share=False)
+    figure, panels = make_panels(-(-len(groups) // columns), columns, WIDTH, 1.2 * PANEL_HEIGHT, styles, share=False)
     for axes, rows in zip(panels.flat, groups, strict=False):
-        draw_panel(axes, rows, against, looks, run_scores(rows))
-        axes.set_xlabel(against.label)
+        draw_panel(axes, rows, x_axis, styles, run_scores(rows))
+        axes.set_xlabel(x_axis.label)
         _title(axes, rows)
     for axes in panels.flat[len(groups) :]:
         axes.set_axis_off()
     if columns == 1:
-        note = BARS if against.noisy else BANDS
+        note = BARS if x_axis.noisy else BANDS
         panels.flat[0].set_title(note, loc="right", color="#666666", fontsize=7)
     return figure
 
 
-def _by_category(rows: Sequence[Row], categories: list[Category], looks: dict[str, Look]) -> Figure:
+def _by_category(rows: Sequence[Row], categories: list[Category], styles: dict[str, LineStyle]) -> Figure:
     """Draw a small panel against the ratio for each category; at most MOST_CATEGORIES, those with most questions."""
     shown = categories[:MOST_CATEGORIES]
     columns = min(SMALL_COLUMNS, len(shown))
     lines = -(-len(shown) // columns)
-    figure, panels = make_panels(lines, columns, 1.3 * WIDTH, SMALL_HEIGHT, looks, share=True)
+    figure, panels = make_panels(lines, columns, 1.3 * WIDTH, SMALL_HEIGHT, styles, share=True)
     for number, (axes, category) in enumerate(zip(panels.flat, shown, strict=False)):
-        draw_panel(axes, rows, RATIO, looks, category.scores, small=True)
+        draw_panel(axes, rows, RATIO, styles, category.scores, small=True)
         axes.set_title(f"{category.name} ({category.questions:,})", loc="left")
         lowest = number + columns >= len(shown)
         axes.tick_params(labelbottom=lowest)

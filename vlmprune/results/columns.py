@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vlmprune.results.comparison import Compared, Row
+    from vlmprune.results.comparison import CorrectedDifference, Row
     from vlmprune.results.runs import Run
 
 
@@ -29,7 +29,7 @@ class Column:
 BEYOND = "!"  # marks figures over questions that are longer than the decoder's positions
 TEST = "p by sign flips over images, Holm-corrected over this column of the table"
 # Columns that are dropped in this order if the terminal is too narrow; all others stay.
-DISPENSABLE = (
+DROPPABLE = (
     "peak_memory",
     "kv_cache",
     "end_to_end",
@@ -83,28 +83,30 @@ def columns_for(rows: Iterable[Row], keys: Iterable[str] = KEYS) -> list[Column]
             "relative",
             "relative",
             "score over the unpruned run's here",
-            lambda row: "-" if row.relative is None else f"{100 * row.relative:.1f} %{BEYOND * row.flattered}",
+            lambda row: (
+                "-" if row.relative is None else f"{100 * row.relative:.1f} %{BEYOND * row.unpruned_beyond_positions}"
+            ),
             lambda row: row.relative,
         ),
         Column(
             "vs_unpruned",
             "vs unpruned (p)",
             f"points above the unpruned run on the same questions; {TEST}",
-            lambda row: compared_text(row.versus_unpruned),
+            lambda row: difference_text(row.versus_unpruned),
             lambda row: None if row.versus_unpruned is None else row.versus_unpruned.difference.mean,
         ),
         Column(
             "vs_random",
             "vs random (p)",
             f"points above random pruning at equal layer-averaged tokens, '-' where there is none; {TEST}",
-            lambda row: compared_text(row.versus_random),
+            lambda row: difference_text(row.versus_random),
             lambda row: None if row.versus_random is None else row.versus_random.difference.mean,
         ),
         Column(
             "flops",
             unit,
             "a question, vision to last answer token; 2 per multiply-add",
-            lambda row: number(None if row.run.flops is None else row.run.flops / one),
+            lambda row: format_number(None if row.run.flops is None else row.run.flops / one),
             lambda row: row.run.flops,
         ),
         Column(
@@ -114,20 +116,20 @@ def columns_for(rows: Iterable[Row], keys: Iterable[str] = KEYS) -> list[Column]
             _prefill,
             lambda row: row.run.pruned_ms.get("prefill"),
         ),
-        _timed("decode", "decode ms", "median of one token", "decode_per_token"),
-        _timed("end_to_end", "end to end ms", "median of a whole answer", "end_to_end"),
+        _time_column("decode", "decode ms", "median of one token", "decode_per_token"),
+        _time_column("end_to_end", "end to end ms", "median of a whole answer", "end_to_end"),
         Column(
             "kv_cache",
             "KV MB",
             "keys and values of one prompt",
-            lambda row: number(None if row.run.kv_cache_bytes is None else row.run.kv_cache_bytes / 1e6),
+            lambda row: format_number(None if row.run.kv_cache_bytes is None else row.run.kv_cache_bytes / 1e6),
             lambda row: row.run.kv_cache_bytes,
         ),
         Column(
             "peak_memory",
             "peak MB",
             "memory at the evaluation's batch size: the GPU's, or on a CPU the process's",
-            lambda row: number(row.run.peak_memory_mb),
+            lambda row: format_number(row.run.peak_memory_mb),
             lambda row: row.run.peak_memory_mb,
         ),
     ]
@@ -135,7 +137,7 @@ def columns_for(rows: Iterable[Row], keys: Iterable[str] = KEYS) -> list[Column]
     return [column for key in wanted for column in every if column.key == key]
 
 
-def legend(columns: Iterable[Column]) -> list[tuple[str, str]]:
+def column_legend(columns: Iterable[Column]) -> list[tuple[str, str]]:
     """Return (title, meaning) of every column whose title needs an explanation."""
     return [(column.title or "*", column.about) for column in columns if column.about]
 
@@ -149,14 +151,14 @@ def score_text(run: Run) -> str:
     return f"{100 * run.score:.1f} [{100 * run.low:.1f}, {100 * run.high:.1f}]"
 
 
-def compared_text(compared: Compared | None) -> str:
+def difference_text(compared: CorrectedDifference | None) -> str:
     """Return the difference in points with the corrected p value; '-' for None."""
     if compared is None:
         return "-"
     return f"{100 * compared.difference.mean:+.1f} ({'<0.001' if compared.p < 0.001 else f'{compared.p:.3f}'})"
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """Return a value with about three significant digits, '-' for None."""
     if value is None:
         return "-"
@@ -164,23 +166,23 @@ def number(value: float | None) -> str:
     return f"{value:,.{decimals}f}"
 
 
-def _timed(key: str, title: str, about: str, part: str) -> Column:
+def _time_column(key: str, title: str, about: str, part: str) -> Column:
     return Column(
         key,
         title,
         about,
-        lambda row: number(row.run.pruned_ms.get(part)),
+        lambda row: format_number(row.run.pruned_ms.get(part)),
         lambda row: row.run.pruned_ms.get(part),
     )
 
 
 def _prefill(row: Row) -> str:
     speed_up = "" if row.speed_up is None else f" ({row.speed_up:.2f}x)"
-    return number(row.run.pruned_ms.get("prefill")) + speed_up
+    return format_number(row.run.pruned_ms.get("prefill")) + speed_up
 
 
 def _reduction(row: Row) -> float:
-    return 0.0 if row.run.unpruned else row.run.reduction
+    return 0.0 if row.run.is_unpruned else row.run.reduction
 
 
 PARTS = ("vision", "selection", "projector", "prefill", "first_token", "decode_per_token", "end_to_end")  # timed
@@ -234,7 +236,7 @@ FIELDS = {
 }
 
 
-def as_dict(row: Row) -> dict[str, Any]:
+def row_fields(row: Row) -> dict[str, Any]:
     """Return a row as plain data with a value for every one of FIELDS; None if unknown."""
     run = row.run
     return {
@@ -254,9 +256,9 @@ def as_dict(row: Row) -> dict[str, Any]:
         "score_high": run.high,
         "samples": run.samples,
         "relative_score": row.relative,
-        "relative_to_questions_beyond": row.flattered,
-        **_compared("versus_unpruned", row.versus_unpruned),
-        **_compared("versus_random", row.versus_random),
+        "relative_to_questions_beyond": row.unpruned_beyond_positions,
+        **_difference_fields("versus_unpruned", row.versus_unpruned),
+        **_difference_fields("versus_random", row.versus_random),
         "flops_per_question": run.flops,
         "flops_unpruned": run.unpruned_flops,
         "latency_unpruned_prefill_ms": run.unpruned_ms.get("prefill"),
@@ -272,7 +274,7 @@ def as_dict(row: Row) -> dict[str, Any]:
     }
 
 
-def _compared(name: str, compared: Compared | None) -> dict[str, float | None]:
+def _difference_fields(name: str, compared: CorrectedDifference | None) -> dict[str, float | None]:
     if compared is None:
         return dict.fromkeys((name, f"{name}_low", f"{name}_high", f"{name}_p"))
     difference = compared.difference

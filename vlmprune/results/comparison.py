@@ -19,26 +19,30 @@ FLIPS_PER_TEST = 1_000  # p times Holm's factor, the number of tests, can then s
 
 
 @dataclass(frozen=True)
-class Compared:
+class CorrectedDifference:
     """A paired difference to a reference. p: its p value, Holm-corrected over all runs compared with it at once."""
 
     difference: Difference
     p: float
 
 
-def unpruned_of(run: Run, group: list[Run]) -> list[Run]:
+def find_unpruned_reference(run: Run, group: list[Run]) -> list[Run]:
     """Return the unpruned run of the group as a list; [] if there is none or `run` is unpruned."""
-    return [] if run.unpruned else [other for other in group if other.unpruned][:1]
+    return [] if run.is_unpruned else [other for other in group if other.is_unpruned][:1]
 
 
-def randoms_of(run: Run, group: list[Run]) -> list[Run]:
+def find_random_references(run: Run, group: list[Run]) -> list[Run]:
     """Return the random runs of all seeds at equal layer-averaged tokens; [] if `has_to_beat_random(run)` is False.
 
     If some of them have the same positions, scope and budget as `run`, return only those.
     """
     if not has_to_beat_random(run):
         return []
-    found = [other for other in group if other.method == "random" and equal(other.layer_averaged, run.layer_averaged)]
+    found = [
+        other
+        for other in group
+        if other.method == "random" and same_token_count(other.layer_averaged, run.layer_averaged)
+    ]
     same = [other for other in found if _engine(other) == _engine(run)]
     return same or found
 
@@ -50,10 +54,10 @@ def _engine(run: Run) -> list[Any]:
 
 def has_to_beat_random(run: Run) -> bool:
     """Return True for a run that prunes by another method than random and keeps some visual tokens."""
-    return not (run.unpruned or run.method == "random" or run.blind)
+    return not (run.is_unpruned or run.method == "random" or run.is_blind)
 
 
-def equal(tokens: float, others: float) -> bool:
+def same_token_count(tokens: float, others: float) -> bool:
     """Return True if two token counts differ by rounding at most; each tile of an image is rounded separately."""
     return abs(tokens - others) <= max(SAME_TOKENS, SAME_SHARE * others)
 
@@ -63,7 +67,7 @@ def compare_with(
     group: list[Run],
     references: Callable[[Run, list[Run]], list[Run]],
     questions: Callable[[Run], Questions | None] | None = None,
-) -> list[Compared | None]:
+) -> list[CorrectedDifference | None]:
     """Compare every run with the mean of its references in `group`, so that several seeds count as one run.
 
     Return None for a run without a reference that answers the same questions. references: (run, group) -> its
@@ -90,7 +94,7 @@ def compare_with(
         differences = paired_differences(scored, baselines, images, flips=flips)
         found |= dict(zip(indices, differences, strict=True))
     corrected = dict(zip(found, holm([difference.p for difference in found.values()]), strict=True))
-    return [Compared(found[i], corrected[i]) if i in found else None for i in range(len(runs))]
+    return [CorrectedDifference(found[i], corrected[i]) if i in found else None for i in range(len(runs))]
 
 
 def averaged_questions(run: Run) -> Questions | None:
@@ -113,8 +117,8 @@ class Row:
     run: Run
     label: str
     relative: float | None = None
-    versus_unpruned: Compared | None = None
-    versus_random: Compared | None = None
+    versus_unpruned: CorrectedDifference | None = None
+    versus_random: CorrectedDifference | None = None
     unpruned: Run | None = None
     front: bool = False
     lacks_random: bool = False
@@ -122,10 +126,10 @@ class Row:
     @property
     def name(self) -> str:
         """The label as printed: 'unpruned' for the unpruned run."""
-        return "unpruned" if self.run.unpruned else self.label
+        return "unpruned" if self.run.is_unpruned else self.label
 
     @property
-    def flattered(self) -> bool:
+    def unpruned_beyond_positions(self) -> bool:
         """True if the unpruned run has questions beyond the decoder's positions, so that `relative` is too high."""
         return self.unpruned is not None and bool(self.unpruned.beyond)
 
@@ -133,10 +137,10 @@ class Row:
     def speed_up(self) -> float | None:
         """Prefill time of the unpruned model over this run's, both measured in turn in this run; None if unmeasured."""
         ours, unpruned = self.run.pruned_ms.get("prefill"), self.run.unpruned_ms.get("prefill")
-        return unpruned / ours if ours and unpruned and not self.run.unpruned else None
+        return unpruned / ours if ours and unpruned and not self.run.is_unpruned else None
 
 
-def labelled_rows(shown: list[Run], group: list[Run]) -> list[Row]:
+def make_labelled_rows(shown: list[Run], group: list[Run]) -> list[Row]:
     """Return rows for `shown` without comparisons, which charts do not need."""
     labels = label_runs(group)
     return [Row(run, labels[run.path]) for run in shown]
@@ -144,18 +148,18 @@ def labelled_rows(shown: list[Run], group: list[Run]) -> list[Row]:
 
 def make_rows(shown: list[Run], group: list[Run]) -> list[Row]:
     """Return rows for `shown`, compared with the unpruned and random runs of their whole `group`."""
-    rows = labelled_rows(shown, group)
-    unpruned = next((run for run in group if run.unpruned), None)
+    rows = make_labelled_rows(shown, group)
+    unpruned = next((run for run in group if run.is_unpruned), None)
     columns = zip(
         rows,
         _fronts(shown),
-        compare_with(shown, group, unpruned_of),
-        compare_with(shown, group, randoms_of),
+        compare_with(shown, group, find_unpruned_reference),
+        compare_with(shown, group, find_random_references),
         strict=True,
     )
     for row, front, versus_unpruned, versus_random in columns:
         row.front, row.versus_unpruned, row.versus_random = front, versus_unpruned, versus_random
-        row.lacks_random = has_to_beat_random(row.run) and not randoms_of(row.run, group)
+        row.lacks_random = has_to_beat_random(row.run) and not find_random_references(row.run, group)
         if row.run.score is not None and unpruned is not None and unpruned.score is not None and unpruned.score > 0:
             row.relative = row.run.score / unpruned.score
             row.unpruned = unpruned

@@ -26,11 +26,11 @@ INK, GRID = "#333333", "#E6E6E6"
 MOST_TICKS = 8  # up to this many ratios, each has a label
 
 Score = tuple[float, float, float]  # a run's score and the ends of its interval, fractions of 1
-Look = dict[str, Any]
+LineStyle = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Against:
+class XAxis:
     """The x-axis of a chart. value: a run's value, None if unknown. noisy: the value may fall although more tokens are
     kept; points are then joined in the order of the ratio."""
 
@@ -40,8 +40,8 @@ class Against:
     noisy: bool = False
 
 
-RATIO = Against("ratio", "visual tokens removed (%)", lambda run: 100 * run.reduction)
-LATENCY = Against(
+RATIO = XAxis("ratio", "visual tokens removed (%)", lambda run: 100 * run.reduction)
+LATENCY = XAxis(
     "latency",
     "end to end, median ms at batch 1",
     lambda run: run.pruned_ms.get("end_to_end"),
@@ -49,11 +49,11 @@ LATENCY = Against(
 )
 
 
-def flops_of(groups: Sequence[Sequence[Row]]) -> Against:
+def make_flops_axis(groups: Sequence[Sequence[Row]]) -> XAxis:
     """Return the x-axis for FLOPs per question, in the unit that suits the largest value."""
     largest = max((row.run.flops for rows in groups for row in rows if row.run.flops is not None), default=0.0)
     unit, one = ("TFLOPs", 1e12) if largest >= 1e12 else ("GFLOPs", 1e9)
-    return Against("flops", f"{unit} per question", lambda run: None if run.flops is None else run.flops / one)
+    return XAxis("flops", f"{unit} per question", lambda run: None if run.flops is None else run.flops / one)
 
 
 def run_scores(rows: Sequence[Row]) -> dict[Path, Score]:
@@ -69,24 +69,24 @@ def run_scores(rows: Sequence[Row]) -> dict[Path, Score]:
     }
 
 
-def looks_of(groups: Sequence[Sequence[Row]]) -> dict[str, Look]:
+def choose_line_styles(groups: Sequence[Sequence[Row]]) -> dict[str, LineStyle]:
     """Return colour, marker and line style of every label, for all panels of all charts; baselines last."""
-    labels = sorted({row.label for rows in groups for row in rows if not row.run.unpruned and not row.run.blind})
-    looks: dict[str, Look] = {}
+    labels = sorted({row.label for rows in groups for row in rows if not row.run.is_unpruned and not row.run.is_blind})
+    styles: dict[str, LineStyle] = {}
     for index, label in enumerate(label for label in labels if label.split()[0] not in BASELINES):
         dashes = ("-", "--", "-.")[index // len(COLORS) % 3]
-        looks[label] = {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % 6], "linestyle": dashes}
+        styles[label] = {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % 6], "linestyle": dashes}
     for name, (marker, dashes) in BASELINES.items():
         for index, label in enumerate(label for label in labels if label.split()[0] == name):  # e.g. several seeds
-            looks[label] = {"color": BASELINE, "marker": (marker + "1234")[index % 5], "linestyle": dashes}
-    return looks
+            styles[label] = {"color": BASELINE, "marker": (marker + "1234")[index % 5], "linestyle": dashes}
+    return styles
 
 
 def draw_panel(
     axes: Axes,
     rows: Sequence[Row],
-    against: Against,
-    looks: Mapping[str, Look],
+    x_axis: XAxis,
+    styles: Mapping[str, LineStyle],
     scores: Mapping[Path, Score],
     small: bool = False,
 ) -> None:
@@ -97,24 +97,24 @@ def draw_panel(
     scored = [row for row in rows if row.run.path in scores]
     curves: dict[str, list[tuple[float, float, Score]]] = {}
     for row in scored:
-        x = against.value(row.run)
-        if x is not None and not row.run.unpruned and not row.run.blind:
-            place = row.run.reduction if against.noisy else x
+        x = x_axis.value(row.run)
+        if x is not None and not row.run.is_unpruned and not row.run.is_blind:
+            place = row.run.reduction if x_axis.noisy else x
             curves.setdefault(row.label, []).append((place, x, scores[row.run.path]))
     for label, points in curves.items():
-        _curve(axes, [(x, score) for _, x, score in sorted(points)], looks[label], bars=against.noisy)
+        _curve(axes, [(x, score) for _, x, score in sorted(points)], styles[label], bars=x_axis.noisy)
     for name, dashes, run in _references([row.run for row in scored]):
         height = 100 * scores[run.path][0]
         axes.axhline(height, color=INK, linewidth=1.0, linestyle=dashes, zorder=1)
         if not small:
-            _name_line(axes, f"{name} {height:.1f}", height, left=against is not RATIO)  # the stars are on the right
-        cost = against.value(run)
-        if cost is not None and against is not RATIO:
+            _name_line(axes, f"{name} {height:.1f}", height, left=x_axis is not RATIO)  # the stars are on the right
+        cost = x_axis.value(run)
+        if cost is not None and x_axis is not RATIO:
             axes.plot(cost, height, "*", color=INK, markersize=7, zorder=4)
     axes.margins(y=0.08)
     axes.grid(axis="y", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
-    if against is RATIO:
+    if x_axis is RATIO:
         _ratio_ticks(axes, sorted({round(x, 1) for points in curves.values() for _, x, _ in points}), small)
 
 
@@ -129,17 +129,17 @@ def _ratio_ticks(axes: Axes, ticks: list[float], small: bool) -> None:
         axes.set_xticks(ticks, labels)
 
 
-def _curve(axes: Axes, points: list[tuple[float, Score]], look: Look, bars: bool) -> None:
+def _curve(axes: Axes, points: list[tuple[float, Score]], style: LineStyle, bars: bool) -> None:
     """Draw one curve. bars: draw intervals as bars at the points instead of a band."""
     x = [at for at, _ in points]
     middle, low, high = ([100 * score[side] for _, score in points] for side in range(3))
-    baseline = look["color"] == BASELINE
+    baseline = style["color"] == BASELINE
     width, order = (1.0, 2) if baseline else (1.5, 3)
-    axes.plot(x, middle, linewidth=0.6 * width if bars else width, markersize=4, zorder=order, **look)
+    axes.plot(x, middle, linewidth=0.6 * width if bars else width, markersize=4, zorder=order, **style)
     if bars or len(points) == 1:  # one point has no band
-        axes.vlines(x, low, high, color=look["color"], linewidth=0.8, alpha=0.6)
+        axes.vlines(x, low, high, color=style["color"], linewidth=0.8, alpha=0.6)
     else:
-        axes.fill_between(x, low, high, color=look["color"], alpha=0.10, linewidth=0)
+        axes.fill_between(x, low, high, color=style["color"], alpha=0.10, linewidth=0)
 
 
 def _name_line(axes: Axes, text: str, height: float, left: bool) -> None:
@@ -159,8 +159,8 @@ def _name_line(axes: Axes, text: str, height: float, left: bool) -> None:
 def _references(runs: list[Run]) -> list[tuple[str, Any, Run]]:
     """Return (name, dashes, run) of the unpruned run and of the blind run (no visual token kept), if they exist."""
     kinds = (
-        ("unpruned", (0, (5, 3)), [run for run in runs if run.unpruned]),
-        ("blind", (0, (1, 2)), [run for run in runs if run.blind]),
+        ("unpruned", (0, (5, 3)), [run for run in runs if run.is_unpruned]),
+        ("blind", (0, (1, 2)), [run for run in runs if run.is_blind]),
     )
     return [(name, dashes, found[0]) for name, dashes, found in kinds if found]
 
@@ -196,9 +196,9 @@ def chart_style() -> Iterator[None]:
 
 
 def make_panels(
-    lines: int, columns: int, width: float, height: float, looks: dict[str, Look], share: bool | str = "row"
+    lines: int, columns: int, width: float, height: float, styles: dict[str, LineStyle], share: bool | str = "row"
 ) -> tuple[Figure, Any]:
-    """Return a figure and its panels [lines, columns], with a legend of `looks` below. width: inches of the figure;
+    """Return a figure and its panels [lines, columns], with a legend of `styles` below. width: inches of the figure;
     height: inches of a panel."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -206,18 +206,18 @@ def make_panels(
     from matplotlib.lines import Line2D
 
     # Without pyplot a figure needs no display and adds no global state.
-    longest = max(map(len, looks), default=0) + HANDLE_LETTERS
-    legend_columns = max(1, min(LEGEND_COLUMNS, len(looks), int(width * LETTERS_PER_INCH / longest)))
-    legend_lines = -(-len(looks) // legend_columns)
+    longest = max(map(len, styles), default=0) + HANDLE_LETTERS
+    legend_columns = max(1, min(LEGEND_COLUMNS, len(styles), int(width * LETTERS_PER_INCH / longest)))
+    legend_lines = -(-len(styles) // legend_columns)
     size = (width, height * lines + LEGEND_HEIGHT + 0.16 * max(0, legend_lines - 1))
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.06, wspace=0.04))
     FigureCanvasAgg(figure)
     panels = figure.subplots(lines, columns, squeeze=False, sharey=share)  # type: ignore[arg-type]
-    if looks:
-        handles = [Line2D([], [], linewidth=1.5, markersize=4, **look) for look in looks.values()]
+    if styles:
+        handles = [Line2D([], [], linewidth=1.5, markersize=4, **style) for style in styles.values()]
         figure.legend(
             handles,
-            list(looks),
+            list(styles),
             loc="outside lower center",
             ncols=legend_columns,
             frameon=False,

@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlmprune.results.grid import one_line
+from vlmprune.results.grid import terminal_line
 from vlmprune.results.runs import Run, read_run
 from vlmprune.results.sweep_record import jobs_without_result
 
-BUDGETING = ("positions", "scope", "budget")  # settings of the run that change the kept tokens, beside the method's
+BUDGET_SETTINGS = (
+    "positions",
+    "scope",
+    "budget",
+)  # settings of the run that change the kept tokens, beside the method's
 
 
 def label_runs(runs: list[Run]) -> dict[Path, str]:
@@ -26,16 +30,16 @@ def label_runs(runs: list[Run]) -> dict[Path, str]:
     labels = {}
     for run in runs:
         own = [f"{key}={settings[run.path][key]}" for key in differing[run.method] if key in settings[run.path]]
-        labels[run.path] = one_line(" ".join([run.method, *own]))
+        labels[run.path] = terminal_line(" ".join([run.method, *own]))
     return labels
 
 
 def method_settings(run: Run) -> dict[str, Any]:
-    """Return the settings of the run's method and of BUDGETING from config.yaml; {} if it cannot be read."""
+    """Return the settings of the run's method and of BUDGET_SETTINGS from config.yaml; {} if it cannot be read."""
     method = run.config.get("method")
     own = method if isinstance(method, dict) else {}
     settings = {key: value for key, value in own.items() if key not in ("_target_", "info")}
-    return settings | {key: run.config[key] for key in BUDGETING if key in run.config}
+    return settings | {key: run.config[key] for key in BUDGET_SETTINGS if key in run.config}
 
 
 def _differing(settings: list[dict[str, Any]]) -> list[str]:
@@ -48,7 +52,7 @@ RUN_FILES = {"result.json", "config.yaml"}
 
 
 @dataclass(frozen=True)
-class Unfinished:
+class UnfinishedRun:
     """A run directory, job or file that is no finished run. path: the directory or file, or a job's title; values: its
     known values by filter name."""
 
@@ -57,41 +61,41 @@ class Unfinished:
     values: dict[str, Any]
 
 
-def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[Unfinished]]:
+def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[UnfinishedRun]]:
     """Return all finished runs at or below `folders`, and everything there that is no finished run.
 
     The latter includes jobs of sweeps that failed or are not applicable, and folders and sweep records that cannot be
     read.
     """
     folders = list(folders)
-    runs, others = list[Run](), list[Unfinished]()
+    runs, others = list[Run](), list[UnfinishedRun]()
     directories = {os.path.realpath(path): path for folder in folders for path in _run_directories(folder, others)}
     for path in sorted(directories.values()):
         found = read_run(path)
         if isinstance(found, Run):
             runs.append(found)
         else:
-            others.append(Unfinished(path, found, _named(path)))
+            others.append(UnfinishedRun(path, found, _values_in_name(path)))
     told = {Path(os.path.realpath(job.path)): job for job in _unfinished_jobs(folders)}
     others = [told.pop(Path(os.path.realpath(other.path)), other) for other in others]
     return runs, others + sorted(told.values(), key=lambda job: job.path)
 
 
-def _named(path: Path) -> dict[str, Any]:
+def _values_in_name(path: Path) -> dict[str, Any]:
     """Return the values in a run directory's name: outputs/<benchmark>/<model>/<method>-<ratio>-<fingerprint>."""
     *_, benchmark, model, name = ("", "", *path.absolute().parts)
     return {"benchmark": benchmark, "model": model, "method": name.rsplit("-", 2)[0]}
 
 
-def _unfinished_jobs(folders: Iterable[Path]) -> Iterator[Unfinished]:
+def _unfinished_jobs(folders: Iterable[Path]) -> Iterator[UnfinishedRun]:
     """Yield the failed or not applicable jobs of sweeps with their reason, and the damaged records of sweeps."""
     for outputs in folders:
         jobs, damaged = jobs_without_result(outputs)
-        yield from (Unfinished(file, why, {}) for file, why in damaged.items())
+        yield from (UnfinishedRun(file, why, {}) for file, why in damaged.items())
         for job in jobs:
             values = {key: getattr(job, key) for key in ("benchmark", "model", "method", "ratio", "keep")}
             why = f"{job.status.replace('_', ' ').upper()} {job.reason}"
-            yield Unfinished(Path(job.directory or job.title), why, values)
+            yield UnfinishedRun(Path(job.directory or job.title), why, values)
 
 
 def is_run(folder: Path) -> bool:
@@ -99,13 +103,13 @@ def is_run(folder: Path) -> bool:
     return any(os.path.lexists(folder / name) for name in RUN_FILES)
 
 
-def _run_directories(folder: Path, others: list[Unfinished]) -> list[Path]:
+def _run_directories(folder: Path, others: list[UnfinishedRun]) -> list[Path]:
     """Return the run directories at and below `folder`; add folders that cannot be read to `others`."""
     found = []
 
     def leave_out(error: OSError) -> None:
         path = Path(error.filename)
-        others.append(Unfinished(path, f"cannot be read ({error.strerror})", {}))
+        others.append(UnfinishedRun(path, f"cannot be read ({error.strerror})", {}))
 
     for root, folders, files in os.walk(folder, onerror=leave_out):
         if not RUN_FILES.isdisjoint([*files, *folders]):
@@ -121,7 +125,9 @@ def group_runs(runs: list[Run]) -> list[list[Run]]:
         groups.setdefault(run.key, []).append(run)
     for group in groups.values():
         labels = label_runs(group)
-        group.sort(key=lambda run: (not run.unpruned, run.method, run.reduction, _natural(labels[run.path]), run.path))
+        group.sort(
+            key=lambda run: (not run.is_unpruned, run.method, run.reduction, _natural(labels[run.path]), run.path)
+        )
     return list(groups.values())
 
 

@@ -28,7 +28,7 @@ LATEX = {
 }
 
 
-def one_line(text: str) -> str:
+def terminal_line(text: str) -> str:
     """Return text as one terminal line: a line break becomes \\n, an unprintable character U+FFFD."""
     shown = text.replace("\r", "").replace("\n", "\\n").replace("\t", " ")
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in shown)
@@ -53,7 +53,7 @@ GAP = 2  # characters between columns
 ROOM_TO_FOLD = 24  # smallest width of a folded column in characters
 
 
-def left_out(columns: Iterable[str], elsewhere: str = "format=csv has everything") -> str:
+def dropped_columns_line(columns: Iterable[str], elsewhere: str = "format=csv has everything") -> str:
     """Return the line that names the columns dropped for lack of width. elsewhere: says where to find them."""
     return f"left out for lack of width: {', '.join(columns)} ({elsewhere})"
 
@@ -62,7 +62,7 @@ def left_out(columns: Iterable[str], elsewhere: str = "format=csv has everything
 class Grid:
     """A table with a heading. left: columns aligned left; bold: for each row, True to print it bold in a terminal.
 
-    If a terminal is too narrow, cells of the columns in `fold` are wrapped, then the columns of `dispensable` are
+    If a terminal is too narrow, cells of the columns in `wrapped` are wrapped, then the columns of `droppable` are
     dropped one by one, and at last every row is printed as lines of text. No cell is truncated.
     """
 
@@ -71,12 +71,12 @@ class Grid:
     rows: list[list[str]]
     left: set[str] = field(default_factory=set)
     bold: list[bool] = field(default_factory=list)
-    dispensable: list[str] = field(default_factory=list)
-    fold: set[str] = field(default_factory=set)
+    droppable: list[str] = field(default_factory=list)
+    wrapped: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.heading = one_line(self.heading)
-        self.rows = [[one_line(cell) for cell in row] for row in self.rows]
+        self.heading = terminal_line(self.heading)
+        self.rows = [[terminal_line(cell) for cell in row] for row in self.rows]
 
     def print_terminal(self) -> list[str]:
         """Print a table that fits the terminal; return the columns that were dropped for lack of width."""
@@ -85,7 +85,7 @@ class Grid:
         console = results_console()
         columns, gone = list(self.columns), []
         widths = self._widths(columns, console.width)
-        for name in self.dispensable:
+        for name in self.droppable:
             if widths is not None:
                 break
             if name in columns:
@@ -107,7 +107,7 @@ class Grid:
 
         cells = dict(zip(self.columns, zip(self.columns, *self.rows, strict=True), strict=True))
         natural = {name: max(map(cell_len, cells[name])) for name in columns}
-        widths = {name: min(width, ROOM_TO_FOLD) if name in self.fold else width for name, width in natural.items()}
+        widths = {name: min(width, ROOM_TO_FOLD) if name in self.wrapped else width for name, width in natural.items()}
         spare = room - sum(widths.values()) - GAP * (len(columns) - 1)
         if spare < 0:
             return None

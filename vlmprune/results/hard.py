@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 
 from vlmprune.errors import UserError
-from vlmprune.results.columns import compared_text
-from vlmprune.results.comparison import Compared, compare_with, equal, randoms_of
+from vlmprune.results.columns import difference_text
+from vlmprune.results.comparison import CorrectedDifference, compare_with, find_random_references, same_token_count
 from vlmprune.results.find import label_runs
-from vlmprune.results.grid import Grid, left_out, markdown_text, one_line
+from vlmprune.results.grid import Grid, dropped_columns_line, markdown_text, terminal_line
 from vlmprune.results.question_scores import Questions
 from vlmprune.results.runs import Run
 from vlmprune.results.statistics import clustered_intervals
-from vlmprune.results.summary import asked, command
-from vlmprune.results.tables import LATEX_HEAD, aligned
+from vlmprune.results.summary import make_command, requested_amount
+from vlmprune.results.tables import LATEX_HEAD, align_pairs
 from vlmprune.terminal import say
 
 RIGHT = 0.5  # lowest score of a right answer
@@ -45,7 +45,7 @@ class HardRow:
     low: float
     high: float
     easy: float | None
-    versus_random: Compared | None
+    versus_random: CorrectedDifference | None
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class HardTable:
 def hard_tables(shown: list[Run], group: list[Run]) -> tuple[list[HardTable], list[str]]:
     """Return one table of the runs `shown` for each pool run of their `group` at one of their budgets, and lines on
     runs that are missing or unusable."""
-    unpruned = next((run for run in group if run.unpruned), None)
-    candidates = [run for run in shown if not run.unpruned and not run.blind and run.method != FILTER]
+    unpruned = next((run for run in group if run.is_unpruned), None)
+    candidates = [run for run in shown if not run.is_unpruned and not run.is_blind and run.method != FILTER]
     if unpruned is None:
-        return [], [f"no unpruned run of {_name(group[0])}: {command(group[0].settings, 'none')}"]
+        return [], [f"no unpruned run of {_name(group[0])}: {make_command(group[0].settings, 'none')}"]
     if reason := _unusable(unpruned):
         return [], [f"{_name(unpruned)}, unpruned: {reason}"]
     pools = [run for run in group if run.method == FILTER and _unusable(run) is None]
@@ -76,12 +76,12 @@ def hard_tables(shown: list[Run], group: list[Run]) -> tuple[list[HardTable], li
     notes = []
     for run in candidates:
         name = f"{labels[run.path]} {run.amount}"
-        pool = filter_of(run, pools)
+        pool = find_pool_run(run, pools)
         if reason := _unusable(run):
             notes.append(f"{_name(run)}, {name}: {reason}")
         elif pool is None:
-            wanted = asked(run) or f"ratio={run.reduction:.4g}"
-            without.setdefault(command(run.settings, FILTER, wanted), []).append(name)
+            wanted = requested_amount(run) or f"ratio={run.reduction:.4g}"
+            without.setdefault(make_command(run.settings, FILTER, wanted), []).append(name)
         else:
             budgets.setdefault(pools.index(pool), []).append(run)
     tables = [_table(unpruned, pools[index], budgets[index], labels, group) for index in sorted(budgets)]
@@ -89,13 +89,13 @@ def hard_tables(shown: list[Run], group: list[Run]) -> tuple[list[HardTable], li
     return tables, notes
 
 
-def filter_of(run: Run, pools: list[Run]) -> Run | None:
+def find_pool_run(run: Run, pools: list[Run]) -> Run | None:
     """Return the pool run with the same requested ratio or keep=, else one with as many tokens in the last layer.
 
     The requested amount is compared first because a grid may have fewer tokens than it (29 of 24 x 24 gives 28).
     """
-    same = [pool for pool in pools if asked(run) and asked(pool) == asked(run)]
-    return next(iter(same or [pool for pool in pools if equal(pool.kept, run.kept)]), None)
+    same = [pool for pool in pools if requested_amount(run) and requested_amount(pool) == requested_amount(run)]
+    return next(iter(same or [pool for pool in pools if same_token_count(pool.kept, run.kept)]), None)
 
 
 def _table(unpruned: Run, pool: Run, runs: list[Run], labels: dict[Path, str], group: list[Run]) -> HardTable:
@@ -107,7 +107,7 @@ def _table(unpruned: Run, pool: Run, runs: list[Run], labels: dict[Path, str], g
     hard = {bare.ids[at] for at in np.flatnonzero(right & (pooled_scores < RIGHT))}
     easy = {bare.ids[at] for at in np.flatnonzero(right & (pooled_scores >= RIGHT))}
     rows = []
-    versus = compare_with(runs, group, randoms_of, lambda run: _among(run, hard))
+    versus = compare_with(runs, group, find_random_references, lambda run: _among(run, hard))
     for run, compared in zip(runs, versus, strict=True):
         ours, others = _among(run, hard), _among(run, easy)
         if ours is None:
@@ -164,7 +164,7 @@ def show_hard(pairs: list[tuple[list[Run], list[Run]]], style: str) -> None:
     for shown, group in pairs:
         found, missing = hard_tables(shown, group)
         tables += found
-        notes += map(one_line, missing)
+        notes += map(terminal_line, missing)
     if not tables:
         raise UserError("; ".join(["no hard questions can be told", *notes[:2]]))
     if style == "json":
@@ -194,7 +194,7 @@ def _text(tables: list[HardTable], notes: list[str], style: str) -> None:
         elif style == "markdown":
             print(f"\n{grid.markdown()}")
         elif gone := grid.print_terminal():
-            print(left_out(gone))
+            print(dropped_columns_line(gone))
     few = [
         f"{table.pool.amount}: {table.hard} hard questions tell little apart"
         if table.hard
@@ -208,7 +208,7 @@ def _text(tables: list[HardTable], notes: list[str], style: str) -> None:
             say(note)
         return
     about = " · ".join(f"{name}: {meaning}" for name, meaning in ABOUT.items())
-    print(f"\n{markdown_text(about) if style == 'markdown' else aligned(list(ABOUT.items()))}")
+    print(f"\n{markdown_text(about) if style == 'markdown' else align_pairs(list(ABOUT.items()))}")
     if notes:
         print("\nnote:\n" + "\n".join(f"- {note}" for note in notes))
 
@@ -226,13 +226,13 @@ def _grid(table: HardTable) -> Grid:
             f"{row.run.kept:.4g}/{row.run.total:.4g}",
             f"{row.run.layer_averaged:.1f}",
             f"{100 * row.hard:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]",
-            compared_text(row.versus_random),
+            difference_text(row.versus_random),
             "-" if row.easy is None else f"{100 * row.easy:.1f}",
             "-" if row.run.score is None else f"{100 * row.run.score:.1f}",
         ]
         for row in table.rows
     ]
-    return Grid(heading, COLUMNS, rows, left={"method"}, dispensable=["layer avg", "all %"], fold={"method"})
+    return Grid(heading, COLUMNS, rows, left={"method"}, droppable=["layer avg", "all %"], wrapped={"method"})
 
 
 def _summary(table: HardTable) -> dict[str, Any]:

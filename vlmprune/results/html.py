@@ -22,7 +22,7 @@ from vlmprune import __version__
 from vlmprune.errors import UserError
 from vlmprune.files import write_atomically
 from vlmprune.results.charts import chart_svgs
-from vlmprune.results.columns import Column, columns_for, legend
+from vlmprune.results.columns import Column, column_legend, columns_for
 from vlmprune.results.comparison import Row
 from vlmprune.results.picture_index import FOLDER, read_index
 from vlmprune.results.tables import Comparison, table_notes, title
@@ -54,11 +54,11 @@ def examples_of(rows: Sequence[Row]) -> list[list[Example]]:
     """
     found = {row.run.path: read_examples(row) for row in rows}
     having = [row for row in rows if found[row.run.path]]
-    pruned = [row for row in having if not row.run.unpruned]
+    pruned = [row for row in having if not row.run.is_unpruned]
     methods = Counter(row.run.amount for row in pruned)
     removed = {row.run.amount: row.run.reduction for row in pruned}
     amount = max(methods, key=lambda amount: (methods[amount], removed[amount]), default=None)
-    side = [row for row in having if row.run.unpruned or row.run.amount == amount][:RUNS]
+    side = [row for row in having if row.run.is_unpruned or row.run.amount == amount][:RUNS]
     questions: dict[str, list[Example]] = {}
     for row in side:
         for example in found[row.run.path]:
@@ -116,7 +116,7 @@ def make_page(comparison: Comparison, drawn: Sequence[Sequence[Row]]) -> str:
     count = sum(map(len, comparison.tables))
     sections = [_group(number, *pair) for number, pair in enumerate(zip(comparison.tables, drawn, strict=True))]
     every = columns_for(row for rows in comparison.tables for row in rows)
-    about = "".join(f"<dt>{escape(name)}</dt><dd>{escape(meaning)}</dd>" for name, meaning in legend(every))
+    about = "".join(f"<dt>{escape(name)}</dt><dd>{escape(meaning)}</dd>" for name, meaning in column_legend(every))
     return "\n".join(
         [
             "<!DOCTYPE html>",

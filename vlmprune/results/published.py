@@ -15,13 +15,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from vlmprune.config.registry import read
+from vlmprune.config.registry import read_choice
 from vlmprune.config.settings import LIMITS
 from vlmprune.errors import UserError
 from vlmprune.results.find import group_runs
-from vlmprune.results.grid import Grid, left_out, markdown_text, one_line
+from vlmprune.results.grid import Grid, dropped_columns_line, markdown_text, terminal_line
 from vlmprune.results.runs import Run
-from vlmprune.results.tables import LATEX_HEAD, aligned, title
+from vlmprune.results.tables import LATEX_HEAD, align_pairs, title
 from vlmprune.terminal import say
 
 # Metrics of result.json that are also published, with the factor from our value to the published scale.
@@ -35,7 +35,7 @@ SCHEDULES = {"method.retain", "method.layer_ratio"}  # settings that replace a r
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedFigure:
     """One line of published.csv; the fields are its columns. ratio, tokens: None if unknown."""
 
     source: str
@@ -66,7 +66,7 @@ class Published:
         return (*self.table_key, self.method, self.variant, self.ratio, self.tokens)
 
     @property
-    def place(self) -> str:
+    def short_source(self) -> str:
         """The short source: repository and file name."""
         repository, _, file = self.source.partition(": ")
         return f"{repository.split()[0]} {file.split(' (')[0].rsplit('/', 1)[-1]}"
@@ -77,7 +77,7 @@ class Published:
         return dict(setting.split("=", 1) for setting in self.our_settings.split())
 
     @property
-    def scheduled(self) -> bool:
+    def has_schedule(self) -> bool:
         """True if a setting of the method, and not a ratio, determines the number of kept tokens."""
         return bool(SCHEDULES & self.settings.keys())
 
@@ -85,7 +85,7 @@ class Published:
     def comparable(self) -> bool:
         """True if a run of ours can be compared with it: model, method, benchmark, metric and budget are known."""
         ours = self.our_model and self.our_method and self.our_benchmark
-        known = self.ratio is not None or self.tokens is not None or self.scheduled
+        known = self.ratio is not None or self.tokens is not None or self.has_schedule
         return bool(ours) and known and self.metric in PRINTED
 
     @property
@@ -97,24 +97,24 @@ class Published:
     def command(self) -> str:
         """The command that makes the matching run."""
         words = [f"model={self.our_model}", f"benchmark={self.our_benchmark}", f"method={self.our_method}"]
-        if self.our_method != "none" and not self.scheduled:
+        if self.our_method != "none" and not self.has_schedule:
             words.append(f"keep={self.tokens}" if self.ratio is None else f"ratio={self.ratio:g}")
         return " ".join(["vlmprune run", *words, *self.our_settings.split()])
 
 
-def read_published() -> list[Published]:
+def read_published() -> list[PublishedFigure]:
     """Read all lines of published.csv."""
     with (files("vlmprune.results") / "published.csv").open(encoding="utf-8") as lines:
         return [_published(line) for line in csv.DictReader(lines)]
 
 
-def _published(line: dict[str, str]) -> Published:
+def _published(line: dict[str, str]) -> PublishedFigure:
     numbers = {
         "ratio": float(line["ratio"]) if line["ratio"] else None,
         "tokens": int(line["tokens"]) if line["tokens"] else None,
         "value": float(line["value"]),
     }
-    return Published(**{**line, **numbers})  # type: ignore[arg-type]  # the header names the fields
+    return PublishedFigure(**{**line, **numbers})  # type: ignore[arg-type]  # the header names the fields
 
 
 SAME_RATIO, SAME_TOKENS = 0.0005, 0.5  # largest differences that count as equal; the csv's ratios have four digits
@@ -127,14 +127,14 @@ COUNTING = ("positions", "scope", "budget")  # must be "published" unless the cs
 
 
 @dataclass(frozen=True)
-class Pair:
+class FigurePair:
     """A published figure and a run of ours on the published scale: percent, or MME's points.
 
     low, high: our 95 % interval, None if unknown. relative: score as a fraction of our unpruned run's;
     published_relative: as a fraction of the unpruned row's of the same table; None without that run or row.
     """
 
-    published: Published
+    published: PublishedFigure
     run: Run
     ours: float
     low: float | None
@@ -153,25 +153,27 @@ class Pair:
         return self.low is not None and self.high is not None and not self.low <= self.published.value <= self.high
 
 
-def find_pairs(shown: list[Run], runs: list[Run], published: list[Published]) -> tuple[list[Pair], dict[Path, str]]:
+def find_pairs(
+    shown: list[Run], runs: list[Run], published: list[PublishedFigure]
+) -> tuple[list[FigurePair], dict[Path, str]]:
     """Return all pairs of a run in `shown` and a matching figure; unpruned runs are looked up in all `runs`.
 
     The second value has the runs without a pair that only settings keep from matching: directory -> those settings.
     """
-    lines: dict[tuple[str, str, str], list[Published]] = defaultdict(list)
+    lines: dict[tuple[str, str, str], list[PublishedFigure]] = defaultdict(list)
     for line in published:
         if line.comparable:
             lines[line.our_model, line.our_benchmark, "blind" if line.tokens == 0 else line.our_method].append(line)
     bare = {line.table_key: line.value for line in published if line.our_method == "none"}
-    pairs: list[Pair] = []
+    pairs: list[FigurePair] = []
     unlike: dict[Path, str] = {}
     for group in group_runs(runs):
-        unpruned = next((run.metrics for run in group if run.unpruned), {})
+        unpruned = next((run.metrics for run in group if run.is_unpruned), {})
         for run in (run for run in group if run in shown):
             metrics, config = run.metrics, run.config
             candidates = [
                 (line, differing_settings(config, line))
-                for line in lines[run.model, run.benchmark, "blind" if run.blind else run.method]
+                for line in lines[run.model, run.benchmark, "blind" if run.is_blind else run.method]
                 if line.metric in metrics and _same_budget(run, line)
             ]
             found = [line for line, differing in candidates if not differing]
@@ -182,12 +184,16 @@ def find_pairs(shown: list[Run], runs: list[Run], published: list[Published]) ->
 
 
 def _pair(
-    run: Run, line: Published, metrics: dict[str, float], unpruned: dict[str, float], published_unpruned: float | None
-) -> Pair:
+    run: Run,
+    line: PublishedFigure,
+    metrics: dict[str, float],
+    unpruned: dict[str, float],
+    published_unpruned: float | None,
+) -> FigurePair:
     ours = metrics[line.metric] * PRINTED[line.metric]
     # The interval is that of the main score, a fraction of its maximum.
     scale = ours / run.score if line.metric == run.metric and run.score else None
-    return Pair(
+    return FigurePair(
         line,
         run,
         ours,
@@ -198,11 +204,11 @@ def _pair(
     )
 
 
-def _same_budget(run: Run, line: Published) -> bool:
+def _same_budget(run: Run, line: PublishedFigure) -> bool:
     """Return True if both have the same budget: by ratio if both have one, else by number of tokens."""
-    if run.unpruned or run.blind:
+    if run.is_unpruned or run.is_blind:
         return True
-    if run.ratio is None and run.keep is None and line.scheduled:
+    if run.ratio is None and run.keep is None and line.has_schedule:
         return True  # the settings determine it, and they must agree
     if run.ratio is not None and line.ratio is not None:
         return abs(run.ratio - line.ratio) < SAME_RATIO
@@ -210,7 +216,7 @@ def _same_budget(run: Run, line: Published) -> bool:
     return line.tokens is not None and abs(reached - line.tokens) <= SAME_TOKENS
 
 
-def differing_settings(config: dict[str, Any], line: Published) -> str:
+def differing_settings(config: dict[str, Any], line: PublishedFigure) -> str:
     """Return the settings in which a run with this config.yaml differs from `line`; '' if there are none.
 
     A run that does not record a setting is older than the setting and counts as having the YAML's value.
@@ -226,7 +232,7 @@ def differing_settings(config: dict[str, Any], line: Published) -> str:
 
 @cache
 def _choice(group: str, name: str) -> dict[str, Any]:
-    return {key: value for key, value in read(group, name).items() if key not in ("_target_", "info", "name")}
+    return {key: value for key, value in read_choice(group, name).items() if key not in ("_target_", "info", "name")}
 
 
 def _value(config: dict[str, Any], key: str) -> Any:
@@ -248,7 +254,7 @@ def _plain(value: Any) -> str:
 COLUMNS = ("method", "ratio", "ours [95 %]", "published", "difference", "relative", "published rel.", "source", "notes")
 CAPTION = "*: the published figure is outside our 95 % interval over images; relative: of the own unpruned row"
 LEFT = ("method", "source", "notes")
-DISPENSABLE = ("relative", "published rel.", "source")  # dropped in this order if the terminal is too narrow
+DROPPABLE = ("relative", "published rel.", "source")  # dropped in this order if the terminal is too narrow
 LEGEND = (
     ("difference", "ours minus published, * where the published figure is outside our 95 % interval over images"),
     ("relative", "ours of the unpruned run here"),
@@ -264,7 +270,7 @@ def show_published(shown: list[Run], runs: list[Run], style: str) -> None:
     """
     published = read_published()
     pairs, unlike = find_pairs(shown, runs, published)
-    differing = [one_line(f"{path}: not compared, {settings}") for path, settings in unlike.items()]
+    differing = [terminal_line(f"{path}: not compared, {settings}") for path, settings in unlike.items()]
     missing = _missing(shown, pairs, published)
     if not pairs:
         raise UserError(
@@ -272,9 +278,9 @@ def show_published(shown: list[Run], runs: list[Run], style: str) -> None:
         )
     notes = [*differing, missing] if missing else differing
     if style == "json":
-        print(json.dumps({"pairs": [as_dict(pair) for pair in pairs], "notes": notes}, indent=2, allow_nan=False))
+        print(json.dumps({"pairs": [pair_fields(pair) for pair in pairs], "notes": notes}, indent=2, allow_nan=False))
     elif style == "csv":
-        records = [as_dict(pair) for pair in pairs]
+        records = [pair_fields(pair) for pair in pairs]
         writer = csv.DictWriter(sys.stdout, list(records[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(records)
@@ -289,7 +295,7 @@ def show_published(shown: list[Run], runs: list[Run], style: str) -> None:
                 print(f"\n{note}")
 
 
-def as_dict(pair: Pair) -> dict[str, Any]:
+def pair_fields(pair: FigurePair) -> dict[str, Any]:
     """Return a pair as plain data: figures on the published scale, relative scores as fractions, None if unknown."""
     run, line = pair.run, pair.published
     return {
@@ -321,7 +327,7 @@ def as_dict(pair: Pair) -> dict[str, Any]:
     }
 
 
-def _missing(shown: list[Run], pairs: list[Pair], published: list[Published]) -> str:
+def _missing(shown: list[Run], pairs: list[FigurePair], published: list[PublishedFigure]) -> str:
     """Return a line with the number of comparable figures without a run, and the command of the nearest, or ''."""
     paired = {pair.published.key for pair in pairs}
     open_ones = [line for line in published if line.comparable and not line.caution and line.key not in paired]
@@ -330,16 +336,16 @@ def _missing(shown: list[Run], pairs: list[Pair], published: list[Published]) ->
     models, benchmarks = {run.model for run in shown}, {run.benchmark for run in shown}
     methods, ratios = {run.method for run in shown} - {"none"}, {run.ratio for run in shown} - {None}
 
-    def nearness(line: Published) -> tuple[bool, ...]:
+    def nearness(line: PublishedFigure) -> tuple[bool, ...]:
         wanted = (line.our_model in models, line.our_benchmark in benchmarks)
         return (*wanted, line.our_method in methods, line.ratio in ratios)
 
     return f"{len(open_ones)} published figures have no run here; the next: {max(open_ones, key=nearness).command}"
 
 
-def _tables(pairs: list[Pair], style: str) -> None:
+def _tables(pairs: list[FigurePair], style: str) -> None:
     """Print one table per group of comparable runs and metric, with numbered notes on its figures."""
-    groups: dict[tuple[str, ...], list[Pair]] = {}
+    groups: dict[tuple[str, ...], list[FigurePair]] = {}
     for pair in pairs:
         groups.setdefault((*pair.run.key, pair.published.metric), []).append(pair)
     numbers: dict[str, int] = {}
@@ -348,7 +354,7 @@ def _tables(pairs: list[Pair], style: str) -> None:
     for group in groups.values():
         heading = title(group[0].run).replace(f" · {group[0].run.metric} · ", f" · {group[0].published.metric} · ")
         rows = [_cells(pair, numbers) for pair in group]
-        grid = Grid(heading, list(COLUMNS), rows, left=set(LEFT), fold=set(LEFT), dispensable=list(DISPENSABLE))
+        grid = Grid(heading, list(COLUMNS), rows, left=set(LEFT), wrapped=set(LEFT), droppable=list(DROPPABLE))
         if style == "latex":
             used = [
                 f"[{number}] {note}" for note, number in numbers.items() if any(f"[{number}]" in r[-1] for r in rows)
@@ -357,15 +363,15 @@ def _tables(pairs: list[Pair], style: str) -> None:
         elif style == "markdown":
             print(f"\n{grid.markdown()}")
         elif gone := grid.print_terminal():
-            print(left_out(gone))
+            print(dropped_columns_line(gone))
     below = [*LEGEND, *((f"[{number}]", note) for note, number in numbers.items())]
     if style == "markdown":
         print("".join(f"\n{markdown_text(f'{name}: {about}')}\n" for name, about in below))
     elif style == "table":
-        print(f"\n{aligned(below)}")
+        print(f"\n{align_pairs(below)}")
 
 
-def _cells(pair: Pair, numbers: dict[str, int]) -> list[str]:
+def _cells(pair: FigurePair, numbers: dict[str, int]) -> list[str]:
     """Return the cells of one row; add notes that are new to `numbers`."""
     run, line = pair.run, pair.published
     notes = [line.caution] if line.caution else []
@@ -380,7 +386,7 @@ def _cells(pair: Pair, numbers: dict[str, int]) -> list[str]:
     marks += [f"[{numbers.setdefault(note, len(numbers) + 1)}]" for note in notes]
     interval = "" if pair.low is None or pair.high is None else f" [{pair.low:.1f}, {pair.high:.1f}]"
     relative = [f"{100 * value:.1f} %" if value else "-" for value in (pair.relative, pair.published_relative)]
-    name = "unpruned" if run.unpruned else "blind" if run.blind else f"{line.method} ({run.method})"
+    name = "unpruned" if run.is_unpruned else "blind" if run.is_blind else f"{line.method} ({run.method})"
     return [
         f"{name} {line.variant}".strip(),
         run.amount,
@@ -388,6 +394,6 @@ def _cells(pair: Pair, numbers: dict[str, int]) -> list[str]:
         f"{line.value:g}",
         f"{pair.difference:+.2f}{'*' if pair.outside else ''}",
         *relative,
-        line.place,
+        line.short_source,
         "".join(marks),
     ]

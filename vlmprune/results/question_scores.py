@@ -9,7 +9,7 @@ import numpy as np
 
 from vlmprune.errors import said
 from vlmprune.files import read_bytes
-from vlmprune.results.grid import one_line
+from vlmprune.results.grid import terminal_line
 from vlmprune.results.line_schema import Scored
 from vlmprune.typed_json import BadLine, parse_lines
 
@@ -52,5 +52,5 @@ def read_questions(file: Path) -> Questions | str | None:
     if not ids or None in scores:
         return None
     images = tuple(rows[id_]["image_id"] for id_ in ids)
-    categories = tuple(one_line(rows[id_].get("category", "")) for id_ in ids)
+    categories = tuple(terminal_line(rows[id_].get("category", "")) for id_ in ids)
     return Questions(tuple(ids), np.array(scores, dtype=float), images, categories)

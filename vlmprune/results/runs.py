@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from vlmprune.errors import said
 from vlmprune.files import read_bytes
-from vlmprune.results.grid import one_line
+from vlmprune.results.grid import terminal_line
 from vlmprune.results.schema import Parts, Result
 from vlmprune.typed_json import STRICT, check_data, is_no_json, read_json
 
@@ -107,7 +107,9 @@ class Run:
     @property
     def faults(self) -> list[str]:
         """A line for each file beside result.json that exists and cannot be used."""
-        return [one_line(f"{self.path}/{each}") for each in (self._questions, self._config) if isinstance(each, str)]
+        return [
+            terminal_line(f"{self.path}/{each}") for each in (self._questions, self._config) if isinstance(each, str)
+        ]
 
     @cached_property
     def _questions(self) -> Questions | str | None:
@@ -137,18 +139,18 @@ class Run:
         return 1 - self.kept / self.total
 
     @property
-    def unpruned(self) -> bool:
+    def is_unpruned(self) -> bool:
         return self.method == "none"
 
     @property
-    def blind(self) -> bool:
+    def is_blind(self) -> bool:
         """True if no visual token was kept, so that answers depend on the questions alone."""
         return self.kept == 0
 
     @property
     def amount(self) -> str:
         """The requested amount: '95 %', 'keep 64', 'default' for a published schedule, '' if unpruned."""
-        if self.unpruned:
+        if self.is_unpruned:
             return ""
         if self.keep is not None:
             return f"keep {self.keep}"
@@ -175,15 +177,15 @@ def _from_result(path: Path, result: Result) -> Run:
     tokens, flops, positions = answers["tokens"], answers["flops"], answers.get("positions")
     return Run(
         path,
-        tuple(one_line(setting) for setting in result.get("settings", [])),
-        one_line(result["model"]),
-        one_line(result["method"]),
-        one_line(result["benchmark"]),
+        tuple(terminal_line(setting) for setting in result.get("settings", [])),
+        terminal_line(result["model"]),
+        terminal_line(result["method"]),
+        terminal_line(result["benchmark"]),
         result["ratio"],
         result["keep"],
         dict(result["subset"]),
         comparable_of(result),
-        one_line(answers["metric"]),
+        terminal_line(answers["metric"]),
         answers["score"],
         low,
         high,
@@ -216,15 +218,15 @@ def _medians(parts: Parts | None) -> dict[str, float]:
     return {name: found[name]["median_ms"] for name in Parts.__annotations__ if found.get(name)}
 
 
-def unpruned_beside(result: dict[str, Any], directory: Path) -> float | None:
+def find_unpruned_score(result: dict[str, Any], directory: Path) -> float | None:
     """Return the score of the unpruned run comparable with `result`, of the run in `directory`, or None."""
     if result["method"] == "none":
         return result["answers"]["score"]
-    beside = runs_beside(result, directory, "none-*")
+    beside = find_comparable_runs(result, directory, "none-*")
     return beside[0].score if beside else None
 
 
-def runs_beside(result: dict[str, Any], directory: Path, names: str) -> list[Run]:
+def find_comparable_runs(result: dict[str, Any], directory: Path, names: str) -> list[Run]:
     """Return the finished runs beside `directory` that are comparable with its `result`. names: glob of directories."""
     runs = [read_run(path) for path in sorted(directory.parent.glob(names))]
     return [run for run in runs if isinstance(run, Run) and run.comparable == comparable_of(result)]

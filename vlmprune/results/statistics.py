@@ -30,14 +30,14 @@ def clustered_interval(
     """
     if not 0 < level < 1:
         raise ValueError(f"level {level}: must lie between 0 and 1")
-    sums, counts = by_cluster(np.atleast_2d(np.asarray(scores, dtype=float)), clusters)
+    sums, counts = sum_by_cluster(np.atleast_2d(np.asarray(scores, dtype=float)), clusters)
     ((low, high),) = bootstrap_intervals(sums, counts, level, resamples, seed)
     return float(low), float(high)
 
 
 def clustered_intervals(scores: Scores, clusters: Sequence[str], level: float = 0.95) -> np.ndarray:
     """Return percentile-bootstrap intervals [R, 2] of the mean of each row of scores [R, Q], drawing whole clusters."""
-    return bootstrap_intervals(*by_cluster(np.atleast_2d(np.asarray(scores, dtype=float)), clusters), level)
+    return bootstrap_intervals(*sum_by_cluster(np.atleast_2d(np.asarray(scores, dtype=float)), clusters), level)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -65,7 +65,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
     ]
 
 
-def by_cluster(values: np.ndarray, clusters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def sum_by_cluster(values: np.ndarray, clusters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the sums [R, C] of values [R, Q] over each cluster's questions, and their counts [C]; clusters by name."""
     if values.shape[1] != len(clusters):
         raise ValueError(f"{values.shape[1]} scores but {len(clusters)} clusters")
@@ -84,7 +84,7 @@ def bootstrap_intervals(
     generator = np.random.default_rng(seed)
     clusters = len(counts)
     means = []
-    for size in blocks(resamples, clusters):
+    for size in block_sizes(resamples, clusters):
         drawn = generator.integers(0, clusters, size=(size, clusters))
         cells = (drawn + clusters * np.arange(size)[:, None]).ravel()
         times = np.bincount(cells, minlength=size * clusters).reshape(size, clusters).astype(float)  # each is drawn
@@ -92,7 +92,7 @@ def bootstrap_intervals(
     return np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0).T
 
 
-def blocks(resamples: int, clusters: int) -> Iterator[int]:
+def block_sizes(resamples: int, clusters: int) -> Iterator[int]:
     """Yield sizes of blocks of resamples that take about BLOCK_CELLS numbers each, which bounds memory."""
     block = max(1, BLOCK_CELLS // clusters)
     for start in range(0, resamples, block):
@@ -127,7 +127,7 @@ def paired_differences(
     if ours.shape != theirs.shape:
         raise ValueError(f"{ours.shape[1]} and {theirs.shape[1]} scores: the two must answer the same questions")
     differences = ours - theirs
-    sums, counts = by_cluster(differences, clusters)
+    sums, counts = sum_by_cluster(differences, clusters)
     bounds = bootstrap_intervals(sums, counts, level, seed=seed)
     p_values = _sign_flip(sums, flips, seed)
     means = differences.mean(1)
@@ -152,7 +152,7 @@ def _sign_flip(sums: np.ndarray, flips: int, seed: int) -> np.ndarray:
     if many:
         extreme = np.ones(len(many))
         generator = np.random.default_rng(seed)
-        for size in blocks(flips, sums.shape[1]):
+        for size in block_sizes(flips, sums.shape[1]):
             signs = 1.0 - 2.0 * generator.integers(0, 2, size=(size, sums.shape[1]), dtype=np.int8)
             extreme += (np.abs(signs @ sums[many].T) >= observed[many]).sum(0)
         p_values[many] = extreme / (flips + 1)

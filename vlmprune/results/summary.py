@@ -7,20 +7,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vlmprune.config.overrides import AMOUNT, UNUSED, group_of
-from vlmprune.results.runs import Run, runs_beside
+from vlmprune.config.overrides import AMOUNT, INEFFECTIVE_UNPRUNED, first_key
+from vlmprune.results.runs import Run, find_comparable_runs
 
 OWN = ("method", *AMOUNT, "seed")  # settings that the other run does not take over
 
 
-def command(settings: Iterable[str], method: str, amount: str = "", verb: str = "run") -> str:
+def make_command(settings: Iterable[str], method: str, amount: str = "", verb: str = "run") -> str:
     """Return the command of `method` at `amount` ('ratio=0.9') with the other `settings` of a run, as typed."""
-    dropped = (*OWN, *UNUSED) if method == "none" else OWN
-    same = [setting for setting in settings if group_of(setting) not in dropped]
+    dropped = (*OWN, *INEFFECTIVE_UNPRUNED) if method == "none" else OWN
+    same = [setting for setting in settings if first_key(setting) not in dropped]
     return shlex.join(["vlmprune", verb, f"method={method}", *amount.split(), *same])
 
 
-def asked(run: Run) -> str:
+def requested_amount(run: Run) -> str:
     """Return the requested amount of a run as a setting ('ratio=0.9'); '' for a published schedule."""
     if run.keep is not None:
         return f"keep={run.keep}"
@@ -70,7 +70,7 @@ def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> li
     if result.get("media", "images") != "images":
         rows.append(("media", result["media"]))
     if result["method"] != "none" and answers["score"] is not None:
-        rows.append(("relative score", relative(answers["score"], unpruned)))
+        rows.append(("relative score", relative_line(answers["score"], unpruned)))
     kept = tokens["kept"]
     spread = "" if kept["min"] == kept["max"] else f" ({kept['min']} to {kept['max']})"
     rows.append(
@@ -139,8 +139,9 @@ def flops_line(answers: dict[str, Any]) -> str:
     flops = answers["flops"]
     if flops is None:
         return f"-  ({answers.get('flops_unknown', 'unknown')})"
-    parts = ", ".join(f"{part} {giga(flops[part])}" for part in ("vision", "prefill") if part in flops)
-    return f"{giga(flops['total'])} a question, {flops['total'] / flops['unpruned_total']:.0%} of unpruned ({parts})"
+    parts = ", ".join(f"{part} {format_flops(flops[part])}" for part in ("vision", "prefill") if part in flops)
+    total, share = format_flops(flops["total"]), flops["total"] / flops["unpruned_total"]
+    return f"{total} a question, {share:.0%} of unpruned ({parts})"
 
 
 def score_line(answers: dict[str, Any]) -> str:
@@ -164,7 +165,7 @@ def other_metrics(answers: dict[str, Any]) -> list[tuple[str, str]]:
     return [("metrics", " · ".join(f"{name} {value:.4g}" for name, value in shown) + more)]
 
 
-def relative(score: float, unpruned: dict[str, Any] | None) -> str:
+def relative_line(score: float, unpruned: dict[str, Any] | None) -> str:
     """Return the score as a share of the unpruned score, measured here, or the reason why there is none."""
     if unpruned is None:
         return "unknown until the unpruned run exists"
@@ -184,11 +185,11 @@ def suggestion(result: dict[str, Any], unpruned: dict[str, Any] | None, director
     """Return a command to run next, with the settings of this run in `directory`."""
     settings = result.get("settings", [])
     if result["method"] == "none":
-        if not runs_beside(result, directory, "cls-0.95-*"):
-            return command(settings, "cls", "ratio=0.95")
+        if not find_comparable_runs(result, directory, "cls-0.95-*"):
+            return make_command(settings, "cls", "ratio=0.95")
     elif unpruned is None:
-        return f"{command(settings, 'none')}   (for the relative score)"
-    others = command(settings, "cls,fastv,uniform", "ratio=0.5,0.75,0.9,0.95", "sweep")
+        return f"{make_command(settings, 'none')}   (for the relative score)"
+    others = make_command(settings, "cls,fastv,uniform", "ratio=0.5,0.75,0.9,0.95", "sweep")
     return f"{others}   then: vlmprune compare"
 
 
@@ -197,6 +198,6 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
-def giga(flops: float) -> str:
+def format_flops(flops: float) -> str:
     """Return FLOPs as text in GFLOPs or TFLOPs."""
     return f"{flops / 1e12:.2f} TFLOPs" if flops >= 1e12 else f"{flops / 1e9:.3g} GFLOPs"

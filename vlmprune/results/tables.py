@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmprune.results.columns import BEYOND, DISPENSABLE, FIELDS, KEYS, as_dict, columns_for, legend
-from vlmprune.results.grid import Grid, left_out, markdown_text, one_line
+from vlmprune.results.columns import BEYOND, DROPPABLE, FIELDS, KEYS, column_legend, columns_for, row_fields
+from vlmprune.results.grid import Grid, dropped_columns_line, markdown_text, terminal_line
 from vlmprune.results.runs import Run
-from vlmprune.results.summary import CONVENTIONS, asked, command
+from vlmprune.results.summary import CONVENTIONS, make_command, requested_amount
 from vlmprune.source_code import ENGINE
 from vlmprune.terminal import say
 
@@ -23,15 +23,18 @@ if TYPE_CHECKING:
     from vlmprune.results.comparison import Row
 
 
-CHOSEN = ("pictures", "generation")  # keys of `comparable` that exist only for values other than the checkpoint's
-DECIDING = ("model", "benchmark")  # parts of config.yaml behind the hashes of `comparable`
+OPTIONAL_KEYS = (
+    "pictures",
+    "generation",
+)  # keys of `comparable` that exist only for values other than the checkpoint's
+HASHED_GROUPS = ("model", "benchmark")  # parts of config.yaml behind the hashes of `comparable`
 
 
 def title(run: Run) -> str:
     """Return the title of a group: model, benchmark, metric, questions and dtype, which its runs share."""
     subset = run.comparable.get("subset", "all")
     questions = f"all {run.samples:,} questions" if subset == "all" else f"{run.samples:,} questions ({subset})"
-    chosen = [run.comparable[name] for name in CHOSEN if name in run.comparable]
+    chosen = [run.comparable[name] for name in OPTIONAL_KEYS if name in run.comparable]
     if run.comparable["engine"] != str(ENGINE):
         chosen.append(f"engine {run.comparable['engine']}, today's is {ENGINE}")
     return " · ".join(
@@ -39,7 +42,7 @@ def title(run: Run) -> str:
     )
 
 
-def what_differs(firsts: list[Run]) -> list[str]:
+def difference_lines(firsts: list[Run]) -> list[str]:
     """Return lines that say how the tables differ, from the first run of each; [] for one table."""
     if len(firsts) < 2:
         return []
@@ -62,14 +65,14 @@ def what_differs(firsts: list[Run]) -> list[str]:
 def table_notes(rows: list[Row]) -> list[str]:
     """Return the notes of one table: environments, long questions and missing reference runs."""
     notes = [*environment_notes([row.run for row in rows]), *beyond_notes(rows), *missing_references(rows)]
-    return [one_line(line) for line in notes]
+    return [terminal_line(line) for line in notes]
 
 
 def missing_references(rows: list[Row]) -> list[str]:
     """Return a note for each kind of reference run that a table lacks, with the command that makes it."""
     lines = []
-    if all(row.relative is None for row in rows) and not rows[0].run.unpruned:
-        lines.append(f"note: no unpruned run to compare with: {command(rows[0].run.settings, 'none')}")
+    if all(row.relative is None for row in rows) and not rows[0].run.is_unpruned:
+        lines.append(f"note: no unpruned run to compare with: {make_command(rows[0].run.settings, 'none')}")
     lacking = [row for row in rows if row.lacks_random]
     if lacking:
         names = f"{lacking[0].name} {lacking[0].run.amount}" + (f" and {len(lacking) - 1} more" if lacking[1:] else "")
@@ -83,13 +86,15 @@ def random_commands(runs: list[Run]) -> list[str]:
 
     They use the amounts of `runs` where these give as many tokens, else the ratio that does.
     """
-    from vlmprune.results.comparison import equal  # imports numpy, which a table without this note need not wait for
+    from vlmprune.results.comparison import (
+        same_token_count,  # imports numpy, which a table without this note need not wait for
+    )
 
     amounts: dict[str, list[str]] = {}
     for run in runs:
         given = run.total * (1 - run.ratio) if run.ratio is not None else run.keep
-        as_given = given is not None and equal(run.layer_averaged, given)
-        key, _, value = asked(run).partition("=")
+        as_given = given is not None and same_token_count(run.layer_averaged, given)
+        key, _, value = requested_amount(run).partition("=")
         if not as_given:
             key, value = "ratio", f"{1 - run.layer_averaged / max(1, run.total):.4g}"
         amounts.setdefault(key, []).append(value)
@@ -97,7 +102,7 @@ def random_commands(runs: list[Run]) -> list[str]:
     for key, values in amounts.items():
         different = ",".join(dict.fromkeys(values))
         verb, more = ("sweep", " baselines=false") if "," in different else ("run", "")
-        commands.append(command(runs[0].settings, "random", f"{key}={different}{more}", verb))
+        commands.append(make_command(runs[0].settings, "random", f"{key}={different}{more}", verb))
     return commands
 
 
@@ -131,7 +136,9 @@ def _differing(records: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return (name, values) of each key whose values are not the same in all `records`."""
     pairs = []
     for name in sorted({name for each in records for name in each}):
-        values = sorted({"none" if each.get(name) is None else one_line(str(each[name])) or "''" for each in records})
+        values = sorted(
+            {"none" if each.get(name) is None else terminal_line(str(each[name])) or "''" for each in records}
+        )
         if len(values) > 1:
             pairs.append((name, " | ".join(values)))
     return pairs
@@ -139,7 +146,7 @@ def _differing(records: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 def _settings(run: Run) -> dict[str, Any]:
     """Return the settings of model and benchmark with dotted names, such as 'model.prompt'."""
-    groups = {group: run.config.get(group) for group in DECIDING}
+    groups = {group: run.config.get(group) for group in HASHED_GROUPS}
     return {
         f"{group}.{name}": value
         for group, settings in groups.items()
@@ -171,15 +178,15 @@ class Comparison:
     @property
     def differences(self) -> list[str]:
         """Lines that say how the tables differ; [] for one table."""
-        return what_differs([rows[0].run for rows in self.tables])
+        return difference_lines([rows[0].run for rows in self.tables])
 
     @property
     def notes(self) -> list[str]:
         """A line for each directory that is not shown."""
-        return [one_line(f"{path}: {why}") for path, why in self.others]
+        return [terminal_line(f"{path}: {why}") for path, why in self.others]
 
 
-def show(comparison: Comparison, style: str, keys: Sequence[str] = KEYS) -> None:
+def print_comparison(comparison: Comparison, style: str, keys: Sequence[str] = KEYS) -> None:
     """Print the tables. style: one of FORMATS; keys: columns of a text table; CSV and JSON have all fields."""
     if style == "json":
         _json(comparison)
@@ -201,7 +208,7 @@ def grid(rows: list[Row], keys: Sequence[str]) -> Grid:
         [[column.cell(row) for column in columns] for row in rows],
         {column.title for column in columns if not column.numeric},
         [row.front for row in rows],
-        [titles[key] for key in DISPENSABLE if key in titles],
+        [titles[key] for key in DROPPABLE if key in titles],
         {"method"},
     )
 
@@ -218,15 +225,15 @@ def _text(comparison: Comparison, keys: Sequence[str], markdown: bool) -> None:
         for line in table_notes(rows):
             print(f"\n{line}" if markdown else line)
     columns = columns_for((row for rows in comparison.tables for row in rows), keys)
-    about = legend(column for column in columns if column.title not in gone)
-    print(f"\n{markdown_text(' · '.join(': '.join(pair) for pair in about)) if markdown else aligned(about)}")
+    about = column_legend(column for column in columns if column.title not in gone)
+    print(f"\n{markdown_text(' · '.join(': '.join(pair) for pair in about)) if markdown else align_pairs(about)}")
     if gone:
-        print(left_out(column.title for column in columns if column.title in gone))
+        print(dropped_columns_line(column.title for column in columns if column.title in gone))
     if comparison.notes:
         print("\nnot shown:\n" + "\n".join(f"- {note}" for note in comparison.notes))
 
 
-def aligned(pairs: Sequence[tuple[str, str]]) -> str:
+def align_pairs(pairs: Sequence[tuple[str, str]]) -> str:
     """Return (name, meaning) pairs as text in two columns, with long lines wrapped."""
     line = min(PROSE, shutil.get_terminal_size((PROSE, 0)).columns)
     width = max((len(name) for name, _ in pairs), default=0) + 2
@@ -240,7 +247,7 @@ def aligned(pairs: Sequence[tuple[str, str]]) -> str:
 
 def _latex(comparison: Comparison, keys: Sequence[str]) -> None:
     print(f"{LATEX_HEAD}; columns=method,ratio,score,... chooses columns")
-    for name, about in legend(columns_for((row for rows in comparison.tables for row in rows), keys)):
+    for name, about in column_legend(columns_for((row for rows in comparison.tables for row in rows), keys)):
         print(f"% {name}: {about}")
     for rows in comparison.tables:
         notes = [
@@ -254,7 +261,7 @@ def _latex(comparison: Comparison, keys: Sequence[str]) -> None:
 
 
 def _json(comparison: Comparison) -> None:
-    groups = [_group(rows[0].run) | {"runs": [as_dict(row) for row in rows]} for rows in comparison.tables]
+    groups = [_group(rows[0].run) | {"runs": [row_fields(row) for row in rows]} for rows in comparison.tables]
     unfinished = [{"path": str(path), "reason": why} for path, why in comparison.others]
     report = {"groups": groups, "differ": comparison.differences, "unfinished": unfinished, "legend": FIELDS}
     print(json.dumps(report, indent=2, allow_nan=False))
@@ -266,7 +273,7 @@ def _csv(comparison: Comparison) -> None:
         run = rows[0].run
         common = {"model": run.model, "benchmark": run.benchmark}
         common |= {f"comparable_{name}": value for name, value in sorted(run.comparable.items())}
-        records += [common | as_dict(row) for row in rows]
+        records += [common | row_fields(row) for row in rows]
     fields = list(dict.fromkeys(name for record in records for name in record))
     writer = csv.DictWriter(sys.stdout, fields, lineterminator="\n")
     writer.writeheader()

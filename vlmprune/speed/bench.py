@@ -23,14 +23,14 @@ from vlmprune.machine import lacks_memory
 from vlmprune.measure.latency import Times, mark, synchronize
 from vlmprune.measure.memory import cache_bytes, cache_bytes_per_token, peak_mb, reset_peak
 from vlmprune.models.loading import Loaded
-from vlmprune.speed.load import Case, Load, Prompts
+from vlmprune.speed.load import Case, Load, SyntheticBatch
 
 BACKEND: str | None = None  # of torch.compile; None for inductor
 QUESTION = "What is in the middle of the picture?"  # for methods that read it; CLIP pads all questions to one length
 
 
 @dataclass
-class Measured:
+class Measurement:
     """Measurements of one case on one load. cache_bytes: KV cache of the batch's prompts after prefill;
     cache_bytes_per_token: growth per decode step."""
 
@@ -64,13 +64,13 @@ class Bench:
         early = plain if plain < len(cases) else 0
         return (len(cases) * (1 + load.warm_up + load.repeats) + early) * batch_sizes
 
-    def measure(self, cases: list[Case], prompts: Prompts) -> Iterator[list[Measured]]:
+    def measure(self, cases: list[Case], prompts: SyntheticBatch) -> Iterator[list[Measurement]]:
         """Warm up, then run `load.repeats` rounds; yield the measurements so far after each, in the order of `cases`.
 
         Compiling takes minutes and may fail, so the other cases get an extra round before it. A case that runs out of
         memory is marked and left out of all later rounds.
         """
-        measured = [Measured(case, prompts.batch_size) for case in cases]
+        measured = [Measurement(case, prompts.batch_size) for case in cases]
         plain = [one for one in measured if not one.case.compiled]
         self._prepare(plain, prompts)
         if len(plain) < len(measured):
@@ -82,17 +82,17 @@ class Bench:
             self._round(measured[start:] + measured[:start], prompts)
             yield measured
 
-    def _prepare(self, cases: list[Measured], prompts: Prompts) -> None:
+    def _prepare(self, cases: list[Measurement], prompts: SyntheticBatch) -> None:
         for one in cases:
             self._try(one, lambda one: self._first_call(one, prompts))
             for _ in range(self.load.warm_up):
                 self._try(one, lambda one: self._call(one, prompts))
 
-    def _round(self, cases: list[Measured], prompts: Prompts) -> None:
+    def _round(self, cases: list[Measurement], prompts: SyntheticBatch) -> None:
         for one in cases:
             self._try(one, lambda one: self._timed_call(one, prompts))
 
-    def _try(self, one: Measured, call: Callable[[Measured], object]) -> None:
+    def _try(self, one: Measurement, call: Callable[[Measurement], object]) -> None:
         if not one.out_of_memory:
             try:
                 call(one)
@@ -104,7 +104,7 @@ class Bench:
                 free_memory()
         self.advance(1)
 
-    def _first_call(self, one: Measured, prompts: Prompts) -> None:
+    def _first_call(self, one: Measurement, prompts: SyntheticBatch) -> None:
         """Make a case's first call and record its KV cache. A compiled case compiles here."""
         new_tokens = self.load.new_tokens if one.case.compiled else 1
         _, one.record, output = self._answer(one.case, prompts, new_tokens, return_dict_in_generate=True)
@@ -115,16 +115,18 @@ class Bench:
         else:
             one.cache_bytes = cache_bytes(cache)
 
-    def _timed_call(self, one: Measured, prompts: Prompts) -> None:
+    def _timed_call(self, one: Measurement, prompts: SyntheticBatch) -> None:
         one.peak_since = reset_peak(self.loaded.device)
         times = self._call(one, prompts)
         one.peak_mb = max(one.peak_mb, peak_mb(self.loaded.device))
         one.times.append(times)
 
-    def _call(self, one: Measured, prompts: Prompts) -> Times:
+    def _call(self, one: Measurement, prompts: SyntheticBatch) -> Times:
         return self._answer(one.case, prompts, self.load.new_tokens)[0]
 
-    def _answer(self, case: Case, prompts: Prompts, new_tokens: int, **options: Any) -> tuple[Times, Record, Any]:
+    def _answer(
+        self, case: Case, prompts: SyntheticBatch, new_tokens: int, **options: Any
+    ) -> tuple[Times, Record, Any]:
         source = case.text_tower
         tower = None if source is None else self.towers[source.identity]
         # Without an end-of-sequence token every prompt generates `new_tokens` tokens.

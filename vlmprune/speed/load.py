@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from vlmprune.config.arguments import read_settings
-from vlmprune.config.overrides import AMOUNT, expand_sweep, group_of, parse_overrides, without_unused
+from vlmprune.config.overrides import AMOUNT, drop_ineffective, expand_sweep, first_key, parse_overrides
 from vlmprune.config.settings import RunConfig, compose_run
 from vlmprune.config.typecheck import check_type, construct
 from vlmprune.errors import NotApplicable, UserError, choose, nearest
@@ -35,7 +35,7 @@ from vlmprune.models.loading import Loaded
 from vlmprune.models.preprocessing import Media
 from vlmprune.models.processor import Checkpoint
 
-OF_A_RUN = (
+RUN_SETTINGS = (
     "model",
     "method",
     "ratio",
@@ -50,7 +50,7 @@ OF_A_RUN = (
     "outputs",
 )
 FORMATS = ("table", "markdown", "csv", "json")
-OWN = ("format", "json", "chart", "from")
+COMMAND_SETTINGS = ("format", "json", "chart", "from")
 METHODS, RATIOS, BATCH_SIZES = "method=cls,fastv", "ratio=0.5,0.9", "batch_size=1,8"  # defaults
 NONE = Path("none")  # chart=none
 
@@ -73,7 +73,7 @@ class Load:
 
 
 @dataclass
-class Request:
+class SpeedRequest:
     """The parsed command. overrides: those of runs, without batch_size; json, chart: None for the default file.
 
     source: a stored result to print; nothing is measured then.
@@ -88,28 +88,28 @@ class Request:
     source: Path | None = None
 
 
-def parse(settings: list[str]) -> Request:
+def read_speed_request(settings: list[str]) -> SpeedRequest:
     """Parse the command's settings. Raise UserError with the allowed values and the nearest match."""
-    request, own = Request(), []
+    request, own = SpeedRequest(), []
     for setting, override in zip(settings, parse_overrides(settings), strict=True):
-        head, key = group_of(override.key_or_group), override.key_or_group
+        head, key = first_key(override.key_or_group), override.key_or_group
         if key == "speed":
             names = ", ".join(f"speed.{each.name}" for each in fields(Load))
             raise UserError(f"{setting}: is a group of settings; allowed: {names}")
-        if head not in (allowed := sorted([*OF_A_RUN, "speed", *OWN])):
+        if head not in (allowed := sorted([*RUN_SETTINGS, "speed", *COMMAND_SETTINGS])):
             raise UserError(f"'{key}' is not a setting of speed{nearest(head, allowed)}; allowed: {', '.join(allowed)}")
-        if head in ("speed", *OWN):
+        if head in ("speed", *COMMAND_SETTINGS):
             own.append(setting)
         elif head == "batch_size":
             request.batch_sizes = setting
         else:
             request.overrides.append(setting)
-    load = [override.key_or_group for override in parse_overrides(own) if override.key_or_group not in OWN]
-    values = read_settings(own, "speed", one=[*OWN, *load])
+    load = [override.key_or_group for override in parse_overrides(own) if override.key_or_group not in COMMAND_SETTINGS]
+    values = read_settings(own, "speed", one=[*COMMAND_SETTINGS, *load])
     request.format = choose(str(values.get("format", "table")), FORMATS, "format")
     request.json, request.chart = (_file(key, values.get(key)) for key in ("json", "chart"))
     request.source = _file("from", values.get("from"))
-    others = [*request.overrides, *(setting for setting in own if group_of(setting) == "speed")]
+    others = [*request.overrides, *(setting for setting in own if first_key(setting) == "speed")]
     if request.source is not None and others:
         raise UserError(f"from={request.source}: is a result, and {others[0]} cannot change it; leave one of them out")
     given = {setting.partition("=")[0] for setting in request.overrides}
@@ -146,7 +146,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Refused:
+class Refusal:
     """A method and amount that this model cannot run, with the reason."""
 
     label: str
@@ -156,7 +156,7 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SpeedPlan:
     """Cases of one model on one device; the first is the unpruned model."""
 
     config: RunConfig
@@ -165,16 +165,16 @@ class Plan:
     dtype: torch.dtype
     batch_sizes: list[int]
     cases: list[Case] = field(default_factory=lambda: [Case("unpruned", None, None, Unpruned())])
-    refused: list[Refused] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
 
 
-def plan(request: Request, config_dir: str | None) -> Plan:
+def plan_cases(request: SpeedRequest, config_dir: str | None) -> SpeedPlan:
     """Return the cases of a request. Raise UserError for bad input, NotApplicable if the model can run none of them."""
     jobs = expand_sweep(request.overrides, config_dir)
     items = {item for job in jobs for item in job}
     several = Counter(map(_key, items))
     varying = {key for key, values in several.items() if values > 1} - {"method", "compile", *AMOUNT}
-    jobs = [without_unused(job) for job in jobs]
+    jobs = [drop_ineffective(job) for job in jobs]
     configs = [compose_run(job, config_dir) for job in jobs]
     config = configs[0]
     for other in configs:
@@ -186,16 +186,16 @@ def plan(request: Request, config_dir: str | None) -> Plan:
     device = loading.resolve_device(config.device)
     dtype = loading.resolve_dtype(config.model.dtype, checkpoint, device)
     loading.check_hardware(config.model, checkpoint, dtype, device)
-    planned = Plan(config, checkpoint, device, dtype, sorted(set(sizes)))
+    planned = SpeedPlan(config, checkpoint, device, dtype, sorted(set(sizes)))
     left_out = LeftOut()
     acting = [_add(planned, other, varying, left_out) for other in configs]
-    if len(planned.refused) == len(configs):
-        raise NotApplicable(planned.refused[0].reason)
+    if len(planned.refusals) == len(configs):
+        raise NotApplicable(planned.refusals[0].reason)
     left_out.tell(acting)
     return planned
 
 
-def _add(planned: Plan, config: RunConfig, varying: set[str], left_out: LeftOut) -> RunConfig:
+def _add(planned: SpeedPlan, config: RunConfig, varying: set[str], left_out: LeftOut) -> RunConfig:
     """Add one combination to the cases, unless it is there already, or to the refused ones.
 
     Return it without the settings that cannot act in it.
@@ -203,7 +203,7 @@ def _add(planned: Plan, config: RunConfig, varying: set[str], left_out: LeftOut)
     try:
         config, (method, _, text_tower) = left_out.settle(config, choose_parts)
     except NotApplicable as error:
-        planned.refused.append(Refused(_label(config, varying), config.ratio, config.keep, str(error)))
+        planned.refusals.append(Refusal(_label(config, varying), config.ratio, config.keep, str(error)))
         return config
     label = _label(config, varying)
     case = Case(label, config.ratio, config.keep, method, text_tower, config.compile)
@@ -223,7 +223,7 @@ def _key(override: str) -> str:
 
 
 @dataclass(frozen=True)
-class Prompts:
+class SyntheticBatch:
     """One batch. inputs: arguments of generate(). encoded: sizes of one image in the encoder."""
 
     inputs: dict[str, Tensor]
@@ -234,35 +234,35 @@ class Prompts:
         return len(self.inputs["input_ids"])
 
 
-def make_prompts(loaded: Loaded, load: Load, batch_size: int) -> Prompts:
+def make_batch(loaded: Loaded, load: Load, batch_size: int) -> SyntheticBatch:
     """Return `batch_size` prompts of load.prompt_tokens text tokens and an image. Raise UserError if too few."""
     prepare, side = loaded.preprocessor, load.image_size
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (batch_size, side, side, 3), generator=generator, dtype=torch.uint8)
     media = [prepare.media([Image.fromarray(image.numpy())], "image") for image in pixels]
-    words = ordinary_words(loaded)
+    token_ids = ordinary_token_ids(loaded)
     ids = []
     for own in media:
-        placed = placeholders(loaded, own)
+        placed = placeholder_ids(loaded, own)
         room = load.prompt_tokens - int((~loaded.adapter.visual_mask(torch.tensor(placed))).sum())
         if room < 2:
             around = load.prompt_tokens - room
             raise UserError(
                 f"speed.prompt_tokens={load.prompt_tokens}: an image alone brings {around}; give {around + 2} or more"
             )
-        text = words[torch.randint(len(words), (room,), generator=generator)].tolist()
+        text = token_ids[torch.randint(len(token_ids), (room,), generator=generator)].tolist()
         ids.append(text[: room // 2] + placed + text[room // 2 :])
     encoded = Encoded.of(loaded.adapter, prepare.collate(media[:1]))
-    return Prompts(prepare.padded(ids, media, loaded.device, loaded.model.dtype), encoded)
+    return SyntheticBatch(prepare.padded(ids, media, loaded.device, loaded.model.dtype), encoded)
 
 
-def placeholders(loaded: Loaded, media: list[Media]) -> list[int]:
+def placeholder_ids(loaded: Loaded, media: list[Media]) -> list[int]:
     """Return the token ids of the media's placeholders in a prompt, with their start and end tokens."""
     text = "".join(medium.text for medium in media)
     return loaded.preprocessor.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def ordinary_words(loaded: Loaded) -> Tensor:
+def ordinary_token_ids(loaded: Loaded) -> Tensor:
     """Return the ids of the vocabulary that are not special to the model or its tokenizer, int64."""
     ids = torch.arange(loaded.adapter.config.text_config.vocab_size)
     special = loaded.adapter.visual_mask(ids)

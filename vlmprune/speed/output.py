@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmprune.files import to_json
+from vlmprune.results.columns import format_number
 from vlmprune.results.curves import BASELINE, COLORS, GRID, MARKERS, chart_style, make_panels, write_figure
-from vlmprune.results.grid import Grid, left_out, markdown_text
-from vlmprune.results.tables import aligned
+from vlmprune.results.grid import Grid, dropped_columns_line, markdown_text
+from vlmprune.results.tables import align_pairs
 from vlmprune.speed.result_schema import MEASURED, NOT_APPLICABLE
 
 if TYPE_CHECKING:
@@ -20,14 +21,24 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-WHO = ("batch", "method", "removed")
-TIMES = (*WHO, "tokens", "vision", "selection", "projector", "prefill", "first token", "decode step", "end to end")
+KEY_COLUMNS = ("batch", "method", "removed")
+TIMES = (
+    *KEY_COLUMNS,
+    "tokens",
+    "vision",
+    "selection",
+    "projector",
+    "prefill",
+    "first token",
+    "decode step",
+    "end to end",
+)
 WORK = (
-    *(*WHO, "GFLOPs", "fewer FLOPs", "faster", "realised", "TFLOP/s", "of ceiling"),
+    *(*KEY_COLUMNS, "GFLOPs", "fewer FLOPs", "faster", "realised", "TFLOP/s", "of ceiling"),
     *("decode GB/s", "of bandwidth", "peak MB", "KV MB"),
 )
 # Columns of both tables, dropped in this order if the terminal is too narrow.
-DISPENSABLE = (
+DROPPABLE = (
     *("projector", "vision", "selection", "tokens", "decode step"),
     *("of bandwidth", "decode GB/s", "KV MB", "TFLOP/s", "of ceiling"),
 )
@@ -44,7 +55,7 @@ LEGEND = (
 )
 
 
-def show(result: dict[str, Any], style: str) -> None:
+def print_result(result: dict[str, Any], style: str) -> None:
     """Print the result to stdout. style: table, markdown, csv or json."""
     if style == "json":
         print(to_json(result), end="")
@@ -65,13 +76,13 @@ def heading(result: dict[str, Any]) -> str:
     load, ceiling = result["load"], result["ceiling"]
     weights = "random weights" if result["model"]["random_weights"] else "its own weights"
     return (
-        f"{result['model']['name']} ({weights}) · {where(result)} · "
+        f"{result['model']['name']} ({weights}) · {device_text(result)} · "
         f"{load['prompt_tokens']} text tokens and an image, {load['new_tokens']} new tokens · ceiling "
-        f"{number(ceiling['flops'] / 1e12)} TFLOP/s, {number(ceiling['bandwidth'] / 1e9)} GB/s"
+        f"{number_cell(ceiling['flops'] / 1e12)} TFLOP/s, {number_cell(ceiling['bandwidth'] / 1e9)} GB/s"
     )
 
 
-def where(result: dict[str, Any]) -> str:
+def device_text(result: dict[str, Any]) -> str:
     """Return device, dtype and attention kernel as text."""
     under = result["conditions"]
     device = under["device_name"] if under["device"].startswith("cuda") else f"CPU, {under['threads']} thread(s)"
@@ -86,9 +97,9 @@ def findings(rows: list[Row]) -> list[str]:
         if row.get("flops_ratio", 1) > most["flops_ratio"] and row["tokens"]["kept"]:
             strongest[row["batch_size"]] = row
     return [
-        f"batch {size}: {row['label']} {amount(row)} needs {row['flops_ratio']:.2f}x fewer FLOPs to the first token "
-        f"and is {row['speed_up']['first_token']:.2f}x faster: {row['realised']:.0%} of the theoretical speed-up is "
-        "realised"
+        f"batch {size}: {row['label']} {amount_text(row)} needs {row['flops_ratio']:.2f}x fewer FLOPs to the first "
+        f"token and is {row['speed_up']['first_token']:.2f}x faster: {row['realised']:.0%} of the theoretical speed-up "
+        "is realised"
         for size, row in strongest.items()
     ]
 
@@ -99,7 +110,7 @@ def refusals(rows: list[Row]) -> list[str]:
     return [f"NOT APPLICABLE {label} at {', '.join(amounts)}: {reason}" for (label, reason), amounts in found]
 
 
-def amount(row: Row) -> str:
+def amount_text(row: Row) -> str:
     """Return '90 %', 'keep 64', 'default' for a published schedule, or '' for the unpruned model."""
     if row["keep"] is not None:
         return f"keep {row['keep']}"
@@ -108,40 +119,38 @@ def amount(row: Row) -> str:
     return "" if row["label"].startswith("unpruned") else "default"
 
 
-def number(value: float | None) -> str:
-    """Return a value with about three significant digits, '-' for None."""
-    if not value:
-        return "-" if value is None else "0"
-    decimals = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
-    return f"{value:,.{decimals}f}"
+def number_cell(value: float | None) -> str:
+    """Return a value with about three significant digits, '-' for None, and '0' for 0."""
+    return "0" if value == 0 else format_number(value)
 
 
 def times_cells(row: Row) -> list[str]:
-    """Return the cells of a row of TIMES after WHO."""
+    """Return the cells of a row of TIMES after KEY_COLUMNS."""
     ms, tokens = {part: (value or {}).get("median_ms") for part, value in row["ms"].items()}, row["tokens"]
     faster = {part: "" if row["label"] == "unpruned" else f" ({x:.2f}x)" for part, x in row.get("speed_up", {}).items()}
-    parts = (number(ms[part]) for part in ("vision", "selection", "projector"))
+    parts = (number_cell(ms[part]) for part in ("vision", "selection", "projector"))
     rest = (
-        number(ms[part]) + faster.get(part, "") for part in ("prefill", "first_token", "decode_per_token", "end_to_end")
+        number_cell(ms[part]) + faster.get(part, "")
+        for part in ("prefill", "first_token", "decode_per_token", "end_to_end")
     )
     return [f"{tokens['kept']}/{tokens['visual']}", *parts, *rest]
 
 
 def work_cells(row: Row) -> list[str]:
-    """Return the cells of a row of WORK after WHO."""
+    """Return the cells of a row of WORK after KEY_COLUMNS."""
     fewer, faster = row.get("flops_ratio"), row.get("speed_up", {}).get("first_token")
     against = row["label"] != "unpruned"
     return [
-        number(row["flops"]["first_token"] / 1e9 if row["flops"] else None),
+        number_cell(row["flops"]["first_token"] / 1e9 if row["flops"] else None),
         f"{fewer:.2f}x" if fewer and against else "-",
         f"{faster:.2f}x" if faster and against else "-",
         f"{row['realised']:.0%}" if fewer and against else "-",
-        number(row.get("flops_per_s", 0) / 1e12 or None),
+        number_cell(row.get("flops_per_s", 0) / 1e12 or None),
         f"{row['of_flops_ceiling']:.0%}" if "of_flops_ceiling" in row else "-",
-        number(row.get("bytes_per_s", 0) / 1e9 or None),
+        number_cell(row.get("bytes_per_s", 0) / 1e9 or None),
         f"{row['of_bandwidth_ceiling']:.0%}" if "of_bandwidth_ceiling" in row else "-",
         f"{row['peak_memory_mb']:,.0f}",
-        number(row["kv_cache_bytes"] / 2**20),
+        number_cell(row["kv_cache_bytes"] / 2**20),
     ]
 
 
@@ -153,7 +162,7 @@ def _tables(rows: list[Row]) -> list[tuple[str, tuple[str, ...], list[list[str]]
         for row in rows:
             if row["state"] != NOT_APPLICABLE:
                 shown = cells(row) if row["state"] == MEASURED else [row["state"].upper()]
-                body.append([str(row["batch_size"]), row["label"], amount(row), *shown])
+                body.append([str(row["batch_size"]), row["label"], amount_text(row), *shown])
         body += [["-", label, "", NOT_APPLICABLE.upper()] for label, _ in _refused(rows)]
         tables.append((title, columns, [[*cells, *[""] * (len(columns) - len(cells))] for cells in body]))
     return tables
@@ -164,7 +173,7 @@ def _refused(rows: list[Row]) -> dict[tuple[str, str], list[str]]:
     found: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row["state"] == NOT_APPLICABLE:
-            found.setdefault((row["label"], row["reason"]), []).append(amount(row))
+            found.setdefault((row["label"], row["reason"]), []).append(amount_text(row))
     return found
 
 
@@ -179,13 +188,13 @@ def _terminal(result: dict[str, Any]) -> None:
     print()
     for line in [*refusals(result["rows"]), *findings(result["rows"])]:
         print(line)
-    print("\n" + aligned([(name, about) for name, about in LEGEND if name not in gone]))
+    print("\n" + align_pairs([(name, about) for name, about in LEGEND if name not in gone]))
     if gone:
-        print(left_out(gone))
+        print(dropped_columns_line(gone))
 
 
 def _grid(title: str, columns: tuple[str, ...], rows: list[list[str]]) -> Grid:
-    return Grid(title, list(columns), rows, left={"method"}, dispensable=list(DISPENSABLE), fold={"method"})
+    return Grid(title, list(columns), rows, left={"method"}, droppable=list(DROPPABLE), wrapped={"method"})
 
 
 def _csv(rows: list[Row]) -> None:
@@ -234,7 +243,7 @@ def _draw(result: dict[str, Any]) -> Figure:
         left.set_title(f"{result['model']['name']}, batch {size}", loc="left", fontweight="bold")
     if not groups:
         panels[0, 0].set_title("nothing could be measured", loc="left")
-    figure.supxlabel(where(result), fontsize=7, color="#666666")
+    figure.supxlabel(device_text(result), fontsize=7, color="#666666")
     return figure
 
 
@@ -274,7 +283,7 @@ def _speed_ups(axes: Axes, rows: list[Row]) -> None:
 
 def _times(axes: Axes, rows: list[Row]) -> None:
     """Draw the median time of a whole answer by part, one bar per row."""
-    names = [" ".join([row["label"], amount(row)]).strip() for row in rows]
+    names = [" ".join([row["label"], amount_text(row)]).strip() for row in rows]
     left = [0.0] * len(rows)
     for part, (color, name) in PARTS.items():
         widths = [_milliseconds(row)[part] for row in rows]

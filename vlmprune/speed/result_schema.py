@@ -44,7 +44,7 @@ class Flops(TypedDict):
 
 
 @with_config(STRICT)
-class Took(Times):
+class PositiveTimes(Times):
     """Times of a part whose median is above 0."""
 
     median_ms: Positive
@@ -57,11 +57,11 @@ class Parts(TypedDict):
     vision: Times | None
     selection: Times | None
     projector: Times | None
-    prefill: Annotated[Took, Field(description="with all selection")]
-    first_token: Annotated[Took, Field(description="all up to its logits")]
+    prefill: Annotated[PositiveTimes, Field(description="with all selection")]
+    first_token: Annotated[PositiveTimes, Field(description="all up to its logits")]
     decode_per_token: Annotated[Times | None, Field(description="one step; null where nothing was decoded")]
     other: Times | None
-    end_to_end: Took
+    end_to_end: PositiveTimes
 
 
 @with_config(STRICT)
@@ -119,7 +119,7 @@ class Row(TypedDict):
 
 
 # Fields that a row must have too, by its state or by another field of the row.
-NEEDS: dict[str, tuple[str, ...]] = {
+REQUIRED_FIELDS: dict[str, tuple[str, ...]] = {
     MEASURED: ("batch_size", "tokens", "flops", "ms", "peak_memory_mb", "kv_cache_bytes"),
     OUT_OF_MEMORY: ("batch_size",),
     NOT_APPLICABLE: ("reason",),
@@ -128,7 +128,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 
 
 def _complete(row: Row) -> Row:
-    needed = [*NEEDS[row["state"]], *(NEEDS["flops_ratio"] if "flops_ratio" in row else ())]
+    needed = [*REQUIRED_FIELDS[row["state"]], *(REQUIRED_FIELDS["flops_ratio"] if "flops_ratio" in row else ())]
     for name in needed:
         if name not in row or (name == "batch_size" and row["batch_size"] is None):
             raise ValueError(f"{name} is missing in a row with state={row['state']}")

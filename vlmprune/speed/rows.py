@@ -9,47 +9,49 @@ from vlmprune.measure.flops import Flops, question_flops
 from vlmprune.measure.latency import summarise
 from vlmprune.models.base import Encoded, Uncountable
 from vlmprune.models.loading import Loaded
-from vlmprune.speed.bench import Ceiling, Measured
-from vlmprune.speed.load import Case, Load, Refused
+from vlmprune.speed.bench import Ceiling, Measurement
+from vlmprune.speed.load import Case, Load, Refusal
 from vlmprune.speed.result_schema import MEASURED, NOT_APPLICABLE, OUT_OF_MEMORY
 
 TIMES = ("prefill", "first_token", "decode_per_token", "end_to_end")  # parts with a speed-up
 
 
 def make_rows(
-    measured: list[Measured], encoded: Encoded, loaded: Loaded, load: Load, ceiling: Ceiling, weights: int
+    measurements: list[Measurement], encoded: Encoded, loaded: Loaded, load: Load, ceiling: Ceiling, weights: int
 ) -> list[dict[str, Any]]:
     """Return the rows of one batch size, the first unpruned. weights: bytes of the model that a decode step reads."""
-    rows = [_row(one, encoded, loaded, load, ceiling, weights) for one in measured]
+    rows = [_row(one, encoded, loaded, load, ceiling, weights) for one in measurements]
     for row in rows:
-        _against(row, rows[0])
+        _add_comparison(row, rows[0])
     return rows
 
 
-def refused_row(refused: Refused) -> dict[str, Any]:
+def refusal_row(refusal: Refusal) -> dict[str, Any]:
     """Return the row of a case that the model cannot run."""
-    return _named(refused, None, NOT_APPLICABLE) | {"reason": refused.reason}
+    return _common_fields(refusal, None, NOT_APPLICABLE) | {"reason": refusal.reason}
 
 
-def _named(case: Case | Refused, batch_size: int | None, state: str) -> dict[str, Any]:
+def _common_fields(case: Case | Refusal, batch_size: int | None, state: str) -> dict[str, Any]:
     return {"state": state, "label": case.label, "ratio": case.ratio, "keep": case.keep, "batch_size": batch_size}
 
 
-def _row(one: Measured, encoded: Encoded, loaded: Loaded, load: Load, ceiling: Ceiling, weights: int) -> dict[str, Any]:
+def _row(
+    one: Measurement, encoded: Encoded, loaded: Loaded, load: Load, ceiling: Ceiling, weights: int
+) -> dict[str, Any]:
     if one.out_of_memory or one.record is None:
-        return _named(one.case, one.batch_size, OUT_OF_MEMORY)
+        return _common_fields(one.case, one.batch_size, OUT_OF_MEMORY)
     visual = [counts[0] for counts in one.record.visual_counts]
-    words = load.prompt_tokens
+    text_tokens = load.prompt_tokens
     ms = summarise(one.times)
-    row = _named(one.case, one.batch_size, MEASURED) | {
+    row = _common_fields(one.case, one.batch_size, MEASURED) | {
         "tokens": {
-            "text": words,
+            "text": text_tokens,
             "visual": encoded.slots,
             "kept": visual[-1],
             "layer_averaged": sum(visual) / len(visual),
-            "sequence": words + visual[0],
+            "sequence": text_tokens + visual[0],
         },
-        **_flops(one, encoded, loaded, load, visual, words),
+        **_flops(one, encoded, loaded, load, visual, text_tokens),
         "ms": ms,
         "peak_memory_mb": one.peak_mb,
         "peak_memory_since": one.peak_since,
@@ -66,11 +68,11 @@ def _row(one: Measured, encoded: Encoded, loaded: Loaded, load: Load, ceiling: C
 
 
 def _flops(
-    one: Measured, encoded: Encoded, loaded: Loaded, load: Load, visual: list[int], words: int
+    one: Measurement, encoded: Encoded, loaded: Loaded, load: Load, visual: list[int], text_tokens: int
 ) -> dict[str, Any]:
     clip = None if one.case.text_tower is None else one.case.text_tower.config
     try:
-        flops = question_flops(loaded.adapter, one.case.method, encoded, visual, words, load.new_tokens, clip)
+        flops = question_flops(loaded.adapter, one.case.method, encoded, visual, text_tokens, load.new_tokens, clip)
     except Uncountable as error:
         return {"flops": None, "flops_unknown": str(error)}
     return {"flops": flops.as_dict() | {"first_token": first_token_flops(flops)}}
@@ -81,7 +83,7 @@ def first_token_flops(flops: Flops) -> float:
     return flops.total - flops.decode
 
 
-def _against(row: dict[str, Any], unpruned: dict[str, Any]) -> None:
+def _add_comparison(row: dict[str, Any], unpruned: dict[str, Any]) -> None:
     """Add speed-ups and the FLOPs ratio to a row, if it and the unpruned row were measured."""
     if {row["state"], unpruned["state"]} != {MEASURED}:
         return

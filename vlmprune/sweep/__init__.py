@@ -14,9 +14,9 @@ __all__ = ["Job", "plan_jobs", "sweep"]
 def sweep(settings: list[str], config_dir: str | None) -> int:
     """Run every combination of `settings`; return the exit code: 1 if any job failed, 130 after Ctrl-C."""
     split = split_settings(settings, config_dir)
-    jobs = plan_jobs(split.of_runs, config_dir, split.baselines)
+    jobs = plan_jobs(split.run_overrides, config_dir, split.baselines)
     launcher = build_launcher(split, config_dir)
 
-    from vlmprune.sweep.execution import conduct  # imports torch, which a typo need not wait for
+    from vlmprune.sweep.execution import run_jobs  # imports torch, which a typo need not wait for
 
-    return conduct(settings, jobs, launcher, split)
+    return run_jobs(settings, jobs, launcher, split)

@@ -14,9 +14,9 @@ from vlmprune.launchers.base import Launcher, Task, WorkerLauncher, check, launc
 from vlmprune.launchers.task import PASSED_ON, InProcess
 from vlmprune.loggers.wandb_upload import left_offline, sync_command
 from vlmprune.results.sweep_record import FOLDER, JobRecord, SweepRecord
-from vlmprune.sweep.inspection import examine, model_key
+from vlmprune.sweep.inspection import check_jobs, model_key
 from vlmprune.sweep.jobs import Job, SweepSettings
-from vlmprune.sweep.progress import Board, duration, score_text
+from vlmprune.sweep.progress import SweepProgress, duration, percent_or_unjudged
 from vlmprune.terminal import say
 
 STATES = {"done": "done", "skipped": "finished before", "waiting": "not run", "running": "running"}
@@ -29,11 +29,11 @@ def show_table(jobs: list[JobRecord], next_line: str) -> None:
 
     rows = []
     for job in jobs:
-        score = score_text(job.score) if job.status in ("done", "skipped") else ""
+        score = percent_or_unjudged(job.score) if job.status in ("done", "skipped") else ""
         seconds = "" if job.seconds is None else duration(job.seconds)
-        rows.append([job.title, score, seconds, state_of(job)])
+        rows.append([job.title, score, seconds, final_state(job)])
     print()
-    Grid("", ["job", "score", "time", ""], rows, left={"job", ""}, fold={"job", ""}).print_terminal()
+    Grid("", ["job", "score", "time", ""], rows, left={"job", ""}, wrapped={"job", ""}).print_terminal()
     print()
     console = results_console()
     offline = sync_command(left_offline(Path(job.directory) for job in jobs if job.directory is not None))
@@ -42,7 +42,7 @@ def show_table(jobs: list[JobRecord], next_line: str) -> None:
     console.print(f"next   {next_line}", soft_wrap=True)
 
 
-def state_of(job: JobRecord) -> str:
+def final_state(job: JobRecord) -> str:
     """Return the final state of a job, with the reason if it failed or could not run."""
     if job.status == "failed":
         return f"FAILED  {job.reason}"
@@ -53,53 +53,53 @@ def state_of(job: JobRecord) -> str:
     return STATES[job.status]
 
 
-def conduct(settings: list[str], jobs: list[Job], launcher: Launcher, split: SweepSettings) -> int:
+def run_jobs(settings: list[str], jobs: list[Job], launcher: Launcher, split: SweepSettings) -> int:
     """Run `jobs`, which were planned from `settings` as typed; return the exit code."""
     stopped = 0
     with shared_benchmarks():
-        jobs = examine(jobs, launcher.here)
+        jobs = check_jobs(jobs, launcher.here)
         check(launcher, [job.config for job in jobs if job.record.status == "waiting" and not job.finished])
-        board = begin(jobs, settings, split)
+        progress = start_progress(jobs, settings, split)
         try:
-            finished, rest = tasks_of(jobs, board)
-            InProcess().run(finished, board)  # without a model; their answers may still need a judge
-            if rest and not board.halted:
-                with board.shown(workers=isinstance(launcher, WorkerLauncher)):
-                    launch(launcher, rest, board)
+            finished, rest = make_tasks(jobs, progress)
+            InProcess().run(finished, progress)  # without a model; their answers may still need a judge
+            if rest and not progress.halted:
+                with progress.show_bar(workers=isinstance(launcher, WorkerLauncher)):
+                    launch(launcher, rest, progress)
         except KeyboardInterrupt as error:
             stopped = stop_code(error)
         finally:
-            board.interrupted()
-    counts = board.counts()
+            progress.mark_stopped()
+    counts = progress.counts()
     own = [] if jobs[0].config.config_dir is None else ["--config-dir", jobs[0].config.config_dir]
     again = shlex.join(["vlmprune", "sweep", *own, *settings])
     left = counts["stopped"] + counts["waiting"]
-    show_table(board.record.jobs, f"{again}   (goes on)" if left else compare_command(board.outputs))
+    show_table(progress.record.jobs, f"{again}   (goes on)" if left else compare_command(progress.outputs))
     if stopped:
         say(f"stopped, and nothing is lost; the same command goes on: {again}")
         return stopped
     return 1 if counts["failed"] else 0
 
 
-def begin(jobs: list[Job], settings: list[str], split: SweepSettings) -> Board:
+def start_progress(jobs: list[Job], settings: list[str], split: SweepSettings) -> SweepProgress:
     """Write the sweep's record and print its first lines. Raise UserError if the outputs folder cannot be written."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    record = SweepRecord(group_of(jobs), settings, split.launcher, now, now, [job.record for job in jobs])
+    record = SweepRecord(sweep_id(jobs), settings, split.launcher, now, now, [job.record for job in jobs])
     outputs = Path(jobs[0].config.outputs)
     try:
         (outputs / FOLDER / record.group).mkdir(parents=True, exist_ok=True)
         record.write(outputs)
     except OSError as error:
         raise UserError(f"outputs folder {outputs} cannot be used: {error}") from error
-    board = Board(jobs, record, outputs, split.fail_fast)
-    say(first_line(jobs, f"launcher={split.launcher} · {outputs / FOLDER / record.group}.json"))
+    progress = SweepProgress(jobs, record, outputs, split.fail_fast)
+    say(count_line(jobs, f"launcher={split.launcher} · {outputs / FOLDER / record.group}.json"))
     for job in jobs:
         if job.record.status == "not_applicable":
             say(f"NOT APPLICABLE {job.title}: {job.record.reason}")
-    return board
+    return progress
 
 
-def first_line(jobs: list[Job], rest: str) -> str:
+def count_line(jobs: list[Job], rest: str) -> str:
     """Return a line such as '7 jobs: 4 new, 1 partly done, 2 finished · ' with `rest` after it."""
     able = [job for job in jobs if job.record.status == "waiting"]
     partly = sum(bool(job.record.answered) and not job.finished for job in able)
@@ -110,22 +110,22 @@ def first_line(jobs: list[Job], rest: str) -> str:
     return f"{len(jobs)} job{'s' if len(jobs) > 1 else ''}: {told} · {rest}"
 
 
-def tasks_of(jobs: list[Job], board: Board) -> tuple[list[Task], list[Task]]:
+def make_tasks(jobs: list[Job], progress: SweepProgress) -> tuple[list[Task], list[Task]]:
     """Return two lists of launcher tasks: those of finished jobs, and those of all other jobs that can run."""
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    group = board.record.group
+    group = progress.record.group
     finished, rest = list[Task](), list[Task]()
     for number, job in enumerate(jobs, start=1):
         if job.record.status != "waiting":
             continue
         job.record.log = f"{FOLDER}/{group}/{number:03d}.log"
-        log = str((board.outputs / job.record.log).absolute())
+        log = str((progress.outputs / job.record.log).absolute())
         where = (job.config.config_dir, group, os.getcwd(), model_key(job), log, environment)
         (finished if job.finished else rest).append(Task(number, job.overrides, *where))
     return finished, rest
 
 
-def group_of(jobs: list[Job]) -> str:
+def sweep_id(jobs: list[Job]) -> str:
     """Return the sweep's id. It depends on the set of jobs and not on their order."""
     combinations = sorted(" ".join(job.overrides) for job in jobs)
     return "sweep-" + hashlib.sha256("\n".join(combinations).encode()).hexdigest()[:8]

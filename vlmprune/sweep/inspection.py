@@ -15,7 +15,7 @@ from vlmprune.files import read_bytes
 from vlmprune.sweep.jobs import Job
 
 
-def examine(jobs: list[Job], here: bool) -> list[Job]:
+def check_jobs(jobs: list[Job], here: bool) -> list[Job]:
     """Check every job's parts and run directory; return the jobs without duplicates, in execution order.
 
     A job whose method the model cannot run is marked not_applicable; a setting that cannot act in one job, and can in
@@ -27,31 +27,31 @@ def examine(jobs: list[Job], here: bool) -> list[Job]:
     unique, refused, left_out = [], list[UserError](), LeftOut()
     for job in jobs:
         try:
-            plan = settle(job, here, LeftOut() if job.added else left_out)
+            plan = drop_idle_settings(job, here, LeftOut() if job.is_added else left_out)
         except NotApplicable as error:
             job.record.status, job.record.reason = "not_applicable", error.reason
             refused.append(error)
             plan = None
-        run = str(job.config.named) if plan is None else plan.directory.path
+        run = str(job.config.with_names) if plan is None else plan.directory.path
         if known.setdefault(run, job) is job:  # ratio=0.5,0.50 is one run
             unique.append(job)
-    if refused and all(job.record.status == "not_applicable" for job in unique if not job.added):
+    if refused and all(job.record.status == "not_applicable" for job in unique if not job.is_added):
         raise refused[0]
-    left_out.tell(job.config for job in jobs if not job.added)
-    return in_order(unique)
+    left_out.tell(job.config for job in jobs if not job.is_added)
+    return sort_jobs(unique)
 
 
-def settle(job: Job, here: bool, left_out: LeftOut) -> Plan | None:
-    """`inspect` the job, without the settings that cannot act in it."""
+def drop_idle_settings(job: Job, here: bool, left_out: LeftOut) -> Plan | None:
+    """Leave out of the job the settings that cannot act in it, and `fill_record`; return the same."""
 
-    def look(config: RunConfig) -> Plan | None:
-        job.become(config)
-        return inspect(job, here)
+    def fill(config: RunConfig) -> Plan | None:
+        job.replace_config(config)
+        return fill_record(job, here)
 
-    return left_out.settle(job.config, look)[1]
+    return left_out.settle(job.config, fill)[1]
 
 
-def inspect(job: Job, here: bool) -> Plan | None:
+def fill_record(job: Job, here: bool) -> Plan | None:
     """Fill in the record of a job's run. Return its plan, or None if that depends on another machine."""
     config, record = job.config, job.record
     if not (here or config.device == "cpu" or torch.cuda.is_available()):
@@ -64,12 +64,12 @@ def inspect(job: Job, here: bool) -> Plan | None:
     plan = prepare(config)
     record.benchmark = benchmark_name(config, plan.benchmark)
     record.samples, record.directory = len(plan.samples), str(plan.directory.path)
-    record.answered = answered(plan.directory.path)
+    record.answered = count_answered(plan.directory.path)
     job.finished = plan.directory.result_or_none is not None  # the job itself reports a damaged result
     return plan
 
 
-def answered(directory: Path) -> int:
+def count_answered(directory: Path) -> int:
     """Return the number of answered or bad samples of a run, which may be running: this only reads."""
     return sum(_lines(directory / name) for name in ("predictions.jsonl", "bad.jsonl"))
 
@@ -81,7 +81,7 @@ def _lines(file: Path) -> int:
         return 0
 
 
-def in_order(jobs: list[Job]) -> list[Job]:
+def sort_jobs(jobs: list[Job]) -> list[Job]:
     """Return jobs grouped by model and then by benchmark, so that each loads once; otherwise in the given order."""
     models = list(dict.fromkeys(model_key(job) for job in jobs))
     benchmarks = list(dict.fromkeys(job.record.benchmark for job in jobs))

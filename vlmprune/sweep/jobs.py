@@ -10,13 +10,13 @@ from vlmprune.config.overrides import (
     AMOUNT,
     QUOTES,
     SWEEP_ONLY,
+    add_quotes,
+    drop_ineffective,
     expand_sweep,
-    group_of,
+    first_key,
     parse_overrides,
-    quoted,
-    without_unused,
 )
-from vlmprune.config.registry import DESCRIPTION, options, read, target_class, target_of
+from vlmprune.config.registry import DESCRIPTION, find_choices, read_choice, target_class, target_of
 from vlmprune.config.settings import RunConfig, compose_run
 from vlmprune.config.typecheck import check_type, construct
 from vlmprune.errors import UserError, choose
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 
 @dataclass
 class Job:
-    """One combination. added: True for a baseline that was not requested. finished: its run has a result already."""
+    """One combination. is_added: True for a baseline that was not requested. finished: its run has a result already."""
 
     overrides: list[str]
     config: RunConfig
     record: JobRecord
-    added: bool = False
+    is_added: bool = False
     finished: bool = False
 
     @property
     def title(self) -> str:
         return self.record.title
 
-    def become(self, config: RunConfig) -> None:
+    def replace_config(self, config: RunConfig) -> None:
         """Be the job of `config`, which has fewer settings."""
-        gone = [override for override in self.overrides if quoted(override) not in config.overrides]
+        gone = [override for override in self.overrides if add_quotes(override) not in config.overrides]
         for override in gone:
             self.record.title = f" {self.title} ".replace(f" {override} ", " ").strip() or "defaults"
         self.config = config
@@ -53,19 +53,19 @@ def plan_jobs(settings: list[str], config_dir: str | None, baselines: bool = Tru
     """Return all combinations of `settings`, composed and checked, baselines first. Raise UserError for bad input."""
     asked = expand_sweep(with_experiment(settings, config_dir), config_dir)
     added = _baselines(asked) if baselines else []
-    asked = [without_unused(overrides) for overrides in asked]
+    asked = [drop_ineffective(overrides) for overrides in asked]
     wanted = {tuple(sorted(overrides)) for overrides in asked}
     unique = {tuple(sorted(overrides)): overrides for overrides in [*added, *asked]}
     common = set.intersection(*map(set, unique.values()))
     return [_job(overrides, common, config_dir, key not in wanted) for key, overrides in unique.items()]
 
 
-def _job(overrides: list[str], common: set[str], config_dir: str | None, added: bool) -> Job:
+def _job(overrides: list[str], common: set[str], config_dir: str | None, is_added: bool) -> Job:
     config = compose_run(overrides, config_dir)
     own = [override for override in overrides if override not in common or override.startswith("method=")]
     names, title = config.names, " ".join(own or overrides) or "defaults"
     record = JobRecord(title, overrides, names["model"], names["method"], names["benchmark"], config.ratio, config.keep)
-    return Job(overrides, config, record, added)
+    return Job(overrides, config, record, is_added)
 
 
 def with_experiment(settings: list[str], config_dir: str | None) -> list[str]:
@@ -73,7 +73,7 @@ def with_experiment(settings: list[str], config_dir: str | None) -> list[str]:
     names = [setting.partition("=")[2].strip(QUOTES) for setting in settings if setting.startswith("experiment=")]
     own = [setting for setting in settings if not setting.startswith("experiment=")]
     given = {setting.partition("=")[0] for setting in own}
-    preset = [override for name in names for override in read("experiment", name, config_dir)["overrides"]]
+    preset = [override for name in names for override in read_choice("experiment", name, config_dir)["overrides"]]
     return [override for override in preset if override.partition("=")[0] not in given] + own
 
 
@@ -81,19 +81,19 @@ def _baselines(combinations: list[list[str]]) -> list[list[str]]:
     """Return the overrides of every combination's unpruned run, and of random pruning by its amount if it has one."""
     added = []
     for overrides in combinations:
-        plain = [override for override in overrides if group_of(override) != "method"]
-        added.append(without_unused(["method=none", *(each for each in plain if group_of(each) != "seed")]))
-        if any(group_of(override) in AMOUNT for override in plain):
+        plain = [override for override in overrides if first_key(override) != "method"]
+        added.append(drop_ineffective(["method=none", *(each for each in plain if first_key(each) != "seed")]))
+        if any(first_key(override) in AMOUNT for override in plain):
             added.append(["method=random", *plain])
     return added
 
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """The settings by kind. of_runs: overrides of the runs as typed; launcher: its name; launcher_settings: launcher.*
-    without the prefix."""
+    """The settings by kind. run_overrides: overrides of the runs as typed; launcher: its name; launcher_settings:
+    launcher.* without the prefix."""
 
-    of_runs: list[str]
+    run_overrides: list[str]
     baselines: bool
     fail_fast: bool
     launcher: str
@@ -102,14 +102,14 @@ class SweepSettings:
 
 def split_settings(settings: list[str], config_dir: str | None) -> SweepSettings:
     """Split `settings` into those of the sweep and those of its runs. Raise UserError if the former are invalid."""
-    of_runs: list[str] = []
+    run_overrides: list[str] = []
     own: dict[str, Any] = {"baselines": True, "fail_fast": False, "launcher": "inprocess"}
     for override in parse_overrides(settings):
         key, line = override.key_or_group, override.input_line
         if key.startswith("hydra/launcher"):
             raise UserError(f"'{line}': jobs are launched by vlmprune itself; {_launchers(config_dir)}")
         if key.partition(".")[0] not in SWEEP_ONLY:
-            of_runs.append(line)
+            run_overrides.append(line)
         elif override.is_sweep_override():
             raise UserError(f"'{line}': a sweep has one {key}, not several")
         else:
@@ -117,20 +117,20 @@ def split_settings(settings: list[str], config_dir: str | None) -> SweepSettings
     for name in ("baselines", "fail_fast"):
         if not isinstance(own[name], bool):
             raise UserError(f"{name}={own[name]}: allowed: true, false")
-    choose(str(own["launcher"]), options("launcher", config_dir), "launcher")
+    choose(str(own["launcher"]), find_choices("launcher", config_dir), "launcher")
     dotted = {key.removeprefix("launcher."): value for key, value in own.items() if key.startswith("launcher.")}
-    return SweepSettings(of_runs, own["baselines"], own["fail_fast"], str(own["launcher"]), dotted)
+    return SweepSettings(run_overrides, own["baselines"], own["fail_fast"], str(own["launcher"]), dotted)
 
 
 def _launchers(config_dir: str | None) -> str:
-    return "allowed: " + ", ".join(f"launcher={name}" for name in sorted(options("launcher", config_dir)))
+    return "allowed: " + ", ".join(f"launcher={name}" for name in sorted(find_choices("launcher", config_dir)))
 
 
 def build_launcher(settings: SweepSettings, config_dir: str | None) -> Launcher:
     """Build the launcher of the config group. Raise UserError for invalid settings or a missing optional package."""
     from vlmprune.launchers.base import Launcher
 
-    config = read("launcher", settings.launcher, config_dir)
+    config = read_choice("launcher", settings.launcher, config_dir)
     given = {key: value for key, value in config.items() if key not in DESCRIPTION}
     for key, value in settings.launcher_settings.items():
         field, _, inner = key.partition(".")

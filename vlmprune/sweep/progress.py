@@ -13,7 +13,7 @@ from typing import Any
 from vlmprune.launchers.base import Outcome
 from vlmprune.results.summary import percent
 from vlmprune.results.sweep_record import SweepRecord
-from vlmprune.sweep.inspection import answered
+from vlmprune.sweep.inspection import count_answered
 from vlmprune.sweep.jobs import Job
 from vlmprune.terminal import PLAIN, say
 
@@ -21,7 +21,7 @@ WORDS = {"not_applicable": "not applicable", "skipped": "finished before", "wait
 BAR_SECONDS = 1.0
 
 
-class Board:
+class SweepProgress:
     """Progress of a sweep, updated by a launcher (vlmprune.launchers.base.Watch). Job numbers index `jobs` from 1."""
 
     def __init__(self, jobs: list[Job], record: SweepRecord, outputs: Path, fail_fast: bool) -> None:
@@ -45,14 +45,14 @@ class Board:
         record.directory = outcome.directory or record.directory
         if outcome.status != "skipped":
             record.seconds = None if outcome.seconds is None else round(outcome.seconds, 3)
-        self._look(job)
+        self._update_answered(job)
         if outcome.status == "failed":
             self._say(number, "FAILED", f": {outcome.reason}")
             self._print(f"        log {self.outputs / (record.log or '')}")
             self.halted = self.fail_fast
         else:
             seconds = "" if record.seconds is None else f", {duration(record.seconds)}"
-            self._say(number, "done  ", f"  {score_text(record.score)}{seconds} · {self.state()}")
+            self._say(number, "done  ", f"  {percent_or_unjudged(record.score)}{seconds} · {self.status_line()}")
         self.save()
 
     def tick(self) -> None:
@@ -61,16 +61,16 @@ class Board:
         self._looked = time.monotonic()
         for job in self.jobs:
             if job.record.status == "running":
-                self._look(job)
+                self._update_answered(job)
         done = sum(job.record.answered or 0 for job in self.jobs)
-        self._bar.update(0, completed=done, description=self.state())
+        self._bar.update(0, completed=done, description=self.status_line())
 
-    def interrupted(self) -> None:
+    def mark_stopped(self) -> None:
         """Mark all running jobs as stopped; the same sweep resumes them later."""
         for job in self.jobs:
             if job.record.status == "running":
                 job.record.status = "stopped"
-                self._look(job)
+                self._update_answered(job)
         self.save()
 
     def save(self) -> None:
@@ -87,7 +87,7 @@ class Board:
         """Return the number of jobs of each status."""
         return Counter(job.record.status for job in self.jobs)
 
-    def state(self) -> str:
+    def status_line(self) -> str:
         """Return a line such as '3 done, 1 failed, 1 running, 4 left, about 2 min'."""
         counts = self.counts()
         order = ("done", "skipped", "failed", "not_applicable", "stopped", "running", "waiting")
@@ -106,7 +106,7 @@ class Board:
         return sum(seconds or 0 for seconds, _ in took) / questions * left / self._most
 
     @contextmanager
-    def shown(self, workers: bool) -> Iterator[None]:
+    def show_bar(self, workers: bool) -> Iterator[None]:
         """Show a progress bar over all questions inside the block, if jobs run in workers and stderr is a terminal."""
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -129,9 +129,9 @@ class Board:
     def _job(self, number: int) -> Job:
         return self.jobs[number - 1]
 
-    def _look(self, job: Job) -> None:
+    def _update_answered(self, job: Job) -> None:
         if job.record.directory is not None:
-            job.record.answered = answered(Path(job.record.directory))
+            job.record.answered = count_answered(Path(job.record.directory))
 
     def _open(self, job: Job) -> int:
         """Return the number of a job's questions that were unanswered when the sweep began."""
@@ -154,6 +154,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def score_text(score: float | None) -> str:
+def percent_or_unjudged(score: float | None) -> str:
     """Return a score in percent, or 'not judged' for None."""
     return "not judged" if score is None else percent(score)
