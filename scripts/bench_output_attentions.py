@@ -25,7 +25,7 @@ import torch
 
 from vlmprune.cli.speed import load_model
 from vlmprune.engine.session import Session
-from vlmprune.engine.timing import Spans
+from vlmprune.engine.timing import Intervals
 from vlmprune.errors import UserError
 from vlmprune.evaluation.generation import greedy
 from vlmprune.evaluation.plan import model_name
@@ -84,7 +84,7 @@ def compare(run: Any, loaded: Loaded, case: Case, prompts: Prompts, load: Load) 
         for name in WAYS:
             reset_peak(loaded.device)
             synchronize(loaded.device)
-            span, start = Spans(), mark(loaded.device)
+            span, start = Intervals(), mark(loaded.device)
             kept[name] = run(loaded, case, prompts, name, load)
             span.add(start, mark(loaded.device))
             peaks[name] = max(peaks[name], peak_mb(loaded.device))

@@ -30,7 +30,7 @@ from typing import Any
 import torch
 
 from vlmprune.config.settings import compose_run
-from vlmprune.engine.encoding_cache import FeatureStore
+from vlmprune.engine.encoding_cache import EncodingStore
 from vlmprune.engine.session import Session
 from vlmprune.errors import UserError
 from vlmprune.evaluation.evaluate import Evaluation, Settings
@@ -119,7 +119,7 @@ def runner(plan: Plan, loaded: Loaded, parts: Parts, batch_size: int) -> tuple[d
     """The same of vlmprune's own evaluation, into a fresh run directory and with an empty feature store."""
     with tempfile.TemporaryDirectory() as folder:
         directory = RunDirectory(Path(folder), plan.directory.fingerprint)
-        session = Session(loaded.adapter, plan.method, features=FeatureStore(2**30))
+        session = Session(loaded.adapter, plan.method, features=EncodingStore(2**30))
         with parts.watch() as seconds:
             settings = Settings(batch_size)
             evaluation = Evaluation(plan.benchmark, loaded, session, directory, lambda _n: None, settings)

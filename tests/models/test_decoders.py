@@ -16,7 +16,7 @@ from tests.toy_models import TEXT, toy_llava
 from vlmprune import prune
 from vlmprune.cli import main
 from vlmprune.config.registry import options
-from vlmprune.engine.hooks import Probe, check_softmax
+from vlmprune.engine.hooks import AttentionProbe, check_softmax
 from vlmprune.errors import NotApplicable
 from vlmprune.models.base import adapt
 from vlmprune.models.checkpoint import architecture
@@ -232,7 +232,7 @@ def test_a_probe_refuses_another_softmax(extra):
 def test_a_probe_asks_before_it_shows_anything():
     model, seen = make("llama"), []
     attention = model.model.language_model.layers[1].self_attn
-    probe = Probe(attention, lambda *given: seen.append(given))
+    probe = AttentionProbe(attention, lambda *given: seen.append(given))
     cos = torch.ones(1, 4, 8)
     try:
         with pytest.raises(NotImplementedError, match="softcap"):

@@ -17,7 +17,7 @@ from tests.models.hub import MODELS, save
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.config.registry import build_method
 from vlmprune.config.settings import ModelConfig, compose_run
-from vlmprune.engine.encoding_cache import FeatureStore
+from vlmprune.engine.encoding_cache import EncodingStore
 from vlmprune.engine.session import Session
 from vlmprune.evaluation.estimate import nominal
 from vlmprune.evaluation.evaluate import Evaluation, Settings
@@ -71,7 +71,7 @@ def sample(name: str, number: int, question: str = "", shown: str = "") -> Sampl
 
 def ask(loaded: Loaded, samples: list[Sample], folder: Path, method: str, share: bool, store: bool) -> dict[str, str]:
     """The answers of an evaluation in one batch, by sample."""
-    features = FeatureStore(2**28) if store and loaded.adapter.encodes_tiles_apart else None
+    features = EncodingStore(2**28) if store and loaded.adapter.encodes_tiles_apart else None
     session = Session(loaded.adapter, method_of(method), features=features)
     directory = RunDirectory(folder, "x")
     folder.mkdir(parents=True)

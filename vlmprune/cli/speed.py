@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vlmprune.engine.adapter import TextTower
+from vlmprune.engine.adapter import TextRelevance
 from vlmprune.errors import UserError, said
 from vlmprune.evaluation.generation import read_rules
 from vlmprune.evaluation.plan import model_name
@@ -79,7 +79,7 @@ def measure(planned: Plan, request: Request) -> Iterator[dict[str, Any]]:
     ceiling = measure_ceiling(planned.device, planned.dtype)  # before the model takes the device's memory
     loaded = load_model(planned)
     sources = {case.text_tower.identity: case.text_tower for case in planned.cases if case.text_tower is not None}
-    towers: dict[str, TextTower] = {
+    towers: dict[str, TextRelevance] = {
         identity: load_text_tower(source, planned.device) for identity, source in sources.items()
     }
     cases, done = planned.cases, list[dict[str, Any]]()

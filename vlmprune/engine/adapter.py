@@ -13,7 +13,7 @@ from vlmprune.engine.layout import Layout
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
 
 
-class Adapter(Protocol):
+class ModelInterface(Protocol):
     """Access to the parts of one loaded model that pruning touches. All modules are the model's own, unmodified."""
 
     model: Any  # the XForConditionalGeneration
@@ -95,7 +95,7 @@ class Adapter(Protocol):
         """Return "renumber" or "keep": the treatment of position ids when `method` drops tokens."""
 
 
-class TextTower(Protocol):
+class TextRelevance(Protocol):
     """The text half of CLIP, which scores the relevance of each image patch to a question."""
 
     def relevance(self, features: Tensor, questions: list[str]) -> Tensor:

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from vlmprune.benchmarks.base import Benchmark, Sample
-from vlmprune.engine.adapter import TextTower
-from vlmprune.engine.compiled import Compiled, FixedCache, decoder_of
+from vlmprune.engine.adapter import TextRelevance
+from vlmprune.engine.compiled import CompiledModel, FixedCache, compiled_context
 from vlmprune.engine.prompt_state import Record
 from vlmprune.engine.session import Session
 from vlmprune.evaluation.generation import greedy, inputs_for
@@ -31,8 +31,8 @@ def time_answers(
     inputs: dict[str, Tensor],
     questions: list[str],
     new_tokens: int,
-    text_tower: TextTower | None = None,
-    compiled: Compiled | None = None,
+    text_tower: TextRelevance | None = None,
+    compiled: CompiledModel | None = None,
     **options: Any,
 ) -> tuple[Times, Record, Any]:
     """Run one greedy generate() of at most `new_tokens` tokens under `method`, and return its times in ms, the record
@@ -40,7 +40,7 @@ def time_answers(
     options: of generate()."""
     adapter, clock = loaded.adapter, StageClock(loaded.device)
     with (
-        decoder_of(compiled),
+        compiled_context(compiled),
         Session(adapter, method, clock, text_tower) as session,
         clock.watch(loaded.model, adapter.vision_towers, adapter.projector),
     ):
@@ -59,7 +59,7 @@ def measure_questions(
     loaded: Loaded,
     method: Method,
     count: int,
-    text_tower: TextTower | None = None,
+    text_tower: TextRelevance | None = None,
 ) -> tuple[dict[str, Any] | None, dict[str, int] | None]:
     """Return the latency summary and KV-cache bytes, {"pruned": ..., "unpruned": ...}; (None, None) if count is 0.
 

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlmprune.engine.timing import Mark, Spans
+from vlmprune.engine.timing import Intervals, TimeMark
 
 Times = dict[str, float | None]  # part -> ms
 
 
-def mark(device: torch.device) -> Mark:
+def mark(device: torch.device) -> TimeMark:
     """Return the current time: an event on the device's current stream, or on a CPU the monotonic clock in seconds."""
     if device.type != "cuda":
         return time.perf_counter()
@@ -45,11 +45,11 @@ class StageClock:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.steps = -1  # decode steps; the first forward pass is the prefill
-        self.whole, self.first_token = Spans(), Spans()
-        self._parts: dict[str, Spans] = defaultdict(Spans)
+        self.whole, self.first_token = Intervals(), Intervals()
+        self._parts: dict[str, Intervals] = defaultdict(Intervals)
         self._open: list[str] = []
-        self._begin: Mark
-        self._last: Mark
+        self._begin: TimeMark
+        self._last: TimeMark
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:

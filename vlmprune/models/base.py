@@ -108,7 +108,7 @@ class Encoded:
             if not arguments:
                 continue
             layout = adapter.layout(encoder, arguments, EACH_TILE)
-            slots, newlines = slots + layout.slots, newlines + layout.stays
+            slots, newlines = slots + layout.slots, newlines + layout.fixed_slots
             tiles += adapter.patch_grids(layout)
             projected += adapter.projected_rows(layout)
             owners = layout.images or list(range(len(layout.pixels)))
@@ -138,7 +138,7 @@ MEDIA = frozenset({"image", "video"})
 
 
 class Adapter(ABC):
-    """Base class of a family's adapter: implements the engine's interface, `vlmprune.engine.adapter.Adapter`."""
+    """Base class of a family's adapter: implements the engine's interface, `vlmprune.engine.adapter.ModelInterface`."""
 
     signals: frozenset[str]
     tower: Tower

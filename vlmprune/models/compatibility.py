@@ -19,7 +19,7 @@ from transformers.modeling_utils import AttentionInterface
 from transformers.utils import TransformersKwargs
 
 from vlmprune.config.registry import build_method, options, read
-from vlmprune.engine.contract import ask
+from vlmprune.engine.contract import call_method
 from vlmprune.engine.declarations import check_class, check_counts
 from vlmprune.errors import IdleSetting, NotApplicable, UserError, one_line, said
 from vlmprune.methods.base import Method, NoAmount, Tower
@@ -199,7 +199,7 @@ def check_settings(method: Method, family: Family, depth: int, name: str) -> Non
     """Raise UserError or NotApplicable if a method's settings do not fit the model's depths and token count."""
     try:
         check_counts(method, family.tower, depth)
-        ask(method, "check", family.tower, depth)
+        call_method(method, "check", family.tower, depth)
         check_keep(method, family.tower)
         family.check(method)
         if family.sliding_window and "decoder_attention" in method.needs:

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from vlmprune.config.settings import ModelConfig
-from vlmprune.engine.encoding_cache import FeatureStore
+from vlmprune.engine.encoding_cache import EncodingStore
 from vlmprune.errors import UserError
 from vlmprune.models.base import Adapter, adapt, adapter_options, family_module
 from vlmprune.models.checkpoint import draw_weights, explain, find_checkpoint
@@ -98,7 +98,7 @@ class Loaded:
     adapter: Adapter
     preprocessor: Preprocessor
     device: torch.device
-    features: FeatureStore | None = None  # of its vision encoder's results
+    features: EncodingStore | None = None  # of its vision encoder's results
 
 
 _loaded: dict[tuple, Loaded] = {}  # holds the last model, so that jobs of a sweep that share it load it once

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from vlmprune.engine.adapter import TextTower
-from vlmprune.engine.compiled import Compiled
+from vlmprune.engine.adapter import TextRelevance
+from vlmprune.engine.compiled import CompiledModel
 from vlmprune.engine.prompt_state import Record
-from vlmprune.engine.timing import Spans
+from vlmprune.engine.timing import Intervals
 from vlmprune.errors import UserError
 from vlmprune.evaluation.batching import free_memory
 from vlmprune.evaluation.latency_pass import time_answers
@@ -52,10 +52,10 @@ class Bench:
     """
 
     def __init__(
-        self, loaded: Loaded, towers: dict[str, TextTower], load: Load, advance: Callable[[int], None]
+        self, loaded: Loaded, towers: dict[str, TextRelevance], load: Load, advance: Callable[[int], None]
     ) -> None:
         self.loaded, self.towers, self.load, self.advance = loaded, towers, load, advance
-        self._compiled = Compiled(loaded.adapter, BACKEND)
+        self._compiled = CompiledModel(loaded.adapter, BACKEND)
 
     @staticmethod
     def calls(cases: list[Case], batch_sizes: int, load: Load) -> int:
@@ -191,7 +191,7 @@ def best_rate(work: float, run: Callable[[], object], device: torch.device, seco
     for number in range(MOST_RUNS):
         if number and time.perf_counter() >= end:
             break
-        span, start = Spans(), mark(device)
+        span, start = Intervals(), mark(device)
         run()
         span.add(start, mark(device))
         fastest = min(fastest, span.milliseconds())

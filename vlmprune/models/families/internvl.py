@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
 from vlmprune.config.settings import ModelConfig
-from vlmprune.engine.layout import Layout, whole_tiles
+from vlmprune.engine.layout import Layout, tile_layout
 from vlmprune.errors import UserError
 from vlmprune.methods.base import Method, SequenceMethod, Tower
 from vlmprune.methods.tensor_ops import pairwise_mean
@@ -62,7 +62,7 @@ class InternVL(Adapter):
         return [layer.attention for layer in self.vision_layers(index)]
 
     def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
-        return whole_tiles(arguments["pixel_values"], self.tower.grid)
+        return tile_layout(arguments["pixel_values"], self.tower.grid)
 
     def per_token(self, parts: list[Tensor]) -> Tensor:
         (rows, columns), side = self.tower.grid, self.side

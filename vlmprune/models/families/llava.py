@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from vlmprune.engine.layout import Layout, whole_tiles
+from vlmprune.engine.layout import Layout, tile_layout
 from vlmprune.errors import UserError
 from vlmprune.methods.base import SequenceMethod, Tower
 from vlmprune.models.base import Adapter, EncoderSizes
@@ -51,7 +51,7 @@ class Llava(Adapter):
         return [layer.self_attn for layer in self.vision_layers(index)]
 
     def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
-        return whole_tiles(arguments["pixel_values"], self.tower.grid)
+        return tile_layout(arguments["pixel_values"], self.tower.grid)
 
     def visual_mask(self, input_ids: Tensor) -> Tensor:
         return input_ids == self.config.image_token_id

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vlmprune.engine.hooks import Shadow
-from vlmprune.engine.layout import Layout, Unit, grouped, together
+from vlmprune.engine.hooks import MethodPatch
+from vlmprune.engine.layout import Layout, Unit, group_by_grid, join_tiles
 from vlmprune.methods.base import SequenceMethod
 from vlmprune.models.families import llava
 from vlmprune.models.geometry import Anyres, Box, Pixels, View, anyres, best_filled_resolution, letterboxed
@@ -122,16 +122,16 @@ class LlavaNext(llava.Llava):
         for image in images:
             alive = image.alive()
             own = [Unit(patches + (first + tile) * n, grid, first + tile) for tile, (patches, grid) in enumerate(alive)]
-            units += own if method.scope_rule == "tile" else [together(own)]
+            units += own if method.scope_rule == "tile" else [join_tiles(own)]
             first += image.tiles
         newlines = sum(self.slots(image) - image.slots + image.newlines for image in images)
         return Layout(
-            grouped(units, pixels.device),
+            group_by_grid(units, pixels.device),
             tiles,
             slots=sum(map(self.slots, images)),
             tile_tokens=n,
             tile_rows=n,
-            stays=newlines if self.newline == "keep" else 0,
+            fixed_slots=newlines if self.newline == "keep" else 0,
             images=[index for index, image in enumerate(images) for _ in range(image.tiles)],
             order=self._order(images),
             stitched=True,
@@ -161,7 +161,7 @@ class LlavaNext(llava.Llava):
 
             return packed
 
-        return [Shadow(self.model.model, "pack_image_features", wrap)]
+        return [MethodPatch(self.model.model, "pack_image_features", wrap)]
 
     def detail(self, visual: Tensor) -> Tensor:
         if not visual.any():

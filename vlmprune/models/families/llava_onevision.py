@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from transformers.models.llava_onevision.modeling_llava_onevision import image_size_to_num_patches
 
-from vlmprune.engine.layout import Layout, Unit, grouped, together
+from vlmprune.engine.layout import Layout, Unit, group_by_grid, join_tiles
 from vlmprune.errors import UserError
 from vlmprune.methods.base import SequenceMethod, Tower
 from vlmprune.models.base import Adapter, EncoderSizes, Uncountable
@@ -172,7 +172,7 @@ class LlavaOnevision(llava.Llava):
             own = [Unit(tokens[:n], self.tower.grid, tile)]
             if len(tokens) > n:
                 own.append(Unit(tokens[n:], (lines, (len(tokens) - n) // lines), tile + 1))
-            units += own if method.scope_rule == "tile" else [together(own)]
+            units += own if method.scope_rule == "tile" else [join_tiles(own)]
             row, tile, newlines = row + len(image), tile + count, newlines + lines
         owners = [image for image, count in enumerate(tiles) for _ in range(count)]
         return self._laid_out(units, pixels, row, newlines, owners)
@@ -213,16 +213,18 @@ class LlavaOnevision(llava.Llava):
             own = [
                 Unit(torch.arange(first + i * n, first + (i + 1) * n), grid, video * frames + i) for i in range(frames)
             ]
-            units += own if method.scope_rule == "tile" else [together(own)]
+            units += own if method.scope_rule == "tile" else [join_tiles(own)]
         owners = [video for video in range(videos) for _ in range(frames)]
         return self._laid_out(units, list(pixels.flatten(0, 1)), videos * (frames * n + 1), videos, owners)
 
     def _laid_out(
         self, units: list[Unit], pixels: list[Tensor], slots: int, newlines: int, owners: list[int]
     ) -> Layout:
-        stays = newlines if self.newline == "keep" else 0
+        fixed_slots = newlines if self.newline == "keep" else 0
         n = self.tower.grid[0] * self.tower.grid[1]
-        return Layout(grouped(units, pixels[0].device), pixels, slots, n, n, stays=stays, images=owners)
+        return Layout(
+            group_by_grid(units, pixels[0].device), pixels, slots, n, n, fixed_slots=fixed_slots, images=owners
+        )
 
     def per_token(self, parts: list[Tensor]) -> Tensor:
         return self._arrange(torch.cat(parts).transpose(1, 2)).T

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from vlmprune.config.settings import ModelConfig
-from vlmprune.engine.layout import Layout, Unit, grouped, together
+from vlmprune.engine.layout import Layout, Unit, group_by_grid, join_tiles
 from vlmprune.errors import UserError
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
 from vlmprune.methods.tensor_ops import pairwise_mean
@@ -239,14 +239,14 @@ class Qwen2_5VL(Adapter):
             n = grid[0] * grid[1]
             tile = len(images)
             own = [Unit(torch.arange(n) + first + step * n, grid, tile + step) for step in range(steps)]
-            units += own if method.scope_rule == "tile" or steps == 1 else [together(own)]
+            units += own if method.scope_rule == "tile" or steps == 1 else [join_tiles(own)]
             orders += [self.tower_order(grid) + unit.tokens[0] for unit in own]
             self._patches += [height * width] * steps
             images += [image] * steps
             first += steps * n
         self._raster = torch.cat(orders).argsort().to(pixels.device)
         return Layout(
-            grouped(units, pixels.device),
+            group_by_grid(units, pixels.device),
             list(pixels.split(self._patches)),
             slots=first,
             tile_tokens=1,  # tiles differ in size; the marked result has one row per token

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vlmprune.engine.layout import Group, Layout, whole_tiles
+from vlmprune.engine.layout import Group, Layout, tile_layout
 from vlmprune.methods.base import SequenceMethod
 from vlmprune.models.families import llava
 from vlmprune.models.geometry import Pixels, View, check_crop, cropped, grid_of
@@ -42,10 +42,10 @@ class VideoLlava(llava.Llava):
     def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
         if encoder == "get_image_features":
             pixels = arguments.get("pixel_values")  # transformers 5.17 takes the other name only, 5.23 both
-            return whole_tiles(arguments["pixel_values_images"] if pixels is None else pixels, self.tower.grid)
+            return tile_layout(arguments["pixel_values_images"] if pixels is None else pixels, self.tower.grid)
         videos = arguments["pixel_values_videos"]  # [videos, frames, 3, H, W]
         frames = videos.shape[1]
-        layout = whole_tiles(videos.flatten(0, 1), self.tower.grid, extra_rows=1)
+        layout = tile_layout(videos.flatten(0, 1), self.tower.grid, extra_rows=1)
         owners = [video for video in range(len(videos)) for _ in range(frames)]
         if method.scope_rule == "tile":
             return replace(layout, images=owners)
