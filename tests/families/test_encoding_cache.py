@@ -13,7 +13,7 @@ from vlmprune.config.registry import build_method
 from vlmprune.engine.encoding_cache import EncodingStore
 from vlmprune.engine.session import Session
 from vlmprune.methods.encoder_method import VisionMethod
-from vlmprune.models.base import Encoded, adapt
+from vlmprune.models.base import EncoderInput, adapt
 
 ALIKE = [name for name in FAMILIES if not name.startswith("qwen")]  # Qwen encodes all pictures as one sequence
 
@@ -59,7 +59,7 @@ def test_answers_do_not_change_and_known_tiles_are_not_encoded(name):
     store = EncodingStore(2**30)
     shown = {}
     for label, inputs in (("a", first), ("b", second)):
-        tiles = len(Encoded.of(adapter, pixels(inputs)).tiles)
+        tiles = len(EncoderInput.from_tensors(adapter, pixels(inputs)).tiles)
         shown[label] = (inputs, [f"{label}{number}" for number in range(tiles)])
     for method in remembering(name):
         for inputs, keys in (shown["a"], shown["b"], shown["a"]):

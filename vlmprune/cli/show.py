@@ -18,7 +18,7 @@ from vlmprune.files import check_writable, expanded
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from vlmprune.models.loading import Loaded
+    from vlmprune.models.loading import LoadedModel
     from vlmprune.pictures.pages import Shown
 
 
@@ -148,7 +148,7 @@ def scene(text: str | None) -> Question:
     return Question(text or sample.question, benchmark.images(sample), "image", [f"scene {sample.image_id}"])
 
 
-def load_model(config: RunConfig) -> Loaded:
+def load_model(config: RunConfig) -> LoadedModel:
     """Load the model and its preprocessing on the device of the settings."""
     from vlmprune.models import loading
     from vlmprune.models.checkpoint import find_checkpoint
@@ -160,7 +160,7 @@ def load_model(config: RunConfig) -> Loaded:
     return loading.load(checkpoint, config.model, dtype, device)
 
 
-def ask(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip: Any) -> Shown:
+def ask(question: Question, config: RunConfig, loaded: LoadedModel, method: Any, clip: Any) -> Shown:
     """Return the method's answer with its kept tokens. Raise UserError if the pictures cannot be used."""
     from vlmprune.benchmarks.base import BadSample
     from vlmprune.evaluation.generation import greedy
@@ -195,7 +195,7 @@ def ask(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip
     return Shown.of(title_of(config.names["method"], method, options), answer, session.record, trace)
 
 
-def draw(question: Question, config: RunConfig, loaded: Loaded, shown: list[Shown], file: Path) -> None:
+def draw(question: Question, config: RunConfig, loaded: LoadedModel, shown: list[Shown], file: Path) -> None:
     """Draw the page and write the PNG. Raise UserError if it cannot be written."""
     from vlmprune.evaluation.plan import model_name
     from vlmprune.pictures.pages import answer_page

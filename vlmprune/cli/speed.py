@@ -15,10 +15,10 @@ from vlmprune.evaluation.generation import read_rules
 from vlmprune.evaluation.plan import model_name
 from vlmprune.files import check_writable, to_json, write_atomically
 from vlmprune.machine import lacks_memory
-from vlmprune.measure.environment import conditions, git_commit, versions
+from vlmprune.measure.environment import describe_conditions, git_commit, versions
 from vlmprune.measure.memory import decoder_bytes
 from vlmprune.models.clip_text import load_text_tower
-from vlmprune.models.loading import Loaded, load
+from vlmprune.models.loading import LoadedModel, load
 from vlmprune.speed.bench import Bench, measure_ceiling
 from vlmprune.speed.load import NONE, Plan, Request, make_prompts, parse, plan
 from vlmprune.speed.output import show, speed_chart
@@ -105,14 +105,14 @@ def measure(planned: Plan, request: Request) -> Iterator[dict[str, Any]]:
             for measured in bench.measure(cases, prompts):
                 rows = make_rows(measured, prompts.encoded, loaded, request.load, ceiling, weights)
                 yield about | {
-                    "conditions": conditions(loaded.model),
+                    "conditions": describe_conditions(loaded.model),
                     "rows": [*done, *rows, *map(refused_row, planned.refused)],
                     "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 }
             done += rows
 
 
-def load_model(planned: Plan) -> Loaded:
+def load_model(planned: Plan) -> LoadedModel:
     """Load the model. Raise UserError if its weights do not fit on the device."""
     try:
         return load(planned.checkpoint, planned.config.model, planned.dtype, planned.device)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from vlmprune.engine.adapter import ModelInterface, TextRelevance
-from vlmprune.engine.checked_method import CheckedMethod, checked_shares, non_finite, non_finite_images
+from vlmprune.engine.contract import CheckedMethod, checked_shares, non_finite, non_finite_images
 from vlmprune.engine.hooks import MethodPatch, full_precision
 from vlmprune.engine.layout import Layout
 from vlmprune.engine.signals import SignalReader

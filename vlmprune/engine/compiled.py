@@ -3,8 +3,8 @@
 A short prompt takes a thousand kernels, each of which runs for less time than its launch takes; a CUDA graph launches
 all of them at once. A graph is recorded for one shape and fixed memory addresses. So pruned prompts are padded on the
 left to a multiple of `PROMPT_MULTIPLE`, and keys and values lie in a `KeyValueBuffer` of fixed size, reused by every
-batch. The operations between two matrix products (norms, activations) are compiled into one kernel each, which takes seconds;
-compiling whole decoders takes minutes.
+batch. The operations between two matrix products (norms, activations) are compiled into one kernel each, which takes
+seconds; compiling whole decoders takes minutes.
 
 Only `forward` of the language model and of the vision encoders is recorded, each through a `MethodPatch`. The session's
 hooks on the decoder run around that call in plain Python, and so do generate() and selection: the kept tokens are the

@@ -25,7 +25,7 @@ from vlmprune.methods.contract import (
     check_indices,
     check_matching,
     check_tensor,
-    described,
+    describe_value,
     index_faults,
 )
 from vlmprune.methods.decoder_method import DecoderSelection, DecoderSignals, DecoderStage
@@ -208,7 +208,7 @@ class CheckedMethod:
         where, images, n = self._where("select"), signals.images, signals.tokens
         assert n is not None
         if not isinstance(found, Selection):
-            raise Mismatch(where, described(found), "a Selection")
+            raise Mismatch(where, describe_value(found), "a Selection")
         width = k
         if found.valid is not None and isinstance(found.indices, Tensor) and found.indices.dim() == 2:
             width = min(max(1, found.indices.shape[1]), n)  # an adaptive method chooses its width
@@ -225,7 +225,9 @@ class CheckedMethod:
             and len(found.blocks) == width
             and all(type(block) is int for block in found.blocks)
         ):
-            raise Mismatch(f"{where}, blocks", described(found.blocks), f"None or {width} ints, one for each token")
+            raise Mismatch(
+                f"{where}, blocks", describe_value(found.blocks), f"None or {width} ints, one for each token"
+            )
         indices = found.indices.to(rows.device, torch.int64)
         unsound = None if found.unsound is None else found.unsound.to(rows.device)
         if self._may_read_values(rows):
@@ -254,7 +256,7 @@ class CheckedMethod:
     ) -> DecoderSelection:
         where, shape, device = self._where("select"), signals.visual.shape, signals.visual.device
         if not isinstance(found, DecoderSelection):
-            raise Mismatch(where, described(found), "a DecoderSelection")
+            raise Mismatch(where, describe_value(found), "a DecoderSelection")
         check_tensor(f"{where}, keep", found.keep, "[B, L]", shape, BOOL)
         if found.hidden is not None:
             check_tensor(f"{where}, hidden", found.hidden, "[B, L, D]", signals.hidden.shape, FLOAT)
@@ -266,7 +268,7 @@ class CheckedMethod:
         if left is None:
             left = [min(stage.left, n) for stage, n in zip(stages, counts, strict=True)]
         elif not (isinstance(left, list) and len(left) == len(stages) and all(type(count) is int for count in left)):
-            raise Mismatch(f"{where}, left", described(left), f"None or a list of {len(stages)} ints")
+            raise Mismatch(f"{where}, left", describe_value(left), f"None or a list of {len(stages)} ints")
         found = replace(
             found,
             keep=found.keep.to(device),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.masking_utils import create_causal_mask
 
 from vlmprune.engine.adapter import ModelInterface
-from vlmprune.engine.checked_method import CheckedMethod, NonFiniteChecks, checked_stages, non_finite_samples
+from vlmprune.engine.contract import CheckedMethod, NonFiniteChecks, checked_stages, non_finite_samples
 from vlmprune.engine.deepstack import Deepstack
 from vlmprune.engine.hooks import AttentionProbe, full_precision, probe_error, query_and_key
 from vlmprune.engine.prompt_state import (

@@ -44,11 +44,11 @@ class Layout:
     """Layout of one encoding.
 
     pixels: the pixels of each tile. slots: number of placeholders in the prompts that its features fill, newlines
-    included. fixed_slots: number of slots that pruning never drops. tile_tokens: tokens of a tile. tile_rows, first_row:
-    rows of a tile at the point of selection, and the first row that is a token ([CLS] may come before it). images: index of
-    the image of each tile; None where each tile is one image. order: int64 [slots], the token at each slot, -1 for no
-    token; None where slots are the tokens in order. stitched: True if an image's tiles after its first are stitched
-    into one picture, whose rows of slots run through several tiles.
+    included. fixed_slots: number of slots that pruning never drops. tile_tokens: tokens of a tile. tile_rows,
+    first_row: rows of a tile at the point of selection, and the first row that is a token ([CLS] may come before it).
+    images: index of the image of each tile; None where each tile is one image. order: int64 [slots], the token at each
+    slot, -1 for no token; None where slots are the tokens in order. stitched: True if an image's tiles after its first
+    are stitched into one picture, whose rows of slots run through several tiles.
     """
 
     groups: list[Group]

@@ -38,7 +38,7 @@ from vlmprune.measure.environment import versions
 from vlmprune.measure.positions import position_limit, positions_taken
 from vlmprune.models import loading
 from vlmprune.models.clip_text import load_text_tower
-from vlmprune.models.loading import Loaded
+from vlmprune.models.loading import LoadedModel
 from vlmprune.models.preprocessing import Media, place_media
 from vlmprune.terminal import say
 
@@ -70,7 +70,7 @@ class Prompt:
         return self.ids[self.shared :]
 
 
-def read_prompt(sample: Sample, benchmark: Benchmark, loaded: Loaded, images: Images) -> Prompt:
+def read_prompt(sample: Sample, benchmark: Benchmark, loaded: LoadedModel, images: Images) -> Prompt:
     """Return the prompt of a sample. Raise BadSample if the model cannot take its media or its text."""
     given = images[sample]  # before the question: a row that lacks it lacks its media too
     question = benchmark.prompt(sample)
@@ -127,7 +127,7 @@ class Evaluation:
     def __init__(
         self,
         benchmark: Benchmark,
-        loaded: Loaded,
+        loaded: LoadedModel,
         session: Session,
         directory: RunDirectory,
         advance: Callable[[int], None],
@@ -263,7 +263,7 @@ class Evaluation:
     def _shown(self, ids: list[list[int]], media: list[list[Media]]) -> dict[str, Tensor]:
         """Return the model's inputs, after passing their tiles to the session."""
         self.session.show([tile for own in media for medium in own for tile in medium.tiles])
-        return self.loaded.preprocessor.padded(ids, media, self.loaded.device, self.loaded.model.dtype)
+        return self.loaded.preprocessor.pad_batch(ids, media, self.loaded.device, self.loaded.model.dtype)
 
     def _write(
         self, batch: list[Prompt], new: Tensor, record: Any, rows: list[int], said: list[int], taken: list[int]
@@ -274,7 +274,7 @@ class Evaluation:
         self.advance(len(batch))
 
 
-def load_models(plan: Plan) -> tuple[Loaded, TextRelevance | None]:
+def load_models(plan: Plan) -> tuple[LoadedModel, TextRelevance | None]:
     """Load the model, and the CLIP text tower if the method reads questions with one."""
     loaded = loading.load(plan.checkpoint, plan.config.model, plan.dtype, plan.device)
     return loaded, None if plan.text_tower is None else load_text_tower(plan.text_tower, plan.device)
@@ -282,7 +282,7 @@ def load_models(plan: Plan) -> tuple[Loaded, TextRelevance | None]:
 
 def evaluation_of(
     plan: Plan,
-    loaded: Loaded,
+    loaded: LoadedModel,
     text_tower: TextRelevance | None,
     directory: RunDirectory,
     advance: Callable[[int], None],
@@ -292,7 +292,7 @@ def evaluation_of(
     return Evaluation(plan.benchmark, loaded, session, directory, advance, settings_of(plan.config))
 
 
-def features_of(plan: Plan, loaded: Loaded) -> EncodingStore | None:
+def features_of(plan: Plan, loaded: LoadedModel) -> EncodingStore | None:
     """Return the model's store of encodings, shared by all runs of the process; None if it is off or not supported."""
     wanted = plan.config.features
     if not loaded.adapter.encodes_tiles_apart or (wanted.memory_mb == 0 and wanted.folder is None):

@@ -15,18 +15,18 @@ from vlmprune.engine.prompt_state import Record
 from vlmprune.engine.session import Session
 from vlmprune.evaluation.generation import greedy, inputs_for
 from vlmprune.evaluation.media_loader import Images
-from vlmprune.measure.environment import conditions
-from vlmprune.measure.latency import StageClock, Times, summarise, timed
+from vlmprune.measure.environment import describe_conditions
+from vlmprune.measure.latency import StageClock, Times, summarise, time_parts
 from vlmprune.measure.memory import cache_bytes
 from vlmprune.methods.base import Method
 from vlmprune.methods.baselines import Unpruned
-from vlmprune.models.loading import Loaded
+from vlmprune.models.loading import LoadedModel
 
 WARM_UP = 2
 
 
 def time_answers(
-    loaded: Loaded,
+    loaded: LoadedModel,
     method: Method,
     inputs: dict[str, Tensor],
     questions: list[str],
@@ -48,7 +48,7 @@ def time_answers(
         if compiled is not None:
             compiled.attach(session)
             options["past_key_values"] = FixedCache(new_tokens)
-        times, output = timed(partial(greedy, loaded, inputs, new_tokens, **options), clock)
+        times, output = time_parts(partial(greedy, loaded, inputs, new_tokens, **options), clock)
     assert session.record is not None
     return times, session.record, output
 
@@ -56,7 +56,7 @@ def time_answers(
 def measure_questions(
     samples: list[Sample],
     benchmark: Benchmark,
-    loaded: Loaded,
+    loaded: LoadedModel,
     method: Method,
     count: int,
     text_tower: TextRelevance | None = None,
@@ -82,7 +82,7 @@ def measure_questions(
             if number >= len(warm_up):
                 times[side].append(row)
                 records[side].append(record)
-    measured_under = conditions(loaded.model)
+    measured_under = describe_conditions(loaded.model)
     cache: dict[str, int] = {}
     for side, own in sides:
         *_, output = time_answers(loaded, own, inputs, asked, 1, text_tower, return_dict_in_generate=True)

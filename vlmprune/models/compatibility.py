@@ -53,7 +53,7 @@ class DecoderStructure:
 _examined: dict[str, DecoderStructure] = {}  # by config
 
 
-def examine(text: Any) -> DecoderStructure:
+def read_structure(text: Any) -> DecoderStructure:
     """Return the structure of the decoder with this config, in about 0.1 s, cached; no weight takes memory.
 
     text: the decoder's transformers config. Raises UserError if transformers cannot build it.
@@ -232,10 +232,14 @@ def check_scope(method: Method, family: Family, media: frozenset[str] = MEDIA) -
             )
 
 
-def settled(method: Method, family: Family) -> Method:
+def drop_default_positions(method: Method, family: Family) -> Method:
     """Return the method without a `positions=keep` that is this family's only way, so that it names the same run."""
     if isinstance(method, Compose):
-        return replace(method, before=settled(method.before, family), inside=settled(method.inside, family))
+        return replace(
+            method,
+            before=drop_default_positions(method.before, family),
+            inside=drop_default_positions(method.inside, family),
+        )
     return replace(method, positions="published") if family.keeps_positions and method.positions == "keep" else method
 
 
@@ -249,7 +253,7 @@ def check_decoder(method: Method, family: Family, name: str) -> None:
     """Raise NotApplicable if the decoder's structure does not allow the method; the error names methods that work."""
     if family.text is None or method.stage == "none":
         return
-    structure = examine(family.text)
+    structure = read_structure(family.text)
     fault = decoder_fault(method, structure)
     if fault:
         others = [other for other in options("method") if set(read("method", other)["info"]["needs"]) <= family.signals]

@@ -7,8 +7,8 @@ from typing import Any
 from vlmprune.errors import UserError
 from vlmprune.measure.flops import Flops, question_flops
 from vlmprune.measure.latency import summarise
-from vlmprune.models.base import Encoded, Uncountable
-from vlmprune.models.loading import Loaded
+from vlmprune.models.base import EncoderInput, UncountableFlops
+from vlmprune.models.loading import LoadedModel
 from vlmprune.speed.bench import Ceiling, Measured
 from vlmprune.speed.load import Case, Load, Refused
 from vlmprune.speed.result_schema import MEASURED, NOT_APPLICABLE, OUT_OF_MEMORY
@@ -17,7 +17,7 @@ TIMES = ("prefill", "first_token", "decode_per_token", "end_to_end")  # parts wi
 
 
 def make_rows(
-    measured: list[Measured], encoded: Encoded, loaded: Loaded, load: Load, ceiling: Ceiling, weights: int
+    measured: list[Measured], encoded: EncoderInput, loaded: LoadedModel, load: Load, ceiling: Ceiling, weights: int
 ) -> list[dict[str, Any]]:
     """Return the rows of one batch size, the first unpruned. weights: bytes of the model that a decode step reads."""
     rows = [_row(one, encoded, loaded, load, ceiling, weights) for one in measured]
@@ -35,7 +35,9 @@ def _named(case: Case | Refused, batch_size: int | None, state: str) -> dict[str
     return {"state": state, "label": case.label, "ratio": case.ratio, "keep": case.keep, "batch_size": batch_size}
 
 
-def _row(one: Measured, encoded: Encoded, loaded: Loaded, load: Load, ceiling: Ceiling, weights: int) -> dict[str, Any]:
+def _row(
+    one: Measured, encoded: EncoderInput, loaded: LoadedModel, load: Load, ceiling: Ceiling, weights: int
+) -> dict[str, Any]:
     if one.out_of_memory or one.record is None:
         return _named(one.case, one.batch_size, OUT_OF_MEMORY)
     visual = [counts[0] for counts in one.record.visual_counts]
@@ -66,12 +68,12 @@ def _row(one: Measured, encoded: Encoded, loaded: Loaded, load: Load, ceiling: C
 
 
 def _flops(
-    one: Measured, encoded: Encoded, loaded: Loaded, load: Load, visual: list[int], words: int
+    one: Measured, encoded: EncoderInput, loaded: LoadedModel, load: Load, visual: list[int], words: int
 ) -> dict[str, Any]:
     clip = None if one.case.text_tower is None else one.case.text_tower.config
     try:
         flops = question_flops(loaded.adapter, one.case.method, encoded, visual, words, load.new_tokens, clip)
-    except Uncountable as error:
+    except UncountableFlops as error:
         return {"flops": None, "flops_unknown": str(error)}
     return {"flops": flops.as_dict() | {"first_token": first_token_flops(flops)}}
 
