@@ -85,7 +85,7 @@ class ModelInterface(Protocol):
         prunes_before: True if tokens are dropped before the language model.
         """
 
-    def forget_positions(self) -> None:
+    def clear_positions(self) -> None:
         """Clear the positions that the model keeps of its last prompt, which would be wrong for the next tokens."""
 
     def detail(self, visual: Tensor) -> Tensor:

@@ -62,37 +62,37 @@ def sort_rows(rows: Tensor, valid: Tensor | None) -> Tensor:
     return rows.gather(1, rows.masked_fill(~valid, last).argsort(dim=1, stable=True))
 
 
-def concatenate(picked: list[KeptTokens], like: Tensor) -> KeptTokens:
+def concatenate(kept: list[KeptTokens], like: Tensor) -> KeptTokens:
     """Concatenate the results of all groups; `valid` is None if no group has one. like: [S, C], for no groups."""
-    if not picked:
+    if not kept:
         return KeptTokens(torch.empty(0, dtype=torch.long, device=like.device), like[:0], None)
     valid = None
-    if any(part.valid is not None for part in picked):
+    if any(part.valid is not None for part in kept):
         valid = torch.cat(
-            [torch.ones_like(part.rows, dtype=torch.bool) if part.valid is None else part.valid for part in picked]
+            [torch.ones_like(part.rows, dtype=torch.bool) if part.valid is None else part.valid for part in kept]
         )
-    return KeptTokens(torch.cat([part.rows for part in picked]), torch.cat([part.tokens for part in picked]), valid)
+    return KeptTokens(torch.cat([part.rows for part in kept]), torch.cat([part.tokens for part in kept]), valid)
 
 
-def order_by_block(picked: KeptTokens, blocks: list[int], tiles: list[int], layout: Layout) -> KeptTokens:
+def order_by_block(kept: KeptTokens, blocks: list[int], tiles: list[int], layout: Layout) -> KeptTokens:
     """Reorder the kept tokens of tiled images: the first tile's in their order, then those of all others by block.
 
-    Block 0 holds patches, in the order of their slots; each further block is ordered by tile. picked: in the order of
+    Block 0 holds patches, in the order of their slots; each further block is ordered by tile. kept: in the order of
     selection, all valid, each token at the slot that it was selected with; the same slots are taken in the new order.
     blocks, tiles: block and tile of each token, on the host.
     """
     images = layout.images
     assert images is not None
-    device = picked.rows.device
+    device = kept.rows.device
     behind = [tile > 0 and images[tile] == images[tile - 1] for tile in tiles]  # True after the image's first tile
     facts = torch.tensor([behind, [images[tile] for tile in tiles], tiles, blocks])
     later, image, tile, block = facts.to(device, non_blocking=True)
     block = block * later
-    slot = slots_of_rows(layout).to(device, non_blocking=True)[picked.rows]
+    slot = slots_of_rows(layout).to(device, non_blocking=True)[kept.rows]
     within = torch.where(block > 0, tile, slot * later)  # the first tile's keys are all 0: a stable sort keeps them
     sizes = max(blocks) + 1, layout.slots + len(layout.pixels)
     key = ((2 * image + later) * sizes[0] + block) * sizes[1] + within
-    return KeptTokens(picked.rows[slot.argsort()], picked.tokens[key.argsort(stable=True)], None)
+    return KeptTokens(kept.rows[slot.argsort()], kept.tokens[key.argsort(stable=True)], None)
 
 
 def slots_of_rows(layout: Layout) -> Tensor:
@@ -194,12 +194,12 @@ class SequenceStage:
     def _after_projector(self, _projector: nn.Module, _args: tuple[Tensor], output: Tensor) -> Tensor:
         with self.clock("selection"):
             if "projected" in self.method.needs:
-                picked = self._select_tokens("projected", output)
+                kept = self._select_tokens("projected", output)
             else:
                 assert self._kept_tokens is not None
-                picked = KeptTokens(self._kept_tokens.rows, output[0], self._kept_tokens.valid)
+                kept = KeptTokens(self._kept_tokens.rows, output[0], self._kept_tokens.valid)
             tiles = len(self._layout.pixels)
-            return picked.scatter(tiles * self._layout.tile_rows).unflatten(0, (tiles, -1))
+            return kept.scatter(tiles * self._layout.tile_rows).unflatten(0, (tiles, -1))
 
     def _mark(self, features: Any) -> Any:
         """Return an encoding's result, [B, n, D] or one [n_i, D] per image, with dropped tokens marked NaN.
@@ -225,7 +225,7 @@ class SequenceStage:
             tokens["text_relevance"] = self._relevance()
             tokens["largest_relevance"] = layout.image_maximum(tokens["text_relevance"])
         renumber = self.adapter.position_rule(self.method) == "renumber"  # then positions say only the order of tokens
-        picked: list[KeptTokens] = []
+        parts: list[KeptTokens] = []
         blocks: list[int] = []
         tiles: list[int] = []
         for group, k in layout.groups_by_count(self.shares):
@@ -243,8 +243,8 @@ class SequenceStage:
                 tiles += [tile for tile in group.tiles for _ in selection.blocks]
             elif renumber:
                 chosen = sort_rows(chosen, valid)
-            picked.append(KeptTokens(chosen.flatten(), kept.flatten(0, 1), None if valid is None else valid.flatten()))
-        everything = concatenate(picked, flat)
+            parts.append(KeptTokens(chosen.flatten(), kept.flatten(0, 1), None if valid is None else valid.flatten()))
+        everything = concatenate(parts, flat)
         return self._count(order_by_block(everything, blocks, tiles, layout) if blocks else everything)
 
     def _token_rows(self, flat: Tensor) -> Tensor:
@@ -290,10 +290,10 @@ class SequenceStage:
         """Clear the counts of `encoded` at the end of a call."""
         self._counts.clear()
 
-    def _count(self, picked: KeptTokens) -> KeptTokens:
+    def _count(self, kept: KeptTokens) -> KeptTokens:
         slots = self._layout.slots
-        self._counts[self._encoder] = slots, slots - self._layout.fixed_slots - picked.count
-        return picked
+        self._counts[self._encoder] = slots, slots - self._layout.fixed_slots - kept.count
+        return kept
 
 
 def _pass_through(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:

@@ -112,7 +112,7 @@ class Session:
 
     @property
     def only_reads_encoder(self) -> bool:
-        """True if the encoder computes the same as without the session: no merging, and no feature store."""
+        """True if the encoder computes the same as without the session: no merging, and no encoding store."""
         return self._hooks.cached_encoder is None and not isinstance(self._hooks.sequence, VisionStage)
 
     def ask(self, questions: list[str]) -> None:
@@ -121,7 +121,7 @@ class Session:
             self._hooks.sequence.questions = questions
 
     def show(self, tiles: list[str]) -> None:
-        """Set the content keys of the next encoding's tiles; tiles in the feature store are not computed again."""
+        """Set the content keys of the next encoding's tiles; tiles in the encoding store are not computed again."""
         if self._hooks.cached_encoder is not None:
             self._hooks.cached_encoder.keys = tiles
 
@@ -259,7 +259,7 @@ class Session:
                 self._reached = False
                 self._hooks.set_prompts(self._ids)
                 if self._hooks.drops_tokens and kwargs.get("past_key_values") is not None:
-                    self.adapter.forget_positions()
+                    self.adapter.clear_positions()
                 try:
                     output = forward(*args, **kwargs)
                     self._check_reached()

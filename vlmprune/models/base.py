@@ -205,7 +205,7 @@ class Adapter(ABC):
     def prepare(self, prunes_before: bool) -> list[Any]:
         return []
 
-    def forget_positions(self) -> None:
+    def clear_positions(self) -> None:
         return None
 
     def detail(self, visual: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class DecoderStructure:
     own: str = ""
 
 
-_examined: dict[str, DecoderStructure] = {}  # by config
+_structures: dict[str, DecoderStructure] = {}  # by config
 
 
 def read_structure(text: Any) -> DecoderStructure:
@@ -59,14 +59,14 @@ def read_structure(text: Any) -> DecoderStructure:
     text: the decoder's transformers config. Raises UserError if transformers cannot build it.
     """
     key = repr(text)
-    if key not in _examined:
+    if key not in _structures:
         config = copy.deepcopy(text)
         config._attn_implementation = None  # any that the decoder supports
         why = "text_config in the model's config.json: transformers cannot build it"
         with one_line(why, "correct it"), torch.device("meta"):
             decoder = AutoModel.from_config(config).eval()
-        _examined[key] = _structure(decoder)
-    return _examined[key]
+        _structures[key] = _structure(decoder)
+    return _structures[key]
 
 
 def _structure(decoder: Any) -> DecoderStructure:

@@ -27,7 +27,7 @@ from vlmprune.models.processor import Checkpoint, read_processors
 QUESTION = "What color is the star?"
 SIZE = (64, 48)  # of the picture, no square
 SECONDS, GIBIBYTES = 6, 4  # limits of preprocessing a small picture; published checkpoints take a tenth
-KEPT = 4  # outlines in memory: the jobs of a sweep need the same few many times
+KEPT = 4  # models in memory: the jobs of a sweep need the same few many times
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class WeightlessModel:
     preprocessor: Preprocessor
 
 
-_outlines: dict[tuple[Any, ...], WeightlessModel] = {}
+_models: dict[tuple[Any, ...], WeightlessModel] = {}
 
 
 def build_weightless(checkpoint: Checkpoint, config: ModelConfig) -> WeightlessModel:
@@ -48,14 +48,14 @@ def build_weightless(checkpoint: Checkpoint, config: ModelConfig) -> WeightlessM
     """
     settings = {name: value for name, value in vars(config).items() if name != "info"}
     key = (checkpoint.source, checkpoint.revision, repr(checkpoint.config), repr(settings), _stamp(checkpoint))
-    if key not in _outlines:
+    if key not in _models:
         check_limits(checkpoint.config.model_type, config)
         found = _build_weightless(checkpoint, config)
         check_inputs(found, checkpoint.source, "image")
-        while len(_outlines) >= KEPT:
-            del _outlines[next(iter(_outlines))]
-        _outlines[key] = found
-    return _outlines[key]
+        while len(_models) >= KEPT:
+            del _models[next(iter(_models))]
+        _models[key] = found
+    return _models[key]
 
 
 def _stamp(checkpoint: Checkpoint) -> tuple[tuple[str, int, int], ...]:

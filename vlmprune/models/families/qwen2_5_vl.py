@@ -285,7 +285,7 @@ class Qwen2_5VL(Adapter):
     def visual_mask(self, input_ids: Tensor) -> Tensor:
         return (input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)
 
-    def forget_positions(self) -> None:
+    def clear_positions(self) -> None:
         self.base_model.rope_deltas = None
 
     def position_rule(self, method: Method) -> Positions:
