@@ -25,15 +25,15 @@ import torch
 
 from vlmprune.cli.speed import load_model
 from vlmprune.engine.session import Session
-from vlmprune.engine.timing import Spans
+from vlmprune.engine.timing import Intervals
 from vlmprune.errors import UserError
 from vlmprune.evaluation.generation import greedy
 from vlmprune.evaluation.plan import model_name
 from vlmprune.files import check_writable, to_json
-from vlmprune.measure.environment import conditions
-from vlmprune.measure.latency import mark, synchronize
+from vlmprune.measure.environment import describe_conditions
+from vlmprune.measure.latency import synchronize, timestamp
 from vlmprune.measure.memory import peak_mb, reset_peak
-from vlmprune.models.loading import Loaded
+from vlmprune.models.loading import LoadedModel
 from vlmprune.speed.load import Case, Load, SyntheticBatch, make_batch, plan_cases, read_speed_request
 
 WAYS = ("vlmprune", "output_attentions")
@@ -41,7 +41,7 @@ PROMPT = ("input_ids", "attention_mask", "mm_token_type_ids")
 
 
 @contextmanager
-def way(loaded: Loaded, name: str) -> Iterator[dict[str, Any]]:
+def way(loaded: LoadedModel, name: str) -> Iterator[dict[str, Any]]:
     """The model prepared for one way, and what generate() is asked for."""
     if name == "vlmprune":
         yield {}
@@ -61,14 +61,14 @@ def way(loaded: Loaded, name: str) -> Iterator[dict[str, Any]]:
         model.set_attn_implementation(kernel)
 
 
-def answer(loaded: Loaded, case: Case, prompts: SyntheticBatch, name: str, load: Load) -> Any:
+def answer(loaded: LoadedModel, case: Case, prompts: SyntheticBatch, name: str, load: Load) -> Any:
     """Whole answers; returns the tokens that were kept."""
     with way(loaded, name) as options, Session(loaded.adapter, case.method) as session:
         greedy(loaded, prompts.inputs, load.new_tokens, eos_token_id=None, **options)
     return session.record.kept
 
 
-def encode(loaded: Loaded, case: Case, prompts: SyntheticBatch, name: str, _: Load) -> Any:
+def encode(loaded: LoadedModel, case: Case, prompts: SyntheticBatch, name: str, _: Load) -> Any:
     """Vision encoder, projector and selection alone; returns which embeddings are marked as dropped."""
     media = {key: given for key, given in prompts.inputs.items() if key not in PROMPT}
     with way(loaded, name), Session(loaded.adapter, case.method), torch.inference_mode():
@@ -76,7 +76,7 @@ def encode(loaded: Loaded, case: Case, prompts: SyntheticBatch, name: str, _: Lo
     return torch.cat([each[..., 0].isnan().flatten() for each in features])
 
 
-def compare(run: Any, loaded: Loaded, case: Case, prompts: SyntheticBatch, load: Load) -> dict[str, Any]:
+def compare(run: Any, loaded: LoadedModel, case: Case, prompts: SyntheticBatch, load: Load) -> dict[str, Any]:
     """Median ms and peak MB of both ways. Raises SystemExit where they keep different tokens."""
     times: dict[str, list[float]] = {name: [] for name in WAYS}
     peaks, kept = dict.fromkeys(WAYS, 0.0), {}
@@ -84,9 +84,9 @@ def compare(run: Any, loaded: Loaded, case: Case, prompts: SyntheticBatch, load:
         for name in WAYS:
             reset_peak(loaded.device)
             synchronize(loaded.device)
-            span, start = Spans(), mark(loaded.device)
+            span, start = Intervals(), timestamp(loaded.device)
             kept[name] = run(loaded, case, prompts, name, load)
-            span.add(start, mark(loaded.device))
+            span.add(start, timestamp(loaded.device))
             peaks[name] = max(peaks[name], peak_mb(loaded.device))
             if turn >= load.warm_up:
                 times[name].append(span.milliseconds())
@@ -138,7 +138,7 @@ def main(settings: list[str]) -> None:
         "command": shlex.join(["python", "scripts/bench_output_attentions.py", *settings]),
         "model": {"name": model_name(planned.config), "checkpoint": planned.checkpoint.identity},
         "load": asdict(request.load),
-        "conditions": conditions(loaded.model),
+        "conditions": describe_conditions(loaded.model),
         "rows": rows,
     }
     file.write_text(to_json(result))

@@ -30,7 +30,7 @@ from typing import Any
 import torch
 
 from vlmprune.config.settings import compose_run
-from vlmprune.engine.encoding_cache import FeatureStore
+from vlmprune.engine.encoding_cache import EncodingStore
 from vlmprune.engine.session import Session
 from vlmprune.errors import UserError
 from vlmprune.evaluation.evaluate import Evaluation, Settings
@@ -38,7 +38,7 @@ from vlmprune.evaluation.plan import Plan, prepare
 from vlmprune.evaluation.run_directory import RunDirectory
 from vlmprune.methods.base import top_k
 from vlmprune.models import loading
-from vlmprune.models.loading import Loaded
+from vlmprune.models.loading import LoadedModel
 
 METHODS, RATIOS = ("cls", "fastv", "divprune", "random"), (0.25, 0.5, 0.75, 0.9, 0.95)
 
@@ -46,7 +46,7 @@ METHODS, RATIOS = ("cls", "fastv", "divprune", "random"), (0.25, 0.5, 0.75, 0.9,
 class Parts:
     """Seconds by part of what a model does, told apart by hooks on the tower and on forward passes."""
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: LoadedModel) -> None:
         self.loaded, self.seconds = loaded, defaultdict(float)
 
     @contextmanager
@@ -82,7 +82,9 @@ class Parts:
         self.seconds[part or self._part] += self._now() - self._start
 
 
-def loop(plan: Plan, loaded: Loaded, parts: Parts, all_attentions: bool) -> tuple[dict[str, str], dict[str, float]]:
+def loop(
+    plan: Plan, loaded: LoadedModel, parts: Parts, all_attentions: bool
+) -> tuple[dict[str, str], dict[str, float]]:
     """Answers by question id, and seconds by part, of the plain loop."""
     model, benchmark, layer = loaded.model, plan.benchmark, loaded.adapter.tower.feature_layer
     answers = {}
@@ -115,11 +117,11 @@ def loop(plan: Plan, loaded: Loaded, parts: Parts, all_attentions: bool) -> tupl
     return answers, dict(seconds)
 
 
-def runner(plan: Plan, loaded: Loaded, parts: Parts, batch_size: int) -> tuple[dict[str, str], dict[str, float]]:
+def runner(plan: Plan, loaded: LoadedModel, parts: Parts, batch_size: int) -> tuple[dict[str, str], dict[str, float]]:
     """The same of vlmprune's own evaluation, into a fresh run directory and with an empty feature store."""
     with tempfile.TemporaryDirectory() as folder:
         directory = RunDirectory(Path(folder), plan.directory.fingerprint)
-        session = Session(loaded.adapter, plan.method, features=FeatureStore(2**30))
+        session = Session(loaded.adapter, plan.method, features=EncodingStore(2**30))
         with parts.watch() as seconds:
             settings = Settings(batch_size)
             evaluation = Evaluation(plan.benchmark, loaded, session, directory, lambda _n: None, settings)
@@ -128,7 +130,7 @@ def runner(plan: Plan, loaded: Loaded, parts: Parts, batch_size: int) -> tuple[d
         return {row["id"]: row["prediction"] for row in directory.predictions()}, dict(seconds)
 
 
-def eager_copy(plan: Plan, attention: dict[str, str]) -> Loaded:
+def eager_copy(plan: Plan, attention: dict[str, str]) -> LoadedModel:
     """The model once more, loaded so that it gives attentions."""
     loading._loaded.clear()
     loaded = loading.load(plan.checkpoint, plan.config.model, plan.dtype, plan.device)

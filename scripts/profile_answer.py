@@ -13,7 +13,7 @@ import sys
 from torch.profiler import ProfilerActivity, profile
 
 from vlmprune.cli.speed import load_model
-from vlmprune.engine.compiled import Compiled
+from vlmprune.engine.compiled import CompiledModel
 from vlmprune.errors import UserError
 from vlmprune.evaluation.latency_pass import time_answers
 from vlmprune.speed.bench import QUESTION
@@ -32,7 +32,7 @@ def main(settings: list[str]) -> None:
     case = planned.cases[min(1, len(planned.cases) - 1)]
     loaded = load_model(planned)
     prompts = make_batch(loaded, request.load, planned.batch_sizes[0])
-    compiled = Compiled(loaded.adapter) if case.compiled else None
+    compiled = CompiledModel(loaded.adapter) if case.compiled else None
 
     def answer() -> None:
         questions = [QUESTION] * prompts.batch_size

@@ -205,7 +205,7 @@ def test_harmless_code_passes(code):
         "import transformers",
         "from transformers.modeling_utils import AttentionInterface",
         "def f():\n    import numpy as np",
-        "from vlmprune.engine.hooks import Probe",
+        "from vlmprune.engine.hooks import AttentionProbe",
         "from vlmprune import models",
     ],
 )

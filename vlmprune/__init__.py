@@ -41,8 +41,8 @@ def prune(
     from vlmprune.engine.session import Session
     from vlmprune.errors import UserError
     from vlmprune.methods.base import Method as MethodClass
-    from vlmprune.models.base import adapt, describe
-    from vlmprune.models.clip_text import find_for, load_text_tower
+    from vlmprune.models.base import adapt, read_family
+    from vlmprune.models.clip_text import find_method_clip, load_text_tower
     from vlmprune.models.compatibility import check_pair, check_settings
 
     adapter = adapt(model, **model_options or {})
@@ -56,8 +56,8 @@ def prune(
     else:
         check_fields(method)
     check_amount(method.ratio, method.keep)
-    family = describe(model.config)
+    family = read_family(model.config)
     check_pair(family, method, name, model.config.model_type)
     check_settings(method, family, adapter.decoder_depth, name)
-    clip = find_for(method, adapter.tower, model.config.vision_config)
+    clip = find_method_clip(method, adapter.tower, model.config.vision_config)
     return Session(adapter, method, text_tower=None if clip is None else load_text_tower(clip, model.device))

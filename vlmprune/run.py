@@ -23,8 +23,8 @@ from vlmprune.evaluation.result import in_order, recount_flops, summarise_answer
 from vlmprune.loggers.base import Logger, guarded
 from vlmprune.measure.environment import describe_environment
 from vlmprune.measure.memory import peak_mb, reset_peak
-from vlmprune.models.loading import Loaded
-from vlmprune.models.outline import Outline, outline
+from vlmprune.models.loading import LoadedModel
+from vlmprune.models.outline import WeightlessModel, build_weightless
 from vlmprune.models.preprocessing import Preprocessor
 from vlmprune.pictures.pages import save_pictures, title_of
 from vlmprune.results.picture_index import FOLDER, INDEX
@@ -85,7 +85,7 @@ def show_again(plan: Plan, finished: dict[str, Any], group: str | None) -> dict[
     finished = recount_flops(plan, judged(plan, finished))
     if not (plan.directory.path / FOLDER / INDEX).exists():  # the disk was full, or show.samples was 0
         try:
-            make_pictures(plan, outline(plan.checkpoint, plan.config.model))
+            make_pictures(plan, build_weightless(plan.checkpoint, plan.config.model))
         except (UserError, BadSample) as error:  # the result is complete without them
             say(f"note: no pictures of kept tokens: {error}")
     if group is None:
@@ -183,7 +183,7 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
     }
 
 
-def make_pictures(plan: Plan, model: Loaded | Outline) -> None:
+def make_pictures(plan: Plan, model: LoadedModel | WeightlessModel) -> None:
     """Save as many pictures of kept tokens as show.samples says. model: its weights are not used."""
     broken = {row["id"] for row in plan.directory.bad()}
     usable = [sample for sample in plan.samples if sample.id not in broken]

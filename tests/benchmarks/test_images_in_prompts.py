@@ -39,7 +39,7 @@ def tiny():
 @pytest.mark.parametrize("style", ["chat_template", "vicuna_v1"])
 def test_every_image_has_its_tokens_and_pixels_in_order(tiny, style):
     given = tiny.preprocessor
-    preprocessor = type(given)(given.parts, tiny.adapter, ModelConfig("tiny", prompt=style))
+    preprocessor = type(given)(given.processors, tiny.adapter, ModelConfig("tiny", prompt=style))
     pictures = [Image.new("RGB", (144, 144), (100 * k, 0, 0)) for k in range(3)]
     media = preprocessor.media(pictures, "image")
     questions = ["Is <image 2> like <image 1>?", "Why?"]

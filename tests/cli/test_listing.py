@@ -12,8 +12,8 @@ from vlmprune.cli.listing import markdown, matrix, matrix_cell, methods_text, mi
 from vlmprune.config.registry import build_method, find_choices, read_choice
 from vlmprune.config.settings import ModelConfig
 from vlmprune.errors import UserError
-from vlmprune.models.base import describe, families
-from vlmprune.models.checkpoint import architecture, find_checkpoint
+from vlmprune.models.base import families, read_family
+from vlmprune.models.checkpoint import find_checkpoint, published_config
 from vlmprune.models.compatibility import check_pair, check_settings
 
 MODELS = sorted(set(find_choices("model")) - {"path"})
@@ -21,7 +21,7 @@ METHODS = {name: read_choice("method", name)["info"] for name in find_choices("m
 
 
 def config_of(name: str):
-    return find_checkpoint(ModelConfig("tiny")).config if name == "tiny" else architecture(name)
+    return find_checkpoint(ModelConfig("tiny")).config if name == "tiny" else published_config(name)
 
 
 def depth_of(config) -> int:
@@ -32,7 +32,7 @@ def depth_of(config) -> int:
 def test_every_cell_is_what_the_checks_say(name):
     """A method that is listed for a model passes all that is checked before weights load; any other is refused."""
     info, config = read_choice("model", name)["info"], config_of(name)
-    family = describe(config)
+    family = read_family(config)
     for method_name, method_info in METHODS.items():
         clip = {"clip": "openai/clip-vit-large-patch14-336"} if "text_relevance" in method_info["needs"] else {}
         method = build_method(method_name, ratio=None if method_name == "none" else 0.5, **clip)
@@ -49,11 +49,11 @@ def test_the_facts_are_the_familys(name):
     info, config = read_choice("model", name)["info"], config_of(name)
     assert list(info) == ["title", "family", "parameters", "visual_tokens", "has_cls", "lacks"]
     assert info["family"] == config.model_type in families()
-    assert info["has_cls"] == describe(config).tower.has_cls
+    assert info["has_cls"] == read_family(config).tower.has_cls
     signals = import_module(f"vlmprune.models.families.{info['family']}").SIGNALS
     assert not set(info["lacks"]) & signals
-    grid = describe(config).tower.grid
-    if not describe(config).tower.grid_varies:
+    grid = read_family(config).tower.grid
+    if not read_family(config).tower.grid_varies:
         assert str(grid[0] * grid[1]) in info["visual_tokens"]
 
 

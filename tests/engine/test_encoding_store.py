@@ -7,7 +7,7 @@ import weakref
 import pytest
 import torch
 
-from vlmprune.engine.encoding_cache import FeatureStore, size
+from vlmprune.engine.encoding_cache import EncodingStore, size
 
 
 def entry(number: float, **more: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -15,7 +15,7 @@ def entry(number: float, **more: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def test_the_first_stay_and_the_latest_are_there_too():
-    store = FeatureStore(4000)  # room for 7 of the first and 2 of the latest
+    store = EncodingStore(4000)  # room for 7 of the first and 2 of the latest
     held = []
     for number in range(20):
         new = entry(number)
@@ -30,7 +30,7 @@ def test_the_first_stay_and_the_latest_are_there_too():
 
 
 def test_an_entry_grows_by_what_another_method_reads():
-    store = FeatureStore(10_000)
+    store = EncodingStore(10_000)
     store.put("a", entry(1))
     assert store.get("a", ["hidden", "keys@3"]) is None
     store.put("a", {"keys@3": torch.ones(4)})
@@ -39,16 +39,16 @@ def test_an_entry_grows_by_what_another_method_reads():
 
 
 def test_nothing_is_kept_without_memory():
-    store = FeatureStore(0)
+    store = EncodingStore(0)
     store.put("a", entry(1))
     assert store.get("a", ["hidden"]) is None
 
 
 def test_the_disk_remembers_for_the_next_process(tmp_path):
-    store = FeatureStore(0, tmp_path / "features")
+    store = EncodingStore(0, tmp_path / "features")
     store.put("a", entry(1))
     store.put("a", {"keys@3": torch.arange(6.0).view(2, 3).t()})
-    again = FeatureStore(10_000, tmp_path / "features")
+    again = EncodingStore(10_000, tmp_path / "features")
     found = again.get("a", ["hidden", "keys@3"])
     assert torch.equal(found["hidden"], entry(1)["hidden"])
     assert torch.equal(found["keys@3"], torch.arange(6.0).view(2, 3).t())
@@ -56,7 +56,7 @@ def test_the_disk_remembers_for_the_next_process(tmp_path):
 
 @pytest.mark.parametrize("damage", [b"", b"\x10", b"not safetensors at all" * 10])
 def test_a_damaged_file_is_computed_and_written_again(tmp_path, damage):
-    store = FeatureStore(0, tmp_path)
+    store = EncodingStore(0, tmp_path)
     store.put("a", entry(1))
     (file,) = tmp_path.glob("*.safetensors")
     file.write_bytes(damage)

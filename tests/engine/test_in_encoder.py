@@ -15,7 +15,7 @@ from vlmprune.errors import UserError
 from vlmprune.measure.flops import question_flops
 from vlmprune.methods.pitome import PiToMe
 from vlmprune.methods.tome import ToMe
-from vlmprune.models.base import Encoded, adapt
+from vlmprune.models.base import EncoderInput, adapt
 from vlmprune.models.families.llava import describe_tower
 
 METHODS = ["tome", "pitome"]
@@ -170,6 +170,6 @@ def test_formula_equals_torchs_counter(method):
     with FlopCounterMode(display=False) as counter, prune(model, method) as session:
         model.generate(**make_batch([9]), max_new_tokens=3, do_sample=False, pad_token_id=0, eos_token_id=None)
     visual = [counts[0] for counts in session.record.visual_counts]
-    encoded = Encoded.of(adapt(model), {"pixel_values": make_batch([9])["pixel_values"]})
+    encoded = EncoderInput.from_tensors(adapt(model), {"pixel_values": make_batch([9])["pixel_values"]})
     formula = question_flops(adapt(model), method, encoded, visual, 9, 3)
     assert formula.total == pytest.approx(counter.get_total_flops(), rel=0.01)

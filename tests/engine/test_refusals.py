@@ -276,7 +276,7 @@ def test_a_failing_installation_leaves_the_model_usable(sdpa_model, monkeypatch)
         raise ZeroDivisionError
 
     before = snapshot(sdpa_model)
-    monkeypatch.setattr(stages.DecoderStages, "install", fail)
+    monkeypatch.setattr(stages.DecoderHooks, "install", fail)
     with pytest.raises(ZeroDivisionError), prune(sdpa_model, "compose", ratio=0.5):
         pass
     assert snapshot(sdpa_model) == before

@@ -15,7 +15,7 @@ from tests.methods.decoder_signals import LAYOUTS, signals_of
 from vlmprune import prune
 from vlmprune.config.registry import build_method
 from vlmprune.engine import signals as signals_module
-from vlmprune.engine.contract import non_finite, unsound_samples
+from vlmprune.engine.contract import non_finite, non_finite_samples
 from vlmprune.engine.hooks import attention_rows
 from vlmprune.methods.base import Selection, SequenceMethod, Signals
 from vlmprune.methods.decoder_method import DecoderMethod, DecoderSelection, DecoderSignals, DecoderStage
@@ -115,7 +115,7 @@ def test_only_what_is_read_counts(method: DecoderMethod) -> None:
 
     def unsound() -> list[bool]:
         stages = [DecoderStage(2, 4)] * len(LAYOUTS)
-        return unsound_samples(signals, method.select(signals, stages)).tolist()
+        return non_finite_samples(signals, method.select(signals, stages)).tolist()
 
     signals.hidden[~signals.valid] = torch.nan
     assert unsound() == [False, False, False]
@@ -137,9 +137,9 @@ def test_merged_tokens_count_and_dropped_ones_do_not() -> None:
     hidden = signals.hidden.clone()
     first = signals.visual[0].nonzero()[0]
     hidden[0, first] = torch.nan
-    assert unsound_samples(signals, DecoderSelection(keep, hidden)).tolist() == [True, False, False]
+    assert non_finite_samples(signals, DecoderSelection(keep, hidden)).tolist() == [True, False, False]
     keep[0, first] = False
-    assert unsound_samples(signals, DecoderSelection(keep, hidden)).tolist() == [False, False, False]
+    assert non_finite_samples(signals, DecoderSelection(keep, hidden)).tolist() == [False, False, False]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])

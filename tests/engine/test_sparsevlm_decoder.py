@@ -11,7 +11,7 @@ from tests.conftest import PATCHES, make_batch
 from tests.engine.golden_llava import GoldenLlava
 from tests.methods.golden import MERGED, Vectors
 from vlmprune import prune
-from vlmprune.methods.sparsevlm import SparseVLM, SparseVLMPlus, TextRated
+from vlmprune.methods.sparsevlm import SparseVLM, SparseVLMPlus, TextRatedMethod
 
 FILES = {SparseVLM: "sparsevlm_v1", SparseVLMPlus: "sparsevlm_plus"}
 HEADS = {SparseVLM: 8, SparseVLMPlus: 16}
@@ -21,18 +21,18 @@ CASES = [(SparseVLM, 192), (SparseVLM, 64), (SparseVLMPlus, 192), (SparseVLMPlus
 
 
 @cache
-def llava(cls: type[TextRated]) -> tuple[GoldenLlava, Vectors]:
+def llava(cls: type[TextRatedMethod]) -> tuple[GoldenLlava, Vectors]:
     vectors, weights = Vectors(FILES[cls]), Vectors(f"{FILES[cls]}_weights")
     x, dec = vectors["x"][0], vectors["dec"][0]
     return GoldenLlava(weights, x, dec, start=START, n=N, heads=HEADS[cls], depth=18, at=LAYERS), vectors
 
 
-def method(cls: type[TextRated], budget: int) -> TextRated:
+def method(cls: type[TextRatedMethod], budget: int) -> TextRatedMethod:
     return cls(layers=LAYERS, published_depth=18, retain=budget)
 
 
 @pytest.mark.parametrize(("cls", "budget"), CASES)
-def test_a_prompt_and_two_steps_are_the_authors(cls: type[TextRated], budget: int) -> None:
+def test_a_prompt_and_two_steps_are_the_authors(cls: type[TextRatedMethod], budget: int) -> None:
     golden, vectors = llava(cls)
     run = golden.run(method(cls, budget))
     torch.testing.assert_close(run.last[0], vectors[f"b{budget}.last"], **MERGED)
@@ -60,7 +60,7 @@ def test_a_prompt_and_two_steps_are_the_authors(cls: type[TextRated], budget: in
         (SparseVLMPlus, {"keep": 20, "positions": "renumber"}),
     ],
 )
-def test_a_batch_gives_what_its_samples_give(cls: type[TextRated], settings: dict) -> None:
+def test_a_batch_gives_what_its_samples_give(cls: type[TextRatedMethod], settings: dict) -> None:
     golden, _ = llava(cls)
     prompts = [golden.prompt(), golden.prompt(words=46)]
     method = cls(layers=LAYERS, published_depth=18, **settings)

@@ -109,7 +109,7 @@ def reference(path: Path, settings: dict, *overrides: str) -> dict:
     found = {}
     images = Images(plan.benchmark, loaded)
     for prompt in (read_prompt(sample, plan.benchmark, loaded, images) for sample in plan.samples):
-        inputs = loaded.preprocessor.padded([prompt.ids], [prompt.media], loaded.device, loaded.model.dtype)
+        inputs = loaded.preprocessor.pad_batch([prompt.ids], [prompt.media], loaded.device, loaded.model.dtype)
         options = settings | {"max_new_tokens": 8, "tokenizer": loaded.preprocessor.tokenizer}
         with Session(loaded.adapter, plan.method), torch.inference_mode():
             new = loaded.model.generate(**inputs, **options)[0, len(prompt.ids) :]

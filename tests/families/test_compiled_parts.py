@@ -11,7 +11,7 @@ from tests.conftest import make_llava
 from tests.families import llava, qwen3_vl
 from tests.families.test_guarantees import FAMILIES, GREEDY, NEW, snapshot
 from vlmprune.config.registry import build_method
-from vlmprune.engine.compiled import MULTIPLE, ROOM, Compiled, FixedCache
+from vlmprune.engine.compiled import BUFFER_MULTIPLE, PROMPT_MULTIPLE, CompiledModel, FixedCache
 from vlmprune.engine.session import Session
 from vlmprune.models.base import adapt
 
@@ -36,7 +36,7 @@ def family(request):
 
 def test_answers_and_records_are_those_of_the_model_as_it_is(family):
     adapter = adapt(family.make("sdpa"))
-    compiled = Compiled(adapter, "eager")
+    compiled = CompiledModel(adapter, "eager")
     for texts in ([9, 6], [31, 5], [9, 6]):
         inputs = family.batch(texts)
         for name, amount in CASES:
@@ -54,7 +54,7 @@ def test_answers_and_records_are_those_of_the_model_as_it_is(family):
 def test_lengths_share_passes(attention):
     """Pruned prompts of 40 lengths: one pass a multiple of 32, one for decode steps, one for the tower."""
     adapter = adapt(make_llava(attention))
-    compiled, method = Compiled(adapter, "eager"), build_method("cls", keep=4)
+    compiled, method = CompiledModel(adapter, "eager"), build_method("cls", keep=4)
     for length in range(5, 45):
         inputs = llava.batch([length])
         plain, _ = answers(adapter, method, inputs)
@@ -67,7 +67,7 @@ def test_lengths_share_passes(attention):
 
 def test_a_method_inside_the_encoder_runs_there_as_it_is():
     adapter = adapt(make_llava())
-    compiled, method = Compiled(adapter, "eager"), build_method("tome", ratio=0.5)
+    compiled, method = CompiledModel(adapter, "eager"), build_method("tome", ratio=0.5)
     inputs = llava.batch([9, 6])
     assert torch.equal(answers(adapter, method, inputs, compiled)[0], answers(adapter, method, inputs)[0])
     assert {key[0] for key in compiled._recorded} == {"decoder"}
@@ -75,7 +75,7 @@ def test_a_method_inside_the_encoder_runs_there_as_it_is():
 
 def test_the_model_is_left_as_it_was():
     model = make_llava()
-    compiled = Compiled(adapt(model), "eager")
+    compiled = CompiledModel(adapt(model), "eager")
     adapter, method, inputs = adapt(model), build_method("cls", ratio=0.5), llava.batch([9])
     plain, _ = answers(adapter, method, inputs)  # transformers puts hooks of its own in place when a model first runs
     before = snapshot(model)
@@ -86,20 +86,20 @@ def test_the_model_is_left_as_it_was():
 
 def test_what_cannot_work_is_refused_in_a_line():
     adapter = adapt(make_llava())
-    compiled = Compiled(adapter, "eager")
+    compiled = CompiledModel(adapter, "eager")
     inputs = llava.batch([9])
     with pytest.raises(NotImplementedError, match="FixedCache inside the decoder"):
         answers(adapter, build_method("fastv", ratio=0.5), inputs, compiled)
     deep = adapt(qwen3_vl.make("sdpa"))
     with pytest.raises(NotImplementedError, match="is not given deepstack_visual_embeds"):
-        answers(deep, build_method("none"), qwen3_vl.batch([9]), Compiled(deep, "eager"))
+        answers(deep, build_method("none"), qwen3_vl.batch([9]), CompiledModel(deep, "eager"))
     with pytest.raises(RuntimeError, match="1 new tokens was asked for more"), compiled, torch.inference_mode():
-        adapter.model.generate(**inputs, **GREEDY | {"max_new_tokens": ROOM}, past_key_values=FixedCache(1))
+        adapter.model.generate(**inputs, **GREEDY | {"max_new_tokens": BUFFER_MULTIPLE}, past_key_values=FixedCache(1))
 
 
 def test_a_later_prompt_takes_the_place():
     model = make_llava()
-    compiled, inputs = Compiled(adapt(model), "eager"), llava.batch([9])
+    compiled, inputs = CompiledModel(adapt(model), "eager"), llava.batch([9])
     with compiled, torch.inference_mode():
         first = FixedCache(NEW)
         ids = model.generate(**inputs, **GREEDY, past_key_values=first)
@@ -113,13 +113,13 @@ def test_padding_is_a_number_and_changes_nothing():
     """A prompt is padded to a multiple of 32: what padding computes reaches no other token."""
     model = make_llava()
     adapter, method = adapt(model), build_method("cls", keep=3)
-    compiled = Compiled(adapter, "eager")
+    compiled = CompiledModel(adapter, "eager")
     inputs = llava.batch([9, 6])
     with torch.inference_mode(), Session(adapter, method):
         plain = model(**inputs).logits[:, -1]
     cache = FixedCache(1)
     with torch.inference_mode(), compiled, Session(adapter, method):
         output = model(**inputs, past_key_values=cache)
-    assert output.logits.shape[1] == MULTIPLE and cache.seen == MULTIPLE
+    assert output.logits.shape[1] == PROMPT_MULTIPLE and cache.seen == PROMPT_MULTIPLE
     assert output.logits.isfinite().all()
     torch.testing.assert_close(output.logits[:, -1], plain, rtol=1e-4, atol=1e-4)

@@ -11,8 +11,8 @@ from tests.families.test_guarantees import FAMILIES
 from vlmprune import prune
 from vlmprune.config.registry import build_method
 from vlmprune.evaluation.estimate import visual_by_layer
-from vlmprune.measure.flops import kept_of_units
-from vlmprune.models.base import Encoded, adapt
+from vlmprune.measure.flops import units_and_kept
+from vlmprune.models.base import EncoderInput, adapt
 from vlmprune.pictures.selection_trace import Trace
 
 KEEP = 6
@@ -84,10 +84,10 @@ def test_the_dry_run_foretells_it(settings):
     with prune(model, method) as session:
         model(**inputs)
     tensors = {name: inputs[name] for name in ("pixel_values", "image_sizes")}
-    encoded = Encoded.of(adapt(model), tensors)
+    encoded = EncoderInput.from_tensors(adapt(model), tensors)
     counted = [counts[0] for counts in session.record.visual_counts]
     assert visual_by_layer(adapt(model), method, encoded) == counted
-    assert sum(kept for _, kept in kept_of_units(method, method.before, encoded)) == counted[0]
+    assert sum(kept for _, kept in units_and_kept(method, method.before, encoded)) == counted[0]
 
 
 def test_a_picture_knows_the_scores_of_every_tile():

@@ -10,10 +10,10 @@ import torch
 
 from tests.families.test_guarantees import FAMILIES, generate, methods_of
 from vlmprune.config.registry import build_method
-from vlmprune.engine.encoding_cache import FeatureStore
+from vlmprune.engine.encoding_cache import EncodingStore
 from vlmprune.engine.session import Session
 from vlmprune.methods.encoder_method import VisionMethod
-from vlmprune.models.base import Encoded, adapt
+from vlmprune.models.base import EncoderInput, adapt
 
 ALIKE = [name for name in FAMILIES if not name.startswith("qwen")]  # Qwen encodes all pictures as one sequence
 
@@ -56,10 +56,10 @@ def test_answers_do_not_change_and_known_tiles_are_not_encoded(name):
     model = family.make()
     adapter = adapt(model)
     first, second = family.batch([8, 12]), family.batch([7, 9, 6], seed=1)
-    store = FeatureStore(2**30)
+    store = EncodingStore(2**30)
     shown = {}
     for label, inputs in (("a", first), ("b", second)):
-        tiles = len(Encoded.of(adapter, pixels(inputs)).tiles)
+        tiles = len(EncoderInput.from_tensors(adapter, pixels(inputs)).tiles)
         shown[label] = (inputs, [f"{label}{number}" for number in range(tiles)])
     for method in remembering(name):
         for inputs, keys in (shown["a"], shown["b"], shown["a"]):
@@ -84,7 +84,7 @@ def test_unknown_tiles_join_known_ones_and_each_is_encoded_once():
     for method in ("cls", "vtc_cls", "visionzip", "prumerge", "fastv"):
         with Session(adapter, method_of(method)):
             expected = generate(model, inputs)
-        store = FeatureStore(2**30)
+        store = EncodingStore(2**30)
         one = family.one_of(inputs, 1)
         with Session(adapter, method_of(method), features=store) as session, counted(adapter) as encoded:
             session.show(["y"])
@@ -104,7 +104,7 @@ def test_the_model_is_left_as_it_was():
     adapter = adapt(model)
     generate(model, inputs)  # transformers itself leaves something on the first call
     before = [dict(vars(module)) for module in model.modules()]
-    with Session(adapter, method_of("cls"), features=FeatureStore(2**20)) as session:
+    with Session(adapter, method_of("cls"), features=EncodingStore(2**20)) as session:
         session.show(["x"])
         generate(model, inputs)
     assert [vars(module).keys() for module in model.modules()] == [each.keys() for each in before]

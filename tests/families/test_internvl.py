@@ -8,7 +8,7 @@ import torch
 from tests.families import internvl
 from tests.families.test_guarantees import generate
 from vlmprune import prune
-from vlmprune.engine.hooks import Probe, attention_rows
+from vlmprune.engine.hooks import AttentionProbe, attention_rows
 from vlmprune.errors import UserError
 from vlmprune.methods.compose import Compose
 from vlmprune.methods.divprune import DivPrune
@@ -30,7 +30,7 @@ def test_a_token_is_the_patches_that_pixel_shuffle_joins():
 def test_cls_keeps_the_tokens_of_the_best_rated_patches(attention):
     model, inputs = internvl.make(attention), internvl.batch([8, 9], media=2)
     rows = []
-    probe = Probe(
+    probe = AttentionProbe(
         adapt(model).vision_attentions(3)[0],
         lambda query, key, mask, scaling: rows.append(attention_rows(query[:, :, :1], key, mask, scaling)),
     )

@@ -12,7 +12,7 @@ import torch
 from tests.families.test_guarantees import GREEDY, generate, masked_generate, seen_by_layer
 from vlmprune import prune
 from vlmprune.config.registry import build_method
-from vlmprune.engine.hooks import Probe
+from vlmprune.engine.hooks import AttentionProbe
 from vlmprune.engine.session import Session
 from vlmprune.errors import UserError
 from vlmprune.methods.base import ScoreMethod
@@ -181,7 +181,7 @@ def test_pixels_are_seen_by_the_probe_only_inside_one_picture(family):
     """With flash attention the tower passes all pictures at once; a probed layer still takes them one by one."""
     model, inputs = family.make(), family.batch([6, 6, 6])
     lengths = []
-    probe = Probe(adapt(model).vision_attentions(3)[0], lambda query, *_: lengths.append(query.shape[2]))
+    probe = AttentionProbe(adapt(model).vision_attentions(3)[0], lambda query, *_: lengths.append(query.shape[2]))
     model(**inputs)
     probe.remove()
     assert lengths == [120, 96, 60]

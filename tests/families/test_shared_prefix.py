@@ -11,7 +11,7 @@ import torch
 from tests.families.test_guarantees import FAMILIES, GREEDY, NEW, methods_of
 from vlmprune.config.registry import build_method
 from vlmprune.engine.session import Session
-from vlmprune.engine.shared_prefix import Prefixes, beginning
+from vlmprune.engine.shared_prefix import Prefixes, prefix_length
 from vlmprune.methods.base import Method
 from vlmprune.models.base import adapt
 
@@ -64,7 +64,7 @@ def test_answers_are_those_of_whole_prompts(family_name, name):
     model, inputs = family.make(), family.batch([9, 6])
     adapter, ids = adapt(model), inputs["input_ids"]
     visual = adapter.visual_mask(ids)
-    ends = [beginning(row) for row in visual]
+    ends = [prefix_length(row) for row in visual]
     words = [
         row[:end][seen[:end].logical_not() & mask[:end].bool()].tolist()
         for row, seen, mask, end in zip(ids, visual, inputs["attention_mask"], ends, strict=True)
@@ -92,7 +92,7 @@ def test_what_is_said_before_counts_for_the_repetition_penalty():
     model, inputs = family.make(), family.batch([9])
     adapter = adapt(model)
     visual = adapter.visual_mask(inputs["input_ids"])[0]
-    end = beginning(visual)
+    end = prefix_length(visual)
     settings = GREEDY | {"repetition_penalty": 50.0}
     ids = inputs["input_ids"][0].tolist()
     with Session(adapter, method_of("cls")) as session:

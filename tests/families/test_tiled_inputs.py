@@ -56,7 +56,7 @@ def processor_of(loaded):
         def check_argument_for_proper_class(self, argument_name, argument):
             pass
 
-    parts = loaded.preprocessor.parts
+    parts = loaded.preprocessor.processors
     videos = SimpleNamespace(model_input_names=[], merge_size=2, temporal_patch_size=2)
     settings = {"image_seq_length": 4} if family_of(loaded) == "internvl" else {}
     return ForImages(parts.image_processor, parts.tokenizer, videos, chat_template=parts.chat_template, **settings)

@@ -37,7 +37,7 @@ def processor_of(loaded):
         def check_argument_for_proper_class(self, argument_name, argument):
             pass
 
-    parts = loaded.preprocessor.parts
+    parts = loaded.preprocessor.processors
     settings = {"num_image_tokens": 16, "vision_feature_select_strategy": "full", "vision_aspect_ratio": "anyres_max_9"}
     if loaded.model.config.model_type == "video_llava":
         settings = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
@@ -104,7 +104,7 @@ def test_images_and_videos_in_one_batch(loaded, method):
 
 def test_squares_are_for_images(loaded):
     """`image=pad` is LLaVA's padding of images; a video's frames are cropped or squeezed all the same."""
-    parts, adapter = loaded.preprocessor.parts, loaded.adapter
+    parts, adapter = loaded.preprocessor.processors, loaded.adapter
     padded = type(loaded.preprocessor)(parts, adapter, ModelConfig("path", image="pad"))
     frame = pictures(1)[0]
     assert padded.squared(frame).size == (100, 100)

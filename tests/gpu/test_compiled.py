@@ -10,7 +10,7 @@ from tests.families import llava
 from tests.families.test_guarantees import GREEDY, NEW
 from tests.gpu.conftest import DEVICE, batch_of, placed
 from vlmprune.config.registry import build_method
-from vlmprune.engine.compiled import Compiled, FixedCache
+from vlmprune.engine.compiled import CompiledModel, FixedCache
 from vlmprune.engine.session import Session
 from vlmprune.models.base import adapt
 
@@ -40,7 +40,7 @@ def fresh_compiler():
 def test_replays_give_the_answers_of_the_model_as_it_is():
     model = placed(llava, torch.float32)
     adapter, method = adapt(model), build_method("cls", ratio=0.6)
-    compiled = Compiled(adapter, BACKEND)
+    compiled = CompiledModel(adapter, BACKEND)
     for texts in TEXTS:
         inputs = batch_of(llava, torch.float32, texts)
         plain, record = answer(adapter, method, inputs)
@@ -57,7 +57,7 @@ def test_half_precision_is_as_near_to_float32_as_uncompiled(name, dtype):
     method = build_method(name, **({} if name == "none" else {"ratio": 0.6}))
     exact = adapt(make_llava("sdpa", layers=2, width=512).to(DEVICE))
     adapter = adapt(make_llava("sdpa", layers=2, width=512).to(DEVICE, dtype))
-    compiled = Compiled(adapter, BACKEND)
+    compiled = CompiledModel(adapter, BACKEND)
     options = {"return_dict_in_generate": True, "output_logits": True}
     for texts in TEXTS[:3]:
         first = answer(exact, method, batch_of(llava, torch.float32, texts), **options)[0].logits[0]

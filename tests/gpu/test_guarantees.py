@@ -13,7 +13,7 @@ from tests.gpu.conftest import DTYPES, batch_of, placed
 from vlmprune import prune
 from vlmprune.config.registry import build_method
 from vlmprune.engine.session import Session
-from vlmprune.measure.latency import StageClock, timed
+from vlmprune.measure.latency import StageClock, time_parts
 from vlmprune.models.base import adapt
 
 pytestmark = pytest.mark.gpu
@@ -95,7 +95,7 @@ def test_the_parts_of_a_question_add_up(family, dtype, name, device):
     adapter, clock = adapt(model), StageClock(device)
     method = build_method(name, ratio=None if name == "none" else 0.6)
     with Session(adapter, method, clock), clock.watch(model, adapter.vision_towers, adapter.projector):
-        times, _ = timed(lambda: generate(model, inputs), clock)
+        times, _ = time_parts(lambda: generate(model, inputs), clock)
     assert (times["selection"] > 0) == (name != "none")
     first = times["vision"] + times["projector"] + times["prefill"]
     whole = first + (NEW - 1) * times["decode_per_token"] + times["other"]

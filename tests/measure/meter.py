@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vlmprune.engine.session import Session
 from vlmprune.measure.flops import question_flops
 from vlmprune.methods.base import Method
-from vlmprune.models.base import Adapter, Encoded, adapt
+from vlmprune.models.base import Adapter, EncoderInput, adapt
 
 NEW = 3
 PROMPT = ("input_ids", "attention_mask", "mm_token_type_ids")
@@ -56,10 +56,10 @@ class Meter:
             del module.forward
 
 
-def encoded_of(adapter: Adapter, batch: dict[str, torch.Tensor]) -> Encoded:
+def encoded_of(adapter: Adapter, batch: dict[str, torch.Tensor]) -> EncoderInput:
     """What a batch of one prompt gives the encoder, after the way through predictions.jsonl."""
     media = {name: tensor for name, tensor in batch.items() if name not in PROMPT}
-    return Encoded.from_dict(json.loads(json.dumps(Encoded.of(adapter, media).as_dict())))
+    return EncoderInput.from_dict(json.loads(json.dumps(EncoderInput.from_tensors(adapter, media).as_dict())))
 
 
 def compare(model: Any, method: Method, batch: dict[str, torch.Tensor], text_tower: Any = None, **options: Any) -> None:

@@ -24,7 +24,7 @@ from vlmprune.methods.tome import ToMe
 from vlmprune.methods.visionzip import VisionZip
 from vlmprune.methods.vispruner import VisPruner
 from vlmprune.methods.vtc_cls import VtcCls
-from vlmprune.models.base import Encoded, EncoderSizes, Uncountable, adapt
+from vlmprune.models.base import EncoderInput, EncoderSizes, UncountableFlops, adapt
 from vlmprune.models.clip_text import TextTower
 
 
@@ -69,7 +69,7 @@ METHODS = [
     Compose(ratio=0.8),
     Compose(before=ToMe(), inside=PyramidDrop(**STAGES), ratio=0.8),
 ]
-PICTURE = Encoded(slots=36, newlines=0, tiles=[(6, 6)], projected=36, units=[[36]])
+PICTURE = EncoderInput(slots=36, newlines=0, tiles=[(6, 6)], projected=36, units=[[36]])
 ADAPTIVE = [PruMerge(), PruMergePlus()]  # images keep different numbers, so that only one can be foretold
 
 
@@ -111,7 +111,7 @@ def test_heads_may_be_wider_than_the_decoder(method):
 
 def test_text_relevance_is_not_forgotten():
     model = make_llava()
-    with pytest.raises(Uncountable, match="text_relevance"):
+    with pytest.raises(UncountableFlops, match="text_relevance"):
         question_flops(adapt(model), CDPruner(keep=9), PICTURE, [9] * 6, 9, 1)
 
 

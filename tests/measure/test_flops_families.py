@@ -20,7 +20,7 @@ from vlmprune.methods.divprune import DivPrune
 from vlmprune.methods.fastv import FastV
 from vlmprune.methods.prumerge import PruMerge, PruMergePlus
 from vlmprune.methods.scm import ScaleCompression
-from vlmprune.models.base import EncoderSizes, Uncountable, adapt
+from vlmprune.models.base import EncoderSizes, UncountableFlops, adapt
 
 METHODS = [Unpruned(), ClsAttention(ratio=0.6), DivPrune(ratio=0.6), FastV(ratio=0.6)]
 OTHERS = [
@@ -112,7 +112,7 @@ def test_no_number_where_the_raters_are_not_known(family):
     module = import_module(f"tests.families.{family}")
     adapter = adapt(module.make())
     encoded = encoded_of(adapter, module.batch([9]))
-    with pytest.raises(Uncountable, match="rate"):
+    with pytest.raises(UncountableFlops, match="rate"):
         question_flops(adapter, ScaleCompression(), encoded, [encoded.slots] * adapter.decoder_depth, 9, NEW)
 
 
@@ -120,5 +120,5 @@ def test_no_number_for_a_pooling_head():
     module = import_module("tests.families.llava_onevision")
     adapter = adapt(module.make())
     adapter.config.vision_config.vision_use_head = True
-    with pytest.raises(Uncountable, match="pooling head"):
+    with pytest.raises(UncountableFlops, match="pooling head"):
         question_flops(adapter, Unpruned(), encoded_of(adapter, module.batch([9])), [9] * 6, 9, NEW)

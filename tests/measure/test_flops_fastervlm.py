@@ -15,8 +15,8 @@ from vlmprune.measure.flops import fastervlm_flops
 from vlmprune.methods.decoder_method import average_tokens
 from vlmprune.methods.fastv import FastV
 from vlmprune.methods.pyramiddrop import PyramidDrop
-from vlmprune.models.base import Encoded, adapt
-from vlmprune.models.checkpoint import architecture, draw_weights
+from vlmprune.models.base import EncoderInput, adapt
+from vlmprune.models.checkpoint import published_config, random_model
 from vlmprune.results.published import read_published
 
 # Of LLaVA-NeXT-7B at 2880 visual tokens; tokens left -> TFLOPs, as printed.
@@ -27,14 +27,14 @@ QUICK = ("limit=8", "latency_samples=0", "logger=none")
 
 @pytest.fixture(scope="module")
 def next_7b():
-    config = architecture("llava-next-vicuna-7b")
-    return adapt(draw_weights(config, "sdpa", torch.float16, torch.device("meta")), packing="fastervlm")
+    config = published_config("llava-next-vicuna-7b")
+    return adapt(random_model(config, "sdpa", torch.float16, torch.device("meta")), packing="fastervlm")
 
 
 def tera(adapter, visual: list[int]) -> str:
     """TFLOPs of a square picture, as printed."""
     pixels = torch.empty(1, 5, 3, 336, 336, device="meta")
-    encoded = Encoded.of(adapter, {"pixel_values": pixels, "image_sizes": torch.tensor([[672, 672]])})
+    encoded = EncoderInput.from_tensors(adapter, {"pixel_values": pixels, "image_sizes": torch.tensor([[672, 672]])})
     return f"{fastervlm_flops(adapter, encoded, visual).total / 1e12:.2f}"
 
 

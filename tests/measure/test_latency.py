@@ -13,8 +13,8 @@ from vlmprune.engine.prompt_state import Record
 from vlmprune.engine.session import Session
 from vlmprune.evaluation.latency_pass import mean_lengths
 from vlmprune.measure import environment as module
-from vlmprune.measure.environment import conditions, gpu_clocks
-from vlmprune.measure.latency import StageClock, summarise, timed
+from vlmprune.measure.environment import describe_conditions, gpu_clocks
+from vlmprune.measure.latency import StageClock, summarise, time_parts
 from vlmprune.methods.base import Method
 from vlmprune.methods.baselines import Unpruned
 from vlmprune.methods.cls import ClsAttention
@@ -30,9 +30,9 @@ def test_an_inner_part_is_not_the_outer_ones():
         time.sleep(0.02)
         with clock("inner"):
             time.sleep(0.05)
-    assert clock.spent["inner"] >= 50
-    assert 20 <= clock.spent["outer"] < 50
-    assert clock.whole.milliseconds() == pytest.approx(clock.spent["inner"] + clock.spent["outer"])
+    assert clock.milliseconds["inner"] >= 50
+    assert 20 <= clock.milliseconds["outer"] < 50
+    assert clock.whole.milliseconds() == pytest.approx(clock.milliseconds["inner"] + clock.milliseconds["outer"])
 
 
 @pytest.mark.parametrize("new_tokens", [5, 1])
@@ -46,7 +46,7 @@ def test_the_parts_of_a_question_add_up(method: Method, new_tokens: int):
         return adapter.model.generate(**make_batch([9]), **settings)
 
     with Session(adapter, method, clock), clock.watch(adapter.model, adapter.vision_towers, adapter.projector):
-        row, output = timed(generate, clock)
+        row, output = time_parts(generate, clock)
     assert output.shape[1] == 9 + 36 + new_tokens
     assert clock.steps == new_tokens - 1
     for part in ("vision", "projector", "prefill", "other", "end_to_end"):
@@ -63,7 +63,7 @@ def test_selection_inside_the_decoder_is_part_of_the_prefill():
     clock = StageClock(CPU)
     with clock("other"), clock("prefill"), clock("selection"):
         time.sleep(0.01)
-    row, _ = timed(lambda: None, clock)
+    row, _ = time_parts(lambda: None, clock)
     assert row["prefill"] >= row["selection"] >= 10
 
 
@@ -92,7 +92,7 @@ def test_lengths_are_means_over_questions_and_layers():
 
 
 def test_conditions_of_a_cpu():
-    found = conditions(make_llava("eager").half())
+    found = describe_conditions(make_llava("eager").half())
     assert (found["device"], found["dtype"], found["attention"]) == ("cpu", "float16", "eager")
     assert found["threads"] == torch.get_num_threads() and found["clocks_mhz"] is None
 

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from vlmprune.methods.budget import exact, kept_count, round_half_up, same_relative_depth
+from vlmprune.methods.budget import kept_count, round_half_up, same_relative_depth, to_decimal
 from vlmprune.methods.cls import ClsAttention
 
 
@@ -46,7 +46,7 @@ def test_round_half_up() -> None:
 
 
 def test_exact() -> None:
-    assert 1 - exact(0.9) == Decimal("0.1")
+    assert 1 - to_decimal(0.9) == Decimal("0.1")
 
 
 def test_same_relative_depth() -> None:

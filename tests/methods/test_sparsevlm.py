@@ -9,13 +9,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.methods.decoder_signals import IMAGE, LAYOUTS, TEXT, batch, row_of, signals_of
-from vlmprune.methods.sparsevlm import RecyclingStage, SparseVLM, SparseVLMPlus, TextRated, merge_clusters, ranks
+from vlmprune.methods.sparsevlm import RecyclingStage, SparseVLM, SparseVLMPlus, TextRatedMethod, merge_clusters, ranks
 
 BOTH = [SparseVLM, SparseVLMPlus]
 
 
 @pytest.mark.parametrize("cls", BOTH)
-def test_the_last_row_rates_where_none_does(cls: type[TextRated]) -> None:
+def test_the_last_row_rates_where_none_does(cls: type[TextRatedMethod]) -> None:
     signals = signals_of(LAYOUTS, cls())
     signals.raters[1] = False
     last = torch.zeros_like(signals.raters)
@@ -27,7 +27,7 @@ def test_the_last_row_rates_where_none_does(cls: type[TextRated]) -> None:
 @pytest.mark.parametrize("positions", ["renumber", "keep"])
 @pytest.mark.parametrize("keep", [1, 2, 12, 20])
 @pytest.mark.parametrize("cls", BOTH)
-def test_a_sample_does_not_depend_on_its_batch(cls: type[TextRated], keep: int, positions: str) -> None:
+def test_a_sample_does_not_depend_on_its_batch(cls: type[TextRatedMethod], keep: int, positions: str) -> None:
     method = cls(keep=keep, layers=(15,), positions=positions)
     signals = signals_of(LAYOUTS, method)
     stages = [method.stages(32, n)[0] for n in (36, 36, 20)]
@@ -78,7 +78,7 @@ def test_merged_tokens_stand_at_their_centres_where_positions_are_kept() -> None
 
 
 @pytest.mark.parametrize("cls", BOTH)
-def test_nothing_is_merged_where_nothing_is_dropped_or_left(cls: type[TextRated]) -> None:
+def test_nothing_is_merged_where_nothing_is_dropped_or_left(cls: type[TextRatedMethod]) -> None:
     for keep, kept in ((36, [36, 36, 20]), (0, [0, 0, 0])):
         method = cls(keep=keep)
         chosen = method.select(signals_of(LAYOUTS, method), [method.stages(32, n)[-1] for n in (36, 36, 20)])
@@ -98,7 +98,7 @@ def test_merged_tokens_have_the_dtype_of_the_others() -> None:
 
 
 @pytest.mark.parametrize("cls", BOTH)
-def test_macs(cls: type[TextRated]) -> None:
+def test_macs(cls: type[TextRatedMethod]) -> None:
     """What the methods say that their matrix products cost is what torch counts."""
     method = cls(keep=12, layers=(15,))
     embeds, visual, valid = batch(LAYOUTS[:1])

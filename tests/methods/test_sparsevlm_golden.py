@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.methods.golden import MERGED, Vectors
 from tests.methods.llama import frequencies, layer
 from vlmprune.methods.decoder_method import DecoderSelection, DecoderSignals
-from vlmprune.methods.sparsevlm import SparseVLM, SparseVLMPlus, TextRated, ranks
+from vlmprune.methods.sparsevlm import SparseVLM, SparseVLMPlus, TextRatedMethod, ranks
 
 V1, PLUS, UNITS = Vectors("sparsevlm_v1"), Vectors("sparsevlm_plus"), Vectors("sparsevlm_units")
 WEIGHTS = {SparseVLM: Vectors("sparsevlm_v1_weights"), SparseVLMPlus: Vectors("sparsevlm_plus_weights")}
@@ -25,7 +25,7 @@ def inside(length: int, n: int) -> Tensor:
     return ((torch.arange(length) >= START) & (torch.arange(length) < START + n)).unsqueeze(0)
 
 
-def run(method: TextRated, x: Tensor) -> Iterator[tuple[DecoderSignals, DecoderSelection, Tensor]]:
+def run(method: TextRatedMethod, x: Tensor) -> Iterator[tuple[DecoderSignals, DecoderSelection, Tensor]]:
     """Signals and selection of each stage, and the source of each new position."""
     everywhere = torch.ones(1, LENGTH, dtype=torch.bool)
     visual = inside(LENGTH, N)
@@ -56,13 +56,13 @@ def run(method: TextRated, x: Tensor) -> Iterator[tuple[DecoderSignals, DecoderS
 
 
 @pytest.mark.parametrize(("cls", "vectors", "budget"), CASES)
-def test_raters_are_the_authors(cls: type[TextRated], vectors: Vectors, budget: int) -> None:
+def test_raters_are_the_authors(cls: type[TextRatedMethod], vectors: Vectors, budget: int) -> None:
     rates = cls().raters(vectors["x"], inside(LENGTH, N), torch.ones(1, LENGTH, dtype=torch.bool))
     assert torch.equal(rates.nonzero()[:, 1] - START - N, vectors[f"b{budget}.raters"])
 
 
 @pytest.mark.parametrize(("cls", "vectors", "budget"), CASES)
-def test_every_stage_is_the_authors(cls: type[TextRated], vectors: Vectors, budget: int) -> None:
+def test_every_stage_is_the_authors(cls: type[TextRatedMethod], vectors: Vectors, budget: int) -> None:
     method = cls(retain=budget)
     seen = 0
     origin = torch.arange(LENGTH)

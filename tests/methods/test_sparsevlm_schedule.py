@@ -7,13 +7,13 @@ import pytest
 from vlmprune.methods.base import Tower
 from vlmprune.methods.budget import round_half_up
 from vlmprune.methods.decoder_method import average_tokens
-from vlmprune.methods.sparsevlm import SparseVLM, SparseVLMPlus, TextRated
+from vlmprune.methods.sparsevlm import SparseVLM, SparseVLMPlus, TextRatedMethod
 
 BOTH = [SparseVLM, SparseVLMPlus]
 TOWER = Tower(depth=24, feature_layer=22, grid=(24, 24), has_cls=True)
 
 
-def left(method: TextRated, n: int = 576, depth: int = 32) -> list[int]:
+def left(method: TextRatedMethod, n: int = 576, depth: int = 32) -> list[int]:
     return [stage.left for stage in method.stages(depth, n)]
 
 
@@ -56,7 +56,7 @@ def test_published_counts_scale_with_the_image() -> None:
 
 @pytest.mark.parametrize("cls", BOTH)
 @pytest.mark.parametrize("retain", [192, 128, 96, 64])
-def test_every_stage_drops_and_keeps_something(cls: type[TextRated], retain: int) -> None:
+def test_every_stage_drops_and_keeps_something(cls: type[TextRatedMethod], retain: int) -> None:
     for n in range(1, 700):
         before = n
         for stage in cls(retain=retain).stages(32, n):
@@ -67,7 +67,7 @@ def test_every_stage_drops_and_keeps_something(cls: type[TextRated], retain: int
 
 
 @pytest.mark.parametrize("cls", BOTH)
-def test_ratio_and_keep_are_what_is_left_in_the_end(cls: type[TextRated]) -> None:
+def test_ratio_and_keep_are_what_is_left_in_the_end(cls: type[TextRatedMethod]) -> None:
     assert left(cls(ratio=0.875)) == [288, 144, 72]
     assert left(cls(keep=64)) == [277, 133, 64]
     assert left(cls(ratio=0.5, layers=(2,))) == [288]
@@ -103,7 +103,7 @@ def test_merges_what_is_published_where_there_is_room() -> None:
 
 @pytest.mark.parametrize("cls", BOTH)
 @pytest.mark.parametrize("ratio", [0.5, 2 / 3, 0.8, 0.88])
-def test_average_budget(cls: type[TextRated], ratio: float) -> None:
+def test_average_budget(cls: type[TextRatedMethod], ratio: float) -> None:
     """No more than asked for, and one token more in the end would be more."""
     stages = cls(ratio=ratio, budget="average").stages(32, 576)
     more = cls(keep=stages[-1].left + 1).stages(32, 576)
@@ -111,14 +111,14 @@ def test_average_budget(cls: type[TextRated], ratio: float) -> None:
 
 
 @pytest.mark.parametrize("cls", BOTH)
-def test_average_budget_that_cannot_be_reached(cls: type[TextRated]) -> None:
+def test_average_budget_that_cannot_be_reached(cls: type[TextRatedMethod]) -> None:
     with pytest.raises(ValueError, match="the least is 54"):  # three of 32 layers see all 576
         cls(keep=53, budget="average").stages(32, 576)
 
 
 @pytest.mark.parametrize("cls", BOTH)
-def test_same_relative_depth(cls: type[TextRated]) -> None:
-    def layers(method: TextRated, depth: int) -> list[int]:
+def test_same_relative_depth(cls: type[TextRatedMethod]) -> None:
+    def layers(method: TextRatedMethod, depth: int) -> list[int]:
         return [stage.layer for stage in method.stages(depth, 576)]
 
     assert layers(cls(), 40) == [4, 9, 20]  # the outputs of 3, 8 and 19
@@ -130,20 +130,20 @@ def test_same_relative_depth(cls: type[TextRated]) -> None:
 
 @pytest.mark.parametrize("cls", BOTH)
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_refuses_a_decoder_that_is_too_shallow(cls: type[TextRated], depth: int) -> None:
+def test_refuses_a_decoder_that_is_too_shallow(cls: type[TextRatedMethod], depth: int) -> None:
     with pytest.raises(ValueError, match="the smallest depth that works: 4"):
         cls().stages(depth, 576)
 
 
 @pytest.mark.parametrize("cls", BOTH)
 @pytest.mark.parametrize("layers", [(), (2, 2, 15), (6, 2, 15), (-1, 6, 15), (2, 6, 31)])
-def test_refuses_other_layers(cls: type[TextRated], layers: tuple[int, ...]) -> None:
+def test_refuses_other_layers(cls: type[TextRatedMethod], layers: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="ascending layers of 0 to 30"):
         cls(layers=layers, ratio=0.5)
 
 
 @pytest.mark.parametrize("cls", BOTH)
-def test_published_counts_are_for_three_layers(cls: type[TextRated]) -> None:
+def test_published_counts_are_for_three_layers(cls: type[TextRatedMethod]) -> None:
     with pytest.raises(ValueError, match="for three; give ratio= or keep="):
         cls(layers=(2, 6))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.methods.synthetic import decoder_signals
 from vlmprune.engine.hooks import attention_rows
-from vlmprune.engine.prompt_state import Running, trailing_attention
+from vlmprune.engine.prompt_state import SequenceState, trailing_attention
 from vlmprune.engine.signals import received_attention
 from vlmprune.methods.base import Signals
 from vlmprune.methods.cls import ClsAttention
@@ -79,7 +79,7 @@ def test_attention_of_equal_keys_among_others() -> None:
         ends = received_attention(query, key, None, 0.125)[..., [0, n - 2]]
         assert torch.equal(ends[..., 0], ends[..., 1])
         everywhere = torch.ones(1, n, dtype=torch.bool)
-        running = Running.of_prompt(everywhere, everywhere, everywhere, True, n)
+        running = SequenceState.from_prompt(everywhere, everywhere, everywhere, True, n)
         ends = trailing_attention(query, key, running, 0.125)[..., [0, n - 2]]
         assert torch.equal(ends[..., 0], ends[..., 1])
 

@@ -7,7 +7,7 @@ from tests.methods.golden import Vectors
 from tests.methods.synthetic import random_signals
 from vlmprune.methods.base import Signals
 from vlmprune.methods.cls import ClsAttention
-from vlmprune.methods.vispruner import VisPruner, without_duplicates
+from vlmprune.methods.vispruner import VisPruner, drop_duplicates
 
 VECTORS = Vectors("vispruner")
 GRIDS = {"b1_h16_n576_c64": (24, 24), "b1_h2_n16_c4": (4, 4)}
@@ -77,9 +77,9 @@ def test_one_round_by_hand() -> None:
     for a, b, value in [(4, 3, 0.1), (4, 1, 0.2), (2, 3, 0.9), (2, 1, 0.0), (0, 3, 0.3), (0, 1, 0.5)]:
         similarity[0, a, b] = similarity[0, b, a] = value
     order = torch.tensor([[4, 3, 2, 1, 0]])
-    assert without_duplicates(order, similarity, 4).tolist() == [[0, 4, 3, 1]]
+    assert drop_duplicates(order, similarity, 4).tolist() == [[0, 4, 3, 1]]
     # Three more to drop than A holds: all of A goes, then 3 (A) of the pair 3, 1.
-    assert without_duplicates(order, similarity, 1).tolist() == [[1]]
+    assert drop_duplicates(order, similarity, 1).tolist() == [[1]]
 
 
 def test_duplicates_go_first() -> None:
@@ -87,7 +87,7 @@ def test_duplicates_go_first() -> None:
     given.features[0, 8:] = given.features[0, :8]  # every token has exactly one copy
     ranked = torch.tensor([[i + 8 * copy for i in range(8) for copy in (0, 1)]])  # one copy in A, one in B
     x = torch.nn.functional.normalize(given.features, dim=-1)
-    left = without_duplicates(ranked, x @ x.mT, 8)[0] % 8
+    left = drop_duplicates(ranked, x @ x.mT, 8)[0] % 8
     assert sorted(left.tolist()) == list(range(8))
 
 

@@ -7,7 +7,7 @@ torch reads an expansion to -1 as "as it is", broadcasts one row over two, and o
 import torch
 from torch import Tensor
 
-from vlmprune.methods.vispruner import without_duplicates
+from vlmprune.methods.vispruner import drop_duplicates
 
 LARGEST = 48
 
@@ -33,7 +33,7 @@ def rounds() -> dict[tuple[int, int], tuple[list[int] | None, list[int]]]:
         x = torch.nn.functional.normalize(torch.randn(1, remaining, 8, generator=generator).double(), dim=2)
         tokens = torch.arange(remaining)[None]
         for diverse in range(1, remaining):
-            ours = without_duplicates(tokens, x @ x.mT, diverse)[0].tolist()
+            ours = drop_duplicates(tokens, x @ x.mT, diverse)[0].tolist()
             found[remaining, diverse] = authors(tokens, x @ x.mT, diverse), ours
     return found
 

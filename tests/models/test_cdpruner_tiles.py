@@ -60,7 +60,9 @@ def test_all_tiles_of_an_image_share_one_maximum(clip: str, scope: str, media: i
     first, start, apart = 0, [0] * len(QUESTIONS), 0
     for number, image in enumerate(images):
         n = llava_next.SIDE**2
-        tiles = [(first + tile) * n + patches for tile, (patches, _) in enumerate(image.alive()) if len(patches)]
+        tiles = [
+            (first + tile) * n + patches for tile, (patches, _) in enumerate(image.unpadded_patches()) if len(patches)
+        ]
         units = tiles if scope == "tile" else [torch.cat(tiles)]
         largest = relevance[torch.cat(tiles)].max()
         expected = plain(units, relevance, seen["projected"], [largest] * len(units))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlmprune.config.registry import find_choices, read_choice
-from vlmprune.models.checkpoint import architecture
+from vlmprune.models.checkpoint import published_config
 from vlmprune.models.config_schema import Config, check_agreement
 from vlmprune.typed_json import check_data
 
@@ -44,7 +44,7 @@ def with_value(name: str, path: tuple[str, ...], value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_published_model_fits(name):
     check_data(CONFIGS[name], Config)
-    check_agreement(architecture(name))
+    check_agreement(published_config(name))
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
@@ -76,7 +76,7 @@ def test_no_size_is_one_of_these(field, value):
     ],
 )
 def test_what_does_not_divide_or_add_up_is_named(name, part, changes, line):
-    config = architecture(name)
+    config = published_config(name)
     for field, value in changes.items():
         setattr(getattr(config, part), field, value)
     with pytest.raises(ValueError, match=line):

@@ -16,11 +16,11 @@ from tests.toy_models import TEXT, toy_llava
 from vlmprune import prune
 from vlmprune.cli import main
 from vlmprune.config.registry import find_choices
-from vlmprune.engine.hooks import Probe, check_softmax
+from vlmprune.engine.hooks import AttentionProbe, check_softmax
 from vlmprune.errors import NotApplicable
 from vlmprune.models.base import adapt
-from vlmprune.models.checkpoint import architecture
-from vlmprune.models.compatibility import DecoderStructure, examine
+from vlmprune.models.checkpoint import published_config
+from vlmprune.models.compatibility import DecoderStructure, read_structure
 
 SIZES = TEXT | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 EXPERTS = {"head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2}
@@ -191,20 +191,20 @@ def test_windows_of_attention(kind, inputs):
 @pytest.mark.parametrize("kind", NO_POSITIONS)
 def test_decoders_without_rotary_positions(kind):
     """Learned positions are counted in ways of their own, and some decoders have no positions at all."""
-    structure = examine(AutoConfig.for_model(kind))
+    structure = read_structure(AutoConfig.for_model(kind))
     assert structure.before.endswith(("has no rotary positions", "has no layers"))
     assert structure.before == structure.inside == structure.own
 
 
 def test_soft_capping():
     """Of Gemma 2, whose rows would be those of another softmax."""
-    found = examine(text_config("gemma2", head_dim=8, layer_types=["full_attention"] * 6))
+    found = read_structure(text_config("gemma2", head_dim=8, layer_types=["full_attention"] * 6))
     assert found.inside == "its decoder's Gemma2Attention attends with softcap, not by q.k alone"
 
 
 @pytest.mark.parametrize("name", find_choices("architecture"))
 def test_published_models_are_not_refused(name):
-    assert examine(architecture(name).text_config) == DecoderStructure()
+    assert read_structure(published_config(name).text_config) == DecoderStructure()
 
 
 def test_the_command_line_refuses_before_weights_load(tmp_path, capsys):
@@ -232,7 +232,7 @@ def test_a_probe_refuses_another_softmax(extra):
 def test_a_probe_asks_before_it_shows_anything():
     model, seen = make("llama"), []
     attention = model.model.language_model.layers[1].self_attn
-    probe = Probe(attention, lambda *given: seen.append(given))
+    probe = AttentionProbe(attention, lambda *given: seen.append(given))
     cos = torch.ones(1, 4, 8)
     try:
         with pytest.raises(NotImplementedError, match="softcap"):

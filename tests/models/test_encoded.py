@@ -33,7 +33,7 @@ def test_slots_are_the_prompts_placeholders(folder, kind, count):
     inputs = loaded.preprocessor.batch(["what?"], [media], CPU, torch.float32)
     found = encoded(media, loaded)
     assert found.slots == int(loaded.adapter.visual_mask(inputs["input_ids"]).sum())
-    assert found.slots >= sum(found.ranked("tile")) == sum(found.ranked("image"))
+    assert found.slots >= sum(found.unit_sizes("tile")) == sum(found.unit_sizes("image"))
 
 
 @pytest.mark.parametrize("amount", [["method=none"], ["method=cls", "ratio=0.75"], ["method=fastv", "ratio=0.75"]])

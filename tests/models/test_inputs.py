@@ -33,14 +33,14 @@ def image():
 
 
 def restyled(tiny, **settings) -> Inputs:
-    return Inputs(tiny.preprocessor.parts, tiny.adapter, ModelConfig("tiny", **settings))
+    return Inputs(tiny.preprocessor.processors, tiny.adapter, ModelConfig("tiny", **settings))
 
 
 def test_inputs_equal_the_processors_own(tiny, image):
     question = "What color is the star?"
     chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
     processor = AutoProcessor.from_pretrained(CHECKPOINT)
-    processor.image_processor = tiny.preprocessor.parts.image_processor
+    processor.image_processor = tiny.preprocessor.processors.image_processor
     expected = processor(
         images=image, text=processor.apply_chat_template(chat, add_generation_prompt=True), return_tensors="pt"
     )
@@ -56,7 +56,7 @@ def test_inputs_equal_the_processors_own(tiny, image):
 def test_published_prompts(tiny, image, style, who):
     preprocessor = restyled(tiny, prompt=style)
     text, _ = preprocessor.text("Why?", [preprocessor.image(image)])
-    assert text.replace(preprocessor.parts.image_token * 144, "[144]") == (
+    assert text.replace(preprocessor.processors.image_token * 144, "[144]") == (
         f"A chat between a curious {who} and an artificial intelligence assistant. The assistant gives helpful, "
         f"detailed, and polite answers to the {who}'s questions. USER: [144]\nWhy? ASSISTANT:"
     )
@@ -67,14 +67,14 @@ def test_padding_comes_before_the_processor(tiny):
     square = pad_to_square(wide, [0.0, 0.5, 1.0])
     assert square.size == (40, 40)
     assert square.getpixel((0, 0)) == (0, 127, 255) and square.getpixel((20, 20)) == (255, 255, 255)
-    mean = tiny.preprocessor.parts.image_processor.image_mean
+    mean = tiny.preprocessor.processors.image_processor.image_mean
     padded = restyled(tiny, image="pad").image(wide).tensors["pixel_values"]
     assert torch.equal(padded, tiny.preprocessor.image(pad_to_square(wide, mean)).tensors["pixel_values"])
     assert not torch.equal(padded, tiny.preprocessor.image(wide).tensors["pixel_values"])
 
 
 def test_a_template_that_writes_its_own_bos_gets_no_second_one(tiny, image):
-    parts = tiny.preprocessor.parts
+    parts = tiny.preprocessor.processors
     given = [[tiny.preprocessor.image(image)]]
     plain = tiny.preprocessor.batch(["Why?"], given, CPU, torch.float32)["input_ids"]
     own = Inputs(replace(parts, chat_template="{{ '<s>' }}" + parts.chat_template), tiny.adapter, ModelConfig("tiny"))
@@ -82,7 +82,7 @@ def test_a_template_that_writes_its_own_bos_gets_no_second_one(tiny, image):
 
 
 def test_a_batch_is_left_padded_and_in_the_order_of_the_prompts(tiny):
-    token = tiny.preprocessor.parts.image_token
+    token = tiny.preprocessor.processors.image_token
     media = [Media("image", {"pixel_values": torch.full((1, 3, 144, 144), float(k))}, token * 144) for k in range(3)]
     questions = ["Why?", "Is <image 2> like <image 1>?"]
     batch = tiny.preprocessor.batch(questions, [media[:1], media[1:]], CPU, torch.float64)
@@ -93,7 +93,7 @@ def test_a_batch_is_left_padded_and_in_the_order_of_the_prompts(tiny):
 
 
 def test_a_media_token_in_the_question_is_no_image(tiny, image):
-    parts = tiny.preprocessor.parts
+    parts = tiny.preprocessor.processors
     prompts = Prompts(parts.tokenizer, parts.chat_template, {"image": "<image>", "video": "<video>"}, "vicuna_v1")
     pieces, order = prompts.text("What does <video> mean?", ["image"])
     assert len(pieces) == 2 and order == [0]
@@ -101,7 +101,7 @@ def test_a_media_token_in_the_question_is_no_image(tiny, image):
 
 
 def test_a_template_without_images_is_refused(tiny, image):
-    blind = replace(tiny.preprocessor.parts, chat_template="{{ messages[0]['content'][-1]['text'] }}")
+    blind = replace(tiny.preprocessor.processors, chat_template="{{ messages[0]['content'][-1]['text'] }}")
     preprocessor = Inputs(blind, tiny.adapter, ModelConfig("tiny"))
     with pytest.raises(UserError, match="chat template does not place the prompt's image"):
         preprocessor.text("Why?", [preprocessor.image(image)])

@@ -16,7 +16,7 @@ from vlmprune.config.settings import LIMITS, ModelConfig, compose_run
 from vlmprune.errors import UserError
 from vlmprune.evaluation.plan import prepare, shared_benchmarks
 from vlmprune.models.checkpoint import describe_checkpoint
-from vlmprune.models.outline import outline
+from vlmprune.models.outline import build_weightless
 from vlmprune.run import run
 
 SIDES = {"qwen2_5_vl": 28, "qwen3_vl": 32}  # pixels of a visual token
@@ -37,7 +37,7 @@ def one_reading_of_the_benchmark():
 
 def inputs(folder: Path, **settings):
     config = ModelConfig("path", str(folder), **settings)
-    return outline(describe_checkpoint(config), config).preprocessor
+    return build_weightless(describe_checkpoint(config), config).preprocessor
 
 
 def resized(width: int, height: int, side: int, least: int, most: int) -> tuple[int, int]:

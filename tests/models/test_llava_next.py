@@ -10,7 +10,7 @@ from vlmprune import prune
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.divprune import DivPrune
 from vlmprune.models.families.llava_next import LlavaNext
-from vlmprune.models.geometry import anyres, best_filled_resolution
+from vlmprune.models.geometry import best_filled_resolution, tile_geometry
 
 PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]  # llava-v1.6's
 SIDE = llava_next.SIDE
@@ -32,18 +32,18 @@ def test_slots_and_patches_are_those_of_transformers_packing(model, size):
     assert int(length) == geometry.slots
     assert packed[:, 0].tolist() == geometry.slot_patches().tolist()
     assert int((packed == -1).sum()) == geometry.newlines
-    alive = [tile * SIDE**2 + patches for tile, (patches, _) in enumerate(geometry.alive())]
+    alive = [tile * SIDE**2 + patches for tile, (patches, _) in enumerate(geometry.unpadded_patches())]
     assert sorted(packed[packed >= 0].tolist()) == torch.cat(alive).tolist()
-    for patches, (height, width) in geometry.alive():
+    for patches, (height, width) in geometry.unpadded_patches():
         assert len(patches) == height * width
 
 
 def test_published_size_of_a_672_image():
     """FasterVLM: 5 x 29 = 145 tokens at 95 %."""
-    geometry = anyres((672, 672), PINPOINTS, 336, 24)
+    geometry = tile_geometry((672, 672), PINPOINTS, 336, 24)
     assert geometry.tiles == 5
     assert geometry.slots == 5 * 576 + 48
-    assert sum(ClsAttention(ratio=0.95).count(len(patches)) for patches, _ in geometry.alive()) == 145
+    assert sum(ClsAttention(ratio=0.95).count(len(patches)) for patches, _ in geometry.unpadded_patches()) == 145
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,9 @@ def test_every_tile_keeps_its_share_of_what_survives_unpadding(model):
     with prune(model, "cls", ratio=0.5) as session:
         model(**inputs)
     geometry = LlavaNext(model).geometry(llava_next.SIZES[0])
-    expected = sum(ClsAttention(ratio=0.5).count(len(patches)) for patches, _ in geometry.alive() if len(patches))
+    expected = sum(
+        ClsAttention(ratio=0.5).count(len(patches)) for patches, _ in geometry.unpadded_patches() if len(patches)
+    )
     assert session.record.visual_counts == [[expected]] * 6
     assert session.record.kept.shape == (1, geometry.slots)
 
@@ -71,7 +73,7 @@ def test_newlines_go_with_the_patches_or_stay(model, newline, extra):
         model(**inputs)
     adapter = LlavaNext(model)
     geometry = [adapter.geometry(tuple(size)) for size in inputs["image_sizes"].tolist()]
-    patches = [sum(ClsAttention(ratio=0.5).count(len(p)) for p, _ in g.alive() if len(p)) for g in geometry]
+    patches = [sum(ClsAttention(ratio=0.5).count(len(p)) for p, _ in g.unpadded_patches() if len(p)) for g in geometry]
     newlines = [extra * g.newlines for g in geometry]
     totals = [patches[i] + newlines[i] for i in range(4)]
     assert session.record.visual_counts[0] == [totals[0] + totals[1], totals[2] + totals[3]]
@@ -112,7 +114,7 @@ def test_the_layout_says_which_patch_stands_at_each_slot(model):
 
 def test_scope_decides_what_is_ranked_together(model):
     inputs, adapter = llava_next.batch([8]), LlavaNext(model)
-    alive = [len(patches) for patches, _ in adapter.geometry(llava_next.SIZES[0]).alive()]
+    alive = [len(patches) for patches, _ in adapter.geometry(llava_next.SIZES[0]).unpadded_patches()]
     counts = {}
     for scope in ("published", "tile", "image"):
         with prune(model, "divprune", keep=3, scope=scope) as session:

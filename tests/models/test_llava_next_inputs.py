@@ -34,7 +34,7 @@ def pictures():
 
 def test_a_batch_equals_the_processors_own(folder):
     model, images = loaded(folder), pictures()
-    parts = model.preprocessor.parts
+    parts = model.preprocessor.processors
     processor = LlavaNextProcessor(
         parts.image_processor, parts.tokenizer, 14, "default", parts.chat_template, "<image>", 1
     )

@@ -19,7 +19,7 @@ from vlmprune.engine.session import Session
 from vlmprune.evaluation.plan import prepare
 from vlmprune.models import checkpoint, loading
 from vlmprune.models.base import families
-from vlmprune.models.checkpoint import architecture, find_checkpoint
+from vlmprune.models.checkpoint import find_checkpoint, published_config
 from vlmprune.models.loading import load
 from vlmprune.tiny import CHECKPOINT
 
@@ -112,7 +112,7 @@ class TestRandomWeights:
                 shutil.copy(file, tmp_path)
         config = ModelConfig("path", str(tmp_path), random_weights=True)
         first = loaded(config)
-        assert first.preprocessor.parts.image_token == "<image>"
+        assert first.preprocessor.processors.image_token == "<image>"
         again = loaded(replace(config, dtype="float32"))
         assert again is not first
         for weight, same in zip(first.model.parameters(), again.model.parameters(), strict=True):
@@ -122,7 +122,7 @@ class TestRandomWeights:
     def test_every_published_model_has_an_architecture(self, name):
         """Its size is the published one, from its config alone; no memory is taken."""
         shipped = read_choice("model", name)
-        config = architecture(name)
+        config = published_config(name)
         assert config.model_type == shipped["info"]["family"]
         with torch.device("meta"):
             model = AutoModelForImageTextToText.from_config(config)
@@ -140,14 +140,14 @@ class TestRandomWeights:
 
     def test_it_answers_without_a_tokenizer(self, monkeypatch):
         def shallow(name: str):
-            config = architecture(name)
+            config = published_config(name)
             config.text_config.num_hidden_layers = config.vision_config.num_hidden_layers = 2
             config.text_config.hidden_size = config.text_config.intermediate_size = 64
             config.text_config.num_attention_heads = config.text_config.num_key_value_heads = 4
             config.text_config.head_dim = 16
             return config
 
-        monkeypatch.setattr(checkpoint, "architecture", shallow)
+        monkeypatch.setattr(checkpoint, "published_config", shallow)
         model = loaded(ModelConfig("llava-1.5-7b", "llava-hf/x", random_weights=True, prompt="vicuna_v1"))
         image = Image.effect_noise((40, 30), 60).convert("RGB")
         media = [model.preprocessor.media([image], "image")]

@@ -19,7 +19,7 @@ from vlmprune.errors import UserError
 from vlmprune.evaluation.plan import choose_parts
 from vlmprune.models import checkpoint, loading
 from vlmprune.models.checkpoint import describe_checkpoint
-from vlmprune.models.outline import check_inputs, outline
+from vlmprune.models.outline import build_weightless, check_inputs
 
 FAMILIES = ("llava", "llava_next", "llava_onevision", "video_llava", "internvl", "qwen2_5_vl", "qwen3_vl")
 PICTURES = "preprocessor_config.json"
@@ -77,7 +77,7 @@ def extra_token(prompt: str) -> Fault:
 
 def inputs(folder: Path, **settings):
     config = ModelConfig("path", str(folder), **settings)
-    return outline(describe_checkpoint(config), config).preprocessor
+    return build_weightless(describe_checkpoint(config), config).preprocessor
 
 
 def damaged(folders: dict[str, Path], family: str, fault: Fault | str, where: Path) -> Path:
@@ -230,7 +230,7 @@ def test_videos_are_tried_out_where_a_benchmark_has_them(folders, tmp_path):
     with pytest.raises(UserError, match="video processor; allowed: shortest_edge and longest_edge"):
         inputs(folder)
     config = ModelConfig("path", str(folders["qwen3_vl"]))
-    found = outline(describe_checkpoint(config), config)
+    found = build_weightless(describe_checkpoint(config), config)
     check_inputs(found, "here", "video")
     found.preprocessor.prompts.__dict__["chat_template"] = "{{ messages[0].content[1].text }}<|image_pad|>"
     with pytest.raises(UserError, match="does not place the prompt's video"):
@@ -239,5 +239,5 @@ def test_videos_are_tried_out_where_a_benchmark_has_them(folders, tmp_path):
 
 def test_the_same_question_is_tried_once(folders, monkeypatch):
     first = inputs(folders["llava"])
-    monkeypatch.setattr("vlmprune.models.outline.read_parts", None)
+    monkeypatch.setattr("vlmprune.models.outline.read_processors", None)
     assert inputs(folders["llava"]) is first

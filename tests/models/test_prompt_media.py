@@ -17,16 +17,16 @@ from tests.models.hub import MODELS, save
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.config.registry import build_method
 from vlmprune.config.settings import ModelConfig, compose_run
-from vlmprune.engine.encoding_cache import FeatureStore
+from vlmprune.engine.encoding_cache import EncodingStore
 from vlmprune.engine.session import Session
 from vlmprune.evaluation.estimate import nominal
 from vlmprune.evaluation.evaluate import Evaluation, Settings
 from vlmprune.evaluation.generation import greedy
 from vlmprune.evaluation.media_loader import name_tiles
 from vlmprune.evaluation.run_directory import RunDirectory, kept_of
-from vlmprune.models.base import Encoded
+from vlmprune.models.base import EncoderInput
 from vlmprune.models.checkpoint import find_checkpoint
-from vlmprune.models.loading import Loaded, load
+from vlmprune.models.loading import LoadedModel, load
 from vlmprune.models.preprocessing import place_media
 from vlmprune.pictures.pages import save_pictures
 from vlmprune.run import run
@@ -69,9 +69,11 @@ def sample(name: str, number: int, question: str = "", shown: str = "") -> Sampl
     return Sample(f"{name}-{number}", shown or name, question or QUESTIONS[number], "yes", "all", extra={"shown": name})
 
 
-def ask(loaded: Loaded, samples: list[Sample], folder: Path, method: str, share: bool, store: bool) -> dict[str, str]:
+def ask(
+    loaded: LoadedModel, samples: list[Sample], folder: Path, method: str, share: bool, store: bool
+) -> dict[str, str]:
     """The answers of an evaluation in one batch, by sample."""
-    features = FeatureStore(2**28) if store and loaded.adapter.encodes_tiles_apart else None
+    features = EncodingStore(2**28) if store and loaded.adapter.encodes_tiles_apart else None
     session = Session(loaded.adapter, method_of(method), features=features)
     directory = RunDirectory(folder, "x")
     folder.mkdir(parents=True)
@@ -96,7 +98,7 @@ def folder(request, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def family(folder) -> Loaded:
+def family(folder) -> LoadedModel:
     """The family with weights large enough for distinct answers, none of which ends early."""
     config = ModelConfig("path", str(folder), prompt="chat_template")
     loaded = load(find_checkpoint(config), config, torch.float32, CPU)
@@ -108,7 +110,7 @@ def family(folder) -> Loaded:
 
 
 @pytest.fixture
-def loaded(family, monkeypatch) -> Loaded:
+def loaded(family, monkeypatch) -> LoadedModel:
     """The family; an answer is its token ids; where a video is shown, the first picture is a picture of its own."""
     prepare = family.preprocessor
     media = prepare.media
@@ -123,7 +125,7 @@ def loaded(family, monkeypatch) -> Loaded:
     return family
 
 
-def samples_of(loaded: Loaded) -> list[Sample]:
+def samples_of(loaded: LoadedModel) -> list[Sample]:
     """Two questions about each of SHOWN; of families without videos, no video."""
     shown = [name for name, (_, video) in SHOWN.items() if loaded.preprocessor.takes_video or not video]
     return [sample(name, number) for name in shown for number in range(len(QUESTIONS))]
@@ -169,7 +171,7 @@ def test_tiles_have_one_name_each_and_never_that_of_another_encoding(loaded):
             continue
         media = prepare.media(pictures, "image")
         tiles = [tile for medium in media for tile in name_tiles(medium).tiles]
-        assert len(tiles) == len(Encoded.of(loaded.adapter, prepare.collate([media])).tiles), name
+        assert len(tiles) == len(EncoderInput.from_tensors(loaded.adapter, prepare.collate([media])).tiles), name
     first = PICTURES["five"][2:3]  # a square, of which padding changes nothing
     (alone,) = prepare.media(first, "image")
     beside = prepare.media([*first, picture(7)], "image")[0]

@@ -17,7 +17,7 @@ from vlmprune.cli import main
 from vlmprune.config.settings import ModelConfig
 from vlmprune.errors import UserError
 from vlmprune.models import NEWEST, OLDEST, check_transformers, loading
-from vlmprune.models.checkpoint import explain, find_checkpoint
+from vlmprune.models.checkpoint import find_checkpoint, load_error
 from vlmprune.models.loading import check_hardware, load, quantizer, resolve_device
 from vlmprune.tiny import CHECKPOINT
 
@@ -113,19 +113,19 @@ class TestTheHub:
             find_checkpoint(ModelConfig("x", "llava-hf/llava-1.5-7b"))
 
     def test_gated(self):
-        line = explain(PUBLISHED, self.error(GatedRepoError), None)
+        line = load_error(PUBLISHED, self.error(GatedRepoError), None)
         assert line.endswith(f"accept its terms at https://huggingface.co/{PUBLISHED} and run 'hf auth login'")
 
     def test_a_wrong_name(self):
-        line = explain("Qwen/Qwen2.5-VL-3B-Instruc", self.error(RepositoryNotFoundError), None)
+        line = load_error("Qwen/Qwen2.5-VL-3B-Instruc", self.error(RepositoryNotFoundError), None)
         assert "not on the hub (did you mean 'Qwen/Qwen2.5-VL-3B-Instruct'?)" in line
 
     def test_a_wrong_revision(self):
-        line = explain(PUBLISHED, self.error(RevisionNotFoundError), "v9")
+        line = load_error(PUBLISHED, self.error(RevisionNotFoundError), "v9")
         assert line == f"model.revision=v9: {PUBLISHED} has no such branch, tag or commit"
 
     def test_a_file_that_is_not_there(self):
-        line = explain("me/mine", OSError("me/mine does not appear to have a file named model.safetensors."), None)
+        line = load_error("me/mine", OSError("me/mine does not appear to have a file named model.safetensors."), None)
         assert line.endswith("cannot be loaded (me/mine does not appear to have a file named model.safetensors.)")
 
 

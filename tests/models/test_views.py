@@ -10,7 +10,7 @@ from tests.models.hub import MODELS, save
 from vlmprune.config.settings import ModelConfig
 from vlmprune.models.checkpoint import find_checkpoint
 from vlmprune.models.geometry import View
-from vlmprune.models.loading import Loaded, load
+from vlmprune.models.loading import LoadedModel, load
 from vlmprune.models.preprocessing import Preprocessor
 
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def folder(request, tmp_path_factory):
     return save(tmp_path_factory.mktemp("hub") / request.param, request.param)
 
 
-def loaded_from(folder, **settings) -> Loaded:
+def loaded_from(folder, **settings) -> LoadedModel:
     """The family's model without attention in its vision encoder: what a slot holds is what its pixels are."""
     config = ModelConfig("path", str(folder), **settings)
     loaded = load(find_checkpoint(config), config, torch.float32, CPU)
@@ -36,7 +36,7 @@ def loaded_from(folder, **settings) -> Loaded:
     return loaded
 
 
-def embeddings(loaded: Loaded, pictures: list[Image.Image], kind: str) -> torch.Tensor:
+def embeddings(loaded: LoadedModel, pictures: list[Image.Image], kind: str) -> torch.Tensor:
     """What the decoder is given at each visual slot, [V, D]."""
     prepare, seen = loaded.preprocessor, []
     inputs = prepare.batch(["What is it?"], [prepare.media(pictures, kind)], CPU, torch.float32)
@@ -60,7 +60,7 @@ def views_of(prepare: Preprocessor, pictures: list[Image.Image], kind: str) -> t
     return prepare.prompt_views("What is it?", prepare.media(pictures, kind), [picture.size for picture in pictures])
 
 
-def check(loaded: Loaded, pictures: list[Image.Image], changed: int, kind: str) -> None:
+def check(loaded: LoadedModel, pictures: list[Image.Image], changed: int, kind: str) -> None:
     """A square in one of the pictures changes the slots that every view of it draws there most."""
     before = embeddings(loaded, pictures, kind)
     views, slots = views_of(loaded.preprocessor, pictures, kind)

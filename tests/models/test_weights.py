@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from vlmprune.errors import UserError
 from vlmprune.models import weights
-from vlmprune.models.loading import left_out
+from vlmprune.models.loading import first_unused_weight
 from vlmprune.models.processor import Checkpoint
 from vlmprune.models.weights import check_files, check_memory, check_sizes
 
@@ -54,7 +54,7 @@ def test_more_memory_than_there_is_is_not_asked_for():
 
 def test_layers_and_biases_that_the_config_leaves_out_are_told_from_buffers():
     model = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False)))
-    assert left_out({"0.0.bias"}, model) == "0.0.bias"
-    assert left_out({"0.0.inv_freq", "position_ids"}, model) == ""
+    assert first_unused_weight({"0.0.bias"}, model) == "0.0.bias"
+    assert first_unused_weight({"0.0.inv_freq", "position_ids"}, model) == ""
     stack = torch.nn.ModuleDict({"layers": torch.nn.ModuleList([torch.nn.Linear(1, 1)])})
-    assert left_out({"layers.2.weight", "layers.1.weight", "layers.0.inv_freq"}, stack) == "layers.1.weight"
+    assert first_unused_weight({"layers.2.weight", "layers.1.weight", "layers.0.inv_freq"}, stack) == "layers.1.weight"

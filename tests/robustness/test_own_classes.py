@@ -19,7 +19,7 @@ from vlmprune.benchmarks.base import BadSample, Benchmark
 from vlmprune.benchmarks.contract import under_contract
 from vlmprune.config.registry import GROUPS, build_method, find_choices, read_choice, target_class
 from vlmprune.config.typecheck import construct
-from vlmprune.engine.contract import Contract
+from vlmprune.engine.contract import CheckedMethod
 from vlmprune.errors import NotFinite, UserError
 from vlmprune.evaluation.scores import summarise_scores
 from vlmprune.loggers.base import Logger, Stops, guarded
@@ -87,7 +87,7 @@ LATER = [
 @pytest.mark.parametrize("case", LATER, ids=lambda case: case.id)
 def test_values_of_a_later_batch_on_a_gpu(case: Hostile, place: Path, model, monkeypatch: pytest.MonkeyPatch):
     """They are marked on the device, without a host sync, and refused with the other marks."""
-    monkeypatch.setattr(Contract, "_looks", lambda *_: False)
+    monkeypatch.setattr(CheckedMethod, "_may_read_values", lambda *_: False)
     case.prepare(place)
     with pytest.raises(NotFinite, match=r"are not finite where|scores are nan before decoder layer 2"):
         forward(model, build_method("own", ratio=0.5, config_dir=str(place / "configs")))

@@ -18,7 +18,7 @@ from vlmprune.files import check_writable, expanded
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from vlmprune.models.loading import Loaded
+    from vlmprune.models.loading import LoadedModel
     from vlmprune.pictures.pages import MethodAnswer
 
 
@@ -151,7 +151,7 @@ def scene_question(text: str | None) -> Question:
     return Question(text or sample.question, benchmark.images(sample), "image", [f"scene {sample.image_id}"])
 
 
-def load_model(config: RunConfig) -> Loaded:
+def load_model(config: RunConfig) -> LoadedModel:
     """Load the model and its preprocessing on the device of the settings."""
     from vlmprune.models import loading
     from vlmprune.models.checkpoint import find_checkpoint
@@ -163,7 +163,7 @@ def load_model(config: RunConfig) -> Loaded:
     return loading.load(checkpoint, config.model, dtype, device)
 
 
-def answer_question(question: Question, config: RunConfig, loaded: Loaded, method: Any, clip: Any) -> MethodAnswer:
+def answer_question(question: Question, config: RunConfig, loaded: LoadedModel, method: Any, clip: Any) -> MethodAnswer:
     """Return the method's answer with its kept tokens. Raise UserError if the pictures cannot be used."""
     from vlmprune.benchmarks.base import BadSample
     from vlmprune.evaluation.generation import greedy
@@ -199,7 +199,7 @@ def answer_question(question: Question, config: RunConfig, loaded: Loaded, metho
 
 
 def write_picture(
-    question: Question, config: RunConfig, loaded: Loaded, answers: list[MethodAnswer], file: Path
+    question: Question, config: RunConfig, loaded: LoadedModel, answers: list[MethodAnswer], file: Path
 ) -> None:
     """Draw the page and write the PNG. Raise UserError if it cannot be written."""
     from vlmprune.evaluation.plan import model_name

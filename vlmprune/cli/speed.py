@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vlmprune.engine.adapter import TextTower
+from vlmprune.engine.adapter import TextRelevance
 from vlmprune.errors import UserError, said
 from vlmprune.evaluation.generation import read_rules
 from vlmprune.evaluation.plan import model_name
 from vlmprune.files import check_writable, to_json, write_atomically
 from vlmprune.machine import lacks_memory
-from vlmprune.measure.environment import conditions, git_commit, versions
+from vlmprune.measure.environment import describe_conditions, git_commit, versions
 from vlmprune.measure.memory import decoder_bytes
 from vlmprune.models.clip_text import load_text_tower
-from vlmprune.models.loading import Loaded, load
+from vlmprune.models.loading import LoadedModel, load
 from vlmprune.speed.bench import Bench, measure_ceiling
 from vlmprune.speed.load import NONE, SpeedPlan, SpeedRequest, make_batch, plan_cases, read_speed_request
 from vlmprune.speed.output import print_result, speed_chart
@@ -79,7 +79,7 @@ def measure(planned: SpeedPlan, request: SpeedRequest) -> Iterator[dict[str, Any
     ceiling = measure_ceiling(planned.device, planned.dtype)  # before the model takes the device's memory
     loaded = load_model(planned)
     sources = {case.text_tower.identity: case.text_tower for case in planned.cases if case.text_tower is not None}
-    towers: dict[str, TextTower] = {
+    towers: dict[str, TextRelevance] = {
         identity: load_text_tower(source, planned.device) for identity, source in sources.items()
     }
     cases, done = planned.cases, list[dict[str, Any]]()
@@ -105,14 +105,14 @@ def measure(planned: SpeedPlan, request: SpeedRequest) -> Iterator[dict[str, Any
             for measured in bench.measure(cases, prompts):
                 rows = make_rows(measured, prompts.encoded, loaded, request.load, ceiling, weights)
                 yield about | {
-                    "conditions": conditions(loaded.model),
+                    "conditions": describe_conditions(loaded.model),
                     "rows": [*done, *rows, *map(refusal_row, planned.refusals)],
                     "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 }
             done += rows
 
 
-def load_model(planned: SpeedPlan) -> Loaded:
+def load_model(planned: SpeedPlan) -> LoadedModel:
     """Load the model. Raise UserError if its weights do not fit on the device."""
     try:
         return load(planned.checkpoint, planned.config.model, planned.dtype, planned.device)

@@ -13,7 +13,7 @@ from vlmprune.engine.layout import Layout
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
 
 
-class Adapter(Protocol):
+class ModelInterface(Protocol):
     """Access to the parts of one loaded model that pruning touches. All modules are the model's own, unmodified."""
 
     model: Any  # the XForConditionalGeneration
@@ -85,7 +85,7 @@ class Adapter(Protocol):
         prunes_before: True if tokens are dropped before the language model.
         """
 
-    def forget_positions(self) -> None:
+    def clear_positions(self) -> None:
         """Clear the positions that the model keeps of its last prompt, which would be wrong for the next tokens."""
 
     def detail(self, visual: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class Adapter(Protocol):
         """Return "renumber" or "keep": the treatment of position ids when `method` drops tokens."""
 
 
-class TextTower(Protocol):
+class TextRelevance(Protocol):
     """The text half of CLIP, which scores the relevance of each image patch to a question."""
 
     def relevance(self, features: Tensor, questions: list[str]) -> Tensor:

@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlmprune.engine.adapter import Adapter, TextTower
-from vlmprune.engine.contract import Contract, non_finite, shares_of, unsound_images
-from vlmprune.engine.hooks import Shadow, full_precision
+from vlmprune.engine.adapter import ModelInterface, TextRelevance
+from vlmprune.engine.contract import CheckedMethod, checked_shares, non_finite, non_finite_images
+from vlmprune.engine.hooks import MethodPatch, full_precision
 from vlmprune.engine.layout import Layout
 from vlmprune.engine.signals import SignalReader
 from vlmprune.engine.timing import Clock
@@ -33,7 +33,7 @@ from vlmprune.methods.base import Method, SequenceMethod
 
 
 @dataclass
-class Picked:
+class KeptTokens:
     """K kept tokens. rows: int64 [K], the rows that they take. tokens: [K, C]. valid: bool [K]; None if all are."""
 
     rows: Tensor
@@ -45,7 +45,7 @@ class Picked:
         """Number of valid tokens. A host sync if the method is adaptive."""
         return len(self.rows) if self.valid is None else int(self.valid.sum())
 
-    def scattered(self, rows: int) -> Tensor:
+    def scatter(self, rows: int) -> Tensor:
         """Return [rows, C] with the tokens at their rows; NaN in all other rows, and for tokens that are not finite."""
         gone = non_finite(self.tokens)  # a token with an infinity is marked NaN too, so that it is refused
         if self.valid is not None:
@@ -54,7 +54,7 @@ class Picked:
         return tokens.new_full((rows, tokens.shape[1]), torch.nan).index_copy(0, self.rows, tokens)
 
 
-def in_raster_order(rows: Tensor, valid: Tensor | None) -> Tensor:
+def sort_rows(rows: Tensor, valid: Tensor | None) -> Tensor:
     """Sort rows [G, k] within each unit, those that are not valid last."""
     if valid is None:
         return rows.sort(dim=1).values
@@ -62,37 +62,37 @@ def in_raster_order(rows: Tensor, valid: Tensor | None) -> Tensor:
     return rows.gather(1, rows.masked_fill(~valid, last).argsort(dim=1, stable=True))
 
 
-def joined(picked: list[Picked], like: Tensor) -> Picked:
+def concatenate(kept: list[KeptTokens], like: Tensor) -> KeptTokens:
     """Concatenate the results of all groups; `valid` is None if no group has one. like: [S, C], for no groups."""
-    if not picked:
-        return Picked(torch.empty(0, dtype=torch.long, device=like.device), like[:0], None)
+    if not kept:
+        return KeptTokens(torch.empty(0, dtype=torch.long, device=like.device), like[:0], None)
     valid = None
-    if any(part.valid is not None for part in picked):
+    if any(part.valid is not None for part in kept):
         valid = torch.cat(
-            [torch.ones_like(part.rows, dtype=torch.bool) if part.valid is None else part.valid for part in picked]
+            [torch.ones_like(part.rows, dtype=torch.bool) if part.valid is None else part.valid for part in kept]
         )
-    return Picked(torch.cat([part.rows for part in picked]), torch.cat([part.tokens for part in picked]), valid)
+    return KeptTokens(torch.cat([part.rows for part in kept]), torch.cat([part.tokens for part in kept]), valid)
 
 
-def stitched(picked: Picked, blocks: list[int], tiles: list[int], layout: Layout) -> Picked:
+def order_by_block(kept: KeptTokens, blocks: list[int], tiles: list[int], layout: Layout) -> KeptTokens:
     """Reorder the kept tokens of tiled images: the first tile's in their order, then those of all others by block.
 
-    Block 0 holds patches, in the order of their slots; each further block is ordered by tile. picked: in the order of
+    Block 0 holds patches, in the order of their slots; each further block is ordered by tile. kept: in the order of
     selection, all valid, each token at the slot that it was selected with; the same slots are taken in the new order.
     blocks, tiles: block and tile of each token, on the host.
     """
     images = layout.images
     assert images is not None
-    device = picked.rows.device
+    device = kept.rows.device
     behind = [tile > 0 and images[tile] == images[tile - 1] for tile in tiles]  # True after the image's first tile
     facts = torch.tensor([behind, [images[tile] for tile in tiles], tiles, blocks])
     later, image, tile, block = facts.to(device, non_blocking=True)
     block = block * later
-    slot = slots_of_rows(layout).to(device, non_blocking=True)[picked.rows]
+    slot = slots_of_rows(layout).to(device, non_blocking=True)[kept.rows]
     within = torch.where(block > 0, tile, slot * later)  # the first tile's keys are all 0: a stable sort keeps them
     sizes = max(blocks) + 1, layout.slots + len(layout.pixels)
     key = ((2 * image + later) * sizes[0] + block) * sizes[1] + within
-    return Picked(picked.rows[slot.argsort()], picked.tokens[key.argsort(stable=True)], None)
+    return KeptTokens(kept.rows[slot.argsort()], kept.tokens[key.argsort(stable=True)], None)
 
 
 def slots_of_rows(layout: Layout) -> Tensor:
@@ -112,15 +112,15 @@ class SequenceStage:
 
     def __init__(
         self,
-        adapter: Adapter,
+        adapter: ModelInterface,
         method: SequenceMethod,
         clock: Clock,
-        text_tower: TextTower | None = None,
+        text_tower: TextRelevance | None = None,
         whole: Method | None = None,
     ) -> None:
         self.adapter, self.method, self.clock, self.text_tower = adapter, method, clock, text_tower
-        self.contract = Contract(method)
-        self.shares = partial(shares_of, whole or method)
+        self.checked_method = CheckedMethod(method)
+        self.shares = partial(checked_shares, whole or method)
         self.questions: list[str] = []
         self.prompts: Tensor | None = None  # int64 [B, L], their ids
         # By encoder, in this call: visual slots, and the number of dropped ones, on the host.
@@ -129,7 +129,7 @@ class SequenceStage:
         self.layers = method.layers(adapter.tower)
         self.reader = SignalReader(adapter, method, clock)
         self._layout: Layout
-        self._picked: Picked | None = None
+        self._kept_tokens: KeptTokens | None = None
         self._features: Tensor | None = None
         self._handles: list[Any] = []
 
@@ -143,23 +143,23 @@ class SequenceStage:
         adapter = self.adapter
         self.reader.install()
         for encode in adapter.encoders:
-            self._handles.append(Shadow(adapter.base_model, encode, self._around(encode)))
+            self._handles.append(MethodPatch(adapter.base_model, encode, self._wrap_encoder(encode)))
         if adapter.projects_each_token:
             self._handles.append(adapter.projector.register_forward_pre_hook(self._before_projector))
             self._handles.append(adapter.projector.register_forward_hook(self._after_projector))
         last_read = max(adapter.tower.feature_layer, *self.layers)
         for index in range(last_read + 1, adapter.tower.depth):
             for module in adapter.vision_layers(index):
-                self._handles.append(Shadow(module, "forward", lambda _: _pass_through))
+                self._handles.append(MethodPatch(module, "forward", lambda _: _pass_through))
 
     def remove(self) -> None:
         """Remove the hooks and probes, and restore the model."""
         for handle in self._handles:
             handle.remove()
         self.reader.remove()
-        self._handles, self._picked, self._features = [], None, None
+        self._handles, self._kept_tokens, self._features = [], None, None
 
-    def _around(self, encode: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def _wrap_encoder(self, encode: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
             signature = inspect.signature(original)
 
@@ -188,18 +188,18 @@ class SequenceStage:
         if "projected" in self.method.needs:
             return args
         with self.clock("selection"):
-            self._picked = self._pick("features", features)
-            return (self._picked.tokens.unsqueeze(0),)
+            self._kept_tokens = self._select_tokens("features", features)
+            return (self._kept_tokens.tokens.unsqueeze(0),)
 
     def _after_projector(self, _projector: nn.Module, _args: tuple[Tensor], output: Tensor) -> Tensor:
         with self.clock("selection"):
             if "projected" in self.method.needs:
-                picked = self._pick("projected", output)
+                kept = self._select_tokens("projected", output)
             else:
-                assert self._picked is not None
-                picked = Picked(self._picked.rows, output[0], self._picked.valid)
+                assert self._kept_tokens is not None
+                kept = KeptTokens(self._kept_tokens.rows, output[0], self._kept_tokens.valid)
             tiles = len(self._layout.pixels)
-            return picked.scattered(tiles * self._layout.tile_rows).unflatten(0, (tiles, -1))
+            return kept.scatter(tiles * self._layout.tile_rows).unflatten(0, (tiles, -1))
 
     def _mark(self, features: Any) -> Any:
         """Return an encoding's result, [B, n, D] or one [n_i, D] per image, with dropped tokens marked NaN.
@@ -208,14 +208,14 @@ class SequenceStage:
         """
         parts = list(features)
         whole = torch.cat(parts)
-        full = self._pick("projected", whole.unsqueeze(0)).scattered(len(whole))
+        full = self._select_tokens("projected", whole.unsqueeze(0)).scatter(len(whole))
         tokens = torch.zeros(len(whole), 1, dtype=torch.bool, device=whole.device)
         for group in self._layout.groups:
             tokens[group.index.flatten()] = True
         marked = torch.where(tokens, full, whole).split([len(part) for part in parts])
         return torch.stack(marked) if isinstance(features, Tensor) else type(features)(marked)
 
-    def _pick(self, name: str, features: Tensor) -> Picked:
+    def _select_tokens(self, name: str, features: Tensor) -> KeptTokens:
         """Return the tokens that the method selects, group by group. features: [tiles, rows, C], the signal `name`."""
         layout, flat = self._layout, features.flatten(0, 1)
         tokens = {name: flat if layout.tile_rows == layout.tile_tokens else flat[self._token_rows(flat)]}
@@ -223,18 +223,18 @@ class SequenceStage:
             tokens["features"] = flat
         if "text_relevance" in self.method.needs:
             tokens["text_relevance"] = self._relevance()
-            tokens["largest_relevance"] = layout.largest(tokens["text_relevance"])
+            tokens["largest_relevance"] = layout.image_maximum(tokens["text_relevance"])
         renumber = self.adapter.position_rule(self.method) == "renumber"  # then positions say only the order of tokens
-        picked: list[Picked] = []
+        parts: list[KeptTokens] = []
         blocks: list[int] = []
         tiles: list[int] = []
-        for group, k in layout.by_count(self.shares):
-            signals = self.reader.of(group, layout, **tokens)
+        for group, k in layout.groups_by_count(self.shares):
+            signals = self.reader.group_signals(group, layout, **tokens)
             with full_precision(flat.device):
-                selection = self.contract.select(signals, k, flat)
+                selection = self.checked_method.select(signals, k, flat)
             chosen = layout.rows(group.index).gather(1, selection.indices.to(flat.device))
             kept = flat[chosen] if selection.features is None else selection.features.to(flat.dtype)
-            for unsound in (unsound_images(signals), selection.unsound):
+            for unsound in (non_finite_images(signals), selection.unsound):
                 if unsound is not None:  # marked here and detected with the dropped slots: a check would be a host sync
                     kept = kept.masked_fill(unsound.to(kept.device)[:, None, None], torch.nan)
             valid = selection.valid
@@ -242,10 +242,10 @@ class SequenceStage:
                 blocks += selection.blocks * len(group.tiles)
                 tiles += [tile for tile in group.tiles for _ in selection.blocks]
             elif renumber:
-                chosen = in_raster_order(chosen, valid)
-            picked.append(Picked(chosen.flatten(), kept.flatten(0, 1), None if valid is None else valid.flatten()))
-        everything = joined(picked, flat)
-        return self._count(stitched(everything, blocks, tiles, layout) if blocks else everything)
+                chosen = sort_rows(chosen, valid)
+            parts.append(KeptTokens(chosen.flatten(), kept.flatten(0, 1), None if valid is None else valid.flatten()))
+        everything = concatenate(parts, flat)
+        return self._count(order_by_block(everything, blocks, tiles, layout) if blocks else everything)
 
     def _token_rows(self, flat: Tensor) -> Tensor:
         tiles = len(self._layout.pixels)
@@ -286,14 +286,14 @@ class SequenceStage:
         """Visual slots of all encodings of this call, images and videos together, and the number of dropped ones."""
         return sum(slots for slots, _ in self._counts.values()), sum(dropped for _, dropped in self._counts.values())
 
-    def forget(self) -> None:
+    def clear_counts(self) -> None:
         """Clear the counts of `encoded` at the end of a call."""
         self._counts.clear()
 
-    def _count(self, picked: Picked) -> Picked:
+    def _count(self, kept: KeptTokens) -> KeptTokens:
         slots = self._layout.slots
-        self._counts[self._encoder] = slots, slots - self._layout.stays - picked.count
-        return picked
+        self._counts[self._encoder] = slots, slots - self._layout.fixed_slots - kept.count
+        return kept
 
 
 def _pass_through(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:

@@ -2,11 +2,11 @@
 
 A short prompt takes a thousand kernels, each of which runs for less time than its launch takes; a CUDA graph launches
 all of them at once. A graph is recorded for one shape and fixed memory addresses. So pruned prompts are padded on the
-left to a multiple of `MULTIPLE`, and keys and values lie in a `Place` of fixed size, reused by every batch. The
-operations between two matrix products (norms, activations) are compiled into one kernel each, which takes seconds;
-compiling whole decoders takes minutes.
+left to a multiple of `PROMPT_MULTIPLE`, and keys and values lie in a `KeyValueBuffer` of fixed size, reused by every
+batch. The operations between two matrix products (norms, activations) are compiled into one kernel each, which takes
+seconds; compiling whole decoders takes minutes.
 
-Only `forward` of the language model and of the vision encoders is recorded, each through a `Shadow`. The session's
+Only `forward` of the language model and of the vision encoders is recorded, each through a `MethodPatch`. The session's
 hooks on the decoder run around that call in plain Python, and so do generate() and selection: the kept tokens are the
 same as without graphs. Signals that the session's probes read inside an encoder are outputs of its graph. On a CPU,
 which has no graphs, the same passes are computed each time.
@@ -24,8 +24,8 @@ from torch import Tensor
 from transformers import Cache, StaticCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from vlmprune.engine.adapter import Adapter
-from vlmprune.engine.hooks import Shadow
+from vlmprune.engine.adapter import ModelInterface
+from vlmprune.engine.hooks import MethodPatch
 from vlmprune.engine.signals import SignalReader
 
 if TYPE_CHECKING:
@@ -33,16 +33,23 @@ if TYPE_CHECKING:
 
 
 # Arguments that the compiled decoder accepts; the last one is for the head after it.
-TAKEN = ("inputs_embeds", "position_ids", "attention_mask", "past_key_values", "use_cache", "logits_to_keep")
-MULTIPLE = 32  # tokens of which a prompt's length is a multiple
-ROOM = 256  # tokens of which a place's size is a multiple
+ACCEPTED_ARGUMENTS = (
+    "inputs_embeds",
+    "position_ids",
+    "attention_mask",
+    "past_key_values",
+    "use_cache",
+    "logits_to_keep",
+)
+PROMPT_MULTIPLE = 32  # tokens of which a prompt's length is a multiple
+BUFFER_MULTIPLE = 256  # tokens of which a buffer's size is a multiple
 
 
-class Place(StaticCache):
+class KeyValueBuffer(StaticCache):
     """Keys and values [B, H, `size`, d] of every layer, at fixed memory addresses for the graphs.
 
     seen: int64 [], tokens held before the current pass. at: int64 [n], indices that the current pass writes. valid:
-    bool [B, size], False on padding. holder: the cache that uses this place.
+    bool [B, size], False on padding. holder: the cache that uses this buffer.
     """
 
     def __init__(self, model: Any, rows: int, size: int) -> None:
@@ -83,7 +90,7 @@ class Place(StaticCache):
 
 
 class FixedCache(Cache):
-    """A KV cache for one generate() of at most `new_tokens`; it gets its `Place` when the prompt's length is known.
+    """A KV cache for one generate() of at most `new_tokens`; a known prompt length gives it a `KeyValueBuffer`.
 
     generate() treats it as a dynamic cache: it makes no 4-D mask for it and compiles nothing. seen: tokens in it, on
     the host.
@@ -92,7 +99,7 @@ class FixedCache(Cache):
     def __init__(self, new_tokens: int) -> None:
         super().__init__(layers=[])
         self.new_tokens, self.seen = new_tokens, 0
-        self.place: Place | None = None
+        self.buffer: KeyValueBuffer | None = None
 
     @property
     def is_compileable(self) -> bool:
@@ -113,14 +120,14 @@ class FixedCache(Cache):
             self.seen = end
         return layer.keys, layer.values
 
-    def bind(self, place: Place) -> None:
-        """Use `place` from now on, and clear it of an earlier cache's content."""
-        self.place, self.layers = place, place.layers
-        place.holder = self
-        place.clear()
+    def bind(self, buffer: KeyValueBuffer) -> None:
+        """Use `buffer` from now on, and clear it of an earlier cache's content."""
+        self.buffer, self.layers = buffer, buffer.layers
+        buffer.holder = self
+        buffer.clear()
 
 
-class Pass:
+class GraphPass:
     """A forward pass over tensors with fixed memory addresses: a CUDA graph of `run` on a GPU.
 
     output: the result of the last call, overwritten by the next.
@@ -149,101 +156,103 @@ class Pass:
         return self.output
 
 
-class Recorded:
+class GraphEntry:
     """A pass of one shape, with the tensors that hold its arguments."""
 
     def __init__(self, *arguments: Tensor) -> None:
         self.arguments = [torch.empty_like(argument) for argument in arguments]
-        self.replay: Pass
+        self.replay: GraphPass
 
-    def show(self, *arguments: Tensor) -> None:
+    def set_arguments(self, *arguments: Tensor) -> None:
         """Copy the arguments of the next pass into the recorded tensors."""
         for own, argument in zip(self.arguments, arguments, strict=True):
             own.copy_(argument)
 
 
-class Compiled:
+class CompiledModel:
     """`with compiled:` vision encoders run compiled, and so does the decoder if generate() is given a `FixedCache`.
 
     backend: torch.compile's, for the operations between matrix products; None for inductor.
     """
 
-    def __init__(self, adapter: Adapter, backend: str | None = None) -> None:
+    def __init__(self, adapter: ModelInterface, backend: str | None = None) -> None:
         self.adapter = adapter
         self._options: dict[str, Any] = {} if backend is None else {"backend": backend}
         self._fused: dict[type, Callable[..., Any]] = {}
         self._rows = 0
-        self._places: dict[int, Place] = {}  # by size in tokens
-        self._recorded: dict[tuple[Any, ...], Recorded] = {}
+        self._buffers: dict[int, KeyValueBuffer] = {}  # by size in tokens
+        self._recorded: dict[tuple[Any, ...], GraphEntry] = {}
         self._pool = torch.cuda.graph_pool_handle() if adapter.model.device.type == "cuda" else None
-        self._shadows: list[Shadow] = []
+        self._patches: list[MethodPatch] = []
         self._reader: SignalReader | None = None
         self._towers = False
 
-    def __enter__(self) -> Compiled:
-        self._shadows.append(Shadow(self.adapter.language_model, "forward", self._around_decoder))
+    def __enter__(self) -> CompiledModel:
+        self._patches.append(MethodPatch(self.adapter.language_model, "forward", self._wrap_decoder))
         for index, tower in enumerate(self.adapter.vision_towers):
-            self._shadows.append(Shadow(tower, "forward", partial(self._around_tower, index)))
+            self._patches.append(MethodPatch(tower, "forward", partial(self._wrap_encoder, index)))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for shadow in self._shadows:
-            shadow.remove()
-        self._shadows, self._reader, self._towers = [], None, False
+        for patch in self._patches:
+            patch.remove()
+        self._patches, self._reader, self._towers = [], None, False
 
     def attach(self, session: Session) -> None:
         """Record encoder passes too, with the signals that the open `session` reads, if it changes nothing there."""
         self._reader, self._towers = session.reader, session.only_reads_encoder
 
-    def empty(self, new_tokens: int, rows: int, tokens: int) -> FixedCache:
-        """Return an empty cache with a place, for `tokens` tokens of each row and `new_tokens` more."""
+    def new_cache(self, new_tokens: int, rows: int, tokens: int) -> FixedCache:
+        """Return an empty cache with a buffer, for `tokens` tokens of each row and `new_tokens` more."""
         cache = FixedCache(new_tokens)
-        self.seat(cache, rows, tokens)
+        self.assign_buffer(cache, rows, tokens)
         return cache
 
-    def seat(self, cache: FixedCache, rows: int, tokens: int) -> Place:
-        """Give a cache its place, for `rows` prompts of `tokens` tokens and the answers to them, and return it.
+    def assign_buffer(self, cache: FixedCache, rows: int, tokens: int) -> KeyValueBuffer:
+        """Give a cache its buffer, for `rows` prompts of `tokens` tokens and the answers to them, and return it.
 
-        Places and graphs are kept for one number of rows: a call with another number discards them.
+        Buffers and graphs are kept for one number of rows: a call with another number discards them.
         """
         if rows != self._rows:
             self._rows = rows
-            self._places.clear()
+            self._buffers.clear()
             self._recorded.clear()
-        size = -(-(tokens + cache.new_tokens) // ROOM) * ROOM
-        if size not in self._places:
+        size = -(-(tokens + cache.new_tokens) // BUFFER_MULTIPLE) * BUFFER_MULTIPLE
+        if size not in self._buffers:
             with torch.inference_mode(False):
-                self._places[size] = Place(self.adapter.model, rows, size)
-        place = self._places[size]
-        cache.bind(place)
-        return place
+                self._buffers[size] = KeyValueBuffer(self.adapter.model, rows, size)
+        buffer = self._buffers[size]
+        cache.bind(buffer)
+        return buffer
 
-    def _around_decoder(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_decoder(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         def forward(*args: Any, **kwargs: Any) -> Any:
             cache = kwargs.get("past_key_values")
             if not isinstance(cache, FixedCache):
                 return plain(*args, **kwargs)
-            others = sorted(name for name, given in kwargs.items() if name not in TAKEN and given is not None)
+            others = sorted(
+                name for name, given in kwargs.items() if name not in ACCEPTED_ARGUMENTS and given is not None
+            )
             if others:
                 raise NotImplementedError(f"a compiled decoder is not given {', '.join(others)}")
             embeds, positions, mask = kwargs["inputs_embeds"], kwargs["position_ids"], kwargs.get("attention_mask")
             rows, new = embeds.shape[:2]
-            place = cache.place or self.seat(cache, rows, new)
-            if place.holder is not cache:
+            buffer = cache.buffer or self.assign_buffer(cache, rows, new)
+            if buffer.holder is not cache:
                 raise RuntimeError("the place of this KV cache was taken by a later prompt: start a new cache")
-            if cache.seen + new > place.size:
+            if cache.seen + new > buffer.size:
                 raise RuntimeError(f"a FixedCache of {cache.new_tokens} new tokens was asked for more of them")
-            place.seen.fill_(cache.seen)
+            buffer.seen.fill_(cache.seen)
             cache.seen += new
             if mask is not None:
-                place.valid[:, : mask.shape[1]].copy_(mask)
-            key = ("decoder", place.size, embeds.shape, positions.shape)
-            hidden = self._replayed(key, partial(self._decode, plain, place), embeds, positions)
+                buffer.valid[:, : mask.shape[1]].copy_(mask)
+            key = ("decoder", buffer.size, embeds.shape, positions.shape)
+            hidden = self._replay(key, partial(self._decode, plain, buffer), embeds, positions)
             return BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=cache)
 
         return forward
 
-    def _around_tower(self, index: int, plain: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_encoder(self, index: int, plain: Callable[..., Any]) -> Callable[..., Any]:
         def forward(*args: Any, **kwargs: Any) -> Any:
             reader, pixels = self._reader, args[0] if args else kwargs.pop("pixel_values")
             alone = len(args) <= 1 and not any(isinstance(given, Tensor) for given in kwargs.values())
@@ -256,28 +265,28 @@ class Compiled:
                 if reader is not None:
                     reader.clear()
                 output = plain(own, **kwargs)
-                return output, None if reader is None else reader.take()
+                return output, None if reader is None else reader.pop_signals()
 
-            output, shown = self._replayed(key, encode, pixels)
+            output, shown = self._replay(key, encode, pixels)
             if reader is not None:
-                reader.put(shown)
+                reader.add_signals(shown)
             return output
 
         return forward
 
-    def _replayed(self, key: tuple[Any, ...], run: Callable[..., Any], *arguments: Tensor) -> Any:
+    def _replay(self, key: tuple[Any, ...], run: Callable[..., Any], *arguments: Tensor) -> Any:
         """Return `run(*arguments)`, recorded at the first call with `key`; later calls must give the same `run`."""
         with torch.inference_mode(False), torch.no_grad():
-            recorded = self._recorded.get(key) or Recorded(*arguments)
-            recorded.show(*arguments)
+            recorded = self._recorded.get(key) or GraphEntry(*arguments)
+            recorded.set_arguments(*arguments)
             same = partial(run, *recorded.arguments)
             if key not in self._recorded:
-                recorded.replay = Pass(same, arguments[0].device, self._pool)
+                recorded.replay = GraphPass(same, arguments[0].device, self._pool)
                 self._recorded[key] = recorded
             return recorded.replay(same)
 
-    def _decode(self, plain: Callable[..., Any], place: Place, embeds: Tensor, positions: Tensor) -> Tensor:
-        seen = place.mask(embeds.shape[1])
+    def _decode(self, plain: Callable[..., Any], buffer: KeyValueBuffer, embeds: Tensor, positions: Tensor) -> Tensor:
+        seen = buffer.mask(embeds.shape[1])
         if self.adapter.model.config.get_text_config()._attn_implementation == "eager":
             seen = torch.zeros_like(seen, dtype=embeds.dtype).masked_fill(~seen, torch.finfo(embeds.dtype).min)
         with self._fusing():
@@ -285,34 +294,34 @@ class Compiled:
                 inputs_embeds=embeds,
                 position_ids=positions,
                 attention_mask=seen,
-                past_key_values=place,
+                past_key_values=buffer,
                 use_cache=True,
             ).last_hidden_state
 
     @contextmanager
     def _fusing(self) -> Iterator[None]:
         """Run norms and feed-forward parts compiled, each kind of module once for all layers, within the block."""
-        model, shadows = self.adapter.language_model, []
+        model, patches = self.adapter.language_model, []
         parts = [part for layer in model.layers for name, part in layer.named_children() if name != "self_attn"]
         for part in [*parts, model.norm]:
             kind = type(part)
             if kind not in self._fused:
                 self._fused[kind] = torch.compile(kind.forward, **self._options)
             fused = partial(self._fused[kind], part)
-            shadows.append(Shadow(part, "forward", partial(_instead, fused)))
+            patches.append(MethodPatch(part, "forward", partial(_replacement, fused)))
         # A session disables compiled code, which skips hooks; these parts have no hooks.
         try:
             with torch.compiler.set_stance("default"):
                 yield
         finally:
-            for shadow in shadows:
-                shadow.remove()
+            for patch in patches:
+                patch.remove()
 
 
-def _instead(other: Callable[..., Any], _plain: Callable[..., Any]) -> Callable[..., Any]:
+def _replacement(other: Callable[..., Any], _plain: Callable[..., Any]) -> Callable[..., Any]:
     return other
 
 
-def decoder_of(compiled: Compiled | None) -> AbstractContextManager[Any]:
+def compiled_context(compiled: CompiledModel | None) -> AbstractContextManager[Any]:
     """Return a context in which the decoder runs compiled, or one that does nothing for None."""
     return nullcontext() if compiled is None else compiled

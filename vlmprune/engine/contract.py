@@ -25,7 +25,7 @@ from vlmprune.methods.contract import (
     check_indices,
     check_matching,
     check_tensor,
-    described,
+    describe_value,
     index_faults,
 )
 from vlmprune.methods.decoder_method import DecoderSelection, DecoderSignals, DecoderStage
@@ -34,7 +34,7 @@ from vlmprune.own_code import BrokenContract, call, is_own, refuse
 
 
 @contextmanager
-def broken() -> Iterator[None]:
+def contract_errors() -> Iterator[None]:
     """Turn a Mismatch that `methods` raises inside the block into BrokenContract, an error of one line for the user."""
     try:
         yield
@@ -42,15 +42,15 @@ def broken() -> Iterator[None]:
         raise BrokenContract(str(error)) from error
 
 
-def ask(method: Method, name: str, *args: Any) -> Any:
+def call_method(method: Method, name: str, *args: Any) -> Any:
     """Call the method's function `name` and return its result. Raises BrokenContract for faults of a user's class."""
     if not is_own(type(method)):
         return getattr(method, name)(*args)
-    with broken():
+    with contract_errors():
         return call(method, name, *args)
 
 
-def whole(method: Method, name: str, value: Any, most: int | None = None, about: str = "") -> int:
+def check_count(method: Method, name: str, value: Any, most: int | None = None, about: str = "") -> int:
     """Return `value`, an integer of any library, as an int. Raises BrokenContract if it is not from 0 to `most`."""
     fits = hasattr(type(value), "__index__") and not isinstance(value, bool) and value >= 0
     if not fits or (most is not None and value > most):
@@ -58,19 +58,19 @@ def whole(method: Method, name: str, value: Any, most: int | None = None, about:
     return int(value)
 
 
-def shares_of(method: Method, units: Sequence[int]) -> list[int]:
+def checked_shares(method: Method, units: Sequence[int]) -> list[int]:
     """Return `Method.shares`, checked: the tokens to keep of each unit."""
-    shares = ask(method, "shares", units)
+    shares = call_method(method, "shares", units)
     if not is_own(type(method)):
         return shares
     if not isinstance(shares, list | tuple) or len(shares) != len(units):
         refuse(method, "shares", shares, f"a list of {len(units)} ints, one for each of {list(units)}")
-    return [whole(method, "shares", k, n, f"{n} tokens") for k, n in zip(shares, units, strict=True)]
+    return [check_count(method, "shares", k, n, f"{n} tokens") for k, n in zip(shares, units, strict=True)]
 
 
-def stages_of(method: Any, name: str, depth: int, n: int) -> list[DecoderStage]:
+def checked_stages(method: Any, name: str, depth: int, n: int) -> list[DecoderStage]:
     """Return `DecoderMethod.stages` or `schedule` (given as `name`), checked."""
-    stages = ask(method, name, depth, n)
+    stages = call_method(method, name, depth, n)
     if not is_own(type(method)):
         return stages
     about = f"depth {depth}, {n} visual tokens"
@@ -94,7 +94,7 @@ def non_finite(x: Tensor, dims: int = 1) -> Tensor:
     return (x * 0).flatten(dims).sum(dim=dims) != 0
 
 
-def unsound_images(signals: Signals) -> Tensor | None:
+def non_finite_images(signals: Signals) -> Tensor | None:
     """Return bool [B], True for images with a signal that is not finite; None if no signal is of a float type."""
     unsound: Tensor | None = None
     for field in fields(signals):
@@ -105,7 +105,7 @@ def unsound_images(signals: Signals) -> Tensor | None:
     return unsound
 
 
-def unsound_samples(signals: DecoderSignals, selection: DecoderSelection) -> Tensor:
+def non_finite_samples(signals: DecoderSignals, selection: DecoderSelection) -> Tensor:
     """Return bool [B], True if a rating row, a real token's embedding, a score or a merged token is not finite.
 
     Padding may hold anything, and a masked position is an attention of 0.
@@ -120,7 +120,7 @@ def unsound_samples(signals: DecoderSignals, selection: DecoderSelection) -> Ten
     return unsound if selection.unsound is None else unsound | selection.unsound
 
 
-class Soundness:
+class NonFiniteChecks:
     """Non-finite selections of the stages of one prefill, on the device until `check`."""
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class Soundness:
         self._found.clear()
 
     def note(self, layer: int, unsound: Tensor) -> None:
-        """Add the selection before decoder layer `layer`. unsound: bool [B], from `unsound_samples`."""
+        """Add the selection before decoder layer `layer`. unsound: bool [B], from `non_finite_samples`."""
         self._found[layer] = unsound.any()
 
     def check(self, method: Method) -> None:
@@ -151,7 +151,7 @@ class Soundness:
 BOOL = (torch.bool,)
 
 
-class Contract:
+class CheckedMethod:
     """Caller of one method of a session; the results of a user's own class are checked."""
 
     def __init__(self, method: Method) -> None:
@@ -159,45 +159,47 @@ class Contract:
 
     def select(self, signals: Signals, k: int, rows: Tensor) -> Selection:
         """Return `SequenceMethod.select`, checked. rows: [S, C], the embeddings of all tokens."""
-        selection = ask(self.method, "select", signals, k)
+        selection = call_method(self.method, "select", signals, k)
         if not self.own:
             return selection
-        with broken():
+        with contract_errors():
             return self._selection(selection, signals, k, rows)
 
-    def choose(self, signals: DecoderSignals, stages: Sequence[DecoderStage], counts: list[int]) -> DecoderSelection:
+    def select_in_decoder(
+        self, signals: DecoderSignals, stages: Sequence[DecoderStage], counts: list[int]
+    ) -> DecoderSelection:
         """Return `DecoderMethod.select`, checked. counts: visual tokens of each sample before this selection."""
-        chosen = ask(self.method, "select", signals, stages)
+        chosen = call_method(self.method, "select", signals, stages)
         if not self.own:
             return chosen
-        with broken():
+        with contract_errors():
             return self._choice(chosen, signals, stages, counts)
 
     def raters(self, embeds: Tensor, visual: Tensor, valid: Tensor) -> Tensor | None:
         """Return `DecoderMethod.raters`, checked: bool [B, L], or None for the last position alone."""
-        raters = ask(self.method, "raters", embeds, visual, valid)
+        raters = call_method(self.method, "raters", embeds, visual, valid)
         if not self.own or raters is None:
             return raters
         where = self._where("raters")
-        with broken():
+        with contract_errors():
             check_tensor(where, raters, "[B, L]", visual.shape, BOOL)
         raters = raters.to(visual.device)
-        if self._looks(visual) and bool((raters & visual).any()):
+        if self._may_read_values(visual) and bool((raters & visual).any()):
             raise BrokenContract(f"{where}: a visual token rates, expected text alone")
         return raters
 
     def match(self, hidden: Tensor, r: int, layer: int, tower: Tower) -> Matching:
         """Return `VisionMethod.match` of hidden states [B, T, C], checked."""
-        matching = ask(self.method, "match", hidden, r, layer, tower)
-        if self.own and self._looks(hidden):
-            with broken():
+        matching = call_method(self.method, "match", hidden, r, layer, tower)
+        if self.own and self._may_read_values(hidden):
+            with contract_errors():
                 check_matching(self._where("match"), matching, len(hidden), hidden.shape[1], r)
         return matching
 
     def _where(self, name: str) -> str:
         return f"{type(self.method).__name__}.{name}"
 
-    def _looks(self, like: Tensor) -> bool:
+    def _may_read_values(self, like: Tensor) -> bool:
         """Return True if values may be read: on a CPU, and on any other device in the first call."""
         first, self._looked = not self._looked, True
         return first or like.device.type == "cpu"
@@ -206,7 +208,7 @@ class Contract:
         where, images, n = self._where("select"), signals.images, signals.tokens
         assert n is not None
         if not isinstance(found, Selection):
-            raise Mismatch(where, described(found), "a Selection")
+            raise Mismatch(where, describe_value(found), "a Selection")
         width = k
         if found.valid is not None and isinstance(found.indices, Tensor) and found.indices.dim() == 2:
             width = min(max(1, found.indices.shape[1]), n)  # an adaptive method chooses its width
@@ -223,10 +225,12 @@ class Contract:
             and len(found.blocks) == width
             and all(type(block) is int for block in found.blocks)
         ):
-            raise Mismatch(f"{where}, blocks", described(found.blocks), f"None or {width} ints, one for each token")
+            raise Mismatch(
+                f"{where}, blocks", describe_value(found.blocks), f"None or {width} ints, one for each token"
+            )
         indices = found.indices.to(rows.device, torch.int64)
         unsound = None if found.unsound is None else found.unsound.to(rows.device)
-        if self._looks(rows):
+        if self._may_read_values(rows):
             check_indices(f"{where}, indices", indices, n)
             self._refuse_nan(found, signals)
             return replace(found, indices=indices, unsound=unsound)
@@ -236,7 +240,7 @@ class Contract:
 
     def _refuse_nan(self, found: Selection, signals: Signals) -> None:
         """Raise NotFinite if the method returned values that are not finite from finite signals."""
-        given = unsound_images(signals)
+        given = non_finite_images(signals)
         clean = True if given is None else ~given
         if found.unsound is not None and bool((found.unsound & clean).any()):
             name = self._where("score") if hasattr(self.method, "score") else self._where("select")
@@ -252,7 +256,7 @@ class Contract:
     ) -> DecoderSelection:
         where, shape, device = self._where("select"), signals.visual.shape, signals.visual.device
         if not isinstance(found, DecoderSelection):
-            raise Mismatch(where, described(found), "a DecoderSelection")
+            raise Mismatch(where, describe_value(found), "a DecoderSelection")
         check_tensor(f"{where}, keep", found.keep, "[B, L]", shape, BOOL)
         if found.hidden is not None:
             check_tensor(f"{where}, hidden", found.hidden, "[B, L, D]", signals.hidden.shape, FLOAT)
@@ -264,7 +268,7 @@ class Contract:
         if left is None:
             left = [min(stage.left, n) for stage, n in zip(stages, counts, strict=True)]
         elif not (isinstance(left, list) and len(left) == len(stages) and all(type(count) is int for count in left)):
-            raise Mismatch(f"{where}, left", described(left), f"None or a list of {len(stages)} ints")
+            raise Mismatch(f"{where}, left", describe_value(left), f"None or a list of {len(stages)} ints")
         found = replace(
             found,
             keep=found.keep.to(device),
@@ -276,7 +280,7 @@ class Contract:
         wrong = kept != torch.tensor(left).to(device, non_blocking=True)
         padded = (found.keep & ~signals.valid).any(dim=1)
         below = torch.zeros_like(padded) if found.order is None else ((found.order < 0) & found.keep).any(dim=1)
-        if self._looks(signals.visual):
+        if self._may_read_values(signals.visual):
             if bool(wrong.any()):
                 raise Mismatch(f"{where}, keep", f"True at {kept.tolist()} visual tokens", f"{left}, as was asked for")
             if bool(padded.any()):

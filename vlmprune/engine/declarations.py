@@ -6,7 +6,7 @@ import math
 from dataclasses import fields
 from typing import Any, get_args
 
-from vlmprune.engine.contract import ask, shares_of, stages_of, whole
+from vlmprune.engine.contract import call_method, check_count, checked_shares, checked_stages
 from vlmprune.errors import nearest
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Signals, Tower, Widths
 from vlmprune.methods.decoder_method import DecoderMethod
@@ -57,12 +57,12 @@ def check_counts(method: Method, tower: Tower, depth: int) -> None:
     if not is_own(type(method)):
         return
     n = tower.grid[0] * tower.grid[1]
-    count = whole(method, "count", ask(method, "count", n), n, f"{n} tokens")
-    shares_of(method, [n])
-    parts = ask(method, "parts", n)
+    count = check_count(method, "count", call_method(method, "count", n), n, f"{n} tokens")
+    checked_shares(method, [n])
+    parts = call_method(method, "parts", n)
     if not isinstance(parts, tuple | list) or not parts or not all(isinstance(part, Method) for part in parts):
         refuse(method, "parts", parts, "a tuple of methods, at least one")
-    _truth(method, "keeps_all", ask(method, "keeps_all", n))
+    _truth(method, "keeps_all", call_method(method, "keeps_all", n))
     if isinstance(method, SequenceMethod | VisionMethod):
         _check_layers(method, tower)
     if isinstance(method, VisionMethod):
@@ -70,7 +70,7 @@ def check_counts(method: Method, tower: Tower, depth: int) -> None:
     if isinstance(method, DecoderMethod):
         _check_stages(method, depth, n)
     _work(method, "selection_macs", n, count, TYPICAL)
-    if (said := ask(method, "check", tower, depth)) is not None:
+    if (said := call_method(method, "check", tower, depth)) is not None:
         refuse(method, "check", said, "None, or a ValueError raised where the settings do not fit")
     for part in parts:
         if part is not method and method.stage == "composed":
@@ -89,13 +89,13 @@ def _truth(method: Method, name: str, value: Any) -> None:
 
 
 def _work(method: Method, name: str, *args: Any) -> None:
-    macs = ask(method, name, *args)
+    macs = call_method(method, name, *args)
     if isinstance(macs, bool) or not isinstance(macs, int | float) or not math.isfinite(macs) or macs < 0:
         refuse(method, name, macs, "a number of multiply-accumulates, finite and 0 or more")
 
 
 def _check_layers(method: SequenceMethod | VisionMethod, tower: Tower) -> None:
-    layers = ask(method, "layers", tower)
+    layers = call_method(method, "layers", tower)
     expected = f"different ints from 0 to {tower.depth - 1}, at least one"
     if not isinstance(layers, tuple | list | range) or not len(layers) or len({*layers}) < len(layers):
         refuse(method, "layers", layers, expected)
@@ -105,16 +105,16 @@ def _check_layers(method: SequenceMethod | VisionMethod, tower: Tower) -> None:
 
 
 def _check_merging(method: VisionMethod, tower: Tower, n: int) -> None:
-    counts, layers = ask(method, "merge_counts", tower, n), method.layers(tower)
+    counts, layers = call_method(method, "merge_counts", tower, n), method.layers(tower)
     if not isinstance(counts, tuple | list) or len(counts) != len(layers):
         refuse(method, "merge_counts", counts, f"{len(layers)} ints, one for each of layers()")
     for count in counts:
-        n -= whole(method, "merge_counts", count, n // 2, f"{n} tokens are left")
+        n -= check_count(method, "merge_counts", count, n // 2, f"{n} tokens are left")
 
 
 def _check_stages(method: DecoderMethod, depth: int, n: int) -> None:
-    stages = stages_of(method, "schedule", depth, n)
-    single = stages_of(method, "schedule", depth, 1)
+    stages = checked_stages(method, "schedule", depth, n)
+    single = checked_stages(method, "schedule", depth, 1)
     if [stage.layer for stage in stages] != [stage.layer for stage in single]:
         layers = [[stage.layer for stage in each] for each in (stages, single)]
         refuse(method, "schedule", layers, f"the same layers for every number of visual tokens ({n} and 1)")

@@ -17,7 +17,7 @@ PLACES = "visual_pos_masks"  # bool [B, L]
 LEVELS = "deepstack_visual_embeds"  # per decoder layer from 0 on, [visual tokens of the batch, D]
 
 
-def without_dropped(kwargs: dict[str, Any], keep: Tensor, plan: Compaction) -> dict[str, Any]:
+def drop_features(kwargs: dict[str, Any], keep: Tensor, plan: Compaction) -> dict[str, Any]:
     """Return the language model's arguments of a prefill with features of kept tokens only. keep: bool [B, L]."""
     if kwargs.get(LEVELS) is None:
         return kwargs
@@ -38,7 +38,7 @@ class Deepstack:
         self.pending = pending
 
     @classmethod
-    def take(cls, kwargs: dict[str, Any], first: int) -> tuple[Deepstack, dict[str, Any]]:
+    def from_arguments(cls, kwargs: dict[str, Any], first: int) -> tuple[Deepstack, dict[str, Any]]:
         """Return the features of decoder layers from `first` on, and the arguments with those before it alone."""
         levels, visual = kwargs.get(LEVELS), kwargs.get(PLACES)
         if levels is None or visual is None:

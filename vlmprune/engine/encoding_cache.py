@@ -23,18 +23,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vlmprune.engine.adapter import Adapter
-from vlmprune.engine.hooks import Shadow
+from vlmprune.engine.adapter import ModelInterface
+from vlmprune.engine.hooks import MethodPatch
 from vlmprune.engine.signals import SignalReader
 from vlmprune.errors import UserError
 
 Entry = dict[str, Tensor]  # name -> the encoder's output or signal for one tile, without a batch dimension
 
 DIGEST = "sha256"  # metadata key in a file's header: a file with another digest is computed again
-FIRST = 0.75  # share of the memory for the entries that came first
+FIRST_SHARE = 0.75  # share of the memory for the entries that came first
 
 
-class FeatureStore:
+class EncodingStore:
     """Entries by the content of their tile.
 
     memory: bytes. A sweep reads the same images many times, so the first entries are never removed; the rest of the
@@ -87,13 +87,13 @@ class FeatureStore:
         for name, entries in (("first", self._first), ("latest", self._latest)):
             self._sizes[name] -= size(entries.pop(key, {}))
         new = size(entry)
-        if self._sizes["first"] + new <= FIRST * self.memory:
+        if self._sizes["first"] + new <= FIRST_SHARE * self.memory:
             self._first[key] = entry
             self._sizes["first"] += new
             return
         self._latest[key] = entry
         self._sizes["latest"] += new
-        while self._latest and self._sizes["latest"] > (1 - FIRST) * self.memory:
+        while self._latest and self._sizes["latest"] > (1 - FIRST_SHARE) * self.memory:
             self._sizes["latest"] -= size(self._latest.popitem(last=False)[1])
 
     def _file(self, key: str) -> Path:
@@ -129,14 +129,14 @@ def size(entry: Entry) -> int:
 HIDDEN = "hidden"
 
 
-class Memo:
+class CachedEncoder:
     """Wrapper of the encoder's layers while a session is open, which looks tiles up in `store`.
 
     reader: the reader of the method's signals; None if it reads none. keys: content keys of the next encoding's tiles;
     an encoding of another number of tiles is computed in full.
     """
 
-    def __init__(self, adapter: Adapter, store: FeatureStore, reader: SignalReader | None) -> None:
+    def __init__(self, adapter: ModelInterface, store: EncodingStore, reader: SignalReader | None) -> None:
         self.adapter, self.store, self.reader = adapter, store, reader
         self.keys: list[str] = []
         self._active = False
@@ -150,7 +150,7 @@ class Memo:
         last = max([feature, *(self.reader.layers if self.reader and self.reader.layered else ())])
         for index in range(last + 1):
             for module in self.adapter.vision_layers(index):
-                self._handles.append(Shadow(module, "forward", self._layer(index, feature, last)))
+                self._handles.append(MethodPatch(module, "forward", self._layer(index, feature, last)))
 
     def remove(self) -> None:
         """Restore the encoder's layers."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 
-class OpenModels:
+class PrunedModels:
     """The models that are being pruned in this process, and torch.compile's stance while there are any.
 
     Compiled code skips hooks, so that it would run a model unpruned, or with a prompt of the wrong length. So compiled
@@ -55,7 +55,7 @@ def warn_of_compiled(model: nn.Module) -> None:
         warnings.warn("compiled parts of the model run uncompiled inside `with prune(...)`", stacklevel=3)
 
 
-class OneThread:
+class ThreadOwnership:
     """`with one_thread:` this thread alone uses a session; others are refused, since its hooks hold one prompt.
 
     end: called once the session is closed and no thread uses it any more.

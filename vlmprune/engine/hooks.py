@@ -32,7 +32,7 @@ def refuse_copy(*_: object) -> NoReturn:
     raise RuntimeError("a model cannot be copied or pickled inside `with prune(...)`: do so before the block or after")
 
 
-class Shadow:
+class MethodPatch:
     """Replacement of `owner.name` by `wrap(the original method)`, until `remove` restores it."""
 
     def __init__(self, owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
@@ -82,13 +82,13 @@ class ProductPrecision:
                     library.fp32_precision = precision
 
 
-_exact = ProductPrecision()
+_float32_products = ProductPrecision()
 
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Compute matrix products of float32 tensors in float32 within the block: no autocast, no TF32, no bfloat16."""
-    with _exact, torch.autocast(device.type, enabled=False):
+    with _float32_products, torch.autocast(device.type, enabled=False):
         yield
 
 
@@ -136,7 +136,7 @@ def check_softmax(module: nn.Module, keys: int, kwargs: dict[str, Any]) -> None:
         raise NotImplementedError(f"{name} attends with {others[0]}: its attention rows cannot be read")
 
 
-class Probe:
+class AttentionProbe:
     """Observation of one attention module, until `remove`: `observer` gets its inputs to softmax at each call.
 
     observer: called with the post-RoPE query [B, H, Lq, d] and key [B, Hkv, Lk, d], the mask and the scaling.
@@ -155,7 +155,7 @@ class Probe:
         del _observers[self.attention]
 
 
-def not_seen(module: nn.Module) -> RuntimeError:
+def probe_error(module: nn.Module) -> RuntimeError:
     """Return the error for a module whose probe was not called, so that there is no attention to select by."""
     return RuntimeError(
         f"{type(module).__name__} did not show its attention, so that nothing can be chosen by it: something calls it "
@@ -163,7 +163,7 @@ def not_seen(module: nn.Module) -> RuntimeError:
     )
 
 
-class _Observed(Exception):
+class _StopAttention(Exception):
     """Raised to end an attention call as soon as its query and key are known."""
 
 
@@ -173,16 +173,16 @@ def query_and_key(attention: Any, **inputs: Any) -> tuple[Tensor, Tensor, Tensor
 
     def observer(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
         seen.append((query, key, mask, scaling))
-        raise _Observed
+        raise _StopAttention
 
-    probe = Probe(attention, observer)
+    probe = AttentionProbe(attention, observer)
     try:
         attention(**inputs)
-    except _Observed:
+    except _StopAttention:
         return seen[0]
     finally:
         probe.remove()
-    raise not_seen(attention)
+    raise probe_error(attention)
 
 
 def attention_rows(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:

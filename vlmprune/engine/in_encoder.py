@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlmprune.engine.adapter import Adapter
-from vlmprune.engine.before_lm import Picked, SequenceStage
+from vlmprune.engine.adapter import ModelInterface
+from vlmprune.engine.before_lm import KeptTokens, SequenceStage
 from vlmprune.engine.hooks import full_precision
 from vlmprune.engine.timing import Clock
 from vlmprune.methods.encoder_method import VisionMethod
@@ -28,12 +28,12 @@ class VisionStage(SequenceStage):
     owners: int64 [images, N] after a forward pass, index of the merged token of each patch.
     """
 
-    def __init__(self, adapter: Adapter, method: VisionMethod, clock: Clock) -> None:
+    def __init__(self, adapter: ModelInterface, method: VisionMethod, clock: Clock) -> None:
         super().__init__(adapter, method, clock)  # type: ignore[arg-type]  # it calls layers() and reads needs only
         self.merging = method
         n = adapter.tower.grid[0] * adapter.tower.grid[1]
         self.counts = method.merge_counts(adapter.tower, n)
-        self.blind = method.layer_ratio is None and method.count(n) == 0
+        self.drops_all = method.layer_ratio is None and method.count(n) == 0
         self.owners: Tensor
         self._kept_slots: Tensor
 
@@ -68,25 +68,25 @@ class VisionStage(SequenceStage):
     def _begin(self, hidden: Tensor) -> None:
         first = int(self.adapter.tower.has_cls)
         rows = torch.arange(hidden.shape[1], device=hidden.device).expand(len(hidden), -1)
-        self.owners = rows[:, first:]  # rows of the present sequence; `_pick` makes them indices of tokens
+        self.owners = rows[:, first:]  # rows of the present sequence; `_select_tokens` makes them indices of tokens
         self._kept_slots = rows - first  # [CLS] is -1
 
     def _merge(self, hidden: Tensor, layer: int, r: int) -> Tensor:
         with full_precision(hidden.device):
-            matching = self.contract.match(hidden, r, layer, self.adapter.tower)
+            matching = self.checked_method.match(hidden, r, layer, self.adapter.tower)
             merged = matching.mean(hidden)
         self.owners = matching.target().gather(1, self.owners)
         self._kept_slots = self._kept_slots.gather(1, matching.stay)
         return merged
 
-    def _pick(self, name: str, features: Tensor) -> Picked:
+    def _select_tokens(self, name: str, features: Tensor) -> KeptTokens:
         """Return the merged tokens of each tile: features [tiles, T - r, C] already hold these alone."""
         first, n = int(self.adapter.tower.has_cls), self._layout.tile_tokens
         features = features[:, self._layout.first_row :]  # a video's frames may come with their [CLS]
-        k = 0 if self.blind else features.shape[1]
+        k = 0 if self.drops_all else features.shape[1]
         self.owners = self.owners - first
         slots = self._kept_slots[:, first:][:, :k]
         if self.adapter.position_rule(self.method) == "renumber":
             slots = slots.sort(dim=1).values
         tokens = slots + n * torch.arange(len(features), device=features.device).unsqueeze(1)
-        return self._count(Picked(self._layout.rows(tokens).flatten(), features[:, :k].flatten(0, 1), None))
+        return self._count(KeptTokens(self._layout.rows(tokens).flatten(), features[:, :k].flatten(0, 1), None))

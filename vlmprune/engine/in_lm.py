@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from transformers.masking_utils import create_causal_mask
 
-from vlmprune.engine.adapter import Adapter
-from vlmprune.engine.contract import Contract, Soundness, stages_of, unsound_samples
+from vlmprune.engine.adapter import ModelInterface
+from vlmprune.engine.contract import CheckedMethod, NonFiniteChecks, checked_stages, non_finite_samples
 from vlmprune.engine.deepstack import Deepstack
-from vlmprune.engine.hooks import Probe, full_precision, not_seen, query_and_key
+from vlmprune.engine.hooks import AttentionProbe, full_precision, probe_error, query_and_key
 from vlmprune.engine.prompt_state import (
     Record,
-    Running,
     Segment,
+    SequenceState,
     compact,
     full_positions,
     marked_slots,
@@ -34,26 +34,26 @@ from vlmprune.errors import UserError
 from vlmprune.methods.decoder_method import DecoderMethod, DecoderSelection, DecoderSignals, DecoderStage
 
 
-class DecoderStages:
+class DecoderHooks:
     """Hooks that run one `DecoderMethod` inside the decoder."""
 
-    def __init__(self, adapter: Adapter, method: DecoderMethod, clock: Clock) -> None:
-        self.adapter, self.method, self.clock, self.contract = adapter, method, clock, Contract(method)
+    def __init__(self, adapter: ModelInterface, method: DecoderMethod, clock: Clock) -> None:
+        self.adapter, self.method, self.clock, self.checked_method = adapter, method, clock, CheckedMethod(method)
         # The layers are known before any prompt; the number of kept tokens depends on the prompt.
-        self.layers = [stage.layer for stage in stages_of(method, "schedule", adapter.decoder_depth, 1)]
+        self.layers = [stage.layer for stage in checked_stages(method, "schedule", adapter.decoder_depth, 1)]
         self.record: Record
-        self._soundness = Soundness()
+        self._soundness = NonFiniteChecks()
         self._texts: list[int]  # text tokens of each prompt
         self._stages: dict[int, list[DecoderStage]]  # by the visual tokens of a prompt
         self._attention: Tensor | None = None  # of the layer before the next stage
-        self._running: Running
-        self._positions: Tensor  # of the running sequence
+        self._state: SequenceState
+        self._positions: Tensor  # of its tokens
         self._deepstack: Deepstack
         self._prefilling = False
         self._segments: dict[int, Segment] = {}
         self._inputs: dict[str, Any] = {}
         self._handles: list[Any] = []
-        self._probes: list[Probe] = []
+        self._probes: list[AttentionProbe] = []
 
     def install(self) -> None:
         """Hook every layer from the first stage on, and probe the attention from which each stage selects."""
@@ -62,7 +62,7 @@ class DecoderStages:
             self._handles.append(self.adapter.decoder_layer(index).register_forward_pre_hook(hook, with_kwargs=True))
         if self.method.reads == "previous":
             for layer in self.layers:
-                self._probes.append(Probe(self.adapter.decoder_attention(layer - 1), self._observe))
+                self._probes.append(AttentionProbe(self.adapter.decoder_attention(layer - 1), self._observe))
 
     def remove(self) -> None:
         """Remove the hooks and probes, and restore the model."""
@@ -72,8 +72,8 @@ class DecoderStages:
             probe.remove()
         self._handles, self._probes, self._inputs, self._segments = [], [], {}, {}
 
-    def begin(
-        self, segments: dict[int, Segment], running: Running, record: Record, kwargs: dict[str, Any]
+    def start_prefill(
+        self, segments: dict[int, Segment], state: SequenceState, record: Record, kwargs: dict[str, Any]
     ) -> dict[str, Any]:
         """Start a prefill, and return the language model's arguments without the features that the stages add.
 
@@ -84,11 +84,11 @@ class DecoderStages:
         embeds = kwargs["inputs_embeds"]
         self._prefilling = True
         self._positions = full_positions(kwargs, embeds.shape[1], embeds.device)
-        self._deepstack, kwargs = Deepstack.take(kwargs, self.layers[0])
+        self._deepstack, kwargs = Deepstack.from_arguments(kwargs, self.layers[0])
         self._segments, segment, self._attention = segments, segments[0], None
         depth = self.adapter.decoder_depth
         try:
-            self._stages = {n: stages_of(self.method, "stages", depth, n) for n in {*segment.visual_counts} if n}
+            self._stages = {n: checked_stages(self.method, "stages", depth, n) for n in {*segment.visual_counts} if n}
         except UserError:
             raise
         except ValueError as error:  # about this prompt's number of tokens: `check` knew only that of one image
@@ -96,11 +96,11 @@ class DecoderStages:
         self._texts = [total - n for total, n in zip(record.prompt_lengths, segment.visual_counts, strict=True)]
         self._soundness.clear()
         with full_precision(embeds.device):
-            raters = self.contract.raters(embeds, running.visual, running.valid)
-        self._running, self.record = running.rated_by(raters, self._texts), record
+            raters = self.checked_method.raters(embeds, state.visual, state.valid)
+        self._state, self.record = state.with_raters(raters, self._texts), record
         return kwargs
 
-    def step(self, segments: dict[int, Segment]) -> None:
+    def start_decode_step(self, segments: dict[int, Segment]) -> None:
         """Start a decode step, which drops nothing. segments: of the conversation in the cache."""
         self._prefilling, self._segments = False, segments
 
@@ -120,7 +120,7 @@ class DecoderStages:
     def _observe(self, query: Tensor, key: Tensor, _mask: Tensor | None, scaling: float) -> None:
         if self._prefilling:
             with self.clock("selection"):
-                self._attention = trailing_attention(query, key, self._running, scaling)
+                self._attention = trailing_attention(query, key, self._state, scaling)
 
     def _before_layer(self, index: int) -> Any:
         def hook(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
@@ -170,7 +170,7 @@ class DecoderStages:
     def _drop(
         self, index: int, layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        now, rule = self._running, self.adapter.position_rule(self.method)
+        now, rule = self._state, self.adapter.position_rule(self.method)
         before = self._segments[max(start for start in self._segments if start < index)]
         stages = [self._stage(index, n) for n in self._segments[0].visual_counts]
         chosen = self._select(index, layer, hidden, rotary, stages, before.visual_counts)
@@ -188,9 +188,9 @@ class DecoderStages:
         else:
             cos, sin = self.adapter.rotary(hidden, self._positions)
         self._segments[index] = Segment(index, hidden.shape[1], plan.valid, before.next_position - shift, left)
-        self._running, self._deepstack = now.after(plan), self._deepstack.after(plan)
+        self._state, self._deepstack = now.after(plan), self._deepstack.after(plan)
         self.record.visual_counts[index:] = [left] * (self.adapter.decoder_depth - index)
-        self.record.kept = marked_slots(self._running.visual, self._running.visual, self._running.slots, now.slot_count)
+        self.record.kept = marked_slots(self._state.visual, self._state.visual, self._state.slots, now.slot_count)
         return hidden, (cos, sin)
 
     def _select(
@@ -202,11 +202,11 @@ class DecoderStages:
         stages: list[DecoderStage],
         counts: list[int],
     ) -> DecoderSelection:
-        now = self._running
+        now = self._state
         if self.method.reads == "own":
             attention = self._own_rows(index, layer, hidden, rotary)
         elif self._attention is None:
-            raise not_seen(self.adapter.decoder_attention(index - 1))
+            raise probe_error(self.adapter.decoder_attention(index - 1))
         else:
             attention, self._attention = self._attention, None
         signals = DecoderSignals(
@@ -220,8 +220,8 @@ class DecoderStages:
             frequencies=self.adapter.language_model.rotary_emb.inv_freq,
         )
         with full_precision(hidden.device):
-            chosen = self.contract.choose(signals, stages, counts)
-        self._soundness.note(index, unsound_samples(signals, chosen))
+            chosen = self.checked_method.select_in_decoder(signals, stages, counts)
+        self._soundness.note(index, non_finite_samples(signals, chosen))
         return chosen
 
     def _own_rows(self, index: int, layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
@@ -232,7 +232,7 @@ class DecoderStages:
             attention_mask=None,
             past_key_values=None,
         )
-        return trailing_attention(query, key, self._running, scaling)
+        return trailing_attention(query, key, self._state, scaling)
 
     def _stage(self, index: int, n: int) -> DecoderStage:
         """Return the stage at layer `index` of a sample that had `n` visual tokens at decoder layer 0."""
@@ -241,20 +241,20 @@ class DecoderStages:
         return next(stage for stage in self._stages[n] if stage.layer == index)
 
 
-class Scout:
+class Restart:
     """Run of the first K layers that selects visual tokens; it probes the attention of layer K-1 and hooks nothing."""
 
-    def __init__(self, adapter: Adapter, method: DecoderMethod) -> None:
-        self.adapter, self.method, self.contract = adapter, method, Contract(method)
-        self.layer = stages_of(method, "schedule", adapter.decoder_depth, 1)[0].layer
-        self._running: Running | None = None
+    def __init__(self, adapter: ModelInterface, method: DecoderMethod) -> None:
+        self.adapter, self.method, self.checked_method = adapter, method, CheckedMethod(method)
+        self.layer = checked_stages(method, "schedule", adapter.decoder_depth, 1)[0].layer
+        self._state: SequenceState | None = None
         self._attention: Tensor | None = None
-        self._soundness = Soundness()
-        self._probes: list[Probe] = []
+        self._soundness = NonFiniteChecks()
+        self._probes: list[AttentionProbe] = []
 
     def install(self) -> None:
         """Install the probe."""
-        self._probes.append(Probe(self.adapter.decoder_attention(self.layer - 1), self._observe))
+        self._probes.append(AttentionProbe(self.adapter.decoder_attention(self.layer - 1), self._observe))
 
     def remove(self) -> None:
         """Remove the probe."""
@@ -263,15 +263,15 @@ class Scout:
         self._probes = []
 
     def _observe(self, query: Tensor, key: Tensor, _mask: Tensor | None, scaling: float) -> None:
-        if self._running is not None:
-            self._attention = trailing_attention(query, key, self._running, scaling)
+        if self._state is not None:
+            self._attention = trailing_attention(query, key, self._state, scaling)
 
     def check(self) -> None:
         """Raise RuntimeError at the end of a prefill if it selected by scores that are nan. One host sync."""
         self._soundness.check(self.method)
 
-    def choose(
-        self, embeds: Tensor, positions: Tensor, running: Running, texts: list[int], visual_counts: list[int]
+    def select_tokens(
+        self, embeds: Tensor, positions: Tensor, state: SequenceState, texts: list[int], visual_counts: list[int]
     ) -> tuple[Tensor, list[int]]:
         """Return bool [B, L], True at text and kept visual tokens, and the number of kept visual tokens of each prompt.
 
@@ -280,37 +280,37 @@ class Scout:
         model = self.adapter.language_model
         self._soundness.clear()
         with full_precision(embeds.device):
-            raters = self.contract.raters(embeds, running.visual, running.valid)
-        running = running.rated_by(raters, texts)
+            raters = self.checked_method.raters(embeds, state.visual, state.valid)
+        state = state.with_raters(raters, texts)
         mask = create_causal_mask(
             config=model.config,
             inputs_embeds=embeds,
-            attention_mask=running.valid,
+            attention_mask=state.valid,
             past_key_values=None,
             position_ids=positions,
         )
         rotary = model.rotary_emb(embeds, position_ids=positions)
         hidden: Any = embeds
-        self._running, self._attention = running, None
+        self._state, self._attention = state, None
         for index in range(self.layer):
             layer = self.adapter.decoder_layer(index)
             hidden = layer(hidden, attention_mask=mask, position_ids=positions, position_embeddings=rotary)
-        self._running = None
+        self._state = None
         if self._attention is None:
-            raise not_seen(self.adapter.decoder_attention(self.layer - 1))
+            raise probe_error(self.adapter.decoder_attention(self.layer - 1))
         signals = DecoderSignals(
             attention=self._attention,
-            raters=running.raters[:, -self._attention.shape[2] :],
+            raters=state.raters[:, -self._attention.shape[2] :],
             hidden=hidden,
-            visual=running.visual,
-            detail=running.detail,
-            valid=running.valid,
+            visual=state.visual,
+            detail=state.detail,
+            valid=state.valid,
             positions=positions,
             frequencies=model.rotary_emb.inv_freq,
         )
         stages = [DecoderStage(self.layer, n) for n in visual_counts]
         with full_precision(hidden.device):
-            chosen = self.contract.choose(signals, stages, visual_counts)
-        self._soundness.note(self.layer, unsound_samples(signals, chosen))
+            chosen = self.checked_method.select_in_decoder(signals, stages, visual_counts)
+        self._soundness.note(self.layer, non_finite_samples(signals, chosen))
         assert chosen.left is not None
-        return chosen.keep | (running.valid & ~running.visual), chosen.left
+        return chosen.keep | (state.valid & ~state.visual), chosen.left

@@ -44,11 +44,11 @@ class Layout:
     """Layout of one encoding.
 
     pixels: the pixels of each tile. slots: number of placeholders in the prompts that its features fill, newlines
-    included. stays: number of slots that pruning never drops. tile_tokens: tokens of a tile. tile_rows, first_row: rows
-    of a tile at the point of selection, and the first row that is a token ([CLS] may come before it). images: index of
-    the image of each tile; None where each tile is one image. order: int64 [slots], the token at each slot, -1 for no
-    token; None where slots are the tokens in order. stitched: True if an image's tiles after its first are stitched
-    into one picture, whose rows of slots run through several tiles.
+    included. fixed_slots: number of slots that pruning never drops. tile_tokens: tokens of a tile. tile_rows,
+    first_row: rows of a tile at the point of selection, and the first row that is a token ([CLS] may come before it).
+    images: index of the image of each tile; None where each tile is one image. order: int64 [slots], the token at each
+    slot, -1 for no token; None where slots are the tokens in order. stitched: True if an image's tiles after its first
+    are stitched into one picture, whose rows of slots run through several tiles.
     """
 
     groups: list[Group]
@@ -57,7 +57,7 @@ class Layout:
     tile_tokens: int
     tile_rows: int
     first_row: int = 0
-    stays: int = 0
+    fixed_slots: int = 0
     images: list[int] | None = None
     order: Tensor | None = None
     stitched: bool = False
@@ -76,7 +76,7 @@ class Layout:
         tiles = self.order.cpu().clamp(min=0) // self.tile_tokens
         return torch.bincount(owners[tiles].where(self.order.cpu() >= 0, 0).cummax(dim=0).values).tolist()
 
-    def largest(self, values: Tensor) -> Tensor:
+    def image_maximum(self, values: Tensor) -> Tensor:
         """Return, for each token, the largest of `values` [tokens] among the ranked tokens of its image."""
         owners = torch.tensor(self.images or list(range(len(self.pixels)))).to(values.device, non_blocking=True)
         owner = owners.repeat_interleave(self.tile_tokens)
@@ -84,7 +84,7 @@ class Layout:
         largest = values.new_full((len(self.pixels),), -torch.inf)  # at least as many tiles as images
         return largest.scatter_reduce(0, owner[ranked], values[ranked], "amax")[owner]
 
-    def by_count(self, shares: Callable[[list[int]], list[int]]) -> Iterator[tuple[Group, int]]:
+    def groups_by_count(self, shares: Callable[[list[int]], list[int]]) -> Iterator[tuple[Group, int]]:
         """Yield each group, divided by the number of tokens to keep per unit, with that number.
 
         shares: number of tokens of each unit of one image -> number of tokens to keep of each.
@@ -104,7 +104,7 @@ class Layout:
                 yield group.only([row for row, own in enumerate(counts) if own == count]), count
 
 
-def whole_tiles(pixels: Tensor, grid: tuple[int, int], extra_rows: int = 0) -> Layout:
+def tile_layout(pixels: Tensor, grid: tuple[int, int], extra_rows: int = 0) -> Layout:
     """Return the layout of tiles [U, 3, H, W] of which every token reaches the prompt, with each tile a unit.
 
     extra_rows: rows, and slots, before a tile's tokens that are no tokens ([CLS]).
@@ -116,13 +116,13 @@ def whole_tiles(pixels: Tensor, grid: tuple[int, int], extra_rows: int = 0) -> L
     return Layout([group], list(pixels), tiles * (n + extra_rows), n, n + extra_rows, extra_rows, order=order)
 
 
-def together(units: list[Unit]) -> Unit:
+def join_tiles(units: list[Unit]) -> Unit:
     """Join all tiles of an image into one unit, whose grid is a single row."""
     tokens = torch.cat([unit.tokens for unit in units])
     return Unit(tokens, (1, len(tokens)), units[0].tile)
 
 
-def grouped(units: list[Unit], device: torch.device) -> list[Group]:
+def group_by_grid(units: list[Unit], device: torch.device) -> list[Group]:
     """Group units of the same grid, in the order of the first unit of each; empty units are left out."""
     shapes: dict[tuple[int, int], list[Unit]] = defaultdict(list)
     for unit in units:

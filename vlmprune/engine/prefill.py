@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlmprune.engine.deepstack import without_dropped
-from vlmprune.engine.in_lm import Scout
+from vlmprune.engine.deepstack import drop_features
+from vlmprune.engine.in_lm import Restart
 from vlmprune.engine.prompt_state import (
     Conversation,
     Record,
-    Running,
     Segment,
+    SequenceState,
     compact,
     full_positions,
     marked_slots,
@@ -29,12 +29,12 @@ class Prefill:
     visual: bool [B, L]. mask: bool [B, L or more] over all tokens, or None where nothing is padded. marked: True if
     dropped slots are marked NaN in the embeddings. held: the conversation of `cached` tokens that the cache holds
     before these prompts; None where it is empty. multiple: the shortened length is rounded up to a multiple of it.
-    segment, running and record are updated by every drop. slot_counts, dropped: on the host, the visual slots of each
+    segment, state and record are updated by every drop. slot_counts, dropped: on the host, the visual slots of each
     prompt, including those that a mask hides, and the number of marked ones.
     """
 
     segment: Segment
-    running: Running
+    state: SequenceState
 
     def __init__(
         self,
@@ -60,9 +60,9 @@ class Prefill:
         lengths, visual_counts, self.dropped, self.slot_counts, self._ends_real = facts.tolist()
         self.record = Record([visual_counts] * depth, lengths)
 
-    def begin(self, detail: Tensor) -> None:
-        """Set `running` and `segment` to those of the full prompts. detail: bool [B, L], as in `Running`."""
-        self.running = Running.of_prompt(self.visual, detail, self.real, self.padded, max(self.slot_counts))
+    def set_full_prompts(self, detail: Tensor) -> None:
+        """Set `state` and `segment` to those of the full prompts. detail: bool [B, L], as in `SequenceState`."""
+        self.state = SequenceState.from_prompt(self.visual, detail, self.real, self.padded, max(self.slot_counts))
         last = self._positions[..., -1:].expand(*self._positions.shape[:-2], len(self.embeds), 1)
         self._hold(self.embeds.shape[1], self.real if self.padded else None, last + 1)
         if self.held is not None:
@@ -100,15 +100,15 @@ class Prefill:
         if any(self.dropped):
             self._drop(keep, self.marks, rule)
 
-    def restart(self, scout: Scout, rule: Positions) -> None:
-        """Drop the visual tokens that `scout` does not select, before the decoder starts."""
+    def drop_unselected(self, restart: Restart, rule: Positions) -> None:
+        """Drop the visual tokens that `restart` does not select, before the decoder starts."""
         counts, record = self.segment.visual_counts, self.record
         texts = [total - n for total, n in zip(record.prompt_lengths, counts, strict=True)]
-        keep, left = scout.choose(self.kwargs["inputs_embeds"], self._positions, self.running, texts, counts)
+        keep, left = restart.select_tokens(self.kwargs["inputs_embeds"], self._positions, self.state, texts, counts)
         self._note(keep)
         record.prompt_lengths = [text + n for text, n in zip(texts, left, strict=True)]
         record.visual_counts = [left] * len(record.visual_counts)
-        self._drop(keep, self.running.valid & ~keep, rule)
+        self._drop(keep, self.state.valid & ~keep, rule)
 
     def conversation(self, segments: dict[int, Segment], ids: Tensor | None, method: str) -> Conversation:
         """Describe the content of the cache after this prefill. segments: by first layer. ids: int64 [B, L]."""
@@ -136,7 +136,7 @@ class Prefill:
         return (following + given - start).clamp(min=0)
 
     def _note(self, keep: Tensor) -> None:
-        now = self.running
+        now = self.state
         self.record.kept = marked_slots(keep, now.visual, now.slots, now.slot_count)
 
     def _drop(self, keep: Tensor, gone: Tensor, rule: Positions) -> None:
@@ -147,12 +147,12 @@ class Prefill:
         self._hold(embeds.shape[1], plan.valid, self.segment.next_position - shift)
         # Gapped positions without a mask would be read as packed sequences (transformers' masking_utils).
         gapped = rule == "keep" or self.held is not None
-        self.kwargs = without_dropped(self.kwargs, keep, plan) | {
+        self.kwargs = drop_features(self.kwargs, keep, plan) | {
             "inputs_embeds": embeds,
             "position_ids": shorter,
             "attention_mask": self._mask(always=gapped),
         }
-        self.running = self.running.after(plan)
+        self.state = self.state.after(plan)
 
     def _hold(self, length: int, valid: Tensor | None, following: Tensor) -> None:
         """Set the segment: `length` tokens after the cached ones, with padding where `valid` is False."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vlmprune.engine.hooks import attention_rows
-from vlmprune.engine.timing import Spans
+from vlmprune.engine.timing import Intervals
 from vlmprune.errors import UserError
 from vlmprune.methods.base import Positions
 
@@ -70,7 +70,7 @@ def compact(keep: Tensor, counts: list[int], order: Tensor | None = None, multip
     return Compaction(index, valid, counts)
 
 
-HELD = "vlmprune_conversation"  # the attribute of a cache
+CACHE_ATTRIBUTE = "vlmprune_conversation"  # the attribute of a cache
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Record:
     visual_counts: list[list[int]]
     prompt_lengths: list[int]
     kept: Tensor | None = None
-    selection: Spans = field(default_factory=Spans)
+    selection: Intervals = field(default_factory=Intervals)
 
     @property
     def selection_ms(self) -> float:
@@ -112,13 +112,16 @@ class Segment:
     visual_counts: list[int]
 
     def mask(self, total: int, later: Tensor | None = None) -> Tensor | None:
-        """Return bool [B, total] over the prompt and all later tokens, or None without padding. later: see `since`."""
+        """Return bool [B, total] over the prompt and all later tokens, or None without padding.
+
+        later: see `later_mask`.
+        """
         prompt, new = self.valid, total - self.length
         if prompt is None:
             if later is None:
                 return None
             prompt = later.new_ones(len(later), self.length)
-        after = since(later, new)
+        after = later_mask(later, new)
         return torch.cat([prompt, prompt.new_ones(len(prompt), new) if after is None else after], dim=1)
 
     def of_rows(self, rows: Tensor) -> Segment:
@@ -130,13 +133,13 @@ class Segment:
     def positions(self, cached: int, new: int, later: Tensor | None = None) -> Tensor:
         """Return int64 [..., B, new], the positions of `new` tokens after `cached` tokens of this segment's cache."""
         total = cached + new - self.length
-        after = since(later, total)
+        after = later_mask(later, total)
         if after is None:
             return self.next_position + torch.arange(total - new, total, device=self.next_position.device)
         return self.next_position + (after.long().cumsum(1) - 1).clamp(min=0)[:, total - new :]
 
 
-def since(later: Tensor | None, count: int) -> Tensor | None:
+def later_mask(later: Tensor | None, count: int) -> Tensor | None:
     """Return bool [B, count], True at tokens after a prompt that are not padding; None where none is padding.
 
     later: bool [B, t], the same of the first t tokens, known since the last turn began; all tokens after them are real.
@@ -154,7 +157,7 @@ class Conversation:
     generate() counts them. ids, real: int64 and bool [B, full], the unpruned prompts; None where they are not known.
     method: the method that pruned them; None for prompts without images. later: bool [B, t], True at tokens after the
     prompt that are not padding; None where none is. ends: the keys of each prompt's last token, [B, H, d], by which
-    `as_in` finds the prompt in a cache whose rows were reordered.
+    `in_cache_order` finds the prompt in a cache whose rows were reordered.
     """
 
     segments: dict[int, Segment]
@@ -166,18 +169,18 @@ class Conversation:
     ends: Tensor | None = None
 
     @classmethod
-    def of(cls, cache: Any, cached: int) -> Conversation | None:
+    def from_cache(cls, cache: Any, cached: int) -> Conversation | None:
         """Return the conversation in a cache that holds `cached` tokens; None for a cache that no session filled.
 
         Raises RuntimeError if the cache was cropped to less than the prompts.
         """
-        held: Conversation | None = getattr(cache, HELD, None)
+        held: Conversation | None = getattr(cache, CACHE_ATTRIBUTE, None)
         if held is not None and cached < held.segments[0].length:
             raise RuntimeError("this KV cache was cropped into its pruned prompt: start a new cache")
         return held
 
     @classmethod
-    def of_text(cls, cached: int, mask: Tensor | None, rows: int, positions: Tensor | None) -> Conversation:
+    def from_text_prefix(cls, cached: int, mask: Tensor | None, rows: int, positions: Tensor | None) -> Conversation:
         """Return the conversation of `rows` prompts whose prefix, `cached` text tokens, was cached outside a session.
 
         mask: bool [B, L] over all tokens, None where nothing is padded. positions: those given for the tokens after the
@@ -200,7 +203,7 @@ class Conversation:
         """The segment at decoder layer 0."""
         return self.segments[0]
 
-    def as_in(self, cache: Any) -> Conversation:
+    def in_cache_order(self, cache: Any) -> Conversation:
         """Return the conversation with its prompts in the cache's present order; they may be fewer, or repeated.
 
         Raises RuntimeError if the cache holds other prompts. A host sync.
@@ -219,11 +222,11 @@ class Conversation:
         segments = {start: segment.of_rows(rows) for start, segment in self.segments.items()}
         return Conversation(segments, self.full, ids, real, self.method, later, now)
 
-    def lay_on(self, cache: Any) -> None:
+    def attach_to(self, cache: Any) -> None:
         """Make the conversation an attribute of the cache, which copies of the cache share."""
-        setattr(cache, HELD, self)
+        setattr(cache, CACHE_ATTRIBUTE, self)
 
-    def end_in(self, cache: Any) -> Conversation:
+    def with_ends(self, cache: Any) -> Conversation:
         """Return the conversation with the `ends` of `cache`, which has just been filled with its prompts."""
         return replace(self, ends=prompt_ends(cache, self.prompt.length))
 
@@ -231,13 +234,13 @@ class Conversation:
         """Return the length of the conversation as generate() counts it, of which the cache holds `cached` tokens."""
         return self.full + cached - self.prompt.length
 
-    def going_on(self, mask: Tensor | None, total: int) -> Conversation:
+    def at_turn_start(self, mask: Tensor | None, total: int) -> Conversation:
         """Return the conversation at the start of a turn after which the cache will hold `total` tokens. A host sync.
 
         mask: bool [B, L] over the last tokens, at most all of them; None where the new ones have no padding.
         """
         count = total - self.prompt.length
-        after = since(self.later, count)
+        after = later_mask(self.later, count)
         if mask is not None:
             given = mask[:, -count:]
             known = count - given.shape[1]  # all earlier ones, if the caller's mask covers the new tokens alone
@@ -249,7 +252,7 @@ class Conversation:
             raise ValueError("a later turn must be padded on the left (processor.tokenizer.padding_side = 'left')")
         return replace(self, later=after)
 
-    def begins(self, ids: Tensor, real: Tensor | None) -> bool:
+    def is_prefix_of(self, ids: Tensor, real: Tensor | None) -> bool:
         """Return True if the conversation can be a prefix of `ids`, int64 [B, L]; real: bool [B, L]. A host sync."""
         if self.ids is None or self.real is None:
             return True
@@ -323,7 +326,7 @@ def marked_slots(marks: Tensor, visual: Tensor, slots: Tensor, count: int) -> Te
 
 
 @dataclass
-class Running:
+class SequenceState:
     """State of B sequences of L positions; tensors are [B, L].
 
     visual: bool. slots: int64, the visual slot at each visual position. detail: bool, the visual tokens of
@@ -343,7 +346,7 @@ class Running:
     tiled: bool
 
     @classmethod
-    def of_prompt(cls, visual: Tensor, detail: Tensor, real: Tensor, padded: bool, slot_count: int) -> Running:
+    def from_prompt(cls, visual: Tensor, detail: Tensor, real: Tensor, padded: bool, slot_count: int) -> SequenceState:
         """Return the state of full prompts at decoder layer 0, rated by their last position."""
         last = torch.zeros_like(visual)
         last[:, -1] = True
@@ -352,7 +355,7 @@ class Running:
             visual & real, slots, detail & real, real, last, 1, slot_count, padded, tiled
         )  # a mask may hide visual tokens
 
-    def rated_by(self, raters: Tensor | None, texts: list[int]) -> Running:
+    def with_raters(self, raters: Tensor | None, texts: list[int]) -> SequenceState:
         """Return the state with the method's raters, bool [B, L]; texts: text tokens of each prompt, on the host.
 
         Raters are looked for among the last so many positions; with tiles, among as many as are not of high-resolution
@@ -364,7 +367,7 @@ class Running:
             return replace(self, raters=raters, rows=max(texts))
         return replace(self, raters=raters, rows=int((self.valid & ~self.detail).sum(1).max()))
 
-    def after(self, plan: Compaction) -> Running:
+    def after(self, plan: Compaction) -> SequenceState:
         """Return the state of the shorter sequence."""
         valid = torch.ones_like(plan.index, dtype=torch.bool) if plan.valid is None else plan.valid
         return replace(
@@ -378,11 +381,11 @@ class Running:
         )
 
 
-def trailing_attention(query: Tensor, key: Tensor, running: Running, scaling: float) -> Tensor:
-    """Return post-softmax causal attention [B, H, R, L] of the last R = `running.rows` positions, at least float32."""
+def trailing_attention(query: Tensor, key: Tensor, state: SequenceState, scaling: float) -> Tensor:
+    """Return post-softmax causal attention [B, H, R, L] of the last R = `state.rows` positions, at least float32."""
     length = key.shape[2]
-    rows = min(running.rows, length)
-    seen = running.valid[:, None, None, :] if running.padded else None
+    rows = min(state.rows, length)
+    seen = state.valid[:, None, None, :] if state.padded else None
     if rows > 1:  # the last position attends to every real token: it needs no causal mask
         positions = torch.arange(length, device=key.device)
         causal = positions <= positions[length - rows :, None]

@@ -13,30 +13,30 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vlmprune.engine.adapter import Adapter, TextTower
-from vlmprune.engine.compiled import MULTIPLE, FixedCache
-from vlmprune.engine.encoding_cache import FeatureStore
+from vlmprune.engine.adapter import ModelInterface, TextRelevance
+from vlmprune.engine.compiled import PROMPT_MULTIPLE, FixedCache
+from vlmprune.engine.encoding_cache import EncodingStore
 from vlmprune.engine.generate_checks import (
-    OneThread,
-    OpenModels,
+    PrunedModels,
+    ThreadOwnership,
     refuse_checkpointing,
     refuse_full_prompt,
     refuse_generation,
     warn_of_compiled,
 )
-from vlmprune.engine.hooks import Shadow, refuse_copy
+from vlmprune.engine.hooks import MethodPatch, refuse_copy
 from vlmprune.engine.in_encoder import VisionStage
 from vlmprune.engine.prefill import Prefill
 from vlmprune.engine.prompt_state import Conversation, Record, Segment, full_mask
 from vlmprune.engine.signals import SignalReader
-from vlmprune.engine.stages import Stages
+from vlmprune.engine.stages import MethodHooks
 from vlmprune.engine.timing import Clock, SelectionTimer
 from vlmprune.methods.base import Method, acting_parts
 from vlmprune.methods.decoder_method import DecoderMethod
 
 TOKENS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")  # arguments with one entry per token
 
-_open = OpenModels()
+_pruned_models = PrunedModels()
 
 
 class Session:
@@ -59,21 +59,21 @@ class Session:
 
     def __init__(
         self,
-        adapter: Adapter,
+        adapter: ModelInterface,
         method: Method,
         clock: Clock | None = None,
-        text_tower: TextTower | None = None,
-        features: FeatureStore | None = None,
+        text_tower: TextRelevance | None = None,
+        features: EncodingStore | None = None,
     ) -> None:
         self.adapter, self.method, self.text_tower, self.features = adapter, method, text_tower, features
         self.record: Record | None = None
         self.segment: Segment | None = None
         self._timer = SelectionTimer(adapter.model.device, clock)
         self._handles: list[Any] = []
-        self._stages = Stages()
+        self._hooks = MethodHooks()
         self._hooked: list[nn.Module] = []
         self._named = repr(method)
-        self._use = OneThread(self._remove)
+        self._use = ThreadOwnership(self._remove)
         # State of the running forward pass, or of the generate() around it.
         self._visual: Tensor | None = None  # bool [B, L], of the new ids
         self._ids: Tensor | None = None
@@ -83,7 +83,7 @@ class Session:
         self._prefilled: Conversation | None = None
 
     def __enter__(self) -> Session:
-        _open.add(self.adapter.model)
+        _pruned_models.add(self.adapter.model)
         try:
             warn_of_compiled(self.adapter.model)
             self._install()
@@ -103,89 +103,89 @@ class Session:
     @property
     def owners(self) -> Tensor | None:
         """int64 [images, N]: index of the merged token of each patch; None for methods that do not merge patches."""
-        return self._stages.owners
+        return self._hooks.owners
 
     @property
     def reader(self) -> SignalReader | None:
         """The reader of the method's encoder signals; None if no part acts before the language model."""
-        return getattr(self._stages.sequence, "reader", None)
+        return getattr(self._hooks.sequence, "reader", None)
 
     @property
     def only_reads_encoder(self) -> bool:
-        """True if the encoder computes the same as without the session: no merging, and no feature store."""
-        return self._stages.memo is None and not isinstance(self._stages.sequence, VisionStage)
+        """True if the encoder computes the same as without the session: no merging, and no encoding store."""
+        return self._hooks.cached_encoder is None and not isinstance(self._hooks.sequence, VisionStage)
 
     def ask(self, questions: list[str]) -> None:
         """Set the questions of the next forward pass or generate(), one per prompt, for the signal text_relevance."""
-        if self._stages.sequence is not None:
-            self._stages.sequence.questions = questions
+        if self._hooks.sequence is not None:
+            self._hooks.sequence.questions = questions
 
     def show(self, tiles: list[str]) -> None:
-        """Set the content keys of the next encoding's tiles; tiles in the feature store are not computed again."""
-        if self._stages.memo is not None:
-            self._stages.memo.keys = tiles
+        """Set the content keys of the next encoding's tiles; tiles in the encoding store are not computed again."""
+        if self._hooks.cached_encoder is not None:
+            self._hooks.cached_encoder.keys = tiles
 
     def _install(self) -> None:
         model, base, language_model = self.adapter.model, self.adapter.base_model, self.adapter.language_model
-        self._stages = Stages()
-        self._handles.append(model.register_forward_pre_hook(self._see_arguments, with_kwargs=True))
-        self._handles.append(Shadow(model, "generate", self._around_generate))
-        self._handles.append(Shadow(model, "prepare_inputs_for_generation", self._around_preparation))
-        self._handles.append(Shadow(model, "_prepare_position_ids_for_generation", self._around_positions))
-        self._handles.append(Shadow(base, "forward", self._around_forward))
-        self._handles.append(language_model.register_forward_pre_hook(self._shorten, with_kwargs=True))
+        self._hooks = MethodHooks()
+        self._handles.append(model.register_forward_pre_hook(self._check_arguments, with_kwargs=True))
+        self._handles.append(MethodPatch(model, "generate", self._wrap_generate))
+        self._handles.append(MethodPatch(model, "prepare_inputs_for_generation", self._wrap_preparation))
+        self._handles.append(MethodPatch(model, "_prepare_position_ids_for_generation", self._wrap_positions))
+        self._handles.append(MethodPatch(base, "forward", self._wrap_forward))
+        self._handles.append(language_model.register_forward_pre_hook(self._before_decoder, with_kwargs=True))
         parts = acting_parts(self.method, self.adapter.tower)
         before = any(not isinstance(part, DecoderMethod) for part in parts)
         self._handles += self.adapter.prepare(before)
-        self._stages.install(self.adapter, self.method, parts, self._timer, self.text_tower)
-        self._stages.remember(self.adapter, self.features)
-        self._handles += [Shadow(base, encoder, self._around_encoder) for encoder in self.adapter.encoders]
-        if self._stages.acting:
-            self._handles.append(language_model.register_forward_hook(self._after))
-            self._hooked = self._stages.hooked_layers(self.adapter)
+        self._hooks.install(self.adapter, self.method, parts, self._timer, self.text_tower)
+        self._hooks.install_store(self.adapter, self.features)
+        self._handles += [MethodPatch(base, encoder, self._wrap_encoder) for encoder in self.adapter.encoders]
+        if self._hooks.drops_tokens:
+            self._handles.append(language_model.register_forward_hook(self._after_decoder))
+            self._hooked = self._hooks.hooked_layers(self.adapter)
 
     def _remove(self) -> None:
         try:
             for handle in self._handles:
                 handle.remove()
-            self._stages.remove()
+            self._hooks.remove()
         finally:
             self._handles = []
             self.segment = self._prefilled = None
-            _open.discard(self.adapter.model)
+            _pruned_models.discard(self.adapter.model)
 
-    def _around_generate(self, generate: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_generate(self, generate: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(*args: Any, **kwargs: Any) -> Any:
             with self._use:
-                if self._stages.acting:
+                if self._hooks.drops_tokens:
                     config = kwargs.get("generation_config") or (args[1] if len(args) > 1 else None)
                     config = config or self.adapter.model.generation_config
-                    refuse_generation(kwargs, config, drops_inside=self._stages.decoder is not None)
+                    refuse_generation(kwargs, config, drops_inside=self._hooks.decoder is not None)
                 self._generating, self._reached = True, False
-                self._stages.show_prompts(args[0] if args else kwargs.get("input_ids"))
+                self._hooks.set_prompts(args[0] if args else kwargs.get("input_ids"))
                 try:
                     output = generate(*args, **kwargs)
                 finally:
                     self._generating, self._mask, self._prefix = False, None, None
-                    self._stages.forget()
+                    self._hooks.clear_counts()
                 self._check_reached()
                 return output
 
         return guarded
 
-    def _around_encoder(self, encode: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_encoder(self, encode: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(*args: Any, **kwargs: Any) -> Any:
             with self._use:
                 return encode(*args, **kwargs)
 
         return guarded
 
-    def _around_preparation(self, prepare: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_preparation(self, prepare: Callable[..., Any]) -> Callable[..., Any]:
         """Correct what generate() derives from the length of a shortened cache, and keep its attention mask."""
 
         def prepared(input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
             self._mask = kwargs.get("attention_mask")
-            if self._stages.scores_inside and kwargs.get("use_cache") is False:
+            if self._hooks.selects_in_decoder and kwargs.get("use_cache") is False:
                 raise NotImplementedError("use_cache=False inside the decoder: every step would prune anew")
             cache, starts = kwargs.get("past_key_values"), kwargs.get("is_first_iteration", False)
             cached = int(cache.get_seq_length()) if starts and cache is not None else 0
@@ -201,7 +201,7 @@ class Session:
 
         return prepared
 
-    def _around_positions(self, prepare: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_positions(self, prepare: Callable[..., Any]) -> Callable[..., Any]:
         """Compute positions of the new tokens alone where a filled cache is continued; `Prefill` shifts them.
 
         transformers would derive mrope positions from the last prompt of the model, which may be another one.
@@ -210,7 +210,7 @@ class Session:
         def prepared(inputs: Tensor, kwargs: dict[str, Any]) -> Tensor:
             cache = kwargs.get("past_key_values")
             cached = 0 if cache is None else int(cache.get_seq_length())
-            if not cached or not self._stages.acting or kwargs.get("inputs_embeds") is not None:
+            if not cached or not self._hooks.drops_tokens or kwargs.get("inputs_embeds") is not None:
                 return prepare(inputs, kwargs)
             new = self._new_ids(inputs, kwargs.get("attention_mask"), cache, cached)
             own = {name: value[:, -new:] for name, value in kwargs.items() if name in TOKENS and value is not None}
@@ -228,15 +228,15 @@ class Session:
         """Count those of the `ids` given to generate() that are not in the cache. mask: over all tokens."""
         if mask is not None and mask.shape[1] != ids.shape[1]:
             return ids.shape[1]  # the caller gave the new ones alone
-        held = Conversation.of(cache, cached)
+        held = Conversation.from_cache(cache, cached)
         if held is None:
             if not self.adapter.visual_mask(ids[:, :cached]).any():
                 self._prefix = cache
-            elif self._stages.acting:
+            elif self._hooks.drops_tokens:
                 raise RuntimeError("this KV cache holds an image that was prefilled outside the session, unpruned")
             return ids.shape[1] - cached
-        held = held.as_in(cache)
-        if not held.begins(ids, None if mask is None else mask.bool()):
+        held = held.in_cache_order(cache)
+        if not held.is_prefix_of(ids, None if mask is None else mask.bool()):
             raise RuntimeError("these input_ids do not begin with the prompt that this KV cache holds")
         new = ids.shape[1] - held.tokens(cached)
         if new < 1:
@@ -246,29 +246,29 @@ class Session:
             )
         return new
 
-    def _see_arguments(self, _model: nn.Module, _args: tuple, kwargs: dict[str, Any]) -> None:
-        if self._stages.acting:
+    def _check_arguments(self, _model: nn.Module, _args: tuple, kwargs: dict[str, Any]) -> None:
+        if self._hooks.drops_tokens:
             refuse_full_prompt(kwargs)
 
-    def _around_forward(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_forward(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(*args: Any, **kwargs: Any) -> Any:
             with self._use:
                 refuse_checkpointing(self._hooked)
                 self._ids = args[0] if args else kwargs.get("input_ids")
                 self._visual = None if self._ids is None else self.adapter.visual_mask(self._ids)
                 self._reached = False
-                self._stages.show_prompts(self._ids)
-                if self._stages.acting and kwargs.get("past_key_values") is not None:
-                    self.adapter.forget_positions()
+                self._hooks.set_prompts(self._ids)
+                if self._hooks.drops_tokens and kwargs.get("past_key_values") is not None:
+                    self.adapter.clear_positions()
                 try:
                     output = forward(*args, **kwargs)
                     self._check_reached()
-                    self._stages.check()
+                    self._hooks.check()
                 finally:
                     self._visual = self._ids = None
                     self._starts = False
                     if not self._generating:
-                        self._stages.forget()
+                        self._hooks.clear_counts()
                 return output
 
         return guarded
@@ -280,30 +280,30 @@ class Session:
                 "their hooks (a compiled or exported model, a forward() called by itself)"
             )
 
-    def _after(self, _lm: nn.Module, _args: tuple, output: Any) -> None:
-        spans = self._timer.take()
+    def _after_decoder(self, _lm: nn.Module, _args: tuple, output: Any) -> None:
+        intervals = self._timer.pop_intervals()
         if self._prefilled is not None and self.record is not None:
-            self.record.selection = spans
+            self.record.selection = intervals
             cache = getattr(output, "past_key_values", None)  # given by the caller, or made by the model
             if cache is not None:
-                self._prefilled.end_in(cache).lay_on(cache)
+                self._prefilled.with_ends(cache).attach_to(cache)
             self._prefilled = None
 
-    def _shorten(self, _lm: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    def _before_decoder(self, _lm: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         self._reached = True
         cache, visual = kwargs.get("past_key_values"), self._visual
         cached = 0 if cache is None else int(cache.get_seq_length())
-        held = self._held(cache, cached) if cached else None
-        if cached and not self._stages.acting:
+        held = self._cached_conversation(cache, cached) if cached else None
+        if cached and not self._hooks.drops_tokens:
             return args, kwargs
         new = 0 if visual is None else visual.shape[1]
-        if visual is None and self._stages.acting:
+        if visual is None and self._hooks.drops_tokens:
             raise NotImplementedError(
                 "inputs_embeds cannot be pruned, nor the language model by itself: give the model input_ids and "
                 "pixel_values"
             )
         starts = new > 1 or self._starts
-        if cached and (held is None or starts) and self._stages.scores_inside:
+        if cached and (held is None or starts) and self._hooks.selects_in_decoder:
             raise NotImplementedError(
                 "going on from a filled cache with a method inside the language model: what it keeps is chosen by the "
                 "end of the whole prompt; start a new cache"
@@ -311,20 +311,20 @@ class Session:
         if held is None or (starts and visual is not None and visual.any()):
             return args, self._prefill(kwargs, held, cached)
         if starts or not self._generating:  # within generate(), beam search only moves rows that share a prompt
-            held = held.as_in(cache)
-        return args, self._go_on(kwargs, held, cached, starts)
+            held = held.in_cache_order(cache)
+        return args, self._continue_cache(kwargs, held, cached, starts)
 
-    def _held(self, cache: Any, cached: int) -> Conversation | None:
+    def _cached_conversation(self, cache: Any, cached: int) -> Conversation | None:
         """Return the conversation in a filled cache; None for a text prefix that was cached outside a session.
 
         Raises RuntimeError if this session cannot continue it.
         """
-        held = Conversation.of(cache, cached)
+        held = Conversation.from_cache(cache, cached)
         if held is not None and held.method not in (None, self._named):
             raise RuntimeError(
                 f"this KV cache was filled while {held.method} pruned: go on under the same method, or start a new one"
             )
-        if held is None and self._stages.acting and cache is not self._prefix:
+        if held is None and self._hooks.drops_tokens and cache is not self._prefix:
             raise RuntimeError(
                 "this KV cache was filled outside the session, and nothing says that it holds no unpruned image: "
                 "prefill inside `with prune(...)`, or give generate() the ids of the whole conversation"
@@ -333,48 +333,48 @@ class Session:
 
     def _prefill(self, kwargs: dict[str, Any], held: Conversation | None, cached: int) -> dict[str, Any]:
         """Return the arguments for a shortened batch of prompts, which follow `cached` tokens of a cache."""
-        stages, adapter, visual = self._stages, self.adapter, self._visual
+        hooks, adapter, visual = self._hooks, self.adapter, self._visual
         if visual is None:
             return kwargs
         if held is not None:
-            held = held.as_in(kwargs["past_key_values"])
+            held = held.in_cache_order(kwargs["past_key_values"])
         mask = self._given_mask(kwargs, visual.shape[1])
         if cached and held is None:
-            held = Conversation.of_text(cached, mask, len(visual), kwargs.get("position_ids"))
+            held = Conversation.from_text_prefix(cached, mask, len(visual), kwargs.get("position_ids"))
         cache = kwargs.get("past_key_values")
-        multiple = MULTIPLE if isinstance(cache, FixedCache) else 1
-        marked = stages.sequence is not None
+        multiple = PROMPT_MULTIPLE if isinstance(cache, FixedCache) else 1
+        marked = hooks.sequence is not None
         prompt = Prefill(kwargs, visual, mask, marked, adapter.decoder_depth, held, cached, multiple)
         self.record = prompt.record
-        prompt.begin(adapter.detail(visual) if "tiles" in self.method.needs else visual)
+        prompt.set_full_prompts(adapter.detail(visual) if "tiles" in self.method.needs else visual)
         self.segment = prompt.segment
-        if not stages.acting:
+        if not hooks.drops_tokens:
             return kwargs
         prompt.check_padding()
-        if stages.decoder is not None and (isinstance(cache, FixedCache) or getattr(cache, "is_compileable", False)):
+        if hooks.decoder is not None and (isinstance(cache, FixedCache) or getattr(cache, "is_compileable", False)):
             raise NotImplementedError(f"{type(cache).__name__} inside the decoder: use DynamicCache")
-        if stages.sequence is not None and any(prompt.slot_counts):
-            prompt.check_finite(*stages.sequence.encoded)
+        if hooks.sequence is not None and any(prompt.slot_counts):
+            prompt.check_finite(*hooks.sequence.encoded)
         with self._timer("selection"):
-            if stages.sequence is not None:
-                prompt.drop_marked(adapter.position_rule(stages.sequence.method))
-            if stages.scout is not None:
-                prompt.restart(stages.scout, adapter.position_rule(stages.scout.method))
+            if hooks.sequence is not None:
+                prompt.drop_marked(adapter.position_rule(hooks.sequence.method))
+            if hooks.restart is not None:
+                prompt.drop_unselected(hooks.restart, adapter.position_rule(hooks.restart.method))
             self.segment, kwargs = prompt.segment, prompt.kwargs
             segments = {0: prompt.segment}
-            if stages.decoder is not None:
-                kwargs = stages.decoder.begin(segments, prompt.running, prompt.record, kwargs)
+            if hooks.decoder is not None:
+                kwargs = hooks.decoder.start_prefill(segments, prompt.state, prompt.record, kwargs)
         self._prefilled = prompt.conversation(segments, self._ids, self._named)
         return kwargs
 
-    def _go_on(self, kwargs: dict[str, Any], held: Conversation, cached: int, starts: bool) -> dict[str, Any]:
+    def _continue_cache(self, kwargs: dict[str, Any], held: Conversation, cached: int, starts: bool) -> dict[str, Any]:
         """Return the arguments for text after a prompt: a later turn that `starts`, or a decode step."""
         new = kwargs["inputs_embeds"].shape[1]
         if starts:
-            held = held.going_on(self._given_mask(kwargs, new), cached + new)
-            held.lay_on(kwargs["past_key_values"])
-        if self._stages.decoder is not None:
-            self._stages.decoder.step(held.segments)
+            held = held.at_turn_start(self._given_mask(kwargs, new), cached + new)
+            held.attach_to(kwargs["past_key_values"])
+        if self._hooks.decoder is not None:
+            self._hooks.decoder.start_decode_step(held.segments)
         return kwargs | {
             "attention_mask": held.prompt.mask(cached + new, held.later),
             "position_ids": held.prompt.positions(cached, new, held.later),
@@ -383,6 +383,6 @@ class Session:
     def _given_mask(self, kwargs: dict[str, Any], new: int) -> Tensor | None:
         """Return bool [B, L] over all tokens, from the mask of generate() or the caller; None for no padding."""
         given = self._mask if self._generating and self._mask is not None else kwargs.get("attention_mask")
-        if not self._stages.acting and not (isinstance(given, Tensor) and given.dim() == 2):
+        if not self._hooks.drops_tokens and not (isinstance(given, Tensor) and given.dim() == 2):
             return None
         return full_mask(given, new)

@@ -21,7 +21,7 @@ from vlmprune.engine.prompt_state import Record
 from vlmprune.engine.session import Session
 
 
-def beginning(visual: Tensor) -> int:
+def prefix_length(visual: Tensor) -> int:
     """Return the length of a prompt's shared prefix, from `visual`, bool [L]; 0 for a prompt without visual tokens.
 
     It includes one text token after the last visual one: with mrope, only a text token gives the next position.
@@ -35,14 +35,14 @@ class Prefixes:
     """P prefixes of prompts, left-padded to n tokens.
 
     layers: keys and values [P, H, n, d] of each decoder layer. valid: bool [P, n], False on padding. next_position:
-    int64 [..., P, 1], of the first token of a question. words: ids of each prefix's text tokens. record: the session's
-    record of the prefill.
+    int64 [..., P, 1], of the first token of a question. text_ids: ids of each prefix's text tokens. record: the
+    session's record of the prefill.
     """
 
     layers: list[tuple[Tensor, Tensor]]
     valid: Tensor
     next_position: Tensor
-    words: list[list[int]]
+    text_ids: list[list[int]]
     record: Record
 
     @classmethod
@@ -50,10 +50,10 @@ class Prefixes:
         cls,
         session: Session,
         inputs: dict[str, Tensor],
-        words: list[list[int]],
+        text_ids: list[list[int]],
         generate: Callable[..., Any] | None = None,
     ) -> Prefixes:
-        """Prefill P prefixes, each cut to `beginning` tokens; inputs: those of the model, left-padded.
+        """Prefill P prefixes, each cut to `prefix_length` tokens; inputs: those of the model, left-padded.
 
         The session must be open, and its method must act before the decoder and not read the question. generate: the
         model's, greedy, for one token; None for plain generate().
@@ -68,8 +68,8 @@ class Prefixes:
         layers = [(layer.keys, layer.values) for layer in cache.layers]
         valid = segment.valid
         if valid is None:
-            valid = torch.ones(len(words), segment.length, dtype=torch.bool, device=layers[0][0].device)
-        return cls(layers, valid, segment.next_position, words, record)
+            valid = torch.ones(len(text_ids), segment.length, dtype=torch.bool, device=layers[0][0].device)
+        return cls(layers, valid, segment.next_position, text_ids, record)
 
     def fill(self, cache: Any, rows: Tensor) -> Any:
         """Put the prefixes `rows`, int64 [B], into an empty cache of transformers, and return it."""
@@ -95,9 +95,11 @@ class Prefixes:
         # The prefix is in the cache: its ids are only read by logits processors such as the repetition penalty. So
         # padding repeats a token of the prompt, which adds no other id, and comes first: processors may leave out as
         # many ids as the mask has leading zeros.
-        said = [[self.words[row][0]] * (n - len(self.words[row])) + self.words[row] for row in rows]
-        asked = [[ids[0]] * (longest - len(ids)) + ids for ids in questions]
-        ids = torch.tensor([before + after for before, after in zip(said, asked, strict=True)], device=device)
+        prefix_ids = [[self.text_ids[row][0]] * (n - len(self.text_ids[row])) + self.text_ids[row] for row in rows]
+        question_ids = [[ids[0]] * (longest - len(ids)) + ids for ids in questions]
+        ids = torch.tensor(
+            [before + after for before, after in zip(prefix_ids, question_ids, strict=True)], device=device
+        )
         lengths = torch.tensor([len(each) for each in questions], device=device).unsqueeze(1)
         column = torch.arange(longest, device=device)
         chosen = torch.tensor(rows, device=device)

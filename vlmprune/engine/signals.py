@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlmprune.engine.adapter import Adapter
-from vlmprune.engine.hooks import Probe, attention_rows, not_seen
+from vlmprune.engine.adapter import ModelInterface
+from vlmprune.engine.hooks import AttentionProbe, attention_rows, probe_error
 from vlmprune.engine.layout import Group, Layout
 from vlmprune.engine.timing import Clock
 from vlmprune.methods.base import LAYERED, SequenceMethod, Signals
@@ -22,13 +22,13 @@ from vlmprune.methods.tensor_ops import at_least_float32, pairwise_sum
 class SignalReader:
     """Collector of the signals that a method reads from encoder layers, and their division into groups."""
 
-    def __init__(self, adapter: Adapter, method: SequenceMethod, clock: Clock) -> None:
+    def __init__(self, adapter: ModelInterface, method: SequenceMethod, clock: Clock) -> None:
         self.adapter, self.method, self.clock = adapter, method, clock
         self.layers = method.layers(adapter.tower)
         # By signal and layer, one part per call of the layer's attention: [tiles, H, tokens of a tile, ...].
         self._parts: dict[str, dict[int, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
         self._cls_features: list[Tensor] = []
-        self._probes: list[Probe] = []
+        self._probes: list[AttentionProbe] = []
         self._handles: list[Any] = []
 
     def install(self) -> None:
@@ -36,10 +36,12 @@ class SignalReader:
         if LAYERED & set(self.method.needs):
             for layer in self.layers:
                 for attention in self.adapter.vision_attentions(layer):
-                    self._probes.append(Probe(attention, lambda *seen, layer=layer: self._observe(layer, *seen)))
+                    self._probes.append(
+                        AttentionProbe(attention, lambda *seen, layer=layer: self._observe(layer, *seen))
+                    )
         if "cls_feature" in self.method.needs:
             for module in self.adapter.vision_layers(self.adapter.tower.feature_layer):
-                self._handles.append(module.register_forward_hook(self._see_cls))
+                self._handles.append(module.register_forward_hook(self._collect_cls))
 
     def remove(self) -> None:
         """Remove the probes and hooks, and free the collected signals."""
@@ -75,14 +77,14 @@ class SignalReader:
         signal, _, layer = name.partition("@")
         self._parts[signal][int(layer)] = [part]
 
-    def take(self) -> tuple[dict[str, dict[int, list[Tensor]]], list[Tensor]]:
+    def pop_signals(self) -> tuple[dict[str, dict[int, list[Tensor]]], list[Tensor]]:
         """Return all signals of the last encoding, and clear them."""
         shown = {name: dict(layers) for name, layers in self._parts.items()}, list(self._cls_features)
         self.clear()
         return shown
 
-    def put(self, shown: tuple[dict[str, dict[int, list[Tensor]]], list[Tensor]]) -> None:
-        """Add signals that `take` returned, as if the encoder had run."""
+    def add_signals(self, shown: tuple[dict[str, dict[int, list[Tensor]]], list[Tensor]]) -> None:
+        """Add signals that `pop_signals` returned, as if the encoder had run."""
         for name, layers in shown[0].items():
             for layer, parts in layers.items():
                 self._parts[name][layer] += parts
@@ -104,11 +106,11 @@ class SignalReader:
             if "queries" in needs:
                 self._parts["queries"][layer].append(query)
 
-    def _see_cls(self, _layer: nn.Module, _args: tuple, output: Tensor | tuple) -> None:
+    def _collect_cls(self, _layer: nn.Module, _args: tuple, output: Tensor | tuple) -> None:
         hidden = output[0] if isinstance(output, tuple) else output
         self._cls_features.append(hidden[:, 0])
 
-    def of(self, group: Group, layout: Layout, **tokens: Tensor) -> Signals:
+    def group_signals(self, group: Group, layout: Layout, **tokens: Tensor) -> Signals:
         """Return the signals of one group. tokens: signals [S, ...] that have a row for every token of the encoding."""
         signals = Signals(grid=group.grid, images=len(group.index), tokens=group.index.shape[1])
         for name, rows in tokens.items():
@@ -124,7 +126,7 @@ class SignalReader:
     def _layered(self, name: str, layer: int, group: Group) -> Tensor:
         parts = self._parts[name][layer]
         if not parts:
-            raise not_seen(self.adapter.vision_attentions(layer)[0])
+            raise probe_error(self.adapter.vision_attentions(layer)[0])
         if name not in ("keys", "queries"):
             return self.adapter.per_token(parts)[:, group.index].movedim(0, 1)  # [H, S] -> [G, H, n]
         patches = self.adapter.per_token([part[:, :, 1:] for part in parts])[:, group.index].movedim(0, 1)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import torch
 
-Mark = torch.cuda.Event | float  # a time on the device's clock, or seconds on the host's
+TimeMark = torch.cuda.Event | float  # a time on the device's clock, or seconds on the host's
 
 
 class Clock(Protocol):
@@ -22,13 +22,13 @@ class Clock(Protocol):
     def __call__(self, part: str) -> AbstractContextManager[None]: ...
 
 
-class Spans:
+class Intervals:
     """Intervals of time, each from one mark to another."""
 
     def __init__(self) -> None:
-        self._pairs: list[tuple[Mark, Mark]] = []
+        self._pairs: list[tuple[TimeMark, TimeMark]] = []
 
-    def add(self, start: Mark, end: Mark) -> None:
+    def add(self, start: TimeMark, end: TimeMark) -> None:
         """Add one interval; both marks are of the same kind."""
         self._pairs.append((start, end))
 
@@ -49,7 +49,7 @@ class SelectionTimer:
 
     def __init__(self, device: torch.device, clock: Clock | None = None) -> None:
         self.device, self.clock = device, clock
-        self._spans = Spans()
+        self._intervals = Intervals()
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
@@ -60,14 +60,14 @@ class SelectionTimer:
         start = self._mark()
         with nullcontext() if self.clock is None else self.clock(part):
             yield
-        self._spans.add(start, self._mark())
+        self._intervals.add(start, self._mark())
 
-    def take(self) -> Spans:
+    def pop_intervals(self) -> Intervals:
         """Return the intervals timed since the last call, and clear them."""
-        spans, self._spans = self._spans, Spans()
-        return spans
+        intervals, self._intervals = self._intervals, Intervals()
+        return intervals
 
-    def _mark(self) -> Mark:
+    def _mark(self) -> TimeMark:
         if self.device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)

@@ -19,12 +19,12 @@ from vlmprune.evaluation.media_loader import media_of
 from vlmprune.evaluation.plan import choose_parts, load_benchmark
 from vlmprune.evaluation.predictions import run_lengths
 from vlmprune.evaluation.result import summarise_flops, summarise_tokens
-from vlmprune.measure.flops import kept_of_units
+from vlmprune.measure.flops import units_and_kept
 from vlmprune.methods.base import Method, SequenceMethod, acting_parts
 from vlmprune.methods.decoder_method import DecoderMethod
 from vlmprune.methods.encoder_method import VisionMethod
-from vlmprune.models.base import Adapter, Encoded
-from vlmprune.models.outline import outline
+from vlmprune.models.base import Adapter, EncoderInput
+from vlmprune.models.outline import build_weightless
 
 QUESTIONS = 4
 
@@ -51,7 +51,7 @@ def nominal(config: RunConfig) -> Nominal:
     method, checkpoint, text_tower = choose_parts(config)
     benchmark, everything = load_benchmark(config)
     samples = Subset(config.limit, config.shard).choose(everything)
-    known = outline(checkpoint, config.model)
+    known = build_weightless(checkpoint, config.model)
     adapter, preprocessor = known.adapter, known.preprocessor
     rows: list[dict[str, Any]] = []
     bad: list[str] = []
@@ -62,7 +62,7 @@ def nominal(config: RunConfig) -> Nominal:
         except BadSample as error:
             bad.append(f"the first, {sample.id}: {error}")
             continue
-        encoded = Encoded.of(adapter, preprocessor.collate([media]))
+        encoded = EncoderInput.from_tensors(adapter, preprocessor.collate([media]))
         visual = visual_by_layer(adapter, method, encoded)
         length = inputs["input_ids"].shape[1] - encoded.slots + visual[0]
         rows.append(  # as a line of predictions.jsonl
@@ -90,15 +90,17 @@ def decides(method: Method) -> bool:
     return bool(getattr(method, "adaptive", False)) or "tiles" in method.needs
 
 
-def visual_by_layer(adapter: Adapter, method: Method, encoded: Encoded) -> list[int]:
+def visual_by_layer(adapter: Adapter, method: Method, encoded: EncoderInput) -> list[int]:
     """Return the visual tokens that each decoder layer would process; upper bounds if the method `decides`."""
     depth, tower = adapter.decoder_depth, adapter.tower
     visual = [encoded.slots] * depth
     for part in acting_parts(method, tower):
         if isinstance(part, SequenceMethod):
-            visual = [sum(kept for _, kept in kept_of_units(method, part, encoded)) + encoded.newlines] * depth
+            visual = [sum(kept for _, kept in units_and_kept(method, part, encoded)) + encoded.newlines] * depth
         elif isinstance(part, VisionMethod):
-            visual = [sum(merged_count(part, adapter, n) for n in encoded.ranked("tile")) + encoded.newlines] * depth
+            visual = [
+                sum(merged_count(part, adapter, n) for n in encoded.unit_sizes("tile")) + encoded.newlines
+            ] * depth
         elif isinstance(part, DecoderMethod) and visual[0]:
             for stage in part.stages(depth, visual[0]):
                 first = 0 if part.restarts else stage.layer

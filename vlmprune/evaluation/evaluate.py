@@ -20,11 +20,11 @@ from torch import Tensor
 
 from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
 from vlmprune.config.settings import RunConfig
-from vlmprune.engine.adapter import TextTower
-from vlmprune.engine.compiled import Compiled, decoder_of
-from vlmprune.engine.encoding_cache import FeatureStore
+from vlmprune.engine.adapter import TextRelevance
+from vlmprune.engine.compiled import CompiledModel, compiled_context
+from vlmprune.engine.encoding_cache import EncodingStore
 from vlmprune.engine.session import Session
-from vlmprune.engine.shared_prefix import Prefixes, beginning
+from vlmprune.engine.shared_prefix import Prefixes, prefix_length
 from vlmprune.errors import UserError
 from vlmprune.evaluation.batching import WINDOW, BatchSize, by_image, does_not_fit, windows
 from vlmprune.evaluation.generation import greedy, greedy_from, one_token, without_filler
@@ -38,7 +38,7 @@ from vlmprune.measure.environment import versions
 from vlmprune.measure.positions import position_limit, positions_taken
 from vlmprune.models import loading
 from vlmprune.models.clip_text import load_text_tower
-from vlmprune.models.loading import Loaded
+from vlmprune.models.loading import LoadedModel
 from vlmprune.models.preprocessing import Media, place_media
 from vlmprune.terminal import say
 
@@ -70,7 +70,7 @@ class Prompt:
         return self.ids[self.shared :]
 
 
-def read_prompt(sample: Sample, benchmark: Benchmark, loaded: Loaded, images: Images) -> Prompt:
+def read_prompt(sample: Sample, benchmark: Benchmark, loaded: LoadedModel, images: Images) -> Prompt:
     """Return the prompt of a sample. Raise BadSample if the model cannot take its media or its text."""
     given = images[sample]  # before the question: a row that lacks it lacks its media too
     question = benchmark.prompt(sample)
@@ -80,7 +80,7 @@ def read_prompt(sample: Sample, benchmark: Benchmark, loaded: Loaded, images: Im
     limit, words = position_limit(loaded.adapter.config.text_config), int((~visual).sum())
     if limit is not None and words > BEYOND * limit:
         raise BadSample(f"its prompt has {words:,} tokens of text; the decoder was made for {limit:,} positions")
-    shared = beginning(visual)
+    shared = prefix_length(visual)
     return Prompt(sample, ids, media, tuple(order), min(shared, len(ids) - 1))
 
 
@@ -127,7 +127,7 @@ class Evaluation:
     def __init__(
         self,
         benchmark: Benchmark,
-        loaded: Loaded,
+        loaded: LoadedModel,
         session: Session,
         directory: RunDirectory,
         advance: Callable[[int], None],
@@ -140,7 +140,7 @@ class Evaluation:
         # Twice a window: the one in use, and the next.
         size = max(64, 2 * WINDOW * settings.batch_size)
         self.images = Images(benchmark, loaded, size, named=session.features is not None)
-        self.compiled = Compiled(loaded.adapter, BACKEND) if settings.compile else None
+        self.compiled = CompiledModel(loaded.adapter, BACKEND) if settings.compile else None
         self.spent = Spent()
 
     def run(self, samples: list[Sample]) -> None:
@@ -248,12 +248,12 @@ class Evaluation:
         questions = [prompt.question for prompt in batch]
         prompts = [prompt.ids for prompt in batch]
         generate = partial(greedy_from, self.loaded, self.benchmark.max_new_tokens, prompts)
-        with self.spent.on("questions", self.loaded.device), torch.inference_mode(), decoder_of(self.compiled):
+        with self.spent.on("questions", self.loaded.device), torch.inference_mode(), compiled_context(self.compiled):
             if self.compiled is None:
                 new = prefixes.answer(generate, own, questions)
             else:  # a fixed number of rows, filled up with copies of the last one
                 more = self.batch.size - len(own)
-                empty = partial(self.compiled.empty, self.benchmark.max_new_tokens)
+                empty = partial(self.compiled.new_cache, self.benchmark.max_new_tokens)
                 every = prefixes.answer(generate, own + own[-1:] * more, questions + questions[-1:] * more, empty, STEP)
                 new = every[: len(own)]
         said, before = [len(question) for question in questions], positions_taken(prefixes.next_position)
@@ -263,7 +263,7 @@ class Evaluation:
     def _shown(self, ids: list[list[int]], media: list[list[Media]]) -> dict[str, Tensor]:
         """Return the model's inputs, after passing their tiles to the session."""
         self.session.show([tile for own in media for medium in own for tile in medium.tiles])
-        return self.loaded.preprocessor.padded(ids, media, self.loaded.device, self.loaded.model.dtype)
+        return self.loaded.preprocessor.pad_batch(ids, media, self.loaded.device, self.loaded.model.dtype)
 
     def _write(
         self, batch: list[Prompt], new: Tensor, record: Any, rows: list[int], said: list[int], taken: list[int]
@@ -274,7 +274,7 @@ class Evaluation:
         self.advance(len(batch))
 
 
-def load_models(plan: Plan) -> tuple[Loaded, TextTower | None]:
+def load_models(plan: Plan) -> tuple[LoadedModel, TextRelevance | None]:
     """Load the model, and the CLIP text tower if the method reads questions with one."""
     loaded = loading.load(plan.checkpoint, plan.config.model, plan.dtype, plan.device)
     return loaded, None if plan.text_tower is None else load_text_tower(plan.text_tower, plan.device)
@@ -282,8 +282,8 @@ def load_models(plan: Plan) -> tuple[Loaded, TextTower | None]:
 
 def evaluation_of(
     plan: Plan,
-    loaded: Loaded,
-    text_tower: TextTower | None,
+    loaded: LoadedModel,
+    text_tower: TextRelevance | None,
     directory: RunDirectory,
     advance: Callable[[int], None],
 ) -> Evaluation:
@@ -292,7 +292,7 @@ def evaluation_of(
     return Evaluation(plan.benchmark, loaded, session, directory, advance, settings_of(plan.config))
 
 
-def features_of(plan: Plan, loaded: Loaded) -> FeatureStore | None:
+def features_of(plan: Plan, loaded: LoadedModel) -> EncodingStore | None:
     """Return the model's store of encodings, shared by all runs of the process; None if it is off or not supported."""
     wanted = plan.config.features
     if not loaded.adapter.encodes_tiles_apart or (wanted.memory_mb == 0 and wanted.folder is None):
@@ -306,7 +306,7 @@ def features_of(plan: Plan, loaded: Loaded) -> FeatureStore | None:
     memory = wanted.memory_mb * 2**20
     if loaded.features is None or (loaded.features.memory, loaded.features.folder) != (memory, folder):
         try:
-            loaded.features = FeatureStore(memory, folder)
+            loaded.features = EncodingStore(memory, folder)
         except OSError as error:
             raise UserError(f"features.folder={wanted.folder}: cannot be used ({error})") from error
     return loaded.features

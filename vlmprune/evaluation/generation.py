@@ -46,7 +46,7 @@ from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.errors import UserError, said
 from vlmprune.evaluation.media_loader import Images
 from vlmprune.evaluation.predictions import generated_lengths
-from vlmprune.models.loading import Loaded
+from vlmprune.models.loading import LoadedModel
 from vlmprune.models.processor import Checkpoint, read_object
 
 FILE = "generation_config.json"
@@ -323,13 +323,13 @@ def read_config(checkpoint: Checkpoint) -> GenerationConfig:
         ) from error
 
 
-def rules_of(loaded: Loaded) -> Rules:
+def rules_of(loaded: LoadedModel) -> Rules:
     """Return the rules of a loaded model for its `model.generation`."""
     vocabulary = loaded.adapter.config.get_text_config().vocab_size
     return Rules.of(loaded.model.generation_config, loaded.preprocessor.config.generation, vocabulary)
 
 
-def inputs_for(samples: list[Sample], benchmark: Benchmark, loaded: Loaded, images: Images) -> dict[str, Tensor]:
+def inputs_for(samples: list[Sample], benchmark: Benchmark, loaded: LoadedModel, images: Images) -> dict[str, Tensor]:
     """Return the inputs of generate() for a batch of samples."""
     return loaded.preprocessor.batch(
         [benchmark.prompt(sample) for sample in samples],
@@ -339,13 +339,13 @@ def inputs_for(samples: list[Sample], benchmark: Benchmark, loaded: Loaded, imag
     )
 
 
-def greedy(loaded: Loaded, inputs: dict[str, Tensor], max_new_tokens: int, **options: Any) -> Any:
+def greedy(loaded: LoadedModel, inputs: dict[str, Tensor], max_new_tokens: int, **options: Any) -> Any:
     """Return the output of generate() with greedy decoding, without gradients. options: those of greedy_from."""
     with torch.inference_mode():
         return greedy_from(loaded, max_new_tokens, None, **inputs, **options)
 
 
-def greedy_from(loaded: Loaded, max_new_tokens: int, prompts: list[list[int]] | None = None, **inputs: Any) -> Any:
+def greedy_from(loaded: LoadedModel, max_new_tokens: int, prompts: list[list[int]] | None = None, **inputs: Any) -> Any:
     """Return the output of generate() with greedy decoding, also from a filled cache, in the caller's gradient mode.
 
     prompts: each row's whole prompt, where input_ids hold less of it; rows that have none are copies of the last.
@@ -369,12 +369,12 @@ def greedy_from(loaded: Loaded, max_new_tokens: int, prompts: list[list[int]] | 
         return model.generate(**inputs, generation_config=config)
 
 
-def one_token(loaded: Loaded, **inputs: Any) -> Tensor:
+def one_token(loaded: LoadedModel, **inputs: Any) -> Tensor:
     """Decode one token greedily, which fills a cache with the prompt."""
     return greedy_from(loaded, 1, **inputs)
 
 
-def without_filler(loaded: Loaded, new: Tensor, prompts: list[list[int]]) -> list[list[int]]:
+def without_filler(loaded: LoadedModel, new: Tensor, prompts: list[list[int]]) -> list[list[int]]:
     """Return the answers `new`, ids [B, T], each up to and including the token that ends it. prompts: whole ones."""
     rules = rules_of(loaded)
     lengths = generated_lengths(new, list(rules.ends))

@@ -19,9 +19,9 @@ from vlmprune.errors import IdleSetting, UserError
 from vlmprune.evaluation.generation import read_rules
 from vlmprune.files import expanded
 from vlmprune.methods.base import Method
-from vlmprune.models.base import describe
+from vlmprune.models.base import read_family
 from vlmprune.models.compatibility import check_scope
-from vlmprune.models.outline import outline
+from vlmprune.models.outline import build_weightless
 from vlmprune.models.preprocessing import Preprocessor
 from vlmprune.models.processor import Checkpoint
 from vlmprune.terminal import say
@@ -89,10 +89,10 @@ def check_idle(
     config: RunConfig, method: Method, checkpoint: Checkpoint, benchmark: Benchmark, samples: list[Sample]
 ) -> None:
     """Raise IdleSetting for what was typed and cannot act with this checkpoint on all `samples` of the benchmark."""
-    inputs = outline(checkpoint, config.model).preprocessor
+    inputs = build_weightless(checkpoint, config.model).preprocessor
     check_generation(config, checkpoint)
     check_questions(config, benchmark, samples, inputs)
-    check_scope(method, describe(checkpoint.config), inputs.kinds(samples))
+    check_scope(method, read_family(checkpoint.config), inputs.kinds(samples))
 
 
 def check_questions(config: RunConfig, benchmark: Benchmark, samples: list[Sample], inputs: Preprocessor) -> None:

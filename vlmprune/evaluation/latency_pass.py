@@ -9,30 +9,30 @@ from typing import Any
 from torch import Tensor
 
 from vlmprune.benchmarks.base import Benchmark, Sample
-from vlmprune.engine.adapter import TextTower
-from vlmprune.engine.compiled import Compiled, FixedCache, decoder_of
+from vlmprune.engine.adapter import TextRelevance
+from vlmprune.engine.compiled import CompiledModel, FixedCache, compiled_context
 from vlmprune.engine.prompt_state import Record
 from vlmprune.engine.session import Session
 from vlmprune.evaluation.generation import greedy, inputs_for
 from vlmprune.evaluation.media_loader import Images
-from vlmprune.measure.environment import conditions
-from vlmprune.measure.latency import StageClock, Times, summarise, timed
+from vlmprune.measure.environment import describe_conditions
+from vlmprune.measure.latency import StageClock, Times, summarise, time_parts
 from vlmprune.measure.memory import cache_bytes
 from vlmprune.methods.base import Method
 from vlmprune.methods.baselines import Unpruned
-from vlmprune.models.loading import Loaded
+from vlmprune.models.loading import LoadedModel
 
 WARM_UP = 2
 
 
 def time_answers(
-    loaded: Loaded,
+    loaded: LoadedModel,
     method: Method,
     inputs: dict[str, Tensor],
     questions: list[str],
     new_tokens: int,
-    text_tower: TextTower | None = None,
-    compiled: Compiled | None = None,
+    text_tower: TextRelevance | None = None,
+    compiled: CompiledModel | None = None,
     **options: Any,
 ) -> tuple[Times, Record, Any]:
     """Run one greedy generate() of at most `new_tokens` tokens under `method`, and return its times in ms, the record
@@ -40,7 +40,7 @@ def time_answers(
     options: of generate()."""
     adapter, clock = loaded.adapter, StageClock(loaded.device)
     with (
-        decoder_of(compiled),
+        compiled_context(compiled),
         Session(adapter, method, clock, text_tower) as session,
         clock.watch(loaded.model, adapter.vision_towers, adapter.projector),
     ):
@@ -48,7 +48,7 @@ def time_answers(
         if compiled is not None:
             compiled.attach(session)
             options["past_key_values"] = FixedCache(new_tokens)
-        times, output = timed(partial(greedy, loaded, inputs, new_tokens, **options), clock)
+        times, output = time_parts(partial(greedy, loaded, inputs, new_tokens, **options), clock)
     assert session.record is not None
     return times, session.record, output
 
@@ -56,10 +56,10 @@ def time_answers(
 def measure_questions(
     samples: list[Sample],
     benchmark: Benchmark,
-    loaded: Loaded,
+    loaded: LoadedModel,
     method: Method,
     count: int,
-    text_tower: TextTower | None = None,
+    text_tower: TextRelevance | None = None,
 ) -> tuple[dict[str, Any] | None, dict[str, int] | None]:
     """Return the latency summary and KV-cache bytes, {"pruned": ..., "unpruned": ...}; (None, None) if count is 0.
 
@@ -82,7 +82,7 @@ def measure_questions(
             if number >= len(warm_up):
                 times[side].append(row)
                 records[side].append(record)
-    measured_under = conditions(loaded.model)
+    measured_under = describe_conditions(loaded.model)
     cache: dict[str, int] = {}
     for side, own in sides:
         *_, output = time_answers(loaded, own, inputs, asked, 1, text_tower, return_dict_in_generate=True)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
 from vlmprune.benchmarks.media import one_sample
-from vlmprune.models.loading import Loaded
+from vlmprune.models.loading import LoadedModel
 from vlmprune.models.preprocessing import Media, Preprocessor
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ class Images:
     """
 
     def __init__(
-        self, benchmark: Benchmark, loaded: Loaded, size: int = 64, workers: int = 4, named: bool = False
+        self, benchmark: Benchmark, loaded: LoadedModel, size: int = 64, workers: int = 4, named: bool = False
     ) -> None:
         self.benchmark, self.loaded, self.size, self.named = benchmark, loaded, size, named
         self._workers = ThreadPoolExecutor(workers)

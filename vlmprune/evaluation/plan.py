@@ -27,11 +27,11 @@ from vlmprune.hashing import data_hash
 from vlmprune.methods.base import Method
 from vlmprune.methods.baselines import Unpruned
 from vlmprune.models import loading, processor
-from vlmprune.models.base import describe
-from vlmprune.models.checkpoint import describe_checkpoint, identified
-from vlmprune.models.clip_text import find_for
-from vlmprune.models.compatibility import check_pair, check_settings, settled
-from vlmprune.models.outline import check_inputs, outline
+from vlmprune.models.base import read_family
+from vlmprune.models.checkpoint import describe_checkpoint, with_identity
+from vlmprune.models.clip_text import find_method_clip
+from vlmprune.models.compatibility import check_pair, check_settings, drop_default_positions
+from vlmprune.models.outline import build_weightless, check_inputs
 from vlmprune.models.processor import Checkpoint
 from vlmprune.models.weights import check_sizes
 from vlmprune.source_code import ENGINE
@@ -89,9 +89,9 @@ def prepare(config: RunConfig) -> Plan:
     subset = Subset(config.limit, config.shard)
     samples = subset.choose(everything)
 
-    prepare_inputs = outline(checkpoint, config.model).preprocessor
+    prepare_inputs = build_weightless(checkpoint, config.model).preprocessor
     if any(sample.media == "video" for sample in samples) and prepare_inputs.takes_video:
-        check_inputs(outline(checkpoint, config.model), checkpoint.source, "video")
+        check_inputs(build_weightless(checkpoint, config.model), checkpoint.source, "video")
     check_idle(config, method, checkpoint, benchmark, everything)
     # Only limits of such media that differ from the checkpoint's: a setting that repeats its value is the same run.
     own, kinds = prepare_inputs.own_limits, {sample.media for sample in samples}
@@ -174,17 +174,17 @@ def choose_parts(config: RunConfig) -> tuple[Method, Checkpoint, Checkpoint | No
     )
     checkpoint = describe_checkpoint(config.model)
     with one_line(f"model.path={checkpoint.source}: its vision_config cannot be used", "correct its config.json"):
-        family = describe(checkpoint.config)
+        family = read_family(checkpoint.config)
     check_pair(family, method, config.names["method"], model_name(config))
-    method = settled(method, family)
+    method = drop_default_positions(method, family)
     check_settings(method, family, checkpoint.config.text_config.num_hidden_layers, config.names["method"])
     check_compile(config, method, checkpoint.config)
     # The parts of the model are built before a file of weights is opened, even to hash it.
-    empty = outline(checkpoint, config.model).adapter.model
-    checkpoint = identified(checkpoint)
+    empty = build_weightless(checkpoint, config.model).adapter.model
+    checkpoint = with_identity(checkpoint)
     if checkpoint.folder:
         check_sizes(checkpoint, empty)
-    text_tower = find_for(method, family.tower, checkpoint.config.vision_config)
+    text_tower = find_method_clip(method, family.tower, checkpoint.config.vision_config)
     return method, checkpoint, text_tower
 
 

@@ -11,15 +11,17 @@ from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.engine.prompt_state import Record
 from vlmprune.errors import UserError
 from vlmprune.evaluation.run_directory import RunDirectory, kept_of
-from vlmprune.models.base import Encoded
-from vlmprune.models.loading import Loaded
+from vlmprune.models.base import EncoderInput
+from vlmprune.models.loading import LoadedModel
 from vlmprune.models.preprocessing import Media, place_media
 
 
 class Answers:
     """Writer of each batch's answers to the run directory; `done` has the ids of the answered samples."""
 
-    def __init__(self, benchmark: Benchmark, loaded: Loaded, directory: RunDirectory, reads_question: bool) -> None:
+    def __init__(
+        self, benchmark: Benchmark, loaded: LoadedModel, directory: RunDirectory, reads_question: bool
+    ) -> None:
         self.benchmark, self.loaded, self.directory = benchmark, loaded, directory
         self.reads_question = reads_question
         self.done: set[str] = set()
@@ -89,9 +91,9 @@ class Answers:
         return {key: name, "n": len(kept), "kept": bitmask(kept)}
 
 
-def encoded(media: list[Media], loaded: Loaded) -> Encoded:
+def encoded(media: list[Media], loaded: LoadedModel) -> EncoderInput:
     """Return the encoder's input for a sample's media, computed on the CPU from the tensors' shapes and grids."""
-    return Encoded.of(loaded.adapter, loaded.preprocessor.collate([media]))
+    return EncoderInput.from_tensors(loaded.adapter, loaded.preprocessor.collate([media]))
 
 
 def generated_lengths(new: Tensor, eos: int | list[int] | None) -> list[int]:

@@ -16,8 +16,8 @@ from vlmprune.measure.flops import Flops, fastervlm_flops, question_flops
 from vlmprune.measure.positions import summarise_positions
 from vlmprune.methods.base import Method
 from vlmprune.methods.baselines import Unpruned
-from vlmprune.models.base import Adapter, Encoded, Uncountable, adapt
-from vlmprune.models.checkpoint import draw_weights
+from vlmprune.models.base import Adapter, EncoderInput, UncountableFlops, adapt
+from vlmprune.models.checkpoint import random_model
 from vlmprune.terminal import say
 
 
@@ -48,7 +48,7 @@ def summarise_flops(
     """
     try:
         return {"flops": {"convention": convention} | _flops(rows, adapter, method, clip, convention)}
-    except Uncountable as error:
+    except UncountableFlops as error:
         return {"flops": None, "flops_unknown": str(error)}
 
 
@@ -101,7 +101,7 @@ def _question_flops(
     row: dict[str, Any], adapter: Adapter, method: Method, visual: list[int], clip: Any, convention: str
 ) -> Flops:
     """Return the FLOPs of one prediction line if decoder layer i processes `visual[i]` visual tokens."""
-    encoded = Encoded.from_dict(row["encoded"])
+    encoded = EncoderInput.from_dict(row["encoded"])
     if convention == "fastervlm":
         return fastervlm_flops(adapter, encoded, visual)
     words = row["sequence"] - row["visual"][0][1]
@@ -117,7 +117,7 @@ def recount_flops(plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
     if (result["answers"]["flops"] or {}).get("convention", "vlmprune") == convention:
         return result
     # Only shapes are read: no weights are needed, and the attention backend does not matter.
-    model = draw_weights(plan.checkpoint.config, "sdpa", plan.dtype, torch.device("meta"))
+    model = random_model(plan.checkpoint.config, "sdpa", plan.dtype, torch.device("meta"))
     clip = None if plan.text_tower is None else plan.text_tower.config
     rows = in_order(plan.directory.predictions(), plan.samples)
     counted = summarise_flops(rows, adapt(model), plan.method, clip, convention)

@@ -58,7 +58,7 @@ def git_commit() -> str | None:
 CLOCKS = ("sm", "mem", "max.sm", "max.mem")  # MHz: the current clocks, and the largest that the GPU allows
 
 
-def conditions(model: Any) -> dict[str, Any]:
+def describe_conditions(model: Any) -> dict[str, Any]:
     """Return the conditions as plain data. Call right after the timed work: the clocks of an idle GPU fall.
 
     clocks_mhz: None on a CPU, and where nvidia-smi gives none. threads: of torch on the CPU.

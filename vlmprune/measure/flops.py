@@ -58,7 +58,7 @@ from typing import Any
 from vlmprune.methods.base import Method, SequenceMethod, Tower, Widths, acting_parts
 from vlmprune.methods.decoder_method import DecoderMethod
 from vlmprune.methods.encoder_method import VisionMethod
-from vlmprune.models.base import Adapter, Encoded, Uncountable
+from vlmprune.models.base import Adapter, EncoderInput, UncountableFlops
 
 
 def attention_widths(text: Any) -> tuple[int, int]:
@@ -77,14 +77,14 @@ def merging_layers(method: VisionMethod, tower: Tower) -> Iterator[tuple[int, in
 
 
 def selection_flops(
-    adapter: Adapter, method: Method, encoded: Encoded, visual: list[int], words: int, clip: Any = None
+    adapter: Adapter, method: Method, encoded: EncoderInput, visual: list[int], words: int, clip: Any = None
 ) -> float:
     """Return the FLOPs of selection for one question; arguments as in `question_flops`."""
     macs = 0
     for part in acting_parts(method, adapter.tower):
         if isinstance(part, SequenceMethod):
             macs += _signal_macs(adapter, part, encoded, clip)
-            shares = kept_of_units(method, part, encoded)
+            shares = units_and_kept(method, part, encoded)
             macs += _sequence_macs(adapter, part, shares, visual[0] - encoded.newlines)
         elif isinstance(part, VisionMethod):
             macs += len(encoded.tiles) * _merging_macs(adapter.encoder_sizes.width, adapter.tower, part)
@@ -93,13 +93,13 @@ def selection_flops(
     return 2.0 * macs
 
 
-def kept_of_units(method: Method, part: SequenceMethod, encoded: Encoded) -> list[tuple[int, int]]:
+def units_and_kept(method: Method, part: SequenceMethod, encoded: EncoderInput) -> list[tuple[int, int]]:
     """Return the tokens of each unit that `part` of `method` ranks, and the number (if adaptive, the most) it keeps."""
     images = [image if part.scope_rule == "tile" else [sum(image)] for image in encoded.units]
     return [pair for units in images for pair in zip(units, method.shares(units), strict=True)]
 
 
-def _signal_macs(adapter: Adapter, method: SequenceMethod, encoded: Encoded, clip: Any) -> int:
+def _signal_macs(adapter: Adapter, method: SequenceMethod, encoded: EncoderInput, clip: Any) -> int:
     sizes, tower = adapter.encoder_sizes, adapter.tower
     # Without [CLS] the mean attention that patches receive replaces its row.
     received = ("received_attention" in method.needs) + ("cls_attention" in method.needs and not tower.has_cls)
@@ -123,7 +123,7 @@ def _sequence_macs(adapter: Adapter, method: SequenceMethod, shares: list[tuple[
 
 def _relevance_macs(clip: Any, patches: int) -> int:
     if clip is None:
-        raise Uncountable("text_relevance is the work of a CLIP text tower, whose config was not given")
+        raise UncountableFlops("text_relevance is the work of a CLIP text tower, whose config was not given")
     text, common = clip.text_config, clip.projection_dim
     n, d = text.max_position_embeddings, text.hidden_size
     tower = text.num_hidden_layers * (n * (4 * d * d + 2 * d * text.intermediate_size) + 2 * n * n * d)
@@ -140,7 +140,7 @@ def _merging_macs(width: int, tower: Tower, method: VisionMethod) -> int:
 
 def _decoder_macs(text: Any, method: DecoderMethod, visual: list[int], words: int) -> int:
     if "tiles" in method.needs:
-        raise Uncountable("which positions rate depends on how much of a prompt is tiles, which is not recorded")
+        raise UncountableFlops("which positions rate depends on how much of a prompt is tiles, which is not recorded")
     width, shared = attention_widths(text)
     stages = method.stages(len(visual), max(1, visual[0]))
     lengths = [words + visual[stage.layer - 1] for stage in stages]
@@ -187,7 +187,7 @@ def logits(text: Any) -> float:
 def question_flops(
     adapter: Adapter,
     method: Method,
-    encoded: Encoded,
+    encoded: EncoderInput,
     visual: list[int],
     words: int,
     generated: int,
@@ -196,8 +196,8 @@ def question_flops(
     """Return the FLOPs of a question with `words` text tokens, the media in `encoded` and `generated` new tokens.
 
     visual: per decoder layer, the visual tokens that the layer processed (of all the question's media). clip: the
-    config of the CLIP whose text tower a method reading text_relevance uses. Raises Uncountable where a number would
-    be a guess.
+    config of the CLIP whose text tower a method reading text_relevance uses. Raises UncountableFlops where a number
+    would be a guess.
     """
     text = adapter.config.text_config
     lengths = Counter(words + tokens for tokens in visual)  # length -> how many layers
@@ -214,7 +214,7 @@ def question_flops(
     )
 
 
-def _encoder(adapter: Adapter, method: Method, encoded: Encoded) -> float:
+def _encoder(adapter: Adapter, method: Method, encoded: EncoderInput) -> float:
     """Return the FLOPs of the encoder up to the last layer that the projector or the method reads."""
     sizes, tower = adapter.encoder_sizes, adapter.tower
     last, merging = tower.depth - 1, []
@@ -232,7 +232,7 @@ def _encoder(adapter: Adapter, method: Method, encoded: Encoded) -> float:
     return total
 
 
-def _projected(adapter: Adapter, method: Method, encoded: Encoded, kept: int) -> int:
+def _projected(adapter: Adapter, method: Method, encoded: EncoderInput, kept: int) -> int:
     """Return the number of rows that the projector gets: the kept ones, or all if selection needs them or is later."""
     for part in acting_parts(method, adapter.tower):
         if isinstance(part, SequenceMethod | VisionMethod):
@@ -241,7 +241,7 @@ def _projected(adapter: Adapter, method: Method, encoded: Encoded, kept: int) ->
     return encoded.projected
 
 
-def fastervlm_flops(adapter: Adapter, encoded: Encoded, visual: list[int]) -> Flops:
+def fastervlm_flops(adapter: Adapter, encoded: EncoderInput, visual: list[int]) -> Flops:
     """Return the FLOPs of a question about the media in `encoded`.
 
     visual: per decoder layer, the visual tokens that the layer processed (of all the question's media).

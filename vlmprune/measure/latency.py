@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlmprune.engine.timing import Mark, Spans
+from vlmprune.engine.timing import Intervals, TimeMark
 
 Times = dict[str, float | None]  # part -> ms
 
 
-def mark(device: torch.device) -> Mark:
+def timestamp(device: torch.device) -> TimeMark:
     """Return the current time: an event on the device's current stream, or on a CPU the monotonic clock in seconds."""
     if device.type != "cuda":
         return time.perf_counter()
@@ -45,11 +45,11 @@ class StageClock:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.steps = -1  # decode steps; the first forward pass is the prefill
-        self.whole, self.first_token = Spans(), Spans()
-        self._parts: dict[str, Spans] = defaultdict(Spans)
+        self.whole, self.first_token = Intervals(), Intervals()
+        self._parts: dict[str, Intervals] = defaultdict(Intervals)
         self._open: list[str] = []
-        self._begin: Mark
-        self._last: Mark
+        self._begin: TimeMark
+        self._last: TimeMark
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
@@ -58,7 +58,7 @@ class StageClock:
         self.leave()
 
     @property
-    def spent(self) -> dict[str, float]:
+    def milliseconds(self) -> dict[str, float]:
         """Milliseconds by part; 0 for a part that did not run."""
         return defaultdict(float, {part: spans.milliseconds() for part, spans in self._parts.items()})
 
@@ -77,7 +77,7 @@ class StageClock:
             self.whole.add(self._begin, self._last)
 
     def _charge(self) -> None:
-        now = mark(self.device)
+        now = timestamp(self.device)
         if self._open:
             self._parts[self._open[-1]].add(self._last, now)
         self._last = now
@@ -111,7 +111,7 @@ class StageClock:
                 handle.remove()
 
 
-def timed(generate: Callable[[], Any], clock: StageClock) -> tuple[Times, Any]:
+def time_parts(generate: Callable[[], Any], clock: StageClock) -> tuple[Times, Any]:
     """Run generate() while `clock` watches the model, and return its times in ms and its output.
 
     vision, projector: without selection. selection: at every stage of the method. prefill: the decoder's first pass
@@ -122,15 +122,15 @@ def timed(generate: Callable[[], Any], clock: StageClock) -> tuple[Times, Any]:
     synchronize(clock.device)
     with clock("other"):
         output = generate()
-    spent = clock.spent
+    milliseconds = clock.milliseconds
     return {
-        "vision": spent["vision"],
-        "selection": spent["selection"],
-        "projector": spent["projector"],
-        "prefill": spent["prefill"] + spent["selection"],
+        "vision": milliseconds["vision"],
+        "selection": milliseconds["selection"],
+        "projector": milliseconds["projector"],
+        "prefill": milliseconds["prefill"] + milliseconds["selection"],
         "first_token": clock.first_token.milliseconds(),
-        "decode_per_token": spent["decode"] / clock.steps if clock.steps > 0 else None,
-        "other": spent["other"],
+        "decode_per_token": milliseconds["decode"] / clock.steps if clock.steps > 0 else None,
+        "other": milliseconds["other"],
         "end_to_end": clock.whole.milliseconds(),
     }, output
 

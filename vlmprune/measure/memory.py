@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from vlmprune.engine.adapter import Adapter
+from vlmprune.engine.adapter import ModelInterface
 
 SINCE_RESET, SINCE_START = "reset", "process start"
 
@@ -52,7 +52,7 @@ def cache_bytes_per_token(cache: Any) -> int:
     return sum((layer.keys.nbytes + layer.values.nbytes) // layer.keys.shape[2] for layer in layers)
 
 
-def decoder_bytes(adapter: Adapter) -> int:
+def decoder_bytes(adapter: ModelInterface) -> int:
     """Return the bytes of the weights that a decode step reads: the decoder and the head, without the embeddings."""
     model = adapter.model
     embeddings, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight

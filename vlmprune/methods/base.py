@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vlmprune.methods.budget import kept_count
-from vlmprune.methods.contract import as_scores
+from vlmprune.methods.contract import check_scores
 
 
 @dataclass
@@ -248,7 +248,7 @@ class ScoreMethod(SequenceMethod):
     def select(self, signals: Signals, k: int) -> Selection:
         score = self.score(signals)
         if signals.tokens is not None:
-            score = as_scores(self, score, "[B, N]", (signals.images, signals.tokens))
+            score = check_scores(self, score, "[B, N]", (signals.images, signals.tokens))
         return Selection(top_k(score, k, keep_order=self.keep_order), unsound=score.isnan().any(dim=-1))
 
 

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 
 
-def exact(number: float | str) -> Decimal:
+def to_decimal(number: float | str) -> Decimal:
     """Return the decimal that was typed: 0.9 is nine tenths, not the nearest binary fraction."""
     return Decimal(str(number))
 
 
 def round_half_up(number: Decimal | float) -> int:
     """Return the nearest integer, halves upwards (2.5 -> 3), unlike Python's round (2.5 -> 2)."""
-    return int(exact(str(number)).to_integral_value(rounding=ROUND_HALF_UP))
+    return int(to_decimal(str(number)).to_integral_value(rounding=ROUND_HALF_UP))
 
 
 def kept_count(n: int, ratio: float | None = None, keep: int | None = None) -> int:
@@ -32,12 +32,12 @@ def kept_count(n: int, ratio: float | None = None, keep: int | None = None) -> i
         return min(keep, n)
     if ratio is None or n == 0:
         return n
-    if exact(ratio) == 1:
+    if to_decimal(ratio) == 1:
         return 0
-    return max(1, round_half_up(n * (1 - exact(ratio))))
+    return max(1, round_half_up(n * (1 - to_decimal(ratio))))
 
 
-def apportioned(total: int, units: Sequence[int]) -> list[int]:
+def divide_in_proportion(total: int, units: Sequence[int]) -> list[int]:
     """Divide `total` among units in proportion to their tokens, by the largest remainder; ties go to the first unit.
 
     total: at most sum(units), so that no unit gets more than it has.
@@ -57,10 +57,10 @@ def same_relative_depth(layer: int, published_depth: int, depth: int) -> int:
     """
     if depth == published_depth:
         return layer
-    return min(depth - 1, round_half_up(exact(layer) * depth / published_depth))
+    return min(depth - 1, round_half_up(to_decimal(layer) * depth / published_depth))
 
 
-def increasing(numbers: Sequence[int]) -> bool:
+def is_increasing(numbers: Sequence[int]) -> bool:
     """Return True if each number is larger than the one before."""
     return all(a < b for a, b in itertools.pairwise(numbers))
 
@@ -76,7 +76,7 @@ def relative_layers(layers: Sequence[int], published_depth: int, depth: int, *, 
         return [same_relative_depth(layer, published_depth, depth) + shift for layer in layers]
 
     def fits(depth: int) -> bool:
-        return increasing([0, *resolved(depth), depth])
+        return is_increasing([0, *resolved(depth), depth])
 
     if not fits(depth):
         smallest = next(filter(fits, range(depth + 1, published_depth + 1)))  # the last of these always works

@@ -10,7 +10,9 @@ from torch import Tensor
 from vlmprune.methods.base import Selection, SequenceMethod, Signals, Tower, Widths
 from vlmprune.methods.tensor_ops import at_least_float32, products, unit
 
-SPENT = 64  # a residual of at most this many float roundings of the token's diagonal entry in the kernel counts as zero
+NEGLIGIBLE = (
+    64  # a residual of at most this many float roundings of the token's diagonal entry in the kernel counts as zero
+)
 
 
 @dataclass
@@ -70,13 +72,13 @@ def map_dpp(kernel: Tensor, k: int) -> Tensor:
     image = torch.arange(images, device=kernel.device)
     diagonal = kernel.diagonal(dim1=1, dim2=2)
     rounding = torch.finfo(kernel.dtype)
-    spent = SPENT * rounding.eps * diagonal
+    negligible = NEGLIGIBLE * rounding.eps * diagonal
     last = -1 / diagonal.clamp(min=rounding.tiny)  # below every residual, and in the diagonal's order
     residual = diagonal.clone()
     basis = kernel.new_zeros(images, k, n)
     selected = torch.empty(images, k, dtype=torch.long, device=kernel.device)
     for step in range(k):
-        gain, pick = torch.where(residual > spent, residual, last).max(dim=1)
+        gain, pick = torch.where(residual > negligible, residual, last).max(dim=1)
         selected[:, step] = pick
         new, known = kernel[image, pick].unsqueeze(1), basis[image, :step, pick].unsqueeze(1)
         row = torch.baddbmm(new, known, basis[:, :step], alpha=-1).squeeze(1)  # [B, N]: new - known @ basis

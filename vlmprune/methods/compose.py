@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from vlmprune.methods.base import Method, SequenceMethod, Tower, is_changed
-from vlmprune.methods.budget import apportioned, round_half_up
+from vlmprune.methods.budget import divide_in_proportion, round_half_up
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.decoder_method import DecoderMethod
 from vlmprune.methods.fastv import FastV
@@ -89,7 +89,7 @@ class Compose(Method):
     def shares(self, units: Sequence[int]) -> list[int]:
         if self.ratio is None and self.keep is None:
             return self.before.shares(units)
-        return apportioned(self._kept_by_the_first(sum(units)), units)
+        return divide_in_proportion(self._kept_by_the_first(sum(units)), units)
 
     def _with(self, part: Method, *names: str) -> Method:
         """`part` with those of the named settings that are given for the whole. Raises ValueError for two values."""

@@ -25,7 +25,7 @@ class Mismatch(ValueError):
         super().__init__(f"{where}: {came}, expected {expected}")
 
 
-def described(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """Return a text with the type and shape of a tensor or array, or the type and value of anything else."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{type(value).__name__} of shape {tuple(value.shape)}, {value.dtype}"
@@ -42,7 +42,7 @@ def check_tensor(
     formats in the message.
     """
     if not isinstance(value, Tensor):
-        raise Mismatch(where, described(value), f"a tensor {dims} = {tuple(shape)}")
+        raise Mismatch(where, describe_value(value), f"a tensor {dims} = {tuple(shape)}")
     if value.layout != torch.strided or value.is_meta:
         what = "on meta, without values" if value.is_meta else f"sparse ({str(value.layout).removeprefix('torch.')})"
         raise Mismatch(where, f"a tensor {what}", f"a dense one {dims} = {tuple(shape)}")
@@ -54,7 +54,7 @@ def check_tensor(
         raise Mismatch(where, str(value.dtype).removeprefix("torch."), instead or str(formats))
 
 
-def as_scores(method: Any, score: Any, dims: str, shape: Sequence[int]) -> Tensor:
+def check_scores(method: Any, score: Any, dims: str, shape: Sequence[int]) -> Tensor:
     """Return `score` as floats; integers and booleans become float64. Raise Mismatch for others, complex included."""
     where = f"{type(method).__name__}.score"
     real = isinstance(score, Tensor) and not score.is_complex()
@@ -83,7 +83,7 @@ def check_indices(where: str, indices: Tensor, n: int) -> None:
 def check_matching(where: str, matching: Any, tiles: int, length: int, r: int) -> None:
     """Raise Mismatch unless `matching` merges r of `length` rows, each once in stay or gone. Two host syncs."""
     if not isinstance(matching, Matching):
-        raise Mismatch(where, described(matching), "a Matching")
+        raise Mismatch(where, describe_value(matching), "a Matching")
     for name, count in (("stay", length - r), ("gone", r), ("into", r)):
         check_tensor(f"{where}, {name}", getattr(matching, name), "[B, rows]", (tiles, count), (torch.int64,))
     check_indices(f"{where}, stay and gone together", torch.cat([matching.stay, matching.gone], dim=1), length)

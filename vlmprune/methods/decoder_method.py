@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vlmprune.methods.base import Method, NoAmount, Positions, Tower
 from vlmprune.methods.budget import kept_count
-from vlmprune.methods.contract import as_scores
+from vlmprune.methods.contract import check_scores
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class DecoderMethod(Method, ABC):
     def select(self, signals: DecoderSignals, stages: Sequence[DecoderStage]) -> DecoderSelection:
         """Choose the visual tokens with the largest `score`, as many as each sample's stage keeps."""
         kept = [stage.kept for stage in stages]
-        score = as_scores(self, self.score(signals), "[B, L]", signals.visual.shape).to(signals.visual.device)
+        score = check_scores(self, self.score(signals), "[B, L]", signals.visual.shape).to(signals.visual.device)
         return DecoderSelection(best_visual(score, signals.visual, kept), unsound=nan_scores(score, signals.visual))
 
     def rater_count(self, words: int) -> int:

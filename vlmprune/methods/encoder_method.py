@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from vlmprune.methods.base import Method, NoAmount, Tower
-from vlmprune.methods.budget import exact
+from vlmprune.methods.budget import to_decimal
 from vlmprune.methods.merging import Matching, counts_at_fraction, counts_to_reach
 
 
@@ -70,7 +70,7 @@ class VisionMethod(Method):
         layers = self.layers(tower)
         protected = tuple(int(self.counts_cls(layer, tower)) for layer in layers)
         if self.layer_ratio is not None:
-            return counts_at_fraction(n, exact(self.layer_ratio), protected)
+            return counts_at_fraction(n, to_decimal(self.layer_ratio), protected)
         k = self.count(n)
         return counts_to_reach(n, k, protected) if k else (0,) * len(layers)
 

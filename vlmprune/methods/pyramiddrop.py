@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from vlmprune.methods.base import is_changed
-from vlmprune.methods.budget import equal_factors, increasing, kept_count, relative_layers
+from vlmprune.methods.budget import equal_factors, is_increasing, kept_count, relative_layers
 from vlmprune.methods.decoder_method import DecoderMethod, DecoderSignals, DecoderStage
 from vlmprune.methods.tensor_ops import pairwise_mean
 
@@ -46,7 +46,7 @@ class PyramidDrop(DecoderMethod):
     paper: ClassVar = "arXiv:2410.17247"
 
     def __post_init__(self) -> None:
-        if not self.layer_list or not increasing([0, *self.layer_list, self.published_depth]):
+        if not self.layer_list or not is_increasing([0, *self.layer_list, self.published_depth]):
             raise ValueError(
                 f"layer_list={list(self.layer_list)}; allowed: one or more ascending layers of 1 to "
                 f"{self.published_depth - 1} (published_depth={self.published_depth})"

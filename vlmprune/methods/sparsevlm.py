@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vlmprune.methods.base import Tower, is_changed
-from vlmprune.methods.budget import equal_factors, exact, increasing, kept_count, relative_layers, round_half_up
+from vlmprune.methods.budget import equal_factors, is_increasing, kept_count, relative_layers, round_half_up, to_decimal
 from vlmprune.methods.decoder_method import (
     DecoderMethod,
     DecoderSelection,
@@ -37,7 +37,7 @@ ROWS = 512  # positions whose similarity to the text is held in memory at a time
 
 
 @dataclass
-class TextRated(DecoderMethod):
+class TextRatedMethod(DecoderMethod):
     """Drops visual tokens from the output of several layers, by the attention of the question's tokens in that layer.
 
     layers: layers (0-based) whose output is pruned, which is before the next layer.
@@ -54,7 +54,7 @@ class TextRated(DecoderMethod):
     paper: ClassVar = "arXiv:2410.04417"
 
     def __post_init__(self) -> None:
-        if not self.layers or not increasing([-1, *self.layers, self.published_depth - 1]):
+        if not self.layers or not is_increasing([-1, *self.layers, self.published_depth - 1]):
             raise ValueError(
                 f"layers={list(self.layers)}; allowed: one or more ascending layers of 0 to "
                 f"{self.published_depth - 2} (published_depth={self.published_depth})"
@@ -78,7 +78,7 @@ class TextRated(DecoderMethod):
 
     def stage_keeping(self, layer: int, n: int, kept: int) -> DecoderStage:
         """Return the stage that keeps `kept` of `n` tokens; at least one, and not all."""
-        return DecoderStage(layer, within(n, kept))
+        return DecoderStage(layer, clamp_kept(n, kept))
 
     def stage_leaving(self, layer: int, n: int, left: int) -> DecoderStage:
         """Return the stage that leaves exactly `left` of `n` tokens."""
@@ -87,7 +87,7 @@ class TextRated(DecoderMethod):
     def schedule(self, depth: int, n: int) -> list[DecoderStage]:
         layers = self.stage_layers(depth)
         if self.tabulated:
-            amounts = [round_half_up(exact(kept) * n / 576) for kept in self.tables[self.retain]]
+            amounts = [round_half_up(to_decimal(kept) * n / 576) for kept in self.tables[self.retain]]
         else:
             amounts = equal_factors(n, kept_count(n, self.ratio, self.keep), len(layers))
         stages: list[DecoderStage] = []
@@ -122,7 +122,7 @@ class TextRated(DecoderMethod):
         return length * length * width
 
 
-def within(n: int, kept: int) -> int:
+def clamp_kept(n: int, kept: int) -> int:
     """Return `kept` within the authors' bounds for `n` tokens: at most n - 1, and at least one unless n is 0."""
     return max(min(1, n), min(kept, n - 1))
 
@@ -182,7 +182,7 @@ class RecyclingStage(DecoderStage):
 
 
 @dataclass
-class SparseVLM(TextRated):
+class SparseVLM(TextRatedMethod):
     """Drops visual tokens at three layers by attention from text tokens, and recycles some of them (section 3).
 
         raters = {t : r_t > mean r},  r_t = mean over visual v of softmax_t(x_v . x_t)      input embeddings
@@ -245,7 +245,7 @@ class SparseVLM(TextRated):
     def stage_keeping(self, layer: int, n: int, kept: int) -> DecoderStage:
         if not self.recycle:
             return super().stage_keeping(layer, n, kept)
-        return RecyclingStage.keeping(layer, n, within(n, kept))
+        return RecyclingStage.keeping(layer, n, clamp_kept(n, kept))
 
     def stage_leaving(self, layer: int, n: int, left: int) -> DecoderStage:
         if not self.recycle or left == 0:
@@ -317,7 +317,7 @@ def ranks(signals: DecoderSignals) -> list[list[int]]:
 
 
 @dataclass
-class SparseVLMPlus(TextRated):
+class SparseVLMPlus(TextRatedMethod):
     """SparseVLM without recycling, with a correction for position and the heads that attend to the image most.
 
         P'_htj = P_htj / B_tj,  B_tj = (2 / sqrt d) sum over i < d/2 of cos((p_t - p_j) theta_i)

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 
 from vlmprune.methods.base import Selection, SequenceMethod, Signals, Tower, Widths, top_k
-from vlmprune.methods.budget import exact, round_half_up
+from vlmprune.methods.budget import round_half_up, to_decimal
 from vlmprune.methods.merging import rows_of
 from vlmprune.methods.tensor_ops import at_least_float32, pairwise_mean, pairwise_sum, products, unit
 
@@ -48,7 +48,7 @@ class VisionZip(SequenceMethod):
         if k == 0:
             return 0, 0
         if self.contextual is None:
-            contextual = min(k - 1, max(1, round_half_up(exact(k) * 10 / 64)))
+            contextual = min(k - 1, max(1, round_half_up(to_decimal(k) * 10 / 64)))
         else:
             contextual = min(self.contextual, k - 1)
         return k - contextual, contextual

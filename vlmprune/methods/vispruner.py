@@ -52,11 +52,11 @@ class VisPruner(SequenceMethod):
         by_score = top_k(score, score.shape[1], keep_order="score")
         important = int(k * self.important_ratio)  # truncated in floating point, as published
         x = unit(signals.features)
-        diverse = without_duplicates(by_score[:, important:], products(x, x), k - important)
+        diverse = drop_duplicates(by_score[:, important:], products(x, x), k - important)
         return Selection(torch.cat([by_score[:, :important], diverse], dim=1).sort(dim=1).values)
 
 
-def without_duplicates(tokens: Tensor, similarity: Tensor, count: int) -> Tensor:
+def drop_duplicates(tokens: Tensor, similarity: Tensor, count: int) -> Tensor:
     """Return the `count` of `tokens` [B, R] that are left when the most duplicated are dropped.
 
     similarity: [B, N, N] between all tokens of an image. All sizes are known beforehand, so the rounds need no host

@@ -34,7 +34,7 @@ Grid = tuple[int, int]  # rows, columns
 EACH_TILE = Uniform(scope="tile")  # a layout for this method has the smallest units, whatever method runs
 
 
-class Uncountable(ValueError):
+class UncountableFlops(ValueError):
     """FLOPs that cannot be counted without guessing; the message says why."""
 
 
@@ -81,7 +81,7 @@ def _squares(length: int, size: int) -> int:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncoderInput:
     """Input of the vision encoder for one question, as recorded on the question's line in predictions.jsonl.
 
     slots: visual slots of the unpruned prompt. newlines: those of them that pruning before the language model never
@@ -97,7 +97,7 @@ class Encoded:
     units: list[list[int]]
 
     @classmethod
-    def of(cls, adapter: Adapter, tensors: dict[str, Tensor]) -> Encoded:
+    def from_tensors(cls, adapter: Adapter, tensors: dict[str, Tensor]) -> EncoderInput:
         """Return the input for the media of one prompt, given as `Media.tensors`; pixel values are not read."""
         slots = newlines = projected = 0
         tiles: list[Grid] = []
@@ -108,7 +108,7 @@ class Encoded:
             if not arguments:
                 continue
             layout = adapter.layout(encoder, arguments, EACH_TILE)
-            slots, newlines = slots + layout.slots, newlines + layout.stays
+            slots, newlines = slots + layout.slots, newlines + layout.fixed_slots
             tiles += adapter.patch_grids(layout)
             projected += adapter.projected_rows(layout)
             owners = layout.images or list(range(len(layout.pixels)))
@@ -120,7 +120,7 @@ class Encoded:
         return cls(slots, newlines, tiles, projected, units)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Encoded:
+    def from_dict(cls, data: dict[str, Any]) -> EncoderInput:
         """Return the inverse of `as_dict`, also from data that was written as JSON."""
         known = {field.name: data[field.name] for field in fields(cls)}  # a newer version may have more
         return cls(**known | {"tiles": [(rows, columns) for rows, columns in data["tiles"]]})
@@ -129,7 +129,7 @@ class Encoded:
         """Return the fields as plain data."""
         return asdict(self)
 
-    def ranked(self, scope: str) -> list[int]:
+    def unit_sizes(self, scope: str) -> list[int]:
         """Return the number of tokens of each unit that a method with this scope ranks."""
         return [n for image in self.units for n in (image if scope == "tile" else [sum(image)])]
 
@@ -138,7 +138,7 @@ MEDIA = frozenset({"image", "video"})
 
 
 class Adapter(ABC):
-    """Base class of a family's adapter: implements the engine's interface, `vlmprune.engine.adapter.Adapter`."""
+    """Base class of a family's adapter: implements the engine's interface, `vlmprune.engine.adapter.ModelInterface`."""
 
     signals: frozenset[str]
     tower: Tower
@@ -205,7 +205,7 @@ class Adapter(ABC):
     def prepare(self, prunes_before: bool) -> list[Any]:
         return []
 
-    def forget_positions(self) -> None:
+    def clear_positions(self) -> None:
         return None
 
     def detail(self, visual: Tensor) -> Tensor:
@@ -251,7 +251,7 @@ class Family:
     check: Callable[[Method], None] = lambda _: None  # the family's check_method; raises ValueError
 
 
-def describe(config: Any) -> Family:
+def read_family(config: Any) -> Family:
     """Return the facts of a checkpoint from its config. Raises UserError if its vision_feature_layer does not exist."""
     module = family_module(config.model_type)
     family = Family(

@@ -39,7 +39,7 @@ from vlmprune.files import expanded
 from vlmprune.hashing import data_hash
 from vlmprune.models.base import families
 from vlmprune.models.config_schema import Config, check_agreement
-from vlmprune.models.preprocessing import Parts
+from vlmprune.models.preprocessing import Processors
 from vlmprune.models.processor import Checkpoint, check_folder, first_line, read_object
 from vlmprune.models.weights import check_files, folder_hash
 from vlmprune.typed_json import check_data
@@ -52,7 +52,7 @@ TEMPLATE = (
 )
 
 
-def architecture(name: str) -> Any:
+def published_config(name: str) -> Any:
     """Return the transformers config of a published model. Raises UserError if none is shipped for it."""
     known = find_choices("architecture")
     if name not in known:
@@ -64,7 +64,7 @@ def architecture(name: str) -> Any:
     return AutoConfig.for_model(**config)
 
 
-def draw_weights(config: Any, attention: str, dtype: torch.dtype, device: torch.device) -> Any:
+def random_model(config: Any, attention: str, dtype: torch.dtype, device: torch.device) -> Any:
     """Return the model with random weights from a fixed seed, on `device`."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.device(device):
@@ -72,7 +72,7 @@ def draw_weights(config: Any, attention: str, dtype: torch.dtype, device: torch.
         return AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation=attention)
 
 
-def stand_in(name: str, config: Any) -> Parts:
+def substitute_processors(name: str, config: Any) -> Processors:
     """Return a substitute for the tokenizer, image processor and chat template of a model, without a download."""
     data = read_choice("architecture", name)
     special: dict[str, int] = data["tokens"]
@@ -87,7 +87,7 @@ def stand_in(name: str, config: Any) -> Parts:
         (Path(folder) / "preprocessor_config.json").write_text(json.dumps(data["image_processor"]), encoding="utf-8")
         processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
     video = tokens.get(getattr(config, "video_token_id", -1)) or media["video"].strip()
-    return Parts(fast, processor, template, tokens[config.image_token_id], video or None)
+    return Processors(fast, processor, template, tokens[config.image_token_id], video or None)
 
 
 EMBEDDED = Path(__file__).parent.parent / "tiny" / "checkpoint"
@@ -95,10 +95,10 @@ EMBEDDED = Path(__file__).parent.parent / "tiny" / "checkpoint"
 
 def find_checkpoint(model: ModelConfig) -> Checkpoint:
     """Return the checkpoint at `model.path`, with its identity. Raises UserError if there is none, or it is damaged."""
-    return identified(describe_checkpoint(model))
+    return with_identity(describe_checkpoint(model))
 
 
-def identified(checkpoint: Checkpoint) -> Checkpoint:
+def with_identity(checkpoint: Checkpoint) -> Checkpoint:
     """Return the checkpoint with its identity, for which a folder's weight files are read. Raises UserError."""
     if checkpoint.identity:
         return checkpoint
@@ -110,7 +110,7 @@ def identified(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def describe_checkpoint(model: ModelConfig) -> Checkpoint:
-    """Resolve `model.path` and read its config.json alone; a folder's identity stays "" until it is `identified`.
+    """Resolve `model.path` and read its config.json alone; a folder's identity stays "" until `with_identity`.
 
     Raises UserError if there is no checkpoint, or if it cannot work.
     """
@@ -121,7 +121,7 @@ def describe_checkpoint(model: ModelConfig) -> Checkpoint:
     if folder.is_dir() and model.revision is not None:
         raise UserError(f"model.revision={model.revision}: {source} is a folder; revisions are of hub names")
     if model.random_weights and not folder.is_dir():
-        config = supported(architecture(model.name), source)
+        config = check_family(published_config(model.name), source)
         return Checkpoint(source, config, f"random:{data_hash(config.to_dict())}", random=True)
     if folder.is_dir():
         check_folder(folder, f"model.path={source}:")
@@ -130,12 +130,12 @@ def describe_checkpoint(model: ModelConfig) -> Checkpoint:
         read_object(str(folder) if folder.is_dir() else source, "config.json", model.revision)
         data, _ = PreTrainedConfig.get_config_dict(folder if folder.is_dir() else source, revision=model.revision)
     except OSError as error:
-        raise UserError(explain(source, error, model.revision)) from error
+        raise UserError(load_error(source, error, model.revision)) from error
     except Exception as error:  # transformers raises many types for a damaged file
         raise UserError(f"model.path={source}: cannot be loaded (config.json: {first_line(error)})") from error
     if not isinstance(data.get("model_type"), str):
         raise UserError(f"model.path={source}: cannot be loaded (no config.json with a model_type)")
-    supported(data, source)
+    check_family(data, source)
     if "vision_config" not in data:  # transformers would use the default of another model
         raise UserError(
             f"model.path={source}: its config.json has no vision_config; a checkpoint in the format of the original "
@@ -173,7 +173,7 @@ def read_config(data: dict[str, Any], source: str | Path, start: str) -> Any:
     return config
 
 
-def supported(config: Any, source: str) -> Any:
+def check_family(config: Any, source: str) -> Any:
     """Return the config, or its plain data, unchanged. Raises UserError if its family is not supported."""
     plain = isinstance(config, dict)
     model_type = config["model_type"] if plain else config.model_type
@@ -186,7 +186,7 @@ def supported(config: Any, source: str) -> Any:
     raise UserError(f"model.path={source}: family '{model_type}' is not supported; {known}{remark}")
 
 
-def explain(source: str, error: Exception, revision: str | None) -> str:
+def load_error(source: str, error: Exception, revision: str | None) -> str:
     """Return one line for the user: the reason why a checkpoint, or a file of it, cannot be read, and the remedy."""
     cause, start = error.__cause__, f"model.path={source}:"
     if isinstance(cause, GatedRepoError):

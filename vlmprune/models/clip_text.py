@@ -84,7 +84,7 @@ class TextTower:
         return torch.tensor(ids + [0] * (-len(ids) % self.context)).view(-1, self.context)
 
 
-def find_for(method: Method, tower: Tower, vision_config: Any) -> Checkpoint | None:
+def find_method_clip(method: Method, tower: Tower, vision_config: Any) -> Checkpoint | None:
     """Return the CLIP that `method` names in its field `clip`; None for a method that reads no text_relevance.
 
     tower, vision_config: of the vision-language model. Raises UserError like `find_text_tower`.

@@ -19,7 +19,7 @@ from transformers.modeling_utils import AttentionInterface
 from transformers.utils import TransformersKwargs
 
 from vlmprune.config.registry import build_method, find_choices, read_choice
-from vlmprune.engine.contract import ask
+from vlmprune.engine.contract import call_method
 from vlmprune.engine.declarations import check_class, check_counts
 from vlmprune.errors import IdleSetting, NotApplicable, UserError, one_line, said
 from vlmprune.methods.base import Method, NoAmount, Tower
@@ -50,23 +50,23 @@ class DecoderStructure:
     own: str = ""
 
 
-_examined: dict[str, DecoderStructure] = {}  # by config
+_structures: dict[str, DecoderStructure] = {}  # by config
 
 
-def examine(text: Any) -> DecoderStructure:
+def read_structure(text: Any) -> DecoderStructure:
     """Return the structure of the decoder with this config, in about 0.1 s, cached; no weight takes memory.
 
     text: the decoder's transformers config. Raises UserError if transformers cannot build it.
     """
     key = repr(text)
-    if key not in _examined:
+    if key not in _structures:
         config = copy.deepcopy(text)
         config._attn_implementation = None  # any that the decoder supports
         why = "text_config in the model's config.json: transformers cannot build it"
         with one_line(why, "correct it"), torch.device("meta"):
             decoder = AutoModel.from_config(config).eval()
-        _examined[key] = _structure(decoder)
-    return _examined[key]
+        _structures[key] = _structure(decoder)
+    return _structures[key]
 
 
 def _structure(decoder: Any) -> DecoderStructure:
@@ -201,7 +201,7 @@ def check_settings(method: Method, family: Family, depth: int, name: str) -> Non
     """Raise UserError or NotApplicable if a method's settings do not fit the model's depths and token count."""
     try:
         check_counts(method, family.tower, depth)
-        ask(method, "check", family.tower, depth)
+        call_method(method, "check", family.tower, depth)
         check_keep(method, family.tower)
         family.check(method)
         if family.sliding_window and "decoder_attention" in method.needs:
@@ -234,10 +234,14 @@ def check_scope(method: Method, family: Family, media: frozenset[str] = MEDIA) -
             )
 
 
-def settled(method: Method, family: Family) -> Method:
+def drop_default_positions(method: Method, family: Family) -> Method:
     """Return the method without a `positions=keep` that is this family's only way, so that it names the same run."""
     if isinstance(method, Compose):
-        return replace(method, before=settled(method.before, family), inside=settled(method.inside, family))
+        return replace(
+            method,
+            before=drop_default_positions(method.before, family),
+            inside=drop_default_positions(method.inside, family),
+        )
     return replace(method, positions="published") if family.keeps_positions and method.positions == "keep" else method
 
 
@@ -251,7 +255,7 @@ def check_decoder(method: Method, family: Family, name: str) -> None:
     """Raise NotApplicable if the decoder's structure does not allow the method; the error names methods that work."""
     if family.text is None or method.stage == "none":
         return
-    structure = examine(family.text)
+    structure = read_structure(family.text)
     fault = decoder_fault(method, structure)
     if fault:
         others = [

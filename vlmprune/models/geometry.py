@@ -90,7 +90,7 @@ def squared(size: Pixels, pads: bool) -> tuple[Pixels, tuple[int, int]]:
     return (side, side), ((side - size[0]) // 2, (side - size[1]) // 2)
 
 
-def cropped(size: Pixels, processor: Any) -> Box:
+def crop_box(size: Pixels, processor: Any) -> Box:
     """Return the part of a picture of `size` that an image processor's resize and centre crop leave."""
     width, height = size
     target = processor.size
@@ -114,7 +114,7 @@ def crop_start(whole: int, part: int) -> int:
     return (whole - part) // 2 if whole >= part else -math.ceil((part - whole) / 2)
 
 
-def letterboxed(size: Pixels, target: Pixels) -> Box:
+def letterbox_box(size: Pixels, target: Pixels) -> Box:
     """Return the box of a canvas of `target` pixels on which a picture is centred, as large as fits (AnyRes)."""
     (width, height), (across, down) = size, target
     if across / width < down / height:
@@ -172,7 +172,7 @@ class Anyres:
         lines = stitched[top:bottom, left:right]
         return torch.cat([torch.arange(n), torch.cat([lines, lines.new_full((len(lines), 1), -1)], dim=1).flatten()])
 
-    def alive(self) -> list[tuple[Tensor, Size]]:
+    def unpadded_patches(self) -> list[tuple[Tensor, Size]]:
         """Return for each tile, base first, the patches that reach the prompt, int64 [n], and their grid."""
         whole = torch.arange(self.side**2)
         top, bottom, left, right = self.rectangle
@@ -186,7 +186,7 @@ class Anyres:
         return units
 
 
-def anyres(image_size: Size, pinpoints: list[list[int]], tile_size: int, side: int) -> Anyres:
+def tile_geometry(image_size: Size, pinpoints: list[list[int]], tile_size: int, side: int) -> Anyres:
     """Return the geometry of an image of `image_size` pixels, with tiles `tile_size` pixels and `side` patches wide."""
     rows, columns = get_anyres_image_grid_shape(image_size, pinpoints, tile_size)
     height, width = rows * side, columns * side
@@ -211,7 +211,7 @@ def best_filled_resolution(image_size: Size, pinpoints: Sequence[Sequence[int]])
 MOST_PIXELS = 2 * 89_478_485  # where PIL refuses to decode a picture
 
 
-def check_pixels(size: Pixels, made: int) -> None:
+def check_enlarged_size(size: Pixels, made: int) -> None:
     """Raise BadSample if a picture of `size` would be enlarged to more than MOST_PIXELS; made: its pixels then.
 
     Otherwise count them with `take`, so that large pictures are enlarged one at a time.
@@ -227,14 +227,14 @@ def check_pixels(size: Pixels, made: int) -> None:
 def check_crop(image: Image.Image, processor: Any) -> None:
     """Raise BadSample if the processor would make a thin picture too large when it resizes the short side."""
     if processor.do_resize and (short := dict(processor.size).get("shortest_edge")):
-        check_pixels(image.size, short**2 * max(image.size) // min(image.size))
+        check_enlarged_size(image.size, short**2 * max(image.size) // min(image.size))
 
 
 def pad_to_square(image: Image.Image, mean: list[float]) -> Image.Image:
     """Centre the image on a square of the colour `mean`, each of 0 to 1 (LLaVA's expand2square). Raises BadSample."""
     width, height = image.size
     side = max(width, height)
-    check_pixels(image.size, side**2)
+    check_enlarged_size(image.size, side**2)
     square = Image.new("RGB", (side, side), tuple(int(channel * 255) for channel in mean))
     square.paste(image, ((side - width) // 2, (side - height) // 2))
     return square

@@ -11,11 +11,11 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from vlmprune.config.settings import ModelConfig
-from vlmprune.engine.encoding_cache import FeatureStore
+from vlmprune.engine.encoding_cache import EncodingStore
 from vlmprune.errors import UserError
 from vlmprune.models.base import Adapter, adapt, adapter_options, family_module
-from vlmprune.models.checkpoint import draw_weights, explain, find_checkpoint
-from vlmprune.models.outline import outline
+from vlmprune.models.checkpoint import find_checkpoint, load_error, random_model
+from vlmprune.models.outline import build_weightless
 from vlmprune.models.preprocessing import Preprocessor
 from vlmprune.models.processor import Checkpoint, is_of_shapes
 from vlmprune.models.weights import check_memory, check_sizes
@@ -87,24 +87,24 @@ def _need(where: str, module: str, packages: str) -> None:
         raise UserError(f"{where}: {module} is not installed; pip install {packages}")
 
 
-__all__ = ["Checkpoint", "Loaded", "check_hardware", "find_checkpoint", "load", "resolve_device", "resolve_dtype"]
+__all__ = ["Checkpoint", "LoadedModel", "check_hardware", "find_checkpoint", "load", "resolve_device", "resolve_dtype"]
 
 
 @dataclass
-class Loaded:
+class LoadedModel:
     """A loaded model with its adapter and preprocessor."""
 
     model: Any
     adapter: Adapter
     preprocessor: Preprocessor
     device: torch.device
-    features: FeatureStore | None = None  # of its vision encoder's results
+    features: EncodingStore | None = None  # of its vision encoder's results
 
 
-_loaded: dict[tuple, Loaded] = {}  # holds the last model, so that jobs of a sweep that share it load it once
+_loaded: dict[tuple, LoadedModel] = {}  # holds the last model, so that jobs of a sweep that share it load it once
 
 
-def load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Loaded:
+def load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> LoadedModel:
     """Return the loaded model and preprocessor, from memory if they were loaded last. Raises UserError for damage."""
     key = (checkpoint.identity, dtype, device, repr(config))
     if key not in _loaded:
@@ -113,20 +113,20 @@ def load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device
     return _loaded[key]
 
 
-def _load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Loaded:
-    known = outline(checkpoint, config)  # first, since it takes a second, and the weights take minutes
-    parts, empty = known.preprocessor.parts, known.adapter.model
+def _load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> LoadedModel:
+    known = build_weightless(checkpoint, config)  # first, since it takes a second, and the weights take minutes
+    processors, empty = known.preprocessor.processors, known.adapter.model
     check_sizes(checkpoint, empty)
     if config.device_map is None and config.quantization is None:
         check_memory(checkpoint.source, empty, dtype, device)
     if checkpoint.random:
-        model = draw_weights(checkpoint.config, config.attention, dtype, device)
+        model = random_model(checkpoint.config, config.attention, dtype, device)
     else:
         model = read_weights(checkpoint, config, dtype, device)
     model.eval()
     adapter = adapt(model, **adapter_options(config))
     family = family_module(checkpoint.config.model_type)
-    return Loaded(model, adapter, family.Inputs(parts, adapter, config), model.device)
+    return LoadedModel(model, adapter, family.Inputs(processors, adapter, config), model.device)
 
 
 def read_weights(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Any:
@@ -152,12 +152,12 @@ def read_weights(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype
     except Exception as error:  # whatever transformers says of someone else's files
         if is_of_shapes(error):
             raise UserError(f"model.path={source}: its weights have other shapes than its config.json says") from error
-        raise UserError(explain(source, error, checkpoint.revision)) from error
+        raise UserError(load_error(source, error, checkpoint.revision)) from error
     model, loading_info = pair
     if loading_info["missing_keys"]:  # transformers would fill them with random numbers
         missing = sorted(loading_info["missing_keys"])
         raise UserError(f"model.path={source}: {len(missing)} weights are missing, {missing[0]} among them")
-    if beyond := left_out(loading_info["unexpected_keys"], model):
+    if beyond := first_unused_weight(loading_info["unexpected_keys"], model):
         raise UserError(
             f"model.path={source}: its weights have layers or biases that its config.json leaves out, {beyond} among "
             "them; correct num_hidden_layers, depth or the fields of biases"
@@ -165,7 +165,7 @@ def read_weights(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype
     return model if placed else model.to(device)
 
 
-def left_out(unexpected: Any, model: Any) -> str:
+def first_unused_weight(unexpected: Any, model: Any) -> str:
     """Return the first name in `unexpected` of a weight of a missing layer, or of a missing bias; "" for none.
 
     unexpected: all weights that transformers did not load, which may also be harmless buffers of older versions.

@@ -19,43 +19,43 @@ from vlmprune.benchmarks.base import BadSample
 from vlmprune.config.settings import ModelConfig
 from vlmprune.errors import UserError, one_line
 from vlmprune.limits import bounds
-from vlmprune.models.base import Adapter, Encoded, adapt, adapter_options, check_limits, family_module
-from vlmprune.models.checkpoint import stand_in
-from vlmprune.models.preprocessing import Media, Parts, Preprocessor
-from vlmprune.models.processor import Checkpoint, read_parts
+from vlmprune.models.base import Adapter, EncoderInput, adapt, adapter_options, check_limits, family_module
+from vlmprune.models.checkpoint import substitute_processors
+from vlmprune.models.preprocessing import Media, Preprocessor, Processors
+from vlmprune.models.processor import Checkpoint, read_processors
 
 QUESTION = "What color is the star?"
 SIZE = (64, 48)  # of the picture, no square
 SECONDS, GIBIBYTES = 6, 4  # limits of preprocessing a small picture; published checkpoints take a tenth
-KEPT = 4  # outlines in memory: the jobs of a sweep need the same few many times
+KEPT = 4  # models in memory: the jobs of a sweep need the same few many times
 
 
 @dataclass(frozen=True)
-class Outline:
+class WeightlessModel:
     """Adapter and preprocessor of a model without weights."""
 
     adapter: Adapter
     preprocessor: Preprocessor
 
 
-_outlines: dict[tuple[Any, ...], Outline] = {}
+_models: dict[tuple[Any, ...], WeightlessModel] = {}
 
 
-def outline(checkpoint: Checkpoint, config: ModelConfig) -> Outline:
+def build_weightless(checkpoint: Checkpoint, config: ModelConfig) -> WeightlessModel:
     """Return adapter and preprocessor of a model without weights. Raises UserError if its files do not fit together.
 
     checkpoint: its identity is not read, and may still be "".
     """
     settings = {name: value for name, value in vars(config).items() if name != "info"}
     key = (checkpoint.source, checkpoint.revision, repr(checkpoint.config), repr(settings), _stamp(checkpoint))
-    if key not in _outlines:
+    if key not in _models:
         check_limits(checkpoint.config.model_type, config)
-        found = _outline(checkpoint, config)
+        found = _build_weightless(checkpoint, config)
         check_inputs(found, checkpoint.source, "image")
-        while len(_outlines) >= KEPT:
-            del _outlines[next(iter(_outlines))]
-        _outlines[key] = found
-    return _outlines[key]
+        while len(_models) >= KEPT:
+            del _models[next(iter(_models))]
+        _models[key] = found
+    return _models[key]
 
 
 def _stamp(checkpoint: Checkpoint) -> tuple[tuple[str, int, int], ...]:
@@ -66,33 +66,33 @@ def _stamp(checkpoint: Checkpoint) -> tuple[tuple[str, int, int], ...]:
     return tuple(sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files))
 
 
-def _outline(checkpoint: Checkpoint, config: ModelConfig) -> Outline:
+def _build_weightless(checkpoint: Checkpoint, config: ModelConfig) -> WeightlessModel:
     if checkpoint.random and not checkpoint.folder:
-        parts = stand_in(config.name, checkpoint.config)
+        processors = substitute_processors(config.name, checkpoint.config)
     else:
-        parts = read_parts(checkpoint, config.prompt)
+        processors = read_processors(checkpoint, config.prompt)
     start = f"model.path={checkpoint.source}:"
     why = f"{start} transformers cannot build the model of its config.json"
     with one_line(why, "correct its vision_config or text_config"), torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(checkpoint.config)
     adapter = adapt(model, **adapter_options(config))
     family = family_module(checkpoint.config.model_type)
-    with unlike(start, parts, adapter):
-        return Outline(adapter, family.Inputs(parts, adapter, config))
+    with processor_errors(start, processors, adapter):
+        return WeightlessModel(adapter, family.Inputs(processors, adapter, config))
 
 
-def unlike(start: str, parts: Parts, adapter: Adapter) -> AbstractContextManager[None]:
+def processor_errors(start: str, processors: Processors, adapter: Adapter) -> AbstractContextManager[None]:
     """Return a context that turns errors of an image processor into one line for the user; start: of its text."""
-    name, family = type(parts.image_processor).__name__, adapter.config.model_type
+    name, family = type(processors.image_processor).__name__, adapter.config.model_type
     why = f"{start} its image processor, {name}, does not make the inputs of {family}"
     return one_line(why, "preprocessor_config.json is another model's, or damaged")
 
 
-def check_inputs(found: Outline, source: str, kind: Literal["image", "video"]) -> None:
+def check_inputs(found: WeightlessModel, source: str, kind: Literal["image", "video"]) -> None:
     """Raise UserError if a picture, or two frames of a video, and a question cannot become the model's inputs."""
     prepare, start = found.preprocessor, f"model.path={source}:"
     picture = Image.new("RGB", SIZE, (200, 120, 40))
-    with unlike(start, prepare.parts, found.adapter), bounds(SECONDS, GIBIBYTES):
+    with processor_errors(start, prepare.processors, found.adapter), bounds(SECONDS, GIBIBYTES):
         for name, (own, model) in prepare.agreements().items():
             if own != model:
                 raise UserError(
@@ -102,9 +102,9 @@ def check_inputs(found: Outline, source: str, kind: Literal["image", "video"]) -
             media = prepare.media([picture] * (2 if kind == "video" else 1), kind)
         except BadSample as error:  # this picture is good, so that the fault is the checkpoint's
             raise ValueError(str(error)) from error
-        encoded = Encoded.of(found.adapter, prepare.collate([media]))
+        encoded = EncoderInput.from_tensors(found.adapter, prepare.collate([media]))
     for medium in media:
-        check_pixels(prepare, medium, start)
+        check_pixel_shapes(prepare, medium, start)
     text, _ = prepare.text(QUESTION, media)
     try:
         (ids,), _ = prepare.tokenize([QUESTION], [media])
@@ -125,15 +125,15 @@ def check_inputs(found: Outline, source: str, kind: Literal["image", "video"]) -
     slots = int(found.adapter.visual_mask(torch.tensor([ids])).sum())
     if slots != encoded.slots:
         raise UserError(
-            f"{start} a prompt has {slots} '{prepare.parts.image_token}' where its image processor makes pixels of "
-            f"{encoded.slots} visual tokens; the tokenizer or preprocessor_config.json is another model's"
+            f"{start} a prompt has {slots} '{prepare.processors.image_token}' where its image processor makes pixels "
+            f"of {encoded.slots} visual tokens; the tokenizer or preprocessor_config.json is another model's"
         )
     end = prepare.tokenizer.eos_token
     if end and ids[-1] == prepare.tokenizer.eos_token_id and not text.rstrip().endswith(end):
         raise UserError(f"{start} its tokenizer ends every prompt with '{end}'; set add_eos_token to false")
 
 
-def check_pixels(prepare: Preprocessor, medium: Media, start: str) -> None:
+def check_pixel_shapes(prepare: Preprocessor, medium: Media, start: str) -> None:
     """Raise UserError if a medium's pixels are not finite, or not of the shape that the vision encoder takes."""
     for name, expected in prepare.pixel_shapes().items():
         pixels = medium.tensors.get(name)

@@ -166,7 +166,7 @@ class Media:
 
 
 @dataclass(frozen=True)
-class Parts:
+class Processors:
     """Tokenizer, image processor and chat template of a checkpoint. image_processor: of transformers' PIL backend.
 
     image_token, video_token: one placeholder in the prompt; video_token is None if the checkpoint has none.
@@ -187,11 +187,13 @@ class Preprocessor(ABC):
     takes_video: ClassVar[bool] = False  # if False, a video's frames are given as images
     dimensions: ClassVar[dict[str, int]] = {"pixel_values": 4}  # of each pixel tensor; the last three are a tile's
 
-    def __init__(self, parts: Parts, adapter: Adapter, config: ModelConfig) -> None:
-        self.parts, self.adapter, self.config = parts, adapter, config
-        self.tokenizer = parts.tokenizer
-        tokens = {"image": parts.image_token} | ({"video": parts.video_token} if parts.video_token else {})
-        self.prompts = Prompts(parts.tokenizer, parts.chat_template, tokens, config.prompt)
+    def __init__(self, processors: Processors, adapter: Adapter, config: ModelConfig) -> None:
+        self.processors, self.adapter, self.config = processors, adapter, config
+        self.tokenizer = processors.tokenizer
+        tokens = {"image": processors.image_token} | (
+            {"video": processors.video_token} if processors.video_token else {}
+        )
+        self.prompts = Prompts(processors.tokenizer, processors.chat_template, tokens, config.prompt)
 
     @property
     def limits(self) -> dict[str, int]:
@@ -257,7 +259,7 @@ class Preprocessor(ABC):
         explicitly, because a side of 1 or 3 pixels could be taken for it.
         """
         try:
-            given = self.parts.image_processor(
+            given = self.processors.image_processor(
                 images=[images] if nested else images,
                 input_data_format="channels_last",
                 return_tensors="pt",
@@ -272,9 +274,9 @@ class Preprocessor(ABC):
 
     def squared(self, image: Image.Image) -> Image.Image:
         """Return the image padded to a square if `model.image=pad`, else unchanged."""
-        return pad_to_square(image, self.parts.image_processor.image_mean) if self.config.image == "pad" else image
+        return pad_to_square(image, self.processors.image_processor.image_mean) if self.config.image == "pad" else image
 
-    def placed(self, size: Pixels, box: Callable[[Pixels], Box]) -> Box:
+    def original_box(self, size: Pixels, box: Callable[[Pixels], Box]) -> Box:
         """Return `box` of the size that the image processor gets (see `squared`), in pixels of the original picture."""
         given, (left, top) = squared(size, self.config.image == "pad")
         return box(given).shifted(-left, -top)
@@ -297,7 +299,7 @@ class Preprocessor(ABC):
 
     def slots(self, medium: Media) -> int:
         """Return the number of visual slots of a medium in its prompt."""
-        tokens = [self.parts.image_token, *([self.parts.video_token] if self.parts.video_token else [])]
+        tokens = [self.processors.image_token, *([self.processors.video_token] if self.processors.video_token else [])]
         return sum(medium.text.count(token) for token in tokens)
 
     def text(self, question: str, media: list[Media]) -> tuple[str, list[Media]]:
@@ -310,7 +312,7 @@ class Preprocessor(ABC):
         self, questions: list[str], media: list[list[Media]], device: torch.device, dtype: torch.dtype
     ) -> dict[str, Tensor]:
         """Return inputs of `generate` for questions with their media: left-padded ids, mask and the media's tensors."""
-        return self.padded(*self.tokenize(questions, media), device, dtype)
+        return self.pad_batch(*self.tokenize(questions, media), device, dtype)
 
     def tokenize(self, questions: list[str], media: list[list[Media]]) -> tuple[list[list[int]], list[list[Media]]]:
         """Return the ids of each whole prompt, and its media in the order of the prompt. Raises BadSample."""
@@ -329,7 +331,7 @@ class Preprocessor(ABC):
             raise BadSample(f"its prompt cannot be tokenized ({said(error)})") from error
         return ids, [ordered for _, ordered in pairs]
 
-    def padded(
+    def pad_batch(
         self, ids: list[list[int]], media: list[list[Media]], device: torch.device, dtype: torch.dtype
     ) -> dict[str, Tensor]:
         """Return inputs of `generate`, or of the model, for prompts of token ids with their media, left-padded."""
@@ -350,7 +352,7 @@ class Preprocessor(ABC):
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
 
-def filled(prompts: list[list[Media]]) -> list[list[Media]]:
+def pad_tiles(prompts: list[list[Media]]) -> list[list[Media]]:
     """Return the media with all images padded to the number of tiles of the largest; videos are not changed.
 
     pixel_values is [1, T, 3, H, W]; the model ignores the added tiles, which are zero.

@@ -15,7 +15,7 @@ from transformers.utils import cached_file
 from vlmprune.errors import UserError, said
 from vlmprune.files import check_regular, read_bytes
 from vlmprune.models.config_schema import ImageProcessor, Processor, Tokenizer, TokenizerConfig
-from vlmprune.models.preprocessing import Parts
+from vlmprune.models.preprocessing import Processors
 from vlmprune.typed_json import parse_json
 
 LARGEST = 2**24  # bytes of a file of settings; published files have at most a hundredth of it
@@ -85,7 +85,7 @@ class Checkpoint:
     folder: bool = False  # True if `source` is a local folder
 
 
-def read_parts(checkpoint: Checkpoint, prompt: str) -> Parts:
+def read_processors(checkpoint: Checkpoint, prompt: str) -> Processors:
     """Load tokenizer, image processor and chat template. Raises UserError if one is absent, damaged or another model's.
 
     transformers' processor classes are not used: most need torchvision. Their settings for the number of tokens of a
@@ -117,7 +117,7 @@ def read_parts(checkpoint: Checkpoint, prompt: str) -> Parts:
         )
     if template is None and prompt == "chat_template":
         raise UserError(f"model.path={source}: it has no chat template; use model.prompt=vicuna_v1")
-    parts = Parts(
+    processors = Processors(
         tokenizer,
         image_processor,
         template,
@@ -128,17 +128,17 @@ def read_parts(checkpoint: Checkpoint, prompt: str) -> Parts:
         else getattr(tokenizer, "video_token", None),
         video_size=video_size,
     )
-    check_tokens(checkpoint, parts, settings)
-    return parts
+    check_tokens(checkpoint, processors, settings)
+    return processors
 
 
-def check_tokens(checkpoint: Checkpoint, parts: Parts, settings: dict[str, Any]) -> None:
+def check_tokens(checkpoint: Checkpoint, processors: Processors, settings: dict[str, Any]) -> None:
     """Raise UserError if the tokenizer's ids are not the model's; set the tokenizer's padding token.
 
     settings: of processor_config.json.
     """
-    start, tokenizer, config = f"model.path={checkpoint.source}:", parts.tokenizer, checkpoint.config
-    for name, token in (("image_token", parts.image_token), ("video_token", parts.video_token)):
+    start, tokenizer, config = f"model.path={checkpoint.source}:", processors.tokenizer, checkpoint.config
+    for name, token in (("image_token", processors.image_token), ("video_token", processors.video_token)):
         own = settings.get(name) or getattr(tokenizer, name, None)
         own = own.get("content") if isinstance(own, dict) else own
         if own is not None and token is not None and str(own) != token:
@@ -155,7 +155,7 @@ def check_tokens(checkpoint: Checkpoint, parts: Parts, settings: dict[str, Any])
             f"{start} its tokenizer has ids up to {last}, and its config.json's vocab_size is {rows}: the tokenizer is "
             "another model's, or the embedding was not resized"
         )
-    media = {parts.image_token, parts.video_token}
+    media = {processors.image_token, processors.video_token}
     # Padding is masked, so that any token will do except a media placeholder.
     fillers = [getattr(tokenizer, f"{name}_token") for name in ("pad", "eos", "bos", "unk")]
     filler = next((token for token in fillers if token is not None and token not in media), None)

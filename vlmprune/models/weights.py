@@ -41,7 +41,7 @@ def check_files(folder: Path, source: str, setting: str = "model.path") -> None:
         remark = f": {other[0].name} is not read, as loading it could run code; convert it" if other else ""
         raise UserError(f"{start} (no .safetensors file{remark})")
     for file in weight_files(folder, start):
-        numbers(file, start)
+        count_numbers(file, start)
 
 
 def weight_files(folder: Path, start: str) -> list[Path]:
@@ -58,7 +58,7 @@ def weight_files(folder: Path, start: str) -> list[Path]:
     return [folder / name for name in names]
 
 
-def numbers(file: Path, start: str) -> int:
+def count_numbers(file: Path, start: str) -> int:
     """Return the count of numbers in a file of weights, by its header. Raises UserError if that is damaged."""
     if not file.exists():
         raise UserError(f"{start} ({file.name} is missing)")
@@ -78,7 +78,7 @@ def check_sizes(checkpoint: Checkpoint, model: Any, setting: str = "model.path")
     if checkpoint.random or getattr(checkpoint.config, "quantization_config", None) is not None:
         return
     start = f"{setting}={checkpoint.source}: cannot be loaded"
-    stored = sum(numbers(file, start) for file in weight_files(local_folder(checkpoint, start), start))
+    stored = sum(count_numbers(file, start) for file in weight_files(local_folder(checkpoint, start), start))
     needed = sum(weight.numel() for weight in model.parameters())
     if needed - stored > MOST_MISSING:
         raise UserError(

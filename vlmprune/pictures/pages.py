@@ -22,8 +22,8 @@ from vlmprune.evaluation.run_directory import RunDirectory, kept_of
 from vlmprune.files import to_json, write_atomically
 from vlmprune.methods.base import Method
 from vlmprune.models.geometry import View
-from vlmprune.models.loading import Loaded
-from vlmprune.models.outline import Outline
+from vlmprune.models.loading import LoadedModel
+from vlmprune.models.outline import WeightlessModel
 from vlmprune.pictures.drawing import GAP, WIDTH, Block, Panel, draw_page, kept_panel, plain_panel, score_panel
 from vlmprune.pictures.selection_trace import Trace
 from vlmprune.results.picture_index import FOLDER, INDEX, Picture
@@ -135,7 +135,7 @@ def panel_size(views: int) -> int:
 def save_pictures(
     samples: list[Sample],
     benchmark: Benchmark,
-    loaded: Loaded | Outline,
+    loaded: LoadedModel | WeightlessModel,
     directory: RunDirectory,
     title: str,
     count: int,
@@ -204,7 +204,7 @@ def file_name_part(name: str) -> str:
 def draw_sample_page(
     sample: Sample,
     benchmark: Benchmark,
-    loaded: Loaded | Outline,
+    loaded: LoadedModel | WeightlessModel,
     title: str,
     row: dict[str, Any],
     mask: dict[str, Any] | None,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlmprune.engine.adapter import Adapter
+from vlmprune.engine.adapter import ModelInterface
 from vlmprune.engine.layout import Group, Layout
 from vlmprune.engine.session import Session
 from vlmprune.methods.base import Method, Selection, SequenceMethod, Signals
@@ -37,7 +37,7 @@ class Trace:
         self._slot_of = torch.empty(0, dtype=torch.long)  # slot of each token of the encoding
         self._standing: Tensor | None = None  # int64 [L], slot at each position inside the decoder, -1 for text
 
-    def session(self, adapter: Adapter, method: Method, text_tower: Any = None) -> Session:
+    def session(self, adapter: ModelInterface, method: Method, text_tower: Any = None) -> Session:
         """Return a session on `adapter` with `method` that reports to this trace. Its prefill must be the next one."""
         recording: Any = _RecordingAdapter(adapter, self)
         self._session = Session(recording, self._recording_method(method), text_tower=text_tower)
@@ -64,7 +64,7 @@ class Trace:
 
     def encoding(self, layout: Layout) -> None:
         """Start an encoding. The method will select from its groups in their order."""
-        self._groups = (group for group, _ in layout.by_count(self._session.method.shares))
+        self._groups = (group for group, _ in layout.groups_by_count(self._session.method.shares))
         if layout.order is None:
             self._slot_of = torch.arange(layout.slots)
             return
@@ -115,7 +115,7 @@ class Trace:
 class _RecordingAdapter:
     """An adapter proxy that reports every encoding to a trace."""
 
-    def __init__(self, adapter: Adapter, trace: Trace) -> None:
+    def __init__(self, adapter: ModelInterface, trace: Trace) -> None:
         self._adapter, self._trace = adapter, trace
 
     def __getattr__(self, name: str) -> Any:

@@ -12,17 +12,17 @@ from typing import Any
 
 import torch
 
-from vlmprune.engine.adapter import TextTower
-from vlmprune.engine.compiled import Compiled
+from vlmprune.engine.adapter import TextRelevance
+from vlmprune.engine.compiled import CompiledModel
 from vlmprune.engine.prompt_state import Record
-from vlmprune.engine.timing import Spans
+from vlmprune.engine.timing import Intervals
 from vlmprune.errors import UserError
 from vlmprune.evaluation.batching import free_memory
 from vlmprune.evaluation.latency_pass import time_answers
 from vlmprune.machine import lacks_memory
-from vlmprune.measure.latency import Times, mark, synchronize
+from vlmprune.measure.latency import Times, synchronize, timestamp
 from vlmprune.measure.memory import cache_bytes, cache_bytes_per_token, peak_mb, reset_peak
-from vlmprune.models.loading import Loaded
+from vlmprune.models.loading import LoadedModel
 from vlmprune.speed.load import Case, Load, SyntheticBatch
 
 BACKEND: str | None = None  # of torch.compile; None for inductor
@@ -52,10 +52,10 @@ class Bench:
     """
 
     def __init__(
-        self, loaded: Loaded, towers: dict[str, TextTower], load: Load, advance: Callable[[int], None]
+        self, loaded: LoadedModel, towers: dict[str, TextRelevance], load: Load, advance: Callable[[int], None]
     ) -> None:
         self.loaded, self.towers, self.load, self.advance = loaded, towers, load, advance
-        self._compiled = Compiled(loaded.adapter, BACKEND)
+        self._compiled = CompiledModel(loaded.adapter, BACKEND)
 
     @staticmethod
     def calls(cases: list[Case], batch_sizes: int, load: Load) -> int:
@@ -193,9 +193,9 @@ def best_rate(work: float, run: Callable[[], object], device: torch.device, seco
     for number in range(MOST_RUNS):
         if number and time.perf_counter() >= end:
             break
-        span, start = Spans(), mark(device)
+        span, start = Intervals(), timestamp(device)
         run()
-        span.add(start, mark(device))
+        span.add(start, timestamp(device))
         fastest = min(fastest, span.milliseconds())
     if fastest <= 0:
         raise UserError("this machine's clock stands still or goes back: no speed can be measured by it")

@@ -29,9 +29,9 @@ from vlmprune.files import expanded
 from vlmprune.methods.base import Method
 from vlmprune.methods.baselines import Unpruned
 from vlmprune.models import loading
-from vlmprune.models.base import Encoded
+from vlmprune.models.base import EncoderInput
 from vlmprune.models.checkpoint import find_checkpoint
-from vlmprune.models.loading import Loaded
+from vlmprune.models.loading import LoadedModel
 from vlmprune.models.preprocessing import Media
 from vlmprune.models.processor import Checkpoint
 
@@ -227,14 +227,14 @@ class SyntheticBatch:
     """One batch. inputs: arguments of generate(). encoded: sizes of one image in the encoder."""
 
     inputs: dict[str, Tensor]
-    encoded: Encoded
+    encoded: EncoderInput
 
     @property
     def batch_size(self) -> int:
         return len(self.inputs["input_ids"])
 
 
-def make_batch(loaded: Loaded, load: Load, batch_size: int) -> SyntheticBatch:
+def make_batch(loaded: LoadedModel, load: Load, batch_size: int) -> SyntheticBatch:
     """Return `batch_size` prompts of load.prompt_tokens text tokens and an image. Raise UserError if too few."""
     prepare, side = loaded.preprocessor, load.image_size
     generator = torch.Generator().manual_seed(0)
@@ -252,17 +252,17 @@ def make_batch(loaded: Loaded, load: Load, batch_size: int) -> SyntheticBatch:
             )
         text = token_ids[torch.randint(len(token_ids), (room,), generator=generator)].tolist()
         ids.append(text[: room // 2] + placed + text[room // 2 :])
-    encoded = Encoded.of(loaded.adapter, prepare.collate(media[:1]))
-    return SyntheticBatch(prepare.padded(ids, media, loaded.device, loaded.model.dtype), encoded)
+    encoded = EncoderInput.from_tensors(loaded.adapter, prepare.collate(media[:1]))
+    return SyntheticBatch(prepare.pad_batch(ids, media, loaded.device, loaded.model.dtype), encoded)
 
 
-def placeholder_ids(loaded: Loaded, media: list[Media]) -> list[int]:
+def placeholder_ids(loaded: LoadedModel, media: list[Media]) -> list[int]:
     """Return the token ids of the media's placeholders in a prompt, with their start and end tokens."""
     text = "".join(medium.text for medium in media)
     return loaded.preprocessor.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def ordinary_token_ids(loaded: Loaded) -> Tensor:
+def ordinary_token_ids(loaded: LoadedModel) -> Tensor:
     """Return the ids of the vocabulary that are not special to the model or its tokenizer, int64."""
     ids = torch.arange(loaded.adapter.config.text_config.vocab_size)
     special = loaded.adapter.visual_mask(ids)

@@ -7,8 +7,8 @@ from typing import Any
 from vlmprune.errors import UserError
 from vlmprune.measure.flops import Flops, question_flops
 from vlmprune.measure.latency import summarise
-from vlmprune.models.base import Encoded, Uncountable
-from vlmprune.models.loading import Loaded
+from vlmprune.models.base import EncoderInput, UncountableFlops
+from vlmprune.models.loading import LoadedModel
 from vlmprune.speed.bench import Ceiling, Measurement
 from vlmprune.speed.load import Case, Load, Refusal
 from vlmprune.speed.result_schema import MEASURED, NOT_APPLICABLE, OUT_OF_MEMORY
@@ -17,7 +17,12 @@ TIMES = ("prefill", "first_token", "decode_per_token", "end_to_end")  # parts wi
 
 
 def make_rows(
-    measurements: list[Measurement], encoded: Encoded, loaded: Loaded, load: Load, ceiling: Ceiling, weights: int
+    measurements: list[Measurement],
+    encoded: EncoderInput,
+    loaded: LoadedModel,
+    load: Load,
+    ceiling: Ceiling,
+    weights: int,
 ) -> list[dict[str, Any]]:
     """Return the rows of one batch size, the first unpruned. weights: bytes of the model that a decode step reads."""
     rows = [_row(one, encoded, loaded, load, ceiling, weights) for one in measurements]
@@ -36,7 +41,7 @@ def _common_fields(case: Case | Refusal, batch_size: int | None, state: str) -> 
 
 
 def _row(
-    one: Measurement, encoded: Encoded, loaded: Loaded, load: Load, ceiling: Ceiling, weights: int
+    one: Measurement, encoded: EncoderInput, loaded: LoadedModel, load: Load, ceiling: Ceiling, weights: int
 ) -> dict[str, Any]:
     if one.out_of_memory or one.record is None:
         return _common_fields(one.case, one.batch_size, OUT_OF_MEMORY)
@@ -68,12 +73,12 @@ def _row(
 
 
 def _flops(
-    one: Measurement, encoded: Encoded, loaded: Loaded, load: Load, visual: list[int], text_tokens: int
+    one: Measurement, encoded: EncoderInput, loaded: LoadedModel, load: Load, visual: list[int], text_tokens: int
 ) -> dict[str, Any]:
     clip = None if one.case.text_tower is None else one.case.text_tower.config
     try:
         flops = question_flops(loaded.adapter, one.case.method, encoded, visual, text_tokens, load.new_tokens, clip)
-    except Uncountable as error:
+    except UncountableFlops as error:
         return {"flops": None, "flops_unknown": str(error)}
     return {"flops": flops.as_dict() | {"first_token": first_token_flops(flops)}}
 

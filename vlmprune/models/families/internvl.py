@@ -16,13 +16,13 @@ from torch import Tensor
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
 from vlmprune.config.settings import ModelConfig
-from vlmprune.engine.layout import Layout, whole_tiles
+from vlmprune.engine.layout import Layout, tile_layout
 from vlmprune.errors import UserError
 from vlmprune.methods.base import Method, SequenceMethod, Tower
 from vlmprune.methods.tensor_ops import pairwise_mean
 from vlmprune.models.base import Adapter, EncoderSizes, Grid
 from vlmprune.models.geometry import Box, Pixels, View, grid_of, squared
-from vlmprune.models.preprocessing import Media, Parts, Preprocessor
+from vlmprune.models.preprocessing import Media, Preprocessor, Processors
 
 # cls_feature is absent, because a token of four patches is four times as wide as [CLS]; encoder_layers, because pixel
 # shuffle needs the whole grid.
@@ -62,7 +62,7 @@ class InternVL(Adapter):
         return [layer.attention for layer in self.vision_layers(index)]
 
     def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
-        return whole_tiles(arguments["pixel_values"], self.tower.grid)
+        return tile_layout(arguments["pixel_values"], self.tower.grid)
 
     def per_token(self, parts: list[Tensor]) -> Tensor:
         (rows, columns), side = self.tower.grid, self.side
@@ -106,11 +106,11 @@ class Inputs(Preprocessor):
 
     takes_video: ClassVar[bool] = True
 
-    def __init__(self, parts: Parts, adapter: Adapter, config: ModelConfig) -> None:
+    def __init__(self, processors: Processors, adapter: Adapter, config: ModelConfig) -> None:
         names = ("start_image_token", "<img>"), ("end_image_token", "</img>"), ("video_token", "<video>")
-        self.start, self.end, video = (getattr(parts.tokenizer, name, default) for name, default in names)
+        self.start, self.end, video = (getattr(processors.tokenizer, name, default) for name, default in names)
         # Only the chat template has a token for videos; the model has none.
-        super().__init__(replace(parts, video_token=video), adapter, config)
+        super().__init__(replace(processors, video_token=video), adapter, config)
         for name in LIMITS:
             if (value := getattr(config, name)) is not None and value < 1:
                 raise UserError(f"model.{name}={value}: tiles that a picture is cut into; allowed: 1 or more")
@@ -127,7 +127,7 @@ class Inputs(Preprocessor):
 
     @property
     def own_limits(self) -> dict[str, int]:
-        processor = self.parts.image_processor
+        processor = self.processors.image_processor
         if not hasattr(processor, "max_patches"):
             raise UserError(
                 f"model.path={self.config.path}: its image processor, {type(processor).__name__}, cuts no tiles and is "
@@ -160,7 +160,7 @@ class Inputs(Preprocessor):
                 View(index, Box.whole(size), grid_of(rows, columns, index * n), f"frame {index + 1}")
                 for index, size in enumerate(sizes)
             ]
-        box = self.placed(sizes[0], Box.whole)
+        box = self.original_box(sizes[0], Box.whole)
         if tiles == 1:
             return [View(0, box, grid_of(rows, columns))]
         across, down = self.canvas(sizes[0])
@@ -174,7 +174,7 @@ class Inputs(Preprocessor):
 
     def canvas(self, size: Pixels) -> tuple[int, int]:
         """Return the columns and rows of tiles into which a picture is cut."""
-        processor = self.parts.image_processor
+        processor = self.processors.image_processor
         (width, height), _ = squared(size, self.config.image == "pad")
         tile = processor.size["height"], processor.size["width"]
         return get_optimal_tiled_canvas((height, width), tile, *self.limits.values())
@@ -188,7 +188,7 @@ class Inputs(Preprocessor):
     def tiles(self, count: int) -> str:
         """Return the placeholders of a picture of `count` tiles, with its start and end tokens."""
         rows, columns = self.adapter.tower.grid
-        return self.start + self.parts.image_token * (rows * columns * count) + self.end
+        return self.start + self.processors.image_token * (rows * columns * count) + self.end
 
 
 def describe_tower(config: Any) -> Tower:

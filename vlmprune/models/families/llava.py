@@ -7,11 +7,11 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from vlmprune.engine.layout import Layout, whole_tiles
+from vlmprune.engine.layout import Layout, tile_layout
 from vlmprune.errors import UserError
 from vlmprune.methods.base import SequenceMethod, Tower
 from vlmprune.models.base import Adapter, EncoderSizes
-from vlmprune.models.geometry import Pixels, View, check_crop, cropped, grid_of
+from vlmprune.models.geometry import Pixels, View, check_crop, crop_box, grid_of
 from vlmprune.models.preprocessing import Media, Preprocessor
 
 SIGNALS = frozenset(
@@ -51,7 +51,7 @@ class Llava(Adapter):
         return [layer.self_attn for layer in self.vision_layers(index)]
 
     def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
-        return whole_tiles(arguments["pixel_values"], self.tower.grid)
+        return tile_layout(arguments["pixel_values"], self.tower.grid)
 
     def visual_mask(self, input_ids: Tensor) -> Tensor:
         return input_ids == self.config.image_token_id
@@ -92,13 +92,13 @@ class Inputs(Preprocessor):
 
     def image(self, image: Image.Image) -> Media:
         image = self.squared(image)
-        check_crop(image, self.parts.image_processor)
+        check_crop(image, self.processors.image_processor)
         pixels = self.tensors([image])["pixel_values"]
         rows, columns = self.adapter.tower.grid
-        return Media("image", {"pixel_values": pixels}, self.parts.image_token * (rows * columns))
+        return Media("image", {"pixel_values": pixels}, self.processors.image_token * (rows * columns))
 
     def views(self, medium: Media, sizes: list[Pixels]) -> list[View]:
-        box = self.placed(sizes[0], lambda size: cropped(size, self.parts.image_processor))
+        box = self.original_box(sizes[0], lambda size: crop_box(size, self.processors.image_processor))
         return [View(0, box, grid_of(*self.adapter.tower.grid))]
 
 

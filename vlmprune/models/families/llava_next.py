@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vlmprune.engine.hooks import Shadow
-from vlmprune.engine.layout import Layout, Unit, grouped, together
+from vlmprune.engine.hooks import MethodPatch
+from vlmprune.engine.layout import Layout, Unit, group_by_grid, join_tiles
 from vlmprune.methods.base import SequenceMethod
 from vlmprune.models.families import llava
-from vlmprune.models.geometry import Anyres, Box, Pixels, View, anyres, best_filled_resolution, letterboxed
-from vlmprune.models.preprocessing import Media, Preprocessor, filled
+from vlmprune.models.geometry import Anyres, Box, Pixels, View, best_filled_resolution, letterbox_box, tile_geometry
+from vlmprune.models.preprocessing import Media, Preprocessor, pad_tiles
 
 
 class Inputs(Preprocessor):
@@ -28,7 +28,7 @@ class Inputs(Preprocessor):
     dimensions: ClassVar[dict[str, int]] = {"pixel_values": 5}
 
     def agreements(self) -> dict[str, tuple[Any, Any]]:
-        own, model = self.parts.image_processor.image_grid_pinpoints, self.adapter.config.image_grid_pinpoints
+        own, model = self.processors.image_processor.image_grid_pinpoints, self.adapter.config.image_grid_pinpoints
         return {"image_grid_pinpoints": (sorted(map(list, own)), sorted(map(list, model)))}
 
     def image(self, image: Image.Image) -> Media:
@@ -38,7 +38,7 @@ class Inputs(Preprocessor):
             given["image_sizes"] = torch.tensor([self._resolution(image)])
         height, width = given["image_sizes"][0].tolist()
         slots = self.adapter.slots(self.adapter.geometry((height, width)))
-        return Media("image", given, self.parts.image_token * slots)
+        return Media("image", given, self.processors.image_token * slots)
 
     def views(self, medium: Media, sizes: list[Pixels]) -> list[View]:
         """Return the base tile and the stitched tiles, whose padding has no tokens."""
@@ -53,10 +53,10 @@ class Inputs(Preprocessor):
         tile = self.adapter.config.vision_config.image_size
         canvas = (image.columns * tile, image.rows * tile)
         return [
-            View(0, self.placed(sizes[0], Box.whole), base.view(image.side, image.side), "whole picture"),
+            View(0, self.original_box(sizes[0], Box.whole), base.view(image.side, image.side), "whole picture"),
             View(
                 0,
-                self.placed(sizes[0], lambda size: letterboxed(size, canvas)),
+                self.original_box(sizes[0], lambda size: letterbox_box(size, canvas)),
                 stitched.reshape(image.rows * image.side, image.columns * image.side),
                 f"{image.rows} x {image.columns} tiles",
                 (image.rows, image.columns),
@@ -65,7 +65,7 @@ class Inputs(Preprocessor):
 
     def collate(self, prompts: list[list[Media]]) -> dict[str, Tensor]:
         """Return pixel_values [images, tiles of the largest, 3, H, W], padded, and image_sizes [images, 2]."""
-        return super().collate(filled(prompts))
+        return super().collate(pad_tiles(prompts))
 
     def _choice(self, image: Image.Image) -> dict[str, Any]:
         """Return image-processor settings that fix FasterVLM's resolution; {} if the processor chooses."""
@@ -75,7 +75,7 @@ class Inputs(Preprocessor):
 
     def _resolution(self, image: Image.Image) -> tuple[int, int]:
         width, height = self.squared(image).size
-        return best_filled_resolution((height, width), self.parts.image_processor.image_grid_pinpoints)
+        return best_filled_resolution((height, width), self.processors.image_processor.image_grid_pinpoints)
 
 
 __all__ = ["SIGNALS", "Inputs", "LlavaNext", "adapt", "describe_tower"]
@@ -106,7 +106,9 @@ class LlavaNext(llava.Llava):
     def geometry(self, image_size: tuple[int, int]) -> Anyres:
         """Return the geometry, after unpadding, of an image of `image_size` (height, width) pixels."""
         config = self.config
-        return anyres(image_size, config.image_grid_pinpoints, config.vision_config.image_size, self.tower.grid[0])
+        return tile_geometry(
+            image_size, config.image_grid_pinpoints, config.vision_config.image_size, self.tower.grid[0]
+        )
 
     def slots(self, image: Anyres) -> int:
         """Return the number of placeholders of an image in a prompt."""
@@ -120,18 +122,18 @@ class LlavaNext(llava.Llava):
         units: list[Unit] = []
         first = 0
         for image in images:
-            alive = image.alive()
+            alive = image.unpadded_patches()
             own = [Unit(patches + (first + tile) * n, grid, first + tile) for tile, (patches, grid) in enumerate(alive)]
-            units += own if method.scope_rule == "tile" else [together(own)]
+            units += own if method.scope_rule == "tile" else [join_tiles(own)]
             first += image.tiles
         newlines = sum(self.slots(image) - image.slots + image.newlines for image in images)
         return Layout(
-            grouped(units, pixels.device),
+            group_by_grid(units, pixels.device),
             tiles,
             slots=sum(map(self.slots, images)),
             tile_tokens=n,
             tile_rows=n,
-            stays=newlines if self.newline == "keep" else 0,
+            fixed_slots=newlines if self.newline == "keep" else 0,
             images=[index for index, image in enumerate(images) for _ in range(image.tiles)],
             order=self._order(images),
             stitched=True,
@@ -161,7 +163,7 @@ class LlavaNext(llava.Llava):
 
             return packed
 
-        return [Shadow(self.model.model, "pack_image_features", wrap)]
+        return [MethodPatch(self.model.model, "pack_image_features", wrap)]
 
     def detail(self, visual: Tensor) -> Tensor:
         if not visual.any():

@@ -17,13 +17,13 @@ from PIL import Image
 from torch import Tensor
 from transformers.models.llava_onevision.modeling_llava_onevision import image_size_to_num_patches
 
-from vlmprune.engine.layout import Layout, Unit, grouped, together
+from vlmprune.engine.layout import Layout, Unit, group_by_grid, join_tiles
 from vlmprune.errors import UserError
 from vlmprune.methods.base import SequenceMethod, Tower
-from vlmprune.models.base import Adapter, EncoderSizes, Uncountable
+from vlmprune.models.base import Adapter, EncoderSizes, UncountableFlops
 from vlmprune.models.families import llava
-from vlmprune.models.geometry import Box, Pixels, View, anyres, grid_of, letterboxed, squared
-from vlmprune.models.preprocessing import Media, Preprocessor, filled
+from vlmprune.models.geometry import Box, Pixels, View, grid_of, letterbox_box, squared, tile_geometry
+from vlmprune.models.preprocessing import Media, Preprocessor, pad_tiles
 
 
 class Inputs(Preprocessor):
@@ -34,7 +34,7 @@ class Inputs(Preprocessor):
     adapter: Any  # a LlavaOnevision
 
     def agreements(self) -> dict[str, tuple[Any, Any]]:
-        own, model = self.parts.image_processor.image_grid_pinpoints, self.adapter.config.image_grid_pinpoints
+        own, model = self.processors.image_processor.image_grid_pinpoints, self.adapter.config.image_grid_pinpoints
         return {"image_grid_pinpoints": (sorted(map(list, own)), sorted(map(list, model)))}
 
     def image(self, image: Image.Image) -> Media:
@@ -42,28 +42,28 @@ class Inputs(Preprocessor):
         given = self._processed([self.squared(image)])
         sizes, tiles = self.adapter.tiles(given["image_sizes"])
         rows, columns = self.adapter.tower.grid
-        (slots,) = self.adapter.packed(torch.ones(tiles[0], rows * columns, 1), sizes, tiles)
-        return Media("image", given, self.parts.image_token * len(slots))
+        (slots,) = self.adapter.pack(torch.ones(tiles[0], rows * columns, 1), sizes, tiles)
+        return Media("image", given, self.processors.image_token * len(slots))
 
     def media(self, pictures: list[Image.Image], kind: Literal["image", "video"]) -> list[Media]:
         if kind == "video" or len(pictures) < 2:
             return super().media(pictures, kind)
         given = self._processed([self.squared(picture) for picture in pictures])
         rows, columns = self.adapter.tower.grid
-        text = self.parts.image_token * (rows * columns + 1)  # and a newline
+        text = self.processors.image_token * (rows * columns + 1)  # and a newline
         each = zip(given["pixel_values"].split(1), given["image_sizes"].split(1), strict=True)
         return [Media("image", {"pixel_values": pixels, "image_sizes": size}, text) for pixels, size in each]
 
     def video(self, frames: list[Image.Image]) -> Media:
-        processor = self.parts.image_processor
+        processor = self.processors.image_processor
         # Resized to the tile like a base tile, without the padding to a square of one of several images.
         size = (processor.size["width"], processor.size["height"])
         squares = [frame.resize(size, Image.Resampling(processor.resample)) for frame in frames]
         pixels = self._processed(squares)["pixel_values"][:, 0]
         rows, columns = self.adapter.tower.grid
         slots = len(frames) * ((rows + 1) // 2) * ((columns + 1) // 2) + 1  # and a newline
-        assert self.parts.video_token is not None
-        return Media("video", {"pixel_values_videos": pixels[None]}, self.parts.video_token * slots)
+        assert self.processors.video_token is not None
+        return Media("video", {"pixel_values_videos": pixels[None]}, self.processors.video_token * slots)
 
     def views(self, medium: Media, sizes: list[Pixels]) -> list[View]:
         """Return the base tile and the stitched grid of an only image, one of several images as a square, or frames."""
@@ -78,7 +78,7 @@ class Inputs(Preprocessor):
         if self.slots(medium) == rows * columns + 1:  # one of several images: one tile, and a newline
             square, (left, top) = squared(sizes[0], pads=True)
             return [View(0, Box.whole(square).shifted(-left, -top), grid_of(rows, columns))]
-        whole = View(0, self.placed(sizes[0], Box.whole), grid_of(rows, columns), "whole picture")
+        whole = View(0, self.original_box(sizes[0], Box.whole), grid_of(rows, columns), "whole picture")
         return [whole, *self._stitched(medium, sizes[0])]
 
     def _stitched(self, medium: Media, size: Pixels) -> list[View]:
@@ -89,9 +89,9 @@ class Inputs(Preprocessor):
         vision, image_sizes = self.adapter.config.vision_config, medium.tensors["image_sizes"]
         height, width = image_sizes[0].tolist()
         rows, columns = self.adapter.tower.grid
-        image = anyres((height, width), self.adapter.config.image_grid_pinpoints, vision.image_size, rows)
+        image = tile_geometry((height, width), self.adapter.config.image_grid_pinpoints, vision.image_size, rows)
         sizes, tiles = self.adapter.tiles(image_sizes)
-        (packed,) = self.adapter.packed(torch.ones(tiles[0], rows * columns, 1), sizes, tiles)
+        (packed,) = self.adapter.pack(torch.ones(tiles[0], rows * columns, 1), sizes, tiles)
         slots = packed.flatten().round().nonzero().flatten()[rows * columns :]
         if not len(slots):
             return []
@@ -99,7 +99,7 @@ class Inputs(Preprocessor):
         canvas = (image.columns * vision.image_size, image.rows * vision.image_size)
         top, bottom, left, right = image.rectangle
         down, across = image.rows * rows, image.columns * columns
-        box = self.placed(size, lambda given: letterboxed(given, canvas))
+        box = self.original_box(size, lambda given: letterbox_box(given, canvas))
         part = box.part((top / down, bottom / down), (left / across, right / across))
         return [View(0, part, slots.view(lines, -1), f"{image.rows} x {image.columns} tiles, stitched")]
 
@@ -113,7 +113,7 @@ class Inputs(Preprocessor):
 
         The latter is the number of images of each prompt that has any: 1 tells the model that the image is tiled.
         """
-        tensors = super().collate(filled(prompts))
+        tensors = super().collate(pad_tiles(prompts))
         numbers = [sum(medium.kind == "image" for medium in own) for own in prompts]
         if any(numbers):
             tensors["batch_num_images"] = torch.tensor([number for number in numbers if number])
@@ -162,22 +162,22 @@ class LlavaOnevision(llava.Llava):
         else:
             pixels = list(stacked)
         aspect = arguments.get("vision_aspect_ratio")
-        self._arrange = lambda maps: torch.cat(self.packed(maps, sizes, tiles, aspect))
+        self._arrange = lambda maps: torch.cat(self.pack(maps, sizes, tiles, aspect))
         n = self.tower.grid[0] * self.tower.grid[1]
         units: list[Unit] = []
         row = tile = newlines = 0
-        for image, count in zip(self.packed(torch.ones(len(pixels), n, 1), sizes, tiles, aspect), tiles, strict=True):
+        for image, count in zip(self.pack(torch.ones(len(pixels), n, 1), sizes, tiles, aspect), tiles, strict=True):
             tokens = row + image.flatten().round().nonzero().flatten()
             lines = len(image) - len(tokens)
             own = [Unit(tokens[:n], self.tower.grid, tile)]
             if len(tokens) > n:
                 own.append(Unit(tokens[n:], (lines, (len(tokens) - n) // lines), tile + 1))
-            units += own if method.scope_rule == "tile" else [together(own)]
+            units += own if method.scope_rule == "tile" else [join_tiles(own)]
             row, tile, newlines = row + len(image), tile + count, newlines + lines
         owners = [image for image, count in enumerate(tiles) for _ in range(count)]
         return self._laid_out(units, pixels, row, newlines, owners)
 
-    def packed(self, maps: Tensor, sizes: list[list[int]], tiles: list[int], aspect: str | None = None) -> list[Tensor]:
+    def pack(self, maps: Tensor, sizes: list[list[int]], tiles: list[int], aspect: str | None = None) -> list[Tensor]:
         """Return maps of patches [tiles, P, C] as the model packs them, [slots, C] per image, with 0 for newlines."""
         newline = maps.new_zeros(maps.shape[-1])
         aspect = aspect or self.config.vision_aspect_ratio
@@ -213,16 +213,18 @@ class LlavaOnevision(llava.Llava):
             own = [
                 Unit(torch.arange(first + i * n, first + (i + 1) * n), grid, video * frames + i) for i in range(frames)
             ]
-            units += own if method.scope_rule == "tile" else [together(own)]
+            units += own if method.scope_rule == "tile" else [join_tiles(own)]
         owners = [video for video in range(videos) for _ in range(frames)]
         return self._laid_out(units, list(pixels.flatten(0, 1)), videos * (frames * n + 1), videos, owners)
 
     def _laid_out(
         self, units: list[Unit], pixels: list[Tensor], slots: int, newlines: int, owners: list[int]
     ) -> Layout:
-        stays = newlines if self.newline == "keep" else 0
+        fixed_slots = newlines if self.newline == "keep" else 0
         n = self.tower.grid[0] * self.tower.grid[1]
-        return Layout(grouped(units, pixels[0].device), pixels, slots, n, n, stays=stays, images=owners)
+        return Layout(
+            group_by_grid(units, pixels[0].device), pixels, slots, n, n, fixed_slots=fixed_slots, images=owners
+        )
 
     def per_token(self, parts: list[Tensor]) -> Tensor:
         return self._arrange(torch.cat(parts).transpose(1, 2)).T
@@ -237,7 +239,7 @@ class LlavaOnevision(llava.Llava):
     @property
     def encoder_sizes(self) -> EncoderSizes:
         if self.config.vision_config.vision_use_head:
-            raise Uncountable("the vision encoder has a pooling head (vision_use_head), which is not counted")
+            raise UncountableFlops("the vision encoder has a pooling head (vision_use_head), which is not counted")
         return super().encoder_sizes
 
 

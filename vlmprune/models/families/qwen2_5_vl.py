@@ -19,13 +19,13 @@ from PIL import Image
 from torch import Tensor
 
 from vlmprune.config.settings import ModelConfig
-from vlmprune.engine.layout import Layout, Unit, grouped, together
+from vlmprune.engine.layout import Layout, Unit, group_by_grid, join_tiles
 from vlmprune.errors import UserError
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
 from vlmprune.methods.tensor_ops import pairwise_mean
 from vlmprune.models.base import Adapter, EncoderSizes, Grid
 from vlmprune.models.geometry import Box, Pixels, View, grid_of
-from vlmprune.models.preprocessing import Media, Parts, Preprocessor
+from vlmprune.models.preprocessing import Media, Preprocessor, Processors
 
 LIMITS = ("min_pixels", "max_pixels", "video_min_pixels", "video_max_pixels")
 
@@ -40,9 +40,9 @@ class Inputs(Preprocessor):
     video_default: ClassVar[dict[str, int] | None] = None  # limits if the checkpoint has none; None: those of a picture
     video_unit: ClassVar[str] = "frame"  # to which the limits of a video apply
 
-    def __init__(self, parts: Parts, adapter: Adapter, config: ModelConfig) -> None:
-        super().__init__(parts, adapter, config)
-        processor = parts.image_processor
+    def __init__(self, processors: Processors, adapter: Adapter, config: ModelConfig) -> None:
+        super().__init__(processors, adapter, config)
+        processor = processors.image_processor
         self.side = processor.patch_size * processor.merge_size  # pixels of a token in each direction
         self._own = self._resolve({})
         self._limits = self._resolve({name: getattr(config, name) for name in LIMITS})
@@ -60,21 +60,21 @@ class Inputs(Preprocessor):
         video = "video_" if kind == "video" else ""
         least, most = self._limits[f"{video}min_pixels"], self._limits[f"{video}max_pixels"]
         # A token of a video covers all frames of a temporal step.
-        cell = self.side**2 * (self.parts.image_processor.temporal_patch_size if video else 1)
+        cell = self.side**2 * (self.processors.image_processor.temporal_patch_size if video else 1)
         unit = self.video_unit if video else "picture"
         return f"{least:,} to {most:,} pixels a {unit} (at most {most // cell:,} visual tokens)"
 
     def _resolve(self, given: dict[str, int | None]) -> dict[str, int]:
         """Return the checkpoint's limits, replaced by those in `given`. Raises UserError if it has none."""
-        size = self.parts.image_processor.size
+        size = self.processors.image_processor.size
         try:
             image = _overlaid((size["shortest_edge"], size["longest_edge"]), given, "")
-            own = self.parts.video_size or self.video_default
+            own = self.processors.video_size or self.video_default
             frames = image if own is None else (own["shortest_edge"], own["longest_edge"])
         except (KeyError, TypeError) as error:
             raise UserError(
-                f"model.path={self.config.path}: size={size} of its image processor, {self.parts.video_size} of its "
-                "video processor; allowed: shortest_edge and longest_edge, in pixels"
+                f"model.path={self.config.path}: size={size} of its image processor, {self.processors.video_size} of "
+                "its video processor; allowed: shortest_edge and longest_edge, in pixels"
             ) from error
         return dict(zip(LIMITS, (*image, *_overlaid(frames, given, "video_")), strict=True))
 
@@ -97,7 +97,7 @@ class Inputs(Preprocessor):
                 raise UserError(f"model.{' and model.'.join(both)}: allowed: {low} up to {high}; give both")
 
     def agreements(self) -> dict[str, tuple[Any, Any]]:
-        processor, vision = self.parts.image_processor, self.adapter.config.vision_config
+        processor, vision = self.processors.image_processor, self.adapter.config.vision_config
         return {
             "patch_size": (processor.patch_size, vision.patch_size),
             "merge_size": (processor.merge_size, vision.spatial_merge_size),
@@ -114,10 +114,10 @@ class Inputs(Preprocessor):
         given = self.tensors([self.squared(image)], size=size)
         grid = given["image_grid_thw"]
         tensors = {"pixel_values": given["pixel_values"], "image_grid_thw": grid}
-        return Media("image", tensors, self.parts.image_token * self.tokens(grid))
+        return Media("image", tensors, self.processors.image_token * self.tokens(grid))
 
     def video(self, frames: list[Image.Image]) -> Media:
-        step = self.parts.image_processor.temporal_patch_size
+        step = self.processors.image_processor.temporal_patch_size
         shown = len(frames)
         frames = frames + [frames[-1]] * (-len(frames) % step)
         given = self.tensors(frames, size=self.video_size(len(frames)))
@@ -131,12 +131,12 @@ class Inputs(Preprocessor):
 
     def views(self, medium: Media, sizes: list[Pixels]) -> list[View]:
         """Return the picture, or the first frame of every temporal step, stretched to a whole number of tokens."""
-        merge = self.parts.image_processor.merge_size
+        merge = self.processors.image_processor.merge_size
         steps, rows, columns = medium.tensors[f"{medium.kind}_grid_thw"][0].tolist()
         grid = rows // merge, columns // merge
         if medium.kind == "image":
-            return [View(0, self.placed(sizes[0], Box.whole), grid_of(*grid))]
-        step = self.parts.image_processor.temporal_patch_size
+            return [View(0, self.original_box(sizes[0], Box.whole), grid_of(*grid))]
+        step = self.processors.image_processor.temporal_patch_size
         return [
             View(
                 index * step,
@@ -153,11 +153,11 @@ class Inputs(Preprocessor):
 
     def video_text(self, grid: Tensor, frames: int) -> str:
         """Return the prompt's text for a video of `grid` [1, 3] and so many frames."""
-        return str(self.parts.video_token) * self.tokens(grid)
+        return str(self.processors.video_token) * self.tokens(grid)
 
     def tokens(self, grid: Tensor) -> int:
         """Return the number of visual tokens of a grid [1, 3] of patches."""
-        return int(grid.prod()) // self.parts.image_processor.merge_size**2
+        return int(grid.prod()) // self.processors.image_processor.merge_size**2
 
     def extras(self, input_ids: Tensor) -> dict[str, Tensor]:
         config = self.adapter.config
@@ -239,14 +239,14 @@ class Qwen2_5VL(Adapter):
             n = grid[0] * grid[1]
             tile = len(images)
             own = [Unit(torch.arange(n) + first + step * n, grid, tile + step) for step in range(steps)]
-            units += own if method.scope_rule == "tile" or steps == 1 else [together(own)]
-            orders += [self.tower_order(grid) + unit.tokens[0] for unit in own]
+            units += own if method.scope_rule == "tile" or steps == 1 else [join_tiles(own)]
+            orders += [self.encoder_order(grid) + unit.tokens[0] for unit in own]
             self._patches += [height * width] * steps
             images += [image] * steps
             first += steps * n
         self._raster = torch.cat(orders).argsort().to(pixels.device)
         return Layout(
-            grouped(units, pixels.device),
+            group_by_grid(units, pixels.device),
             list(pixels.split(self._patches)),
             slots=first,
             tile_tokens=1,  # tiles differ in size; the marked result has one row per token
@@ -254,7 +254,7 @@ class Qwen2_5VL(Adapter):
             images=images,
         )
 
-    def tower_order(self, grid: tuple[int, int]) -> Tensor:
+    def encoder_order(self, grid: tuple[int, int]) -> Tensor:
         """Return int64 [n], the tokens of a grid in the order of the encoder, window after window."""
         vision = self.config.vision_config
         side = vision.window_size // vision.spatial_merge_size // vision.patch_size
@@ -285,7 +285,7 @@ class Qwen2_5VL(Adapter):
     def visual_mask(self, input_ids: Tensor) -> Tensor:
         return (input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)
 
-    def forget_positions(self) -> None:
+    def clear_positions(self) -> None:
         self.base_model.rope_deltas = None
 
     def position_rule(self, method: Method) -> Positions:

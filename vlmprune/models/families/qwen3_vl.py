@@ -28,7 +28,7 @@ check_method = qwen2_5_vl.check_method
 class Qwen3VL(qwen2_5_vl.Qwen2_5VL):
     """Adapter with the units, signals and positions of Qwen2.5-VL."""
 
-    def tower_order(self, grid: tuple[int, int]) -> Tensor:
+    def encoder_order(self, grid: tuple[int, int]) -> Tensor:
         return torch.arange(grid[0] * grid[1])
 
     @property
@@ -63,7 +63,7 @@ class Inputs(qwen2_5_vl.Inputs):
         tokens = (config.vision_start_token_id, config.vision_end_token_id)
         start, end = self.tokenizer.convert_ids_to_tokens(tokens)
         steps = int(grid[0, 0])
-        step = start + str(self.parts.video_token) * (self.tokens(grid) // steps) + end
+        step = start + str(self.processors.video_token) * (self.tokens(grid) // steps) + end
         # A step's time is the mean of its frames', each half a second after the one before.
         times = [(index * 2 + min(index * 2 + 1, frames - 1)) / 4 for index in range(steps)]
         return "".join(f"<{time:.1f} seconds>{step}" for time in times)

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vlmprune.engine.layout import Group, Layout, whole_tiles
+from vlmprune.engine.layout import Group, Layout, tile_layout
 from vlmprune.methods.base import SequenceMethod
 from vlmprune.models.families import llava
-from vlmprune.models.geometry import Pixels, View, check_crop, cropped, grid_of
+from vlmprune.models.geometry import Pixels, View, check_crop, crop_box, grid_of
 from vlmprune.models.preprocessing import Media, Preprocessor
 
 # No text_relevance: both encoders are LanguageBind's, for which no CLIP checkpoint has a text tower.
@@ -42,10 +42,10 @@ class VideoLlava(llava.Llava):
     def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
         if encoder == "get_image_features":
             pixels = arguments.get("pixel_values")  # transformers 5.17 takes the other name only, 5.23 both
-            return whole_tiles(arguments["pixel_values_images"] if pixels is None else pixels, self.tower.grid)
+            return tile_layout(arguments["pixel_values_images"] if pixels is None else pixels, self.tower.grid)
         videos = arguments["pixel_values_videos"]  # [videos, frames, 3, H, W]
         frames = videos.shape[1]
-        layout = whole_tiles(videos.flatten(0, 1), self.tower.grid, extra_rows=1)
+        layout = tile_layout(videos.flatten(0, 1), self.tower.grid, extra_rows=1)
         owners = [video for video in range(len(videos)) for _ in range(frames)]
         if method.scope_rule == "tile":
             return replace(layout, images=owners)
@@ -68,19 +68,21 @@ class Inputs(Preprocessor):
         # transformers 5.17 has another name for pixel_values.
         known = inspect.signature(self.adapter.base_model.get_image_features).parameters
         name = "pixel_values" if "pixel_values" in known else "pixel_values_images"
-        return Media("image", {name: self._pixels([self.squared(image)])}, self.parts.image_token * self._patches)
+        return Media("image", {name: self._pixels([self.squared(image)])}, self.processors.image_token * self._patches)
 
     def video(self, frames: list[Image.Image]) -> Media:
         slots = len(frames) * (self._patches + 1)  # each frame with its [CLS]
-        assert self.parts.video_token is not None
-        return Media("video", {"pixel_values_videos": self._pixels(frames)[None]}, self.parts.video_token * slots)
+        assert self.processors.video_token is not None
+        return Media("video", {"pixel_values_videos": self._pixels(frames)[None]}, self.processors.video_token * slots)
 
     def views(self, medium: Media, sizes: list[Pixels]) -> list[View]:
-        grid, processor = self.adapter.tower.grid, self.parts.image_processor
+        grid, processor = self.adapter.tower.grid, self.processors.image_processor
         if medium.kind == "image":
-            return [View(0, self.placed(sizes[0], lambda size: cropped(size, processor)), grid_of(*grid))]
+            return [View(0, self.original_box(sizes[0], lambda size: crop_box(size, processor)), grid_of(*grid))]
         return [  # each frame after its [CLS]
-            View(index, cropped(size, processor), grid_of(*grid, 1 + index * (self._patches + 1)), f"frame {index + 1}")
+            View(
+                index, crop_box(size, processor), grid_of(*grid, 1 + index * (self._patches + 1)), f"frame {index + 1}"
+            )
             for index, size in enumerate(sizes)
         ]
 
@@ -91,7 +93,7 @@ class Inputs(Preprocessor):
 
     def _pixels(self, pictures: list[Image.Image]) -> Tensor:
         """Return float32 [pictures, 3, H, W]."""
-        processor = self.parts.image_processor
+        processor = self.processors.image_processor
         for picture in pictures:
             check_crop(picture, processor)
         name = "return_legacy_image_output"  # transformers 5.23 warns if it is not given; 5.17 does not have it
