@@ -31,7 +31,7 @@ from vlmprune.results.picture_index import FOLDER, INDEX
 from vlmprune.results.summary import show_summary
 from vlmprune.terminal import progress_bar, say
 
-SHOWN = 20  # ids of broken samples in the result, at most; bad.jsonl has all of them
+MAX_IDS = 20  # ids of broken samples in the result, at most; bad.jsonl has all of them
 
 
 def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
     plan = prepare(config)
     finished = plan.directory.result
     if finished is not None:
-        return show_again(plan, finished, group)
+        return show_finished(plan, finished, group)
 
     logger = build_logger(config, plan.directory.path)  # raises UserError before a file is written
     environment = describe_environment(plan.checkpoint.identity, plan.benchmark.identity(), plan.device, plan.dtype)
@@ -51,7 +51,7 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
     with plan.directory.lock():
         finished = plan.directory.result  # another process may have finished it since
         if finished is not None:
-            return show_again(plan, finished, group)
+            return show_finished(plan, finished, group)
         plan.directory.begin(to_yaml(config.resolved), environment)
         logger.start(config.named, plan.directory.fingerprint, group)
         try:
@@ -64,7 +64,7 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
                 plan.directory.discard()
             raise
     try:
-        result = judged(plan, result)
+        result = judge_result(plan, result)
     finally:  # answers are logged even if the judge fails
         logger.log_result(result, plan.directory.predictions())
         logger.finish(0)
@@ -72,7 +72,7 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
     return result
 
 
-def show_again(plan: Plan, finished: dict[str, Any], group: str | None) -> dict[str, Any]:
+def show_finished(plan: Plan, finished: dict[str, Any], group: str | None) -> dict[str, Any]:
     """Print the result of a finished run and return it, judged if it was not yet; draw its pictures if it has none.
 
     group: the sweep that it is part of, which prints itself that the run was finished.
@@ -82,7 +82,7 @@ def show_again(plan: Plan, finished: dict[str, Any], group: str | None) -> dict[
             f"{plan.directory.path} left out {finished['bad_samples']['count']} broken samples: give "
             "on_bad_sample=skip, or repair them and delete it"
         )
-    finished = recount_flops(plan, judged(plan, finished))
+    finished = recount_flops(plan, judge_result(plan, finished))
     if not (plan.directory.path / FOLDER / INDEX).exists():  # the disk was full, or show.samples was 0
         try:
             make_pictures(plan, outline(plan.checkpoint, plan.config.model))
@@ -94,7 +94,7 @@ def show_again(plan: Plan, finished: dict[str, Any], group: str | None) -> dict[
     return finished
 
 
-def judged(plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
+def judge_result(plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
     """Return the result with its score, after asking the judge if one is given and the score is missing."""
     if plan.judge is None or result["answers"]["score"] is not None:
         return result
@@ -168,7 +168,7 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
         "answers": summarise_answers(rows, plan.benchmark, loaded.adapter, plan.method, clip, config.flops.convention),
         "prompt_template": directory.prompt_template,
         "media": describe_media(usable, rows, loaded.preprocessor),
-        "bad_samples": {"count": len(bad), "ids": sorted(broken)[:SHOWN]},
+        "bad_samples": {"count": len(bad), "ids": sorted(broken)[:MAX_IDS]},
         "timings": {
             "latency": latency,
             "evaluation_s": seconds,

@@ -7,7 +7,7 @@ import torch
 
 from vlmprune.benchmarks.base import Sample
 from vlmprune.evaluation.batching import WINDOW, BatchSize, by_image, windows
-from vlmprune.machine import lacks_memory
+from vlmprune.machine import is_memory_error
 
 
 def sample(number: int, image: str, media: str = "image") -> Sample:
@@ -55,5 +55,5 @@ def test_other_errors_and_single_rows_are_not_tried_again():
 def test_what_out_of_memory_looks_like():
     with pytest.raises(RuntimeError) as raised:
         torch.empty(2**60, dtype=torch.uint8)
-    assert lacks_memory(raised.value)
-    assert not lacks_memory(ValueError("out of paper"))
+    assert is_memory_error(raised.value)
+    assert not is_memory_error(ValueError("out of paper"))

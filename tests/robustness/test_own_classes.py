@@ -190,10 +190,10 @@ def test_an_exception_of_the_users_code_stays_what_it_is(place: Path, model):
     with pytest.raises(ZeroDivisionError) as raised:
         forward(model, build_method("own", ratio=0.5, config_dir=str(place / "configs")))
     assert raised.value.__notes__ == ["raised by Own.select"]
-    text = own_code.told(raised.value)
+    text = own_code.user_traceback(raised.value)
     assert text is not None and text.count("  File ") == 1 and "raising_method.py" in text and "/ 0" in text
     assert "vlmprune: Own.score raised ZeroDivisionError: division by zero" in text
-    assert own_code.told(ZeroDivisionError("ours")) is None
+    assert own_code.user_traceback(ZeroDivisionError("ours")) is None
 
 
 @pytest.mark.slow

@@ -14,8 +14,8 @@ from PIL.Image import Image
 
 from vlmprune.benchmarks.base import BadSample, Benchmark, Metric, Protocol, Sample
 from vlmprune.benchmarks.media import rgb
-from vlmprune.errors import said
-from vlmprune.own_code import BrokenContract, call, is_own, read, refuse, titled
+from vlmprune.errors import error_text
+from vlmprune.own_code import BrokenContract, call, is_own, qualified_name, read_attribute, refuse
 
 TEXTS = ("id", "image_id", "question", "answer", "category", "group")
 MEDIA = ("image", "video")
@@ -51,7 +51,7 @@ def _check_sample(benchmark: Benchmark, name: str, sample: Sample, about: str) -
     try:
         json.dumps(sample.extra, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        refuse(benchmark, name, sample.extra, f"plain data that JSON holds ({said(error)})", f"{about}, extra")
+        refuse(benchmark, name, sample.extra, f"plain data that JSON holds ({error_text(error)})", f"{about}, extra")
 
 
 def text(benchmark: Benchmark, name: str, given: Any, about: str) -> str:
@@ -75,7 +75,7 @@ def images(benchmark: Benchmark, name: str, given: Any, about: str) -> list[Imag
             refuse(benchmark, name, image, "PIL images", about)
         if not all(image.size):
             raise BrokenContract(
-                f"{titled(benchmark, name, about)}: {image.width} x {image.height} pixels; expected some"
+                f"{qualified_name(benchmark, name, about)}: {image.width} x {image.height} pixels; expected some"
             )
         image.load()  # an OSError of a truncated file makes this a bad sample
     try:
@@ -101,7 +101,7 @@ def under_contract(benchmark: Benchmark) -> Benchmark:
 
 
 def _checked(benchmark: Benchmark, name: str, check: Callable[[Benchmark, str, Any, str], Any]) -> Callable[..., Any]:
-    function = read(benchmark, name)
+    function = read_attribute(benchmark, name)
     if not callable(function):
         refuse(benchmark, name, function, "a method")
 
@@ -115,13 +115,13 @@ def _checked(benchmark: Benchmark, name: str, check: Callable[[Benchmark, str, A
         except OSError as error:
             if name != "images":
                 raise
-            raise BadSample(f"its image cannot be read ({said(error)})") from error
+            raise BadSample(f"its image cannot be read ({error_text(error)})") from error
 
     return checked
 
 
 def _check_declared(benchmark: Benchmark) -> None:
-    metric, protocol = read(benchmark, "metric"), read(benchmark, "protocol")
+    metric, protocol = read_attribute(benchmark, "metric"), read_attribute(benchmark, "protocol")
     if not isinstance(metric, Metric):
         refuse(benchmark, "metric", metric, "a Metric, such as Metric('accuracy')")
     ends = metric.lowest, metric.highest
@@ -129,7 +129,7 @@ def _check_declared(benchmark: Benchmark) -> None:
         refuse(benchmark, "metric", metric, "a name, and a range whose lowest is below its highest")
     if protocol is not None and not isinstance(protocol, Protocol):
         refuse(benchmark, "protocol", protocol, "None or a Protocol")
-    _truth(benchmark, "resampled", read(benchmark, "resampled"), "")
+    _truth(benchmark, "resampled", read_attribute(benchmark, "resampled"), "")
 
 
 def finite(value: Any) -> float | None:

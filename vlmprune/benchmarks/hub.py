@@ -27,7 +27,7 @@ from vlmprune.benchmarks.submission import FORMATS
 from vlmprune.benchmarks.tables import Table
 from vlmprune.config.typecheck import check_type
 from vlmprune.errors import UserError, nearest
-from vlmprune.files import expanded
+from vlmprune.files import expand_path
 from vlmprune.hashing import content_identity
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class HubBenchmark(TabularBenchmark):
         """Return the folder that names of image files are relative to; None if there is none. Raises UserError."""
         if self.pictures is None:
             return self.source().folder
-        folder = expanded("benchmark.pictures", self.pictures)
+        folder = expand_path("benchmark.pictures", self.pictures)
         if not folder.is_dir():
             raise UserError(f"benchmark.pictures={self.pictures}: no such folder; expected that of the images")
         return folder

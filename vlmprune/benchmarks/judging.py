@@ -24,7 +24,7 @@ from typing_extensions import TypedDict
 
 from vlmprune.benchmarks.base import Messages, Protocol, Row
 from vlmprune.config.settings import JudgeManner
-from vlmprune.errors import UserError, said
+from vlmprune.errors import UserError, error_text
 from vlmprune.files import append_lines
 from vlmprune.terminal import progress_bar
 from vlmprune.typed_json import STRICT, parse_json, read_lines
@@ -93,7 +93,7 @@ class Judge(JudgeManner):
                 raise ValueError("expected http://host/v1, without blanks and in ASCII (xn--... for other hosts)")
             _ = httpx.URL(self.base_url).host  # httpx decodes, and so checks, the host on access
         except (ValueError, httpx.InvalidURL) as error:
-            raise ValueError(f"base_url: {said(error)}") from error
+            raise ValueError(f"base_url: {error_text(error)}") from error
 
     def ask(self, messages: Messages, protocol: Protocol, stop: threading.Event) -> tuple[str, dict[str, float]]:
         """Return the judge's reply and the verdict in it. `stop` ends the waiting.
@@ -116,7 +116,7 @@ class Judge(JudgeManner):
                 if status not in TEMPORARY and status < 500:
                     raise UserError(self._refusal(status))
             except OSError as error:  # no connection, a broken one, a slow judge
-                problem = said(error)
+                problem = error_text(error)
             except Unreadable as error:
                 problem, unread = f"unreadable reply ({error})", unread + 1
             if asked_to_wait > LONGEST_WAIT:
@@ -151,7 +151,7 @@ class Judge(JudgeManner):
         except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
             raise UserError(
                 "judge: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE in the environment cannot be used "
-                f"({said(error)}): correct or unset it"
+                f"({error_text(error)}): correct or unset it"
             ) from error
         url, content = self.base_url.rstrip("/") + "/chat/completions", b""
         async with (
@@ -195,7 +195,7 @@ def _verdict(body: bytes, protocol: Protocol) -> tuple[str, dict[str, float]]:
         reply = parse_json(body, Completion)["choices"][0]["message"]["content"]
         return reply, protocol.parse(reply)
     except ValueError as error:
-        raise Unreadable(said(error)) from error
+        raise Unreadable(error_text(error)) from error
 
 
 def _retry_after(value: str) -> float:
@@ -216,7 +216,7 @@ def _origin(error: BaseException) -> str:
             break
         error = inner
     number = error.errno if isinstance(error, OSError) else None  # negative for an unknown host
-    return os.strerror(number) if number is not None and number > 0 else said(error)
+    return os.strerror(number) if number is not None and number > 0 else error_text(error)
 
 
 def _tls() -> ssl.SSLContext:

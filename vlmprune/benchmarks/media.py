@@ -26,7 +26,7 @@ from PIL.Image import Image, Transpose
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.benchmarks.stored import file_name, stored_picture
 from vlmprune.config.settings import Orientation
-from vlmprune.errors import said
+from vlmprune.errors import error_text
 from vlmprune.files import check_regular
 
 GREYS = ("I", "F", "I;16")  # more than 8 bits; "I;16" in either order of bytes
@@ -221,7 +221,7 @@ def reason(error: Exception) -> str:
     """Return a decoder's error about a damaged file as part of a line."""
     if isinstance(error, UnidentifiedImageError):  # its text holds a memory address
         return "no picture that PIL knows"
-    return said(error, 120) or type(error).__name__
+    return error_text(error, 120) or type(error).__name__
 
 
 def content_key(cells: Iterable[Any]) -> str:

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from vlmprune.errors import UserError, said
+from vlmprune.errors import UserError, error_text
 from vlmprune.files import read_bytes
 
 Rows = list[dict[str, Any]]
@@ -37,7 +37,7 @@ def read_rows(file: Path) -> Rows:
         raise UserError(f"{file} cannot be read: {error}") from error
     except UnicodeDecodeError as error:
         kind = "JSON" if separator is None else "a table"
-        raise UserError(f"{file} is not {kind} in UTF-8 ({said(error)}); save it as UTF-8") from error
+        raise UserError(f"{file} is not {kind} in UTF-8 ({error_text(error)}); save it as UTF-8") from error
     return _json(file, text) if separator is None else _table(file, text, separator)
 
 

@@ -17,7 +17,7 @@ from vlmprune.benchmarks.scoring.text_match import gqa_match
 from vlmprune.benchmarks.sources import Source
 from vlmprune.benchmarks.tables import Listed, Table
 from vlmprune.errors import UserError
-from vlmprune.files import expanded
+from vlmprune.files import expand_path
 from vlmprune.hashing import content_identity
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class Pope(HubBenchmark):
 
     def open_table(self, streaming: bool) -> tuple[Table, str]:
         self.source()  # refuses an empty path, which would be the working folder
-        path = expanded("benchmark.path", self.path)
+        path = expand_path("benchmark.path", self.path)
         files = sorted(path.glob(AUTHORS) if path.is_dir() else [path] if path.match(AUTHORS) else [])
         if not files:
             return super().open_table(streaming)

@@ -17,8 +17,8 @@ from yaml import YAMLError
 
 from vlmprune.benchmarks.row_files import TEXT_FILES, read_rows
 from vlmprune.benchmarks.tables import InPlace, Listed, Prepared, Table
-from vlmprune.errors import FAULTS, UserError, nearest, said
-from vlmprune.files import check_regular, expanded
+from vlmprune.errors import FAULTS, UserError, error_text, nearest
+from vlmprune.files import check_regular, expand_path
 from vlmprune.hashing import content_identity
 from vlmprune.terminal import say
 from vlmprune.typed_json import STRICT, read_json
@@ -66,11 +66,13 @@ def open_saved(folder: Path, path: str) -> datasets.Dataset:
             for entry in found.get("_data_files", []):
                 check_regular(folder / entry["filename"])
         except (OSError, ValueError) as error:
-            raise UserError(f"benchmark.path={path}: {name} cannot be used ({said(error)})") from error
+            raise UserError(f"benchmark.path={path}: {name} cannot be used ({error_text(error)})") from error
     try:
         return datasets.Dataset.load_from_disk(str(folder)).with_format(None)
     except (OSError, *FAULTS) as error:
-        raise UserError(f"benchmark.path={path}: cannot be loaded ({said(error) or type(error).__name__})") from error
+        raise UserError(
+            f"benchmark.path={path}: cannot be loaded ({error_text(error) or type(error).__name__})"
+        ) from error
 
 
 README = "README.md"
@@ -175,7 +177,7 @@ class Source:
     @property
     def folder(self) -> Path | None:
         """Return the local folder that media paths are relative to; None on the hub."""
-        path = expanded("benchmark.path", self.path)
+        path = expand_path("benchmark.path", self.path)
         if path.is_dir():
             return path
         return path.parent if path.exists() else None
@@ -185,7 +187,7 @@ class Source:
 
         streaming: read parquet files of a hub dataset in place; local ones always are.
         """
-        path = expanded("benchmark.path", self.path)
+        path = expand_path("benchmark.path", self.path)
         if path.exists() or self.path.startswith((".", "/", "~")):
             table, identity = self._local(path)
         else:
@@ -245,7 +247,7 @@ class Source:
             try:
                 files, commit = fetch(files, self.split, self.revision) or (files, commit)
             except OSError as error:
-                raise UserError(f"benchmark data cannot be loaded ({name}: {said(error)}). {HELP}") from error
+                raise UserError(f"benchmark data cannot be loaded ({name}: {error_text(error)}). {HELP}") from error
         return self._read(files), f"commit:{commit}"
 
     def _builder(self, name: str, revision: str | None, files: list[str] | None = None) -> Any:
@@ -257,7 +259,7 @@ class Source:
             return datasets.load_dataset_builder(name, self.config, revision=revision, data_files=only)
         except BROKEN as error:
             kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
-            raise UserError(f"{name}: {kind}{said(error)}") from error
+            raise UserError(f"{name}: {kind}{error_text(error)}") from error
 
     def _files(self, builder: Any) -> list[str]:
         """Return the split's data files: local paths, or hf:// addresses that name the commit."""
@@ -273,7 +275,7 @@ class Source:
         try:
             return InPlace(files)
         except (OSError, *FAULTS, pyarrow.ArrowException) as error:
-            raise UserError(f"benchmark.path={self.path}: not readable as parquet ({said(error)})") from error
+            raise UserError(f"benchmark.path={self.path}: not readable as parquet ({error_text(error)})") from error
 
 
 def _is_parquet(files: list[str]) -> bool:
@@ -295,7 +297,7 @@ def _prepare(builder: Any, split: str, name: str, fresh: bool) -> Any:
         builder.download_and_prepare(download_mode=mode, verification_mode="no_checks")
         return builder.as_dataset(split=split)
     except (datasets.exceptions.DatasetsError, *BROKEN) as error:
-        raise UserError(f"benchmark data cannot be loaded ({name}: {said(error)}). {HELP}") from error
+        raise UserError(f"benchmark data cannot be loaded ({name}: {error_text(error)}). {HELP}") from error
 
 
 def _choose(split: str, there: list[str], path: str) -> str:

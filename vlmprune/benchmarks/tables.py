@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vlmprune.errors import FAULTS, UserError, said
+from vlmprune.errors import FAULTS, UserError, error_text
 
 if TYPE_CHECKING:
     import datasets
@@ -46,7 +46,7 @@ def readable(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, *FAULTS, pyarrow.ArrowException) as error:
-        raise UserError(f"{what} cannot be read ({said(error) or type(error).__name__})") from error
+        raise UserError(f"{what} cannot be read ({error_text(error) or type(error).__name__})") from error
 
 
 class Listed:

@@ -17,7 +17,7 @@ from vlmprune.benchmarks.scoring import wups
 from vlmprune.benchmarks.sources import Source
 from vlmprune.benchmarks.tables import Joined, Table
 from vlmprune.errors import UserError
-from vlmprune.files import expanded
+from vlmprune.files import expand_path
 from vlmprune.hashing import listing_identity
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class VideoBenchmark(HubBenchmark):
 
     def find_videos(self) -> None:
         """List the folder's video files and folders of frames. Raises UserError if there is no such folder."""
-        given = expanded("benchmark.videos", self.videos) if self.videos else self.source().folder
+        given = expand_path("benchmark.videos", self.videos) if self.videos else self.source().folder
         if given is None or not given.is_dir():
             raise UserError(
                 f"benchmark.videos={self.videos}: no such folder; unpack the video files of {self.path} and set "

@@ -12,8 +12,8 @@ from vlmprune.config.arguments import read_settings, split_arguments
 from vlmprune.config.overrides import UNUSED, expand_sweep, group_of, without_unused
 from vlmprune.config.settings import Orientation, RunConfig, compose_run
 from vlmprune.config.typecheck import check_type
-from vlmprune.errors import UserError, choose
-from vlmprune.files import check_writable, expanded
+from vlmprune.errors import UserError, check_choice
+from vlmprune.files import check_writable, expand_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,7 +48,7 @@ def show(arguments: list[str], config_dir: str | None) -> int:
 
     settings, words = split_arguments(arguments, questions=True)
     for setting in settings:
-        choose(group_of(setting), (*OF_A_RUN, "file"), "setting of show")
+        check_choice(group_of(setting), (*OF_A_RUN, "file"), "setting of show")
     own = [setting for setting in settings if group_of(setting) == "file"]
     file = output_file(own)
     settings = [setting for setting in settings if setting not in own]
@@ -90,7 +90,7 @@ def output_file(settings: list[str]) -> Path:
     """Return the path of the PNG, from `file=`. Raise UserError for another suffix."""
     given = read_settings(settings, "show", one=["file"]).get("file", FILE)
     check_type("file", given, str)
-    path = expanded("file", given)
+    path = expand_path("file", given)
     if path.suffix.lower() != ".png":
         raise UserError(f"file={path}: the picture is a PNG; give a name that ends in .png")
     return path

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from vlmprune.engine.adapter import TextTower
-from vlmprune.errors import UserError, said
+from vlmprune.errors import UserError, error_text
 from vlmprune.evaluation.generation import read_rules
 from vlmprune.evaluation.plan import model_name
 from vlmprune.files import check_writable, to_json, write_atomically
-from vlmprune.machine import lacks_memory
+from vlmprune.machine import is_memory_error
 from vlmprune.measure.environment import conditions, git_commit, versions
 from vlmprune.measure.memory import decoder_bytes
 from vlmprune.models.clip_text import load_text_tower
@@ -64,7 +64,7 @@ def show_again(source: Path, request: Request) -> int:
     try:
         result = dict(read_json(source, SpeedResult))
     except (OSError, ValueError) as error:
-        raise UserError(f"from={source}: is no result of vlmprune speed ({said(error)})") from error
+        raise UserError(f"from={source}: is no result of vlmprune speed ({error_text(error)})") from error
     show(result, request.format)
     chart = request.chart or source.with_suffix(".png")
     if chart != NONE:
@@ -117,7 +117,7 @@ def load_model(planned: Plan) -> Loaded:
     try:
         return load(planned.checkpoint, planned.config.model, planned.dtype, planned.device)
     except RuntimeError as error:
-        if not lacks_memory(error):
+        if not is_memory_error(error):
             raise
         name = model_name(planned.config)
         raise UserError(f"model={name}: its weights do not fit on {planned.device}; try model.dtype=float16") from error

@@ -13,7 +13,7 @@ from typing import Any
 from vlmprune.config.arguments import read_settings
 from vlmprune.config.typecheck import construct
 from vlmprune.errors import UserError
-from vlmprune.files import check_writable, expanded
+from vlmprune.files import check_writable, expand_path
 from vlmprune.loggers.wandb_account import has_api_key, server
 
 # title, and the quantity on the x axis; the y axis is the score
@@ -43,7 +43,7 @@ def save_workspace(settings: Sequence[str]) -> int:
     names = [field.name for field in fields(Request)]
     request = construct(Request, read_settings(list(settings), "wandb-report", one=names), "")
     if request.file is not None:
-        path = expanded("file", request.file)
+        path = expand_path("file", request.file)
         check_writable("file", path)
         try:
             path.write_text(

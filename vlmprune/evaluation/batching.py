@@ -11,7 +11,7 @@ import torch
 
 from vlmprune.benchmarks.base import Sample
 from vlmprune.errors import UserError
-from vlmprune.machine import lacks_memory
+from vlmprune.machine import is_memory_error
 from vlmprune.terminal import say
 
 WINDOW = 4  # batches whose questions are sorted by length: their images are in memory together
@@ -56,7 +56,7 @@ class BatchSize:
             try:
                 run(batch)
             except (RuntimeError, MemoryError) as error:
-                if len(batch) == 1 or not lacks_memory(error):
+                if len(batch) == 1 or not is_memory_error(error):
                     raise
                 fits = False  # the failed batch's memory is freed only after its exception is
             if fits:

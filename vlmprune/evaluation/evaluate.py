@@ -33,7 +33,7 @@ from vlmprune.evaluation.plan import Plan
 from vlmprune.evaluation.predictions import Answers
 from vlmprune.evaluation.run_directory import RunDirectory
 from vlmprune.hashing import data_hash
-from vlmprune.machine import lacks_memory
+from vlmprune.machine import is_memory_error
 from vlmprune.measure.environment import versions
 from vlmprune.measure.positions import position_limit, positions_taken
 from vlmprune.models import loading
@@ -155,7 +155,7 @@ class Evaluation:
                 self._ask_together(together)
                 self._ask_whole(alone)
             except (RuntimeError, MemoryError) as error:
-                if lacks_memory(error):
+                if is_memory_error(error):
                     raise does_not_fit(error) from error
                 raise
             if broken is not None:  # the samples before it are answered

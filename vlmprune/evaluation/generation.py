@@ -43,7 +43,7 @@ from transformers import (
 )
 
 from vlmprune.benchmarks.base import Benchmark, Sample
-from vlmprune.errors import UserError, said
+from vlmprune.errors import UserError, error_text
 from vlmprune.evaluation.media_loader import Images
 from vlmprune.evaluation.predictions import generated_lengths
 from vlmprune.models.loading import Loaded
@@ -256,7 +256,8 @@ class Rules:
                 replace(self, settings={name: value}).processors(prompts, [2], 2, 2)(prompts, scores)
             except Exception as error:  # transformers raises many types for a checkpoint's value
                 raise UserError(
-                    f"{name}={shown(value)} in the model's {FILE} cannot be used ({said(error)}); correct the file"
+                    f"{name}={shown(value)} in the model's {FILE} cannot be used ({error_text(error)}); correct the "
+                    "file"
                 ) from error
 
 
@@ -318,8 +319,8 @@ def read_config(checkpoint: Checkpoint) -> GenerationConfig:
         return GenerationConfig.from_dict(data)
     except Exception as error:  # transformers raises many types for a checkpoint's file
         raise UserError(
-            f"model.path={checkpoint.source}: its {FILE} cannot be used ({said(error)}); correct it, or remove it "
-            "to go by config.json"
+            f"model.path={checkpoint.source}: its {FILE} cannot be used ({error_text(error)}); correct it, or remove "
+            "it to go by config.json"
         ) from error
 
 

@@ -17,7 +17,7 @@ from vlmprune.config.registry import read
 from vlmprune.config.settings import LIMITS, RunConfig, compose_run
 from vlmprune.errors import IdleSetting, UserError
 from vlmprune.evaluation.generation import read_rules
-from vlmprune.files import expanded
+from vlmprune.files import expand_path
 from vlmprune.methods.base import Method
 from vlmprune.models.base import describe
 from vlmprune.models.compatibility import check_scope
@@ -114,7 +114,7 @@ def check_questions(config: RunConfig, benchmark: Benchmark, samples: list[Sampl
     if "orientation" in typed and not benchmark.turned:
         raise idle("orientation", "no picture of these data says how it is turned")
     if isinstance(benchmark, HubBenchmark) and benchmark.source().folder is not None:
-        path = expanded("benchmark.path", benchmark.path)
+        path = expand_path("benchmark.path", benchmark.path)
         for name in ("revision", *(("split",) if path.is_file() or (path / "state.json").exists() else ())):
             if f"benchmark.{name}" in typed:
                 raise idle(f"benchmark.{name}", f"{benchmark.path} is read as it lies there")

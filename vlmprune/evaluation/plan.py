@@ -17,12 +17,12 @@ from vlmprune.config.registry import DESCRIPTION, build_method, target_class, ta
 from vlmprune.config.settings import RunConfig
 from vlmprune.config.subset import Subset
 from vlmprune.config.typecheck import construct
-from vlmprune.errors import IdleSetting, NotApplicable, UserError, one_line
+from vlmprune.errors import IdleSetting, NotApplicable, UserError, user_error_on_failure
 from vlmprune.evaluation.generation import Rules, read_rules
 from vlmprune.evaluation.identity import code_identity, method_identity
 from vlmprune.evaluation.idle_settings import check_idle
 from vlmprune.evaluation.run_directory import RunDirectory
-from vlmprune.files import expanded
+from vlmprune.files import expand_path
 from vlmprune.hashing import data_hash
 from vlmprune.methods.base import Method
 from vlmprune.methods.baselines import Unpruned
@@ -173,7 +173,9 @@ def choose_parts(config: RunConfig) -> tuple[Method, Checkpoint, Checkpoint | No
         run_seed=config.seed,
     )
     checkpoint = describe_checkpoint(config.model)
-    with one_line(f"model.path={checkpoint.source}: its vision_config cannot be used", "correct its config.json"):
+    with user_error_on_failure(
+        f"model.path={checkpoint.source}: its vision_config cannot be used", "correct its config.json"
+    ):
         family = describe(checkpoint.config)
     check_pair(family, method, config.names["method"], model_name(config))
     method = settled(method, family)
@@ -246,7 +248,7 @@ def build_benchmark(config: RunConfig) -> Benchmark:
 
 def local_copy(config: RunConfig) -> Path:
     """Return data/BENCHMARK, with any suffix. Raise UserError without the folder `data`, or if it has no such entry."""
-    folder = expanded("data", str(config.data))
+    folder = expand_path("data", str(config.data))
     if not folder.is_dir():
         raise UserError(f"data={config.data}: no such folder")
     name = config.names["benchmark"]
@@ -279,5 +281,5 @@ def benchmark_name(config: RunConfig, benchmark: Benchmark) -> str:
 def model_name(config: RunConfig) -> str:
     """Return the name of the model's choice, or that of the folder for model=path."""
     if config.names["model"] == "path":
-        return expanded("model.path", str(config.model.path)).resolve().name
+        return expand_path("model.path", str(config.model.path)).resolve().name
     return config.names["model"]

@@ -15,7 +15,7 @@ from vlmprune.benchmarks.judging import Judge, describe_judge, judge_answers
 from vlmprune.config.arguments import read_settings, split_arguments
 from vlmprune.config.registry import DESCRIPTION, recorded_target, target_class, target_of
 from vlmprune.config.typecheck import construct
-from vlmprune.errors import UserError, said
+from vlmprune.errors import UserError, error_text
 from vlmprune.evaluation.identity import code_identity
 from vlmprune.evaluation.run_directory import RunDirectory, read_answers, read_result
 from vlmprune.evaluation.scores import summarise_scores
@@ -103,7 +103,7 @@ def read_benchmark(folder: Path, config_dir: str | None = None) -> Benchmark:
     except FileNotFoundError as error:
         raise UserError(f"{folder} is not a run directory: it has no config.yaml") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read: {said(error)}") from error
+        raise UserError(f"{file} cannot be read: {error_text(error)}") from error
     if config is None:
         raise UserError(f"{file} cannot be read: benchmark is missing")
     settings = {key: value for key, value in config.items() if key not in DESCRIPTION}

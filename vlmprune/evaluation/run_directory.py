@@ -25,8 +25,8 @@ from typing import Annotated, Any
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
-from vlmprune.errors import UserError, said
-from vlmprune.files import PARTIAL, append_lines, read_bytes, to_json, told, write_atomically
+from vlmprune.errors import UserError, error_text
+from vlmprune.files import PARTIAL, append_lines, read_bytes, to_json, user_error_on_write, write_atomically
 from vlmprune.results.line_schema import Environments, KeptLine, LeftOut, PredictionLine
 from vlmprune.results.schema import Result
 from vlmprune.terminal import say
@@ -176,8 +176,8 @@ class RunDirectory:
             recorded = read_json(file, Environments)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{file} cannot be read ({said(error)}): delete it to go on; what the answers so far were made with is "
-                "then unknown"
+                f"{file} cannot be read ({error_text(error)}): delete it to go on; what the answers so far were made "
+                "with is then unknown"
             ) from error
         self._same(recorded["fingerprint"], file)
         return recorded["environments"]
@@ -252,7 +252,7 @@ class RunDirectory:
 
     def write(self, name: str, content: str | bytes) -> None:
         """Write a file of the folder in one step. Raise UserError if the disk is full or not writable."""
-        with told(self.path / name):
+        with user_error_on_write(self.path / name):
             write_atomically(self.path / name, content)
 
 
@@ -267,8 +267,8 @@ def read_result(file: Path) -> dict[str, Any]:
         return dict(read_json(file, Result))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{file} cannot be read ({said(error)}): delete it, and the same command makes it again from the answers "
-            "beside it"
+            f"{file} cannot be read ({error_text(error)}): delete it, and the same command makes it again from the "
+            "answers beside it"
         ) from error
 
 

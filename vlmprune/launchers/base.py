@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, Protocol, get_args, get_type_hints
 
 from vlmprune.config.settings import RunConfig
 from vlmprune.errors import UserError
-from vlmprune.own_code import BrokenContract, call, is_own, refuse, titled
+from vlmprune.own_code import BrokenContract, call, is_own, qualified_name, refuse
 
 POLL_SECONDS = 0.1
 
@@ -193,7 +193,7 @@ def launch(launcher: Launcher, tasks: list[Task], watch: Watch) -> None:
     call(launcher, "run", tasks, checked)
     if checked.open and not watch.halted:
         raise BrokenContract(
-            f"{titled(launcher, 'run')}: {len(checked.open)} of {len(tasks)} tasks have no outcome after it; "
+            f"{qualified_name(launcher, 'run')}: {len(checked.open)} of {len(tasks)} tasks have no outcome after it; "
             "expected watch.ended(number, outcome) for each"
         )
 

@@ -15,8 +15,8 @@ from vlmprune.config.secret_check import without_secrets
 from vlmprune.config.settings import RunConfig, compose_run
 from vlmprune.errors import ProcessLost, UserError
 from vlmprune.launchers.base import Launcher, Outcome, Task, Watch
-from vlmprune.machine import lack
-from vlmprune.own_code import raiser_of
+from vlmprune.machine import resource_message
+from vlmprune.own_code import failing_method
 
 # Variables that decide where models, datasets and logs are found. Keys are not among them: no task file may hold one.
 PASSED_ON = ("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "WANDB_MODE", "WANDB_DIR", "WANDB_BASE_URL")
@@ -43,10 +43,10 @@ def run_task(task: Task, log: TextIO) -> Outcome:
     except Exception as error:  # the sweep continues with its other jobs, so the traceback goes to the log
         with suppress(OSError):  # a full disk, which may be the reason of the failure
             log.write(without_secrets(traceback.format_exc()))
-        raiser = raiser_of(error)  # in a user's own class
+        raiser = failing_method(error)  # in a user's own class
         where = f" (raised by {raiser})" if raiser else ""
         kind = f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
-        reason = without_secrets(lack(error) or kind)
+        reason = without_secrets(resource_message(error) or kind)
         return Outcome("failed", reason, None, directory, time.perf_counter() - start)
     seconds = time.perf_counter() - start
     return Outcome("skipped" if finished else "done", "", result["answers"]["score"], directory, seconds)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmprune.errors import Terminated, UserError
-from vlmprune.own_code import call, described, is_own, line_of, titled
+from vlmprune.own_code import call, describe_value, error_line, is_own, qualified_name
 from vlmprune.terminal import say
 
 
@@ -86,7 +86,7 @@ class Guard(Logger):
         found: list[Any] = [None]
         self.attempt("line", lambda: found.append(self.logger.line))
         if found[-1] is not None and not isinstance(found[-1], str):
-            self.warn(f"{titled(self.cls, 'line')} is {described(found[-1])}, expected text or None")
+            self.warn(f"{qualified_name(self.cls, 'line')} is {describe_value(found[-1])}, expected text or None")
             return None
         return found[-1]
 
@@ -108,7 +108,7 @@ class Guard(Logger):
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             if stops.seen:
                 raise
-            self.warn(line_of(error) or f"{titled(self.cls, name)} raised {type(error).__name__}: {error}")
+            self.warn(error_line(error) or f"{qualified_name(self.cls, name)} raised {type(error).__name__}: {error}")
 
     def warn(self, why: str) -> None:
         """Print the warning; the logger is not called again."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Interval
 
-from vlmprune.errors import said
+from vlmprune.errors import error_text
 from vlmprune.loggers import wandb_upload
 from vlmprune.loggers.base import Logger
 from vlmprune.loggers.wandb_account import has_api_key, outputs_identity, resolve_mode, run_identity
@@ -225,7 +225,7 @@ class WandbLogger(Logger):
         # directory has all that matters. KeyboardInterrupt still stops the run.
         except Exception as error:
             self._run = self._line = None
-            why = f"{type(error).__name__}: {said(error)}"
+            why = f"{type(error).__name__}: {error_text(error)}"
             say(
                 f"warning: W&B could not {doing} ({why}); the run goes on without it, its files are in {self.directory}"
             )

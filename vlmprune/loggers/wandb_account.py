@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from vlmprune.errors import UserError, said
-from vlmprune.files import expanded
+from vlmprune.errors import UserError, error_text
+from vlmprune.files import expand_path
 
 if TYPE_CHECKING:
     import wandb
@@ -54,7 +54,9 @@ def own_settings() -> wandb.Settings:
 
     folder = os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb"
     try:
-        settings = wandb.Settings(silent=True, settings_system=str(expanded("WANDB_CONFIG_DIR", folder) / "settings"))
+        settings = wandb.Settings(
+            silent=True, settings_system=str(expand_path("WANDB_CONFIG_DIR", folder) / "settings")
+        )
         settings.update_from_system_settings()
         settings.update_from_env_vars(dict(os.environ))
     except ValidationError as error:
@@ -63,7 +65,7 @@ def own_settings() -> wandb.Settings:
         name = ".".join(str(part) for part in fault["loc"])
         raise UserError(f"W&B's own setting {name} (WANDB_{name.upper()}): {fault['msg']}") from None
     except wandb.Error as error:
-        raise UserError(f"W&B's own settings: {said(error)}") from error
+        raise UserError(f"W&B's own settings: {error_text(error)}") from error
     return settings
 
 

@@ -19,7 +19,7 @@ from vlmprune.engine.timing import Spans
 from vlmprune.errors import UserError
 from vlmprune.evaluation.batching import free_memory
 from vlmprune.evaluation.latency_pass import time_answers
-from vlmprune.machine import lacks_memory
+from vlmprune.machine import is_memory_error
 from vlmprune.measure.latency import Times, mark, synchronize
 from vlmprune.measure.memory import cache_bytes, cache_bytes_per_token, peak_mb, reset_peak
 from vlmprune.models.loading import Loaded
@@ -97,7 +97,7 @@ class Bench:
             try:
                 call(one)
             except RuntimeError as error:
-                if not lacks_memory(error):
+                if not is_memory_error(error):
                     raise
                 one.out_of_memory = True
             if one.out_of_memory:  # memory of the failed call is freed only after its error

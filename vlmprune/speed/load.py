@@ -22,10 +22,10 @@ from vlmprune.config.arguments import read_settings
 from vlmprune.config.overrides import AMOUNT, expand_sweep, group_of, parse_overrides, without_unused
 from vlmprune.config.settings import RunConfig, compose_run
 from vlmprune.config.typecheck import check_type, construct
-from vlmprune.errors import NotApplicable, UserError, choose, nearest
+from vlmprune.errors import NotApplicable, UserError, check_choice, nearest
 from vlmprune.evaluation.idle_settings import LeftOut
 from vlmprune.evaluation.plan import choose_parts
-from vlmprune.files import expanded
+from vlmprune.files import expand_path
 from vlmprune.methods.base import Method
 from vlmprune.methods.baselines import Unpruned
 from vlmprune.models import loading
@@ -106,7 +106,7 @@ def parse(settings: list[str]) -> Request:
             request.overrides.append(setting)
     load = [override.key_or_group for override in parse_overrides(own) if override.key_or_group not in OWN]
     values = read_settings(own, "speed", one=[*OWN, *load])
-    request.format = choose(str(values.get("format", "table")), FORMATS, "format")
+    request.format = check_choice(str(values.get("format", "table")), FORMATS, "format")
     request.json, request.chart = (_file(key, values.get(key)) for key in ("json", "chart"))
     request.source = _file("from", values.get("from"))
     others = [*request.overrides, *(setting for setting in own if group_of(setting) == "speed")]
@@ -127,7 +127,7 @@ def _file(key: str, value: Any) -> Path | None:
     endings = {"json": (".json",), "from": (".json",), "chart": (".png", ".svg")}[key]
     if Path(value).suffix not in endings:
         raise UserError(f"{key}={value}: allowed: a file name that ends in {' or '.join(endings)}")
-    return expanded(key, value)
+    return expand_path(key, value)
 
 
 @dataclass(frozen=True)
