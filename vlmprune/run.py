@@ -20,7 +20,7 @@ from vlmprune.evaluation.evaluate import evaluation_of, load_models
 from vlmprune.evaluation.latency_pass import measure_questions
 from vlmprune.evaluation.plan import Plan, amount, benchmark_name, model_name, prepare
 from vlmprune.evaluation.result import in_order, recount_flops, summarise_answers
-from vlmprune.loggers.base import Logger, guarded
+from vlmprune.loggers.base import Logger, guard_logger
 from vlmprune.measure.environment import describe_environment
 from vlmprune.measure.memory import peak_mb, reset_peak
 from vlmprune.models.loading import Loaded
@@ -126,17 +126,17 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
         say(line)
     title = f"{config.names['method']} {amount(plan.method)} on {benchmark_name(config, plan.benchmark)}"
     team = team_of(config) if open_samples else Team([])
-    with team.running(plan):  # other processes, if any, load their models at the same time
+    with team.start_run(plan):  # other processes, if any, load their models at the same time
         peak_since = reset_peak(plan.device)
         loaded, text_tower = load_models(plan)
         takes_video = loaded.preprocessor.takes_video and plan.samples[0].media == "video"
         directory.prompt_template = loaded.preprocessor.prompts.template("video" if takes_video else "image")
         directory.first_sample = plan.samples[0].id
-        share = team.share(open_samples, plan)
+        share = team.send_questions(open_samples, plan)
         start = time.perf_counter()
         with (
             progress_bar(title, len(plan.samples), len(done)) as advance,
-            team.gathering(directory, advance) as (gathered, advance_here),
+            team.collect_rows(directory, advance) as (gathered, advance_here),
         ):
             evaluation = evaluation_of(plan, loaded, text_tower, gathered, advance_here)
             evaluation.run(share)
@@ -206,7 +206,7 @@ def build_logger(config: RunConfig, directory: Path) -> Logger:
     settings = {key: value for key, value in config.logger.items() if key not in DESCRIPTION}
     target = target_of(config.logger, f"logger={config.names['logger']}")
     cls = target_class(target, Logger)
-    logger = guarded(cls, partial(construct, cls, settings, "logger."))
+    logger = guard_logger(cls, partial(construct, cls, settings, "logger."))
     logger.place(directory, Path(config.outputs))
     return logger
 

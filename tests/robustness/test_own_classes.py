@@ -22,7 +22,7 @@ from vlmprune.config.typecheck import construct
 from vlmprune.engine.contract import Contract
 from vlmprune.errors import NotFinite, UserError
 from vlmprune.evaluation.scores import summarise_scores
-from vlmprune.loggers.base import Logger, Stops, guarded
+from vlmprune.loggers.base import InterruptMonitor, Logger, guard_logger
 
 REFUSED = [case for case in EVERY if case.code == 2]
 METHOD_CASES = [case for case in REFUSED if case.name.startswith("method: ")]
@@ -256,7 +256,7 @@ class Changing(Logger):
 
 
 def test_a_logger_changes_nothing(capsys: pytest.CaptureFixture[str]):
-    logger = guarded(Changing, Changing)
+    logger = guard_logger(Changing, Changing)
     config, result, samples = {"seed": 0}, {"answers": {"score": 0.5}}, [{"id": "a"}]
     logger.start(config, "ab", None)
     logger.log_result(result, samples)
@@ -272,5 +272,5 @@ def test_ctrl_c_in_a_logger_stops_the_run():
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        guarded(Slow, Slow).start({}, "ab", None)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler and not Stops().seen
+        guard_logger(Slow, Slow).start({}, "ab", None)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler and not InterruptMonitor().seen

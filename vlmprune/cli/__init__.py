@@ -114,9 +114,9 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if "WORLD_SIZE" in os.environ and command in (_run, _sweep):  # accelerate launch, torchrun
         _prepare_libraries()
-        from vlmprune.distributed.torchrun import together
+        from vlmprune.distributed.torchrun import run_in_all_processes
 
-        return together(command, arguments[1:])
+        return run_in_all_processes(command, arguments[1:])
     return command(arguments[1:])
 
 

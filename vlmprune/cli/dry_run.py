@@ -14,12 +14,12 @@ def dry_run_sweep(settings: list[str], config_dir: str | None) -> int:
     jobs = plan_jobs(split.of_runs, config_dir, split.baselines)
     launcher = build_launcher(split, config_dir)
     from vlmprune.evaluation.plan import shared_benchmarks  # imports torch, which a typo need not wait for
-    from vlmprune.launchers.base import check
+    from vlmprune.launchers.base import check_runs
     from vlmprune.sweep.inspection import examine
 
     with shared_benchmarks():
         jobs = examine(jobs, launcher.here)
-        check(launcher, [job.config for job in jobs if job.record.status != "not_applicable"], dry=True)
+        check_runs(launcher, [job.config for job in jobs if job.record.status != "not_applicable"], dry=True)
         show_jobs(jobs)
     print(f"launcher={split.launcher}")
     return 0

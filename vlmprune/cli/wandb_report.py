@@ -1,6 +1,6 @@
 """`vlmprune wandb-report`: a saved view of a W&B project with charts of score against cost.
 
-Every chart is made from run summaries alone (see loggers.wandb.summary_of), one point a run.
+Every chart is made from run summaries alone (see loggers.wandb.summarise_result), one point a run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from vlmprune.config.arguments import read_settings
 from vlmprune.config.typecheck import construct
 from vlmprune.errors import UserError
 from vlmprune.files import check_writable, expand_path
-from vlmprune.loggers.wandb_account import has_api_key, server
+from vlmprune.loggers.wandb_account import has_api_key, server_address
 
 # title, and the quantity on the x axis; the y axis is the score
 AGAINST = (
@@ -71,7 +71,9 @@ def saved(request: Request) -> str:
         view = workspace(request, entity)
         view.save()
     except (wandb.Error, OSError, ValueError) as error:
-        raise UserError(f"W&B at {server()} did not take the view: {' '.join(str(error).split())[:200]}") from error
+        raise UserError(
+            f"W&B at {server_address()} did not take the view: {' '.join(str(error).split())[:200]}"
+        ) from error
     return str(view.url)
 
 

@@ -19,7 +19,7 @@ from vlmprune.machine import resource_message
 from vlmprune.own_code import failing_method
 
 # Variables that decide where models, datasets and logs are found. Keys are not among them: no task file may hold one.
-PASSED_ON = ("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "WANDB_MODE", "WANDB_DIR", "WANDB_BASE_URL")
+SHARED_VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "WANDB_MODE", "WANDB_DIR", "WANDB_BASE_URL")
 
 
 def run_task(task: Task, log: TextIO) -> Outcome:
@@ -52,19 +52,19 @@ def run_task(task: Task, log: TextIO) -> Outcome:
     return Outcome("skipped" if finished else "done", "", result["answers"]["score"], directory, seconds)
 
 
-def run_task_here(task: Task) -> Outcome:
+def run_task_in_process(task: Task) -> Outcome:
     """Run a task in this process. The result that it prints goes to the log; its progress bar is shown."""
     with log_file(task.log) as log, redirect_stdout(log):
         return run_task(task, log)
 
 
-def run_task_apart(task: Task) -> Outcome:
+def run_task_in_worker(task: Task) -> Outcome:
     """Run a task in a worker's process: all that it writes to the terminal goes to the log."""
     os.environ.update(task.environment)
     os.chdir(task.folder)
     if task.config_dir and (package := os.path.dirname(task.config_dir)) not in sys.path:
         sys.path.insert(0, package)  # a user's package is beside the config folder
-    with log_file(task.log) as log, terminal_to(log):
+    with log_file(task.log) as log, redirect_terminal(log):
         return run_task(task, log)
 
 
@@ -83,7 +83,7 @@ def log_file(path: str) -> Iterator[TextIO]:
 
 
 @contextmanager
-def terminal_to(log: TextIO) -> Iterator[None]:
+def redirect_terminal(log: TextIO) -> Iterator[None]:
     """Redirect to `log` all that this process writes to stdout and stderr inside the block, also from C code."""
     kept = [os.dup(number) for number in (1, 2)]
     try:
@@ -113,4 +113,4 @@ class InProcess(Launcher):
             if watch.halted:
                 return
             watch.started(task.number)
-            watch.ended(task.number, run_task_here(task))
+            watch.ended(task.number, run_task_in_process(task))

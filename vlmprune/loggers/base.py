@@ -48,22 +48,22 @@ class NoLogger(Logger):
     """logger=none: the run directory is the only record."""
 
 
-BUILT = "__post_init__"  # the code of a dataclass that runs when it is built
+CONSTRUCTION = "__post_init__"  # the code of a dataclass that runs when it is built
 
 
-def guarded(cls: type, build: Callable[[], Logger]) -> Logger:
+def guard_logger(cls: type, build: Callable[[], Logger]) -> Logger:
     """Return the logger of class `cls` that `build` makes, guarded if the class is a user's own.
 
     Raises UserError for a setting, since the run has not begun and nothing is lost.
     """
     if not is_own(cls):
         return build()
-    guard = Guard(cls)
-    guard.attempt(BUILT, lambda: setattr(guard, "logger", build()))
+    guard = GuardedLogger(cls)
+    guard.attempt(CONSTRUCTION, lambda: setattr(guard, "logger", build()))
     return guard
 
 
-class Guard(Logger):
+class GuardedLogger(Logger):
     """Wrapper of a user's logger, which is not called again after its first exception."""
 
     def __init__(self, cls: type) -> None:
@@ -94,14 +94,14 @@ class Guard(Logger):
         """Do one step if none failed before; an exception of the user's code becomes a warning."""
         if not self.works:
             return
-        stops = Stops()
+        stops = InterruptMonitor()
         try:
             with stops:
                 step()
         except Terminated:
             raise
         except UserError as error:
-            if name == BUILT:
+            if name == CONSTRUCTION:
                 raise
             self.warn(str(error))
         # Everything: the code is the user's, and no exception of it may end a run. Ctrl-C still does.
@@ -116,7 +116,7 @@ class Guard(Logger):
         say(f"warning: {' '.join(why.split())}; the run goes on without this logger")
 
 
-class Stops:
+class InterruptMonitor:
     """Context whose `seen` is True after Ctrl-C at the keyboard, not after a KeyboardInterrupt raised by code."""
 
     def __init__(self) -> None:
