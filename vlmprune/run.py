@@ -16,10 +16,10 @@ from vlmprune.config.typecheck import construct
 from vlmprune.distributed.processes import process_count, team_of
 from vlmprune.distributed.team import Team
 from vlmprune.errors import UserError
-from vlmprune.evaluation.evaluate import evaluation_of, load_models
+from vlmprune.evaluation.evaluate import load_models, make_evaluation
 from vlmprune.evaluation.latency_pass import measure_questions
-from vlmprune.evaluation.plan import Plan, amount, benchmark_name, model_name, prepare
-from vlmprune.evaluation.result import in_order, recount_flops, summarise_answers
+from vlmprune.evaluation.plan import Plan, amount_name, benchmark_name, make_plan, model_name
+from vlmprune.evaluation.result import recount_flops, sort_rows, summarise_answers
 from vlmprune.loggers.base import Logger, guard_logger
 from vlmprune.measure.environment import describe_environment
 from vlmprune.measure.memory import peak_mb, reset_peak
@@ -36,7 +36,7 @@ MAX_IDS = 20  # ids of broken samples in the result, at most; bad.jsonl has all 
 
 def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
     """Run one config, or the rest of an interrupted run, and return its result. group: the sweep that it belongs to."""
-    plan = prepare(config)
+    plan = make_plan(config)
     finished = plan.directory.result
     if finished is not None:
         return show_finished(plan, finished, group)
@@ -52,7 +52,7 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
         finished = plan.directory.result  # another process may have finished it since
         if finished is not None:
             return show_finished(plan, finished, group)
-        plan.directory.begin(to_yaml(config.resolved), environment)
+        plan.directory.write_start(to_yaml(config.resolved), environment)
         logger.start(config.named, plan.directory.fingerprint, group)
         try:
             result = evaluate_and_measure(plan, environment)
@@ -122,9 +122,9 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
     if done:
         say(f"resuming: {len(done)} of {len(plan.samples)} samples are answered already")
 
-    if line := plan.rules.told(plan.benchmark.max_new_tokens):
+    if line := plan.rules.summary_line(plan.benchmark.max_new_tokens):
         say(line)
-    title = f"{config.names['method']} {amount(plan.method)} on {benchmark_name(config, plan.benchmark)}"
+    title = f"{config.names['method']} {amount_name(plan.method)} on {benchmark_name(config, plan.benchmark)}"
     team = team_of(config) if open_samples else Team([])
     with team.start_run(plan):  # other processes, if any, load their models at the same time
         peak_since = reset_peak(plan.device)
@@ -138,10 +138,10 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
             progress_bar(title, len(plan.samples), len(done)) as advance,
             team.collect_rows(directory, advance) as (gathered, advance_here),
         ):
-            evaluation = evaluation_of(plan, loaded, text_tower, gathered, advance_here)
+            evaluation = make_evaluation(plan, loaded, text_tower, gathered, advance_here)
             evaluation.run(share)
-    rows = in_order(directory.predictions(), plan.samples)
-    bad = in_order(directory.bad(), plan.samples, "bad.jsonl leaves out")
+    rows = sort_rows(directory.predictions(), plan.samples)
+    bad = sort_rows(directory.bad(), plan.samples, "bad.jsonl leaves out")
     if both := {row["id"] for row in rows} & {row["id"] for row in bad}:
         raise UserError(f"bad.jsonl leaves out {min(both)!r}, which predictions.jsonl answers: remove one of the lines")
     if not rows:

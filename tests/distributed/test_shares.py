@@ -8,7 +8,7 @@ import pytest
 
 from vlmprune.benchmarks.base import Sample
 from vlmprune.distributed.team import split_questions
-from vlmprune.evaluation.batching import WINDOW, by_image, windows
+from vlmprune.evaluation.batching import WINDOW, group_by_image, windows
 
 
 def questions(images: int, most: int, seed: int) -> list[Sample]:
@@ -42,9 +42,9 @@ def test_an_image_stays_with_one_process_and_shares_are_balanced(processes):
 def test_in_half_precision_a_process_goes_through_windows_of_the_one_process(processes, batch_size):
     """What is asked together is then what one process asks together, whatever sorts and groups a window."""
     samples = questions(40, 12, seed=batch_size)
-    alone = [window for window, _ in windows(by_image(samples), batch_size)]
+    alone = [window for window, _ in windows(group_by_image(samples), batch_size)]
     shares = split_questions(samples, processes, batch_size, same_batches=True)
-    shared = [window for share in shares for window, _ in windows(by_image(share), batch_size)]
+    shared = [window for share in shares for window, _ in windows(group_by_image(share), batch_size)]
     assert sorted(shared, key=alone.index) == alone
     sizes = [len(share) for share in shares]
     assert max(sizes) - min(sizes) <= WINDOW * batch_size

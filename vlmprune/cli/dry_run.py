@@ -64,12 +64,12 @@ def show_jobs(jobs: list[Job]) -> None:
 
 def cost_of(job: Job) -> tuple[str, str, str, str]:
     """Return the cells for tokens, layer-averaged tokens, FLOPs and their share of unpruned; '' if it cannot run."""
-    from vlmprune.evaluation.estimate import nominal
+    from vlmprune.evaluation.estimate import estimate_cost
     from vlmprune.results.summary import giga
 
     if job.record.status == "not_applicable":
         return "", "", "", ""
-    cost = nominal(job.config)
+    cost = estimate_cost(job.config)
     bound = "≤ " if cost.at_most else ""
     tokens = f"{bound}{cost.kept:.4g} of {cost.total:.4g}"
     if cost.flops is None or cost.unpruned_flops is None:

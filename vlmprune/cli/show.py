@@ -42,7 +42,7 @@ class Question:
 def show(arguments: list[str], config_dir: str | None) -> int:
     """Answer, draw and print; return the exit code. Raise UserError for bad input, before a model is loaded."""
     from vlmprune.evaluation.generation import read_rules
-    from vlmprune.evaluation.idle_settings import LeftOut
+    from vlmprune.evaluation.idle_settings import IdleSettings
     from vlmprune.evaluation.plan import choose_parts
     from vlmprune.terminal import say
 
@@ -63,13 +63,13 @@ def show(arguments: list[str], config_dir: str | None) -> int:
     if len(models) > 1:
         raise UserError(f"model={','.join(job.names['model'] for job in models.values())}: show takes one model")
     question = read_question(words, jobs[0].orientation)
-    left_out = LeftOut()
-    pairs = [left_out.settle(job, choose_parts) for job in jobs]  # impossible pairs are refused here
+    left_out = IdleSettings()
+    pairs = [left_out.find_runnable(job, choose_parts) for job in jobs]  # impossible pairs are refused here
     jobs, parts = [job for job, _ in pairs], [part for _, part in pairs]
-    left_out.tell(jobs)
+    left_out.print_removed(jobs)
     rules = read_rules(parts[0][1], jobs[0].model.generation)
     check_writable("file", file)
-    if line := rules.told(WORDS):
+    if line := rules.summary_line(WORDS):
         say(line)
     loaded = load_model(jobs[0])
     shown = [ask(question, job, loaded, method, tower) for job, (method, _, tower) in zip(jobs, parts, strict=True)]

@@ -41,7 +41,7 @@ def speed(settings: list[str], config_dir: str | None) -> int:
     check_writable("json", file)
     if chart != NONE:
         check_writable("chart", chart)
-    if line := rules.told(request.load.new_tokens):
+    if line := rules.summary_line(request.load.new_tokens):
         say(line)
     result: dict[str, Any] = {}
     try:

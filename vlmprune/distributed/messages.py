@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from vlmprune.errors import UserError
-from vlmprune.evaluation.run_directory import RunDirectory, kept_of
+from vlmprune.evaluation.run_directory import RunDirectory, kept_key
 
 
 class Connection:
@@ -57,12 +57,12 @@ class MergedRunDirectory(RunDirectory):
         self.advance = advance
         self._one_at_a_time = threading.Lock()
         self._failed: UserError | None = None
-        self._kept = {kept_of(row) for row in directory.kept()}
+        self._kept = {kept_key(row) for row in directory.kept()}
 
     def append(self, predictions: Rows, kept: Rows) -> None:
         with self._turn():
-            new = [row for row in kept if kept_of(row) not in self._kept]  # two processes may have had the same image
-            self._kept.update(map(kept_of, new))
+            new = [row for row in kept if kept_key(row) not in self._kept]  # two processes may have had the same image
+            self._kept.update(map(kept_key, new))
             super().append(predictions, new)
 
     def append_bad(self, rows: Rows) -> None:

@@ -15,7 +15,7 @@ import torch
 from vlmprune.benchmarks.base import Sample
 from vlmprune.distributed.messages import Connection, MergedRunDirectory
 from vlmprune.errors import ProcessLost, UserError, describe_exit
-from vlmprune.evaluation.batching import by_image, windows
+from vlmprune.evaluation.batching import group_by_image, windows
 from vlmprune.evaluation.plan import Plan
 from vlmprune.evaluation.run_directory import RunDirectory
 
@@ -29,9 +29,9 @@ def split_questions(samples: list[Sample], processes: int, batch_size: int, same
     stay whole, and every batch holds the same questions as with one process.
     """
     if same_batches:
-        units = [window for window, _ in windows(by_image(samples), batch_size)]
+        units = [window for window, _ in windows(group_by_image(samples), batch_size)]
     else:
-        units = [list(group) for _, group in groupby(by_image(samples), key=lambda sample: sample.image_id)]
+        units = [list(group) for _, group in groupby(group_by_image(samples), key=lambda sample: sample.image_id)]
     shares: list[list[Sample]] = [[] for _ in range(processes)]
     for unit in units:
         min(shares, key=len).extend(unit)

@@ -17,8 +17,8 @@ import torch
 from vlmprune.config.settings import compose_run
 from vlmprune.distributed.messages import Connection, RemoteRunDirectory
 from vlmprune.errors import UserError
-from vlmprune.evaluation.evaluate import evaluation_of, load_models
-from vlmprune.evaluation.plan import prepare, shared_benchmarks
+from vlmprune.evaluation.evaluate import load_models, make_evaluation
+from vlmprune.evaluation.plan import make_plan, shared_benchmarks
 from vlmprune.measure.memory import peak_mb, reset_peak
 
 Message = tuple[str, Any]
@@ -60,7 +60,7 @@ def answer_share(job: dict[str, Any], connection: Connection, inbox: queue.Simpl
     folder = job["config_dir"]
     if folder and (package := os.path.dirname(folder)) not in sys.path:
         sys.path.insert(0, package)  # a user's package lies beside the config folder
-    plan = prepare(compose_run(job["overrides"], folder))
+    plan = make_plan(compose_run(job["overrides"], folder))
     if plan.directory.fingerprint != job["fingerprint"]:
         raise UserError(
             f"{socket.gethostname()} ({plan.device}) has another code, checkpoint or dataset than process 1: all "
@@ -76,7 +76,7 @@ def answer_share(job: dict[str, Any], connection: Connection, inbox: queue.Simpl
         raise ConnectionError("process 0 is gone")
     samples = {sample.id: sample for sample in plan.samples}
     share = [samples[name] for name in message[1]]
-    evaluation_of(plan, loaded, text_tower, RemoteRunDirectory(plan.directory, connection), lambda _: None).run(share)
+    make_evaluation(plan, loaded, text_tower, RemoteRunDirectory(plan.directory, connection), lambda _: None).run(share)
     return peak_mb(plan.device)
 
 

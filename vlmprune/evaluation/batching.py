@@ -19,7 +19,7 @@ WINDOW = 4  # batches whose questions are sorted by length: their images are in 
 T = TypeVar("T")
 
 
-def by_image(samples: list[Sample]) -> list[Sample]:
+def group_by_image(samples: list[Sample]) -> list[Sample]:
     """Return `samples` with all questions about one image together, images in the order of their first question."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
@@ -44,7 +44,7 @@ class BatchSize:
     def __init__(self, size: int) -> None:
         self.asked = self.size = size
 
-    def each(self, rows: list[T], run: Callable[[list[T]], None], called: str = "questions") -> None:
+    def run_batches(self, rows: list[T], run: Callable[[list[T]], None], called: str = "questions") -> None:
         """Call `run` on batches of `rows`; a batch that does not fit into memory is halved and tried again.
 
         called: name of the rows in messages. `run` must skip the rows that it finished before it failed. Raises the
@@ -74,7 +74,7 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def does_not_fit(error: RuntimeError | MemoryError) -> UserError:
+def memory_error(error: RuntimeError | MemoryError) -> UserError:
     """Return the error for the user if a single question does not fit into memory."""
     line = (str(error).splitlines() or [type(error).__name__])[0]
     return UserError(

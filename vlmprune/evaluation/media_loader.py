@@ -16,7 +16,7 @@ from vlmprune.models.preprocessing import Media, Preprocessor
 T = TypeVar("T")
 
 
-class Images:
+class MediaCache:
     """Preprocessed media by `Sample.image_id`, of which the last `size` are kept; named: with names of their tiles.
 
     The undecoded media of each sample are compared with those of its image_id (`Benchmark.check_media`), so that no

@@ -67,7 +67,7 @@ _shared: dict[str, tuple[Benchmark, list[Sample]]] | None = None  # by the bench
 
 @contextmanager
 def shared_benchmarks() -> Iterator[None]:
-    """Inside, `prepare` reads each benchmark's data once for all runs."""
+    """Inside, `make_plan` reads each benchmark's data once for all runs."""
     global _shared
     before, _shared = _shared, {} if _shared is None else _shared
     try:
@@ -76,7 +76,7 @@ def shared_benchmarks() -> Iterator[None]:
         _shared = before
 
 
-def prepare(config: RunConfig) -> Plan:
+def make_plan(config: RunConfig) -> Plan:
     """Return the plan of a run. Raise UserError for settings that cannot work, before any weight is loaded."""
     method, checkpoint, text_tower = choose_parts(config)
     rules = read_rules(checkpoint, config.model.generation)
@@ -137,7 +137,7 @@ def prepare(config: RunConfig) -> Plan:
     unpruned = run_directory(folder, "none-default", identity, Unpruned())
     if text_tower is not None:
         identity["text_tower"] = text_tower.identity
-    directory = run_directory(folder, f"{config.names['method']}-{amount(method)}", identity, method)
+    directory = run_directory(folder, f"{config.names['method']}-{amount_name(method)}", identity, method)
     return Plan(
         config,
         method,
@@ -266,7 +266,7 @@ def build_judge(config: RunConfig, benchmark: Benchmark) -> Judge | None:
     return None if benchmark.protocol is None else judge
 
 
-def amount(method: Method) -> str:
+def amount_name(method: Method) -> str:
     """Return the amount of pruning as in a directory's name, such as 0.9, keep64 or default."""
     if method.keep is not None:
         return f"keep{method.keep}"

@@ -37,7 +37,7 @@ def score(arguments: list[str], config_dir: str | None = None) -> int:
     if not folders:
         raise UserError("name a run directory: vlmprune score outputs/BENCHMARK/MODEL/METHOD-RATIO-FINGERPRINT")
     for folder in folders:
-        show(folder, *rescore(folder, judge, config_dir))
+        print_scores(folder, *rescore(folder, judge, config_dir))
     return 0
 
 
@@ -62,7 +62,7 @@ def rescore(
     directory = RunDirectory(folder, "")
     with directory.lock():
         answers = read_answers(folder / "predictions.jsonl", Answered)
-        rows = [scored(row, benchmark, folder) for row in answers]
+        rows = [score_line(row, benchmark, folder) for row in answers]
         if not rows:
             raise UserError(f"{folder} has no answers: run it first")
         before, finished = None, (folder / "result.json").exists()
@@ -74,7 +74,9 @@ def rescore(
                     "command that made it asks for what is missing"
                 )
         if benchmark.protocol is not None:
-            rows = judge_answers(rows, benchmark.protocol, judge, folder) if judge else judged_before(rows, folder)
+            rows = (
+                judge_answers(rows, benchmark.protocol, judge, folder) if judge else use_recorded_verdicts(rows, folder)
+            )
         scores = summarise_scores(rows, benchmark)
         if finished:
             before = result["answers"]["score"]
@@ -114,7 +116,7 @@ def read_benchmark(folder: Path, config_dir: str | None = None) -> Benchmark:
         raise UserError(f"{file}: {error}") from error
 
 
-def scored(row: Any, benchmark: Benchmark, folder: Path) -> Row:
+def score_line(row: Any, benchmark: Benchmark, folder: Path) -> Row:
     """Return a prediction line with the current score. Raise UserError if the line is damaged."""
     try:
         fields = {key: row[key] for key in ("id", "image_id", "question", "answer", "category")}
@@ -127,7 +129,7 @@ def scored(row: Any, benchmark: Benchmark, folder: Path) -> Row:
         raise UserError(f"{folder}/predictions.jsonl: the answer to {name} cannot be scored ({reason})") from error
 
 
-def judged_before(rows: list[Row], folder: Path) -> list[Row]:
+def use_recorded_verdicts(rows: list[Row], folder: Path) -> list[Row]:
     """Return the rows with the score of their recorded verdict. Raise UserError if one has none."""
     open_rows = sum("verdict" not in row.get("extra", {}) for row in rows)
     if open_rows:
@@ -138,7 +140,7 @@ def judged_before(rows: list[Row], folder: Path) -> list[Row]:
     return [row | {"score": row["extra"]["verdict"]["score"]} for row in rows]
 
 
-def show(folder: Path, scores: dict[str, Any], before: float | None, finished: bool) -> None:
+def print_scores(folder: Path, scores: dict[str, Any], before: float | None, finished: bool) -> None:
     """Print the folder and its metrics on stdout, and a note about its files on stderr."""
     print(folder)
     if not scores["metrics"]:

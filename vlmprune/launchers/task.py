@@ -27,7 +27,7 @@ def run_task(task: Task, log: TextIO) -> Outcome:
 
     log: file for the traceback of a failure.
     """
-    from vlmprune.evaluation.plan import prepare, shared_benchmarks
+    from vlmprune.evaluation.plan import make_plan, shared_benchmarks
     from vlmprune.run import run
 
     start = time.perf_counter()
@@ -35,7 +35,7 @@ def run_task(task: Task, log: TextIO) -> Outcome:
     try:
         with shared_benchmarks():
             config = compose_run(task.overrides, task.config_dir)
-            found = prepare(config).directory
+            found = make_plan(config).directory
             directory, finished = str(found.path), (found.path / "result.json").exists()
             result = run(config, task.group)
     except (UserError, ProcessLost) as error:

@@ -18,7 +18,7 @@ from vlmprune.engine.prompt_state import Record
 from vlmprune.engine.timing import Spans
 from vlmprune.errors import UserError
 from vlmprune.evaluation.batching import free_memory
-from vlmprune.evaluation.latency_pass import time_answers
+from vlmprune.evaluation.latency_pass import time_generate
 from vlmprune.machine import is_memory_error
 from vlmprune.measure.latency import Times, mark, synchronize
 from vlmprune.measure.memory import cache_bytes, cache_bytes_per_token, peak_mb, reset_peak
@@ -128,7 +128,7 @@ class Bench:
         source = case.text_tower
         tower = None if source is None else self.towers[source.identity]
         # Without an end-of-sequence token every prompt generates `new_tokens` tokens.
-        return time_answers(
+        return time_generate(
             self.loaded,
             case.method,
             prompts.inputs,

@@ -23,7 +23,7 @@ from vlmprune.config.overrides import AMOUNT, expand_sweep, group_of, parse_over
 from vlmprune.config.settings import RunConfig, compose_run
 from vlmprune.config.typecheck import check_type, construct
 from vlmprune.errors import NotApplicable, UserError, check_choice, nearest
-from vlmprune.evaluation.idle_settings import LeftOut
+from vlmprune.evaluation.idle_settings import IdleSettings
 from vlmprune.evaluation.plan import choose_parts
 from vlmprune.files import expand_path
 from vlmprune.methods.base import Method
@@ -187,21 +187,21 @@ def plan(request: Request, config_dir: str | None) -> Plan:
     dtype = loading.resolve_dtype(config.model.dtype, checkpoint, device)
     loading.check_hardware(config.model, checkpoint, dtype, device)
     planned = Plan(config, checkpoint, device, dtype, sorted(set(sizes)))
-    left_out = LeftOut()
+    left_out = IdleSettings()
     acting = [_add(planned, other, varying, left_out) for other in configs]
     if len(planned.refused) == len(configs):
         raise NotApplicable(planned.refused[0].reason)
-    left_out.tell(acting)
+    left_out.print_removed(acting)
     return planned
 
 
-def _add(planned: Plan, config: RunConfig, varying: set[str], left_out: LeftOut) -> RunConfig:
+def _add(planned: Plan, config: RunConfig, varying: set[str], left_out: IdleSettings) -> RunConfig:
     """Add one combination to the cases, unless it is there already, or to the refused ones.
 
     Return it without the settings that cannot act in it.
     """
     try:
-        config, (method, _, text_tower) = left_out.settle(config, choose_parts)
+        config, (method, _, text_tower) = left_out.find_runnable(config, choose_parts)
     except NotApplicable as error:
         planned.refused.append(Refused(_label(config, varying), config.ratio, config.keep, str(error)))
         return config
