@@ -16,7 +16,7 @@ from tests.robustness.hostile.table import Hostile
 from tests.robustness.victims import Victims
 from vlmprune import own_code, prune
 from vlmprune.benchmarks.base import BadSample, Benchmark
-from vlmprune.benchmarks.contract import under_contract
+from vlmprune.benchmarks.contract import with_checks
 from vlmprune.config.registry import GROUPS, build_method, options, read, target_class
 from vlmprune.config.typecheck import construct
 from vlmprune.engine.contract import Contract
@@ -43,7 +43,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def build_own(folder: Path) -> Benchmark:
     config = read("benchmark", "own", str(folder / "configs"))
     benchmark = construct(target_class(config["_target_"], Benchmark), {}, "benchmark.")
-    return under_contract(benchmark)
+    return with_checks(benchmark)
 
 
 def use(benchmark: Benchmark) -> list[dict]:

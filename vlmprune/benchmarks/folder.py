@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.benchmarks.choices import MultipleChoice
-from vlmprune.benchmarks.columns import present, texts
+from vlmprune.benchmarks.columns import answer_texts, has_value
 from vlmprune.benchmarks.frames import decode_frames, is_video
 from vlmprune.benchmarks.hub import AcceptedAnswers
 from vlmprune.benchmarks.scoring.text_match import exact_match
@@ -75,7 +75,7 @@ class Folder(AcceptedAnswers, MultipleChoice):
     def answer(self, row: dict[str, Any]) -> str:
         if self.choices(row):
             return super().answer(row)
-        return next((answer for answer in texts(self.value(row, "answer")) if answer.strip()), "")
+        return next((answer for answer in answer_texts(self.value(row, "answer")) if answer.strip()), "")
 
     def data_name(self) -> str:
         """Return the folder's name and six hex digits of its content: two folders may have one name."""
@@ -100,4 +100,4 @@ class Folder(AcceptedAnswers, MultipleChoice):
     def _files(self, value: Any) -> list[Path]:
         folder = expand_path("benchmark.path", self.path)
         cells = value if isinstance(value, list) else [value]
-        return [folder / str(file_name(cell)) for cell in cells if present(cell)]
+        return [folder / str(file_name(cell)) for cell in cells if has_value(cell)]

@@ -64,7 +64,7 @@ def _parse(place: str, text: str) -> Any:
         raise UserError(f"{place} is not JSON ({error}); expected a list of objects, or an object a line") from error
     if _is_deep(parsed):
         raise UserError(f"{place}: more than {DEEPEST} lists and objects in each other")
-    return _mended(parsed) if "\\ud" in text or "\\uD" in text else parsed
+    return _replace_surrogates(parsed) if "\\ud" in text or "\\uD" in text else parsed
 
 
 def _is_deep(value: Any) -> bool:
@@ -82,14 +82,14 @@ def _is_deep(value: Any) -> bool:
     return True
 
 
-def _mended(value: Any) -> Any:
+def _replace_surrogates(value: Any) -> Any:
     """Return the value with U+FFFD in place of each lone surrogate."""
     if isinstance(value, str):
         return _HALVES.sub("\ufffd", value)
     if isinstance(value, list):
-        return [_mended(item) for item in value]
+        return [_replace_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {_mended(name): _mended(item) for name, item in value.items()}
+        return {_replace_surrogates(name): _replace_surrogates(item) for name, item in value.items()}
     return value
 
 

@@ -100,7 +100,7 @@ def read_question(words: list[str], orientation: Orientation = "upright") -> Que
     """Return the typed question about the typed files; without a file, a scene of the embedded benchmark."""
     from vlmprune.benchmarks.base import BadSample
     from vlmprune.benchmarks.frames import decode_frames, is_video
-    from vlmprune.benchmarks.media import decode_image, one_sample
+    from vlmprune.benchmarks.media import decode_image, sample_budget
 
     named = {word: find_file(word) for word in words}
     files = [file for file in map(named.get, words) if file is not None]
@@ -115,7 +115,7 @@ def read_question(words: list[str], orientation: Orientation = "upright") -> Que
     if videos and len(files) > 1:
         raise UserError(f"{videos[0]}: a video is shown alone, without other files")
     try:
-        with one_sample():
+        with sample_budget():
             if videos:
                 pictures = decode_frames(videos[0], 8, spacing="linspace", orientation=orientation)
             else:

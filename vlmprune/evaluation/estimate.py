@@ -91,7 +91,7 @@ def keeps_unknown_count(method: Method) -> bool:
 
 
 def visual_by_layer(adapter: Adapter, method: Method, encoded: Encoded) -> list[int]:
-    """Return the visual tokens that each decoder layer would process; upper bounds if `keeps_unknown_count` is true of the method."""
+    """Return the visual tokens that each decoder layer would process: upper bounds if `keeps_unknown_count(method)`."""
     depth, tower = adapter.decoder_depth, adapter.tower
     visual = [encoded.slots] * depth
     for part in acting_parts(method, tower):

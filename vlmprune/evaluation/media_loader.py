@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
-from vlmprune.benchmarks.media import one_sample
+from vlmprune.benchmarks.media import sample_budget
 from vlmprune.models.loading import Loaded
 from vlmprune.models.preprocessing import Media, Preprocessor
 
@@ -58,7 +58,7 @@ class MediaCache:
 
 def media_of(sample: Sample, benchmark: Benchmark, preprocessor: Preprocessor) -> list[Media]:
     """Return the sample's images or its video, preprocessed. Raise BadSample, which names the files."""
-    with one_sample():
+    with sample_budget():
         pictures = benchmark.images(sample)
         try:
             return preprocessor.media(pictures, sample.media)

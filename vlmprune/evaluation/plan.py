@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from vlmprune.benchmarks.base import Benchmark, Sample
-from vlmprune.benchmarks.contract import under_contract
+from vlmprune.benchmarks.contract import with_checks
 from vlmprune.benchmarks.judging import Judge
 from vlmprune.config.registry import DESCRIPTION, build_method, target_class, target_of
 from vlmprune.config.settings import RunConfig
@@ -243,7 +243,7 @@ def build_benchmark(config: RunConfig) -> Benchmark:
     target = target_of(config.benchmark, f"benchmark={config.names['benchmark']}")
     benchmark: Benchmark = construct(target_class(target, Benchmark), settings, "benchmark.")
     benchmark.orientation = config.orientation
-    return under_contract(benchmark)
+    return with_checks(benchmark)
 
 
 def local_copy(config: RunConfig) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 from vlmprune import __version__
 from vlmprune.benchmarks.base import Benchmark, Sample
-from vlmprune.benchmarks.contract import under_contract
+from vlmprune.benchmarks.contract import with_checks
 from vlmprune.benchmarks.judging import Judge, describe_judge, judge_answers
 from vlmprune.config.arguments import read_settings, split_arguments
 from vlmprune.config.registry import DESCRIPTION, recorded_target, target_class, target_of
@@ -111,7 +111,7 @@ def read_benchmark(folder: Path, config_dir: str | None = None) -> Benchmark:
     settings = {key: value for key, value in config.items() if key not in DESCRIPTION}
     try:
         target = recorded_target(target_of(config, "benchmark"), "benchmark", config_dir)
-        return under_contract(construct(target_class(target, Benchmark), settings, "benchmark."))
+        return with_checks(construct(target_class(target, Benchmark), settings, "benchmark."))
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
 
