@@ -70,9 +70,9 @@ def fail(line: Connection, job: dict, questions: list[str]) -> None:
 
 def run(team: Team, plan: SimpleNamespace, told: list[int]) -> None:
     """What vlmprune.run does with a team."""
-    with team.running(plan):
-        share = team.share(SAMPLES, plan)
-        with team.gathering(plan.directory, told.append) as (directory, advance):
+    with team.start_run(plan):
+        share = team.send_questions(SAMPLES, plan)
+        with team.collect_rows(plan.directory, told.append) as (directory, advance):
             for sample in share:
                 directory.append([row(sample.id)], [])
                 advance(1)
@@ -125,9 +125,9 @@ def test_what_goes_wrong_elsewhere_ends_the_run_and_keeps_the_answers(plan, part
 def test_what_goes_wrong_elsewhere_is_noticed_in_the_middle(plan):
     noticed = []
     team = team_of(die)
-    with pytest.raises(ProcessLost), team.running(plan):
-        share = team.share(SAMPLES, plan)
-        with team.gathering(plan.directory, lambda _: None) as (_, advance):
+    with pytest.raises(ProcessLost), team.start_run(plan):
+        share = team.send_questions(SAMPLES, plan)
+        with team.collect_rows(plan.directory, lambda _: None) as (_, advance):
             for _ in range(1000):
                 threading.Event().wait(0.01)
                 advance(1)
@@ -142,9 +142,9 @@ def test_an_error_here_ends_the_others(plan):
         assert line.receive() is None
         ended.set()
 
-    with pytest.raises(KeyboardInterrupt), (team := team_of(wait)).running(plan):
-        team.share(SAMPLES, plan)
-        with team.gathering(plan.directory, lambda _: None):
+    with pytest.raises(KeyboardInterrupt), (team := team_of(wait)).start_run(plan):
+        team.send_questions(SAMPLES, plan)
+        with team.collect_rows(plan.directory, lambda _: None):
             raise KeyboardInterrupt
     assert ended.wait(10)
 
@@ -154,8 +154,8 @@ def test_a_full_disk_here_is_told_though_another_process_sent_the_answer(plan, m
         raise OSError(28, "No space left on device")
 
     team = team_of(answer_all)
-    with pytest.raises(OSError, match="No space left"), team.running(plan):
-        team.share(SAMPLES, plan)
+    with pytest.raises(OSError, match="No space left"), team.start_run(plan):
+        team.send_questions(SAMPLES, plan)
         monkeypatch.setattr(RunDirectory, "append", full)
-        with team.gathering(plan.directory, lambda _: None):
+        with team.collect_rows(plan.directory, lambda _: None):
             pass
