@@ -33,8 +33,8 @@ from vlmprune.config.settings import compose_run
 from vlmprune.engine.encoding_cache import EncodingStore
 from vlmprune.engine.session import Session
 from vlmprune.errors import UserError
-from vlmprune.evaluation.evaluate import Evaluation, Settings
-from vlmprune.evaluation.plan import Plan, prepare
+from vlmprune.evaluation.evaluate import Evaluation, EvaluationSettings
+from vlmprune.evaluation.plan import Plan, make_plan
 from vlmprune.evaluation.run_directory import RunDirectory
 from vlmprune.methods.base import top_k
 from vlmprune.models import loading
@@ -123,7 +123,7 @@ def runner(plan: Plan, loaded: LoadedModel, parts: Parts, batch_size: int) -> tu
         directory = RunDirectory(Path(folder), plan.directory.fingerprint)
         session = Session(loaded.adapter, plan.method, features=EncodingStore(2**30))
         with parts.watch() as seconds:
-            settings = Settings(batch_size)
+            settings = EvaluationSettings(batch_size)
             evaluation = Evaluation(plan.benchmark, loaded, session, directory, lambda _n: None, settings)
             evaluation.run(plan.samples)
             seconds["media"] = evaluation.spent.seconds["media"]
@@ -143,7 +143,7 @@ def eager_copy(plan: Plan, attention: dict[str, str]) -> LoadedModel:
 def compare_ways(args: argparse.Namespace) -> dict[str, Any]:
     """Both ways in turn."""
     given = [f"ratio={args.ratio}", f"limit={args.limit}", "method=cls", "logger=none", *args.settings]
-    plan = prepare(compose_run(given))
+    plan = make_plan(compose_run(given))
     old = eager_copy(plan, {"tower": "eager", "decoder": "eager" if args.all_attentions else "sdpa"})
     new = loading.load(plan.checkpoint, plan.config.model, plan.dtype, plan.device)
     old_parts, new_parts = Parts(old), Parts(new)

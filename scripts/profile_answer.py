@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from vlmprune.cli.speed import load_model
 from vlmprune.engine.compiled import CompiledModel
 from vlmprune.errors import UserError
-from vlmprune.evaluation.latency_pass import time_answers
+from vlmprune.evaluation.latency_pass import time_generate
 from vlmprune.speed.bench import QUESTION
 from vlmprune.speed.load import make_batch, plan_cases, read_speed_request
 
@@ -36,7 +36,7 @@ def main(settings: list[str]) -> None:
 
     def answer() -> None:
         questions = [QUESTION] * prompts.batch_size
-        time_answers(loaded, case.method, prompts.inputs, questions, NEW_TOKENS, None, compiled, eos_token_id=None)
+        time_generate(loaded, case.method, prompts.inputs, questions, NEW_TOKENS, None, compiled, eos_token_id=None)
 
     for _ in range(1 + request.load.warm_up):
         answer()

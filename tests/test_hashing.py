@@ -27,12 +27,12 @@ def reads(monkeypatch, tmp_path):
 
 def test_large_files_are_read_once_until_they_change(reads, tmp_path):
     large, small = tmp_path / "large", tmp_path / "small"
-    large.write_bytes(b"x" * hashing.REMEMBERED)
+    large.write_bytes(b"x" * hashing.MIN_CACHED_BYTES)
     small.write_bytes(b"y")
     first = hashing.content_identity([large, small])
     assert hashing.content_identity([small, large]) == first
     assert reads == ["large", "small", "small"]
-    large.write_bytes(b"z" * hashing.REMEMBERED)
+    large.write_bytes(b"z" * hashing.MIN_CACHED_BYTES)
     os.utime(large, ns=(1, 1))  # a file system may not tell two writes within a tick apart
     assert hashing.content_identity([large, small]) != first
 
@@ -40,7 +40,7 @@ def test_large_files_are_read_once_until_they_change(reads, tmp_path):
 def test_a_folder_that_cannot_be_written_costs_time_only(reads, tmp_path):
     (tmp_path / "cache").write_text("not a folder")
     large = tmp_path / "large"
-    large.write_bytes(b"x" * hashing.REMEMBERED)
+    large.write_bytes(b"x" * hashing.MIN_CACHED_BYTES)
     assert hashing.content_identity([large]) == hashing.content_identity([large])
     assert reads == ["large", "large"]
 

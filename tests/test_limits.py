@@ -10,12 +10,12 @@ import time
 
 import pytest
 
-from vlmprune.limits import bounds
+from vlmprune.limits import limit_resources
 
 
 def test_a_loop_is_ended_though_it_swallows_exceptions():
     began = time.monotonic()
-    with pytest.raises(TimeoutError, match="more than 1 seconds"), bounds(1, 1):
+    with pytest.raises(TimeoutError, match="more than 1 seconds"), limit_resources(1, 1):
         while True:
             with contextlib.suppress(Exception):
                 sum(range(1000))
@@ -23,13 +23,13 @@ def test_a_loop_is_ended_though_it_swallows_exceptions():
 
 
 def test_a_machine_that_is_busy_with_other_things_is_waited_for():
-    with bounds(1, 1):
+    with limit_resources(1, 1):
         time.sleep(1.3)
 
 
 def test_memory_is_refused_and_can_be_had_again_afterwards():
     limits = resource.getrlimit(resource.RLIMIT_DATA)
-    with pytest.raises(MemoryError), bounds(5, 1):
+    with pytest.raises(MemoryError), limit_resources(5, 1):
         b"a" * 10**10
     assert resource.getrlimit(resource.RLIMIT_DATA) == limits
 
@@ -39,7 +39,7 @@ def test_another_clock_goes_on_and_another_handler_stays():
     before = signal.signal(signal.SIGALRM, lambda number, frame: rung.append(number))
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
-        with bounds(5, 1):
+        with limit_resources(5, 1):
             time.sleep(0.1)
         assert not rung
         time.sleep(0.05)
@@ -54,7 +54,7 @@ def test_in_a_thread_memory_alone_is_bounded():
 
     def work() -> None:
         try:
-            with bounds(1, 1):
+            with limit_resources(1, 1):
                 b"a" * 10**10
         except MemoryError:
             seen.append("memory")

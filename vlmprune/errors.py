@@ -72,13 +72,13 @@ def stop_code(error: KeyboardInterrupt) -> int:
     return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
 
 
-def said(error: BaseException, longest: int = 200) -> str:
+def error_text(error: BaseException, longest: int = 200) -> str:
     """Return a library's error message on one line of at most `longest` characters, for a message of ours."""
     return " ".join(str(error).split())[:longest]
 
 
 @contextmanager
-def one_line(why: str, instead: str) -> Iterator[None]:
+def user_error_on_failure(why: str, instead: str) -> Iterator[None]:
     """Raise UserError `why (error); instead` for any error that a library raises inside on an unexpected file."""
     try:
         yield
@@ -88,10 +88,10 @@ def one_line(why: str, instead: str) -> Iterator[None]:
         # A panic of Rust code (tokenizers, safetensors) is not an Exception, and its class cannot be imported.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise UserError(f"{why} ({type(error).__name__}: {said(error)}); {instead}") from error
+        raise UserError(f"{why} ({type(error).__name__}: {error_text(error)}); {instead}") from error
 
 
-def choose(value: str, allowed: Iterable[str], what: str) -> str:
+def check_choice(value: str, allowed: Iterable[str], what: str) -> str:
     """Return `value` if it is one of `allowed`, else raise a UserError with these and the nearest match."""
     options = sorted(allowed)
     if value in options:

@@ -58,7 +58,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
-def expanded(setting: str, value: str | Path) -> Path:
+def expand_path(setting: str, value: str | Path) -> Path:
     """Return the path that a setting names, with a leading ~ or ~user replaced by the home folder.
 
     Raises UserError if there is no home folder, and for a path that the system refuses to look up.
@@ -94,7 +94,7 @@ def check_writable(setting: str, file: Path) -> None:
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def user_error_on_write(path: Path) -> Iterator[None]:
     """Turn an OSError inside into a UserError that names `path`. Answers already written are kept."""
     try:
         yield
@@ -109,7 +109,7 @@ def append_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     """Append one JSON line per row, flushed and synced. Raise UserError if that fails; the last line may be cut."""
     if not rows:
         return
-    with told(path), open(path, "a", encoding="utf-8") as handle:
+    with user_error_on_write(path), open(path, "a", encoding="utf-8") as handle:
         handle.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         handle.flush()
         os.fsync(handle.fileno())

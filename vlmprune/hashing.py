@@ -18,7 +18,7 @@ from vlmprune.typed_json import read_json
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
-REMEMBERED = 2**20  # bytes; hashing a smaller file costs less than a lookup
+MIN_CACHED_BYTES = 2**20  # bytes; hashing a smaller file costs less than a lookup
 
 
 def content_identity(files: Iterable[Path]) -> str:
@@ -30,7 +30,7 @@ def content_identity(files: Iterable[Path]) -> str:
         # Path, size and time of the last change, which rsync and make trust too.
         key = f"{file.resolve()}:{status.st_size}:{status.st_mtime_ns}"
         value = known.get(key) or _sha256(file)
-        if status.st_size >= REMEMBERED and key not in known:
+        if status.st_size >= MIN_CACHED_BYTES and key not in known:
             new[key] = value
         digest.update(value.encode())
     if new:

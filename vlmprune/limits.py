@@ -12,16 +12,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
-PATIENCE = 10  # factor by which wall-clock time may exceed computing time, on a busy machine
+WALL_CLOCK_FACTOR = 10  # factor by which wall-clock time may exceed computing time, on a busy machine
 STATUS = Path("/proc/self/statm")  # on Linux: numbers of pages, the sixth is that of data and stack
 
 
-class _Expired(BaseException):
+class _TimeLimitReached(BaseException):
     """Ends the code inside; a BaseException, because that code may catch Exception."""
 
 
 @contextmanager
-def bounds(seconds: int, gibibytes: int | None) -> Iterator[None]:
+def limit_resources(seconds: int, gibibytes: int | None) -> Iterator[None]:
     """Raise TimeoutError after `seconds` of computing inside, MemoryError after `gibibytes` of additional memory.
 
     Time is limited in the main thread only, where signals arrive, and memory on Linux only. Code in C is interrupted
@@ -40,14 +40,14 @@ def _time(seconds: int) -> Iterator[None]:
     began, computed = time.monotonic(), time.thread_time()
 
     def expire(_number: int, _frame: FrameType | None) -> None:
-        if time.thread_time() - computed >= seconds or time.monotonic() - began >= PATIENCE * seconds:
-            raise _Expired
+        if time.thread_time() - computed >= seconds or time.monotonic() - began >= WALL_CLOCK_FACTOR * seconds:
+            raise _TimeLimitReached
 
     before = signal.signal(signal.SIGALRM, expire)
     left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 1)  # repeated: it may be caught, or come too early
     try:
         yield
-    except _Expired as error:
+    except _TimeLimitReached as error:
         raise TimeoutError(f"it takes more than {seconds} seconds") from error
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -6,7 +6,7 @@ import errno
 import mmap
 import resource
 
-from vlmprune.errors import UserError, said
+from vlmprune.errors import UserError, error_text
 
 # Virtual memory of the libraries and the threads of a run, measured with the embedded model, one thread, no GPU.
 LIBRARIES = 2_700_000_000  # bytes
@@ -40,26 +40,26 @@ def check_memory() -> None:
         ) from error
 
 
-def lack(error: BaseException | None) -> str | None:
+def resource_message(error: BaseException | None) -> str | None:
     """Return one line about a lack of resources if `error` or one of its causes is of that kind, else None."""
     while error is not None:
-        if lacks_memory(error):
+        if is_memory_error(error):
             return (
-                f"out of memory ({type(error).__name__}{f': {said(error)}' if str(error) else ''}): give a smaller "
-                "batch_size= or limit=, or raise the limit (ulimit -v); nothing that was answered is lost, the same "
-                "command goes on where it stopped"
+                f"out of memory ({type(error).__name__}{f': {error_text(error)}' if str(error) else ''}): give a "
+                "smaller batch_size= or limit=, or raise the limit (ulimit -v); nothing that was answered is lost, the "
+                "same command goes on where it stopped"
             )
         if isinstance(error, OSError) and error.errno in DISK:
             where = "" if error.filename is None else f"{error.filename}: "
             return (
-                f"{where}{error.strerror or said(error)}; repair that: nothing that was answered is lost, the same "
-                "command goes on where it stopped"
+                f"{where}{error.strerror or error_text(error)}; repair that: nothing that was answered is lost, the "
+                "same command goes on where it stopped"
             )
         error = error.__cause__ or error.__context__
     return None
 
 
-def lacks_memory(error: BaseException) -> bool:
+def is_memory_error(error: BaseException) -> bool:
     """Return True if `error` is a lack of memory, on the machine or a GPU, or of threads or processes.
 
     The text decides where a library has no class for it: torch 2.13 raises RuntimeError for the machine's memory and

@@ -16,11 +16,11 @@ from vlmprune.config.typecheck import construct
 from vlmprune.distributed.processes import process_count, team_of
 from vlmprune.distributed.team import Team
 from vlmprune.errors import UserError
-from vlmprune.evaluation.evaluate import evaluation_of, load_models
+from vlmprune.evaluation.evaluate import load_models, make_evaluation
 from vlmprune.evaluation.latency_pass import measure_questions
-from vlmprune.evaluation.plan import Plan, amount, benchmark_name, model_name, prepare
-from vlmprune.evaluation.result import in_order, recount_flops, summarise_answers
-from vlmprune.loggers.base import Logger, guarded
+from vlmprune.evaluation.plan import Plan, amount_name, benchmark_name, make_plan, model_name
+from vlmprune.evaluation.result import recount_flops, sort_rows, summarise_answers
+from vlmprune.loggers.base import Logger, guard_logger
 from vlmprune.measure.environment import describe_environment
 from vlmprune.measure.memory import peak_mb, reset_peak
 from vlmprune.models.loading import LoadedModel
@@ -31,15 +31,15 @@ from vlmprune.results.picture_index import FOLDER, INDEX
 from vlmprune.results.summary import show_summary
 from vlmprune.terminal import progress_bar, say
 
-SHOWN = 20  # ids of broken samples in the result, at most; bad.jsonl has all of them
+MAX_IDS = 20  # ids of broken samples in the result, at most; bad.jsonl has all of them
 
 
 def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
     """Run one config, or the rest of an interrupted run, and return its result. group: the sweep that it belongs to."""
-    plan = prepare(config)
+    plan = make_plan(config)
     finished = plan.directory.result
     if finished is not None:
-        return show_again(plan, finished, group)
+        return show_finished(plan, finished, group)
 
     logger = build_logger(config, plan.directory.path)  # raises UserError before a file is written
     environment = describe_environment(plan.checkpoint.identity, plan.benchmark.identity(), plan.device, plan.dtype)
@@ -51,8 +51,8 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
     with plan.directory.lock():
         finished = plan.directory.result  # another process may have finished it since
         if finished is not None:
-            return show_again(plan, finished, group)
-        plan.directory.begin(to_yaml(config.resolved), environment)
+            return show_finished(plan, finished, group)
+        plan.directory.write_start(to_yaml(config.resolved), environment)
         logger.start(config.with_names, plan.directory.fingerprint, group)
         try:
             result = evaluate_and_measure(plan, environment)
@@ -64,7 +64,7 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
                 plan.directory.discard()
             raise
     try:
-        result = judged(plan, result)
+        result = judge_result(plan, result)
     finally:  # answers are logged even if the judge fails
         logger.log_result(result, plan.directory.predictions())
         logger.finish(0)
@@ -72,7 +72,7 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
     return result
 
 
-def show_again(plan: Plan, finished: dict[str, Any], group: str | None) -> dict[str, Any]:
+def show_finished(plan: Plan, finished: dict[str, Any], group: str | None) -> dict[str, Any]:
     """Print the result of a finished run and return it, judged if it was not yet; draw its pictures if it has none.
 
     group: the sweep that it is part of, which prints itself that the run was finished.
@@ -82,7 +82,7 @@ def show_again(plan: Plan, finished: dict[str, Any], group: str | None) -> dict[
             f"{plan.directory.path} left out {finished['bad_samples']['count']} broken samples: give "
             "on_bad_sample=skip, or repair them and delete it"
         )
-    finished = recount_flops(plan, judged(plan, finished))
+    finished = recount_flops(plan, judge_result(plan, finished))
     if not (plan.directory.path / FOLDER / INDEX).exists():  # the disk was full, or show.samples was 0
         try:
             make_pictures(plan, build_weightless(plan.checkpoint, plan.config.model))
@@ -94,7 +94,7 @@ def show_again(plan: Plan, finished: dict[str, Any], group: str | None) -> dict[
     return finished
 
 
-def judged(plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
+def judge_result(plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
     """Return the result with its score, after asking the judge if one is given and the score is missing."""
     if plan.judge is None or result["answers"]["score"] is not None:
         return result
@@ -122,26 +122,26 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
     if done:
         say(f"resuming: {len(done)} of {len(plan.samples)} samples are answered already")
 
-    if line := plan.rules.told(plan.benchmark.max_new_tokens):
+    if line := plan.rules.summary_line(plan.benchmark.max_new_tokens):
         say(line)
-    title = f"{config.names['method']} {amount(plan.method)} on {benchmark_name(config, plan.benchmark)}"
+    title = f"{config.names['method']} {amount_name(plan.method)} on {benchmark_name(config, plan.benchmark)}"
     team = team_of(config) if open_samples else Team([])
-    with team.running(plan):  # other processes, if any, load their models at the same time
+    with team.start_run(plan):  # other processes, if any, load their models at the same time
         peak_since = reset_peak(plan.device)
         loaded, text_tower = load_models(plan)
         takes_video = loaded.preprocessor.takes_video and plan.samples[0].media == "video"
         directory.prompt_template = loaded.preprocessor.prompts.template("video" if takes_video else "image")
         directory.first_sample = plan.samples[0].id
-        share = team.share(open_samples, plan)
+        share = team.send_questions(open_samples, plan)
         start = time.perf_counter()
         with (
             progress_bar(title, len(plan.samples), len(done)) as advance,
-            team.gathering(directory, advance) as (gathered, advance_here),
+            team.collect_rows(directory, advance) as (gathered, advance_here),
         ):
-            evaluation = evaluation_of(plan, loaded, text_tower, gathered, advance_here)
+            evaluation = make_evaluation(plan, loaded, text_tower, gathered, advance_here)
             evaluation.run(share)
-    rows = in_order(directory.predictions(), plan.samples)
-    bad = in_order(directory.bad(), plan.samples, "bad.jsonl leaves out")
+    rows = sort_rows(directory.predictions(), plan.samples)
+    bad = sort_rows(directory.bad(), plan.samples, "bad.jsonl leaves out")
     if both := {row["id"] for row in rows} & {row["id"] for row in bad}:
         raise UserError(f"bad.jsonl leaves out {min(both)!r}, which predictions.jsonl answers: remove one of the lines")
     if not rows:
@@ -168,7 +168,7 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
         "answers": summarise_answers(rows, plan.benchmark, loaded.adapter, plan.method, clip, config.flops.convention),
         "prompt_template": directory.prompt_template,
         "media": describe_media(usable, rows, loaded.preprocessor),
-        "bad_samples": {"count": len(bad), "ids": sorted(broken)[:SHOWN]},
+        "bad_samples": {"count": len(bad), "ids": sorted(broken)[:MAX_IDS]},
         "timings": {
             "latency": latency,
             "evaluation_s": seconds,
@@ -206,7 +206,7 @@ def build_logger(config: RunConfig, directory: Path) -> Logger:
     settings = {key: value for key, value in config.logger.items() if key not in DESCRIPTION}
     target = target_of(config.logger, f"logger={config.names['logger']}")
     cls = target_class(target, Logger)
-    logger = guarded(cls, partial(construct, cls, settings, "logger."))
+    logger = guard_logger(cls, partial(construct, cls, settings, "logger."))
     logger.place(directory, Path(config.outputs))
     return logger
 

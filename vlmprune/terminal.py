@@ -52,7 +52,7 @@ def progress_bar(title: str, total: int, done: int = 0, unit: str = "questions")
         yield lambda n: progress.advance(task, n)
 
 
-class Outlet(io.RawIOBase):
+class SafeOutput(io.RawIOBase):
     """A file descriptor to which writing always succeeds. lost: the error after which output is dropped, or None."""
 
     def __init__(self, number: int, lost: OSError | None = None) -> None:
@@ -81,7 +81,7 @@ class Outlet(io.RawIOBase):
 
 
 def open_streams() -> None:
-    """Replace sys.stdout and sys.stderr by streams over Outlets, unless they were replaced before."""
+    """Replace sys.stdout and sys.stderr by streams over SafeOutputs, unless they were replaced before."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -90,17 +90,17 @@ def open_streams() -> None:
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is getattr(sys, f"__{name}__"):
-            setattr(sys, name, _over(number, stream))
+            setattr(sys, name, _wrap_descriptor(number, stream))
 
 
-def _over(number: int, stream: TextIO | None) -> TextIO:
-    """Return a text stream over an Outlet. stream: the interpreter's, None if the descriptor was closed at start."""
+def _wrap_descriptor(number: int, stream: TextIO | None) -> TextIO:
+    """Return a text stream over a SafeOutput. stream: the interpreter's, None if the descriptor was closed at start."""
     if stream is None:
-        outlet, encoding = Outlet(number, OSError(errno.EBADF, "it is closed")), "utf-8"
+        outlet, encoding = SafeOutput(number, OSError(errno.EBADF, "it is closed")), "utf-8"
     else:
         with suppress(OSError):
             stream.flush()
-        outlet, encoding = Outlet(number), stream.encoding
+        outlet, encoding = SafeOutput(number), stream.encoding
     return io.TextIOWrapper(
         io.BufferedWriter(outlet),  # type: ignore[type-var]
         encoding=encoding,
@@ -109,8 +109,8 @@ def _over(number: int, stream: TextIO | None) -> TextIO:
     )
 
 
-def lost(stream: TextIO) -> OSError | None:
+def write_error(stream: TextIO) -> OSError | None:
     """Return the error for which output to a stream of `open_streams` was dropped; None if all was written."""
     stream.flush()
     outlet = getattr(getattr(stream, "buffer", None), "raw", None)
-    return outlet.lost if isinstance(outlet, Outlet) else None
+    return outlet.lost if isinstance(outlet, SafeOutput) else None

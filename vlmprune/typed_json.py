@@ -57,7 +57,7 @@ def read_lines(file: Path, schema: Any, about: str) -> list[Any]:
     try:
         return parse_lines(data[:complete], schema)
     except BadLine as error:
-        why = "not JSON" if is_no_json(error.fault) else f"no {about}"
+        why = "not JSON" if is_syntax_error(error.fault) else f"no {about}"
         raise UserError(f"{file} line {error.number} is {why} ({error}): remove the line to resume") from error
 
 
@@ -95,7 +95,7 @@ def parse_json(text: str | bytes, schema: type[T], finite: bool = True) -> T:
     try:
         data: T = _adapter(schema).validate_json(content)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise ValueError(first_fault(error)) from error
+        raise ValueError(first_error(error)) from error
     if finite and _MAY_OVERFLOW.search(content):
         _check_finite("", data)
     return data
@@ -119,10 +119,10 @@ def check_data(data: Any, schema: type[T]) -> T:
     try:
         return _adapter(schema).validate_python(data)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise ValueError(first_fault(error)) from error
+        raise ValueError(first_error(error)) from error
 
 
-def first_fault(error: ValidationError) -> str:
+def first_error(error: ValidationError) -> str:
     """Return a line for the first of pydantic's errors: 'answers.tokens.total=-1: Input should be greater than 0'."""
     fault = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in fault["loc"])
@@ -138,7 +138,7 @@ def first_fault(error: ValidationError) -> str:
     return f"{name}{shown}: {message}" if name else message
 
 
-def is_no_json(error: ValueError) -> bool:
+def is_syntax_error(error: ValueError) -> bool:
     """Return True if an error of `parse_json` is about JSON syntax, not about a field."""
     cause = error.__cause__
     return isinstance(cause, ValidationError) and cause.errors(include_url=False)[0]["type"] == "json_invalid"

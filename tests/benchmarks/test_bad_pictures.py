@@ -13,10 +13,10 @@ from vlmprune.benchmarks.base import BadSample
 from vlmprune.cli import main
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
-from vlmprune.evaluation.estimate import nominal
+from vlmprune.evaluation.estimate import estimate_cost
 from vlmprune.evaluation.evaluate import load_models
-from vlmprune.evaluation.media_loader import Images
-from vlmprune.evaluation.plan import prepare
+from vlmprune.evaluation.media_loader import MediaCache
+from vlmprune.evaluation.plan import make_plan
 from vlmprune.run import run
 
 QUICK = ["benchmark.max_new_tokens=2", "latency_samples=0", "show.samples=0", "logger=none"]
@@ -74,11 +74,11 @@ def test_skipped_ones_leave_the_rest_of_their_batch(folder, qwen, batch_size, ca
 
 
 def test_a_dry_run_leaves_them_out_too(folder, qwen):
-    assert nominal(compose_run([*settings(folder, qwen), "on_bad_sample=skip"])).total > 0
+    assert estimate_cost(compose_run([*settings(folder, qwen), "on_bad_sample=skip"])).total > 0
     rows = (folder / "questions.jsonl").read_text().splitlines()
     (folder / "questions.jsonl").write_text("\n".join((rows[3], rows[1])))
     with pytest.raises(UserError, match="none of the 2 samples can be used; the first, q3: its image cannot"):
-        nominal(compose_run(settings(folder, qwen)))
+        estimate_cost(compose_run(settings(folder, qwen)))
 
 
 def test_show_says_it_in_a_line(folder, qwen, capsys):
@@ -100,13 +100,13 @@ def test_the_orientation_is_part_of_a_run(folder, tmp_path):
     exif[0x0112] = 6
     Image.new("RGB", (40, 20)).save(folder / "0.png", exif=exif.tobytes())
     given = ["benchmark=folder", f"benchmark.path={folder}", f"outputs={tmp_path}/out", "method=none"]
-    upright, stored = (prepare(compose_run([*given, *more])) for more in ([], ["orientation=stored"]))
+    upright, stored = (make_plan(compose_run([*given, *more])) for more in ([], ["orientation=stored"]))
     assert upright.directory.fingerprint != stored.directory.fingerprint
     assert upright.comparable["benchmark"] != stored.comparable["benchmark"]
     sizes = [plan.benchmark.images(plan.samples[0])[0].size for plan in (upright, stored)]
     assert sizes == [(20, 40), (40, 20)]
     with pytest.raises(UserError, match=r"benchmark\.orientation: unknown setting"):
-        prepare(compose_run([*given, "+benchmark.orientation=stored"]))
+        make_plan(compose_run([*given, "+benchmark.orientation=stored"]))
     with pytest.raises(
         UserError, match=r"orientation=uprigth: expected upright or stored \(did you mean 'upright'\?\)"
     ):
@@ -120,7 +120,7 @@ def test_a_picture_turned_is_another_to_the_store_of_encodings(tmp_path):
     picture(3, (60, 20)).save(tmp_path / "0.png", exif=exif.tobytes())
     (tmp_path / "questions.jsonl").write_text('{"image": "0.png", "question": "What color", "answer": "red"}')
     given = ["benchmark=folder", f"benchmark.path={tmp_path}", "method=none"]
-    plans = [prepare(compose_run([*given, f"orientation={name}"])) for name in ("upright", "stored", "upright")]
+    plans = [make_plan(compose_run([*given, f"orientation={name}"])) for name in ("upright", "stored", "upright")]
     loaded, _ = load_models(plans[0])
-    tiles = [Images(plan.benchmark, loaded, named=True)[plan.samples[0]][0].tiles for plan in plans]
+    tiles = [MediaCache(plan.benchmark, loaded, named=True)[plan.samples[0]][0].tiles for plan in plans]
     assert tiles[0] == tiles[2] != tiles[1]

@@ -13,7 +13,7 @@ from tests.benchmarks.fixtures import picture
 from tests.benchmarks.loading import build
 from vlmprune.cli.compare import filter_values, matches, read_compare_request
 from vlmprune.config.settings import compose_run
-from vlmprune.evaluation.plan import benchmark_name, load_benchmark, prepare
+from vlmprune.evaluation.plan import benchmark_name, load_benchmark, make_plan
 from vlmprune.results.runs import read_run
 from vlmprune.run import run
 from vlmprune.sweep.inspection import check_jobs
@@ -54,7 +54,7 @@ def test_the_question_asks_for_what_can_be_compared(tmp_path: Path) -> None:
 
 def test_two_folders_have_two_names(tmp_path: Path) -> None:
     folders = [make(tmp_path / "x" / "data"), make(tmp_path / "y" / "data"), make(tmp_path / "x" / "b é")]
-    names = [prepare(compose_run([*at(folder), *QUICK])).directory.path.parts[-3] for folder in folders]
+    names = [make_plan(compose_run([*at(folder), *QUICK])).directory.path.parts[-3] for folder in folders]
     assert len(set(names)) == 3
     assert [name.rpartition("-")[0] for name in names] == ["folder-data", "folder-data", "folder-b é"]
     moved = shutil.copytree(folders[0], tmp_path / "z" / "data")  # the same data, somewhere else
@@ -89,5 +89,5 @@ def test_a_sweep_tells_them_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["suffix", "choice_suffix"])
 def test_what_is_asked_is_part_of_the_run(tmp_path: Path, key: str) -> None:
     folder = make(tmp_path / "a")
-    runs = [prepare(compose_run([*at(folder), *QUICK, *more])) for more in ([], [f"benchmark.{key}=' Say it.'"])]
+    runs = [make_plan(compose_run([*at(folder), *QUICK, *more])) for more in ([], [f"benchmark.{key}=' Say it.'"])]
     assert runs[0].directory.path != runs[1].directory.path and runs[0].comparable != runs[1].comparable

@@ -11,7 +11,7 @@ import pytest
 
 from tests.benchmarks.fixtures import COUNT, chartqa
 from tests.benchmarks.hub_server import COMMIT, serve
-from vlmprune.benchmarks.sources import Source, _patterns
+from vlmprune.benchmarks.sources import Source, _split_patterns
 
 CODE = """
 import json, sys
@@ -63,7 +63,7 @@ def test_one_split_is_fetched_once_and_kept(root, tmp_path):
     expected = [{key: chartqa(k)[key] for key in ("question", "answer")} for k in range(COUNT)]
     with serve(root) as (address, fetched):
         kind, identity, rows, said = load(address, tmp_path, "me/set")
-        assert (kind, identity, rows) == ("InPlace", f"commit:{COMMIT}", expected)
+        assert (kind, identity, rows) == ("ParquetTable", f"commit:{COMMIT}", expected)
         assert sorted(file for file in fetched if "data/" in file) == [  # in parallel
             f"me/set/data/test-0000{k}-of-00002.parquet" for k in (0, 1)
         ]
@@ -79,23 +79,25 @@ def test_one_split_is_fetched_once_and_kept(root, tmp_path):
 def test_other_files_than_parquet_and_reading_in_place(root, tmp_path):
     with serve(root) as (address, fetched):
         kind, identity, rows, _ = load(address, tmp_path, "me/lines")
-        assert (kind, identity, len(rows)) == ("Listed", f"commit:{COMMIT}", COUNT)
+        assert (kind, identity, len(rows)) == ("MemoryTable", f"commit:{COMMIT}", COUNT)
         assert {file for file in fetched if file.endswith("jsonl")} == {"me/lines/test.jsonl"}
         fetched.clear()
         kind, *_, said = load(address, tmp_path, "me/set", streaming=True)
-        assert kind == "InPlace" and not any("train" in file for file in fetched) and "fetching" not in said
+        assert kind == "ParquetTable" and not any("train" in file for file in fetched) and "fetching" not in said
         assert not list((tmp_path / "home/hub").rglob("*.parquet"))
 
 
 def test_where_a_readme_says_that_a_split_is(tmp_path):
     (tmp_path / "README.md").write_text(README)
-    assert _patterns(str(tmp_path / "README.md"), None, "test") == ["data/test-*"]
-    assert _patterns(str(tmp_path / "README.md"), "cn", "test") == ["cn/*"]
+    assert _split_patterns(str(tmp_path / "README.md"), None, "test") == ["data/test-*"]
+    assert _split_patterns(str(tmp_path / "README.md"), "cn", "test") == ["cn/*"]
     assert (
-        _patterns(str(tmp_path / "README.md"), "en", "test") == _patterns(str(tmp_path / "README.md"), "cn", "x") == []
+        _split_patterns(str(tmp_path / "README.md"), "en", "test")
+        == _split_patterns(str(tmp_path / "README.md"), "cn", "x")
+        == []
     )
     (tmp_path / "README.md").write_text("# No header\n")
-    assert _patterns(str(tmp_path / "README.md"), None, "test") == []
+    assert _split_patterns(str(tmp_path / "README.md"), None, "test") == []
 
 
 def test_a_local_folder_needs_its_split_alone(tmp_path):

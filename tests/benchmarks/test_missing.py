@@ -13,7 +13,7 @@ import pytest
 from tests.benchmarks.fixtures import ROWS, mmbench
 from tests.benchmarks.loading import make
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.benchmarks.columns import joined, present, shown, texts
+from vlmprune.benchmarks.columns import answer_texts, has_value, id_text, scalar_text
 
 HUB = {"hint": "nan", "C": "nan", "D": "nan"}  # as lmms-lab/MMBench has a question with two options
 
@@ -118,17 +118,17 @@ def test_ocr_tokens_and_numbers_as_tables_have_them(tmp_path):
     ],
 )
 def test_present(value, there):
-    assert present(value) is there
+    assert has_value(value) is there
 
 
 def test_texts_of_answers():
-    assert texts(["a", None, math.nan, 3.0, {"answer": "b"}, ""]) == ["a", "3", "b", ""]
-    assert texts({"answer": ["a"]}) == texts("a") == ["a"] and texts(None) == []
+    assert answer_texts(["a", None, math.nan, 3.0, {"answer": "b"}, ""]) == ["a", "3", "b", ""]
+    assert answer_texts({"answer": ["a"]}) == answer_texts("a") == ["a"] and answer_texts(None) == []
     for value in (True, [True], [["a"]], {"text": "a"}, [{"label": "a"}]):
         with pytest.raises(BadSample, match="is or holds"):
-            texts(value)
+            answer_texts(value)
 
 
 def test_ids_as_numbers_and_texts_are_one():
-    assert joined([5.0, None, "x", math.nan]) == "5/x" and joined(math.nan) == ""
-    assert shown(5) == shown("5") == shown(5.0) == "5" and shown(0.5) == "0.5"
+    assert id_text([5.0, None, "x", math.nan]) == "5/x" and id_text(math.nan) == ""
+    assert scalar_text(5) == scalar_text("5") == scalar_text(5.0) == "5" and scalar_text(0.5) == "0.5"

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.benchmarks.fixtures import write_video
 from tests.benchmarks.loading import build
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.benchmarks.tables import Joined, Listed
+from vlmprune.benchmarks.tables import ConcatenatedTable, MemoryTable
 
 ROW = {"question": "What moves?", "candidates": ["A", "disc"], "answer": "disc"}
 
@@ -90,7 +90,9 @@ def test_seconds_that_are_not_there(tmp_path, videos):
 
 def test_tasks_with_and_without_seconds_are_one_table():
     """The columns of the first task are not those of all."""
-    table = Joined({"moving_count": Listed([{"video": "a"}]), "action_sequence": Listed([{"video": "b", "start": 1}])})
+    table = ConcatenatedTable(
+        {"moving_count": MemoryTable([{"video": "a"}]), "action_sequence": MemoryTable([{"video": "b", "start": 1}])}
+    )
     assert list(table.rows(["video", "start"])) == [
         {"video": "a", "table": "moving_count"},
         {"video": "b", "start": 1, "table": "action_sequence"},

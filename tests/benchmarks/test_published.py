@@ -18,7 +18,7 @@ from vlmprune.benchmarks.frames import SPACINGS, Stretch, linspace
 from vlmprune.cli import main
 from vlmprune.config.registry import find_choices, read_choice
 from vlmprune.config.settings import compose_run
-from vlmprune.evaluation.plan import prepare
+from vlmprune.evaluation.plan import make_plan
 
 WORD = "\nAnswer the question using a single word or phrase."
 LETTER = "\nAnswer with the option's letter from the given choices directly."
@@ -108,7 +108,7 @@ def test_the_spacing_is_a_setting_and_part_of_the_run(tmp_path: Path) -> None:
     settings = ["benchmark=folder", f"benchmark.path={tmp_path}", "benchmark.num_frames=3", "method=none", "device=cpu"]
     seen, directories, comparable = [], set(), set()
     for spacing in SPACINGS:
-        plan = prepare(compose_run([*settings, f"benchmark.frames={spacing}"]))
+        plan = make_plan(compose_run([*settings, f"benchmark.frames={spacing}"]))
         bars = [
             sum(frame.convert("L").getpixel((x, 20)) > 128 for x in range(64))
             for frame in plan.benchmark.images(plan.samples[0])

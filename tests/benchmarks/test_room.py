@@ -22,9 +22,9 @@ def test_large_samples_wait_for_each_other_and_small_ones_do_not() -> None:
     at_once, most, small = [0], [0], threading.Event()
 
     def decode() -> None:
-        with media.one_sample():
-            media.take(media.LARGE)
-            media.take(1)  # together with the first it is large
+        with media.sample_budget():
+            media.reserve_pixels(media.LARGE_SAMPLE_PIXELS)
+            media.reserve_pixels(1)  # together with the first it is large
             at_once[0] += 1
             most[0] = max(most[0], at_once[0])
             small.wait(5)
@@ -34,8 +34,8 @@ def test_large_samples_wait_for_each_other_and_small_ones_do_not() -> None:
     threads = [threading.Thread(target=decode) for _ in range(4)]
     for thread in threads:
         thread.start()
-    with media.one_sample():
-        media.take(media.LARGE)  # while a large one is there
+    with media.sample_budget():
+        media.reserve_pixels(media.LARGE_SAMPLE_PIXELS)  # while a large one is there
     small.set()
     for thread in threads:
         thread.join()
@@ -44,15 +44,15 @@ def test_large_samples_wait_for_each_other_and_small_ones_do_not() -> None:
 
 def test_a_large_sample_that_fails_lets_the_next_one_in() -> None:
     for _ in range(2):
-        with pytest.raises(BadSample, match="536,870,913 pixels together"), media.one_sample():
-            media.take(media.MOST)
-            media.take(1)
-    media.take(media.MOST)  # alone, each stands for itself
+        with pytest.raises(BadSample, match="536,870,913 pixels together"), media.sample_budget():
+            media.reserve_pixels(media.MAX_SAMPLE_PIXELS)
+            media.reserve_pixels(1)
+    media.reserve_pixels(media.MAX_SAMPLE_PIXELS)  # alone, each stands for itself
 
 
 def test_pictures_too_large_together_are_not_decoded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     Image.new("1", (100, 100)).save(tmp_path / "a.png")
-    monkeypatch.setattr(media, "MOST", 25_000)
+    monkeypatch.setattr(media, "MAX_SAMPLE_PIXELS", 25_000)
     assert len(decode_images(["a.png"] * 2, tmp_path, "upright")) == 2
     monkeypatch.setattr("vlmprune.benchmarks.media.decode_image", None)
     with pytest.raises(BadSample, match="30,000 pixels together"):
@@ -64,7 +64,7 @@ def test_scans_and_frames_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path:
     (tmp_path / "a.gif").write_bytes(gif(256, 20))
     assert decode_image("a.jpg", tmp_path).size == (64, 64)
     assert len(decode_frames(tmp_path / "a.gif", 4)) == 4
-    monkeypatch.setattr(media, "MOST_DECODED", 2 * 64 * 64)
+    monkeypatch.setattr(media, "MAX_DECODER_PIXELS", 2 * 64 * 64)
     with pytest.raises(BadSample, match="pixels are to be decoded"):
         decode_image("a.jpg", tmp_path)
     with pytest.raises(BadSample, match="pixels are to be decoded"):

@@ -77,7 +77,7 @@ def test_row_groups_far_apart_are_read_once(tmp_path, monkeypatch):
     )
 
     def reading(held):
-        monkeypatch.setattr(tables, "HELD", held)
+        monkeypatch.setattr(tables, "ROW_GROUP_CACHE_BYTES", held)
         reads.clear()
         benchmark = build(["benchmark=pope", f"benchmark.path={path}"])
         for sample in benchmark.load():

@@ -141,7 +141,7 @@ def test_the_hubs_way_gives_the_same_rows(streaming, folder):
     # A folder stands in for the hub: `datasets` resolves both to files of a split.
     source = Source("lmms-lab/nowhere", fallback=str(folder), split="test")
     table, identity = source.open(streaming)
-    assert type(table).__name__ == "InPlace"  # what is fetched is not converted either
+    assert type(table).__name__ == "ParquetTable"  # what is fetched is not converted either
     assert identity.startswith("commit:")
     texts = ["question", "answer", "type"]
     assert list(table.rows(texts)) == [{key: row[key] for key in texts} for row in ROWS]

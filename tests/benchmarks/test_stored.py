@@ -12,7 +12,7 @@ from datasets import Dataset
 from tests.benchmarks.fixtures import chartqa, mmmu, picture
 from tests.benchmarks.loading import make
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.benchmarks.choices import renumbered
+from vlmprune.benchmarks.choices import renumber_markers
 from vlmprune.benchmarks.media import decode_image, named_files
 from vlmprune.benchmarks.stored import stored_picture
 
@@ -112,4 +112,4 @@ def test_a_gap_among_the_columns_of_images(tmp_path):
     prompt = benchmark.prompt(sample)
     assert prompt.startswith("Is <image 2> like <image 1>, not image 2?\nA. <image 2>\nB. <image 1>\n")
     assert benchmark.prompt(other).startswith("Compare <image 2> with <image 1>.")
-    assert renumbered("<image 7>", [2, 7]) == "<image 2>"
+    assert renumber_markers("<image 7>", [2, 7]) == "<image 2>"

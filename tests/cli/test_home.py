@@ -14,7 +14,7 @@ from vlmprune.cli.show import find_file, output_file
 from vlmprune.config.arguments import split_arguments
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
-from vlmprune.files import check_writable, expanded
+from vlmprune.files import check_writable, expand_path
 from vlmprune.speed.load import read_speed_request as parse_speed
 
 NOT_A_HOME = {"HOME": "/proc/nobody", "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
@@ -40,7 +40,7 @@ def test_every_setting_that_is_written_to_knows_the_home_folder(home):
 
 def test_nobodys_home_folder():
     with pytest.raises(UserError, match=r"^outputs=~nouser/x: ~nouser stands for no home folder here; \./~nouser is"):
-        expanded("outputs", "~nouser/x")
+        expand_path("outputs", "~nouser/x")
 
 
 def test_a_question_may_begin_with_a_tilde_and_be_long(home):

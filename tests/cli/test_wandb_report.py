@@ -10,7 +10,7 @@ import pytest
 from tests.loggers.stand_in import stand_in
 from tests.results.synthetic import make_run
 from vlmprune.cli import main
-from vlmprune.loggers.wandb import summary_of
+from vlmprune.loggers.wandb import summarise_result
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def test_every_axis_is_in_a_runs_summary(tmp_path: Path, capsys: pytest.CaptureF
     scatter = [panel["config"] for panel in charts(json.loads(file.read_text())) if panel["viewType"] == "Scatter Plot"]
     make_run(tmp_path, "none")
     directory = make_run(tmp_path, "cls", 0.9)
-    summary = summary_of(json.loads((directory / "result.json").read_text()), directory)
+    summary = summarise_result(json.loads((directory / "result.json").read_text()), directory)
     assert {config["yAxis"] for config in scatter} == {"summary:score"}
     axes = [config["xAxis"].removeprefix("summary:") for config in scatter]
     assert len(axes) == 6 and set(axes) <= summary.keys()

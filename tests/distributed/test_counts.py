@@ -64,7 +64,7 @@ def test_a_model_that_is_spread_over_the_gpus_has_one_process(config, gpus):
 
 def test_a_launcher_says_how_many(config, gpus, monkeypatch):
     gpus(0)
-    monkeypatch.setattr(torchrun, "team", Team([None]))
+    monkeypatch.setattr(torchrun, "launcher_team", Team([None]))
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert process_count(config(device="cpu")) == process_count(config(device="cpu", devices=2)) == 2
     with pytest.raises(UserError, match="devices=3: the launcher started 2 processes"):
@@ -80,6 +80,6 @@ def test_half_an_environment_of_a_launcher(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="WORLD_SIZE=2 without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT"):
-        torchrun.together(lambda _: 0, [])
+        torchrun.run_in_all_processes(lambda _: 0, [])
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert torchrun.together(lambda arguments: len(arguments), ["limit=8"]) == 1
+    assert torchrun.run_in_all_processes(lambda arguments: len(arguments), ["limit=8"]) == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.evaluation.test_run_directory import row
-from vlmprune.distributed.messages import Gathered, Line, Sent
+from vlmprune.distributed.messages import Connection, MergedRunDirectory, RemoteRunDirectory
 from vlmprune.errors import UserError
 from vlmprune.evaluation.run_directory import RunDirectory
 
@@ -19,7 +19,7 @@ from vlmprune.evaluation.run_directory import RunDirectory
 @pytest.fixture
 def ends():
     """The two ends of a connection."""
-    first, second = (Line(connection) for connection in socket.socketpair())
+    first, second = (Connection(connection) for connection in socket.socketpair())
     yield first, second
     first.close()
     second.close()
@@ -40,7 +40,7 @@ def test_messages_arrive_as_they_were_sent(ends):
 
 def test_half_a_message_of_a_process_that_died_is_none():
     ours, theirs = socket.socketpair()
-    line = Line(ours)
+    line = Connection(ours)
     theirs.sendall(b'["answers", [{"id"')
     theirs.close()
     assert line.receive() is None
@@ -65,13 +65,13 @@ def test_rows_reach_the_files_of_process_0_as_its_own_would(ends, tmp_path):
     own.append(predictions, kept)
     own.append_bad([{"id": "2", "reason": "torn"}])
 
-    sent = Sent(other, there)
+    sent = RemoteRunDirectory(other, there)
     sent.append(predictions, kept)
     sent.append_bad([{"id": "2", "reason": "torn"}])
     sent.append_bad([])
     there.close()
     told: list[int] = []
-    gathered = Gathered(other, told.append)
+    gathered = MergedRunDirectory(other, told.append)
     while (message := here.receive()) is not None:
         gathered.receive(*message)
     for name in ("predictions.jsonl", "kept.jsonl", "bad.jsonl"):
@@ -82,7 +82,7 @@ def test_rows_reach_the_files_of_process_0_as_its_own_would(ends, tmp_path):
 def test_kept_tokens_of_an_image_are_written_once(tmp_path):
     directory = RunDirectory(tmp_path, "f")
     directory.append([], [{"image_id": "before", "n": 4, "kept": "9"}])  # by a run that was killed
-    gathered = Gathered(directory, lambda _: None)
+    gathered = MergedRunDirectory(directory, lambda _: None)
     for number, image in enumerate(("before", "a", "a", "b")):
         gathered.append([row(str(number))], [{"image_id": image, "n": 4, "kept": "9"}])
     gathered.append([], [{"id": "q", "n": 4, "kept": "9"}])
@@ -92,7 +92,7 @@ def test_kept_tokens_of_an_image_are_written_once(tmp_path):
 
 def test_nothing_is_written_behind_a_line_that_is_cut_short(tmp_path, monkeypatch):
     directory = RunDirectory(tmp_path, "f")
-    gathered = Gathered(directory, lambda _: None)
+    gathered = MergedRunDirectory(directory, lambda _: None)
 
     def cut_short(self: RunDirectory, predictions: list[dict], kept: list[dict]) -> None:
         (self.path / "predictions.jsonl").write_text('{"id": "1')
@@ -109,7 +109,7 @@ def test_nothing_is_written_behind_a_line_that_is_cut_short(tmp_path, monkeypatc
 
 
 def test_rows_from_several_threads_stay_whole(tmp_path):
-    gathered = Gathered(RunDirectory(tmp_path, "f"), lambda _: None)
+    gathered = MergedRunDirectory(RunDirectory(tmp_path, "f"), lambda _: None)
     start = threading.Barrier(4)
 
     def write(thread: int) -> None:

@@ -13,12 +13,12 @@ import torch
 
 from tests.evaluation.test_run_directory import row
 from vlmprune.benchmarks.base import Sample
-from vlmprune.distributed.messages import Line
-from vlmprune.distributed.team import Member, Team
+from vlmprune.distributed.messages import Connection
+from vlmprune.distributed.team import Process, Team
 from vlmprune.errors import ProcessLost, UserError
 from vlmprune.evaluation.run_directory import RunDirectory
 
-Part = Callable[[Line, dict, list[str]], None]  # what a process does with its job and its questions
+Part = Callable[[Connection, dict, list[str]], None]  # what a process does with its job and its questions
 SAMPLES = [Sample(str(number), f"image{number}", "?", "", "all") for number in range(9)]
 
 
@@ -32,7 +32,7 @@ def plan(tmp_path):
 def team_of(*parts: Part) -> Team:
     """A team whose members play `parts` once they were told to run and which questions are theirs."""
 
-    def play(part: Part, line: Line) -> None:
+    def play(part: Part, line: Connection) -> None:
         message = line.receive()
         assert message is not None and message[0] == "run"
         line.send("ready")
@@ -45,34 +45,34 @@ def team_of(*parts: Part) -> Team:
     members = []
     for rank, part in enumerate(parts, start=1):
         ours, theirs = socket.socketpair()
-        threading.Thread(target=play, args=(part, Line(theirs)), daemon=True).start()
-        members.append(Member(rank, rank, Line(ours)))
+        threading.Thread(target=play, args=(part, Connection(theirs)), daemon=True).start()
+        members.append(Process(rank, rank, Connection(ours)))
     return Team(members)
 
 
-def answer_all(line: Line, job: dict, questions: list[str]) -> None:
+def answer_all(line: Connection, job: dict, questions: list[str]) -> None:
     for name in questions:
         line.send("answers", [[row(name)], []])
     line.send("done", 100.0 + len(questions))
 
 
-def die(line: Line, job: dict, questions: list[str]) -> None:
+def die(line: Connection, job: dict, questions: list[str]) -> None:
     line.send("answers", [[row(questions[0])], []])
 
 
-def refuse(line: Line, job: dict, questions: list[str]) -> None:
+def refuse(line: Connection, job: dict, questions: list[str]) -> None:
     line.send("refused", "sample 7: it is torn")
 
 
-def fail(line: Line, job: dict, questions: list[str]) -> None:
+def fail(line: Connection, job: dict, questions: list[str]) -> None:
     line.send("failed", "ValueError: seven")
 
 
 def run(team: Team, plan: SimpleNamespace, told: list[int]) -> None:
     """What vlmprune.run does with a team."""
-    with team.running(plan):
-        share = team.share(SAMPLES, plan)
-        with team.gathering(plan.directory, told.append) as (directory, advance):
+    with team.start_run(plan):
+        share = team.send_questions(SAMPLES, plan)
+        with team.collect_rows(plan.directory, told.append) as (directory, advance):
             for sample in share:
                 directory.append([row(sample.id)], [])
                 advance(1)
@@ -92,7 +92,7 @@ def test_the_others_are_told_a_run_of_one_process_on_their_device(plan):
     jobs: list[dict] = []
     plan.device = torch.device("cuda")
 
-    def note(line: Line, job: dict, questions: list[str]) -> None:
+    def note(line: Connection, job: dict, questions: list[str]) -> None:
         jobs.append(job)
         answer_all(line, job, questions)
 
@@ -125,9 +125,9 @@ def test_what_goes_wrong_elsewhere_ends_the_run_and_keeps_the_answers(plan, part
 def test_what_goes_wrong_elsewhere_is_noticed_in_the_middle(plan):
     noticed = []
     team = team_of(die)
-    with pytest.raises(ProcessLost), team.running(plan):
-        share = team.share(SAMPLES, plan)
-        with team.gathering(plan.directory, lambda _: None) as (_, advance):
+    with pytest.raises(ProcessLost), team.start_run(plan):
+        share = team.send_questions(SAMPLES, plan)
+        with team.collect_rows(plan.directory, lambda _: None) as (_, advance):
             for _ in range(1000):
                 threading.Event().wait(0.01)
                 advance(1)
@@ -138,13 +138,13 @@ def test_what_goes_wrong_elsewhere_is_noticed_in_the_middle(plan):
 def test_an_error_here_ends_the_others(plan):
     ended = threading.Event()
 
-    def wait(line: Line, job: dict, questions: list[str]) -> None:
+    def wait(line: Connection, job: dict, questions: list[str]) -> None:
         assert line.receive() is None
         ended.set()
 
-    with pytest.raises(KeyboardInterrupt), (team := team_of(wait)).running(plan):
-        team.share(SAMPLES, plan)
-        with team.gathering(plan.directory, lambda _: None):
+    with pytest.raises(KeyboardInterrupt), (team := team_of(wait)).start_run(plan):
+        team.send_questions(SAMPLES, plan)
+        with team.collect_rows(plan.directory, lambda _: None):
             raise KeyboardInterrupt
     assert ended.wait(10)
 
@@ -154,8 +154,8 @@ def test_a_full_disk_here_is_told_though_another_process_sent_the_answer(plan, m
         raise OSError(28, "No space left on device")
 
     team = team_of(answer_all)
-    with pytest.raises(OSError, match="No space left"), team.running(plan):
-        team.share(SAMPLES, plan)
+    with pytest.raises(OSError, match="No space left"), team.start_run(plan):
+        team.send_questions(SAMPLES, plan)
         monkeypatch.setattr(RunDirectory, "append", full)
-        with team.gathering(plan.directory, lambda _: None):
+        with team.collect_rows(plan.directory, lambda _: None):
             pass

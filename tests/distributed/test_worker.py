@@ -9,14 +9,14 @@ import threading
 import pytest
 
 from vlmprune.distributed import worker
-from vlmprune.distributed.messages import Line
+from vlmprune.distributed.messages import Connection
 from vlmprune.errors import UserError
 
 
 @pytest.fixture
 def lines():
     """The worker's end and process 0's."""
-    both = [Line(connection) for connection in socket.socketpair()]
+    both = [Connection(connection) for connection in socket.socketpair()]
     yield both
     for line in both:
         line.close()
@@ -24,7 +24,7 @@ def lines():
 
 def test_it_does_one_run_after_the_other_and_ends_with_process_0(lines, monkeypatch):
     here, process_0 = lines
-    monkeypatch.setattr(worker, "work", lambda job, line, inbox: float(job["number"]))
+    monkeypatch.setattr(worker, "answer_share", lambda job, line, inbox: float(job["number"]))
     told = []
 
     def ask() -> None:
@@ -44,7 +44,7 @@ def test_what_cannot_work_is_told_as_such(lines, monkeypatch):
     def refuse(*_: object) -> float:
         raise UserError("sample 7: it is torn")
 
-    monkeypatch.setattr(worker, "work", refuse)
+    monkeypatch.setattr(worker, "answer_share", refuse)
     process_0.send("run", {})
     assert worker.serve(here) == 2
     assert process_0.receive() == ("refused", "sample 7: it is torn")
@@ -56,7 +56,7 @@ def test_an_error_is_told_and_raised(lines, monkeypatch):
     def fail(*_: object) -> float:
         raise ZeroDivisionError("division\nby zero")
 
-    monkeypatch.setattr(worker, "work", fail)
+    monkeypatch.setattr(worker, "answer_share", fail)
     process_0.send("run", {})
     with pytest.raises(ZeroDivisionError):
         worker.serve(here)
@@ -78,7 +78,7 @@ def test_it_ends_at_once_when_process_0_dies_in_the_middle_of_a_run(lines, monke
         return 0.0
 
     monkeypatch.setattr(worker.os, "_exit", end)
-    monkeypatch.setattr(worker, "work", work)
+    monkeypatch.setattr(worker, "answer_share", work)
     process_0.send("run", {})
     with pytest.raises(ConnectionError):
         worker.serve(here)
@@ -88,4 +88,4 @@ def test_it_ends_at_once_when_process_0_dies_in_the_middle_of_a_run(lines, monke
 def test_another_checkout_or_dataset_is_refused(lines):
     job = {"overrides": ["ratio=0.9", "logger=none", "device=cpu"], "config_dir": None, "fingerprint": "another"}
     with pytest.raises(UserError, match="all processes need the same"):
-        worker.work(job, lines[0], queue.SimpleQueue())
+        worker.answer_share(job, lines[0], queue.SimpleQueue())

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from vlmprune.benchmarks.base import Sample
-from vlmprune.evaluation.batching import WINDOW, BatchSize, by_image, windows
-from vlmprune.machine import lacks_memory
+from vlmprune.evaluation.batching import WINDOW, BatchSize, group_by_image, windows
+from vlmprune.machine import is_memory_error
 
 
 def sample(number: int, image: str, media: str = "image") -> Sample:
@@ -16,7 +16,7 @@ def sample(number: int, image: str, media: str = "image") -> Sample:
 
 def test_questions_about_one_image_stand_together():
     samples = [sample(0, "a"), sample(1, "b"), sample(2, "a"), sample(3, "c"), sample(4, "b")]
-    assert [each.id for each in by_image(samples)] == ["0", "2", "1", "4", "3"]
+    assert [each.id for each in group_by_image(samples)] == ["0", "2", "1", "4", "3"]
 
 
 @pytest.mark.parametrize(("media", "batches"), [("image", WINDOW), ("video", 1)])
@@ -37,7 +37,7 @@ def test_a_batch_is_halved_until_it_fits_and_nothing_is_lost():
             raise torch.OutOfMemoryError("out of memory")
         seen.extend(rows)
 
-    batch.each(list(range(40)), run)
+    batch.run_batches(list(range(40)), run)
     assert seen == list(range(40))
     assert (batch.asked, batch.size) == (16, 4)
 
@@ -48,12 +48,12 @@ def test_other_errors_and_single_rows_are_not_tried_again():
 
     for error, rows in ((RuntimeError("shape mismatch"), [1, 2]), (torch.OutOfMemoryError("out of memory"), [1])):
         with pytest.raises(RuntimeError) as raised:
-            BatchSize(2).each(rows, fail)
+            BatchSize(2).run_batches(rows, fail)
         assert raised.value is error
 
 
 def test_what_out_of_memory_looks_like():
     with pytest.raises(RuntimeError) as raised:
         torch.empty(2**60, dtype=torch.uint8)
-    assert lacks_memory(raised.value)
-    assert not lacks_memory(ValueError("out of paper"))
+    assert is_memory_error(raised.value)
+    assert not is_memory_error(ValueError("out of paper"))

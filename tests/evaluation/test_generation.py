@@ -18,8 +18,8 @@ from vlmprune.errors import UserError
 from vlmprune.evaluation.evaluate import load_models, read_prompt
 from vlmprune.evaluation.generation import CARRIED as CARRIED_FIELDS
 from vlmprune.evaluation.generation import REFUSED, Rules, greedy
-from vlmprune.evaluation.media_loader import Images
-from vlmprune.evaluation.plan import prepare, shared_benchmarks
+from vlmprune.evaluation.media_loader import MediaCache
+from vlmprune.evaluation.plan import make_plan, shared_benchmarks
 from vlmprune.run import run
 from vlmprune.tiny import CHECKPOINT
 
@@ -104,10 +104,10 @@ def answers(outputs: Path, path: Path, *overrides: str) -> tuple[dict, dict]:
 
 def reference(path: Path, settings: dict, *overrides: str) -> dict:
     """The same, one question at a time, by transformers' own generate() with the settings spelled out."""
-    plan = prepare(compose_run([*SMALL, f"model.path={path}", *overrides]))
+    plan = make_plan(compose_run([*SMALL, f"model.path={path}", *overrides]))
     loaded, _ = load_models(plan)
     found = {}
-    images = Images(plan.benchmark, loaded)
+    images = MediaCache(plan.benchmark, loaded)
     for prompt in (read_prompt(sample, plan.benchmark, loaded, images) for sample in plan.samples):
         inputs = loaded.preprocessor.pad_batch([prompt.ids], [prompt.media], loaded.device, loaded.model.dtype)
         options = settings | {"max_new_tokens": 8, "tokenizer": loaded.preprocessor.tokenizer}
@@ -195,7 +195,7 @@ def test_greedy_goes_without_the_checkpoints_rules(tmp_path, capsys):
 
 def test_the_choice_of_rules_is_part_of_the_identity(tmp_path):
     settings = [*SMALL, f"model.path={copied(tmp_path / 'copy', {'repetition_penalty': 1.3})}", "ratio=0.8"]
-    plans = [prepare(compose_run([*settings, *more])) for more in ([], ["model.generation=greedy"])]
+    plans = [make_plan(compose_run([*settings, *more])) for more in ([], ["model.generation=greedy"])]
     assert plans[0].directory.fingerprint != plans[1].directory.fingerprint
     assert plans[0].comparable != plans[1].comparable
     with pytest.raises(UserError, match=r"model\.generation=sampled: expected checkpoint or greedy"):
@@ -205,7 +205,7 @@ def test_the_choice_of_rules_is_part_of_the_identity(tmp_path):
 def test_a_filler_that_the_model_does_not_have_is_another(tmp_path):
     """An id beyond the embedding would end a batch in an IndexError, where one answer is shorter than another."""
     path = copied(tmp_path / "copy", {"pad_token_id": 9999})
-    assert prepare(compose_run([*SMALL, f"model.path={path}", "ratio=0.8"])).rules.filler == 2
+    assert make_plan(compose_run([*SMALL, f"model.path={path}", "ratio=0.8"])).rules.filler == 2
     assert (
         answers(tmp_path / "out", path, "method=none")[1] == answers(tmp_path / "plain", CHECKPOINT, "method=none")[1]
     )
@@ -259,14 +259,14 @@ def test_show_and_speed_refuse_and_tell_the_same(tmp_path, capsys):
 def test_without_the_file_config_json_is_gone_by_as_loading_does(tmp_path):
     path = copied(tmp_path / "copy", {}, {"num_beams": 4, "repetition_penalty": 2.0})
     (path / "generation_config.json").unlink()
-    plan = prepare(compose_run([*SMALL, f"model.path={path}", "ratio=0.8"]))
-    assert plan.rules.settings == {"repetition_penalty": 2.0} and "num_beams=4" in plan.rules.told(8)
+    plan = make_plan(compose_run([*SMALL, f"model.path={path}", "ratio=0.8"]))
+    assert plan.rules.settings == {"repetition_penalty": 2.0} and "num_beams=4" in plan.rules.summary_line(8)
     assert plan.rules == Rules.of(load_models(plan)[0].model.generation_config)
 
 
 def test_a_changed_setting_is_another_run(tmp_path):
     paths = [copied(tmp_path / str(penalty), {"repetition_penalty": penalty}) for penalty in (1.1, 1.2)]
-    plans = [prepare(compose_run([*SMALL, f"model.path={path}", "ratio=0.8"])) for path in paths]
+    plans = [make_plan(compose_run([*SMALL, f"model.path={path}", "ratio=0.8"])) for path in paths]
     assert plans[0].directory.fingerprint != plans[1].directory.fingerprint
     assert plans[0].comparable["model"] != plans[1].comparable["model"]
 
@@ -284,12 +284,12 @@ def test_every_field_of_generation_config_is_carried_or_told_or_refused():
             with pytest.raises(UserError, match=name):
                 Rules.of(config)
         else:
-            assert f"{name}=" in Rules.of(config).told(8)
-    assert Rules.of(GenerationConfig()).told(8) == ""
+            assert f"{name}=" in Rules.of(config).summary_line(8)
+    assert Rules.of(GenerationConfig()).summary_line(8) == ""
 
 
 def test_the_model_keeps_its_own_configuration():
-    loaded, _ = load_models(prepare(compose_run([*SMALL[:-1], "ratio=0.8"])))
+    loaded, _ = load_models(make_plan(compose_run([*SMALL[:-1], "ratio=0.8"])))
     own = loaded.model.generation_config
     inputs = loaded.preprocessor.batch(["What?"], [[]], loaded.device, loaded.model.dtype)
     before = own.to_dict()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vlmprune.distributed.messages import Gathered
+from vlmprune.distributed.messages import MergedRunDirectory
 from vlmprune.evaluation.run_directory import RunDirectory
 
 
@@ -21,7 +21,7 @@ def row(name: str) -> dict[str, Any]:
 def test_the_first_samples_line_has_it_whichever_is_answered_first(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, "")
     directory.prompt_template, directory.first_sample = "USER: {prompt}", "b"
-    gathered = Gathered(directory, lambda count: None)
+    gathered = MergedRunDirectory(directory, lambda count: None)
     gathered.append([row("a")], [])
     gathered.append([row("b"), row("c")], [])
     assert directory.predictions() == [row("a"), row("b") | {"prompt_template": "USER: {prompt}"}, row("c")]

@@ -11,14 +11,14 @@ from tests.results.synthetic import make_run
 from vlmprune.config.registry import DESCRIPTION, find_choices, read_choice, target_class
 from vlmprune.config.typecheck import construct
 from vlmprune.loggers.base import Logger, NoLogger
-from vlmprune.loggers.wandb import spread, summary_of
+from vlmprune.loggers.wandb import sample_evenly, summarise_result
 
 
 def test_summary_of_a_run_without_latency_or_baseline(tmp_path: Path) -> None:
     directory = make_run(tmp_path, "cls", 0.5)
     result = json.loads((directory / "result.json").read_text())
     result["timings"] |= {"latency": None, "kv_cache_bytes": None, "samples_per_s": None}
-    summary = summary_of(result, directory)
+    summary = summarise_result(result, directory)
     assert "relative_score" not in summary and not [name for name in summary if name.startswith("latency")]
     assert summary["tokens/kept"] == 72 and summary["ratio"] == 0.5
 
@@ -26,13 +26,13 @@ def test_summary_of_a_run_without_latency_or_baseline(tmp_path: Path) -> None:
 def test_relative_score_needs_a_comparable_unpruned_run(tmp_path: Path) -> None:
     directory = make_run(tmp_path, "cls", 0.5)
     make_run(tmp_path, "none", comparable={"subset": "limit=10,seed=0"})
-    assert "relative_score" not in summary_of(json.loads((directory / "result.json").read_text()), directory)
+    assert "relative_score" not in summarise_result(json.loads((directory / "result.json").read_text()), directory)
 
 
 def test_spread_takes_from_all_over() -> None:
     rows = [{"id": i} for i in range(10)]
-    assert [row["id"] for row in spread(rows, 4)] == [0, 2, 5, 7]
-    assert spread(rows, 20) == rows and spread([], 3) == [] and spread(rows, 0) == []
+    assert [row["id"] for row in sample_evenly(rows, 4)] == [0, 2, 5, 7]
+    assert sample_evenly(rows, 20) == rows and sample_evenly([], 3) == [] and sample_evenly(rows, 0) == []
 
 
 def test_every_choice_is_a_logger_with_its_fields() -> None:

@@ -13,7 +13,7 @@ from tests.loggers.test_wandb import CONFIG, FINGERPRINT, placed
 from vlmprune.errors import UserError
 from vlmprune.loggers import wandb_upload
 from vlmprune.loggers.wandb import WandbLogger
-from vlmprune.loggers.wandb_account import has_api_key, own_settings, resolve_mode, server
+from vlmprune.loggers.wandb_account import has_api_key, resolve_mode, server_address, wandb_settings
 
 OFF = [
     # WANDB_MODE, mode in the settings beside the command, in the user's settings -> mode, what is said of it
@@ -70,7 +70,7 @@ def test_what_switches_it_off(mode, here, home, expected, said, tmp_path, monkey
     set_up(monkeypatch, tmp_path, mode, here, home)
     files = {"here": tmp_path / "here/wandb/settings", "home": tmp_path / "home/settings"}
     assert resolve_mode("auto") == (expected, said.format(**files))
-    assert own_settings()._offline or own_settings()._noop  # what wandb.init would go by
+    assert wandb_settings()._offline or wandb_settings()._noop  # what wandb.init would go by
     assert resolve_mode("online") == ("online", ""), "what is typed for the run goes first, as in wandb.init"
 
 
@@ -78,7 +78,7 @@ def test_what_switches_it_off(mode, here, home, expected, said, tmp_path, monkey
 def test_what_leaves_it_on(mode, here, home, tmp_path, monkeypatch):
     set_up(monkeypatch, tmp_path, mode, here, home)
     assert resolve_mode("auto") == ("online", "")
-    assert not own_settings()._offline and not own_settings()._noop
+    assert not wandb_settings()._offline and not wandb_settings()._noop
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_the_settings_files_are_read_as_wandb_reads_them(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY")
     assert not has_api_key()
     write(tmp_path / "home/settings", base_url="http://own.example", api_key=KEY)
-    assert server() == "http://own.example" and has_api_key()
+    assert server_address() == "http://own.example" and has_api_key()
     monkeypatch.setenv("WANDB_BASE_URL", "http://other.example")
-    assert server() == "http://other.example"
+    assert server_address() == "http://other.example"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_what_wandb_refuses_is_one_line_and_nothing_is_sent(name, value, tmp_pat
 def test_a_key_that_is_none_is_not_repeated(monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "secret of mine ")
     with pytest.raises(UserError, match="W&B's own setting") as caught:
-        own_settings()
+        wandb_settings()
     assert "secret" not in str(caught.value)
 
 
@@ -131,7 +131,7 @@ def test_nothing_is_sent(switch, tmp_path, monkeypatch, capfd):
         logger.start(CONFIG, FINGERPRINT, None)
         logger.log_result(result, rows)
         logger.finish(0)
-        wandb_upload.settle(10)
+        wandb_upload.report_uploads(10)
         assert not seen.paths
     word = "off" if switch == "disabled" else "offline"
     assert capfd.readouterr().err == f"W&B is {word}: {switch} in {tmp_path}/here/wandb/settings\n"

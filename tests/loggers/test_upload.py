@@ -49,7 +49,7 @@ def test_a_server_gets_all_of_a_run(
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         logger = mirrored(tmp_path)
         assert logger.line is not None and "in the background" in logger.line
-        wandb_upload.settle(60)
+        wandb_upload.report_uploads(60)
     assert f"W&B    {server.url}/team/vlmprune/runs/" in capfd.readouterr().err
     first, *_ = server.sent("UpsertBucket")
     assert first["name"] == run_identity(FINGERPRINT, outputs_identity(tmp_path))
@@ -76,7 +76,7 @@ def test_a_server_out_of_order_costs_a_line(
     with stand_in(mode) as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         mirrored(tmp_path)
-        wandb_upload.settle(60)
+        wandb_upload.report_uploads(60)
     out, err = capfd.readouterr()
     assert out == "" and err.count("\n") == 1 and "W&B did not take 1 run" in err
     assert "wandb sync" in err and f"{server.url} does not answer" in next(tmp_path.rglob("upload.log")).read_text()
@@ -97,7 +97,7 @@ def test_a_sweep_without_network_asks_once(
             started.process.wait(60)
     assert "in the background" in lines[0] and "offline run" in lines[1]
     assert len(wandb_upload._uploads) == 1
-    wandb_upload.settle(1)
+    wandb_upload.report_uploads(1)
     assert "W&B did not take 1 run" in capfd.readouterr().err
 
 

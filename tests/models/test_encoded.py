@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.models.hub import MODELS, save
 from vlmprune.config.settings import ModelConfig, compose_run
-from vlmprune.evaluation.predictions import encoded
+from vlmprune.evaluation.predictions import encoder_input
 from vlmprune.models.checkpoint import find_checkpoint
 from vlmprune.models.loading import load
 from vlmprune.run import run
@@ -31,7 +31,7 @@ def test_slots_are_the_prompts_placeholders(folder, kind, count):
     pictures = [Image.new("RGB", size) for size in sizes]
     media = loaded.preprocessor.media(pictures, kind)
     inputs = loaded.preprocessor.batch(["what?"], [media], CPU, torch.float32)
-    found = encoded(media, loaded)
+    found = encoder_input(media, loaded)
     assert found.slots == int(loaded.adapter.visual_mask(inputs["input_ids"]).sum())
     assert found.slots >= sum(found.unit_sizes("tile")) == sum(found.unit_sizes("image"))
 

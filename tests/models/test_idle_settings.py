@@ -12,7 +12,7 @@ from tests.benchmarks.fixtures import write_video
 from tests.models.hub import save
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import IdleSetting
-from vlmprune.evaluation.plan import choose_parts, prepare
+from vlmprune.evaluation.plan import choose_parts, make_plan
 
 FAMILIES = ("internvl", "llava", "llava_next", "llava_onevision", "qwen2_5_vl", "qwen3_vl", "video_llava")
 
@@ -69,19 +69,19 @@ def test_on_questions(folders, questions, tmp_path, family: str, kind: str, sett
     given = ["method=cls", "ratio=0.5", "model=path", f"model.path={folders[family]}", "device=cpu", setting]
     config = compose_run([*given, "benchmark=folder", f"benchmark.path={questions[kind]}", f"outputs={tmp_path}"])
     if acts:
-        prepare(config)
+        make_plan(config)
         return
     with pytest.raises(IdleSetting, match=rf"^{setting}: .*; leave it out$") as refused:
-        prepare(config)
+        make_plan(config)
     assert refused.value.setting == setting.partition("=")[0]
 
 
 def test_newline_tokens_that_are_not_there(folders, questions) -> None:
     given = ["method=cls", "ratio=0.5", "model=path", f"model.path={folders['llava_next']}", "benchmark=folder"]
     given += [f"benchmark.path={questions['image']}", "model.packing=fastervlm"]
-    prepare(compose_run(given))
+    make_plan(compose_run(given))
     with pytest.raises(IdleSetting, match=r"model\.newline=keep: model\.packing=fastervlm has no newline tokens"):
-        prepare(compose_run([*given, "model.newline=keep"]))
+        make_plan(compose_run([*given, "model.newline=keep"]))
 
 
 def test_positions_that_a_family_keeps_anyway(folders) -> None:
@@ -96,7 +96,7 @@ def test_a_rule_of_a_generation_config_makes_greedy_act(folders, questions, tmp_
     folder = save(tmp_path / "ruled", "llava")
     (folder / "generation_config.json").write_text(json.dumps({"repetition_penalty": 1.05}))
     given = ["method=cls", "ratio=0.5", "model=path", f"model.path={folder}", "benchmark=folder"]
-    prepare(compose_run([*given, f"benchmark.path={questions['image']}", "model.generation=greedy"]))
+    make_plan(compose_run([*given, f"benchmark.path={questions['image']}", "model.generation=greedy"]))
 
 
 def test_data_that_are_read_as_they_lie_there(tmp_path) -> None:
@@ -105,9 +105,9 @@ def test_data_that_are_read_as_they_lie_there(tmp_path) -> None:
     (tmp_path / "chartqa.jsonl").write_text(json.dumps(row | {"type": "human"}))
     columns = "benchmark.columns={image: image, question: question, answer: answer, category: type}"
     given = ["method=cls", "ratio=0.5", "benchmark=chartqa", columns]
-    prepare(compose_run([*given, f"data={tmp_path}"]))
+    make_plan(compose_run([*given, f"data={tmp_path}"]))
     for setting in ("benchmark.revision=main", "benchmark.split=val"):
         with pytest.raises(IdleSetting, match=rf"{setting}: .*chartqa\.jsonl is read as it lies there; leave it out"):
-            prepare(compose_run([*given, f"data={tmp_path}", setting]))
+            make_plan(compose_run([*given, f"data={tmp_path}", setting]))
     with pytest.raises(IdleSetting, match=r"data=.*: the folder has no 'scenes'; put a copy there, or leave it out"):
-        prepare(compose_run(["method=cls", "ratio=0.5", f"data={tmp_path}"]))
+        make_plan(compose_run(["method=cls", "ratio=0.5", f"data={tmp_path}"]))

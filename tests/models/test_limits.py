@@ -14,7 +14,7 @@ from tests.models.hub import save
 from vlmprune.cli import main
 from vlmprune.config.settings import LIMITS, ModelConfig, compose_run
 from vlmprune.errors import UserError
-from vlmprune.evaluation.plan import prepare, shared_benchmarks
+from vlmprune.evaluation.plan import make_plan, shared_benchmarks
 from vlmprune.models.checkpoint import describe_checkpoint
 from vlmprune.models.outline import build_weightless
 from vlmprune.run import run
@@ -191,7 +191,7 @@ def test_a_published_model_without_the_setting_names_the_families(capsys):
 
 
 def plan(folder: Path, outputs: Path, *settings: str):
-    return prepare(compose_run(["model=path", f"model.path={folder}", *SMALL, f"outputs={outputs}", *settings]))
+    return make_plan(compose_run(["model=path", f"model.path={folder}", *SMALL, f"outputs={outputs}", *settings]))
 
 
 def test_they_are_part_of_the_identity(folders, tmp_path):

@@ -16,7 +16,7 @@ from tests.cli.conftest import vlmprune  # noqa: F401  (a fixture)
 from vlmprune.config.registry import build_method, find_choices, read_choice
 from vlmprune.config.settings import ModelConfig, compose_run
 from vlmprune.engine.session import Session
-from vlmprune.evaluation.plan import prepare
+from vlmprune.evaluation.plan import make_plan
 from vlmprune.models import checkpoint, loading
 from vlmprune.models.base import families
 from vlmprune.models.checkpoint import find_checkpoint, published_config
@@ -88,7 +88,7 @@ def test_settings_of_the_checkpoint_are_settings_of_the_run(folder, tmp_path, mo
 
     def directory(*overrides: str) -> str:
         given = ["model=path", f"model.path={folder}", "method=none", "logger=none", f"outputs={tmp_path}"]
-        return prepare(compose_run([*given, *overrides])).directory.path.name
+        return make_plan(compose_run([*given, *overrides])).directory.path.name
 
     plain = directory()
     monkeypatch.setattr(loading, "find_spec", lambda name: name)  # as if accelerate were installed

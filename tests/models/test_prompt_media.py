@@ -19,11 +19,11 @@ from vlmprune.config.registry import build_method
 from vlmprune.config.settings import ModelConfig, compose_run
 from vlmprune.engine.encoding_cache import EncodingStore
 from vlmprune.engine.session import Session
-from vlmprune.evaluation.estimate import nominal
-from vlmprune.evaluation.evaluate import Evaluation, Settings
+from vlmprune.evaluation.estimate import estimate_cost
+from vlmprune.evaluation.evaluate import Evaluation, EvaluationSettings
 from vlmprune.evaluation.generation import greedy
 from vlmprune.evaluation.media_loader import name_tiles
-from vlmprune.evaluation.run_directory import RunDirectory, kept_of
+from vlmprune.evaluation.run_directory import RunDirectory, kept_key
 from vlmprune.models.base import EncoderInput
 from vlmprune.models.checkpoint import find_checkpoint
 from vlmprune.models.loading import LoadedModel, load
@@ -83,7 +83,7 @@ def ask(
         session,
         directory,
         lambda _: None,
-        Settings(batch_size=16, share_prefix=share),
+        EvaluationSettings(batch_size=16, share_prefix=share),
     ).run(samples)
     return {row["id"]: row["prediction"] for row in directory.predictions()}
 
@@ -196,7 +196,7 @@ def test_pictures_in_another_order_share_no_beginning(loaded, tmp_path):
         assert {name: found[name] for name in expected} == expected
         assert (found["again-0"], found["too-1"]) == (found[ordered.id], found[swapped.id])
         order = [place_media(each.question, ["image"] * 2)[0] for each in (ordered, swapped)]
-        kept = [kept_of(row) for row in RunDirectory(both, "x").kept()]
+        kept = [kept_key(row) for row in RunDirectory(both, "x").kept()]
         inline = loaded.preprocessor.prompts.text(swapped.question, ["image"] * 2)[1] == [1, 0]
         assert order == [[0, 1], [1, 0]] and inline
         assert kept == ([] if method == "none" else [("image_id", "two"), ("id", "swapped-1"), ("id", "too-1")])
@@ -249,9 +249,9 @@ def questions(tmp_path) -> list[str]:
 
 def test_nominal_costs_of_a_benchmark_with_several_pictures(folder, questions):
     where = ["model=path", f"model.path={folder}", "model.prompt=chat_template", "method=divprune", "ratio=0.5"]
-    cost = nominal(compose_run([*questions, *where]))
+    cost = estimate_cost(compose_run([*questions, *where]))
     assert 0 < cost.kept < cost.total
-    blind = nominal(compose_run([*questions, *where, "benchmark.columns.image=null"]))
+    blind = estimate_cost(compose_run([*questions, *where, "benchmark.columns.image=null"]))
     assert blind.total == 0 and blind.flops < cost.flops
 
 

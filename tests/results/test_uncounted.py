@@ -9,7 +9,7 @@ import pytest
 from tests.results.synthetic import make_run
 from tests.results.test_unjudged import change
 from vlmprune.cli.compare import compare
-from vlmprune.loggers.wandb import summary_of
+from vlmprune.loggers.wandb import summarise_result
 from vlmprune.results.charts import draw_overview
 from vlmprune.results.comparison import make_rows
 from vlmprune.results.find import find_runs, group_runs
@@ -63,5 +63,5 @@ def test_the_summary_says_why(outputs):
 
 def test_the_mirror_leaves_them_out(outputs):
     path = make_run(outputs, "cls", 0.75)
-    assert "flops/total" in summary_of(json.loads((path / "result.json").read_text()), path)
-    assert not any(name.startswith("flops") for name in summary_of(change(path, **UNKNOWN), path))
+    assert "flops/total" in summarise_result(json.loads((path / "result.json").read_text()), path)
+    assert not any(name.startswith("flops") for name in summarise_result(change(path, **UNKNOWN), path))

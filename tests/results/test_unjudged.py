@@ -9,7 +9,7 @@ import pytest
 from tests.results.synthetic import make_run
 from vlmprune.cli.compare import compare
 from vlmprune.errors import UserError
-from vlmprune.loggers.wandb import summary_of
+from vlmprune.loggers.wandb import summarise_result
 from vlmprune.results.charts import draw_overview
 from vlmprune.results.comparison import make_rows
 from vlmprune.results.find import find_runs, group_runs
@@ -67,7 +67,7 @@ def test_the_summary_of_a_run(outputs):
     result = json.loads((directory / "result.json").read_text())
     lines = dict(summary_lines(result, None))
     assert lines["accuracy"].startswith("none yet") and "relative score" not in lines
-    assert "score" not in summary_of(result, directory)
+    assert "score" not in summarise_result(result, directory)
 
 
 def test_several_metrics_broken_samples_and_frames_are_shown(tmp_path):

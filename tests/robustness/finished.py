@@ -138,7 +138,7 @@ def _scenes() -> dict[str, Any]:
 def _identity() -> tuple[str, str, list[str]]:
     """Of `RUN`: its directory, relative to where it is typed, its fingerprint, and the ids of its questions."""
     from vlmprune.config.settings import compose_run
-    from vlmprune.evaluation.plan import prepare
+    from vlmprune.evaluation.plan import make_plan
 
-    plan = prepare(compose_run(list(RUN[1:])))
+    plan = make_plan(compose_run(list(RUN[1:])))
     return str(plan.directory.path), plan.directory.fingerprint, [sample.id for sample in plan.samples]

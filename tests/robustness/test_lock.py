@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from vlmprune.errors import UserError
-from vlmprune.evaluation.run_directory import HOLDER, LOCK, held
+from vlmprune.evaluation.run_directory import HOLDER, LOCK, hold_folder
 
 NO_LOCKS = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL]
 HOLD = """
@@ -24,11 +24,11 @@ import errno, fcntl, os, pathlib, sys, time
 def refuse(*_): raise OSError(errno.ENOLCK, "No locks available")
 fcntl.flock = refuse
 from vlmprune.errors import Terminated
-from vlmprune.evaluation.run_directory import held
+from vlmprune.evaluation.run_directory import hold_folder
 import signal
 def stop(number, _): raise Terminated(number)
 signal.signal(signal.SIGTERM, stop)
-with held(pathlib.Path(sys.argv[1])):
+with hold_folder(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -53,9 +53,9 @@ def test_without_flock_it_goes_on_with_one_warning(number, tmp_path, monkeypatch
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with held(tmp_path):
+    with hold_folder(tmp_path):
         assert (tmp_path / HOLDER).exists()
-        with pytest.raises(UserError, match="in use by another vlmprune process"), held(tmp_path):
+        with pytest.raises(UserError, match="in use by another vlmprune process"), hold_folder(tmp_path):
             pass
         assert (tmp_path / HOLDER).exists(), "who is refused removes nothing"
     assert not (tmp_path / HOLDER).exists()
@@ -67,12 +67,12 @@ def test_another_fault_of_flock_is_none_of_these(tmp_path, monkeypatch):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(OSError, match="Input/output error"), held(tmp_path):
+    with pytest.raises(OSError, match="Input/output error"), hold_folder(tmp_path):
         pass
 
 
 def test_the_lock_is_released_by_an_exception(tmp_path, no_flock):
-    with pytest.raises(KeyboardInterrupt), held(tmp_path):
+    with pytest.raises(KeyboardInterrupt), hold_folder(tmp_path):
         raise KeyboardInterrupt
     assert [file.name for file in tmp_path.iterdir()] == [LOCK]
 
@@ -80,14 +80,14 @@ def test_the_lock_is_released_by_an_exception(tmp_path, no_flock):
 @pytest.mark.parametrize("gone", [{"pid": 2**22 + 1}, {"started": 1}], ids=["no such process", "another with its pid"])
 def test_what_a_killed_process_left_is_taken_over(gone, tmp_path, no_flock):
     write_holder(tmp_path, **gone)
-    with held(tmp_path):
+    with hold_folder(tmp_path):
         assert json.loads((tmp_path / HOLDER).read_text())["pid"] == os.getpid()
     assert [file.name for file in tmp_path.iterdir()] == [LOCK]
 
 
 def test_another_machines_is_told_and_left(tmp_path, no_flock):
     write_holder(tmp_path, host="elsewhere", pid=7)
-    with pytest.raises(UserError, match=f"process 7 on elsewhere.*remove {tmp_path}/{HOLDER}"), held(tmp_path):
+    with pytest.raises(UserError, match=f"process 7 on elsewhere.*remove {tmp_path}/{HOLDER}"), hold_folder(tmp_path):
         pass
     assert sorted(file.name for file in tmp_path.iterdir()) == [LOCK, HOLDER]
 
@@ -97,7 +97,7 @@ def test_another_machines_is_told_and_left(tmp_path, no_flock):
 )
 def test_a_file_that_says_nothing_is_told_and_left(text, tmp_path, no_flock):
     (tmp_path / HOLDER).write_text(text)
-    with pytest.raises(UserError, match=f"{HOLDER} does not say who has"), held(tmp_path):
+    with pytest.raises(UserError, match=f"{HOLDER} does not say who has"), hold_folder(tmp_path):
         pass
     assert (tmp_path / HOLDER).read_text() == text
 
@@ -109,7 +109,7 @@ def make_fifo(file: Path) -> None:
 @pytest.mark.parametrize("make", [make_fifo, Path.mkdir, lambda file: file.symlink_to("/dev/full")])
 def test_what_is_no_file_is_no_lock(make, tmp_path):
     make(tmp_path / LOCK)
-    with pytest.raises(OSError, match=LOCK), held(tmp_path):
+    with pytest.raises(OSError, match=LOCK), hold_folder(tmp_path):
         pass
 
 
@@ -119,13 +119,13 @@ def test_two_processes(number, tmp_path, no_flock):
     """One has it, this one is refused; however the first ends, this one has it at once."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "held\n"
-    with pytest.raises(UserError, match="in use by another"), held(tmp_path):
+    with pytest.raises(UserError, match="in use by another"), hold_folder(tmp_path):
         pass
     process.send_signal(number)
     process.wait(20)
     process.stdout.close()
     assert (tmp_path / HOLDER).exists() == (number == signal.SIGKILL)
     begun = time.monotonic()
-    with held(tmp_path):
+    with hold_folder(tmp_path):
         assert time.monotonic() - begun < 5
     assert not (tmp_path / HOLDER).exists()

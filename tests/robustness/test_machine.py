@@ -17,7 +17,7 @@ from vlmprune import cli
 from vlmprune.errors import UserError
 from vlmprune.evaluation.run_directory import RunDirectory
 from vlmprune.launchers.task import run_task
-from vlmprune.machine import check_memory, lack
+from vlmprune.machine import check_memory, resource_message
 
 RUN = ("run", "method=none", "limit=2", "latency_samples=0", "show.samples=0", "logger=none", "outputs=outputs")
 MEMORY = [
@@ -62,7 +62,7 @@ def test_a_fault_of_ours_keeps_its_traceback(error, monkeypatch):
     fail(monkeypatch, error)
     with pytest.raises(type(error), match=str(error.args[-1])):
         cli.main(["run"])
-    assert lack(error) is None
+    assert resource_message(error) is None
 
 
 def test_what_it_came_from_is_looked_at(monkeypatch, capsys):

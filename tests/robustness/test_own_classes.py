@@ -16,13 +16,13 @@ from tests.robustness.hostile.table import Hostile
 from tests.robustness.victims import Victims
 from vlmprune import own_code, prune
 from vlmprune.benchmarks.base import BadSample, Benchmark
-from vlmprune.benchmarks.contract import under_contract
+from vlmprune.benchmarks.contract import with_checks
 from vlmprune.config.registry import GROUPS, build_method, find_choices, read_choice, target_class
 from vlmprune.config.typecheck import construct
 from vlmprune.engine.contract import CheckedMethod
 from vlmprune.errors import NotFinite, UserError
 from vlmprune.evaluation.scores import summarise_scores
-from vlmprune.loggers.base import Logger, Stops, guarded
+from vlmprune.loggers.base import InterruptMonitor, Logger, guard_logger
 
 REFUSED = [case for case in EVERY if case.code == 2]
 METHOD_CASES = [case for case in REFUSED if case.name.startswith("method: ")]
@@ -43,7 +43,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def build_own(folder: Path) -> Benchmark:
     config = read_choice("benchmark", "own", str(folder / "configs"))
     benchmark = construct(target_class(config["_target_"], Benchmark), {}, "benchmark.")
-    return under_contract(benchmark)
+    return with_checks(benchmark)
 
 
 def use(benchmark: Benchmark) -> list[dict]:
@@ -190,10 +190,10 @@ def test_an_exception_of_the_users_code_stays_what_it_is(place: Path, model):
     with pytest.raises(ZeroDivisionError) as raised:
         forward(model, build_method("own", ratio=0.5, config_dir=str(place / "configs")))
     assert raised.value.__notes__ == ["raised by Own.select"]
-    text = own_code.told(raised.value)
+    text = own_code.user_traceback(raised.value)
     assert text is not None and text.count("  File ") == 1 and "raising_method.py" in text and "/ 0" in text
     assert "vlmprune: Own.score raised ZeroDivisionError: division by zero" in text
-    assert own_code.told(ZeroDivisionError("ours")) is None
+    assert own_code.user_traceback(ZeroDivisionError("ours")) is None
 
 
 @pytest.mark.slow
@@ -256,7 +256,7 @@ class Changing(Logger):
 
 
 def test_a_logger_changes_nothing(capsys: pytest.CaptureFixture[str]):
-    logger = guarded(Changing, Changing)
+    logger = guard_logger(Changing, Changing)
     config, result, samples = {"seed": 0}, {"answers": {"score": 0.5}}, [{"id": "a"}]
     logger.start(config, "ab", None)
     logger.log_result(result, samples)
@@ -272,5 +272,5 @@ def test_ctrl_c_in_a_logger_stops_the_run():
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        guarded(Slow, Slow).start({}, "ab", None)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler and not Stops().seen
+        guard_logger(Slow, Slow).start({}, "ab", None)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler and not InterruptMonitor().seen

@@ -141,8 +141,8 @@ def test_a_pipe_that_does_not_block(tmp_path):
     """Half a megabyte into a pipe of 64 KB whose reader is slow."""
     code = (
         "import os; os.set_blocking(1, False)\n"
-        "from vlmprune.terminal import lost, open_streams; import sys\n"
-        "open_streams(); print('x' * 500_000); assert lost(sys.stdout) is None"
+        "from vlmprune.terminal import open_streams, write_error; import sys\n"
+        "open_streams(); print('x' * 500_000); assert write_error(sys.stdout) is None"
     )
     done = shell(tmp_path, f'"{sys.executable}" -c "{code}" | (sleep 1; wc -c)')
     check(done)

@@ -61,13 +61,13 @@ def test_every_prompt_gets_all_its_tokens(measured):
 
 def test_cases_take_turns(loaded, prompts, monkeypatch):
     order = []
-    original = bench.time_answers
+    original = bench.time_generate
 
     def noted(loaded, method, *args, **options):
         order.append(type(method).__name__)
         return original(loaded, method, *args, **options)
 
-    monkeypatch.setattr(bench, "time_answers", noted)
+    monkeypatch.setattr(bench, "time_generate", noted)
     advanced = []
     rounds = [len(found[0].times) for found in Bench(loaded, {}, LOAD, advanced.append).measure(CASES, prompts)]
     assert rounds == [1, 2, 3]
@@ -80,7 +80,7 @@ def test_cases_take_turns(loaded, prompts, monkeypatch):
 @pytest.mark.parametrize("fails_at", [1, pytest.param(2, marks=pytest.mark.slow), 4])
 def test_out_of_memory_is_a_row(loaded, prompts, monkeypatch, fails_at):
     calls = Counter()
-    original = bench.time_answers
+    original = bench.time_generate
 
     def scarce(loaded, method, *args, **options):
         calls[type(method).__name__] += 1
@@ -88,7 +88,7 @@ def test_out_of_memory_is_a_row(loaded, prompts, monkeypatch, fails_at):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
         return original(loaded, method, *args, **options)
 
-    monkeypatch.setattr(bench, "time_answers", scarce)
+    monkeypatch.setattr(bench, "time_generate", scarce)
     found = last(Bench(loaded, {}, LOAD, lambda _: None).measure(CASES, prompts))
     assert [one.out_of_memory for one in found] == [False, True, False]
     assert calls == {"Unpruned": 5, "ClsAttention": fails_at, "FastV": 5}
@@ -104,14 +104,14 @@ def test_without_an_unpruned_row_nothing_is_compared(loaded, prompts, measured):
 
 
 def test_what_was_measured_before_compiling_is_known_when_it_fails(loaded, prompts, monkeypatch):
-    original = bench.time_answers
+    original = bench.time_generate
 
     def broken(loaded, method, inputs, questions, new_tokens, tower, compiled, **options):
         if compiled is not None:
             raise RuntimeError("no kernel image")
         return original(loaded, method, inputs, questions, new_tokens, tower, compiled, **options)
 
-    monkeypatch.setattr(bench, "time_answers", broken)
+    monkeypatch.setattr(bench, "time_generate", broken)
     cases = [*CASES, Case("cls compiled", 0.5, None, ClsAttention(ratio=0.5), compiled=True)]
     rounds = Bench(loaded, {}, LOAD, lambda _: None).measure(cases, prompts)
     assert [len(one.times) for one in next(rounds)] == [1, 1, 1]
@@ -123,7 +123,7 @@ def test_other_errors_are_not_swallowed(loaded, prompts, monkeypatch):
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(bench, "time_answers", broken)
+    monkeypatch.setattr(bench, "time_generate", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         last(Bench(loaded, {}, LOAD, lambda _: None).measure(CASES, prompts))
 

@@ -6,7 +6,7 @@ import pytest
 
 from vlmprune.cli import main
 from vlmprune.config.settings import compose_run
-from vlmprune.evaluation.estimate import nominal
+from vlmprune.evaluation.estimate import estimate_cost
 
 
 @pytest.mark.slow
@@ -15,7 +15,7 @@ def test_tokens_and_flops_are_those_of_the_runs(place, capsys):
     assert place.sweep(*settings) == 0
     answers = place.answers()
     for job in place.state["jobs"]:
-        told, came = nominal(compose_run(job["overrides"])), answers[job["directory"].rpartition("/")[2]]
+        told, came = estimate_cost(compose_run(job["overrides"])), answers[job["directory"].rpartition("/")[2]]
         tokens, flops = came["tokens"], came["flops"]
         assert (told.total, told.kept) == (tokens["total"], tokens["kept"]["mean"])
         assert told.layer_averaged == pytest.approx(tokens["layer_averaged"])
@@ -24,13 +24,14 @@ def test_tokens_and_flops_are_those_of_the_runs(place, capsys):
 
 
 def test_an_adaptive_method_is_told_as_a_bound():
-    told = nominal(compose_run(["method=prumerge", "limit=4"]))
+    told = estimate_cost(compose_run(["method=prumerge", "limit=4"]))
     assert told.at_most and told.kept == told.total == 144
 
 
 def test_flops_follow_the_convention():
     ours, theirs = (
-        nominal(compose_run(["keep=9", "limit=4", f"flops.convention={name}"])) for name in ("vlmprune", "fastervlm")
+        estimate_cost(compose_run(["keep=9", "limit=4", f"flops.convention={name}"]))
+        for name in ("vlmprune", "fastervlm")
     )
     assert ours.kept == theirs.kept and ours.flops != theirs.flops
 

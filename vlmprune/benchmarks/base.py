@@ -54,7 +54,7 @@ class Protocol:
     parse: Callable[[str], dict[str, float]]
 
 
-def number(name: str, text: str, lowest: float, highest: float) -> float:
+def parse_number(name: str, text: str, lowest: float, highest: float) -> float:
     """Return the number that `text` is, apart from white space. Raises ValueError for other text or out of range.
 
     name: of the number, for the error.
@@ -64,7 +64,7 @@ def number(name: str, text: str, lowest: float, highest: float) -> float:
     return abs(float(text)) if float(text) == 0 else float(text)  # "-0" is 0
 
 
-def verdict(row: Row) -> dict[str, float]:
+def verdict_of(row: Row) -> dict[str, float]:
     """Return the judge's verdict on a row. Raises KeyError if it has not been asked."""
     return row["extra"]["verdict"]
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from vlmprune.benchmarks.base import BadSample, Metric, Sample
-from vlmprune.benchmarks.columns import field_of, present, shown, texts
+from vlmprune.benchmarks.columns import answer_texts, has_value, read_field, scalar_text
 from vlmprune.benchmarks.hub import HubBenchmark
 from vlmprune.benchmarks.scoring.choices import (
     METRIC,
     choice_match,
-    question_of,
+    question_of_index,
     question_of_row,
     summarise_circular,
     summarise_grouped,
@@ -38,7 +38,7 @@ def read_options(value: Any, answer_is: str) -> list[str]:
     anything else.
     """
     if isinstance(value, str):
-        value = _written(value)
+        value = _parse_list(value)
     if isinstance(value, dict):
         value = _by_letter(value)
     if not isinstance(value, list | tuple | None):
@@ -46,7 +46,7 @@ def read_options(value: Any, answer_is: str) -> list[str]:
     for option in value or []:
         if isinstance(option, list | dict):
             raise BadSample(f"its choice {str(option)[:60]} is no text")
-    options = [shown(option) if present(option) else "" for option in value or []]
+    options = [scalar_text(option) if has_value(option) else "" for option in value or []]
     while options and not options[-1]:
         options.pop()
     if len(options) > len(LETTERS):
@@ -73,7 +73,7 @@ def is_letter(answer: str) -> bool:
     return len(answer) == 1 and answer.upper() in LETTERS
 
 
-def _written(text: str) -> Any:
+def _parse_list(text: str) -> Any:
     """Return the list that a text holds in Python's or JSON's notation; None for a blank text. Raises BadSample."""
     if not text.strip():
         return None
@@ -151,8 +151,8 @@ class MultipleChoice(HubBenchmark):
         """
         value, named = self.value(row, "choices"), self.columns.get("choices")
         if isinstance(named, list):
-            stored = [field_of(row, column) for column in named]
-            texts = [shown(cell) if present(cell) else "" for cell in stored]
+            stored = [read_field(row, column) for column in named]
+            texts = [scalar_text(cell) if has_value(cell) else "" for cell in stored]
             right = named_options(self._answer(row), texts, self.answer_is)
             value = [stored[k] if LETTERS[k] in right else given for k, given in enumerate(value)]
         options = read_options(value, self.answer_is)
@@ -162,7 +162,7 @@ class MultipleChoice(HubBenchmark):
         answer = self.value(row, "answer")
         if isinstance(answer, list) and len(answer) == 1:
             answer = answer[0]
-        return "" if answer is None else shown(answer).strip()
+        return "" if answer is None else scalar_text(answer).strip()
 
     def answer(self, row: dict[str, Any]) -> str:
         """Return the right option's letter, or the stored answer if the data have no choices. Raises BadSample."""
@@ -181,10 +181,10 @@ class MultipleChoice(HubBenchmark):
     def group(self, row: dict[str, Any]) -> str:
         if self.average != "circular":
             return ""
-        index = shown(self.value(row, "index"))
+        index = scalar_text(self.value(row, "index"))
         if not index.isdecimal():
             raise BadSample(f"its index {index} is no number, which average=circular needs")
-        return str(question_of(index))
+        return str(question_of_index(index))
 
     def prompt(self, sample: Sample) -> str:
         return self.prefix + sample.question + self.options(sample) + self.suffix
@@ -230,7 +230,7 @@ class HintedChoice(MultipleChoice):
 
     def question(self, row: dict[str, Any]) -> str:
         hint = self.value(row, "hint")
-        written = self.hint.format(hint=hint) if present(hint) else ""
+        written = self.hint.format(hint=hint) if has_value(hint) else ""
         return written + super().question(row)
 
 
@@ -257,11 +257,11 @@ class Mmmu(MultipleChoice):
         return None if role == "answer" and value == "?" else value  # the test split's placeholder
 
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
-        return super().extra(row) | {"answers": accepted(self.value(row, "answer"))}
+        return super().extra(row) | {"answers": parse_answers(self.value(row, "answer"))}
 
     def prompt(self, sample: Sample) -> str:
         text = super().prompt(sample) if sample.extra["choices"] else self.prefix + sample.question + self.open_suffix
-        return renumbered(text, list(self.image_cells(sample.id))) if MARKER.search(text) else text
+        return renumber_markers(text, list(self.image_cells(sample.id))) if MARKER.search(text) else text
 
     def match(self, prediction: str, sample: Sample) -> float:
         if sample.extra["choices"]:
@@ -269,7 +269,7 @@ class Mmmu(MultipleChoice):
         return open_match(prediction, sample.extra["answers"])
 
 
-def renumbered(text: str, columns: list[int]) -> str:
+def renumber_markers(text: str, columns: list[int]) -> str:
     """Return the text with each marker "<image 3>" numbered by column 3's rank among the row's images.
 
     columns: numbers of the columns that are not empty. The marker of an empty column 2 becomes the text "image 2".
@@ -282,12 +282,12 @@ def renumbered(text: str, columns: list[int]) -> str:
     return MARKER.sub(place, text)
 
 
-def accepted(value: Any) -> list[str]:
+def parse_answers(value: Any) -> list[str]:
     """Return the accepted answers of an open question; the dataset writes several as a Python list."""
     text = "" if value is None else str(value)
     if text.startswith("[") and text.endswith("]"):
         try:
-            return texts(ast.literal_eval(text))
+            return answer_texts(ast.literal_eval(text))
         except (ValueError, SyntaxError):
             return [text]
-    return texts(value)
+    return answer_texts(value)

@@ -20,12 +20,12 @@ from vlmprune.config.typecheck import check_type
 from vlmprune.errors import UserError, nearest
 
 
-def present(value: Any) -> bool:
+def has_value(value: Any) -> bool:
     """Return True if there is a value: neither null, NaN, blank nor empty, nor a list of such."""
     if isinstance(value, str):
         return bool(value.strip())
     if isinstance(value, list):
-        return any(map(present, value))
+        return any(map(has_value, value))
     return not is_null(value) and value not in ({}, b"")
 
 
@@ -34,12 +34,12 @@ def is_null(value: Any) -> bool:
     return value is None or (isinstance(value, float) and value != value)
 
 
-def shown(value: Any) -> str:
+def scalar_text(value: Any) -> str:
     """Return a scalar as text; 3.0 is "3", since a column of integers becomes one of floats if a row has none."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def texts(value: Any) -> list[str]:
+def answer_texts(value: Any) -> list[str]:
     """Return annotators' answers as texts; nulls are left out, "" is not. Raises BadSample for any other value.
 
     value: a text, a list of texts or of {"answer": text}, or its transpose {"answer": [text, ...]}.
@@ -54,13 +54,13 @@ def texts(value: Any) -> list[str]:
             raise BadSample(
                 f"its answer {str(value)[:60]} is or holds {kind}; expected text, a number or a list of them"
             )
-    return [shown(answer) for answer in answers if not is_null(answer)]
+    return [scalar_text(answer) for answer in answers if not is_null(answer)]
 
 
-def joined(value: Any) -> str:
+def id_text(value: Any) -> str:
     """Return an id as text, its parts joined by "/"; "" if there is none."""
     parts = value if isinstance(value, list) else [value]
-    return "/".join(shown(part) for part in parts if not is_null(part))
+    return "/".join(scalar_text(part) for part in parts if not is_null(part))
 
 
 def most_common(answers: list[str]) -> str:
@@ -69,7 +69,7 @@ def most_common(answers: list[str]) -> str:
     return max(given, key=Counter(given).__getitem__) if given else ""
 
 
-def columns_of(named: Any) -> list[str]:
+def named_columns(named: Any) -> list[str]:
     """Return the columns that a role names: none, one or several."""
     return [] if named is None else named if isinstance(named, list) else [named]
 
@@ -79,7 +79,7 @@ def top_level(column: str) -> str:
     return column.rstrip("?").partition(".")[0]
 
 
-def field_of(row: dict[str, Any], column: str) -> Any:
+def read_field(row: dict[str, Any], column: str) -> Any:
     """Return a row's value in a column or in a field of one; None if it is absent or NaN."""
     value: Any = row
     for name in column.rstrip("?").split("."):
@@ -90,7 +90,7 @@ def field_of(row: dict[str, Any], column: str) -> Any:
 def check_columns(settings: dict[str, Any], there: list[str], path: str) -> None:
     """Raise UserError if a benchmark's setting names a column that is not in `there`, the columns of `path`."""
     for setting, named in settings.items():
-        for column in columns_of(named):
+        for column in named_columns(named):
             if not column.endswith("?") and top_level(column) not in there:
                 raise UserError(
                     f"benchmark.{setting}={column}: no such column in {path}{nearest(column, there)}; "
@@ -109,7 +109,7 @@ Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
 Scalar = Annotated[Text | Number, FIRST]
 Identifier = Annotated[Annotated[str, Field(max_length=LONGEST_ID)] | Number, FIRST]
 Several = Field(max_length=MOST_VALUES)
-# `texts`, `read_options` and `stored_picture` check such values further.
+# `answer_texts`, `read_options` and `stored_picture` check such values further.
 Open = Annotated[Text | dict | list | Number, FIRST]
 
 _NAMES = "text, a number or a list of them"
@@ -172,19 +172,19 @@ class TabularBenchmark(Benchmark):
 
     def image_id(self, row: dict[str, Any]) -> str:
         """Return the id of the row's image, hashed if it is too long; "" if no column gives one."""
-        name = joined(self.value(row, "image_id"))
+        name = id_text(self.value(row, "image_id"))
         return name if len(name) <= LONGEST_IMAGE_ID else f"sha256:{hashlib.sha256(name.encode()).hexdigest()}"
 
     def question(self, row: dict[str, Any]) -> str:
         """Return the question, without prefix and suffix."""
         value = self.value(row, "question")
-        question = "" if value is None else shown(value)
+        question = "" if value is None else scalar_text(value)
         question = question.strip() if self.strip else question
         return question.capitalize() if self.capitalize else question
 
     def answer(self, row: dict[str, Any]) -> str:
         """Return the reference answer, or the one that most annotators gave."""
-        return most_common(texts(self.value(row, "answer")))
+        return most_common(answer_texts(self.value(row, "answer")))
 
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return other data that scoring or a submission file needs."""
@@ -199,8 +199,8 @@ class TabularBenchmark(Benchmark):
         """Return a row's value for a role: None if the data lack it, a list if the role has several columns."""
         named = self.columns.get(role)
         if isinstance(named, list):
-            return [self.given(role, field_of(row, column)) for column in named]
-        return self.given(role, field_of(row, named)) if named else None
+            return [self.given(role, read_field(row, column)) for column in named]
+        return self.given(role, read_field(row, named)) if named else None
 
     def given(self, role: str, cell: Any) -> Any:
         """Return a cell's value; None if it is a text of `missing`."""
@@ -209,5 +209,5 @@ class TabularBenchmark(Benchmark):
 
     def existing(self, role: str, table: Table) -> list[str]:
         """Return the columns of a role that the table has."""
-        columns = map(top_level, columns_of(self.columns.get(role)))
+        columns = map(top_level, named_columns(self.columns.get(role)))
         return [column for column in columns if column in table.columns]

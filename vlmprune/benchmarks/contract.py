@@ -14,14 +14,14 @@ from PIL.Image import Image
 
 from vlmprune.benchmarks.base import BadSample, Benchmark, Metric, Protocol, Sample
 from vlmprune.benchmarks.media import rgb
-from vlmprune.errors import said
-from vlmprune.own_code import BrokenContract, call, is_own, read, refuse, titled
+from vlmprune.errors import error_text
+from vlmprune.own_code import BrokenContract, call, is_own, qualified_name, read_attribute, refuse
 
 TEXTS = ("id", "image_id", "question", "answer", "category", "group")
 MEDIA = ("image", "video")
 
 
-def samples(benchmark: Benchmark, name: str, given: Any, about: str) -> list[Sample]:
+def check_samples(benchmark: Benchmark, name: str, given: Any, about: str) -> list[Sample]:
     """Return the samples that `load` gave: at least one, with unique ids. Raises BrokenContract."""
     if not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping):
         refuse(benchmark, name, given, "a list of Sample")
@@ -41,7 +41,7 @@ def samples(benchmark: Benchmark, name: str, given: Any, about: str) -> list[Sam
 
 def _check_sample(benchmark: Benchmark, name: str, sample: Sample, about: str) -> None:
     for field in TEXTS:
-        text(benchmark, name, getattr(sample, field), f"{about}, {field}")
+        check_text(benchmark, name, getattr(sample, field), f"{about}, {field}")
     if not sample.id or not sample.image_id:
         refuse(benchmark, name, sample.id and sample.image_id, "an id and an image_id that are not empty", about)
     if sample.media not in MEDIA:
@@ -51,10 +51,10 @@ def _check_sample(benchmark: Benchmark, name: str, sample: Sample, about: str) -
     try:
         json.dumps(sample.extra, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        refuse(benchmark, name, sample.extra, f"plain data that JSON holds ({said(error)})", f"{about}, extra")
+        refuse(benchmark, name, sample.extra, f"plain data that JSON holds ({error_text(error)})", f"{about}, extra")
 
 
-def text(benchmark: Benchmark, name: str, given: Any, about: str) -> str:
+def check_text(benchmark: Benchmark, name: str, given: Any, about: str) -> str:
     """Return text that a file can hold. Raises BrokenContract for any other value."""
     if not isinstance(given, str):
         refuse(benchmark, name, given, "text (str)", about)
@@ -65,7 +65,7 @@ def text(benchmark: Benchmark, name: str, given: Any, about: str) -> str:
     return given
 
 
-def images(benchmark: Benchmark, name: str, given: Any, about: str) -> list[Image]:
+def check_images(benchmark: Benchmark, name: str, given: Any, about: str) -> list[Image]:
     """Return the pictures of `images` in RGB. Raises BrokenContract, or BadSample for greys of an unknown range."""
     if not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping | Image) or hasattr(given, "dtype"):
         refuse(benchmark, name, given, "a list of PIL images", about)
@@ -75,7 +75,7 @@ def images(benchmark: Benchmark, name: str, given: Any, about: str) -> list[Imag
             refuse(benchmark, name, image, "PIL images", about)
         if not all(image.size):
             raise BrokenContract(
-                f"{titled(benchmark, name, about)}: {image.width} x {image.height} pixels; expected some"
+                f"{qualified_name(benchmark, name, about)}: {image.width} x {image.height} pixels; expected some"
             )
         image.load()  # an OSError of a truncated file makes this a bad sample
     try:
@@ -88,7 +88,7 @@ OWN_FILES = ("config.yaml", "environment.json", "predictions.jsonl", "kept.jsonl
 NUMBER = "a finite number, 0 or more"
 
 
-def under_contract(benchmark: Benchmark) -> Benchmark:
+def with_checks(benchmark: Benchmark) -> Benchmark:
     """Return the benchmark; if its class is a user's, each method is checked at each call, also by another method.
 
     Raises BrokenContract if its class declares something that the base class does not allow.
@@ -101,7 +101,7 @@ def under_contract(benchmark: Benchmark) -> Benchmark:
 
 
 def _checked(benchmark: Benchmark, name: str, check: Callable[[Benchmark, str, Any, str], Any]) -> Callable[..., Any]:
-    function = read(benchmark, name)
+    function = read_attribute(benchmark, name)
     if not callable(function):
         refuse(benchmark, name, function, "a method")
 
@@ -115,24 +115,24 @@ def _checked(benchmark: Benchmark, name: str, check: Callable[[Benchmark, str, A
         except OSError as error:
             if name != "images":
                 raise
-            raise BadSample(f"its image cannot be read ({said(error)})") from error
+            raise BadSample(f"its image cannot be read ({error_text(error)})") from error
 
     return checked
 
 
 def _check_declared(benchmark: Benchmark) -> None:
-    metric, protocol = read(benchmark, "metric"), read(benchmark, "protocol")
+    metric, protocol = read_attribute(benchmark, "metric"), read_attribute(benchmark, "protocol")
     if not isinstance(metric, Metric):
         refuse(benchmark, "metric", metric, "a Metric, such as Metric('accuracy')")
     ends = metric.lowest, metric.highest
-    if not isinstance(metric.name, str) or not metric.name or None in map(finite, ends) or ends[0] >= ends[1]:
+    if not isinstance(metric.name, str) or not metric.name or None in map(finite_number, ends) or ends[0] >= ends[1]:
         refuse(benchmark, "metric", metric, "a name, and a range whose lowest is below its highest")
     if protocol is not None and not isinstance(protocol, Protocol):
         refuse(benchmark, "protocol", protocol, "None or a Protocol")
-    _truth(benchmark, "resampled", read(benchmark, "resampled"), "")
+    _truth(benchmark, "resampled", read_attribute(benchmark, "resampled"), "")
 
 
-def finite(value: Any) -> float | None:
+def finite_number(value: Any) -> float | None:
     """Return `value` as a float, from a number or a scalar of numpy or torch; None for all else, nan and infinity."""
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()
@@ -148,7 +148,7 @@ def finite(value: Any) -> float | None:
 def _score(benchmark: Benchmark, name: str, given: Any, about: str) -> float | None:
     if given is None:
         return None
-    score = finite(given)
+    score = finite_number(given)
     if score is None or score < 0:
         refuse(benchmark, name, given, f"{NUMBER}, or None", about)
     return score
@@ -157,7 +157,7 @@ def _score(benchmark: Benchmark, name: str, given: Any, about: str) -> float | N
 def _metrics(benchmark: Benchmark, name: str, given: Any, about: str) -> dict[str, float]:
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
         refuse(benchmark, name, given, "a dict of numbers by the metrics' names")
-    metrics = {key: finite(value) for key, value in given.items()}
+    metrics = {key: finite_number(value) for key, value in given.items()}
     for key, value in metrics.items():
         if value is None:
             refuse(benchmark, name, given[key], "a finite number", key)
@@ -172,20 +172,20 @@ def _units(benchmark: Benchmark, name: str, given: Any, about: str) -> tuple[lis
     expected = "None, or (scores, image ids) of one length: finite numbers and text"
     if not isinstance(given, tuple | list) or len(given) != 2 or not all(isinstance(part, Iterable) for part in given):
         refuse(benchmark, name, given, expected)
-    scores, names = [finite(score) for score in given[0]], [*given[1]]
+    scores, names = [finite_number(score) for score in given[0]], [*given[1]]
     if not scores or None in scores or len(scores) != len(names) or not all(isinstance(name, str) for name in names):
         refuse(benchmark, name, given, expected)
     return [score for score in scores if score is not None], names
 
 
 def _identity(benchmark: Benchmark, name: str, given: Any, about: str) -> str:
-    if not text(benchmark, name, given, about):
+    if not check_text(benchmark, name, given, about):
         refuse(benchmark, name, given, "a revision or a hash of the data, not empty")
     return given
 
 
 def _data_name(benchmark: Benchmark, name: str, given: Any, about: str) -> str:
-    if len(text(benchmark, name, given, about)) > 100 or not _is_file_name(given or "none"):
+    if len(check_text(benchmark, name, given, about)) > 100 or not _is_file_name(given or "none"):
         refuse(benchmark, name, given, "part of a folder's name: up to 100 characters, no slash, no dot in front")
     return given
 
@@ -223,14 +223,14 @@ def _submission(benchmark: Benchmark, name: str, given: Any, about: str) -> tupl
 
 
 CHECKS: dict[str, Callable[[Benchmark, str, Any, str], Any]] = {
-    "load": samples,
-    "images": images,
+    "load": check_samples,
+    "images": check_images,
     "files": _files,
     "shares_media": _truth,
     "check_media": lambda _benchmark, _name, _given, _about: None,
     "identity": _identity,
     "data_name": _data_name,
-    "prompt": text,
+    "prompt": check_text,
     "score": _score,
     "match": _score,
     "summarise": _metrics,

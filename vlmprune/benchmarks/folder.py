@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.benchmarks.choices import MultipleChoice
-from vlmprune.benchmarks.columns import present, texts
+from vlmprune.benchmarks.columns import answer_texts, has_value
 from vlmprune.benchmarks.frames import decode_frames, is_video
 from vlmprune.benchmarks.hub import AcceptedAnswers
 from vlmprune.benchmarks.scoring.text_match import exact_match
@@ -17,7 +17,7 @@ from vlmprune.benchmarks.sources import Source
 from vlmprune.benchmarks.stored import file_name
 from vlmprune.benchmarks.tables import Table
 from vlmprune.errors import UserError
-from vlmprune.files import expanded
+from vlmprune.files import expand_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,9 +44,9 @@ class Folder(AcceptedAnswers, MultipleChoice):
     required: ClassVar[tuple[str, ...]] = ("image", "question", "answer")
 
     def source(self) -> Source:
-        if not self.path or not expanded("benchmark.path", self.path).is_dir():
+        if not self.path or not expand_path("benchmark.path", self.path).is_dir():
             raise UserError(f"benchmark.path={self.path}: no such folder; it must hold {self.questions} and the images")
-        file = expanded("benchmark.path", self.path) / self.questions
+        file = expand_path("benchmark.path", self.path) / self.questions
         if not file.is_file():
             raise UserError(
                 f"benchmark.path={self.path}: it has no {self.questions}; there has to be one, an object per line with "
@@ -75,12 +75,12 @@ class Folder(AcceptedAnswers, MultipleChoice):
     def answer(self, row: dict[str, Any]) -> str:
         if self.choices(row):
             return super().answer(row)
-        return next((answer for answer in texts(self.value(row, "answer")) if answer.strip()), "")
+        return next((answer for answer in answer_texts(self.value(row, "answer")) if answer.strip()), "")
 
     def data_name(self) -> str:
         """Return the folder's name and six hex digits of its content: two folders may have one name."""
         content = hashlib.sha256(self.identity().encode()).hexdigest()
-        return f"{expanded('benchmark.path', self.path).resolve().name[:LONGEST]}-{content[:6]}"
+        return f"{expand_path('benchmark.path', self.path).resolve().name[:LONGEST]}-{content[:6]}"
 
     def prompt(self, sample: Sample) -> str:
         suffix = self.choice_suffix if sample.extra["choices"] else self.suffix
@@ -98,6 +98,6 @@ class Folder(AcceptedAnswers, MultipleChoice):
         return max(exact_match(prediction, answer) for answer in sample.extra["answers"])
 
     def _files(self, value: Any) -> list[Path]:
-        folder = expanded("benchmark.path", self.path)
+        folder = expand_path("benchmark.path", self.path)
         cells = value if isinstance(value, list) else [value]
-        return [folder / str(file_name(cell)) for cell in cells if present(cell)]
+        return [folder / str(file_name(cell)) for cell in cells if has_value(cell)]

@@ -12,7 +12,15 @@ from PIL import Image as Pictures
 from PIL import UnidentifiedImageError
 
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.benchmarks.media import DAMAGE, check_decoding, decode_image, open_picture, reason, rgb, take
+from vlmprune.benchmarks.media import (
+    DAMAGE,
+    check_decoder_pixels,
+    decode_image,
+    open_picture,
+    reason,
+    reserve_pixels,
+    rgb,
+)
 from vlmprune.config.settings import Orientation
 from vlmprune.errors import UserError
 from vlmprune.files import check_regular
@@ -55,7 +63,7 @@ def frame_seconds(picture: Any) -> list[float]:
             picture.seek(len(seconds))
         except EOFError:
             return seconds
-        check_decoding(picture.width * picture.height * (len(seconds) + 1))
+        check_decoder_pixels(picture.width * picture.height * (len(seconds) + 1))
         picture.load()  # WebP gives a frame's duration only after decoding
         seconds.append(now)
         now += (picture.info.get("duration") or PAUSE) / 1000
@@ -122,12 +130,12 @@ def decode_frames(
     if not file.is_file():
         lacks = "is no file, but a folder, pipe, socket or device" if file.exists() else "is missing"
         raise BadSample(f"its video {file.name} {lacks}")
-    frames = _animated(file, count, stretch, spacing, orientation)
+    frames = _animation_frames(file, count, stretch, spacing, orientation)
     if frames is None:
-        frames = _filmed(file, count, stretch, spacing, orientation)
+        frames = _video_frames(file, count, stretch, spacing, orientation)
     if not frames:
         raise BadSample(f"its video {file.name} has no frame")
-    return of_one_size(frames)
+    return resize_to_first(frames)
 
 
 def read_frames(
@@ -144,10 +152,10 @@ def read_frames(
         raise BadSample(f"its video {folder.name} has no frame")
     files.sort(key=lambda file: (len(file.name), file.name))  # 2.jpg comes before 10.jpg
     wanted = SPACINGS[spacing]([index / per_second for index in range(len(files))], count, stretch)
-    return of_one_size([decode_image(str(files[index]), orientation=orientation) for index in wanted])
+    return resize_to_first([decode_image(str(files[index]), orientation=orientation) for index in wanted])
 
 
-def of_one_size(frames: list[Image]) -> list[Image]:
+def resize_to_first(frames: list[Image]) -> list[Image]:
     """Return the frames of one video, all stretched to the size of the first, as players and decord show them."""
     size = frames[0].size
     return [frame if frame.size == size else frame.resize(size, Pictures.Resampling.BICUBIC) for frame in frames]
@@ -186,7 +194,7 @@ def _frames_of(seconds: list[float], stretch: Stretch | None) -> range:
     return range(first, last)
 
 
-def _animated(
+def _animation_frames(
     file: Path, count: int, stretch: Stretch | None, spacing: Spacing, orientation: Orientation
 ) -> list[Image] | None:
     """Return the frames of an animation; None for another file. Raises BadSample."""
@@ -194,15 +202,17 @@ def _animated(
         with open_picture(file) as picture:
             if not is_animation(picture):
                 return None
-            take(count * picture.width * picture.height)
+            reserve_pixels(count * picture.width * picture.height)
             return frames_at(picture, SPACINGS[spacing](frame_seconds(picture), count, stretch), orientation)
     except UnidentifiedImageError:
         return None
     except DAMAGE as error:
-        raise _undecodable(file, error) from error
+        raise _decode_error(file, error) from error
 
 
-def _filmed(file: Path, count: int, stretch: Stretch | None, spacing: Spacing, orientation: Orientation) -> list[Image]:
+def _video_frames(
+    file: Path, count: int, stretch: Stretch | None, spacing: Spacing, orientation: Orientation
+) -> list[Image]:
     """Return the frames of a video file. Raises BadSample, and UserError without PyAV."""
     try:
         import av
@@ -215,17 +225,17 @@ def _filmed(file: Path, count: int, stretch: Stretch | None, spacing: Spacing, o
             video = container.streams.video
             if not video or video[0].codec_context is None:
                 return []
-            take(count * video[0].width * video[0].height)
+            reserve_pixels(count * video[0].width * video[0].height)
             times, keys, seconds = _index(container)
             wanted = [times[index] for index in SPACINGS[spacing](seconds, count, stretch)]
             return _frames_at(container, wanted, keys, orientation)
     except av.error.FFmpegError as error:
-        raise _undecodable(file, error) from error
+        raise _decode_error(file, error) from error
     except DAMAGE as error:
-        raise _undecodable(file, error) from error
+        raise _decode_error(file, error) from error
 
 
-def _undecodable(file: Path, error: Exception) -> BadSample:
+def _decode_error(file: Path, error: Exception) -> BadSample:
     return BadSample(f"its video {file.name} cannot be decoded ({reason(error)})")
 
 
@@ -268,7 +278,9 @@ def _frames_at(container: Any, wanted: list[int], keys: list[int], orientation: 
                 current = following
         if current is None:
             break
-        take(max(0, current.width * current.height - stream.width * stream.height))  # some exceed the header's size
+        reserve_pixels(
+            max(0, current.width * current.height - stream.width * stream.height)
+        )  # some exceed the header's size
         image = current.to_image()
         turned = orientation == "upright" and current.rotation  # degrees counterclockwise, of a phone held upright
         found.append(image.rotate(turned, expand=True) if turned else image)

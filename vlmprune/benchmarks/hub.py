@@ -11,13 +11,13 @@ from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.benchmarks.columns import (
     TYPES,
     TabularBenchmark,
+    answer_texts,
     check_columns,
     check_values,
-    columns_of,
-    joined,
-    present,
-    shown,
-    texts,
+    has_value,
+    id_text,
+    named_columns,
+    scalar_text,
     top_level,
 )
 from vlmprune.benchmarks.media import content_key, decode_images, named_files
@@ -27,7 +27,7 @@ from vlmprune.benchmarks.submission import FORMATS
 from vlmprune.benchmarks.tables import Table
 from vlmprune.config.typecheck import check_type
 from vlmprune.errors import UserError, nearest
-from vlmprune.files import expanded
+from vlmprune.files import expand_path
 from vlmprune.hashing import content_identity
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class HubBenchmark(TabularBenchmark):
         """Return the folder that names of image files are relative to; None if there is none. Raises UserError."""
         if self.pictures is None:
             return self.source().folder
-        folder = expanded("benchmark.pictures", self.pictures)
+        folder = expand_path("benchmark.pictures", self.pictures)
         if not folder.is_dir():
             raise UserError(f"benchmark.pictures={self.pictures}: no such folder; expected that of the images")
         return folder
@@ -110,11 +110,11 @@ class HubBenchmark(TabularBenchmark):
         self._table, self._identity = self.open_table(part if self.streaming is None else self.streaming)
         settings = {f"columns.{role}": named for role, named in self.columns.items()} | {"where": list(self.where)}
         check_columns(settings, self._table.columns, self.path)
-        named = [columns_of(named) for role, named in self.columns.items() if role not in MEDIA]
+        named = [named_columns(named) for role, named in self.columns.items() if role not in MEDIA]
         text = {top_level(column) for columns in named for column in columns} | set(self.where)
         rows = list(self._table.rows(sorted(text & set(self._table.columns))))
         # A test split without public answers is asked too: its answers go to the authors' server.
-        self._labelled = any(present(self.value(row, "answer")) for row in rows)
+        self._labelled = any(has_value(self.value(row, "answer")) for row in rows)
         samples: dict[str, Sample] = {}
         for index, row in enumerate(rows):
             if self.selects(row):
@@ -129,7 +129,7 @@ class HubBenchmark(TabularBenchmark):
                 self._first.setdefault(samples[sample_id].image_id, sample_id)
         if not samples:
             raise UserError(f"benchmark.path={self.path}: no row of split '{self.split}' belongs to this benchmark")
-        return together(list(samples.values()))
+        return group_by_media(list(samples.values()))
 
     def identity(self) -> str:
         return self._identity
@@ -179,21 +179,21 @@ class HubBenchmark(TabularBenchmark):
 
         Several columns hold up to so many images; empty ones are left out.
         """
-        columns = dict(enumerate(map(top_level, columns_of(self.columns.get("image"))), 1))
+        columns = dict(enumerate(map(top_level, named_columns(self.columns.get("image"))), 1))
         there = {k: column for k, column in columns.items() if column in self._table.columns}
         cells = {k: self._table.cell(self._row[sample_id], column) for k, column in there.items()}
-        return {k: cell for k, cell in cells.items() if present(self.given("image", cell))}
+        return {k: cell for k, cell in cells.items() if has_value(self.given("image", cell))}
 
     def selects(self, row: dict[str, Any]) -> bool:
         """Return True if a row of the split belongs to the benchmark."""
-        return all(shown(row.get(column)) == shown(value) for column, value in self.where.items())
+        return all(scalar_text(row.get(column)) == scalar_text(value) for column, value in self.where.items())
 
     def sample(self, row: dict[str, Any], sample_id: str) -> Sample:
         """Return the sample of one row's text columns. Raises BadSample if a value is absent or of another type."""
         check_values(lambda role: self.value(row, role), self._checked)
         for role in self.required:
             value = self.value(row, role)
-            if not present(value) and not (role == "answer" and not self._labelled):
+            if not has_value(value) and not (role == "answer" and not self._labelled):
                 blank = isinstance(value, str | list) and any(isinstance(part, str) for part in value)
                 raise BadSample(f"its {role} is {'empty' if blank else 'absent'} (column {self.columns.get(role)})")
         answer = self.answer(row) if self._labelled else ""
@@ -204,7 +204,7 @@ class HubBenchmark(TabularBenchmark):
             image_id=self.image_id(row) or sample_id,
             question=self.question(row),
             answer=answer,
-            category=joined(self.value(row, "category")) or "all",
+            category=id_text(self.value(row, "category")) or "all",
             extra=self.extra(row),
             group=self.group(row),
         )
@@ -213,7 +213,7 @@ class HubBenchmark(TabularBenchmark):
         """Return the dataset's id of a row; a repeated one gets "#2", because a run is resumed by ids."""
         try:
             check_values(lambda role: self.value(row, role), ("id",))
-            name = joined(self.value(row, "id")) or str(index)
+            name = id_text(self.value(row, "id")) or str(index)
         except BadSample:  # `sample` checks the id again and keeps the reason
             name = str(index)
         self._times[name] += 1
@@ -221,7 +221,7 @@ class HubBenchmark(TabularBenchmark):
         return unique if unique not in taken else f"{unique}#{index}"
 
 
-def together(samples: list[Sample]) -> list[Sample]:
+def group_by_media(samples: list[Sample]) -> list[Sample]:
     """Return the samples with those about the same media adjacent, otherwise in order: files are read fastest so."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
@@ -237,5 +237,5 @@ class AcceptedAnswers(HubBenchmark):
     """
 
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
-        answers = texts(self.value(row, "answer"))
+        answers = answer_texts(self.value(row, "answer"))
         return super().extra(row) | {"answers": [answer for answer in answers if answer.strip()]}

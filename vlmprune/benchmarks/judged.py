@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from vlmprune.benchmarks.base import Metric, Protocol
-from vlmprune.benchmarks.columns import joined
+from vlmprune.benchmarks.columns import id_text
 from vlmprune.benchmarks.hub import HubBenchmark
 from vlmprune.benchmarks.scoring import judge_protocols
 from vlmprune.benchmarks.video import VideoBenchmark
@@ -20,7 +20,7 @@ class MmVet(HubBenchmark):
     protocol: ClassVar[Protocol] = judge_protocols.MMVET_PROTOCOL
 
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
-        return super().extra(row) | {"capability": joined(self.value(row, "capability")).replace("/", ",")}
+        return super().extra(row) | {"capability": id_text(self.value(row, "capability")).replace("/", ",")}
 
     def aggregate(self, rows: list[dict[str, Any]]) -> dict[str, float]:
         return judge_protocols.summarise_mmvet(rows)

@@ -24,7 +24,7 @@ from typing_extensions import TypedDict
 
 from vlmprune.benchmarks.base import Messages, Protocol, Row
 from vlmprune.config.settings import JudgeSettings
-from vlmprune.errors import UserError, said
+from vlmprune.errors import UserError, error_text
 from vlmprune.files import append_lines
 from vlmprune.terminal import progress_bar
 from vlmprune.typed_json import STRICT, parse_json, read_lines
@@ -64,7 +64,7 @@ class NoVerdict(Exception):
     """Raised if no attempt gave a verdict. The message says what the last one gave."""
 
 
-class Unreadable(Exception):
+class UnreadableReply(Exception):
     """Raised for a reply that is not JSON, not a chat completion, or holds no verdict."""
 
 
@@ -93,7 +93,7 @@ class Judge(JudgeSettings):
                 raise ValueError("expected http://host/v1, without blanks and in ASCII (xn--... for other hosts)")
             _ = httpx.URL(self.base_url).host  # httpx decodes, and so checks, the host on access
         except (ValueError, httpx.InvalidURL) as error:
-            raise ValueError(f"base_url: {said(error)}") from error
+            raise ValueError(f"base_url: {error_text(error)}") from error
 
     def ask(self, messages: Messages, protocol: Protocol, stop: threading.Event) -> tuple[str, dict[str, float]]:
         """Return the judge's reply and the verdict in it. `stop` ends the waiting.
@@ -116,8 +116,8 @@ class Judge(JudgeSettings):
                 if status not in TEMPORARY and status < 500:
                     raise UserError(self._refusal(status))
             except OSError as error:  # no connection, a broken one, a slow judge
-                problem = said(error)
-            except Unreadable as error:
+                problem = error_text(error)
+            except UnreadableReply as error:
                 problem, unread = f"unreadable reply ({error})", unread + 1
             if asked_to_wait > LONGEST_WAIT:
                 raise NoVerdict(f"{problem}, and it asks to wait {asked_to_wait:.0f} s")
@@ -140,7 +140,7 @@ class Judge(JudgeSettings):
         except TimeoutError as error:
             raise OSError(f"no whole reply within {seconds:.3g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL, OverflowError, ExceptionGroup) as error:
-            raise OSError(f"{type(error).__name__}: {_origin(error)}") from error
+            raise OSError(f"{type(error).__name__}: {_root_cause(error)}") from error
 
     async def _exchange(self, body: bytes, headers: dict[str, str], seconds: float) -> tuple[int, httpx.Headers, bytes]:
         import httpx
@@ -151,7 +151,7 @@ class Judge(JudgeSettings):
         except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
             raise UserError(
                 "judge: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE in the environment cannot be used "
-                f"({said(error)}): correct or unset it"
+                f"({error_text(error)}): correct or unset it"
             ) from error
         url, content = self.base_url.rstrip("/") + "/chat/completions", b""
         async with (
@@ -162,7 +162,7 @@ class Judge(JudgeSettings):
             async for part in response.aiter_raw():
                 content += part
                 if len(content) > LARGEST:
-                    raise Unreadable(f"more than {LARGEST:,} bytes")
+                    raise UnreadableReply(f"more than {LARGEST:,} bytes")
             return response.status_code, response.headers, content
 
     def _refusal(self, code: int) -> str:
@@ -195,7 +195,7 @@ def _verdict(body: bytes, protocol: Protocol) -> tuple[str, dict[str, float]]:
         reply = parse_json(body, Completion)["choices"][0]["message"]["content"]
         return reply, protocol.parse(reply)
     except ValueError as error:
-        raise Unreadable(said(error)) from error
+        raise UnreadableReply(error_text(error)) from error
 
 
 def _retry_after(value: str) -> float:
@@ -208,7 +208,7 @@ def _retry_after(value: str) -> float:
         return 0.0
 
 
-def _origin(error: BaseException) -> str:
+def _root_cause(error: BaseException) -> str:
     """Return the text of a failed connection's first cause, such as 'Connection refused'."""
     while True:
         inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error.__context__
@@ -216,7 +216,7 @@ def _origin(error: BaseException) -> str:
             break
         error = inner
     number = error.errno if isinstance(error, OSError) else None  # negative for an unknown host
-    return os.strerror(number) if number is not None and number > 0 else said(error)
+    return os.strerror(number) if number is not None and number > 0 else error_text(error)
 
 
 def _tls() -> ssl.SSLContext:
@@ -224,7 +224,7 @@ def _tls() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or None)
 
 
-FILE = "judge.jsonl"
+REPLIES_FILE = "judge.jsonl"
 
 
 @with_config(STRICT)
@@ -245,7 +245,7 @@ def judge_answers(rows: list[Row], protocol: Protocol, judge: Judge, directory: 
     Raises UserError if the judge cannot be used, or if verdicts are missing after all others are saved: the same call
     then asks for the missing ones alone.
     """
-    known = _read_replies(directory / FILE, protocol)
+    known = _read_replies(directory / REPLIES_FILE, protocol)
     keys = [verdict_key(row, protocol, judge.model) for row in rows]
     asked = dict(zip(keys, rows, strict=True))  # equal answers to equal questions share a verdict
     open_rows = {key: row for key, row in asked.items() if key not in known}
@@ -258,7 +258,9 @@ def judge_answers(rows: list[Row], protocol: Protocol, judge: Judge, directory: 
                 continue
             reply, verdict = outcome
             line = {"key": key, "id": open_rows[key]["id"], "judge": judge.model, "protocol": protocol.name}
-            append_lines(directory / FILE, [line | {"version": protocol.version, "reply": reply, "verdict": verdict}])
+            append_lines(
+                directory / REPLIES_FILE, [line | {"version": protocol.version, "reply": reply, "verdict": verdict}]
+            )
             known[key] = verdict
             advance(1)
     if missing:
@@ -266,7 +268,7 @@ def judge_answers(rows: list[Row], protocol: Protocol, judge: Judge, directory: 
             f"{len(missing)} of {len(asked)} verdicts of {judge.model} are missing (the last: {missing[-1]}): "
             "the others are kept, run the same command again for the rest"
         )
-    return [_judged(row, known[key]) for key, row in zip(keys, rows, strict=True)]
+    return [_with_verdict(row, known[key]) for key, row in zip(keys, rows, strict=True)]
 
 
 def _read_replies(file: Path, protocol: Protocol) -> dict[str, dict[str, float]]:
@@ -291,7 +293,7 @@ def describe_judge(judge: Judge, protocol: Protocol) -> dict[str, str]:
     return {"model": judge.model, "base_url": judge.base_url, "protocol": f"{protocol.name}/{protocol.version}"}
 
 
-def _judged(row: Row, verdict: dict[str, float]) -> Row:
+def _with_verdict(row: Row, verdict: dict[str, float]) -> Row:
     return row | {"score": verdict["score"], "extra": row["extra"] | {"verdict": verdict}}
 
 

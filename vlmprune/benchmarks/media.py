@@ -26,7 +26,7 @@ from PIL.Image import Image, Transpose
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.benchmarks.stored import file_name, stored_picture
 from vlmprune.config.settings import Orientation
-from vlmprune.errors import said
+from vlmprune.errors import error_text
 from vlmprune.files import check_regular
 
 GREYS = ("I", "F", "I;16")  # more than 8 bits; "I;16" in either order of bytes
@@ -94,60 +94,62 @@ def grey(image: Image) -> Image:
     return Pictures.fromarray(light)
 
 
-LARGE = 2**25  # pixels of one sample; samples beyond it are decoded one at a time
-MOST = 2**29  # pixels of one sample's pictures or frames together: 64 frames of 3840 x 2160
-MOST_DECODED = 2**30  # pixels that decoding one file visits: all frames of an animation, all scans of a JPEG
+LARGE_SAMPLE_PIXELS = 2**25  # pixels of one sample; samples beyond it are decoded one at a time
+MAX_SAMPLE_PIXELS = 2**29  # pixels of one sample's pictures or frames together: 64 frames of 3840 x 2160
+MAX_DECODER_PIXELS = 2**30  # pixels that decoding one file visits: all frames of an animation, all scans of a JPEG
 
 _large = threading.Lock()
 
 
-class _Taken(threading.local):
+class _SampleBudget(threading.local):
     """Pixels that this thread's sample has decoded so far."""
 
     inside = locked = False
     pixels = 0
 
 
-_taken = _Taken()
+_budget = _SampleBudget()
 
 
 @contextmanager
-def one_sample() -> Iterator[None]:
-    """Count the pixels of all `take` calls of this thread inside the block as those of one sample."""
-    _taken.inside = True
+def sample_budget() -> Iterator[None]:
+    """Count the pixels of all `reserve_pixels` calls of this thread inside the block as those of one sample."""
+    _budget.inside = True
     try:
         yield
     finally:
-        if _taken.locked:
+        if _budget.locked:
             _large.release()
-        _taken.inside = _taken.locked = False
-        _taken.pixels = 0
+        _budget.inside = _budget.locked = False
+        _budget.pixels = 0
 
 
-def take(pixels: int) -> None:
+def reserve_pixels(pixels: int) -> None:
     """Wait until so many pixels may be decoded, added to the sample's others. Raises BadSample if they are too many.
 
-    Outside of `one_sample` each call is counted alone and never waits.
+    Outside of `sample_budget` each call is counted alone and never waits.
     """
-    total = pixels + (_taken.pixels if _taken.inside else 0)
-    check_together(total)
-    if _taken.inside:
-        _taken.pixels = total
-        if total > LARGE and not _taken.locked:
+    total = pixels + (_budget.pixels if _budget.inside else 0)
+    check_sample_pixels(total)
+    if _budget.inside:
+        _budget.pixels = total
+        if total > LARGE_SAMPLE_PIXELS and not _budget.locked:
             _large.acquire()
-            _taken.locked = True
+            _budget.locked = True
 
 
-def check_together(pixels: int) -> None:
+def check_sample_pixels(pixels: int) -> None:
     """Raise BadSample if the pictures or frames of one sample have too many pixels together."""
-    if pixels > MOST:
-        raise BadSample(f"its pictures or frames have {pixels:,} pixels together; at most {MOST:,} are decoded")
+    if pixels > MAX_SAMPLE_PIXELS:
+        raise BadSample(
+            f"its pictures or frames have {pixels:,} pixels together; at most {MAX_SAMPLE_PIXELS:,} are decoded"
+        )
 
 
-def check_decoding(pixels: int) -> None:
+def check_decoder_pixels(pixels: int) -> None:
     """Raise ValueError if decoding one file would visit so many pixels that it takes too long."""
-    if pixels > MOST_DECODED:
-        raise ValueError(f"{pixels:,} pixels are to be decoded; at most {MOST_DECODED:,}")
+    if pixels > MAX_DECODER_PIXELS:
+        raise ValueError(f"{pixels:,} pixels are to be decoded; at most {MAX_DECODER_PIXELS:,}")
 
 
 # Formats that are opened. PIL knows more: EPS is a program, which Ghostscript would run; WMF, BUFR, GRIB and HDF5 need
@@ -174,8 +176,8 @@ def decode_image(value: Any, folder: Path | None = None, orientation: Orientatio
     stored = stored_picture(value, folder)
     try:
         with open_picture(stored) as picture:
-            check_decoding(picture.width * picture.height * _scans(picture))
-            take(picture.width * picture.height)
+            check_decoder_pixels(picture.width * picture.height * _scans(picture))
+            reserve_pixels(picture.width * picture.height)
             return rgb(picture, orientation)
     except DAMAGE as error:
         named = f"{stored}: " if isinstance(stored, Path) else ""
@@ -184,7 +186,7 @@ def decode_image(value: Any, folder: Path | None = None, orientation: Orientatio
 
 def decode_images(values: list[Any], folder: Path | None, orientation: Orientation) -> list[Image]:
     """Return the RGB images of all of a sample's cells. Raises BadSample, before decoding if they are too large."""
-    check_together(sum(_pixels(value, folder) for value in values))
+    check_sample_pixels(sum(_pixels(value, folder) for value in values))
     return [decode_image(value, folder, orientation) for value in values]
 
 
@@ -221,7 +223,7 @@ def reason(error: Exception) -> str:
     """Return a decoder's error about a damaged file as part of a line."""
     if isinstance(error, UnidentifiedImageError):  # its text holds a memory address
         return "no picture that PIL knows"
-    return said(error, 120) or type(error).__name__
+    return error_text(error, 120) or type(error).__name__
 
 
 def content_key(cells: Iterable[Any]) -> str:

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from vlmprune.errors import UserError, said
+from vlmprune.errors import UserError, error_text
 from vlmprune.files import read_bytes
 
 Rows = list[dict[str, Any]]
@@ -37,7 +37,7 @@ def read_rows(file: Path) -> Rows:
         raise UserError(f"{file} cannot be read: {error}") from error
     except UnicodeDecodeError as error:
         kind = "JSON" if separator is None else "a table"
-        raise UserError(f"{file} is not {kind} in UTF-8 ({said(error)}); save it as UTF-8") from error
+        raise UserError(f"{file} is not {kind} in UTF-8 ({error_text(error)}); save it as UTF-8") from error
     return _json(file, text) if separator is None else _table(file, text, separator)
 
 
@@ -64,7 +64,7 @@ def _parse(place: str, text: str) -> Any:
         raise UserError(f"{place} is not JSON ({error}); expected a list of objects, or an object a line") from error
     if _is_deep(parsed):
         raise UserError(f"{place}: more than {DEEPEST} lists and objects in each other")
-    return _mended(parsed) if "\\ud" in text or "\\uD" in text else parsed
+    return _replace_surrogates(parsed) if "\\ud" in text or "\\uD" in text else parsed
 
 
 def _is_deep(value: Any) -> bool:
@@ -82,14 +82,14 @@ def _is_deep(value: Any) -> bool:
     return True
 
 
-def _mended(value: Any) -> Any:
+def _replace_surrogates(value: Any) -> Any:
     """Return the value with U+FFFD in place of each lone surrogate."""
     if isinstance(value, str):
         return _HALVES.sub("\ufffd", value)
     if isinstance(value, list):
-        return [_mended(item) for item in value]
+        return [_replace_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {_mended(name): _mended(item) for name, item in value.items()}
+        return {_replace_surrogates(name): _replace_surrogates(item) for name, item in value.items()}
     return value
 
 

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vlmprune.benchmarks.base import BadSample, Metric, Sample
-from vlmprune.benchmarks.columns import joined, shown, texts
+from vlmprune.benchmarks.columns import answer_texts, id_text, scalar_text
 from vlmprune.benchmarks.hub import AcceptedAnswers, HubBenchmark
 from vlmprune.benchmarks.media import decode_image
 from vlmprune.benchmarks.row_files import read_rows
 from vlmprune.benchmarks.scoring import captions, ocrbench, text_match, vqa, yes_no
 from vlmprune.benchmarks.scoring.text_match import gqa_match
 from vlmprune.benchmarks.sources import Source
-from vlmprune.benchmarks.tables import Listed, Table
+from vlmprune.benchmarks.tables import MemoryTable, Table
 from vlmprune.errors import UserError
-from vlmprune.files import expanded
+from vlmprune.files import expand_path
 from vlmprune.hashing import content_identity
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Vqa(AcceptedAnswers):
 
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
         # Blank answers stay: the official script counts an annotator who wrote nothing.
-        return super().extra(row) | {"answers": texts(self.value(row, "answer"))}
+        return super().extra(row) | {"answers": answer_texts(self.value(row, "answer"))}
 
     def match(self, prediction: str, sample: Sample) -> float:
         return self.accuracy(prediction, sample.extra["answers"])
@@ -57,7 +57,7 @@ class TextVqa(EvalAiVqa):
     ocr: bool = False
 
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
-        return super().extra(row) | ({"ocr_tokens": texts(self.value(row, "ocr_tokens"))} if self.ocr else {})
+        return super().extra(row) | ({"ocr_tokens": answer_texts(self.value(row, "ocr_tokens"))} if self.ocr else {})
 
     def prompt(self, sample: Sample) -> str:
         hint = f"\nReference OCR token: {', '.join(sample.extra['ocr_tokens'])}" if self.ocr else ""
@@ -79,7 +79,7 @@ class Gqa(HubBenchmark):
         self._images, images_identity = source.open(streaming)
         if missing := {"id", "image"} - set(self._images.columns):
             raise UserError(f"benchmark.images_config={self.images_config}: has no column {', '.join(sorted(missing))}")
-        self._image_row = {shown(row["id"]): index for index, row in enumerate(self._images.rows(["id"]))}
+        self._image_row = {scalar_text(row["id"]): index for index, row in enumerate(self._images.rows(["id"]))}
         return questions, f"{identity} {images_identity}"
 
     def decode(self, sample: Sample) -> list[Image]:
@@ -181,11 +181,13 @@ class Pope(HubBenchmark):
 
     def open_table(self, streaming: bool) -> tuple[Table, str]:
         self.source()  # refuses an empty path, which would be the working folder
-        path = expanded("benchmark.path", self.path)
+        path = expand_path("benchmark.path", self.path)
         files = sorted(path.glob(AUTHORS) if path.is_dir() else [path] if path.match(AUTHORS) else [])
         if not files:
             return super().open_table(streaming)
-        return self.with_images(Listed([row for file in files for row in authors_rows(file)]), content_identity(files))
+        return self.with_images(
+            MemoryTable([row for file in files for row in read_authors_file(file)]), content_identity(files)
+        )
 
     def match(self, prediction: str, sample: Sample) -> float:
         return yes_no.score_pope(prediction, sample.answer)
@@ -197,7 +199,7 @@ class Pope(HubBenchmark):
         return None
 
 
-def authors_rows(file: Path) -> list[dict[str, Any]]:
+def read_authors_file(file: Path) -> list[dict[str, Any]]:
     """Return the rows of one of the authors' files under the hub's column names; the file's name has the category."""
     category = file.stem.rpartition("_")[2]
     return [
@@ -224,7 +226,7 @@ class Mme(HubBenchmark):
         return super().question(row).replace(" Please answer yes or no.", "").strip()
 
     def group(self, row: dict[str, Any]) -> str:
-        return joined(self.value(row, "image_id"))  # accuracy+ needs both questions
+        return id_text(self.value(row, "image_id"))  # accuracy+ needs both questions
 
     def match(self, prediction: str, sample: Sample) -> float:
         return yes_no.score_mme(prediction, sample.answer)

@@ -16,9 +16,9 @@ from typing_extensions import TypedDict  # pydantic takes no other before Python
 from yaml import YAMLError
 
 from vlmprune.benchmarks.row_files import TEXT_FILES, read_rows
-from vlmprune.benchmarks.tables import InPlace, Listed, Prepared, Table
-from vlmprune.errors import FAULTS, UserError, nearest, said
-from vlmprune.files import check_regular, expanded
+from vlmprune.benchmarks.tables import ArrowTable, MemoryTable, ParquetTable, Table
+from vlmprune.errors import FAULTS, UserError, error_text, nearest
+from vlmprune.files import check_regular, expand_path
 from vlmprune.hashing import content_identity
 from vlmprune.terminal import say
 from vlmprune.typed_json import STRICT, read_json
@@ -66,11 +66,13 @@ def open_saved(folder: Path, path: str) -> datasets.Dataset:
             for entry in found.get("_data_files", []):
                 check_regular(folder / entry["filename"])
         except (OSError, ValueError) as error:
-            raise UserError(f"benchmark.path={path}: {name} cannot be used ({said(error)})") from error
+            raise UserError(f"benchmark.path={path}: {name} cannot be used ({error_text(error)})") from error
     try:
         return datasets.Dataset.load_from_disk(str(folder)).with_format(None)
     except (OSError, *FAULTS) as error:
-        raise UserError(f"benchmark.path={path}: cannot be loaded ({said(error) or type(error).__name__})") from error
+        raise UserError(
+            f"benchmark.path={path}: cannot be loaded ({error_text(error) or type(error).__name__})"
+        ) from error
 
 
 README = "README.md"
@@ -78,14 +80,14 @@ DATA_FILES = (".parquet", *TEXT_FILES)
 _ADDRESS = re.compile(r"hf://datasets/(?P<name>[^@]+)@(?P<commit>[^/]+)/(?P<file>.+)")
 
 
-class _NoBar(tqdm):
+class _HiddenBar(tqdm):
     """Hidden progress bar, for a dry run that downloads nothing."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options | {"disable": True})
 
 
-def fetch(files: list[str], split: str, revision: str | None) -> tuple[list[str], str] | None:
+def download_files(files: list[str], split: str, revision: str | None) -> tuple[list[str], str] | None:
     """Return local copies of a split's data files, and their commit; None if they are not on the hub.
 
     files: as `datasets` addresses them, hf://datasets/NAME@COMMIT/FILE. Files missing in the cache are downloaded with
@@ -101,13 +103,13 @@ def fetch(files: list[str], split: str, revision: str | None) -> tuple[list[str]
     kept = [try_to_load_from_cache(name, each, repo_type="dataset", revision=commit) for each in inside]
     if all(isinstance(each, str) for each in kept):
         return [str(each) for each in kept], commit
-    # By `revision` and not by the commit, so that the cache links the two for `fetched`. README.md lists the splits.
+    # By `revision` and not by the commit, so that the cache links the two for `cached_files`. README.md has the splits.
     wanted: dict[str, Any] = {
         "repo_type": "dataset",
         "revision": revision,
         "allow_patterns": [*map(escape, inside), README],
     }
-    files_there = snapshot_download(name, **wanted, dry_run=True, tqdm_class=_NoBar)
+    files_there = snapshot_download(name, **wanted, dry_run=True, tqdm_class=_HiddenBar)
     missing = [entry for entry in files_there if entry.will_download]
     size = sum(entry.file_size or 0 for entry in missing)
     say(f"fetching split '{split}' of {name}: {_size(size)} in {len(missing)} files, into {HF_HUB_CACHE}")
@@ -115,14 +117,14 @@ def fetch(files: list[str], split: str, revision: str | None) -> tuple[list[str]
     return [str(folder / each) for each in inside], folder.name
 
 
-def fetched(name: str, config: str | None, split: str, revision: str | None) -> tuple[list[str], str] | None:
-    """Return a split's files in the cache, and their commit, without network; None unless `fetch` got all of them."""
+def cached_files(name: str, config: str | None, split: str, revision: str | None) -> tuple[list[str], str] | None:
+    """Return a split's files in the cache, and their commit, offline; None unless `download_files` got all of them."""
     from huggingface_hub import snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         readme = try_to_load_from_cache(name, README, repo_type="dataset", revision=revision)
-        patterns = _patterns(readme, config, split) if isinstance(readme, str) else [f"*{split}*"]
+        patterns = _split_patterns(readme, config, split) if isinstance(readme, str) else [f"*{split}*"]
         kept = snapshot_download(
             name, repo_type="dataset", revision=revision, allow_patterns=patterns, local_files_only=True
         )
@@ -134,7 +136,7 @@ def fetched(name: str, config: str | None, split: str, revision: str | None) -> 
     return (files, folder.name) if files else None
 
 
-def _patterns(readme: str, config: str | None, split: str) -> list[str]:
+def _split_patterns(readme: str, config: str | None, split: str) -> list[str]:
     """Return the file patterns of a split from a dataset's README.md; [] if it gives none."""
     from huggingface_hub.repocard import metadata_load
 
@@ -175,7 +177,7 @@ class Source:
     @property
     def folder(self) -> Path | None:
         """Return the local folder that media paths are relative to; None on the hub."""
-        path = expanded("benchmark.path", self.path)
+        path = expand_path("benchmark.path", self.path)
         if path.is_dir():
             return path
         return path.parent if path.exists() else None
@@ -185,7 +187,7 @@ class Source:
 
         streaming: read parquet files of a hub dataset in place; local ones always are.
         """
-        path = expanded("benchmark.path", self.path)
+        path = expand_path("benchmark.path", self.path)
         if path.exists() or self.path.startswith((".", "/", "~")):
             table, identity = self._local(path)
         else:
@@ -209,13 +211,13 @@ class Source:
         if (path / "dataset_dict.json").exists():
             path = path / _choose(self.split, [entry.name for entry in path.iterdir() if entry.is_dir()], self.path)
         if (path / "state.json").exists():
-            return Prepared(open_saved(path, self.path)), content_identity(path.glob("*.arrow"))
+            return ArrowTable(open_saved(path, self.path)), content_identity(path.glob("*.arrow"))
         builder = self._builder(str(path), None)
         files = self._files(builder)
         identity = content_identity(map(Path, files))
         if _is_readable(files):
             return self._read(files), identity
-        return Prepared(_prepare(self._builder(str(path), None, files), self.split, self.path, fresh=True)), identity
+        return ArrowTable(_prepare(self._builder(str(path), None, files), self.split, self.path, fresh=True)), identity
 
     def _hub(self, streaming: bool) -> tuple[Table, str]:
         reasons = []
@@ -225,7 +227,7 @@ class Source:
             try:
                 builder = self._builder(name, self.revision)
             except UserError as error:
-                if kept := fetched(name, self.config, self.split, self.revision):
+                if kept := cached_files(name, self.config, self.split, self.revision):
                     return self._read(kept[0]), f"commit:{kept[1]}"
                 reasons.append(str(error))
                 continue
@@ -236,16 +238,16 @@ class Source:
         """Return the rows of a hub dataset's split, and its commit; only the split's files are downloaded."""
         commit = builder.hash
         if not builder.config.data_files:  # a copy that `datasets` prepared earlier, found without network
-            return Prepared(_prepare(builder, self.split, name, fresh=False)), f"commit:{commit}"
+            return ArrowTable(_prepare(builder, self.split, name, fresh=False)), f"commit:{commit}"
         files = self._files(builder)
         if not _is_readable(files):
             builder = self._builder(name, self.revision, files)
-            return Prepared(_prepare(builder, self.split, name, fresh=False)), f"commit:{commit}"
+            return ArrowTable(_prepare(builder, self.split, name, fresh=False)), f"commit:{commit}"
         if not (streaming and _is_parquet(files)):
             try:
-                files, commit = fetch(files, self.split, self.revision) or (files, commit)
+                files, commit = download_files(files, self.split, self.revision) or (files, commit)
             except OSError as error:
-                raise UserError(f"benchmark data cannot be loaded ({name}: {said(error)}). {HELP}") from error
+                raise UserError(f"benchmark data cannot be loaded ({name}: {error_text(error)}). {HELP}") from error
         return self._read(files), f"commit:{commit}"
 
     def _builder(self, name: str, revision: str | None, files: list[str] | None = None) -> Any:
@@ -257,7 +259,7 @@ class Source:
             return datasets.load_dataset_builder(name, self.config, revision=revision, data_files=only)
         except BROKEN as error:
             kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
-            raise UserError(f"{name}: {kind}{said(error)}") from error
+            raise UserError(f"{name}: {kind}{error_text(error)}") from error
 
     def _files(self, builder: Any) -> list[str]:
         """Return the split's data files: local paths, or hf:// addresses that name the commit."""
@@ -269,11 +271,11 @@ class Source:
         import pyarrow
 
         if not _is_parquet(files):
-            return Listed([row for file in files for row in read_rows(Path(file))])
+            return MemoryTable([row for file in files for row in read_rows(Path(file))])
         try:
-            return InPlace(files)
+            return ParquetTable(files)
         except (OSError, *FAULTS, pyarrow.ArrowException) as error:
-            raise UserError(f"benchmark.path={self.path}: not readable as parquet ({said(error)})") from error
+            raise UserError(f"benchmark.path={self.path}: not readable as parquet ({error_text(error)})") from error
 
 
 def _is_parquet(files: list[str]) -> bool:
@@ -295,7 +297,7 @@ def _prepare(builder: Any, split: str, name: str, fresh: bool) -> Any:
         builder.download_and_prepare(download_mode=mode, verification_mode="no_checks")
         return builder.as_dataset(split=split)
     except (datasets.exceptions.DatasetsError, *BROKEN) as error:
-        raise UserError(f"benchmark data cannot be loaded ({name}: {said(error)}). {HELP}") from error
+        raise UserError(f"benchmark data cannot be loaded ({name}: {error_text(error)}). {HELP}") from error
 
 
 def _choose(split: str, there: list[str], path: str) -> str:

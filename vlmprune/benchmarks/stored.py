@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.benchmarks.columns import present
+from vlmprune.benchmarks.columns import has_value
 
 SHORTEST = 64  # characters of a picture in base64; a shorter text is a name
 _MARKS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\0\0")  # first bytes
@@ -26,7 +26,7 @@ def stored_picture(value: Any, folder: Path | None = None) -> bytes | Path:
         if given is None and value and not {"bytes", "path"} & value.keys():
             raise BadSample(f"its image is an object with {', '.join(map(str, value))[:60]}; expected bytes or path")
         value = given
-    if not present(value):
+    if not has_value(value):
         raise BadSample("its image is missing")
     if isinstance(value, bytes):
         return value
@@ -43,7 +43,7 @@ def stored_picture(value: Any, folder: Path | None = None) -> bytes | Path:
         return data
     if "://" in value[:10]:
         raise BadSample(f"its image {_short(value)} is an address: download it, and name the file")
-    raise BadSample(f"its image {_short(value)} is missing" if len(value) <= 255 else _neither(value))
+    raise BadSample(f"its image {_short(value)} is missing" if len(value) <= 255 else _unknown_picture(value))
 
 
 def file_name(value: Any) -> str | None:
@@ -56,18 +56,18 @@ def _of_uri(text: str) -> bytes:
     kind, comma, body = text.partition(",")
     if not comma or not kind.lower().endswith(";base64"):
         raise BadSample(f"its image {_short(text)} is no data: URI in base64 (data:image/png;base64,...)")
-    if (data := _decoded(body)) is None:
+    if (data := _decode_base64(body)) is None:
         raise BadSample(f"its image {_short(text)} is not valid base64")
     return data
 
 
 def _of_base64(text: str) -> bytes | None:
     """Return the bytes of a picture in base64; None for any other text."""
-    data = _decoded(text) if len(text) >= SHORTEST else None
+    data = _decode_base64(text) if len(text) >= SHORTEST else None
     return data if data is not None and data.startswith(_MARKS) else None
 
 
-def _decoded(text: str) -> bytes | None:
+def _decode_base64(text: str) -> bytes | None:
     try:
         # Some writers break lines, some leave out the padding, some write - and _ for + and /.
         joined = "".join(text.split()).rstrip("=").translate({ord("-"): "+", ord("_"): "/"})
@@ -76,7 +76,7 @@ def _decoded(text: str) -> bytes | None:
         return None
 
 
-def _neither(text: str) -> str:
+def _unknown_picture(text: str) -> str:
     return f"its image {_short(text)} ({len(text):,} characters) is neither a file's name nor a picture in base64"
 
 

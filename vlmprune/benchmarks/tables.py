@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vlmprune.errors import FAULTS, UserError, said
+from vlmprune.errors import FAULTS, UserError, error_text
 
 if TYPE_CHECKING:
     import datasets
 
-HELD = 2**28  # bytes of row groups kept in memory
+ROW_GROUP_CACHE_BYTES = 2**28  # bytes of row groups kept in memory
 
 
 class Table(Protocol):
@@ -39,17 +39,17 @@ class Table(Protocol):
 
 
 @contextmanager
-def readable(what: str) -> Iterator[None]:
+def arrow_errors(what: str) -> Iterator[None]:
     """Raise UserError for a page, text or date that Arrow finds damaged inside the block. what: name for the error."""
     import pyarrow
 
     try:
         yield
     except (OSError, *FAULTS, pyarrow.ArrowException) as error:
-        raise UserError(f"{what} cannot be read ({said(error) or type(error).__name__})") from error
+        raise UserError(f"{what} cannot be read ({error_text(error) or type(error).__name__})") from error
 
 
-class Listed:
+class MemoryTable:
     """Rows in memory, such as those of a JSON-lines file. A key that some rows lack is None there."""
 
     def __init__(self, rows: list[dict[str, Any]]) -> None:
@@ -70,7 +70,7 @@ class Listed:
         return (row.get(name) for row in self._rows)
 
 
-class Joined:
+class ConcatenatedTable:
     """Several tables of the same columns as one, with the name of each row's table in the column `table`."""
 
     def __init__(self, tables: dict[str, Table]) -> None:
@@ -94,7 +94,7 @@ class Joined:
         return chain.from_iterable(table.column(name) for table in self._tables.values())
 
 
-class Prepared:
+class ArrowTable:
     """Rows of a `datasets` Dataset: memory-mapped Arrow, of a downloaded hub dataset or of save_to_disk."""
 
     def __init__(self, dataset: datasets.Dataset) -> None:
@@ -116,19 +116,19 @@ class Prepared:
     def rows(self, columns: list[str]) -> Iterator[dict[str, Any]]:
         chosen = iter(self._dataset.select_columns(columns))
         for index in range(len(self)):
-            with readable(f"row {index} of the dataset, columns {', '.join(columns)},"):
+            with arrow_errors(f"row {index} of the dataset, columns {', '.join(columns)},"):
                 row = next(chosen)
             yield row
 
     def cell(self, index: int, column: str) -> Any:
-        with readable(f"row {index} of the dataset, column {column},"):
+        with arrow_errors(f"row {index} of the dataset, column {column},"):
             return self._columns[column][index][column]
 
     def column(self, name: str) -> Iterator[Any]:
         return (self.cell(index, name) for index in range(len(self)))
 
 
-class InPlace:
+class ParquetTable:
     """Parquet files read in place, on disk or on the hub: no copy, no conversion, a row group at a time.
 
     For a subset of a large hub dataset this reads the text columns and the row groups that hold the chosen rows.
@@ -156,18 +156,18 @@ class InPlace:
 
     def rows(self, columns: list[str]) -> Iterator[dict[str, Any]]:
         for name, file in zip(self._names, self._files, strict=True):
-            with self._lock, readable(f"{name}, columns {', '.join(columns)},"):
+            with self._lock, arrow_errors(f"{name}, columns {', '.join(columns)},"):
                 batches = list(file.iter_batches(columns=columns))
             for batch in batches:
                 cells = {}
                 for column in batch.column_names:
-                    with readable(f"{name}, column {column},"):
+                    with arrow_errors(f"{name}, column {column},"):
                         cells[column] = batch[column].to_pylist()
                 yield from ({column: cells[column][index] for column in cells} for index in range(len(batch)))
 
     def cell(self, index: int, column: str) -> Any:
         number = bisect_right(self._starts, index) - 1
-        with self._lock, readable(f"{self._names[self._groups[number][0]]}, row {index}, column {column},"):
+        with self._lock, arrow_errors(f"{self._names[self._groups[number][0]]}, row {index}, column {column},"):
             return self._row_group(number, column)[index - self._starts[number]].as_py()
 
     def column(self, name: str) -> Iterator[Any]:
@@ -181,7 +181,7 @@ class InPlace:
             return self._held[key]
         file, group = self._groups[number]
         self._held[key] = self._files[file].read_row_group(group, columns=[column])[column]
-        while sum(cells.nbytes for cells in self._held.values()) > HELD:
+        while sum(cells.nbytes for cells in self._held.values()) > ROW_GROUP_CACHE_BYTES:
             if len(self._held) == len({column for column, _ in self._held}):
                 break  # one row group of each column always stays
             del self._held[next(iter(self._held))]

@@ -10,14 +10,14 @@ from annotated_types import Interval
 
 from vlmprune.benchmarks.base import BadSample, Metric, Sample
 from vlmprune.benchmarks.choices import MultipleChoice
-from vlmprune.benchmarks.columns import shown, texts
+from vlmprune.benchmarks.columns import answer_texts, scalar_text
 from vlmprune.benchmarks.frames import FRAME_SUFFIXES, VIDEO_SUFFIXES, Stretch, decode_frames, read_frames
 from vlmprune.benchmarks.hub import HubBenchmark
 from vlmprune.benchmarks.scoring import wups
 from vlmprune.benchmarks.sources import Source
-from vlmprune.benchmarks.tables import Joined, Table
+from vlmprune.benchmarks.tables import ConcatenatedTable, Table
 from vlmprune.errors import UserError
-from vlmprune.files import expanded
+from vlmprune.files import expand_path
 from vlmprune.hashing import listing_identity
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class VideoBenchmark(HubBenchmark):
 
     def find_videos(self) -> None:
         """List the folder's video files and folders of frames. Raises UserError if there is no such folder."""
-        given = expanded("benchmark.videos", self.videos) if self.videos else self.source().folder
+        given = expand_path("benchmark.videos", self.videos) if self.videos else self.source().folder
         if given is None or not given.is_dir():
             raise UserError(
                 f"benchmark.videos={self.videos}: no such folder; unpack the video files of {self.path} and set "
@@ -83,7 +83,7 @@ class VideoBenchmark(HubBenchmark):
 
     def sample(self, row: dict[str, Any], sample_id: str) -> Sample:
         sample = super().sample(row, sample_id)
-        name, task, stretch = shown(self.value(row, "video")), self.task(row), self.stretch(row)
+        name, task, stretch = scalar_text(self.value(row, "video")), self.task(row), self.stretch(row)
         self._shown[sample_id] = name, task, stretch
         image_id = self.medium(name, task) + ("" if stretch is None else f" {stretch}")
         return Sample(**(vars(sample) | {"image_id": image_id, "media": "video"}))
@@ -187,7 +187,9 @@ class MvBench(VideoChoice):
             for task in self.tasks
         }
         identity = " ".join(identity for _, identity in opened.values())
-        return Joined({task: table for task, (table, _) in opened.items()}), f"{identity} {self.videos_identity()}"
+        return ConcatenatedTable(
+            {task: table for task, (table, _) in opened.items()}
+        ), f"{identity} {self.videos_identity()}"
 
     def task(self, row: dict[str, Any]) -> str:
         return row.get("table", self.config) or ""
@@ -207,7 +209,7 @@ class MvBench(VideoChoice):
     def stretch(self, row: dict[str, Any]) -> Stretch | None:
         if self.task(row) not in self.cut:
             return None
-        parts = self.find(shown(self.value(row, "video")), self.task(row)).parent.parts
+        parts = self.find(scalar_text(self.value(row, "video")), self.task(row)).parent.parts
         return None if any(part.endswith(CUT) for part in parts) else super().stretch(row)
 
 
@@ -223,7 +225,7 @@ class NextQaOpen(VideoBenchmark):
         return super().load(part)
 
     def extra(self, row: dict[str, Any]) -> dict[str, Any]:
-        answers = texts(self.value(row, "answer")) + texts(self.value(row, "other_answer"))
+        answers = answer_texts(self.value(row, "answer")) + answer_texts(self.value(row, "other_answer"))
         return super().extra(row) | {"answers": [answer for answer in answers if answer]}
 
     def match(self, prediction: str, sample: Sample) -> float:

@@ -20,10 +20,10 @@ from vlmprune.cli import help as texts
 from vlmprune.config.arguments import drop_repeated
 from vlmprune.config.overrides import check_length
 from vlmprune.config.secret_check import check_secrets
-from vlmprune.errors import ProcessLost, Terminated, UserError, choose, stop_code
-from vlmprune.files import expanded
-from vlmprune.machine import check_memory, lack
-from vlmprune.terminal import lost, open_streams
+from vlmprune.errors import ProcessLost, Terminated, UserError, check_choice, stop_code
+from vlmprune.files import expand_path
+from vlmprune.machine import check_memory, resource_message
+from vlmprune.terminal import open_streams, write_error
 
 WRITES_FILES = {"run", "sweep", "score", "speed", "show", "wandb-report"}  # commands whose results are in files
 
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _terminate)
     code = _run_command(arguments)
-    if (error := lost(sys.stdout)) is not None:
+    if (error := write_error(sys.stdout)) is not None:
         print(f"vlmprune: stdout took no more ({error.strerror}): what was printed is not all there", file=sys.stderr)
         if code == 0 and not isinstance(error, BrokenPipeError) and not {*arguments[:1]} & WRITES_FILES:
             return 2  # such a command has no other output; a reader that closes the pipe (`| head`) is not an error
@@ -55,9 +55,9 @@ def _run_command(arguments: list[str]) -> int:
     except KeyboardInterrupt as error:
         return _print_error(error, "stopped; run the same command again to go on", stop_code(error))
     except Exception as error:
-        if (line := lack(error)) is not None:
+        if (line := resource_message(error)) is not None:
             return _print_error(error, line, 2)
-        if (text := own_code.told(error)) is None or os.environ.get("VLMPRUNE_TRACEBACK") == "1":
+        if (text := own_code.user_traceback(error)) is None or os.environ.get("VLMPRUNE_TRACEBACK") == "1":
             raise
         print(text, file=sys.stderr)
         return 1
@@ -108,15 +108,15 @@ def _dispatch(arguments: list[str]) -> int:
     except FileNotFoundError as error:
         raise UserError("the current folder was deleted: cd to one that is there") from error
     check_secrets([dict([argument.split("=", 1)]) if "=" in argument else argument for argument in arguments])
-    command, help_text = commands[choose(arguments[0], [*commands, "--help", "--version"], "command")]
+    command, help_text = commands[check_choice(arguments[0], [*commands, "--help", "--version"], "command")]
     if any(argument in ("-h", "--help") for argument in arguments[1:]):
         print(help_text, end="")
         return 0
     if "WORLD_SIZE" in os.environ and command in (_run, _sweep):  # accelerate launch, torchrun
         _prepare_libraries()
-        from vlmprune.distributed.torchrun import together
+        from vlmprune.distributed.torchrun import run_in_all_processes
 
-        return together(command, arguments[1:])
+        return run_in_all_processes(command, arguments[1:])
     return command(arguments[1:])
 
 
@@ -131,13 +131,13 @@ def _options(arguments: list[str], flags: tuple[str, ...] = ()) -> tuple[list[st
             given = value if equals else next(rest, "")
             if not given:
                 raise UserError("--config-dir: name a folder, such as --config-dir=configs")
-            found[name] = str(expanded(name, given))
+            found[name] = str(expand_path(name, given))
             if not os.path.isdir(found[name]):
                 raise UserError(f"--config-dir '{found[name]}': no such folder")
             found[name] = os.path.abspath(found[name])
             sys.path.insert(0, os.path.dirname(found[name]))  # the user's package is beside the config folder
         elif argument.startswith("-"):
-            found[choose(argument, ("--config-dir", "--help", *flags), "option")] = ""
+            found[check_choice(argument, ("--config-dir", "--help", *flags), "option")] = ""
         else:
             settings.append(argument)
     return drop_repeated(settings), found
@@ -229,7 +229,7 @@ def _list(arguments: list[str]) -> int:
 def _completion(arguments: list[str]) -> int:
     from vlmprune.cli.completion import SCRIPTS
 
-    print(SCRIPTS[choose(" ".join(arguments), SCRIPTS, "shell")], end="")
+    print(SCRIPTS[check_choice(" ".join(arguments), SCRIPTS, "shell")], end="")
     return 0
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from vlmprune.config.arguments import read_settings, split_arguments
 from vlmprune.config.typecheck import check_file_names, check_type
-from vlmprune.errors import UserError, choose, nearest
-from vlmprune.files import expanded
+from vlmprune.errors import UserError, check_choice, nearest
+from vlmprune.files import expand_path
 from vlmprune.results.columns import KEYS
 from vlmprune.results.find import UnfinishedRun, find_runs, group_runs, is_run
 from vlmprune.results.runs import Run
@@ -60,9 +60,9 @@ def read_compare_request(arguments: list[str]) -> CompareRequest:
         if key in FILTERS:
             request.filters[key] = {_plain(each) for each in value}
         elif key == "columns":
-            request.columns = tuple(dict.fromkeys(choose(str(each), KEYS, "column") for each in value))
+            request.columns = tuple(dict.fromkeys(check_choice(str(each), KEYS, "column") for each in value))
         elif key == "format":
-            request.format = choose(str(value), FORMATS, "format")
+            request.format = check_choice(str(value), FORMATS, "format")
         else:
             _set_place(request, key, value)
     if request.columns != KEYS and (request.view or request.format in ("csv", "json")):
@@ -87,7 +87,7 @@ def _set_place(request: CompareRequest, key: str, value: Any) -> None:
         raise UserError(f"{key}={value}: allowed: a file name that ends in {' or '.join(endings)}")
     if key == "charts" and Path(value).suffix in (".png", ".svg"):
         raise UserError(f"charts={value}: a folder for all charts; chart={value} draws one file")
-    setattr(request, key, expanded(key, value))
+    setattr(request, key, expand_path(key, value))
 
 
 def matches(run: Run, filters: dict[str, set[str]]) -> bool:

@@ -14,12 +14,12 @@ def dry_run_sweep(settings: list[str], config_dir: str | None) -> int:
     jobs = plan_jobs(split.run_overrides, config_dir, split.baselines)
     launcher = build_launcher(split, config_dir)
     from vlmprune.evaluation.plan import shared_benchmarks  # imports torch, which a typo need not wait for
-    from vlmprune.launchers.base import check
+    from vlmprune.launchers.base import check_runs
     from vlmprune.sweep.inspection import check_jobs
 
     with shared_benchmarks():
         jobs = check_jobs(jobs, launcher.here)
-        check(launcher, [job.config for job in jobs if job.record.status != "not_applicable"], dry=True)
+        check_runs(launcher, [job.config for job in jobs if job.record.status != "not_applicable"], dry=True)
         show_jobs(jobs)
     print(f"launcher={split.launcher}")
     return 0
@@ -69,12 +69,12 @@ def show_jobs(jobs: list[Job]) -> None:
 
 def cost_of(job: Job) -> tuple[str, str, str, str]:
     """Return the cells for tokens, layer-averaged tokens, FLOPs and their share of unpruned; '' if it cannot run."""
-    from vlmprune.evaluation.estimate import nominal
+    from vlmprune.evaluation.estimate import estimate_cost
     from vlmprune.results.summary import format_flops
 
     if job.record.status == "not_applicable":
         return "", "", "", ""
-    cost = nominal(job.config)
+    cost = estimate_cost(job.config)
     bound = "≤ " if cost.at_most else ""
     tokens = f"{bound}{cost.kept:.4g} of {cost.total:.4g}"
     if cost.flops is None or cost.unpruned_flops is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from vlmprune.config.arguments import read_settings, split_arguments
 from vlmprune.config.registry import read_choices
-from vlmprune.errors import choose
+from vlmprune.errors import check_choice
 from vlmprune.terminal import say
 
 # Columns of each kind after the name: keys of the YAML's `info`, and the methods of a model.
@@ -26,8 +26,10 @@ def show_choices(arguments: list[str], config_dir: str | None) -> None:
     from vlmprune.results.grid import Grid
 
     settings, names = split_arguments(arguments)
-    written = choose(str(read_settings(settings, "list", one=["format"]).get("format", "table")), FORMATS, "format")
-    kinds = [choose(name, [*COLUMNS, "matrix"], "list") for name in names] or list(COLUMNS)
+    written = check_choice(
+        str(read_settings(settings, "list", one=["format"]).get("format", "table")), FORMATS, "format"
+    )
+    kinds = [check_choice(name, [*COLUMNS, "matrix"], "list") for name in names] or list(COLUMNS)
     if written == "markdown":
         print("\n\n".join(markdown(kind, config_dir) for kind in kinds))
         return

@@ -12,8 +12,8 @@ from vlmprune.config.arguments import read_settings, split_arguments
 from vlmprune.config.overrides import INEFFECTIVE_UNPRUNED, drop_ineffective, expand_sweep, first_key
 from vlmprune.config.settings import Orientation, RunConfig, compose_run
 from vlmprune.config.typecheck import check_type
-from vlmprune.errors import UserError, choose
-from vlmprune.files import check_writable, expanded
+from vlmprune.errors import UserError, check_choice
+from vlmprune.files import check_writable, expand_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,13 +42,13 @@ class Question:
 def show(arguments: list[str], config_dir: str | None) -> int:
     """Answer, draw and print; return the exit code. Raise UserError for bad input, before a model is loaded."""
     from vlmprune.evaluation.generation import read_rules
-    from vlmprune.evaluation.idle_settings import LeftOut
+    from vlmprune.evaluation.idle_settings import IdleSettings
     from vlmprune.evaluation.plan import choose_parts
     from vlmprune.terminal import say
 
     settings, words = split_arguments(arguments, questions=True)
     for setting in settings:
-        choose(first_key(setting), (*RUN_SETTINGS, "file"), "setting of show")
+        check_choice(first_key(setting), (*RUN_SETTINGS, "file"), "setting of show")
     own = [setting for setting in settings if first_key(setting) == "file"]
     file = output_file(own)
     settings = [setting for setting in settings if setting not in own]
@@ -63,13 +63,13 @@ def show(arguments: list[str], config_dir: str | None) -> int:
     if len(models) > 1:
         raise UserError(f"model={','.join(job.names['model'] for job in models.values())}: show takes one model")
     question = read_question(words, jobs[0].orientation)
-    left_out = LeftOut()
-    pairs = [left_out.settle(job, choose_parts) for job in jobs]  # impossible pairs are refused here
+    left_out = IdleSettings()
+    pairs = [left_out.find_runnable(job, choose_parts) for job in jobs]  # impossible pairs are refused here
     jobs, parts = [job for job, _ in pairs], [part for _, part in pairs]
-    left_out.tell(jobs)
+    left_out.print_removed(jobs)
     rules = read_rules(parts[0][1], jobs[0].model.generation)
     check_writable("file", file)
-    if line := rules.told(MAX_NEW_TOKENS):
+    if line := rules.summary_line(MAX_NEW_TOKENS):
         say(line)
     loaded = load_model(jobs[0])
     answers = [
@@ -93,7 +93,7 @@ def output_file(settings: list[str]) -> Path:
     """Return the path of the PNG, from `file=`. Raise UserError for another suffix."""
     given = read_settings(settings, "show", one=["file"]).get("file", FILE)
     check_type("file", given, str)
-    path = expanded("file", given)
+    path = expand_path("file", given)
     if path.suffix.lower() != ".png":
         raise UserError(f"file={path}: the picture is a PNG; give a name that ends in .png")
     return path
@@ -103,7 +103,7 @@ def read_question(words: list[str], orientation: Orientation = "upright") -> Que
     """Return the typed question about the typed files; without a file, a scene of the embedded benchmark."""
     from vlmprune.benchmarks.base import BadSample
     from vlmprune.benchmarks.frames import decode_frames, is_video
-    from vlmprune.benchmarks.media import decode_image, one_sample
+    from vlmprune.benchmarks.media import decode_image, sample_budget
 
     named = {word: find_file(word) for word in words}
     files = [file for file in map(named.get, words) if file is not None]
@@ -118,7 +118,7 @@ def read_question(words: list[str], orientation: Orientation = "upright") -> Que
     if videos and len(files) > 1:
         raise UserError(f"{videos[0]}: a video is shown alone, without other files")
     try:
-        with one_sample():
+        with sample_budget():
             if videos:
                 pictures = decode_frames(videos[0], 8, spacing="linspace", orientation=orientation)
             else:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from vlmprune.engine.adapter import TextRelevance
-from vlmprune.errors import UserError, said
+from vlmprune.errors import UserError, error_text
 from vlmprune.evaluation.generation import read_rules
 from vlmprune.evaluation.plan import model_name
 from vlmprune.files import check_writable, to_json, write_atomically
-from vlmprune.machine import lacks_memory
+from vlmprune.machine import is_memory_error
 from vlmprune.measure.environment import describe_conditions, git_commit, versions
 from vlmprune.measure.memory import decoder_bytes
 from vlmprune.models.clip_text import load_text_tower
@@ -41,7 +41,7 @@ def speed(settings: list[str], config_dir: str | None) -> int:
     check_writable("json", file)
     if chart != NONE:
         check_writable("chart", chart)
-    if line := rules.told(request.load.new_tokens):
+    if line := rules.summary_line(request.load.new_tokens):
         say(line)
     result: dict[str, Any] = {}
     try:
@@ -64,7 +64,7 @@ def print_stored(source: Path, request: SpeedRequest) -> int:
     try:
         result = dict(read_json(source, SpeedResult))
     except (OSError, ValueError) as error:
-        raise UserError(f"from={source}: is no result of vlmprune speed ({said(error)})") from error
+        raise UserError(f"from={source}: is no result of vlmprune speed ({error_text(error)})") from error
     print_result(result, request.format)
     chart = request.chart or source.with_suffix(".png")
     if chart != NONE:
@@ -117,7 +117,7 @@ def load_model(planned: SpeedPlan) -> LoadedModel:
     try:
         return load(planned.checkpoint, planned.config.model, planned.dtype, planned.device)
     except RuntimeError as error:
-        if not lacks_memory(error):
+        if not is_memory_error(error):
             raise
         name = model_name(planned.config)
         raise UserError(f"model={name}: its weights do not fit on {planned.device}; try model.dtype=float16") from error

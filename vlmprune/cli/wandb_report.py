@@ -1,6 +1,6 @@
 """`vlmprune wandb-report`: a saved view of a W&B project with charts of score against cost.
 
-Every chart is made from run summaries alone (see loggers.wandb.summary_of), one point a run.
+Every chart is made from run summaries alone (see loggers.wandb.summarise_result), one point a run.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 from vlmprune.config.arguments import read_settings
 from vlmprune.config.typecheck import construct
 from vlmprune.errors import UserError
-from vlmprune.files import check_writable, expanded
-from vlmprune.loggers.wandb_account import has_api_key, server
+from vlmprune.files import check_writable, expand_path
+from vlmprune.loggers.wandb_account import has_api_key, server_address
 
 # title, and the quantity on the x axis; the y axis is the score
 SCATTER_CHARTS = (
@@ -43,7 +43,7 @@ def save_workspace(settings: Sequence[str]) -> int:
     names = [field.name for field in fields(ReportRequest)]
     request = construct(ReportRequest, read_settings(list(settings), "wandb-report", one=names), "")
     if request.file is not None:
-        path = expanded("file", request.file)
+        path = expand_path("file", request.file)
         check_writable("file", path)
         try:
             path.write_text(
@@ -72,7 +72,9 @@ def save_view(request: ReportRequest) -> str:
         view = build_view(request, entity)
         view.save()
     except (wandb.Error, OSError, ValueError) as error:
-        raise UserError(f"W&B at {server()} did not take the view: {' '.join(str(error).split())[:200]}") from error
+        raise UserError(
+            f"W&B at {server_address()} did not take the view: {' '.join(str(error).split())[:200]}"
+        ) from error
     return str(view.url)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vlmprune.config.overrides import MAX_SETTINGS, check_override, expand_sweep, hydra_error_line, parse_overrides
-from vlmprune.errors import UserError, choose
+from vlmprune.errors import UserError, check_choice
 from vlmprune.terminal import say
 
 SETTING = re.compile(r"\+*[\w.@/]+=")  # for commands of which another argument may be a question with = in it
@@ -54,7 +54,7 @@ def read_settings(settings: list[str], command: str, one: Iterable[str], several
     values: dict[str, Any] = {}
     for override in parse_overrides(settings):
         key, line = override.key_or_group, override.input_line
-        choose(key, {*one, *several}, f"setting of {command}")
+        check_choice(key, {*one, *several}, f"setting of {command}")
         check_override(override)
         if override.is_add() or override.package is not None:
             raise UserError(f"'{line}': there is such a setting already; write {key}=")

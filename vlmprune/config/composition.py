@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 
 from vlmprune.config.overrides import CONFIG_MODULE, hydra_error_line
 from vlmprune.config.yaml_files import read_yaml
-from vlmprune.errors import FAULTS, UserError, said
+from vlmprune.errors import FAULTS, UserError, error_text
 
 SCHEME = "vlmprune"
 INNERMOST = re.compile(r"\$\{([^${}]*)\}")
@@ -46,7 +46,7 @@ def compose(overrides: list[str], groups: list[str], config_dir: str | None) -> 
             "the settings do not end: a defaults list or an ${...} in a YAML leads back to itself"
         ) from error
     except FAULTS as error:  # of Hydra's own code, about a user's YAML
-        raise UserError(f"the settings cannot be composed ({type(error).__name__}: {said(error)})") from error
+        raise UserError(f"the settings cannot be composed ({type(error).__name__}: {error_text(error)})") from error
 
 
 def _plain(composed: Any, resolve: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from vlmprune.config.registry import DESCRIPTION, GROUPS, find_choices, read_choice, read_choices
 from vlmprune.config.typecheck import FILES
-from vlmprune.errors import UserError, choose, nearest
+from vlmprune.errors import UserError, check_choice, nearest
 
 CONFIG_MODULE = "vlmprune.configs"
 AMOUNT = ("ratio", "keep")
@@ -38,7 +38,7 @@ def check_names(overrides: list[str], config_dir: str | None) -> list[str]:
         if override.is_sweep_override():
             raise UserError(f"'{override.input_line}' names several: use vlmprune sweep, or quotes around a comma")
         if key in GROUPS:
-            chosen[key] = choose(str(override.value()), find_choices(key, config_dir), key)
+            chosen[key] = check_choice(str(override.value()), find_choices(key, config_dir), key)
             if override.is_add() or override.is_force_add() or override.package is not None:
                 raise UserError(f"'{override.input_line}': there is one {key}; write {key}={chosen[key]}")
             continue

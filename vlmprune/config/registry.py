@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vlmprune.config.moved import current_target, explain_import
 from vlmprune.config.typecheck import check_amount, check_type, construct, hints_of
 from vlmprune.config.yaml_files import read_yaml
-from vlmprune.errors import IdleSetting, UserError, choose, said
+from vlmprune.errors import IdleSetting, UserError, check_choice, error_text
 
 if TYPE_CHECKING:
     from vlmprune.methods.base import Method
@@ -46,7 +46,7 @@ def read_choice(group: str, name: str, config_dir: str | None = None) -> dict[st
     from vlmprune.typed_json import check_data
 
     found = find_choices(group, config_dir)
-    file = found[choose(name, found, group)]
+    file = found[check_choice(name, found, group)]
     data = read_yaml(file)
     try:
         check_data(data, Experiment if group == "experiment" else Choice)
@@ -82,7 +82,7 @@ def target_class(target: str, base: type) -> type:
         raise UserError(f"_target_ '{target}' cannot be imported: {reason}") from error
     except Exception as error:  # the top level of a user's module
         last = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{last.filename} line {last.lineno}: {type(error).__name__}: {said(error)}"
+        where = f"{last.filename} line {last.lineno}: {type(error).__name__}: {error_text(error)}"
         raise UserError(f"_target_ '{target}' cannot be imported: {where}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UserError(f"_target_ '{target}' is not a subclass of {base.__module__}.{base.__qualname__}")

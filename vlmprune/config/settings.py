@@ -17,7 +17,7 @@ from vlmprune.config.secret_check import check_secrets
 from vlmprune.config.subset import Subset
 from vlmprune.config.typecheck import check_amount, check_bounds, check_file_names, check_type, construct
 from vlmprune.errors import UserError
-from vlmprune.files import expanded
+from vlmprune.files import expand_path
 
 Orientation = Literal["upright", "stored"]  # pictures turned as their file says, or left as stored
 
@@ -179,8 +179,8 @@ def _check(
     features = construct(FeaturesConfig, scalars.features, "features.")
     check_judge(scalars.judge)
     if features.folder is not None:
-        features = replace(features, folder=str(expanded("features.folder", features.folder)))
-    outputs = str(expanded("outputs", scalars.outputs))
+        features = replace(features, folder=str(expand_path("features.folder", features.folder)))
+    outputs = str(expand_path("outputs", scalars.outputs))
     return RunConfig(
         model,
         groups["method"],

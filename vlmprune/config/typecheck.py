@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
-from vlmprune.errors import UserError, nearest, said
+from vlmprune.errors import UserError, error_text, nearest
 from vlmprune.own_code import call, is_own
 
 WORDS = {
@@ -77,7 +77,7 @@ def hints_of(cls: type) -> dict[str, Any]:
             raise
         raise UserError(
             f"{cls.__module__}.{cls.__name__}: the type of a field cannot be read ({type(error).__name__}: "
-            f"{said(error)})"
+            f"{error_text(error)})"
         ) from error
 
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from vlmprune.errors import UserError
-from vlmprune.evaluation.run_directory import RunDirectory, kept_of
+from vlmprune.evaluation.run_directory import RunDirectory, kept_key
 
 
-class Line:
+class Connection:
     """One end of a connection. A message is its kind and plain data."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -45,7 +45,7 @@ class Line:
 Rows = list[dict[str, Any]]
 
 
-class Gathered(RunDirectory):
+class MergedRunDirectory(RunDirectory):
     """The run directory in process 0; several threads may append to it.
 
     advance: called with the number of samples that another process has finished.
@@ -57,12 +57,12 @@ class Gathered(RunDirectory):
         self.advance = advance
         self._one_at_a_time = threading.Lock()
         self._failed: UserError | None = None
-        self._kept = {kept_of(row) for row in directory.kept()}
+        self._kept = {kept_key(row) for row in directory.kept()}
 
     def append(self, predictions: Rows, kept: Rows) -> None:
         with self._turn():
-            new = [row for row in kept if kept_of(row) not in self._kept]  # two processes may have had the same image
-            self._kept.update(map(kept_of, new))
+            new = [row for row in kept if kept_key(row) not in self._kept]  # two processes may have had the same image
+            self._kept.update(map(kept_key, new))
             super().append(predictions, new)
 
     def append_bad(self, rows: Rows) -> None:
@@ -93,19 +93,19 @@ class Gathered(RunDirectory):
                 raise
 
 
-class Sent(RunDirectory):
+class RemoteRunDirectory(RunDirectory):
     """The run directory in every other process: it reads and writes no files, and sends all rows to process 0."""
 
-    def __init__(self, directory: RunDirectory, line: Line) -> None:
+    def __init__(self, directory: RunDirectory, connection: Connection) -> None:
         super().__init__(directory.path, directory.fingerprint)
-        self._line = line
+        self._connection = connection
 
     def kept(self) -> Rows:
         return []  # process 0 drops duplicates
 
     def append(self, predictions: Rows, kept: Rows) -> None:
-        self._line.send("answers", [predictions, kept])
+        self._connection.send("answers", [predictions, kept])
 
     def append_bad(self, rows: Rows) -> None:
         if rows:
-            self._line.send("bad", rows)
+            self._connection.send("bad", rows)

@@ -12,8 +12,8 @@ import torch
 
 from vlmprune.config.settings import RunConfig
 from vlmprune.distributed import torchrun
-from vlmprune.distributed.messages import Line
-from vlmprune.distributed.team import Member, Team
+from vlmprune.distributed.messages import Connection
+from vlmprune.distributed.team import Process, Team
 from vlmprune.errors import UserError
 
 
@@ -31,8 +31,8 @@ _started: Team | None = None  # shared by the jobs of a sweep, so that each proc
 def process_count(config: RunConfig) -> int:
     """Return the number of processes that share a run's questions. Raise UserError if the run cannot have so many."""
     count = local = config.devices
-    if torchrun.team is not None:
-        count, local = torchrun.team.size, torchrun.local_size()
+    if torchrun.launcher_team is not None:
+        count, local = torchrun.launcher_team.size, torchrun.local_size()
         if config.devices not in (1, count):
             raise UserError(f"devices={config.devices}: the launcher started {count} processes; leave out devices=")
     if count == 1:
@@ -43,14 +43,14 @@ def process_count(config: RunConfig) -> int:
             "processes has a model of its own; use devices=1"
         )
     if config.device == "cpu":
-        if torchrun.team is None:
+        if torchrun.launcher_team is None:
             check_cores(f"devices={count}", count)
         return count
     if config.device not in ("auto", "cuda"):
         raise UserError(f"device={config.device}: each of {count} processes gets its own; allowed: auto, cuda, cpu")
     gpus = torch.cuda.device_count()
     if local > gpus:
-        wanted = f"devices={count}" if torchrun.team is None else f"{local} processes"
+        wanted = f"devices={count}" if torchrun.launcher_team is None else f"{local} processes"
         there = f"{gpus} GPU{'' if gpus == 1 else 's'}"
         raise UserError(f"{wanted}: this machine has {there}; with device=cpu processes share its cores instead")
     return count
@@ -59,17 +59,17 @@ def process_count(config: RunConfig) -> int:
 def team_of(config: RunConfig) -> Team:
     """Return the processes that share a run's questions: the launcher's, or `devices` - 1 which this one starts."""
     global _started
-    if torchrun.team is not None:
-        return torchrun.team
+    if torchrun.launcher_team is not None:
+        return torchrun.launcher_team
     count = process_count(config)
     if _started is None or _started.closed or _started.size != count:
         if _started is not None:
             _started.close()
-        _started = start(count, config.device == "cpu")
+        _started = start_processes(count, config.device == "cpu")
     return _started
 
 
-def start(count: int, on_cpu: bool) -> Team:
+def start_processes(count: int, on_cpu: bool) -> Team:
     """Start all processes but this one. They end when it ends, and Ctrl-C at the terminal interrupts this one alone."""
     members = []
     environment, threads = dict(os.environ), None
@@ -87,7 +87,7 @@ def start(count: int, on_cpu: bool) -> Team:
                 start_new_session=True,
                 env=environment,
             )
-        members.append(Member(rank, rank, Line(ours), child))
+        members.append(Process(rank, rank, Connection(ours), child))
     team = Team(members, threads)
     atexit.register(team.close)
     return team

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 
 from vlmprune.benchmarks.base import Sample
-from vlmprune.distributed.messages import Gathered, Line
+from vlmprune.distributed.messages import Connection, MergedRunDirectory
 from vlmprune.errors import ProcessLost, UserError, describe_exit
-from vlmprune.evaluation.batching import by_image, windows
+from vlmprune.evaluation.batching import group_by_image, windows
 from vlmprune.evaluation.plan import Plan
 from vlmprune.evaluation.run_directory import RunDirectory
 
 
-def deal(samples: list[Sample], processes: int, batch_size: int, same_batches: bool) -> list[list[Sample]]:
+def split_questions(samples: list[Sample], processes: int, batch_size: int, same_batches: bool) -> list[list[Sample]]:
     """Split `samples` into `processes` shares that differ by at most one image's, or one window's, questions.
 
     In float32 an answer does not depend on the other questions of its batch, and the questions of an image stay in one
@@ -29,9 +29,9 @@ def deal(samples: list[Sample], processes: int, batch_size: int, same_batches: b
     stay whole, and every batch holds the same questions as with one process.
     """
     if same_batches:
-        units = [window for window, _ in windows(by_image(samples), batch_size)]
+        units = [window for window, _ in windows(group_by_image(samples), batch_size)]
     else:
-        units = [list(group) for _, group in groupby(by_image(samples), key=lambda sample: sample.image_id)]
+        units = [list(group) for _, group in groupby(group_by_image(samples), key=lambda sample: sample.image_id)]
     shares: list[list[Sample]] = [[] for _ in range(processes)]
     for unit in units:
         min(shares, key=len).extend(unit)
@@ -42,12 +42,12 @@ STOP_SECONDS = 20  # a process notices a closed socket only after it has importe
 
 
 @dataclass
-class Member:
+class Process:
     """One of the other processes. local: rank on its machine and index of its GPU; child: None under a launcher."""
 
     rank: int
     local: int
-    line: Line
+    connection: Connection
     child: subprocess.Popen[bytes] | None = None
     device: str = ""  # in the last run
 
@@ -58,7 +58,7 @@ class Team:
     threads: CPU threads of each process; None leaves the number of this process unchanged.
     """
 
-    def __init__(self, members: list[Member], threads: int | None = None) -> None:
+    def __init__(self, members: list[Process], threads: int | None = None) -> None:
         self.members, self.threads = members, threads
         self.closed = False
         self.peaks: list[float] = []  # peak memory of each member in the last run, MB
@@ -69,7 +69,7 @@ class Team:
         return len(self.members) + 1
 
     @contextmanager
-    def running(self, plan: Plan) -> Iterator[None]:
+    def start_run(self, plan: Plan) -> Iterator[None]:
         """Start a run on the other processes, which load their models at once. An error in the block ends them."""
         try:
             for member in self.members:
@@ -82,17 +82,17 @@ class Team:
             self.close()
             raise
 
-    def share(self, samples: list[Sample], plan: Plan) -> list[Sample]:
+    def send_questions(self, samples: list[Sample], plan: Plan) -> list[Sample]:
         """Send each process its questions once every model is loaded; return this process's share."""
         for member in self.members:
             self._receive(member)  # 'ready'
-        own, *others = deal(samples, self.size, plan.config.batch_size, plan.dtype != torch.float32)
+        own, *others = split_questions(samples, self.size, plan.config.batch_size, plan.dtype != torch.float32)
         for member, share in zip(self.members, others, strict=True):
             self._send(member, "questions", [sample.id for sample in share])
         return own
 
     @contextmanager
-    def gathering(
+    def collect_rows(
         self, directory: RunDirectory, advance: Callable[[int], None]
     ) -> Iterator[tuple[RunDirectory, Callable[[int], None]]]:
         """Write the other processes' rows as they arrive; the block ends when all processes are done.
@@ -100,9 +100,9 @@ class Team:
         advance: called with the number of samples that any process has finished. Yields a run directory and an
         `advance` to use for this process's share; the latter also raises the errors of the other processes.
         """
-        gathered = Gathered(directory, advance)
-        with self._own_cores(), ThreadPoolExecutor(self.size) as threads:
-            peaks = [threads.submit(self._gather, member, gathered) for member in self.members]
+        gathered = MergedRunDirectory(directory, advance)
+        with self._thread_limit(), ThreadPoolExecutor(self.size) as threads:
+            peaks = [threads.submit(self._collect_from, member, gathered) for member in self.members]
 
             def advance_here(samples: int) -> None:
                 for peak in peaks:
@@ -120,7 +120,7 @@ class Team:
         self.peaks = [peak.result() for peak in peaks]
 
     @contextmanager
-    def _own_cores(self) -> Iterator[None]:
+    def _thread_limit(self) -> Iterator[None]:
         """Limit this process to `threads` CPU threads inside the block, so that the others have cores too."""
         if self.threads is None:
             yield
@@ -136,7 +136,7 @@ class Team:
         """Close all connections, which ends the other processes, and wait for those that this process started."""
         self.closed = True
         for member in self.members:
-            member.line.close()
+            member.connection.close()
         for child in [member.child for member in self.members if member.child is not None]:
             try:
                 child.wait(STOP_SECONDS)
@@ -144,7 +144,7 @@ class Team:
                 child.kill()
                 child.wait()
 
-    def _gather(self, member: Member, gathered: Gathered) -> float:
+    def _collect_from(self, member: Process, gathered: MergedRunDirectory) -> float:
         """Write the rows that a member sends until it is done; return its peak memory in MB."""
         while True:
             kind, content = self._receive(member)
@@ -152,15 +152,15 @@ class Team:
                 return content
             gathered.receive(kind, content)
 
-    def _send(self, member: Member, kind: str, content: object) -> None:
+    def _send(self, member: Process, kind: str, content: object) -> None:
         try:
-            member.line.send(kind, content)
+            member.connection.send(kind, content)
         except OSError as error:
             raise self._lost(member) from error
 
-    def _receive(self, member: Member) -> tuple[str, Any]:
+    def _receive(self, member: Process) -> tuple[str, Any]:
         """Return the next message. Raise UserError if the member refused its job, ProcessLost if it failed or died."""
-        message = member.line.receive()
+        message = member.connection.receive()
         if message is None:
             raise self._lost(member)
         kind, content = message
@@ -170,7 +170,7 @@ class Team:
             raise self._lost(member, content)
         return kind, content
 
-    def _lost(self, member: Member, reason: str = "died") -> ProcessLost:
+    def _lost(self, member: Process, reason: str = "died") -> ProcessLost:
         if member.child is not None and reason == "died":
             reason = describe_exit(member.child.wait(STOP_SECONDS))
         return ProcessLost(

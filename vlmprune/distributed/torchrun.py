@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from vlmprune.errors import ProcessLost, UserError
 
 if TYPE_CHECKING:
-    from vlmprune.distributed.team import Member, Team
+    from vlmprune.distributed.team import Process, Team
 
 
 CONNECT_SECONDS = 60
 NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 REMEDY = "start it with accelerate launch or torchrun, or unset WORLD_SIZE"
 
-team: Team | None = None  # set in process 0 of several processes
+launcher_team: Team | None = None  # set in process 0 of several processes
 
 
 def world_size() -> int:
@@ -62,88 +62,88 @@ def _number(name: str, default: int, least: int, most: int = 999_999) -> int:
     return int(value)
 
 
-def together(command: Callable[[list[str]], int], arguments: list[str]) -> int:
+def run_in_all_processes(command: Callable[[list[str]], int], arguments: list[str]) -> int:
     """Carry out `command`, a run, in process 0 and serve it in all others; return the exit code."""
-    global team
+    global launcher_team
     if world_size() == 1:
         return command(arguments)
     check_environment()
     if os.environ["RANK"] != "0":
-        return follow()
+        return connect_and_serve()
     from vlmprune.distributed.team import Team
 
-    team = Team(gather())
+    launcher_team = Team(accept_processes())
     try:
         return command(arguments)
     finally:
-        team.close()
-        team = None
+        launcher_team.close()
+        launcher_team = None
 
 
 def refuse_sweep() -> None:
     """Raise UserError in a launcher's processes: there, an error in one job of a sweep would end all other jobs."""
-    if team is not None:
+    if launcher_team is not None:
         raise UserError(
-            f"accelerate launch and torchrun start the processes of one run: without them, devices={team.size} gives "
-            "every job of a sweep as many"
+            "accelerate launch and torchrun start the processes of one run: without them, "
+            f"devices={launcher_team.size} gives every job of a sweep as many"
         )
 
 
-def gather() -> list[Member]:
+def accept_processes() -> list[Process]:
     """Return the other processes by rank, once all have connected. Raise ProcessLost if one does not."""
     import torch.distributed as dist
 
-    from vlmprune.distributed.messages import Line
-    from vlmprune.distributed.team import Member
+    from vlmprune.distributed.messages import Connection
+    from vlmprune.distributed.team import Process
 
     here = local_size() == world_size()
     dist.init_process_group("gloo")
-    members: list[Member] = []
+    members: list[Process] = []
     with socket.create_server(("127.0.0.1" if here else "", 0), backlog=world_size()) as server:
         server.settimeout(CONNECT_SECONDS)
         password = secrets.token_hex(16)  # anyone on the network can reach the port
         dist.broadcast_object_list([server.getsockname()[1], password])
         while len(members) < world_size() - 1:
             try:
-                connection, _ = server.accept()
+                endpoint, _ = server.accept()
             except TimeoutError as error:
                 waiting = world_size() - 1 - len(members)
                 raise ProcessLost(f"{waiting} processes of the launcher did not connect to process 0") from error
-            connection.settimeout(CONNECT_SECONDS)
-            line = Line(connection)
-            match line.receive():
+            endpoint.settimeout(CONNECT_SECONDS)
+            connection = Connection(endpoint)
+            match connection.receive():
                 case ("hello", [str(said), int(rank), int(local)]) if secrets.compare_digest(said, password):
-                    keep(connection)
-                    members.append(Member(rank, local, line))
+                    keep_alive(endpoint)
+                    members.append(Process(rank, local, connection))
                 case _:
-                    line.close()
+                    connection.close()
     dist.destroy_process_group()
     return sorted(members, key=lambda member: member.rank)
 
 
-def follow() -> int:
+def connect_and_serve() -> int:
     """Connect to process 0 and serve it; return the exit code."""
     import torch.distributed as dist
 
-    from vlmprune.distributed.messages import Line
+    from vlmprune.distributed.messages import Connection
     from vlmprune.distributed.worker import serve
 
     dist.init_process_group("gloo")
     found: list[Any] = [None, None]
     dist.broadcast_object_list(found)
     host = "127.0.0.1" if local_size() == world_size() else os.environ["MASTER_ADDR"]
-    connection = socket.create_connection((host, found[0]), CONNECT_SECONDS)
-    keep(connection)
-    line = Line(connection)
-    line.send("hello", [found[1], int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])])
+    endpoint = socket.create_connection((host, found[0]), CONNECT_SECONDS)
+    keep_alive(endpoint)
+    connection = Connection(endpoint)
+    connection.send("hello", [found[1], int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])])
     dist.destroy_process_group()
     try:
-        return serve(line)
+        return serve(connection)
     except (ConnectionError, KeyboardInterrupt):  # process 0 reports the error
         return 1
 
 
-def keep(connection: socket.socket) -> None:
+def keep_alive(connection: socket.socket) -> None:
     """Remove the connection's timeout, and detect within about two minutes that the other machine is gone."""
     connection.settimeout(None)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

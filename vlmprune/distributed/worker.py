@@ -15,52 +15,52 @@ from typing import Any
 import torch
 
 from vlmprune.config.settings import compose_run
-from vlmprune.distributed.messages import Line, Sent
+from vlmprune.distributed.messages import Connection, RemoteRunDirectory
 from vlmprune.errors import UserError
-from vlmprune.evaluation.evaluate import evaluation_of, load_models
-from vlmprune.evaluation.plan import prepare, shared_benchmarks
+from vlmprune.evaluation.evaluate import load_models, make_evaluation
+from vlmprune.evaluation.plan import make_plan, shared_benchmarks
 from vlmprune.measure.memory import peak_mb, reset_peak
 
 Message = tuple[str, Any]
 
 
-def serve(line: Line) -> int:
+def serve(connection: Connection) -> int:
     """Work on one run after another; return the exit code. An error is sent to process 0 and ends this process."""
     inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
     busy = threading.Event()
-    threading.Thread(target=listen, args=(line, inbox, busy), daemon=True).start()
+    threading.Thread(target=receive_messages, args=(connection, inbox, busy), daemon=True).start()
     with shared_benchmarks():
         while (message := inbox.get()) is not None:
             busy.set()
             try:
-                peak = work(message[1], line, inbox)
+                peak = answer_share(message[1], connection, inbox)
             except UserError as error:
-                line.send("refused", str(error))
+                connection.send("refused", str(error))
                 return 2
             except Exception as error:
-                line.send("failed", f"{type(error).__name__}: {' '.join(str(error).split())}, see its traceback")
+                connection.send("failed", f"{type(error).__name__}: {' '.join(str(error).split())}, see its traceback")
                 raise
             finally:
                 busy.clear()
-            line.send("done", peak)  # process 0 may exit at any moment after this
+            connection.send("done", peak)  # process 0 may exit at any moment after this
     return 0
 
 
-def listen(line: Line, inbox: queue.SimpleQueue[Message | None], busy: threading.Event) -> None:
+def receive_messages(connection: Connection, inbox: queue.SimpleQueue[Message | None], busy: threading.Event) -> None:
     """Queue the messages of process 0. Once it is gone, end, even during a run: this process writes no files."""
-    while (message := line.receive()) is not None:
+    while (message := connection.receive()) is not None:
         inbox.put(message)
     if busy.is_set():
         os._exit(1)
     inbox.put(None)
 
 
-def work(job: dict[str, Any], line: Line, inbox: queue.SimpleQueue[Message | None]) -> float:
+def answer_share(job: dict[str, Any], connection: Connection, inbox: queue.SimpleQueue[Message | None]) -> float:
     """Answer this process's share of a run's questions; return its peak memory in MB. Raise the errors of a run."""
     folder = job["config_dir"]
     if folder and (package := os.path.dirname(folder)) not in sys.path:
         sys.path.insert(0, package)  # a user's package lies beside the config folder
-    plan = prepare(compose_run(job["overrides"], folder))
+    plan = make_plan(compose_run(job["overrides"], folder))
     if plan.directory.fingerprint != job["fingerprint"]:
         raise UserError(
             f"{socket.gethostname()} ({plan.device}) has another code, checkpoint or dataset than process 1: all "
@@ -70,20 +70,20 @@ def work(job: dict[str, Any], line: Line, inbox: queue.SimpleQueue[Message | Non
         torch.cuda.set_device(plan.device)
     reset_peak(plan.device)
     loaded, text_tower = load_models(plan)
-    line.send("ready")
+    connection.send("ready")
     message = inbox.get()
     if message is None:
         raise ConnectionError("process 0 is gone")
     samples = {sample.id: sample for sample in plan.samples}
     share = [samples[name] for name in message[1]]
-    evaluation_of(plan, loaded, text_tower, Sent(plan.directory, line), lambda _: None).run(share)
+    make_evaluation(plan, loaded, text_tower, RemoteRunDirectory(plan.directory, connection), lambda _: None).run(share)
     return peak_mb(plan.device)
 
 
 def main() -> int:
     """Serve on the socket whose descriptor the command line gives; return the exit code."""
     try:
-        return serve(Line(socket.socket(fileno=int(sys.argv[1]))))
+        return serve(Connection(socket.socket(fileno=int(sys.argv[1]))))
     except ConnectionError:  # process 0 ended while this one was sending to it
         return 1
 

@@ -11,7 +11,7 @@ from vlmprune.errors import nearest
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Signals, Tower, Widths
 from vlmprune.methods.decoder_method import DecoderMethod
 from vlmprune.methods.encoder_method import VisionMethod
-from vlmprune.own_code import is_own, read, refuse
+from vlmprune.own_code import is_own, read_attribute, refuse
 
 BASES = {"sequence": SequenceMethod, "vision": VisionMethod, "decoder": DecoderMethod}
 READ = {
@@ -26,14 +26,14 @@ def check_class(method: Method) -> None:
     """Raise BrokenContract if a user's class declares something that the engine does not know."""
     if not is_own(type(method)):
         return
-    stage = read(method, "stage")
+    stage = read_attribute(method, "stage")
     if stage not in ("none", "composed", *BASES):
         refuse(method, "stage", stage, f"{', '.join(BASES)}, composed or none")
     if stage in BASES and not isinstance(method, BASES[stage]):
         refuse(method, "stage", stage, f"a subclass of {BASES[stage].__name__}")
     if any(isinstance(method, base) for name, base in BASES.items() if name != stage):
         refuse(method, "stage", stage, "that of its base class")
-    needs = read(method, "needs")
+    needs = read_attribute(method, "needs")
     if not isinstance(needs, tuple | list) or not all(isinstance(need, str) for need in needs):
         refuse(method, "needs", needs, "a tuple of names, such as ('features',)")
     _one_of(method, "reads_question", (True, False))
@@ -78,7 +78,7 @@ def check_counts(method: Method, tower: Tower, depth: int) -> None:
 
 
 def _one_of(method: Method, name: str, allowed: tuple[Any, ...]) -> None:
-    value = read(method, name)
+    value = read_attribute(method, name)
     if not any(value is option or (isinstance(value, str) and value == option) for option in allowed):
         refuse(method, name, value, " or ".join(map(str, allowed)))
 

@@ -11,7 +11,7 @@ import torch
 
 from vlmprune.benchmarks.base import Sample
 from vlmprune.errors import UserError
-from vlmprune.machine import lacks_memory
+from vlmprune.machine import is_memory_error
 from vlmprune.terminal import say
 
 WINDOW = 4  # batches whose questions are sorted by length: their images are in memory together
@@ -19,7 +19,7 @@ WINDOW = 4  # batches whose questions are sorted by length: their images are in 
 T = TypeVar("T")
 
 
-def by_image(samples: list[Sample]) -> list[Sample]:
+def group_by_image(samples: list[Sample]) -> list[Sample]:
     """Return `samples` with all questions about one image together, images in the order of their first question."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
@@ -44,7 +44,7 @@ class BatchSize:
     def __init__(self, size: int) -> None:
         self.asked = self.size = size
 
-    def each(self, rows: list[T], run: Callable[[list[T]], None], called: str = "questions") -> None:
+    def run_batches(self, rows: list[T], run: Callable[[list[T]], None], called: str = "questions") -> None:
         """Call `run` on batches of `rows`; a batch that does not fit into memory is halved and tried again.
 
         called: name of the rows in messages. `run` must skip the rows that it finished before it failed. Raises the
@@ -56,7 +56,7 @@ class BatchSize:
             try:
                 run(batch)
             except (RuntimeError, MemoryError) as error:
-                if len(batch) == 1 or not lacks_memory(error):
+                if len(batch) == 1 or not is_memory_error(error):
                     raise
                 fits = False  # the failed batch's memory is freed only after its exception is
             if fits:
@@ -74,7 +74,7 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def does_not_fit(error: RuntimeError | MemoryError) -> UserError:
+def memory_error(error: RuntimeError | MemoryError) -> UserError:
     """Return the error for the user if a single question does not fit into memory."""
     line = (str(error).splitlines() or [type(error).__name__])[0]
     return UserError(

@@ -30,7 +30,7 @@ QUESTIONS = 4
 
 
 @dataclass(frozen=True)
-class Nominal:
+class CostEstimate:
     """Means over the first `QUESTIONS` questions.
 
     total, kept, layer_averaged: visual tokens; some methods keep fewer than they may (pool: the next smaller grid).
@@ -46,8 +46,8 @@ class Nominal:
     at_most: bool
 
 
-def nominal(config: RunConfig) -> Nominal:
-    """Return the nominal cost of a run, for any device. Raise UserError if it cannot work, as `plan.prepare` does."""
+def estimate_cost(config: RunConfig) -> CostEstimate:
+    """Return the nominal cost of a run, for any device. Raise UserError if it cannot work, as `make_plan` does."""
     method, checkpoint, text_tower = choose_parts(config)
     benchmark, everything = load_benchmark(config)
     samples = Subset(config.limit, config.shard).choose(everything)
@@ -75,23 +75,23 @@ def nominal(config: RunConfig) -> Nominal:
     clip = None if text_tower is None else text_tower.config
     flops = summarise_flops(rows, adapter, method, clip, config.flops.convention)["flops"] or {}
     tokens = summarise_tokens(rows, adapter.decoder_depth)
-    return Nominal(
+    return CostEstimate(
         total=tokens["total"],
         kept=tokens["kept"]["mean"],
         layer_averaged=tokens["layer_averaged"],
         flops=flops.get("total"),
         unpruned_flops=flops.get("unpruned_total"),
-        at_most=any(decides(part) for part in method.parts(int(tokens["total"]))),
+        at_most=any(keeps_unknown_count(part) for part in method.parts(int(tokens["total"]))),
     )
 
 
-def decides(method: Method) -> bool:
+def keeps_unknown_count(method: Method) -> bool:
     """Return True if only the method knows how many tokens it keeps, since that depends on the image."""
     return bool(getattr(method, "adaptive", False)) or "tiles" in method.needs
 
 
 def visual_by_layer(adapter: Adapter, method: Method, encoded: EncoderInput) -> list[int]:
-    """Return the visual tokens that each decoder layer would process; upper bounds if the method `decides`."""
+    """Return the visual tokens that each decoder layer would process: upper bounds if `keeps_unknown_count(method)`."""
     depth, tower = adapter.decoder_depth, adapter.tower
     visual = [encoded.slots] * depth
     for part in acting_parts(method, tower):

@@ -26,14 +26,14 @@ from vlmprune.engine.encoding_cache import EncodingStore
 from vlmprune.engine.session import Session
 from vlmprune.engine.shared_prefix import Prefixes, prefix_length
 from vlmprune.errors import UserError
-from vlmprune.evaluation.batching import WINDOW, BatchSize, by_image, does_not_fit, windows
-from vlmprune.evaluation.generation import greedy, greedy_from, one_token, without_filler
-from vlmprune.evaluation.media_loader import Images
+from vlmprune.evaluation.batching import WINDOW, BatchSize, group_by_image, memory_error, windows
+from vlmprune.evaluation.generation import decode_one_token, greedy, greedy_from, without_filler
+from vlmprune.evaluation.media_loader import MediaCache
 from vlmprune.evaluation.plan import Plan
-from vlmprune.evaluation.predictions import Answers
+from vlmprune.evaluation.predictions import AnswerWriter
 from vlmprune.evaluation.run_directory import RunDirectory
 from vlmprune.hashing import data_hash
-from vlmprune.machine import lacks_memory
+from vlmprune.machine import is_memory_error
 from vlmprune.measure.environment import versions
 from vlmprune.measure.positions import position_limit, positions_taken
 from vlmprune.models import loading
@@ -60,7 +60,7 @@ class Prompt:
     shared: int
 
     @property
-    def beginning(self) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+    def prefix_key(self) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
         """Key of the shared prefix, with the image and the order of media, since placeholder ids do not name images."""
         return self.sample.image_id, self.order, tuple(self.ids[: self.shared])
 
@@ -70,7 +70,7 @@ class Prompt:
         return self.ids[self.shared :]
 
 
-def read_prompt(sample: Sample, benchmark: Benchmark, loaded: LoadedModel, images: Images) -> Prompt:
+def read_prompt(sample: Sample, benchmark: Benchmark, loaded: LoadedModel, images: MediaCache) -> Prompt:
     """Return the prompt of a sample. Raise BadSample if the model cannot take its media or its text."""
     given = images[sample]  # before the question: a row that lacks it lacks its media too
     question = benchmark.prompt(sample)
@@ -85,11 +85,11 @@ def read_prompt(sample: Sample, benchmark: Benchmark, loaded: LoadedModel, image
 
 
 @dataclass
-class Spent:
+class ActivityTimes:
     """Seconds of an evaluation: waiting for images, prefixes shared by several questions, and questions."""
 
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("media", "shared", "questions"), 0.0))
-    beginnings: int = 0  # shared prefixes that were run
+    prefixes: int = 0  # shared prefixes that were run
     whole: int = 0  # questions that were run with their whole prompt
 
     @contextmanager
@@ -108,7 +108,7 @@ STEP = 8  # tokens that the length of compiled questions is rounded up to
 
 
 @dataclass(frozen=True)
-class Settings:
+class EvaluationSettings:
     """Settings of an evaluation; none of them changes an answer in float32."""
 
     batch_size: int = 32
@@ -131,32 +131,32 @@ class Evaluation:
         session: Session,
         directory: RunDirectory,
         advance: Callable[[int], None],
-        settings: Settings,
+        settings: EvaluationSettings,
     ) -> None:
         self.benchmark, self.loaded, self.session = benchmark, loaded, session
         self.directory, self.advance, self.settings = directory, advance, settings
         self.batch = BatchSize(settings.batch_size)
-        self.answers = Answers(benchmark, loaded, directory, session.method.reads_question)
+        self.answers = AnswerWriter(benchmark, loaded, directory, session.method.reads_question)
         # Twice a window: the one in use, and the next.
         size = max(64, 2 * WINDOW * settings.batch_size)
-        self.images = Images(benchmark, loaded, size, named=session.features is not None)
+        self.images = MediaCache(benchmark, loaded, size, named=session.features is not None)
         self.compiled = CompiledModel(loaded.adapter, BACKEND) if settings.compile else None
-        self.spent = Spent()
+        self.spent = ActivityTimes()
 
     def run(self, samples: list[Sample]) -> None:
         """Answer `samples`. Raise UserError for a sample that cannot be used or does not fit in memory."""
-        for window, following in windows(by_image(samples), self.settings.batch_size):
+        for window, following in windows(group_by_image(samples), self.settings.batch_size):
             self.images.prefetch(window + following)
             with self.spent.on("media", self.loaded.device):
                 prompts, broken = self._usable(window)
             self.advance(len(window) - len(prompts))
             try:
-                together, alone = self._parted(prompts)
-                self._ask_together(together)
+                together, alone = self._split_by_prefix(prompts)
+                self._ask_from_prefixes(together)
                 self._ask_whole(alone)
             except (RuntimeError, MemoryError) as error:
-                if lacks_memory(error):
-                    raise does_not_fit(error) from error
+                if is_memory_error(error):
+                    raise memory_error(error) from error
                 raise
             if broken is not None:  # the samples before it are answered
                 raise broken
@@ -165,7 +165,7 @@ class Evaluation:
         """Return the seconds by activity for result.json; shared prefixes and single questions are separate."""
         return {
             **{f"{part}_s": seconds for part, seconds in self.spent.seconds.items()},
-            "beginnings": self.spent.beginnings,
+            "beginnings": self.spent.prefixes,
             "whole_prompts": self.spent.whole,
             "batch_size": {"asked": self.batch.asked, "used": self.batch.size},
         }
@@ -189,12 +189,12 @@ class Evaluation:
         self.directory.append_bad(bad)
         return usable, None
 
-    def _parted(self, prompts: list[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
+    def _split_by_prefix(self, prompts: list[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
         """Return the prompts to run from a shared prefix (none if off, or useless and not compiled), and the others."""
         if not self.settings.share_prefix or self.session.method.reads_question:
             return [], prompts
         together = [prompt for prompt in prompts if prompt.shared]
-        repeats = len({prompt.beginning for prompt in together}) < len(together)
+        repeats = len({prompt.prefix_key for prompt in together}) < len(together)
         if not repeats and self.compiled is None:
             return [], prompts
         return together, [prompt for prompt in prompts if not prompt.shared]
@@ -205,12 +205,12 @@ class Evaluation:
             return
         self.spent.whole += len(prompts)
         with self.session:
-            self.batch.each(sorted(prompts, key=lambda prompt: len(prompt.ids)), self._answer_whole)
+            self.batch.run_batches(sorted(prompts, key=lambda prompt: len(prompt.ids)), self._answer_whole)
 
     def _answer_whole(self, batch: list[Prompt]) -> None:
         loaded, session = self.loaded, self.session
         with self.spent.on("questions", loaded.device):
-            inputs = self._shown([prompt.ids for prompt in batch], [prompt.media for prompt in batch])
+            inputs = self._inputs([prompt.ids for prompt in batch], [prompt.media for prompt in batch])
             session.ask([prompt.sample.question for prompt in batch])
             output = greedy(loaded, inputs, self.benchmark.max_new_tokens)
         assert session.record is not None and session.segment is not None
@@ -218,12 +218,12 @@ class Evaluation:
         taken = positions_taken(session.segment.next_position)
         self._write(batch, new, session.record, list(range(len(batch))), [0] * len(batch), taken)
 
-    def _ask_together(self, prompts: list[Prompt]) -> None:
+    def _ask_from_prefixes(self, prompts: list[Prompt]) -> None:
         """Run each shared prefix once, then every question from a copy of its KV cache."""
         groups: dict[Any, list[Prompt]] = {}
         for prompt in prompts:
-            groups.setdefault(prompt.beginning, []).append(prompt)
-        self.batch.each(list(groups.values()), self._answer_groups, "images")
+            groups.setdefault(prompt.prefix_key, []).append(prompt)
+        self.batch.run_batches(list(groups.values()), self._answer_groups, "images")
 
     def _answer_groups(self, groups: list[list[Prompt]]) -> None:
         firsts = [group[0] for group in groups]
@@ -234,16 +234,16 @@ class Evaluation:
                 [i for i, seen in zip(ids, visual(torch.tensor(ids)).tolist(), strict=True) if not seen]
                 for ids in starts
             ]
-            inputs = self._shown(starts, [prompt.media for prompt in firsts])
-            prefixes = Prefixes.compute(self.session, inputs, words, partial(one_token, self.loaded))
-        self.spent.beginnings += len(groups)
+            inputs = self._inputs(starts, [prompt.media for prompt in firsts])
+            prefixes = Prefixes.compute(self.session, inputs, words, partial(decode_one_token, self.loaded))
+        self.spent.prefixes += len(groups)
         rows = {prompt.sample.id: row for row, group in enumerate(groups) for prompt in group}
         # After out-of-memory in the middle of a group, answered questions are not run again.
         open_prompts = [prompt for group in groups for prompt in group if prompt.sample.id not in self.answers.done]
         open_prompts.sort(key=lambda prompt: len(prompt.question))
-        self.batch.each(open_prompts, partial(self._answer_from, prefixes, rows))
+        self.batch.run_batches(open_prompts, partial(self._answer_from_prefixes, prefixes, rows))
 
-    def _answer_from(self, prefixes: Prefixes, rows: dict[str, int], batch: list[Prompt]) -> None:
+    def _answer_from_prefixes(self, prefixes: Prefixes, rows: dict[str, int], batch: list[Prompt]) -> None:
         own = [rows[prompt.sample.id] for prompt in batch]
         questions = [prompt.question for prompt in batch]
         prompts = [prompt.ids for prompt in batch]
@@ -260,7 +260,7 @@ class Evaluation:
         taken = [before[row] + words for row, words in zip(own, said, strict=True)]
         self._write(batch, new, prefixes.record, own, said, taken)
 
-    def _shown(self, ids: list[list[int]], media: list[list[Media]]) -> dict[str, Tensor]:
+    def _inputs(self, ids: list[list[int]], media: list[list[Media]]) -> dict[str, Tensor]:
         """Return the model's inputs, after passing their tiles to the session."""
         self.session.show([tile for own in media for medium in own for tile in medium.tiles])
         return self.loaded.preprocessor.pad_batch(ids, media, self.loaded.device, self.loaded.model.dtype)
@@ -280,7 +280,7 @@ def load_models(plan: Plan) -> tuple[LoadedModel, TextRelevance | None]:
     return loaded, None if plan.text_tower is None else load_text_tower(plan.text_tower, plan.device)
 
 
-def evaluation_of(
+def make_evaluation(
     plan: Plan,
     loaded: LoadedModel,
     text_tower: TextRelevance | None,
@@ -288,11 +288,11 @@ def evaluation_of(
     advance: Callable[[int], None],
 ) -> Evaluation:
     """Return the evaluation that answers the plan's questions into `directory`. advance: gets the number just done."""
-    session = Session(loaded.adapter, plan.method, text_tower=text_tower, features=features_of(plan, loaded))
-    return Evaluation(plan.benchmark, loaded, session, directory, advance, settings_of(plan.config))
+    session = Session(loaded.adapter, plan.method, text_tower=text_tower, features=feature_store(plan, loaded))
+    return Evaluation(plan.benchmark, loaded, session, directory, advance, evaluation_settings(plan.config))
 
 
-def features_of(plan: Plan, loaded: LoadedModel) -> EncodingStore | None:
+def feature_store(plan: Plan, loaded: LoadedModel) -> EncodingStore | None:
     """Return the model's store of encodings, shared by all runs of the process; None if it is off or not supported."""
     wanted = plan.config.features
     if not loaded.adapter.encodes_tiles_apart or (wanted.memory_mb == 0 and wanted.folder is None):
@@ -312,7 +312,9 @@ def features_of(plan: Plan, loaded: LoadedModel) -> EncodingStore | None:
     return loaded.features
 
 
-def settings_of(config: RunConfig) -> Settings:
+def evaluation_settings(config: RunConfig) -> EvaluationSettings:
     """Return the settings of the evaluation from those of the run."""
     skip_bad = config.on_bad_sample == "skip"
-    return Settings(config.batch_size, config.share_prefix, config.compile, skip_bad, config.names["benchmark"])
+    return EvaluationSettings(
+        config.batch_size, config.share_prefix, config.compile, skip_bad, config.names["benchmark"]
+    )

@@ -43,8 +43,8 @@ from transformers import (
 )
 
 from vlmprune.benchmarks.base import Benchmark, Sample
-from vlmprune.errors import UserError, said
-from vlmprune.evaluation.media_loader import Images
+from vlmprune.errors import UserError, error_text
+from vlmprune.evaluation.media_loader import MediaCache
 from vlmprune.evaluation.predictions import generated_lengths
 from vlmprune.models.loading import LoadedModel
 from vlmprune.models.processor import Checkpoint, read_object
@@ -53,7 +53,7 @@ FILE = "generation_config.json"
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromptBatch:
     """Prompts for logits processors. ids: int64 [B, L]. ends: int64, ids that end an answer, or None."""
 
     ids: Any  # the type hints of transformers' processors are narrower than torch's
@@ -70,7 +70,7 @@ class Asked:
 
 
 # Settings that change greedy answers, in the order in which transformers applies them, and their processors.
-PROCESSORS: dict[str, Callable[[Any, Asked], LogitsProcessor]] = {
+PROCESSORS: dict[str, Callable[[Any, PromptBatch], LogitsProcessor]] = {
     "sequence_bias": lambda value, asked: SequenceBiasLogitsProcessor(value),
     "encoder_repetition_penalty": lambda value, asked: EncoderRepetitionPenaltyLogitsProcessor(value, asked.ids),
     "repetition_penalty": lambda value, asked: RepetitionPenaltyLogitsProcessor(value),
@@ -94,7 +94,7 @@ PROCESSORS: dict[str, Callable[[Any, Asked], LogitsProcessor]] = {
     ),
 }
 # These count a prompt's tokens or depend on their order, which filling up to the longest prompt would change.
-ROW_BY_ROW = ("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length")
+ROW_SETTINGS = ("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length")
 WHILE_NO_END = ("min_length", "min_new_tokens", "exponential_decay_length_penalty")  # they act on the end ids only
 ENDS = ("bos_token_id", "eos_token_id", "pad_token_id", "stop_strings")
 CARRIED = (*ENDS, *PROCESSORS)
@@ -154,14 +154,14 @@ class Rules:
         generation: `model.generation`. vocabulary: the model's number of token ids, of which the filler has to be one.
         """
         given = {name: value for name, value in vars(config).items() if not name.startswith("_")}
-        given = {name: value for name, value in given.items() if says_something(name, value)}
+        given = {name: value for name, value in given.items() if is_set(name, value)}
         carried = CARRIED if generation == "checkpoint" else ENDS
         for name in REFUSED:
             if name in given and generation == "checkpoint":
                 raise UserError(
-                    f"{name}={shown(given[name])} in the model's {FILE}: greedy decoding, which a run uses, cannot do "
-                    "that, and without it the answers would be others; remove it from the file, or go without such "
-                    "rules by model.generation=greedy"
+                    f"{name}={to_short_json(given[name])} in the model's {FILE}: greedy decoding, which a run uses, "
+                    "cannot do that, and without it the answers would be others; remove it from the file, or go "
+                    "without such rules by model.generation=greedy"
                 )
         settings = {name: given[name] for name in PROCESSORS if name in given and name in carried}
         if "min_new_tokens" in settings:  # as transformers has it
@@ -173,19 +173,20 @@ class Rules:
         strings = tuple(strings) if isinstance(strings, list | tuple) else (strings,)
         if not all(isinstance(each, str) and each for each in strings):
             raise UserError(
-                f"stop_strings={shown(strings)} in the model's {FILE}: a text or a list of texts; correct the file"
+                f"stop_strings={to_short_json(strings)} in the model's {FILE}: a text or a list of texts; correct the "
+                "file"
             )
         # The filler is cut off again, but the model has to embed it.
         fillers = (*ids_of("pad_token_id", given.get("pad_token_id")), *ends)
         filler = next((index for index in fillers if 0 <= index < vocabulary), 0)
-        ignored = {name: plain(value) for name, value in given.items() if name not in carried}
+        ignored = {name: to_plain(value) for name, value in given.items() if name not in carried}
         return cls(ends, filler, strings, settings, dict(sorted(ignored.items())))
 
     @property
     def used(self) -> dict[str, Any]:
         """Settings that can change an answer, besides its end ids, as plain data."""
         strings = {"stop_strings": list(self.stop_strings)} if self.stop_strings else {}
-        return strings | {name: plain(value) for name, value in self.settings.items()}
+        return strings | {name: to_plain(value) for name, value in self.settings.items()}
 
     @property
     def effective(self) -> dict[str, Any]:
@@ -193,12 +194,13 @@ class Rules:
         usual = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
         return usual | self.used | {"eos_token_id": list(self.ends), "pad_token_id": self.filler}
 
-    def told(self, new_tokens: int) -> str:
+    def summary_line(self, new_tokens: int) -> str:
         """Return a line about the used and the ignored settings for answers of at most `new_tokens`; '' for neither."""
         as_asked = ("max_new_tokens", new_tokens)
         ignored = {name: value for name, value in self.ignored.items() if (name, value) != as_asked}
         used, left = (
-            ", ".join(f"{name}={shown(value)}" for name, value in values.items()) for values in (self.settings, ignored)
+            ", ".join(f"{name}={to_short_json(value)}" for name, value in values.items())
+            for values in (self.settings, ignored)
         )
         if not used and not left:
             return ""
@@ -209,7 +211,7 @@ class Rules:
         told = "; ".join(filter(None, sentences))
         return f"of the model's {FILE}, {told}; answers are greedy, of at most {new_tokens} tokens"
 
-    def ending_with(self, ends: int | list[int] | None) -> Rules:
+    def with_ends(self, ends: int | list[int] | None) -> Rules:
         """Return the rules with other ids that end an answer; with None nothing ends it."""
         if ends is not None:
             return replace(self, ends=ids_of("eos_token_id", ends))
@@ -230,7 +232,7 @@ class Rules:
         )
 
     def processors(self, prompts: Tensor, lengths: list[int], start: int, new_tokens: int) -> LogitsProcessorList:
-        """Return the processors of answers to `prompts`, int64 [B, L] from `filled`; lengths: without the filling.
+        """Return the processors of answers to `prompts`, int64 [B, L] from `pad_left`; lengths: without the filling.
 
         start: index of the answers in the ids that generate() passes to a processor.
         """
@@ -239,13 +241,13 @@ class Rules:
         ends = torch.tensor(self.ends, device=prompts.device) if self.ends else None
         steps: list[Callable[[Tensor, Tensor], Tensor]] = []
         for name, value in self.settings.items():
-            if name in ROW_BY_ROW:
+            if name in ROW_SETTINGS:
                 alone = [row[None, row.shape[0] - n :] for row, n in zip(prompts, lengths, strict=True)]
-                each = [PROCESSORS[name](value, Asked(own, ends, new_tokens)) for own in alone]
-                steps.append(RowByRow(each, prompts.shape[1], lengths))
+                each = [PROCESSORS[name](value, PromptBatch(own, ends, new_tokens)) for own in alone]
+                steps.append(RowProcessors(each, prompts.shape[1], lengths))
             else:
-                steps.append(PROCESSORS[name](value, Asked(prompts, ends, new_tokens)))
-        return LogitsProcessorList([OfWholePrompts(prompts, start, steps)])
+                steps.append(PROCESSORS[name](value, PromptBatch(prompts, ends, new_tokens)))
+        return LogitsProcessorList([WholePromptProcessor(prompts, start, steps)])
 
     def check(self, vocabulary: int) -> None:
         """Raise UserError if a setting's value cannot be used by a model with `vocabulary` token ids."""
@@ -256,11 +258,12 @@ class Rules:
                 replace(self, settings={name: value}).processors(prompts, [2], 2, 2)(prompts, scores)
             except Exception as error:  # transformers raises many types for a checkpoint's value
                 raise UserError(
-                    f"{name}={shown(value)} in the model's {FILE} cannot be used ({said(error)}); correct the file"
+                    f"{name}={to_short_json(value)} in the model's {FILE} cannot be used ({error_text(error)}); "
+                    "correct the file"
                 ) from error
 
 
-class OfWholePrompts(LogitsProcessor):
+class WholePromptProcessor(LogitsProcessor):
     """Runs processors on whole prompts with the answers so far, where generate() has shorter or padded ones.
 
     prompts: int64 [B, L]. start: index of the answers in generate()'s ids.
@@ -276,7 +279,7 @@ class OfWholePrompts(LogitsProcessor):
         return scores
 
 
-class RowByRow:
+class RowProcessors:
     """Applies one processor per row, without the ids that fill its prompt up to `longest`."""
 
     def __init__(self, processors: list[LogitsProcessor], longest: int, lengths: list[int]) -> None:
@@ -288,7 +291,7 @@ class RowByRow:
 
 
 class StopStrings(StoppingCriteria):
-    """Ends answers at texts, which may start in the prompt. Arguments as in OfWholePrompts."""
+    """Ends answers at texts, which may start in the prompt. Arguments as in WholePromptProcessor."""
 
     def __init__(self, prompts: Tensor, start: int, strings: tuple[str, ...], tokenizer: Any) -> None:
         self.prompts, self.start = prompts, start
@@ -318,8 +321,8 @@ def read_config(checkpoint: Checkpoint) -> GenerationConfig:
         return GenerationConfig.from_dict(data)
     except Exception as error:  # transformers raises many types for a checkpoint's file
         raise UserError(
-            f"model.path={checkpoint.source}: its {FILE} cannot be used ({said(error)}); correct it, or remove it "
-            "to go by config.json"
+            f"model.path={checkpoint.source}: its {FILE} cannot be used ({error_text(error)}); correct it, or remove "
+            "it to go by config.json"
         ) from error
 
 
@@ -329,7 +332,9 @@ def rules_of(loaded: LoadedModel) -> Rules:
     return Rules.of(loaded.model.generation_config, loaded.preprocessor.config.generation, vocabulary)
 
 
-def inputs_for(samples: list[Sample], benchmark: Benchmark, loaded: LoadedModel, images: Images) -> dict[str, Tensor]:
+def inputs_for(
+    samples: list[Sample], benchmark: Benchmark, loaded: LoadedModel, images: MediaCache
+) -> dict[str, Tensor]:
     """Return the inputs of generate() for a batch of samples."""
     return loaded.preprocessor.batch(
         [benchmark.prompt(sample) for sample in samples],
@@ -356,20 +361,20 @@ def greedy_from(loaded: LoadedModel, max_new_tokens: int, prompts: list[list[int
     fields = vars(GenerationConfig())
     settings = {name: inputs.pop(name) for name in list(inputs) if name in fields}
     if "eos_token_id" in settings:
-        rules = rules.ending_with(settings.pop("eos_token_id"))
+        rules = rules.with_ends(settings.pop("eos_token_id"))
     config = rules.config(max_new_tokens, **settings)
     if rules.settings or rules.stop_strings:
-        whole, lengths = filled(unpadded(inputs) if prompts is None else prompts, ids)
+        whole, lengths = pad_left(remove_padding(inputs) if prompts is None else prompts, ids)
         processors = rules.processors(whole, lengths, ids.shape[1], max_new_tokens)
         inputs["logits_processor"] = LogitsProcessorList([*processors, *inputs.get("logits_processor", ())])
         if rules.stop_strings:
             stop = StopStrings(whole, ids.shape[1], rules.stop_strings, loaded.preprocessor.tokenizer)
             inputs["stopping_criteria"] = StoppingCriteriaList([stop])
-    with only(model, config):
+    with use_config(model, config):
         return model.generate(**inputs, generation_config=config)
 
 
-def one_token(loaded: LoadedModel, **inputs: Any) -> Tensor:
+def decode_one_token(loaded: LoadedModel, **inputs: Any) -> Tensor:
     """Decode one token greedily, which fills a cache with the prompt."""
     return greedy_from(loaded, 1, **inputs)
 
@@ -379,7 +384,7 @@ def without_filler(loaded: LoadedModel, new: Tensor, prompts: list[list[int]]) -
     rules = rules_of(loaded)
     lengths = generated_lengths(new, list(rules.ends))
     if rules.stop_strings:
-        whole, _ = filled(prompts, new)
+        whole, _ = pad_left(prompts, new)
         stop = StopStrings(whole, 0, rules.stop_strings, loaded.preprocessor.tokenizer)
         for length in range(new.shape[1], 0, -1):
             over = stop(new[:, :length], None).tolist()
@@ -388,7 +393,7 @@ def without_filler(loaded: LoadedModel, new: Tensor, prompts: list[list[int]]) -
 
 
 @contextmanager
-def only(model: Any, config: GenerationConfig) -> Iterator[None]:
+def use_config(model: Any, config: GenerationConfig) -> Iterator[None]:
     """Use `config` as the model's generation_config inside, since generate() takes unset fields from the latter."""
     own, model.generation_config = model.generation_config, config
     try:
@@ -397,7 +402,7 @@ def only(model: Any, config: GenerationConfig) -> Iterator[None]:
         model.generation_config = own
 
 
-def filled(prompts: list[list[int]], like: Tensor) -> tuple[Tensor, list[int]]:
+def pad_left(prompts: list[list[int]], like: Tensor) -> tuple[Tensor, list[int]]:
     """Return prompts of as many rows as `like` has, as int64 [B, L], and their lengths.
 
     Shorter ones are filled up on the left with their first token, so that no other token is added; missing rows are
@@ -409,13 +414,13 @@ def filled(prompts: list[list[int]], like: Tensor) -> tuple[Tensor, list[int]]:
     return torch.tensor(rows, device=like.device), [len(ids) for ids in prompts]
 
 
-def unpadded(inputs: dict[str, Any]) -> list[list[int]]:
+def remove_padding(inputs: dict[str, Any]) -> list[list[int]]:
     """Return the prompts in inputs of generate(), without padding."""
     mask = inputs["attention_mask"].bool()
     return [ids[real].tolist() for ids, real in zip(inputs["input_ids"], mask, strict=True)]
 
 
-def says_something(name: str, value: Any) -> bool:
+def is_set(name: str, value: Any) -> bool:
     """Return True if a field of a generation_config differs from the default behaviour of generate()."""
     if value is None or name in ABOUT_THE_FILE:
         return False
@@ -426,16 +431,18 @@ def ids_of(name: str, value: Any) -> tuple[int, ...]:
     """Return the ids in a field of a generation_config. Raise UserError for anything else."""
     ids = () if value is None else tuple(value) if isinstance(value, list | tuple) else (value,)
     if not all(isinstance(each, int) and not isinstance(each, bool) for each in ids):
-        raise UserError(f"{name}={shown(value)} in the model's {FILE}: it has to be a token's id or a list of ids")
+        raise UserError(
+            f"{name}={to_short_json(value)} in the model's {FILE}: it has to be a token's id or a list of ids"
+        )
     return ids
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """Return a value of a generation_config as plain JSON data."""
     return json.loads(json.dumps(value, default=lambda each: getattr(each, "to_dict", lambda: str(each))()))
 
 
-def shown(value: Any, longest: int = 60) -> str:
+def to_short_json(value: Any, longest: int = 60) -> str:
     """Return a value of a generation_config as JSON text, cut after `longest` characters."""
-    text = json.dumps(plain(value))
+    text = json.dumps(to_plain(value))
     return text if len(text) <= longest else f"{text[:longest]}..."

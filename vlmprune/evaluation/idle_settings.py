@@ -17,7 +17,7 @@ from vlmprune.config.registry import read_choice
 from vlmprune.config.settings import LIMITS, RunConfig, compose_run
 from vlmprune.errors import IdleSetting, UserError
 from vlmprune.evaluation.generation import read_rules
-from vlmprune.files import expanded
+from vlmprune.files import expand_path
 from vlmprune.methods.base import Method
 from vlmprune.models.base import read_family
 from vlmprune.models.compatibility import check_scope
@@ -29,30 +29,30 @@ from vlmprune.terminal import say
 T = TypeVar("T")
 
 
-class LeftOut:
+class IdleSettings:
     """Settings that jobs of a command of several run without, because they cannot act there."""
 
     def __init__(self) -> None:
         self._errors: dict[str, list[IdleSetting]] = {}  # by what was typed
 
-    def without(self, config: RunConfig, error: IdleSetting) -> RunConfig:
+    def remove_setting(self, config: RunConfig, error: IdleSetting) -> RunConfig:
         """Return the job without the setting that `error` is about. Raises `error` where it was not typed by itself."""
-        idle = [override for override in config.overrides if key_of(override) == error.setting]
+        idle = [override for override in config.overrides if setting_key(override) == error.setting]
         if not idle:
             raise error
         for override in idle:
             self._errors.setdefault(override, []).append(error)
         return compose_run([override for override in config.overrides if override not in idle], config.config_dir)
 
-    def settle(self, config: RunConfig, look: Callable[[RunConfig], T]) -> tuple[RunConfig, T]:
+    def find_runnable(self, config: RunConfig, look: Callable[[RunConfig], T]) -> tuple[RunConfig, T]:
         """Return the job as it can run, and what `look` finds of it."""
         while True:
             try:
                 return config, look(config)
             except IdleSetting as error:
-                config = self.without(config, error)
+                config = self.remove_setting(config, error)
 
-    def tell(self, jobs: Iterable[RunConfig]) -> None:
+    def print_removed(self, jobs: Iterable[RunConfig]) -> None:
         """Say which settings were left out of jobs. Raises the error of one that acts in none of `jobs`."""
         acting = {override for config in jobs for override in config.overrides}
         for override, errors in self._errors.items():
@@ -62,15 +62,15 @@ class LeftOut:
                 say(f"{override} is left out where it cannot act: {why}")
 
 
-def key_of(override: str) -> str:
+def setting_key(override: str) -> str:
     """Return 'method.k' of +method.k=3."""
     return override.lstrip("+~").partition("=")[0]
 
 
-def given(config: RunConfig) -> dict[str, Any]:
+def typed_settings(config: RunConfig) -> dict[str, Any]:
     """Return what was typed of a run, one level deep, by name; without what is the default anyway."""
     found: dict[str, Any] = {}
-    for key in map(key_of, config.overrides):
+    for key in map(setting_key, config.overrides):
         group, _, name = key.partition(".")
         if group not in config.names:
             value, default = config.resolved.get(key), run_keys().get(key)
@@ -97,7 +97,7 @@ def check_idle(
 
 def check_questions(config: RunConfig, benchmark: Benchmark, samples: list[Sample], inputs: Preprocessor) -> None:
     """Raise IdleSetting for what was typed and cannot act on the benchmark's questions, `samples`."""
-    typed, media = given(config), inputs.kinds(samples)
+    typed, media = typed_settings(config), inputs.kinds(samples)
 
     def idle(name: str, why: str) -> IdleSetting:
         return IdleSetting(name, typed[name], why)
@@ -117,7 +117,7 @@ def check_questions(config: RunConfig, benchmark: Benchmark, samples: list[Sampl
     if "orientation" in typed and not benchmark.turned:
         raise idle("orientation", "no picture of these data says how it is turned")
     if isinstance(benchmark, HubBenchmark) and benchmark.source().folder is not None:
-        path = expanded("benchmark.path", benchmark.path)
+        path = expand_path("benchmark.path", benchmark.path)
         for name in ("revision", *(("split",) if path.is_file() or (path / "state.json").exists() else ())):
             if f"benchmark.{name}" in typed:
                 raise idle(f"benchmark.{name}", f"{benchmark.path} is read as it lies there")
@@ -125,7 +125,7 @@ def check_questions(config: RunConfig, benchmark: Benchmark, samples: list[Sampl
 
 def check_generation(config: RunConfig, checkpoint: Checkpoint) -> None:
     """Raise IdleSetting for model.generation=greedy where the checkpoint has no rules to go without."""
-    if given(config).get("model.generation") != "greedy":
+    if typed_settings(config).get("model.generation") != "greedy":
         return
     try:
         followed = read_rules(checkpoint, "checkpoint")

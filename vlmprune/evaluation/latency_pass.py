@@ -14,7 +14,7 @@ from vlmprune.engine.compiled import CompiledModel, FixedCache, compiled_context
 from vlmprune.engine.prompt_state import Record
 from vlmprune.engine.session import Session
 from vlmprune.evaluation.generation import greedy, inputs_for
-from vlmprune.evaluation.media_loader import Images
+from vlmprune.evaluation.media_loader import MediaCache
 from vlmprune.measure.environment import describe_conditions
 from vlmprune.measure.latency import StageClock, Times, summarise, time_parts
 from vlmprune.measure.memory import cache_bytes
@@ -25,7 +25,7 @@ from vlmprune.models.loading import LoadedModel
 WARM_UP = 2
 
 
-def time_answers(
+def time_generate(
     loaded: LoadedModel,
     method: Method,
     inputs: dict[str, Tensor],
@@ -69,7 +69,7 @@ def measure_questions(
         return None, None
     count = min(count, len(samples))
     chosen = [samples[index * len(samples) // count] for index in range(count)]
-    images = Images(benchmark, loaded)
+    images = MediaCache(benchmark, loaded)
     times: dict[str, list[Times]] = {"unpruned": [], "pruned": []}
     records: dict[str, list[Record]] = {"unpruned": [], "pruned": []}
     sides: list[tuple[str, Method]] = [("unpruned", Unpruned()), ("pruned", method)]
@@ -78,14 +78,14 @@ def measure_questions(
         inputs, asked = inputs_for([sample], benchmark, loaded, images), [sample.question]
         order = sides if number % 2 else sides[::-1]  # each side is first for half of the questions
         for side, own in order:
-            row, record, _ = time_answers(loaded, own, inputs, asked, benchmark.max_new_tokens, text_tower)
+            row, record, _ = time_generate(loaded, own, inputs, asked, benchmark.max_new_tokens, text_tower)
             if number >= len(warm_up):
                 times[side].append(row)
                 records[side].append(record)
     measured_under = describe_conditions(loaded.model)
     cache: dict[str, int] = {}
     for side, own in sides:
-        *_, output = time_answers(loaded, own, inputs, asked, 1, text_tower, return_dict_in_generate=True)
+        *_, output = time_generate(loaded, own, inputs, asked, 1, text_tower, return_dict_in_generate=True)
         cache[side] = cache_bytes(output.past_key_values)
     latency = {side: summarise(rows) for side, rows in times.items()}
     lengths = {"tokens": mean_lengths(records["unpruned"], records["pruned"])}

@@ -9,14 +9,14 @@ from dataclasses import replace
 from typing import TypeVar
 
 from vlmprune.benchmarks.base import BadSample, Benchmark, Sample
-from vlmprune.benchmarks.media import one_sample
+from vlmprune.benchmarks.media import sample_budget
 from vlmprune.models.loading import LoadedModel
 from vlmprune.models.preprocessing import Media, Preprocessor
 
 T = TypeVar("T")
 
 
-class Images:
+class MediaCache:
     """Preprocessed media by `Sample.image_id`, of which the last `size` are kept; named: with names of their tiles.
 
     The undecoded media of each sample are compared with those of its image_id (`Benchmark.check_media`), so that no
@@ -58,7 +58,7 @@ class Images:
 
 def media_of(sample: Sample, benchmark: Benchmark, preprocessor: Preprocessor) -> list[Media]:
     """Return the sample's images or its video, preprocessed. Raise BadSample, which names the files."""
-    with one_sample():
+    with sample_budget():
         pictures = benchmark.images(sample)
         try:
             return preprocessor.media(pictures, sample.media)

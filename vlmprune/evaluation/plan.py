@@ -11,18 +11,18 @@ from typing import Any
 import torch
 
 from vlmprune.benchmarks.base import Benchmark, Sample
-from vlmprune.benchmarks.contract import under_contract
+from vlmprune.benchmarks.contract import with_checks
 from vlmprune.benchmarks.judging import Judge
 from vlmprune.config.registry import DESCRIPTION, build_method, target_class, target_of
 from vlmprune.config.settings import RunConfig
 from vlmprune.config.subset import Subset
 from vlmprune.config.typecheck import construct
-from vlmprune.errors import IdleSetting, NotApplicable, UserError, one_line
+from vlmprune.errors import IdleSetting, NotApplicable, UserError, user_error_on_failure
 from vlmprune.evaluation.generation import Rules, read_rules
 from vlmprune.evaluation.identity import code_identity, method_identity
 from vlmprune.evaluation.idle_settings import check_idle
 from vlmprune.evaluation.run_directory import RunDirectory
-from vlmprune.files import expanded
+from vlmprune.files import expand_path
 from vlmprune.hashing import data_hash
 from vlmprune.methods.base import Method
 from vlmprune.methods.baselines import Unpruned
@@ -67,7 +67,7 @@ _shared: dict[str, tuple[Benchmark, list[Sample]]] | None = None  # by the bench
 
 @contextmanager
 def shared_benchmarks() -> Iterator[None]:
-    """Inside, `prepare` reads each benchmark's data once for all runs."""
+    """Inside, `make_plan` reads each benchmark's data once for all runs."""
     global _shared
     before, _shared = _shared, {} if _shared is None else _shared
     try:
@@ -76,7 +76,7 @@ def shared_benchmarks() -> Iterator[None]:
         _shared = before
 
 
-def prepare(config: RunConfig) -> Plan:
+def make_plan(config: RunConfig) -> Plan:
     """Return the plan of a run. Raise UserError for settings that cannot work, before any weight is loaded."""
     method, checkpoint, text_tower = choose_parts(config)
     rules = read_rules(checkpoint, config.model.generation)
@@ -137,7 +137,7 @@ def prepare(config: RunConfig) -> Plan:
     unpruned = run_directory(folder, "none-default", identity, Unpruned())
     if text_tower is not None:
         identity["text_tower"] = text_tower.identity
-    directory = run_directory(folder, f"{config.names['method']}-{amount(method)}", identity, method)
+    directory = run_directory(folder, f"{config.names['method']}-{amount_name(method)}", identity, method)
     return Plan(
         config,
         method,
@@ -173,7 +173,9 @@ def choose_parts(config: RunConfig) -> tuple[Method, Checkpoint, Checkpoint | No
         run_seed=config.seed,
     )
     checkpoint = describe_checkpoint(config.model)
-    with one_line(f"model.path={checkpoint.source}: its vision_config cannot be used", "correct its config.json"):
+    with user_error_on_failure(
+        f"model.path={checkpoint.source}: its vision_config cannot be used", "correct its config.json"
+    ):
         family = read_family(checkpoint.config)
     check_pair(family, method, config.names["method"], model_name(config))
     method = drop_default_positions(method, family)
@@ -246,12 +248,12 @@ def build_benchmark(config: RunConfig) -> Benchmark:
     target = target_of(config.benchmark, f"benchmark={config.names['benchmark']}")
     benchmark: Benchmark = construct(target_class(target, Benchmark), settings, "benchmark.")
     benchmark.orientation = config.orientation
-    return under_contract(benchmark)
+    return with_checks(benchmark)
 
 
 def local_copy(config: RunConfig) -> Path:
     """Return data/BENCHMARK, with any suffix. Raise UserError without the folder `data`, or if it has no such entry."""
-    folder = expanded("data", str(config.data))
+    folder = expand_path("data", str(config.data))
     if not folder.is_dir():
         raise UserError(f"data={config.data}: no such folder")
     name = config.names["benchmark"]
@@ -269,7 +271,7 @@ def build_judge(config: RunConfig, benchmark: Benchmark) -> Judge | None:
     return None if benchmark.protocol is None else judge
 
 
-def amount(method: Method) -> str:
+def amount_name(method: Method) -> str:
     """Return the amount of pruning as in a directory's name, such as 0.9, keep64 or default."""
     if method.keep is not None:
         return f"keep{method.keep}"
@@ -284,5 +286,5 @@ def benchmark_name(config: RunConfig, benchmark: Benchmark) -> str:
 def model_name(config: RunConfig) -> str:
     """Return the name of the model's choice, or that of the folder for model=path."""
     if config.names["model"] == "path":
-        return expanded("model.path", str(config.model.path)).resolve().name
+        return expand_path("model.path", str(config.model.path)).resolve().name
     return config.names["model"]

@@ -10,13 +10,13 @@ from torch import Tensor
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.engine.prompt_state import Record
 from vlmprune.errors import UserError
-from vlmprune.evaluation.run_directory import RunDirectory, kept_of
+from vlmprune.evaluation.run_directory import RunDirectory, kept_key
 from vlmprune.models.base import EncoderInput
 from vlmprune.models.loading import LoadedModel
 from vlmprune.models.preprocessing import Media, place_media
 
 
-class Answers:
+class AnswerWriter:
     """Writer of each batch's answers to the run directory; `done` has the ids of the answered samples."""
 
     def __init__(
@@ -25,7 +25,7 @@ class Answers:
         self.benchmark, self.loaded, self.directory = benchmark, loaded, directory
         self.reads_question = reads_question
         self.done: set[str] = set()
-        self._kept = {kept_of(row) for row in directory.kept()}
+        self._kept = {kept_key(row) for row in directory.kept()}
 
     def write(
         self,
@@ -47,7 +47,7 @@ class Answers:
         predictions: list[dict[str, Any]] = []
         lines: dict[tuple[str, str | None], dict[str, Any]] = {}
         for place, (sample, own, row) in enumerate(zip(samples, media, rows, strict=True)):
-            given = encoded(own, self.loaded)
+            given = encoder_input(own, self.loaded)
             predictions.append(
                 {
                     "id": sample.id,
@@ -68,7 +68,7 @@ class Answers:
                 }
             )
             if kept is not None and (line := self._kept_line(sample, own, kept[row][: given.slots])):
-                lines.setdefault(kept_of(line), line)
+                lines.setdefault(kept_key(line), line)
         try:
             self.directory.append(predictions, list(lines.values()))
         except MemoryError as error:  # some lines may be written, so that the batch must not be halved and run again
@@ -91,7 +91,7 @@ class Answers:
         return {key: name, "n": len(kept), "kept": bitmask(kept)}
 
 
-def encoded(media: list[Media], loaded: LoadedModel) -> EncoderInput:
+def encoder_input(media: list[Media], loaded: LoadedModel) -> EncoderInput:
     """Return the encoder's input for a sample's media, computed on the CPU from the tensors' shapes and grids."""
     return EncoderInput.from_tensors(loaded.adapter, loaded.preprocessor.collate([media]))
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from vlmprune import __version__
 from vlmprune.benchmarks.base import Benchmark, Sample
-from vlmprune.benchmarks.contract import under_contract
+from vlmprune.benchmarks.contract import with_checks
 from vlmprune.benchmarks.judging import Judge, describe_judge, judge_answers
 from vlmprune.config.arguments import read_settings, split_arguments
 from vlmprune.config.registry import DESCRIPTION, check_recorded_target, target_class, target_of
 from vlmprune.config.typecheck import construct
-from vlmprune.errors import UserError, said
+from vlmprune.errors import UserError, error_text
 from vlmprune.evaluation.identity import code_identity
 from vlmprune.evaluation.run_directory import RunDirectory, read_answers, read_result
 from vlmprune.evaluation.scores import summarise_scores
@@ -37,7 +37,7 @@ def score(arguments: list[str], config_dir: str | None = None) -> int:
     if not folders:
         raise UserError("name a run directory: vlmprune score outputs/BENCHMARK/MODEL/METHOD-RATIO-FINGERPRINT")
     for folder in folders:
-        show(folder, *rescore(folder, judge, config_dir))
+        print_scores(folder, *rescore(folder, judge, config_dir))
     return 0
 
 
@@ -62,7 +62,7 @@ def rescore(
     directory = RunDirectory(folder, "")
     with directory.lock():
         answers = read_answers(folder / "predictions.jsonl", Answered)
-        rows = [scored(row, benchmark, folder) for row in answers]
+        rows = [score_line(row, benchmark, folder) for row in answers]
         if not rows:
             raise UserError(f"{folder} has no answers: run it first")
         before, finished = None, (folder / "result.json").exists()
@@ -74,7 +74,9 @@ def rescore(
                     "command that made it asks for what is missing"
                 )
         if benchmark.protocol is not None:
-            rows = judge_answers(rows, benchmark.protocol, judge, folder) if judge else judged_before(rows, folder)
+            rows = (
+                judge_answers(rows, benchmark.protocol, judge, folder) if judge else use_recorded_verdicts(rows, folder)
+            )
         scores = summarise_scores(rows, benchmark)
         if finished:
             before = result["answers"]["score"]
@@ -103,18 +105,18 @@ def read_benchmark(folder: Path, config_dir: str | None = None) -> Benchmark:
     except FileNotFoundError as error:
         raise UserError(f"{folder} is not a run directory: it has no config.yaml") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read: {said(error)}") from error
+        raise UserError(f"{file} cannot be read: {error_text(error)}") from error
     if config is None:
         raise UserError(f"{file} cannot be read: benchmark is missing")
     settings = {key: value for key, value in config.items() if key not in DESCRIPTION}
     try:
         target = check_recorded_target(target_of(config, "benchmark"), "benchmark", config_dir)
-        return under_contract(construct(target_class(target, Benchmark), settings, "benchmark."))
+        return with_checks(construct(target_class(target, Benchmark), settings, "benchmark."))
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
 
 
-def scored(row: Any, benchmark: Benchmark, folder: Path) -> Row:
+def score_line(row: Any, benchmark: Benchmark, folder: Path) -> Row:
     """Return a prediction line with the current score. Raise UserError if the line is damaged."""
     try:
         fields = {key: row[key] for key in ("id", "image_id", "question", "answer", "category")}
@@ -127,7 +129,7 @@ def scored(row: Any, benchmark: Benchmark, folder: Path) -> Row:
         raise UserError(f"{folder}/predictions.jsonl: the answer to {name} cannot be scored ({reason})") from error
 
 
-def judged_before(rows: list[Row], folder: Path) -> list[Row]:
+def use_recorded_verdicts(rows: list[Row], folder: Path) -> list[Row]:
     """Return the rows with the score of their recorded verdict. Raise UserError if one has none."""
     open_rows = sum("verdict" not in row.get("extra", {}) for row in rows)
     if open_rows:
@@ -138,7 +140,7 @@ def judged_before(rows: list[Row], folder: Path) -> list[Row]:
     return [row | {"score": row["extra"]["verdict"]["score"]} for row in rows]
 
 
-def show(folder: Path, scores: dict[str, Any], before: float | None, finished: bool) -> None:
+def print_scores(folder: Path, scores: dict[str, Any], before: float | None, finished: bool) -> None:
     """Print the folder and its metrics on stdout, and a note about its files on stderr."""
     print(folder)
     if not scores["metrics"]:

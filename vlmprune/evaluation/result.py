@@ -52,7 +52,7 @@ def summarise_flops(
         return {"flops": None, "flops_unknown": str(error)}
 
 
-def in_order(
+def sort_rows(
     rows: list[dict[str, Any]], samples: list[Sample], told: str = "predictions.jsonl answers"
 ) -> list[dict[str, Any]]:
     """Return `rows` in the order of `samples`, so that sums and resamples do not depend on the order of answers.
@@ -119,7 +119,7 @@ def recount_flops(plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
     # Only shapes are read: no weights are needed, and the attention backend does not matter.
     model = random_model(plan.checkpoint.config, "sdpa", plan.dtype, torch.device("meta"))
     clip = None if plan.text_tower is None else plan.text_tower.config
-    rows = in_order(plan.directory.predictions(), plan.samples)
+    rows = sort_rows(plan.directory.predictions(), plan.samples)
     counted = summarise_flops(rows, adapt(model), plan.method, clip, convention)
     answers = {name: value for name, value in result["answers"].items() if name != "flops_unknown"} | counted
     comparable = {name: value for name, value in result["comparable"].items() if name != "flops"}

@@ -25,8 +25,8 @@ from typing import Annotated, Any
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
-from vlmprune.errors import UserError, said
-from vlmprune.files import PARTIAL, append_lines, read_bytes, to_json, told, write_atomically
+from vlmprune.errors import UserError, error_text
+from vlmprune.files import PARTIAL, append_lines, read_bytes, to_json, user_error_on_write, write_atomically
 from vlmprune.results.line_schema import Environments, KeptLine, LeftOut, PredictionLine
 from vlmprune.results.schema import Result
 from vlmprune.terminal import say
@@ -46,7 +46,7 @@ class Holder(TypedDict):
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def hold_folder(folder: Path) -> Iterator[None]:
     """Hold `folder` exclusively inside. Raise UserError if another process holds it, OSError if it is not writable.
 
     Where flock does not work, a file that only one process can create names the holder. If that process was killed,
@@ -81,17 +81,17 @@ def _in_use(folder: Path) -> UserError:
 
 def _create(file: Path) -> None:
     """Create the file by which this process holds its folder. Raise UserError if another process holds it."""
-    own = {"host": socket.gethostname(), "pid": os.getpid(), "started": _start_of(os.getpid())}
+    own = {"host": socket.gethostname(), "pid": os.getpid(), "started": _start_ticks(os.getpid())}
     while True:
         try:
             with open(file, "x", encoding="utf-8") as handle:
                 json.dump(own, handle)
             return
         except FileExistsError:
-            _remove_of_dead(file, socket.gethostname())
+            _remove_stale(file, socket.gethostname())
 
 
-def _remove_of_dead(file: Path, host: str) -> None:
+def _remove_stale(file: Path, host: str) -> None:
     """Remove the file of an ended process of this machine. Raise UserError for the file of any other process."""
     claim = file.with_name(f"{file.name}.claim")  # else a second process could remove the file that the first created
     try:
@@ -105,7 +105,7 @@ def _remove_of_dead(file: Path, host: str) -> None:
                 f"{file.parent} is in use by process {holder['pid']} on {holder['host']}: wait for it to end; if it is "
                 f"gone, remove {file}"
             )
-        if _start_of(holder["pid"]) == holder["started"]:
+        if _start_ticks(holder["pid"]) == holder["started"]:
             raise _in_use(file.parent)
         file.unlink()
     except FileNotFoundError:
@@ -118,7 +118,7 @@ def _remove_of_dead(file: Path, host: str) -> None:
         claim.unlink(missing_ok=True)
 
 
-def _start_of(pid: int) -> int:
+def _start_ticks(pid: int) -> int:
     """Return the start of a process in clock ticks; 0 if there is none. Without /proc, 1 for one that runs."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
@@ -149,7 +149,7 @@ class RunDirectory:
         if not os.path.lexists(file):
             return None
         result = read_result(file)
-        self._same(result["fingerprint"], file)
+        self._check_fingerprint(result["fingerprint"], file)
         return result
 
     @property
@@ -160,7 +160,7 @@ class RunDirectory:
         except UserError:
             return None
 
-    def begin(self, config_yaml: str, environment: dict[str, Any]) -> None:
+    def write_start(self, config_yaml: str, environment: dict[str, Any]) -> None:
         """Write config.yaml and environment.json. A resumed run keeps every environment that it ran in."""
         file = self.path / "environment.json"
         environments = self._environments(file) if os.path.lexists(file) else []
@@ -168,7 +168,7 @@ class RunDirectory:
             environments.append(environment)
         self.write("config.yaml", config_yaml)
         self.write(file.name, to_json({"fingerprint": self.fingerprint, "environments": environments}))
-        self._forget_half_recorded()
+        self._drop_answers_without_kept()
 
     def _environments(self, file: Path) -> list[dict[str, Any]]:
         """Return the environments of earlier parts of the run."""
@@ -176,17 +176,17 @@ class RunDirectory:
             recorded = read_json(file, Environments)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{file} cannot be read ({said(error)}): delete it to go on; what the answers so far were made with is "
-                "then unknown"
+                f"{file} cannot be read ({error_text(error)}): delete it to go on; what the answers so far were made "
+                "with is then unknown"
             ) from error
-        self._same(recorded["fingerprint"], file)
+        self._check_fingerprint(recorded["fingerprint"], file)
         return recorded["environments"]
 
-    def _forget_half_recorded(self) -> None:
+    def _drop_answers_without_kept(self) -> None:
         """Remove answers whose kept tokens are lost, such as with the end of a damaged kept.jsonl; they run again."""
         if not (self.path / "kept.jsonl").exists():  # the method records none
             return
-        kept = {kept_of(row) for row in self.kept()}
+        kept = {kept_key(row) for row in self.kept()}
         rows = self.predictions()
         whole = [row for row in rows if kept & {("id", row["id"]), ("image_id", row["image_id"])}]
         if len(whole) < len(rows):
@@ -198,7 +198,7 @@ class RunDirectory:
         if not self.predictions() and not self.bad():
             shutil.rmtree(self.path, ignore_errors=True)
 
-    def _same(self, recorded: str | None, file: Path) -> None:
+    def _check_fingerprint(self, recorded: str | None, file: Path) -> None:
         if recorded != self.fingerprint:
             raise UserError(
                 f"{file} belongs to another run ({str(recorded)[:12]}, this one is {self.fingerprint[:12]}): "
@@ -211,7 +211,7 @@ class RunDirectory:
         with ExitStack() as stack:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(held(self.path))
+                stack.enter_context(hold_folder(self.path))
             except OSError as error:
                 raise UserError(f"outputs folder {self.path} cannot be used: {error}") from error
             for partial in [*self.path.glob(PARTIAL), *self.path.glob(f"pictures/{PARTIAL}")]:
@@ -236,7 +236,7 @@ class RunDirectory:
     def bad(self) -> list[dict[str, Any]]:
         """Return the samples that were left out: id and reason."""
         file = self.path / "bad.jsonl"
-        return _once(file, read_lines(file, LeftOut, "sample that was left out"), "lines about")
+        return _check_unique(file, read_lines(file, LeftOut, "sample that was left out"), "lines about")
 
     def append_bad(self, rows: list[dict[str, Any]]) -> None:
         """Append samples that are left out."""
@@ -252,11 +252,11 @@ class RunDirectory:
 
     def write(self, name: str, content: str | bytes) -> None:
         """Write a file of the folder in one step. Raise UserError if the disk is full or not writable."""
-        with told(self.path / name):
+        with user_error_on_write(self.path / name):
             write_atomically(self.path / name, content)
 
 
-def kept_of(row: dict[str, Any]) -> tuple[str, str | None]:
+def kept_key(row: dict[str, Any]) -> tuple[str, str | None]:
     """Return the subject of a line of kept.jsonl: ("id", a question) or ("image_id", an image)."""
     return ("id", row["id"]) if row.get("id") else ("image_id", row.get("image_id"))
 
@@ -267,17 +267,17 @@ def read_result(file: Path) -> dict[str, Any]:
         return dict(read_json(file, Result))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{file} cannot be read ({said(error)}): delete it, and the same command makes it again from the answers "
-            "beside it"
+            f"{file} cannot be read ({error_text(error)}): delete it, and the same command makes it again from the "
+            "answers beside it"
         ) from error
 
 
 def read_answers(file: Path, schema: Any) -> list[Any]:
     """Return the lines of predictions.jsonl. Raise UserError if one is damaged, or two answer the same sample."""
-    return _once(file, read_lines(file, schema, "answer to a sample"), "answers to")
+    return _check_unique(file, read_lines(file, schema, "answer to a sample"), "answers to")
 
 
-def _once(file: Path, rows: list[Any], what: str) -> list[Any]:
+def _check_unique(file: Path, rows: list[Any], what: str) -> list[Any]:
     """Return `rows`, lines about samples. Raise UserError if two are about the same sample."""
     lines: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):

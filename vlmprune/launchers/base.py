@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, Protocol, get_args, get_type_hints
 
 from vlmprune.config.settings import RunConfig
 from vlmprune.errors import UserError
-from vlmprune.own_code import BrokenContract, call, is_own, refuse, titled
+from vlmprune.own_code import BrokenContract, call, is_own, qualified_name, refuse
 
 POLL_SECONDS = 0.1
 
@@ -176,7 +176,7 @@ def need(module: str, extra: str, what: str) -> None:
 STATUSES = get_args(get_type_hints(Outcome)["status"])
 
 
-def check(launcher: Launcher, configs: list[RunConfig], **dry: bool) -> None:
+def check_runs(launcher: Launcher, configs: list[RunConfig], **dry: bool) -> None:
     """Call `Launcher.check`. Raises UserError."""
     if is_own(type(launcher)):
         call(launcher, "check", function=partial(launcher.check, configs, **dry))
@@ -184,7 +184,7 @@ def check(launcher: Launcher, configs: list[RunConfig], **dry: bool) -> None:
         launcher.check(configs, **dry)
 
 
-def launch(launcher: Launcher, tasks: list[Task], watch: Watch) -> None:
+def launch_tasks(launcher: Launcher, tasks: list[Task], watch: Watch) -> None:
     """Call `Launcher.run`. Raises BrokenContract if it reports an invalid outcome or leaves a task without one."""
     if not is_own(type(launcher)):
         launcher.run(tasks, watch)
@@ -193,7 +193,7 @@ def launch(launcher: Launcher, tasks: list[Task], watch: Watch) -> None:
     call(launcher, "run", tasks, checked)
     if checked.open and not watch.halted:
         raise BrokenContract(
-            f"{titled(launcher, 'run')}: {len(checked.open)} of {len(tasks)} tasks have no outcome after it; "
+            f"{qualified_name(launcher, 'run')}: {len(checked.open)} of {len(tasks)} tasks have no outcome after it; "
             "expected watch.ended(number, outcome) for each"
         )
 

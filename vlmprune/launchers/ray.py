@@ -20,7 +20,7 @@ from annotated_types import Interval
 from vlmprune.config.settings import RunConfig
 from vlmprune.errors import UserError
 from vlmprune.launchers.base import Outcome, Task, Worker, WorkerLauncher, need
-from vlmprune.launchers.task import run_task_apart
+from vlmprune.launchers.task import run_task_in_worker
 
 CONNECT_SECONDS = 5
 
@@ -50,15 +50,15 @@ class RayCluster(WorkerLauncher):
             return
         self._on_cpu = all(config.device == "cpu" for config in configs)
         self._connect()
-        room, gpus = self._room()
+        room, gpus = self._capacity()
         if room < 1:
             self.close()
             raise UserError(f"launcher=ray: no node has room for a worker of {self.cpus:g} CPUs and {gpus:g} GPUs")
 
     def hire(self, tasks: list[Task], folder: Path) -> list[Worker]:
-        room, gpus = self._room()
+        room, gpus = self._capacity()
         count = min(len(tasks), room if self.workers is None else self.workers)
-        return [Actor(self.cpus, gpus) for _ in range(count)]
+        return [RayWorker(self.cpus, gpus) for _ in range(count)]
 
     def close(self) -> None:
         import ray
@@ -78,7 +78,7 @@ class RayCluster(WorkerLauncher):
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"launcher.address={self.address}: no Ray cluster answers there ({reason})") from error
 
-    def _room(self) -> tuple[int, float]:
+    def _capacity(self) -> tuple[int, float]:
         """Return the number of workers that fit on the cluster's nodes, and the GPUs of each."""
         import ray
 
@@ -93,7 +93,7 @@ class RayCluster(WorkerLauncher):
         return int(sum(per_node)), gpus
 
 
-class Actor(Worker):
+class RayWorker(Worker):
     """Worker in one Ray actor, which is made with the first task and again after it died."""
 
     def __init__(self, cpus: float, gpus: float) -> None:
@@ -105,7 +105,7 @@ class Actor(Worker):
         import ray
 
         if self.handle is None:
-            self.handle = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus)(Runner).remote()
+            self.handle = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus)(TaskActor).remote()
         self.answer = self.handle.run.remote(task)
 
     def outcome(self) -> Outcome | None:
@@ -128,9 +128,9 @@ class Actor(Worker):
             self.handle = None
 
 
-class Runner:
+class TaskActor:
     """Class of the Ray actors."""
 
     def run(self, task: Task) -> Outcome:
         """Run one task in the actor's process."""
-        return run_task_apart(task)
+        return run_task_in_worker(task)

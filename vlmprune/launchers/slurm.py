@@ -18,7 +18,7 @@ from annotated_types import Interval
 from vlmprune.config.settings import RunConfig
 from vlmprune.errors import UserError
 from vlmprune.launchers.base import Outcome, Task, Worker, WorkerLauncher, need
-from vlmprune.launchers.task import run_task_apart
+from vlmprune.launchers.task import run_task_in_worker
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Slurm(WorkerLauncher):
     def __post_init__(self) -> None:
         need("submitit", "slurm", "launcher=slurm")
         self._executor: Any = None
-        self._workers: list[Submitted] = []
+        self._workers: list[SlurmWorker] = []
 
     def check(self, configs: list[RunConfig], dry: bool = False) -> None:
         if self.cluster == "slurm" and shutil.which("srun") is None:
@@ -58,7 +58,7 @@ class Slurm(WorkerLauncher):
         self._executor.update_parameters(**self.parameters())
         # Slurm limits the jobs that run at one time; the local executor would start all of them.
         slots = len(tasks) if self.cluster == "slurm" else min(self.array or 1, len(tasks))
-        self._workers = [Submitted(self._executor) for _ in range(slots)]
+        self._workers = [SlurmWorker(self._executor) for _ in range(slots)]
         return list(self._workers)
 
     def parameters(self) -> dict[str, Any]:
@@ -82,14 +82,14 @@ class Slurm(WorkerLauncher):
             raise UserError(f"launcher=slurm: Slurm refused the jobs: {' '.join(str(error).split())}") from error
 
 
-class Submitted(Worker):
+class SlurmWorker(Worker):
     """Worker whose tasks are jobs of the cluster, one after the other."""
 
     def __init__(self, executor: Any) -> None:
         self.executor, self.job = executor, None
 
     def begin(self, task: Task) -> None:
-        self.job = self.executor.submit(Resumable(), task)
+        self.job = self.executor.submit(SlurmJob(), task)
 
     def outcome(self) -> Outcome | None:
         job: Any = self.job
@@ -107,11 +107,11 @@ class Submitted(Worker):
             self.job = None
 
 
-class Resumable:
+class SlurmJob:
     """Function of a job. submitit calls `checkpoint` when the job is preempted or its time is over."""
 
     def __call__(self, task: Task) -> Outcome:
-        return run_task_apart(task)
+        return run_task_in_worker(task)
 
     def checkpoint(self, task: Task) -> Any:
         """Return the same job to queue again; it resumes the run."""

@@ -15,11 +15,11 @@ from vlmprune.config.secret_check import without_secrets
 from vlmprune.config.settings import RunConfig, compose_run
 from vlmprune.errors import ProcessLost, UserError
 from vlmprune.launchers.base import Launcher, Outcome, Task, Watch
-from vlmprune.machine import lack
-from vlmprune.own_code import raiser_of
+from vlmprune.machine import resource_message
+from vlmprune.own_code import failing_method
 
 # Variables that decide where models, datasets and logs are found. Keys are not among them: no task file may hold one.
-PASSED_ON = ("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "WANDB_MODE", "WANDB_DIR", "WANDB_BASE_URL")
+SHARED_VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "WANDB_MODE", "WANDB_DIR", "WANDB_BASE_URL")
 
 
 def run_task(task: Task, log: TextIO) -> Outcome:
@@ -27,7 +27,7 @@ def run_task(task: Task, log: TextIO) -> Outcome:
 
     log: file for the traceback of a failure.
     """
-    from vlmprune.evaluation.plan import prepare, shared_benchmarks
+    from vlmprune.evaluation.plan import make_plan, shared_benchmarks
     from vlmprune.run import run
 
     start = time.perf_counter()
@@ -35,7 +35,7 @@ def run_task(task: Task, log: TextIO) -> Outcome:
     try:
         with shared_benchmarks():
             config = compose_run(task.overrides, task.config_dir)
-            found = prepare(config).directory
+            found = make_plan(config).directory
             directory, finished = str(found.path), (found.path / "result.json").exists()
             result = run(config, task.group)
     except (UserError, ProcessLost) as error:
@@ -43,28 +43,28 @@ def run_task(task: Task, log: TextIO) -> Outcome:
     except Exception as error:  # the sweep continues with its other jobs, so the traceback goes to the log
         with suppress(OSError):  # a full disk, which may be the reason of the failure
             log.write(without_secrets(traceback.format_exc()))
-        raiser = raiser_of(error)  # in a user's own class
+        raiser = failing_method(error)  # in a user's own class
         where = f" (raised by {raiser})" if raiser else ""
         kind = f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
-        reason = without_secrets(lack(error) or kind)
+        reason = without_secrets(resource_message(error) or kind)
         return Outcome("failed", reason, None, directory, time.perf_counter() - start)
     seconds = time.perf_counter() - start
     return Outcome("skipped" if finished else "done", "", result["answers"]["score"], directory, seconds)
 
 
-def run_task_here(task: Task) -> Outcome:
+def run_task_in_process(task: Task) -> Outcome:
     """Run a task in this process. The result that it prints goes to the log; its progress bar is shown."""
     with log_file(task.log) as log, redirect_stdout(log):
         return run_task(task, log)
 
 
-def run_task_apart(task: Task) -> Outcome:
+def run_task_in_worker(task: Task) -> Outcome:
     """Run a task in a worker's process: all that it writes to the terminal goes to the log."""
     os.environ.update(task.environment)
     os.chdir(task.folder)
     if task.config_dir and (package := os.path.dirname(task.config_dir)) not in sys.path:
         sys.path.insert(0, package)  # a user's package is beside the config folder
-    with log_file(task.log) as log, terminal_to(log):
+    with log_file(task.log) as log, redirect_terminal(log):
         return run_task(task, log)
 
 
@@ -83,7 +83,7 @@ def log_file(path: str) -> Iterator[TextIO]:
 
 
 @contextmanager
-def terminal_to(log: TextIO) -> Iterator[None]:
+def redirect_terminal(log: TextIO) -> Iterator[None]:
     """Redirect to `log` all that this process writes to stdout and stderr inside the block, also from C code."""
     kept = [os.dup(number) for number in (1, 2)]
     try:
@@ -113,4 +113,4 @@ class InProcess(Launcher):
             if watch.halted:
                 return
             watch.started(task.number)
-            watch.ended(task.number, run_task_here(task))
+            watch.ended(task.number, run_task_in_process(task))

@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 from vlmprune.evaluation.plan import shared_benchmarks
 from vlmprune.launchers.base import Task
-from vlmprune.launchers.task import run_task_apart
+from vlmprune.launchers.task import run_task_in_worker
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
         with shared_benchmarks():
             while (task := tasks.get()) is not None:
                 busy.set()
-                print(json.dumps(asdict(run_task_apart(task))), file=answers, flush=True)
+                print(json.dumps(asdict(run_task_in_worker(task))), file=answers, flush=True)
                 busy.clear()
     except KeyboardInterrupt:
         # Exit at once: the run's files are on the disk, and threads that decode images are not awaited.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmprune.errors import Terminated, UserError
-from vlmprune.own_code import call, described, is_own, line_of, titled
+from vlmprune.own_code import call, describe_value, error_line, is_own, qualified_name
 from vlmprune.terminal import say
 
 
@@ -48,22 +48,22 @@ class NoLogger(Logger):
     """logger=none: the run directory is the only record."""
 
 
-BUILT = "__post_init__"  # the code of a dataclass that runs when it is built
+CONSTRUCTION = "__post_init__"  # the code of a dataclass that runs when it is built
 
 
-def guarded(cls: type, build: Callable[[], Logger]) -> Logger:
+def guard_logger(cls: type, build: Callable[[], Logger]) -> Logger:
     """Return the logger of class `cls` that `build` makes, guarded if the class is a user's own.
 
     Raises UserError for a setting, since the run has not begun and nothing is lost.
     """
     if not is_own(cls):
         return build()
-    guard = Guard(cls)
-    guard.attempt(BUILT, lambda: setattr(guard, "logger", build()))
+    guard = GuardedLogger(cls)
+    guard.attempt(CONSTRUCTION, lambda: setattr(guard, "logger", build()))
     return guard
 
 
-class Guard(Logger):
+class GuardedLogger(Logger):
     """Wrapper of a user's logger, which is not called again after its first exception."""
 
     def __init__(self, cls: type) -> None:
@@ -86,7 +86,7 @@ class Guard(Logger):
         found: list[Any] = [None]
         self.attempt("line", lambda: found.append(self.logger.line))
         if found[-1] is not None and not isinstance(found[-1], str):
-            self.warn(f"{titled(self.cls, 'line')} is {described(found[-1])}, expected text or None")
+            self.warn(f"{qualified_name(self.cls, 'line')} is {describe_value(found[-1])}, expected text or None")
             return None
         return found[-1]
 
@@ -94,21 +94,21 @@ class Guard(Logger):
         """Do one step if none failed before; an exception of the user's code becomes a warning."""
         if not self.works:
             return
-        stops = Stops()
+        stops = InterruptMonitor()
         try:
             with stops:
                 step()
         except Terminated:
             raise
         except UserError as error:
-            if name == BUILT:
+            if name == CONSTRUCTION:
                 raise
             self.warn(str(error))
         # Everything: the code is the user's, and no exception of it may end a run. Ctrl-C still does.
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             if stops.seen:
                 raise
-            self.warn(line_of(error) or f"{titled(self.cls, name)} raised {type(error).__name__}: {error}")
+            self.warn(error_line(error) or f"{qualified_name(self.cls, name)} raised {type(error).__name__}: {error}")
 
     def warn(self, why: str) -> None:
         """Print the warning; the logger is not called again."""
@@ -116,7 +116,7 @@ class Guard(Logger):
         say(f"warning: {' '.join(why.split())}; the run goes on without this logger")
 
 
-class Stops:
+class InterruptMonitor:
     """Context whose `seen` is True after Ctrl-C at the keyboard, not after a KeyboardInterrupt raised by code."""
 
     def __init__(self) -> None:

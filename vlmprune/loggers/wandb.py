@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Interval
 
-from vlmprune.errors import said
+from vlmprune.errors import error_text
 from vlmprune.loggers import wandb_upload
 from vlmprune.loggers.base import Logger
 from vlmprune.loggers.wandb_account import has_api_key, outputs_identity, resolve_mode, run_identity
@@ -44,7 +44,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def summary_of(result: dict[str, Any], directory: Path) -> dict[str, float]:
+def summarise_result(result: dict[str, Any], directory: Path) -> dict[str, float]:
     """Return the numbers of result.json by which runs are compared; milliseconds, MB, FLOPs per question, tokens."""
     answers, timings = result["answers"], result["timings"]
     tokens = answers["tokens"]
@@ -80,7 +80,7 @@ def pictures_of(directory: Path) -> dict[str, Path]:
     return {each["id"]: directory / FOLDER / each["file"] for each in read_index(directory)}
 
 
-def of_one_size(files: list[Path]) -> list[Image]:
+def pad_to_one_size(files: list[Path]) -> list[Image]:
     """Return the pictures, filled with white to one size: W&B steps through a row of one size only."""
     from PIL import Image
 
@@ -92,7 +92,7 @@ def of_one_size(files: list[Path]) -> list[Image]:
     return sheets
 
 
-def spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+def sample_evenly(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """Return at most `count` rows at even distances, so that each part of the benchmark is seen; always the same."""
     count = min(count, len(rows))
     return [rows[index * len(rows) // count] for index in range(count)]
@@ -118,7 +118,7 @@ class WandbLogger(Logger):
         self._line: str | None = None
 
     def start(self, config: dict[str, Any], fingerprint: str, group: str | None) -> None:
-        with self._mirroring("start"):
+        with self._mirror_step("start"):
             mode, held_by = resolve_mode(self.mode)
             if held_by:
                 say(f"W&B is {'off' if mode == 'disabled' else 'offline'}: {held_by}")
@@ -132,13 +132,13 @@ class WandbLogger(Logger):
             self._line = f"offline run {run_id}: sync with `wandb sync {self._folder}`"
 
     def log_result(self, result: dict[str, Any], samples: list[dict[str, Any]]) -> None:
-        with self._mirroring("log the result"):
+        with self._mirror_step("log the result"):
             if self._run is None:
                 return
             self._log_samples(samples)
             # With model=path this is the name of the checkpoint's folder, which the settings do not have.
             self._run.config.update({"model.name": result["model"]}, allow_val_change=True)
-            self._run.summary.update(summary_of(result, self.directory))
+            self._run.summary.update(summarise_result(result, self.directory))
 
     def _log_samples(self, samples: list[dict[str, Any]]) -> None:
         """Log the table of samples: those with a picture of their kept tokens first, then some from the whole set."""
@@ -147,10 +147,10 @@ class WandbLogger(Logger):
         pictures = pictures_of(self.directory)
         pictured = [row for row in samples if row["id"] in pictures][: self.samples]
         others = [row for row in samples if row["id"] not in pictures]
-        chosen = pictured + spread(others, self.samples - len(pictured))
+        chosen = pictured + sample_evenly(others, self.samples - len(pictured))
         if not chosen:
             return
-        sheets = of_one_size([pictures[row["id"]] for row in pictured])
+        sheets = pad_to_one_size([pictures[row["id"]] for row in pictured])
         images = {
             row["id"]: wandb.Image(sheet, caption=row["question"]) for row, sheet in zip(pictured, sheets, strict=True)
         }
@@ -160,7 +160,7 @@ class WandbLogger(Logger):
         self._run.log({"samples": table} | ({"pictures": list(images.values())} if images else {}))
 
     def finish(self, exit_code: int) -> None:
-        with self._mirroring("finish"):
+        with self._mirror_step("finish"):
             run, self._run = self._run, None  # even a failing finish is the last call
             if run is None:
                 return
@@ -168,9 +168,10 @@ class WandbLogger(Logger):
             run.finish(exit_code=exit_code)
             if not self._uploads:
                 return
-            if wandb_upload.unreachable():  # a sweep that found no network does not ask again in each of its jobs
+            # A sweep that found no network does not ask again in each of its jobs.
+            if wandb_upload.is_server_unreachable():
                 return
-            started = wandb_upload.begin(folder)
+            started = wandb_upload.start_upload(folder)
             self._line = f"uploading run {run.id} to {self.project} in the background: {started.log}"
 
     @property
@@ -216,7 +217,7 @@ class WandbLogger(Logger):
         )
 
     @contextmanager
-    def _mirroring(self, doing: str) -> Iterator[None]:
+    def _mirror_step(self, doing: str) -> Iterator[None]:
         """Enclose one step of the mirror; an exception in it prints one warning and ends the mirror, not the run."""
         try:
             with _files_in(self.directory / "wandb"):
@@ -225,7 +226,7 @@ class WandbLogger(Logger):
         # directory has all that matters. KeyboardInterrupt still stops the run.
         except Exception as error:
             self._run = self._line = None
-            why = f"{type(error).__name__}: {said(error)}"
+            why = f"{type(error).__name__}: {error_text(error)}"
             say(
                 f"warning: W&B could not {doing} ({why}); the run goes on without it, its files are in {self.directory}"
             )
@@ -250,7 +251,7 @@ def _files_in(folder: Path) -> Iterator[None]:
 
 def _end_service() -> None:
     """End W&B's service process, so that a sweep's next job gets one that works and the exit waits for none."""
-    with suppress(Exception):  # _mirroring has warned already, and a dead service may fail to end
+    with suppress(Exception):  # _mirror_step has warned already, and a dead service may fail to end
         import wandb
 
         wandb.teardown()

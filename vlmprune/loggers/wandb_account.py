@@ -12,15 +12,15 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from vlmprune.errors import UserError, said
-from vlmprune.files import expanded
+from vlmprune.errors import UserError, error_text
+from vlmprune.files import expand_path
 
 if TYPE_CHECKING:
     import wandb
 
 
 Mode = Literal["online", "offline", "disabled"]
-OFF: dict[str, Mode] = {
+OFFLINE_MODES: dict[str, Mode] = {
     "disabled": "disabled",
     "offline": "offline",
     "dryrun": "offline",
@@ -37,15 +37,15 @@ def resolve_mode(mode: Literal["auto"] | Mode) -> tuple[Mode, str]:
         return mode, ""
     if os.environ.get("WANDB_DISABLED", "").lower() not in ("", "0", "false"):  # of earlier versions of W&B
         return "disabled", "WANDB_DISABLED"
-    held = own_settings()
-    if held.mode in OFF:
+    held = wandb_settings()
+    if held.mode in OFFLINE_MODES:
         files = held.read_system_settings().sources
         source = "WANDB_MODE" if "WANDB_MODE" in os.environ else " and ".join(str(file) for file in files)
-        return OFF[held.mode], f"{held.mode} in {source}"
+        return OFFLINE_MODES[held.mode], f"{held.mode} in {source}"
     return "online" if has_api_key() else "offline", ""
 
 
-def own_settings() -> wandb.Settings:
+def wandb_settings() -> wandb.Settings:
     """Return W&B's settings as `wandb.init` would read them here: its two settings files and then the environment.
 
     Raises UserError if W&B would refuse them.
@@ -54,7 +54,9 @@ def own_settings() -> wandb.Settings:
 
     folder = os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb"
     try:
-        settings = wandb.Settings(silent=True, settings_system=str(expanded("WANDB_CONFIG_DIR", folder) / "settings"))
+        settings = wandb.Settings(
+            silent=True, settings_system=str(expand_path("WANDB_CONFIG_DIR", folder) / "settings")
+        )
         settings.update_from_system_settings()
         settings.update_from_env_vars(dict(os.environ))
     except ValidationError as error:
@@ -63,13 +65,13 @@ def own_settings() -> wandb.Settings:
         name = ".".join(str(part) for part in fault["loc"])
         raise UserError(f"W&B's own setting {name} (WANDB_{name.upper()}): {fault['msg']}") from None
     except wandb.Error as error:
-        raise UserError(f"W&B's own settings: {said(error)}") from error
+        raise UserError(f"W&B's own settings: {error_text(error)}") from error
     return settings
 
 
 def has_api_key() -> bool:
     """Return True if W&B finds an API key in its settings or netrc; without one it cannot be used online."""
-    held = own_settings()
+    held = wandb_settings()
     if held.api_key:
         return True
     hosts = {urlsplit(held.base_url).netloc, "api.wandb.ai"}
@@ -84,9 +86,9 @@ def has_api_key() -> bool:
     return False
 
 
-def server() -> str:
+def server_address() -> str:
     """Return the address of W&B's server: the default, or that of its settings files or WANDB_BASE_URL."""
-    return own_settings().base_url
+    return wandb_settings().base_url
 
 
 def run_identity(fingerprint: str, outputs_id: str) -> str:

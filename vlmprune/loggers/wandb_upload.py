@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlmprune.loggers.wandb_account import server
+from vlmprune.loggers.wandb_account import server_address
 from vlmprune.terminal import say
 
 LOG = "upload.log"
@@ -53,15 +53,15 @@ class Upload:
 _uploads: list[Upload] = []
 
 
-def unreachable() -> bool:
+def is_server_unreachable() -> bool:
     """Return True if an upload of this process found that the server does not answer."""
     return any(upload.process.poll() == UNREACHABLE for upload in _uploads)
 
 
-def begin(folder: Path) -> Upload:
+def start_upload(folder: Path) -> Upload:
     """Start uploading the offline run in `folder`. Raises OSError if no process or log can be made."""
     if not _uploads:
-        atexit.register(settle, EXIT_SECONDS)
+        atexit.register(report_uploads, EXIT_SECONDS)
     command = [sys.executable, "-m", __name__, str(folder.resolve())]
     with open(folder.parent / LOG, "wb") as log:
         # In a new session Ctrl-C at the run does not interrupt the upload. Without the name of this process's W&B
@@ -79,7 +79,7 @@ def begin(folder: Path) -> Upload:
     return upload
 
 
-def settle(seconds: float) -> None:
+def report_uploads(seconds: float) -> None:
     """Wait for all uploads, at most `seconds` together, and print their outcomes in a line or two."""
     deadline = time.monotonic() + seconds
     done, failed, going = list[Upload](), list[Upload](), list[Upload]()
@@ -91,26 +91,26 @@ def settle(seconds: float) -> None:
         else:
             (failed if code else done).append(upload)
     _uploads.clear()
-    atexit.unregister(settle)
+    atexit.unregister(report_uploads)
     if len(done) == 1:
         say(f"W&B    {done[0].address}")
     elif done:
         say(f"W&B    {len(done)} runs uploaded: {done[-1].address.partition('/runs/')[0]}")
     if failed:
         say(
-            f"warning: W&B did not take {count(failed)} (see {failed[-1].log}); later: "
+            f"warning: W&B did not take {count_text(failed)} (see {failed[-1].log}); later: "
             f"{sync_command(upload.folder.parent.parent for upload in failed)}"
         )
     if going:
-        say(f"W&B    {count(going)} still uploading in the background: {going[-1].log}")
+        say(f"W&B    {count_text(going)} still uploading in the background: {going[-1].log}")
 
 
-def count(uploads: list[Upload]) -> str:
+def count_text(uploads: list[Upload]) -> str:
     """Return the number of uploads as text: '1 run', '3 runs'."""
     return f"{len(uploads)} run{'s' if len(uploads) > 1 else ''}"
 
 
-def left_offline(directories: Iterable[Path]) -> list[Path]:
+def directories_without_upload(directories: Iterable[Path]) -> list[Path]:
     """Return the run directories in which no upload of the offline W&B run has begun."""
     return [each for each in directories if not (each / "wandb" / LOG).exists()]
 
@@ -131,8 +131,8 @@ def sync_command(directories: Iterable[Path]) -> str | None:
 
 def main(folder: str) -> int:
     """Upload the offline run in `folder`; returns the exit code of this process."""
-    address = server()
-    if not answers(address):
+    address = server_address()
+    if not server_responds(address):
         print(f"{address} does not answer", flush=True)
         return UNREACHABLE
     # wandb starts a child process; killing the whole session ends both.
@@ -145,7 +145,7 @@ def main(folder: str) -> int:
         return FAILED
 
 
-def answers(address: str) -> bool:
+def server_responds(address: str) -> bool:
     """Return True if an HTTP server answers within ANSWER_SECONDS, with any status below 500."""
     try:
         with urllib.request.urlopen(address, timeout=ANSWER_SECONDS):

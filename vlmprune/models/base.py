@@ -26,7 +26,7 @@ from torch import Tensor
 
 from vlmprune.config.settings import LIMITS, ModelConfig
 from vlmprune.engine.layout import Layout
-from vlmprune.errors import UserError, choose
+from vlmprune.errors import UserError, check_choice
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
 from vlmprune.methods.baselines import Uniform
 
@@ -235,7 +235,7 @@ def families() -> list[str]:
 
 def family_module(model_type: str) -> ModuleType:
     """Return the module of a family. Raises UserError for any other name, such as one from a config.json."""
-    return importlib.import_module(f"vlmprune.models.families.{choose(model_type, families(), 'model family')}")
+    return importlib.import_module(f"vlmprune.models.families.{check_choice(model_type, families(), 'model family')}")
 
 
 @dataclass(frozen=True)

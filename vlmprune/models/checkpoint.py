@@ -35,7 +35,7 @@ from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 from vlmprune.config.registry import find_choices, read_choice
 from vlmprune.config.settings import ModelConfig
 from vlmprune.errors import UserError, nearest
-from vlmprune.files import expanded
+from vlmprune.files import expand_path
 from vlmprune.hashing import data_hash
 from vlmprune.models.base import families
 from vlmprune.models.config_schema import Config, check_agreement
@@ -115,7 +115,7 @@ def describe_checkpoint(model: ModelConfig) -> Checkpoint:
     Raises UserError if there is no checkpoint, or if it cannot work.
     """
     source = model.path or str(EMBEDDED)
-    folder = expanded("model.path", source)
+    folder = expand_path("model.path", source)
     if source.startswith((".", "/", "~")) and not folder.is_dir():
         raise UserError(f"model.path={source}: no such folder{_neighbour(folder)}")
     if folder.is_dir() and model.revision is not None:

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoTokenizer, CLIPModel
 
-from vlmprune.errors import UserError, one_line
-from vlmprune.files import expanded
+from vlmprune.errors import UserError, user_error_on_failure
+from vlmprune.files import expand_path
 from vlmprune.methods.base import Method, Tower
 from vlmprune.methods.tensor_ops import products
 from vlmprune.models.checkpoint import read_config
@@ -101,7 +101,7 @@ def find_text_tower(source: str, vision_config: Any) -> Checkpoint:
     vision_config: that of the vision-language model. Raises UserError if there is no CLIP, or its vision encoder is not
     the model's.
     """
-    folder = expanded("method.clip", source)
+    folder = expand_path("method.clip", source)
     if source.startswith((".", "/", "~")) and not folder.is_dir():
         raise UserError(f"method.clip={source}: no such folder")
     place, start = str(folder) if folder.is_dir() else source, f"method.clip={source}:"
@@ -140,7 +140,7 @@ def load_text_tower(checkpoint: Checkpoint, device: torch.device) -> TextTower:
     config = copy.deepcopy(checkpoint.config)
     config.vision_config.num_hidden_layers = 0
     why = f"method.clip={source}: transformers cannot build the model of its config.json"
-    with one_line(why, "correct its text_config"), torch.device("meta"):
+    with user_error_on_failure(why, "correct its text_config"), torch.device("meta"):
         empty = _WithoutVisionLayers(config)
     check_sizes(checkpoint, empty, "method.clip")
     try:

@@ -21,7 +21,7 @@ from transformers.utils import TransformersKwargs
 from vlmprune.config.registry import build_method, find_choices, read_choice
 from vlmprune.engine.contract import call_method
 from vlmprune.engine.declarations import check_class, check_counts
-from vlmprune.errors import IdleSetting, NotApplicable, UserError, one_line, said
+from vlmprune.errors import IdleSetting, NotApplicable, UserError, error_text, user_error_on_failure
 from vlmprune.methods.base import Method, NoAmount, Tower
 from vlmprune.methods.compose import Compose
 from vlmprune.methods.decoder_method import DecoderMethod
@@ -63,7 +63,7 @@ def read_structure(text: Any) -> DecoderStructure:
         config = copy.deepcopy(text)
         config._attn_implementation = None  # any that the decoder supports
         why = "text_config in the model's config.json: transformers cannot build it"
-        with one_line(why, "correct it"), torch.device("meta"):
+        with user_error_on_failure(why, "correct it"), torch.device("meta"):
             decoder = AutoModel.from_config(config).eval()
         _structures[key] = _structure(decoder)
     return _structures[key]
@@ -149,7 +149,7 @@ def _first_attention(decoder: Any) -> tuple[_Seen, str]:
     except _Reached as reached:
         return seen, _rows_fault(name, reached.arguments) or _rotary_fault(seen.rotary, decoder)
     except (RuntimeError, NotImplementedError) as error:  # something before the attention needs real weights
-        return seen, f"its decoder {type(decoder).__name__} cannot be examined ({said(error)})"
+        return seen, f"its decoder {type(decoder).__name__} cannot be examined ({error_text(error)})"
     return seen, f"its decoder's {name} does not use transformers' attention interface"
 
 

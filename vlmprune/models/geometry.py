@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape, unpad_image
 
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.benchmarks.media import take
+from vlmprune.benchmarks.media import reserve_pixels
 
 Pixels = tuple[int, int]  # width, height of a picture
 
@@ -214,14 +214,14 @@ MOST_PIXELS = 2 * 89_478_485  # where PIL refuses to decode a picture
 def check_enlarged_size(size: Pixels, made: int) -> None:
     """Raise BadSample if a picture of `size` would be enlarged to more than MOST_PIXELS; made: its pixels then.
 
-    Otherwise count them with `take`, so that large pictures are enlarged one at a time.
+    Otherwise count them with `reserve_pixels`, so that large pictures are enlarged one at a time.
     """
     if made > MOST_PIXELS:
         width, height = size
         raise BadSample(
             f"its picture of {width} x {height} pixels would be made one of {made:,}; at most {MOST_PIXELS:,}"
         )
-    take(made)
+    reserve_pixels(made)
 
 
 def check_crop(image: Image.Image, processor: Any) -> None:

@@ -17,8 +17,8 @@ from transformers import AutoModelForImageTextToText
 
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.config.settings import ModelConfig
-from vlmprune.errors import UserError, one_line
-from vlmprune.limits import bounds
+from vlmprune.errors import UserError, user_error_on_failure
+from vlmprune.limits import limit_resources
 from vlmprune.models.base import Adapter, EncoderInput, adapt, adapter_options, check_limits, family_module
 from vlmprune.models.checkpoint import substitute_processors
 from vlmprune.models.preprocessing import Media, Preprocessor, Processors
@@ -73,7 +73,7 @@ def _build_weightless(checkpoint: Checkpoint, config: ModelConfig) -> Weightless
         processors = read_processors(checkpoint, config.prompt)
     start = f"model.path={checkpoint.source}:"
     why = f"{start} transformers cannot build the model of its config.json"
-    with one_line(why, "correct its vision_config or text_config"), torch.device("meta"):
+    with user_error_on_failure(why, "correct its vision_config or text_config"), torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(checkpoint.config)
     adapter = adapt(model, **adapter_options(config))
     family = family_module(checkpoint.config.model_type)
@@ -85,14 +85,14 @@ def processor_errors(start: str, processors: Processors, adapter: Adapter) -> Ab
     """Return a context that turns errors of an image processor into one line for the user; start: of its text."""
     name, family = type(processors.image_processor).__name__, adapter.config.model_type
     why = f"{start} its image processor, {name}, does not make the inputs of {family}"
-    return one_line(why, "preprocessor_config.json is another model's, or damaged")
+    return user_error_on_failure(why, "preprocessor_config.json is another model's, or damaged")
 
 
 def check_inputs(found: WeightlessModel, source: str, kind: Literal["image", "video"]) -> None:
     """Raise UserError if a picture, or two frames of a video, and a question cannot become the model's inputs."""
     prepare, start = found.preprocessor, f"model.path={source}:"
     picture = Image.new("RGB", SIZE, (200, 120, 40))
-    with processor_errors(start, prepare.processors, found.adapter), bounds(SECONDS, GIBIBYTES):
+    with processor_errors(start, prepare.processors, found.adapter), limit_resources(SECONDS, GIBIBYTES):
         for name, (own, model) in prepare.agreements().items():
             if own != model:
                 raise UserError(

@@ -18,8 +18,8 @@ from torch.nn.functional import pad
 from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.benchmarks.columns import LONGEST_TEXT
 from vlmprune.config.settings import ModelConfig
-from vlmprune.errors import UserError, said
-from vlmprune.limits import bounds
+from vlmprune.errors import UserError, error_text
+from vlmprune.limits import limit_resources
 from vlmprune.models.base import Adapter
 from vlmprune.models.geometry import Box, Pixels, View, pad_to_square, squared
 
@@ -98,7 +98,7 @@ class Prompts:
     def _chat(self, content: Content) -> str:
         try:
             # A limit of memory applies to all threads, and other threads may decode pictures.
-            with bounds(SECONDS, GIBIBYTES if threading.active_count() == 1 else None):
+            with limit_resources(SECONDS, GIBIBYTES if threading.active_count() == 1 else None):
                 text = self.tokenizer.apply_chat_template(
                     [{"role": "user", "content": content}],
                     chat_template=self.chat_template,
@@ -112,7 +112,7 @@ class Prompts:
         except Exception as error:
             raise UserError(
                 f"model.prompt={self.style}: the checkpoint's chat template raises {type(error).__name__} "
-                f"({said(error)}){INSTEAD}"
+                f"({error_text(error)}){INSTEAD}"
             ) from error
 
 
@@ -268,7 +268,7 @@ class Preprocessor(ABC):
         except (ValueError, ArithmeticError, MemoryError) as error:
             sizes = ", ".join(dict.fromkeys(f"{width} x {height}" for width, height in (each.size for each in images)))
             raise BadSample(
-                f"the model's image processor takes no picture of {sizes} pixels ({said(error)})"
+                f"the model's image processor takes no picture of {sizes} pixels ({error_text(error)})"
             ) from error
         return dict(given)
 
@@ -328,7 +328,7 @@ class Preprocessor(ABC):
         try:
             ids = self.tokenizer(texts, add_special_tokens=not begins)["input_ids"]
         except (TypeError, ValueError) as error:  # the Rust tokenizers refuse a lone surrogate
-            raise BadSample(f"its prompt cannot be tokenized ({said(error)})") from error
+            raise BadSample(f"its prompt cannot be tokenized ({error_text(error)})") from error
         return ids, [ordered for _, ordered in pairs]
 
     def pad_batch(

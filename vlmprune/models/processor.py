@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, ProcessorMixin
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.utils import cached_file
 
-from vlmprune.errors import UserError, said
+from vlmprune.errors import UserError, error_text
 from vlmprune.files import check_regular, read_bytes
 from vlmprune.models.config_schema import ImageProcessor, Processor, Tokenizer, TokenizerConfig
 from vlmprune.models.preprocessing import Processors
@@ -58,7 +58,7 @@ def read_object(
         content = read_bytes(file, LARGEST_TOKENIZER if name == "tokenizer.json" else LARGEST)
         return parse_json(content, schema, finite=False)  # libraries accept -Infinity in fields not in the schema
     except (OSError, ValueError) as error:
-        raise ValueError(said(error)) from error
+        raise ValueError(error_text(error)) from error
 
 
 # Files of settings beside config.json that transformers reads as JSON objects.

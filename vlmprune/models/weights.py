@@ -15,7 +15,7 @@ from safetensors import safe_open
 from transformers.utils import cached_file
 from typing_extensions import TypedDict
 
-from vlmprune.errors import UserError, one_line
+from vlmprune.errors import UserError, user_error_on_failure
 from vlmprune.files import check_regular
 from vlmprune.models.processor import Checkpoint, first_line
 from vlmprune.typed_json import STRICT, read_json
@@ -91,7 +91,7 @@ def local_folder(checkpoint: Checkpoint, start: str) -> Path:
     """Return the local folder of the weights, downloaded from the hub if needed. Raises UserError."""
     if (folder := Path(checkpoint.source)).is_dir():
         return folder
-    with one_line(start, "see there"):
+    with user_error_on_failure(start, "see there"):
         common: dict[str, Any] = {"revision": checkpoint.revision}
         index = cached_file(checkpoint.source, INDEX, _raise_exceptions_for_missing_entries=False, **common)
         if index is None:

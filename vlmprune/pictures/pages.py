@@ -18,7 +18,7 @@ from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.engine.prompt_state import Record
 from vlmprune.errors import UserError
 from vlmprune.evaluation.predictions import by_layer
-from vlmprune.evaluation.run_directory import RunDirectory, kept_of
+from vlmprune.evaluation.run_directory import RunDirectory, kept_key
 from vlmprune.files import to_json, write_atomically
 from vlmprune.methods.base import Method
 from vlmprune.models.geometry import View
@@ -150,7 +150,7 @@ def save_pictures(
     chosen = choose_samples([sample for sample in samples if sample.id in rows], count)
     if not chosen:
         return
-    masks = {kept_of(row): row for row in directory.kept()}
+    masks = {kept_key(row): row for row in directory.kept()}
     folder = directory.path / FOLDER
     index = []
     try:

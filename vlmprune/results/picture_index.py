@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
-from vlmprune.errors import said
+from vlmprune.errors import error_text
 from vlmprune.terminal import say
 from vlmprune.typed_json import STRICT, Amount, Count, check_data, read_json
 
@@ -43,11 +43,11 @@ def read_index(run: Path) -> list[Picture]:
                 if _lies_in(file.parent, file.parent / picture["file"]):
                     pictures.append(picture)
             except ValueError as error:
-                say(f"note: {file}: picture {number} is left out ({said(error)})")
+                say(f"note: {file}: picture {number} is left out ({error_text(error)})")
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        say(f"note: {file} cannot be read ({said(error)}): its pictures are left out")
+        say(f"note: {file} cannot be read ({error_text(error)}): its pictures are left out")
     return pictures
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlmprune.errors import said
+from vlmprune.errors import error_text
 from vlmprune.files import read_bytes
 from vlmprune.results.grid import terminal_line
 from vlmprune.results.line_schema import Scored
@@ -41,9 +41,12 @@ def read_questions(file: Path) -> Questions | str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        return f"{file.name} cannot be read ({said(error)}): nothing is compared question by question"
+        return f"{file.name} cannot be read ({error_text(error)}): nothing is compared question by question"
     except BadLine as error:
-        return f"{file.name} line {error.number} is damaged ({said(error)}): nothing is compared question by question"
+        return (
+            f"{file.name} line {error.number} is damaged ({error_text(error)}): nothing is compared question by "
+            "question"
+        )
     rows = {row["id"]: row for row in lines}
     if len(rows) < len(lines):
         return f"{file.name} has several answers to one sample: nothing is compared question by question"

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NotRequired
 from pydantic import with_config
 from typing_extensions import TypedDict
 
-from vlmprune.errors import said
+from vlmprune.errors import error_text
 from vlmprune.files import read_bytes
 from vlmprune.results.grid import terminal_line
 from vlmprune.results.schema import Parts, Result
-from vlmprune.typed_json import STRICT, check_data, is_no_json, read_json
+from vlmprune.typed_json import STRICT, check_data, is_syntax_error, read_json
 
 if TYPE_CHECKING:
     from vlmprune.results.question_scores import Questions
@@ -48,7 +48,7 @@ def read_config(file: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("its values are nested too deeply") from error
     except yaml.YAMLError as error:
-        raise ValueError(f"it is not YAML: {said(error)}") from error
+        raise ValueError(f"it is not YAML: {error_text(error)}") from error
     return dict(check_data(data, Config))
 
 
@@ -124,7 +124,7 @@ class Run:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            return f"config.yaml cannot be read ({said(error)}): its settings are not looked at"
+            return f"config.yaml cannot be read ({error_text(error)}): its settings are not looked at"
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -165,9 +165,11 @@ def read_run(path: Path) -> Run | str:
         done = _lines(path / "predictions.jsonl")
         return f"not finished, {done} questions answered: the same `vlmprune run` goes on there"
     except OSError as error:
-        return f"result.json cannot be read ({said(error)})"
+        return f"result.json cannot be read ({error_text(error)})"
     except ValueError as error:
-        return f"result.json {'cannot be read' if is_no_json(error) else 'is not as expected'} ({said(error)})"
+        return (
+            f"result.json {'cannot be read' if is_syntax_error(error) else 'is not as expected'} ({error_text(error)})"
+        )
 
 
 def _from_result(path: Path, result: Result) -> Run:

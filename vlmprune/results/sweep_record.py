@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, with_config
 
-from vlmprune.errors import UserError, said
+from vlmprune.errors import UserError, error_text
 from vlmprune.files import to_json, write_atomically
 from vlmprune.typed_json import STRICT, Amount, Count, Fraction, read_json
 
@@ -88,7 +88,7 @@ def read_sweep(file: Path) -> SweepRecord:
 
 def _fault(error: OSError | ValueError) -> str:
     """Return what is wrong with a sweep's file, after its name."""
-    return f"cannot be read ({said(error)}): delete it"
+    return f"cannot be read ({error_text(error)}): delete it"
 
 
 def jobs_without_result(outputs: Path) -> tuple[list[JobRecord], dict[Path, str]]:

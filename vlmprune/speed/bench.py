@@ -18,8 +18,8 @@ from vlmprune.engine.prompt_state import Record
 from vlmprune.engine.timing import Intervals
 from vlmprune.errors import UserError
 from vlmprune.evaluation.batching import free_memory
-from vlmprune.evaluation.latency_pass import time_answers
-from vlmprune.machine import lacks_memory
+from vlmprune.evaluation.latency_pass import time_generate
+from vlmprune.machine import is_memory_error
 from vlmprune.measure.latency import Times, synchronize, timestamp
 from vlmprune.measure.memory import cache_bytes, cache_bytes_per_token, peak_mb, reset_peak
 from vlmprune.models.loading import LoadedModel
@@ -97,7 +97,7 @@ class Bench:
             try:
                 call(one)
             except RuntimeError as error:
-                if not lacks_memory(error):
+                if not is_memory_error(error):
                     raise
                 one.out_of_memory = True
             if one.out_of_memory:  # memory of the failed call is freed only after its error
@@ -130,7 +130,7 @@ class Bench:
         source = case.text_tower
         tower = None if source is None else self.towers[source.identity]
         # Without an end-of-sequence token every prompt generates `new_tokens` tokens.
-        return time_answers(
+        return time_generate(
             self.loaded,
             case.method,
             prompts.inputs,

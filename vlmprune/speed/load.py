@@ -22,10 +22,10 @@ from vlmprune.config.arguments import read_settings
 from vlmprune.config.overrides import AMOUNT, drop_ineffective, expand_sweep, first_key, parse_overrides
 from vlmprune.config.settings import RunConfig, compose_run
 from vlmprune.config.typecheck import check_type, construct
-from vlmprune.errors import NotApplicable, UserError, choose, nearest
-from vlmprune.evaluation.idle_settings import LeftOut
+from vlmprune.errors import NotApplicable, UserError, check_choice, nearest
+from vlmprune.evaluation.idle_settings import IdleSettings
 from vlmprune.evaluation.plan import choose_parts
-from vlmprune.files import expanded
+from vlmprune.files import expand_path
 from vlmprune.methods.base import Method
 from vlmprune.methods.baselines import Unpruned
 from vlmprune.models import loading
@@ -106,7 +106,7 @@ def read_speed_request(settings: list[str]) -> SpeedRequest:
             request.overrides.append(setting)
     load = [override.key_or_group for override in parse_overrides(own) if override.key_or_group not in COMMAND_SETTINGS]
     values = read_settings(own, "speed", one=[*COMMAND_SETTINGS, *load])
-    request.format = choose(str(values.get("format", "table")), FORMATS, "format")
+    request.format = check_choice(str(values.get("format", "table")), FORMATS, "format")
     request.json, request.chart = (_file(key, values.get(key)) for key in ("json", "chart"))
     request.source = _file("from", values.get("from"))
     others = [*request.overrides, *(setting for setting in own if first_key(setting) == "speed")]
@@ -127,7 +127,7 @@ def _file(key: str, value: Any) -> Path | None:
     endings = {"json": (".json",), "from": (".json",), "chart": (".png", ".svg")}[key]
     if Path(value).suffix not in endings:
         raise UserError(f"{key}={value}: allowed: a file name that ends in {' or '.join(endings)}")
-    return expanded(key, value)
+    return expand_path(key, value)
 
 
 @dataclass(frozen=True)
@@ -187,21 +187,21 @@ def plan_cases(request: SpeedRequest, config_dir: str | None) -> SpeedPlan:
     dtype = loading.resolve_dtype(config.model.dtype, checkpoint, device)
     loading.check_hardware(config.model, checkpoint, dtype, device)
     planned = SpeedPlan(config, checkpoint, device, dtype, sorted(set(sizes)))
-    left_out = LeftOut()
+    left_out = IdleSettings()
     acting = [_add(planned, other, varying, left_out) for other in configs]
     if len(planned.refusals) == len(configs):
         raise NotApplicable(planned.refusals[0].reason)
-    left_out.tell(acting)
+    left_out.print_removed(acting)
     return planned
 
 
-def _add(planned: SpeedPlan, config: RunConfig, varying: set[str], left_out: LeftOut) -> RunConfig:
+def _add(planned: SpeedPlan, config: RunConfig, varying: set[str], left_out: IdleSettings) -> RunConfig:
     """Add one combination to the cases, unless it is there already, or to the refused ones.
 
     Return it without the settings that cannot act in it.
     """
     try:
-        config, (method, _, text_tower) = left_out.settle(config, choose_parts)
+        config, (method, _, text_tower) = left_out.find_runnable(config, choose_parts)
     except NotApplicable as error:
         planned.refusals.append(Refusal(_label(config, varying), config.ratio, config.keep, str(error)))
         return config

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from vlmprune.errors import UserError, stop_code
 from vlmprune.evaluation.plan import shared_benchmarks
-from vlmprune.launchers.base import Launcher, Task, WorkerLauncher, check, launch
-from vlmprune.launchers.task import PASSED_ON, InProcess
-from vlmprune.loggers.wandb_upload import left_offline, sync_command
+from vlmprune.launchers.base import Launcher, Task, WorkerLauncher, check_runs, launch_tasks
+from vlmprune.launchers.task import SHARED_VARIABLES, InProcess
+from vlmprune.loggers.wandb_upload import directories_without_upload, sync_command
 from vlmprune.results.sweep_record import FOLDER, JobRecord, SweepRecord
 from vlmprune.sweep.inspection import check_jobs, model_key
 from vlmprune.sweep.jobs import Job, SweepSettings
@@ -36,7 +36,7 @@ def show_table(jobs: list[JobRecord], next_line: str) -> None:
     Grid("", ["job", "score", "time", ""], rows, left={"job", ""}, wrapped={"job", ""}).print_terminal()
     print()
     console = results_console()
-    offline = sync_command(left_offline(Path(job.directory) for job in jobs if job.directory is not None))
+    offline = sync_command(directories_without_upload(Path(job.directory) for job in jobs if job.directory is not None))
     if offline is not None:
         console.print(f"W&B    {offline}", soft_wrap=True)
     console.print(f"next   {next_line}", soft_wrap=True)
@@ -58,14 +58,14 @@ def run_jobs(settings: list[str], jobs: list[Job], launcher: Launcher, split: Sw
     stopped = 0
     with shared_benchmarks():
         jobs = check_jobs(jobs, launcher.here)
-        check(launcher, [job.config for job in jobs if job.record.status == "waiting" and not job.finished])
+        check_runs(launcher, [job.config for job in jobs if job.record.status == "waiting" and not job.finished])
         progress = start_progress(jobs, settings, split)
         try:
             finished, rest = make_tasks(jobs, progress)
             InProcess().run(finished, progress)  # without a model; their answers may still need a judge
             if rest and not progress.halted:
                 with progress.show_bar(workers=isinstance(launcher, WorkerLauncher)):
-                    launch(launcher, rest, progress)
+                    launch_tasks(launcher, rest, progress)
         except KeyboardInterrupt as error:
             stopped = stop_code(error)
         finally:
@@ -112,7 +112,7 @@ def count_line(jobs: list[Job], rest: str) -> str:
 
 def make_tasks(jobs: list[Job], progress: SweepProgress) -> tuple[list[Task], list[Task]]:
     """Return two lists of launcher tasks: those of finished jobs, and those of all other jobs that can run."""
-    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    environment = {name: os.environ[name] for name in SHARED_VARIABLES if name in os.environ}
     group = progress.record.group
     finished, rest = list[Task](), list[Task]()
     for number, job in enumerate(jobs, start=1):

@@ -9,8 +9,8 @@ import torch
 from vlmprune.config.settings import RunConfig
 from vlmprune.config.subset import Subset
 from vlmprune.errors import NotApplicable, UserError
-from vlmprune.evaluation.idle_settings import LeftOut, check_idle
-from vlmprune.evaluation.plan import Plan, benchmark_name, choose_parts, load_benchmark, prepare
+from vlmprune.evaluation.idle_settings import IdleSettings, check_idle
+from vlmprune.evaluation.plan import Plan, benchmark_name, choose_parts, load_benchmark, make_plan
 from vlmprune.files import read_bytes
 from vlmprune.sweep.jobs import Job
 
@@ -24,10 +24,10 @@ def check_jobs(jobs: list[Job], here: bool) -> list[Job]:
     unknown.
     """
     known: dict[Path | str, Job] = {}
-    unique, refused, left_out = [], list[UserError](), LeftOut()
+    unique, refused, left_out = [], list[UserError](), IdleSettings()
     for job in jobs:
         try:
-            plan = drop_idle_settings(job, here, LeftOut() if job.is_added else left_out)
+            plan = drop_idle_settings(job, here, IdleSettings() if job.is_added else left_out)
         except NotApplicable as error:
             job.record.status, job.record.reason = "not_applicable", error.reason
             refused.append(error)
@@ -37,18 +37,18 @@ def check_jobs(jobs: list[Job], here: bool) -> list[Job]:
             unique.append(job)
     if refused and all(job.record.status == "not_applicable" for job in unique if not job.is_added):
         raise refused[0]
-    left_out.tell(job.config for job in jobs if not job.is_added)
+    left_out.print_removed(job.config for job in jobs if not job.is_added)
     return sort_jobs(unique)
 
 
-def drop_idle_settings(job: Job, here: bool, left_out: LeftOut) -> Plan | None:
+def drop_idle_settings(job: Job, here: bool, left_out: IdleSettings) -> Plan | None:
     """Leave out of the job the settings that cannot act in it, and `fill_record`; return the same."""
 
     def fill(config: RunConfig) -> Plan | None:
         job.replace_config(config)
         return fill_record(job, here)
 
-    return left_out.settle(job.config, fill)[1]
+    return left_out.find_runnable(job.config, fill)[1]
 
 
 def fill_record(job: Job, here: bool) -> Plan | None:
@@ -61,7 +61,7 @@ def fill_record(job: Job, here: bool) -> Plan | None:
         record.benchmark = benchmark_name(config, benchmark)
         record.samples = len(Subset(config.limit, config.shard).choose(everything))
         return None
-    plan = prepare(config)
+    plan = make_plan(config)
     record.benchmark = benchmark_name(config, plan.benchmark)
     record.samples, record.directory = len(plan.samples), str(plan.directory.path)
     record.answered = count_answered(plan.directory.path)

@@ -19,7 +19,7 @@ from vlmprune.config.overrides import (
 from vlmprune.config.registry import DESCRIPTION, find_choices, read_choice, target_class, target_of
 from vlmprune.config.settings import RunConfig, compose_run
 from vlmprune.config.typecheck import check_type, construct
-from vlmprune.errors import UserError, choose
+from vlmprune.errors import UserError, check_choice
 from vlmprune.results.sweep_record import JobRecord
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def split_settings(settings: list[str], config_dir: str | None) -> SweepSettings
     for name in ("baselines", "fail_fast"):
         if not isinstance(own[name], bool):
             raise UserError(f"{name}={own[name]}: allowed: true, false")
-    choose(str(own["launcher"]), find_choices("launcher", config_dir), "launcher")
+    check_choice(str(own["launcher"]), find_choices("launcher", config_dir), "launcher")
     dotted = {key.removeprefix("launcher."): value for key, value in own.items() if key.startswith("launcher.")}
     return SweepSettings(run_overrides, own["baselines"], own["fail_fast"], str(own["launcher"]), dotted)
 

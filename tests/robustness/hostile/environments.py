@@ -18,10 +18,10 @@ LOCK = "the lock, in every run directory that there is"
 def folder_of(folder: Path) -> Path:
     """The run directory of RUN, whose name has a fingerprint: the command itself tells it."""
     from vlmprune.config.settings import compose_run
-    from vlmprune.evaluation.plan import prepare
+    from vlmprune.evaluation.plan import make_plan
 
     config = compose_run([*RUN[1:], f"outputs={folder / 'outputs'}"])
-    path = prepare(config).directory.path
+    path = make_plan(config).directory.path
     path.mkdir(parents=True)
     return path
 

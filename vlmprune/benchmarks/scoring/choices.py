@@ -94,7 +94,7 @@ def marked_letters(text: str) -> list[str]:
     return [_LETTERS[character] for character in text if character in _LETTERS]
 
 
-def without_refusals(text: str) -> str:
+def remove_refusals(text: str) -> str:
     """Return a marked text without the letters and marks that it refuses, and without the words of refusal."""
     for refusal in _REFUSALS:
         text = refusal.sub(" ", text)
@@ -158,13 +158,13 @@ def letter(prediction: str, choices: Sequence[str]) -> str | None:
     found = _is_letter(text, options) or _is_text(text, options)
     if found:
         return found
-    named = without_refusals(mark_options(text, options))
+    named = remove_refusals(mark_options(text, options))
     for rule in (_begins_with_letter, _says_letter, _single_letter):
         found = rule(named, valid)
         if found:
             return found
     normal = {name: normalise_clauses(option) for name, option in options.items()}
-    return _only(marked_letters(without_refusals(mark_options(normalise_clauses(text), normal))), valid)
+    return _only(marked_letters(remove_refusals(mark_options(normalise_clauses(text), normal))), valid)
 
 
 def choice_match(prediction: str, answer: str, choices: Sequence[str]) -> float:
@@ -240,10 +240,10 @@ ROTATION = 1_000_000  # MMBench's index of rotation r of question q is q + r * R
 
 def question_of_row(row: dict[str, Any]) -> int:
     """Return the question that a row is a rotation of. Reads extra["index"], MMBench's own number."""
-    return question_of(row["extra"]["index"])
+    return question_of_index(row["extra"]["index"])
 
 
-def question_of(index: Any) -> int:
+def question_of_index(index: Any) -> int:
     """Return the question that MMBench's own number `index` is a rotation of."""
     return int(index) % ROTATION
 

@@ -25,7 +25,7 @@ import json
 import re
 from typing import Any
 
-from vlmprune.benchmarks.base import NUMBER, Messages, Metric, Protocol, number, verdict
+from vlmprune.benchmarks.base import NUMBER, Messages, Metric, Protocol, parse_number, verdict_of
 
 LLAVA_WILD_METRIC = Metric(
     "relative_score", 0.1, 10.0
@@ -58,7 +58,7 @@ def parse_llava_wild(reply: str) -> dict[str, float]:
     words = first_line.replace(",", " ").split()  # as published: "8,5" are two ratings
     if len(words) != 2:
         raise ValueError("the first line is not two ratings from 1 to 10")
-    reference, model = (number("one of the ratings,", word, 1, 10) for word in words)
+    reference, model = (parse_number("one of the ratings,", word, 1, 10) for word in words)
     return {"reference": reference, "model": model, "score": model / 10}
 
 
@@ -74,7 +74,7 @@ def summarise_llava_wild(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _ratio(rows: list[dict[str, Any]]) -> float:
-    return sum(verdict(row)["model"] for row in rows) / sum(verdict(row)["reference"] for row in rows)
+    return sum(verdict_of(row)["model"] for row in rows) / sum(verdict_of(row)["reference"] for row in rows)
 
 
 _MORE = r"\s*(?:/|%|of\b|out of\b|(?:-|–|to|or|and)\s*[0-9.])"  # rest of a range or a fraction
@@ -107,7 +107,7 @@ def parse_mmvet(reply: str) -> dict[str, float]:
     found = re.match(rf"\s*(?:grade:?\s*)?({NUMBER})(?:[.,;:!]?(?:\s|$)(?!{_MORE}))", reply, re.IGNORECASE)
     if found is None:
         raise ValueError("no grade from 0.0 to 1.0 at the beginning")
-    return {"score": number("grade", found[1], 0, 1)}
+    return {"score": parse_number("grade", found[1], 0, 1)}
 
 
 MMVET_PROTOCOL = Protocol("mmvet", 1, mmvet_messages, parse_mmvet)
@@ -163,7 +163,10 @@ def _verdict(text: str) -> dict[str, float]:
     if isinstance(rating, bool) or not isinstance(rating, int | float | str):
         raise ValueError("score is not a number")
     # As published, 4.8 is 4. A judge may write "4".
-    return {"score": float(answer.strip().lower() == "yes"), "rating": float(int(number("score", str(rating), 0, 5)))}
+    return {
+        "score": float(answer.strip().lower() == "yes"),
+        "rating": float(int(parse_number("score", str(rating), 0, 5))),
+    }
 
 
 def _read(text: str) -> dict[str, Any]:
@@ -184,5 +187,5 @@ def summarise_video_qa(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Return accuracy: share of "yes"; rating: mean, 0..5."""
     return {
         "accuracy": sum(row["score"] for row in rows) / len(rows),
-        "rating": sum(verdict(row)["rating"] for row in rows) / len(rows),
+        "rating": sum(verdict_of(row)["rating"] for row in rows) / len(rows),
     }
