@@ -11,12 +11,12 @@ from transformers import CLIPVisionConfig
 from tests.models.clip import make_clip
 from tests.models.hub import save
 from vlmprune.config.settings import compose_run
-from vlmprune.evaluation.plan import prepare
+from vlmprune.evaluation.plan import make_plan
 from vlmprune.tiny import CHECKPOINT
 
 
 def path_of(*overrides: str) -> Path:
-    return prepare(compose_run(["limit=8", "device=cpu", *overrides])).directory.path
+    return make_plan(compose_run(["limit=8", "device=cpu", *overrides])).directory.path
 
 
 @pytest.fixture(scope="module")
