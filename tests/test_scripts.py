@@ -126,6 +126,7 @@ def test_figures_need_a_package(tmp_path, monkeypatch, capsys):
     assert "holds no *.py file; name the folder of a package" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_figures_of_this_package(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["house.py"])
     load("house").main()

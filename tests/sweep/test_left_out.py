@@ -42,6 +42,7 @@ def test_a_setting_that_acts_in_none():
         titles("method=cls", "ratio=0.5,0.9", "orientation=stored")
 
 
+@pytest.mark.slow
 def test_elsewhere_jobs_that_become_one_are_one(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with shared_benchmarks():
@@ -56,6 +57,7 @@ def test_elsewhere_jobs_that_become_one_are_one(monkeypatch):
             check_jobs(jobs, here=False)
 
 
+@pytest.mark.slow
 def test_speed_and_show(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     settings = ["method=none,cls,fastv", "ratio=0.5", "budget=average"]
