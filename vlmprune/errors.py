@@ -67,6 +67,16 @@ class Terminated(KeyboardInterrupt):
         self.number = number
 
 
+def find_stop(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Return the Ctrl-C or signal that `error` is, or during which it was raised; None if there was none.
+
+    A library that is stopped in the middle may raise an error of its own while it cleans up.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def stop_code(error: KeyboardInterrupt) -> int:
     """Return the exit code of a command that was stopped, as in shells: 128 plus the signal's number."""
     return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)

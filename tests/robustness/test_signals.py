@@ -10,6 +10,7 @@ import pytest
 
 from tests.robustness.left import left, progress
 from vlmprune.cli import main
+from vlmprune.errors import Terminated
 from vlmprune.evaluation.run_directory import RunDirectory
 
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
@@ -63,3 +64,21 @@ def test_signals_at_random_moments(name, victims, tmp_path):
         assert server.run(folder, *arguments).code == 0, "the same command does not go on at once"
         assert left(folder) == expected, f"another outcome after {name}, moment {number}"
     assert codes.count(CODES[name]) >= MOMENTS // 2, f"exit codes after {MOMENTS} signals: {codes}"
+
+
+@pytest.mark.parametrize("code", [130, 143])
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_a_library_that_fails_while_it_is_stopped(monkeypatch, tmp_path, capsys, command, code):
+    """OmegaConf restores flags in a `finally`, which raises an error of its own where a signal came too early."""
+
+    def stopped(*_arguments):
+        try:
+            raise KeyboardInterrupt if code == 130 else Terminated(signal.SIGTERM)
+        finally:
+            raise AttributeError("'NoneType' object has no attribute '_invalidate_flags_cache'")
+
+    monkeypatch.setattr("vlmprune.run.load_models", stopped)
+    baselines = ["baselines=false"] if command == "sweep" else []
+    assert main([command, *COMMON, *baselines, f"outputs={tmp_path}"]) == code
+    errors = capsys.readouterr().err
+    assert "Traceback" not in errors and "failed" not in errors

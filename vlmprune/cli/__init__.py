@@ -20,7 +20,7 @@ from vlmprune.cli import help as texts
 from vlmprune.config.arguments import drop_repeated
 from vlmprune.config.overrides import check_length
 from vlmprune.config.secret_check import check_secrets
-from vlmprune.errors import ProcessLost, Terminated, UserError, check_choice, stop_code
+from vlmprune.errors import ProcessLost, Terminated, UserError, check_choice, find_stop, stop_code
 from vlmprune.files import expand_path
 from vlmprune.machine import check_memory, resource_message
 from vlmprune.terminal import open_streams, write_error
@@ -48,13 +48,11 @@ def _run_command(arguments: list[str]) -> int:
     """Run the command and return its exit code. Errors that the user can correct are printed in one line."""
     try:
         return _dispatch(arguments)
-    except UserError as error:
-        return _print_error(error, str(error), 2)
-    except ProcessLost as error:
-        return _print_error(error, str(error), 1)
-    except KeyboardInterrupt as error:
-        return _print_error(error, "stopped; run the same command again to go on", stop_code(error))
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if (stop := find_stop(error)) is not None:
+            return _print_error(error, "stopped; run the same command again to go on", stop_code(stop))
+        if isinstance(error, UserError | ProcessLost):
+            return _print_error(error, str(error), 2 if isinstance(error, UserError) else 1)
         if (line := resource_message(error)) is not None:
             return _print_error(error, line, 2)
         if (text := own_code.user_traceback(error)) is None or os.environ.get("VLMPRUNE_TRACEBACK") == "1":

@@ -13,7 +13,7 @@ from typing import TextIO
 
 from vlmprune.config.secret_check import without_secrets
 from vlmprune.config.settings import RunConfig, compose_run
-from vlmprune.errors import ProcessLost, UserError
+from vlmprune.errors import ProcessLost, UserError, find_stop
 from vlmprune.launchers.base import Launcher, Outcome, Task, Watch
 from vlmprune.machine import resource_message
 from vlmprune.own_code import failing_method
@@ -38,9 +38,11 @@ def run_task(task: Task, log: TextIO) -> Outcome:
             found = make_plan(config).directory
             directory, finished = str(found.path), (found.path / "result.json").exists()
             result = run(config, task.group)
-    except (UserError, ProcessLost) as error:
-        return Outcome("failed", without_secrets(str(error)), None, directory, time.perf_counter() - start)
     except Exception as error:  # the sweep continues with its other jobs, so the traceback goes to the log
+        if (stop := find_stop(error)) is not None:
+            raise stop from error
+        if isinstance(error, UserError | ProcessLost):
+            return Outcome("failed", without_secrets(str(error)), None, directory, time.perf_counter() - start)
         with suppress(OSError):  # a full disk, which may be the reason of the failure
             log.write(without_secrets(traceback.format_exc()))
         raiser = failing_method(error)  # in a user's own class
