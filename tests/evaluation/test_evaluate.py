@@ -37,7 +37,7 @@ METHODS = [
     pytest.param(["method=none"], marks=pytest.mark.slow),
     ["method=cls", "ratio=0.9"],
     pytest.param(["method=cls", "ratio=0.9", "positions=keep"], marks=pytest.mark.slow),
-    ["method=tome", "ratio=0.5"],
+    pytest.param(["method=tome", "ratio=0.5"], marks=pytest.mark.slow),
     pytest.param(["method=prumerge"], marks=pytest.mark.slow),
     ["method=fastv", "ratio=0.9"],
 ]
@@ -74,6 +74,7 @@ def test_features_on_disk_serve_the_next_process(tmp_path):
     assert found == expected
 
 
+@pytest.mark.slow
 def test_compiled_decode_steps_give_the_same_ids(tmp_path, monkeypatch):
     """With torch.compile's own tracing; what inductor makes of it is a slow test."""
     monkeypatch.setattr("vlmprune.evaluation.evaluate.BACKEND", "eager")
