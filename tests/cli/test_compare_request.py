@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.results.synthetic import make_run
+from tests.results.synthetic import as_json, make_outputs, make_run
 from vlmprune.cli.compare import compare
 from vlmprune.errors import UserError
 from vlmprune.results.sweep_record import JobRecord, SweepRecord
@@ -17,18 +15,7 @@ from vlmprune.results.sweep_record import JobRecord, SweepRecord
 
 @pytest.fixture
 def outputs(tmp_path: Path) -> Path:
-    """The unpruned run, random and two methods at two ratios, and one that was interrupted."""
-    make_run(tmp_path, "none")
-    for method in ("random", "cls", "fastv"):
-        for ratio in (0.5, 0.9):
-            make_run(tmp_path, method, ratio)
-    make_run(tmp_path, "uniform", 0.5, finished=False)
-    return tmp_path
-
-
-def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    assert compare([*arguments, "format=json"]) == 0
-    return json.loads(capsys.readouterr().out)
+    return make_outputs(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from vlmprune.cli.compare import compare
 from vlmprune.results.statistics import clustered_interval
 from vlmprune.source_code import ENGINE
 
@@ -66,6 +68,22 @@ def make_run(
     if finished:
         (path / "result.json").write_text(json.dumps(result))
     return path
+
+
+def make_outputs(folder: Path) -> Path:
+    """The unpruned run, random and two methods at two ratios, and one that was interrupted, in `folder`."""
+    make_run(folder, "none")
+    for method in ("random", "cls", "fastv"):
+        for ratio in (0.5, 0.9):
+            make_run(folder, method, ratio)
+    make_run(folder, "uniform", 0.5, finished=False)
+    return folder
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """What `vlmprune compare` prints as JSON."""
+    assert compare([*arguments, "format=json"]) == 0
+    return json.loads(capsys.readouterr().out)
 
 
 def make_result(

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.test_compare import as_json
-from tests.results.synthetic import make_run
+from tests.results.synthetic import as_json, make_run
 from vlmprune.cli.compare import compare
 from vlmprune.results.comparison import find_random_references
 from vlmprune.results.find import find_runs, group_runs

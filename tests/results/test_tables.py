@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.results.synthetic import make_run
+from tests.results.synthetic import make_outputs, make_run
 from vlmprune.cli.compare import compare
 from vlmprune.errors import UserError
 from vlmprune.results.columns import FIELDS, KEYS, columns_for
@@ -19,13 +19,7 @@ from vlmprune.results.grid import latex_text, markdown_text, terminal_line
 
 @pytest.fixture
 def outputs(tmp_path: Path) -> Path:
-    """The unpruned run, random and two methods at two ratios, and one that was interrupted."""
-    make_run(tmp_path, "none")
-    for method in ("random", "cls", "fastv"):
-        for ratio in (0.5, 0.9):
-            make_run(tmp_path, method, ratio)
-    make_run(tmp_path, "uniform", 0.5, finished=False)
-    return tmp_path
+    return make_outputs(tmp_path)
 
 
 def test_markdown_and_csv(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:

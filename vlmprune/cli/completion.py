@@ -1,7 +1,6 @@
 """Completion by a shell's TAB key: commands, options, settings and their values, and the scripts that ask.
 
-They come from configs/ and the help texts, without heavy imports and without importing a user's classes. The scripts of
-the shells are in this file.
+They come from configs/ and the help texts, without heavy imports and without importing a user's classes.
 """
 
 from __future__ import annotations

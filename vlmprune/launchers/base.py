@@ -72,7 +72,7 @@ class Watch(Protocol):
 class Launcher(ABC):
     """Base of all launchers. A choice's YAML gives the fields of a subclass.
 
-    A user's launcher is checked (this file): after `run` each task has an Outcome, unless the watch halted.
+    A user's launcher is checked: after `run` each task has an Outcome, unless the watch halted.
     """
 
     here: ClassVar[bool] = True  # jobs run on this machine, so that settings beyond it are refused beforehand

@@ -19,7 +19,7 @@ from vlmprune.terminal import say
 class Logger:
     """Base of all loggers; its methods do nothing. A choice's YAML gives the fields of a subclass.
 
-    A logger can neither fail a run nor change it. A user's logger gets copies (this file), and any exception of it,
+    A logger can neither fail a run nor change it. A user's logger gets copies, and any exception of it,
     also sys.exit() and KeyboardInterrupt, is one line of warning, after which it is not called again; a ValueError of
     its __post_init__ refuses a setting. There is no protection from a logger that hangs or calls os._exit().
     """

@@ -11,7 +11,7 @@ with 3dm where the encoder's MLP is gated. The n of the encoder are those of one
 and everything it encodes counts, also what unpadding cuts away later; embedding a patch is one product with its pixels.
 The projector, or the merger of 2 x 2 patches, counts the tokens that pass it; DeepStack's mergers are part of vision.
 Prefill counts the logits of its last token only, as generate() computes them; so does every decode step. The FLOPs of
-selection are in this file.
+selection depend on the method and are counted apart.
 
 FLOPs for `flops.convention=fastervlm`, counted as in the tables of FasterVLM's project page.
 

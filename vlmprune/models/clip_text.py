@@ -153,7 +153,7 @@ def load_text_tower(checkpoint: Checkpoint, device: torch.device) -> TextTower:
             output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:  # whatever transformers says of someone else's files
+    except Exception as error:  # transformers raises many types for damaged files
         if is_of_shapes(error):
             raise UserError(f"method.clip={source}: its weights have other shapes than its config.json says") from error
         raise UserError(f"method.clip={source}: cannot be loaded ({first_line(error)})") from error

@@ -149,7 +149,7 @@ def read_weights(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype
             output_loading_info=True,
             **placed,
         )
-    except Exception as error:  # whatever transformers says of someone else's files
+    except Exception as error:  # transformers raises many types for damaged files
         if is_of_shapes(error):
             raise UserError(f"model.path={source}: its weights have other shapes than its config.json says") from error
         raise UserError(load_error(source, error, checkpoint.revision)) from error

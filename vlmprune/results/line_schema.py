@@ -57,7 +57,7 @@ class Answered(TypedDict):
 
 @with_config(STRICT)
 class EncodedLine(TypedDict):
-    """Sizes of the vision encoder's input for one question (measure.encoder.Encoded)."""
+    """Sizes of the vision encoder's input for one question (models.base.EncoderInput)."""
 
     slots: Count
     newlines: Count

@@ -3,8 +3,8 @@
 Questions about one image are not independent, so the unit of every resampling here is the image (the *cluster*), with
 all of its questions. Everything is seeded: the same predictions always give the same interval and the same p value.
 
-As in this file the unit of every resampling is the image with all of its questions. All pairs over the same
-questions share the resamples, so that 200 pairs take two matrix products and not 200 bootstraps.
+In paired tests all pairs over the same questions share the resamples, so that 200 pairs take two matrix products and
+not 200 bootstraps.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def cider(rows: list[dict[str, Any]], jar: Path | None) -> dict[str, float]:
-    """Return `summarise`'s metric by CoreNLP's tokeniser in `jar`, or by the port of it (this file) if that is None."""
+    """Return `summarise`'s metric by CoreNLP's tokeniser in `jar`, or by the port of it below if that is None."""
     try:
         from pycocoevalcap.cider.cider import Cider
     except ImportError as error:

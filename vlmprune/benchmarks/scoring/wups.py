@@ -22,7 +22,7 @@ EXACT_TYPES = ("DC", "DB")  # counting and yes-or-no questions: the answers' wor
 
 
 class Lexicon(Protocol):
-    """Interface of the functions of WordNet that WUPS needs: see this file."""
+    """Interface of the functions of WordNet that WUPS needs."""
 
     def content_words(self, text: str) -> list[str]:
         """Return the lemmas of a text without stop words, in order."""
