@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from vlmprune.hashing import data_hash
@@ -15,6 +16,12 @@ def code_identity(cls: type) -> str:
     Another constant, operator, default or statement is another identity. Docstrings, comments, type hints, the texts of
     errors, and the names and files of definitions do not count, nor does the Python version (see `canonical_code`).
     """
+    loaded: Any = cls  # mypy takes a dataclass for unhashable, as its objects are
+    return _code_hash(loaded)
+
+
+@lru_cache(maxsize=256)  # every job of a sweep asks, and the code of a loaded class does not change
+def _code_hash(cls: Any) -> str:
     return data_hash(canonical_code(cls))
 
 
