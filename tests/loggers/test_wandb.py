@@ -101,6 +101,20 @@ def test_pictures_of_different_sizes_are_logged_as_one_size(
     assert {picture.convert("RGB").getpixel((299, 299)) for picture in logged} == {(255, 255, 255)}
 
 
+def test_a_file_that_is_still_being_written_reads_up_to_there(tmp_path: Path) -> None:
+    logger, result, rows = placed(WandbLogger(), tmp_path)
+    logger.start(CONFIG, FINGERPRINT, None)
+    logger.log_result(result, rows)
+    logger.finish(0)
+    (run,) = read_all(logger.directory)
+    (file,) = logger.directory.glob("wandb/offline-run-*/*.wandb")
+    for size in range(0, file.stat().st_size, 97):
+        half = tmp_path / "half.wandb"
+        half.write_bytes(file.read_bytes()[:size])
+        read = read_offline_run(half)
+        assert read.exit_code is None and read.config.items() <= run.config.items()
+
+
 def test_two_runs_of_one_process_are_two(tmp_path: Path) -> None:
     """wandb.init would else hand the second job of a sweep the first one's run; a failed job is marked so."""
     logger, result, rows = placed(WandbLogger(), tmp_path)

@@ -24,8 +24,11 @@ class OfflineRun:
 
 
 def payloads(data: bytes) -> list[bytes]:
-    """The records of a log: chunks of crc (4 bytes), length (2), type (1: whole, 2..4: first, middle, last)."""
-    assert not data or data[:4] == b":W&B"
+    """The complete records of a log: chunks of crc (4 bytes), length (2), type (1: whole, 2..4: first, middle, last).
+
+    W&B's service may still be writing its last chunk when a run's `finish` has returned.
+    """
+    assert b":W&B".startswith(data[:4])
     records, partial, at = [], b"", FILE_HEADER
     while at + CHUNK_HEADER <= len(data):
         left = BLOCK - at % BLOCK
@@ -35,6 +38,8 @@ def payloads(data: bytes) -> list[bytes]:
         length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
         partial += data[at + CHUNK_HEADER : at + CHUNK_HEADER + length]
         at += CHUNK_HEADER + length
+        if at > len(data):
+            break
         if kind in (1, 4):
             records.append(partial)
             partial = b""
