@@ -10,6 +10,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Iterator
+from dataclasses import is_dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -213,8 +214,10 @@ def _literals(key: str) -> list[str]:
     from vlmprune.config import settings
 
     section, _, name = key.rpartition(".")
-    owners: dict[str, Any] = {"": settings._Scalars, "model": settings.ModelConfig, "flops": settings.FlopsConfig}
-    hint = typing.get_type_hints(owners[section]).get(name) if section in owners else None
+    owner: Any = settings.RunSettings
+    if section:
+        owner = typing.get_type_hints(owner).get(section)
+    hint = typing.get_type_hints(owner).get(name) if is_dataclass(owner) else None
     if hint is bool:
         return ["true", "false"]
     alternatives = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)

@@ -6,7 +6,7 @@ are checked afterwards, against the type hints below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
@@ -58,7 +58,7 @@ class ModelConfig:
 class FlopsConfig:
     """Convention of counting FLOPs; no answer depends on it."""
 
-    convention: Literal["vlmprune", "fastervlm"] = "vlmprune"
+    convention: Literal["vlmprune", "fastervlm"]
 
 
 @dataclass(frozen=True)
@@ -68,51 +68,57 @@ class FeaturesConfig:
     In half precision the rounding of an encoding depends on its batch, which may differ in another run.
     """
 
-    memory_mb: Annotated[int, Interval(ge=0, le=10**8)] = 1024
-    folder: str | None = None
+    memory_mb: Annotated[int, Interval(ge=0, le=10**8)]
+    folder: str | None
 
 
 @dataclass(frozen=True)
 class ShowConfig:
     """Pictures of kept tokens that a run saves; no answer depends on them."""
 
-    samples: Annotated[int, Interval(ge=0, le=10_000)] = 4
+    samples: Annotated[int, Interval(ge=0, le=10_000)]
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """Settings of one run, composed and checked. `resolved` is the whole config as plain data, as in config.yaml."""
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Types of the settings of a run. configs/run.yaml has the default and the meaning of each."""
 
     model: ModelConfig
     method: dict[str, Any]
     benchmark: dict[str, Any]
     logger: dict[str, Any]
-    names: dict[str, str]  # group -> choice
-    overrides: tuple[str, ...]  # as typed
-    resolved: dict[str, Any]
-    config_dir: str | None  # a user's own config folder
     ratio: float | None
     keep: int | None
-    positions: str
-    scope: str
-    budget: str
+    positions: Literal["published", "renumber", "keep"]
+    scope: Literal["published", "tile", "image"]
+    budget: Literal["published", "average"]
     limit: int | str | None
     shard: str | None
-    on_bad_sample: str
+    on_bad_sample: Literal["fail", "skip"]
     orientation: Orientation
     data: str | None
     judge: dict[str, Any]
-    batch_size: int
+    batch_size: Annotated[int, Interval(ge=1, le=65_536)]
     seed: int
     device: str
     outputs: str
     share_prefix: bool
     compile: bool
-    devices: int
-    latency_samples: int
+    devices: Annotated[int, Interval(ge=1, le=1024)]
+    latency_samples: Annotated[int, Interval(ge=0, le=1_000_000)]
     features: FeaturesConfig
     flops: FlopsConfig
     show: ShowConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(RunSettings):
+    """Settings of one run, composed and checked. `resolved` is the whole config as plain data, as in config.yaml."""
+
+    names: dict[str, str]  # group -> choice
+    overrides: tuple[str, ...]  # as typed
+    resolved: dict[str, Any]
+    config_dir: str | None  # a user's own config folder
 
     @property
     def with_names(self) -> dict[str, Any]:
@@ -125,72 +131,27 @@ class RunConfig:
         return [*self.overrides, *([] if self.config_dir is None else [f"--config-dir={self.config_dir}"])]
 
 
-@dataclass(frozen=True)
-class _Scalars:
-    """Types of the keys at the top level of run.yaml, without the groups."""
-
-    ratio: float | None = None
-    keep: int | None = None
-    positions: Literal["published", "renumber", "keep"] = "published"
-    scope: Literal["published", "tile", "image"] = "published"
-    budget: Literal["published", "average"] = "published"
-    limit: int | str | None = None
-    shard: str | None = None
-    on_bad_sample: Literal["fail", "skip"] = "fail"
-    orientation: Literal["upright", "stored"] = "upright"
-    data: str | None = None
-    judge: dict = field(default_factory=dict)
-    batch_size: Annotated[int, Interval(ge=1, le=65_536)] = 32
-    seed: int = 0
-    device: str = "auto"
-    outputs: str = "outputs"
-    share_prefix: bool = True
-    compile: bool = False
-    devices: Annotated[int, Interval(ge=1, le=1024)] = 1
-    latency_samples: Annotated[int, Interval(ge=0, le=1_000_000)] = 16
-    features: dict = field(default_factory=dict)
-    flops: dict = field(default_factory=dict)
-    show: dict = field(default_factory=dict)
-
-
 def compose_run(overrides: list[str], config_dir: str | None = None) -> RunConfig:
     """Return the composed and checked settings of one run. Raise UserError with the value, the allowed ones and the
     nearest match."""
     overrides = list(map(add_quotes, overrides))
     data, names = compose(overrides, check_names(overrides, config_dir), config_dir)
-    return _check(data, names, tuple(overrides), config_dir)
-
-
-def _check(
-    data: dict[str, Any], names: dict[str, str], overrides: tuple[str, ...], config_dir: str | None
-) -> RunConfig:
     check_secrets(data)
     for group, name in names.items():
         if not isinstance(data.get(group), dict):
             raise UserError(f"{group}={name}: its YAML must hold key: value lines, without a # @package line")
-    groups = {group: data[group] for group in names}
-    scalars = construct(_Scalars, {key: value for key, value in data.items() if key not in groups}, "")
+    given: RunSettings = construct(RunSettings, data, "")
     check_file_names(data)
-    check_amount(scalars.ratio, scalars.keep)
-    Subset(scalars.limit, scalars.shard)  # checks both
-    model = construct(ModelConfig, groups["model"], "model.")
-    flops = construct(FlopsConfig, scalars.flops, "flops.")
-    show = construct(ShowConfig, scalars.show, "show.")
-    features = construct(FeaturesConfig, scalars.features, "features.")
-    check_judge(scalars.judge)
-    if features.folder is not None:
-        features = replace(features, folder=str(expand_path("features.folder", features.folder)))
-    outputs = str(expand_path("outputs", scalars.outputs))
+    check_amount(given.ratio, given.keep)
+    Subset(given.limit, given.shard)  # checks both
+    check_judge(given.judge)
+    folder = given.features.folder and str(expand_path("features.folder", given.features.folder))
+    own_paths = {
+        "outputs": str(expand_path("outputs", given.outputs)),
+        "features": replace(given.features, folder=folder),
+    }
     return RunConfig(
-        model,
-        groups["method"],
-        groups["benchmark"],
-        groups["logger"],
-        names,
-        overrides,
-        data,
-        config_dir,
-        **vars(scalars) | {"outputs": outputs, "flops": flops, "features": features, "show": show},
+        names=names, overrides=tuple(overrides), resolved=data, config_dir=config_dir, **vars(given) | own_paths
     )
 
 

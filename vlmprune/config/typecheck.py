@@ -29,23 +29,27 @@ FILES = ("path", "outputs", "data", "folder", "clip", "videos", "pictures", "que
 def construct(cls: type, values: dict[str, Any], where: str) -> Any:
     """Build the dataclass `cls` from `values`, each checked against its type hint. Raise UserError with the name.
 
-    where: prefix of the names in messages, as the user types them ("method." or "" for the top level).
+    A field that is a dataclass itself is built from a mapping. where: prefix of the names in messages, as the user
+    types them ("method." or "" for the top level).
     """
     hints = hints_of(cls)
     fields = {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
+    converted: dict[str, Any] = {}
     for name, value in values.items():
         if name not in fields:
             raise UserError(
                 f"{where}{name}: unknown setting{nearest(name, fields)}; allowed: {', '.join(sorted(fields)) or 'none'}"
             )
-        check_type(f"{where}{name}", value, fields[name])
+        hint = fields[name]
+        is_section = dataclasses.is_dataclass(hint) and not dataclasses.is_dataclass(value)
+        check_type(f"{where}{name}", value, dict if is_section else hint)
+        # YAML gives ints for floats, and lists for tuples.
+        converted[name] = construct(hint, value, f"{where}{name}.") if is_section else _convert(value, hint)
     if is_own(cls):
         check_defaults(cls, values)
     absent = [f.name for f in dataclasses.fields(cls) if f.init and f.name not in values and _required(f)]
     if absent:
         raise UserError(f"{where}{absent[0]}: missing, and it has no default")
-    # YAML gives ints for floats, and lists for tuples.
-    converted = {name: _convert(value, fields[name]) for name, value in values.items()}
     try:
         return call(cls, "__post_init__", function=cls, **converted) if is_own(cls) else cls(**converted)
     except ValueError as error:  # from a check in __post_init__
@@ -171,7 +175,8 @@ def _describe(hint: Any) -> str:
         if typing.get_origin(option) is Literal:
             names += [str(value) for value in typing.get_args(option)]
         else:
-            names.append(WORDS.get(option, getattr(option, "__name__", str(option))))
+            kind = typing.get_origin(option) or option
+            names.append(WORDS.get(kind, getattr(kind, "__name__", str(kind))))
     return " or ".join(names)
 
 
