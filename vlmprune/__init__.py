@@ -45,7 +45,7 @@ def prune(
     from vlmprune.models.clip_text import find_method_clip, load_text_tower
     from vlmprune.models.compatibility import check_pair, check_settings
 
-    adapter = adapt(model, **model_options or {})
+    adapter = adapt(model, model_options)
     name = method if isinstance(method, str) else type(method).__name__
     if isinstance(method, str):
         method = build_method(method, ratio=ratio, keep=keep, **options)

@@ -63,6 +63,8 @@ OFFERED = {
     "vlmprune run share_prefix=": ["share_prefix=true", "share_prefix=false"],
     "vlmprune run budget=": ["budget=published", "budget=average"],
     "vlmprune run model.dtype=f": ["model.dtype=float32", "model.dtype=float16"],
+    "vlmprune run model=llava-next-vicuna-7b model.packing=": ["model.packing=checkpoint", "model.packing=fastervlm"],
+    "vlmprune run model=path model.newline=": ["model.newline=drop", "model.newline=keep"],
     "vlmprune run flops.": ["flops.convention="],
     "vlmprune run flops.convention=f": ["flops.convention=fastervlm"],
     "vlmprune run features.": ["features.memory_mb=", "features.folder="],

@@ -8,6 +8,7 @@ import torch
 from tests.families import llava_next
 from vlmprune import prune
 from vlmprune.methods.visionzip import VisionZip
+from vlmprune.models.base import adapt
 
 KEEP = 9
 TALL, SQUARE, FLAT = (45, 17), (32, 32), (30, 40)  # three tiles in a column, two by two, two by two with padding
@@ -97,7 +98,7 @@ def published_order(geometry, named):
     ids=str,
 )
 def test_tiles_are_ordered_as_published(model, monkeypatch, sizes, options):
-    geometry, inputs = prompt_of(llava_next.LlavaNext(model, **options), sizes)
+    geometry, inputs = prompt_of(adapt(model, options), sizes)
     visual, named = decoder_input(model, monkeypatch, inputs, model_options=options)
     if options.get("newline") == "keep":
         newline = model.model.image_newline

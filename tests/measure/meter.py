@@ -64,7 +64,7 @@ def encoded_of(adapter: Adapter, batch: dict[str, torch.Tensor]) -> EncoderInput
 
 def compare(model: Any, method: Method, batch: dict[str, torch.Tensor], text_tower: Any = None, **options: Any) -> None:
     """Formula and counter, part by part, on a batch of one prompt and NEW tokens. options: of the adapter."""
-    adapter = adapt(model, **options)
+    adapter = adapt(model, options)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         meter = Meter(counter)
         with counted(adapter, meter), Session(adapter, method, meter, text_tower) as session:

@@ -28,7 +28,7 @@ QUICK = ("limit=8", "latency_samples=0", "logger=none")
 @pytest.fixture(scope="module")
 def next_7b():
     config = published_config("llava-next-vicuna-7b")
-    return adapt(random_model(config, "sdpa", torch.float16, torch.device("meta")), packing="fastervlm")
+    return adapt(random_model(config, "sdpa", torch.float16, torch.device("meta")), {"packing": "fastervlm"})
 
 
 def tera(adapter, visual: list[int]) -> str:

@@ -12,10 +12,11 @@ from PIL import Image
 
 from tests.models.hub import save
 from vlmprune.cli import main
-from vlmprune.config.settings import LIMITS, ModelConfig, compose_run
+from vlmprune.config.settings import ModelConfig, compose_run
 from vlmprune.errors import UserError
 from vlmprune.evaluation.plan import make_plan, shared_benchmarks
 from vlmprune.models.checkpoint import describe_checkpoint
+from vlmprune.models.families.qwen2_5_vl import LIMITS
 from vlmprune.models.outline import build_weightless
 from vlmprune.run import run
 
@@ -35,8 +36,8 @@ def one_reading_of_the_benchmark():
         yield
 
 
-def inputs(folder: Path, **settings):
-    config = ModelConfig("path", str(folder), **settings)
+def inputs(folder: Path, **options):
+    config = ModelConfig("path", str(folder), options=options)
     return build_weightless(describe_checkpoint(config), config).preprocessor
 
 
@@ -85,7 +86,7 @@ def test_either_class_of_processor_follows_them(folders, tmp_path, processor):
     settings |= {"image_processor_type": processor, "min_pixels": 3_136, "max_pixels": 12_845_056}
     file.write_text(json.dumps(settings))
     prepare = inputs(folder)
-    assert prepare.own_limits == dict(zip(LIMITS, (3_136, 12_845_056) * 2, strict=False))
+    assert prepare.own_limits == dict(zip(LIMITS, (3_136, 12_845_056) * 2, strict=True))
     (medium,) = inputs(folder, max_pixels=784 * 6).media([Image.new("RGB", (300, 200))], "image")
     assert medium.tensors["image_grid_thw"].tolist() == [[1, 4, 6]]
 
@@ -144,8 +145,8 @@ def test_tiles_of_a_picture(folders, width, settings, tiles):
         ),
         (
             "qwen3_vl",
-            {"min_pixels": 0},
-            r"model.min_pixels=0: less than one visual token, 32 x 32 pixels; allowed: 1024",
+            {"min_pixels": 1},
+            r"model.min_pixels=1: less than one visual token, 32 x 32 pixels; allowed: 1024",
         ),
         (
             "qwen2_5_vl",
@@ -158,22 +159,29 @@ def test_tiles_of_a_picture(folders, width, settings, tiles):
             {"video_max_pixels": 2_000},
             r"model.video_min_pixels=4096 \(the checkpoint\) and model.video_max",
         ),
-        ("internvl", {"max_tiles": 0}, "model.max_tiles=0: tiles that a picture is cut into; allowed: 1 or more"),
+        ("internvl", {"max_tiles": 0}, "model.max_tiles=0: allowed: 1 or more, at most 10,000"),
+        ("internvl", {"max_tiles": "many"}, "model.max_tiles=many: expected an integer or null"),
+        (
+            "internvl",
+            {"max_tile": None},
+            r"model.max_tile: internvl has no .* \(did you mean 'max_tiles'\?\); its own",
+        ),
+        ("internvl", {"atention": "eager"}, r"internvl has no such setting \(did you mean 'attention'\?\)"),
         ("internvl", {"min_tiles": 13}, "model.min_tiles=13 and model.max_tiles=12: allowed: min_tiles up to"),
         (
             "internvl",
             {"max_pixels": 5_000},
-            "internvl has no such setting, which is one of qwen2_5_vl, qwen3_vl; leave",
+            "internvl has no such setting, which is one of qwen2_5_vl, qwen3_vl; its own: min_tiles, max_tiles",
         ),
         (
             "qwen3_vl",
             {"max_tiles": 6},
-            "model.max_tiles=6: qwen3_vl has no such setting, which is one of internvl; leave",
+            "model.max_tiles: qwen3_vl has no such setting, which is one of internvl; its own: min_pixels, max_",
         ),
         (
             "qwen3_vl",
             {"newline": "keep"},
-            r"'newline' is no option of qwen3_vl; allowed: none; 'newline' is one of llava_next, llava_onevision",
+            "model.newline: qwen3_vl has no such setting, which is one of llava_next, llava_onevision; its own: min",
         ),
     ],
 )

@@ -9,6 +9,7 @@ from tests.families import llava_next
 from vlmprune import prune
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.divprune import DivPrune
+from vlmprune.models.base import adapt
 from vlmprune.models.families.llava_next import LlavaNext
 from vlmprune.models.geometry import best_filled_resolution, tile_geometry
 
@@ -81,7 +82,7 @@ def test_newlines_go_with_the_patches_or_stay(model, newline, extra):
 
 def test_fastervlm_packing_has_neither_padding_nor_newlines(model):
     """An image of its resolution's size: base and tiles whole, no newline, also unpruned."""
-    adapter = LlavaNext(model, packing="fastervlm")
+    adapter = adapt(model, {"packing": "fastervlm"})
     geometry = adapter.geometry((32, 32))
     slots = adapter.slots(geometry)
     assert slots == 5 * SIDE**2

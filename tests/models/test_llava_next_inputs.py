@@ -23,8 +23,8 @@ def folder(tmp_path_factory):
     return save(tmp_path_factory.mktemp("hub") / "llava_next", "llava_next")
 
 
-def loaded(folder, **settings):
-    config = ModelConfig("path", str(folder), **settings)
+def loaded(folder, **options):
+    config = ModelConfig("path", str(folder), options=options)
     return load(find_checkpoint(config), config, torch.float32, CPU)
 
 

@@ -187,8 +187,8 @@ class TestFiles:
 
     def test_an_option_of_another_family(self, folder, monkeypatch):
         monkeypatch.setattr(loading, "read_weights", None)  # refused before them
-        with pytest.raises(UserError, match="'packing' is no option of llava; allowed: none"):
-            loaded(folder, packing="fastervlm")
+        with pytest.raises(UserError, match="llava has no such setting, which is one of llava_next; its own: none"):
+            loaded(folder, options={"packing": "fastervlm"})
 
     def test_a_tokenizer_of_another_model(self, folder):
         edit(folder / "config.json", image_token_index=5000)

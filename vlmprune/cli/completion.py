@@ -205,8 +205,18 @@ def _values(words: list[str], key: str) -> list[str]:
         methods = find_choices("method", _config_dir(words))
         return [name for name, file in methods.items() if _stage(file) in PARTS[key]]
     head, _, name = key.partition(".")
-    chosen = [str(choice.get("_target_", "")) for choice in _chosen(words, head)] if name and head != "model" else []
+    chosen = _classes(words, head) if name else []
     return list(dict.fromkeys(word for target in chosen for word in allowed_words(target, name))) or _literals(key)
+
+
+def _classes(words: list[str], head: str) -> list[str]:
+    """Return the class of each typed choice of a group; of models the options of their families, of all for path."""
+    choices = _chosen(words, head)
+    if head != "model":
+        return [str(choice.get("_target_", "")) for choice in choices]
+    known = sorted(file.stem for file in Path(str(files(PACKAGE)), "models/families").glob("[a-z]*.py"))
+    named = [info.get("family") for choice in choices if isinstance(info := choice.get("info"), dict)]
+    return [f"{PACKAGE}.models.families.{name}.Options" for each in named for name in ([each] if each else known)]
 
 
 def _literals(key: str) -> list[str]:

@@ -6,7 +6,7 @@ are checked afterwards, against the type hints below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
@@ -22,15 +22,12 @@ from vlmprune.files import expand_path
 Orientation = Literal["upright", "stored"]  # pictures turned as their file says, or left as stored
 
 
-# Settings of a model for the number of pixels or tiles of a picture; null takes the checkpoint's value.
-LIMITS = ("min_pixels", "max_pixels", "video_min_pixels", "video_max_pixels", "min_tiles", "max_tiles")
-Pixels = Annotated[int, Interval(ge=1, le=10**9)] | None
-Tiles = Annotated[int, Interval(ge=1, le=10_000)] | None
-
-
 @dataclass(frozen=True)
 class ModelConfig:
-    """The checkpoint, and the options of loading and prompting it."""
+    """The checkpoint, and the settings of loading and prompting it.
+
+    options: the other settings of model.*; they are its family's, which checks them (`vlmprune.models.base.adapt`).
+    """
 
     name: str
     path: str | None = None
@@ -43,15 +40,8 @@ class ModelConfig:
     random_weights: bool = False
     prompt: Literal["chat_template", "vicuna_v1", "llava_v1"] = "chat_template"
     image: Literal["processor", "pad"] = "processor"
-    newline: Literal["drop", "keep"] | None = None  # of models that have newline tokens
-    packing: Literal["checkpoint", "fastervlm"] | None = None  # of LLaVA-NeXT
     generation: Literal["checkpoint", "greedy"] = "checkpoint"  # greedy ignores its generation_config but for the ends
-    min_pixels: Pixels = None  # of a picture, on Qwen
-    max_pixels: Pixels = None
-    video_min_pixels: Pixels = None  # of a frame on Qwen2.5-VL, of all frames together on Qwen3-VL
-    video_max_pixels: Pixels = None
-    min_tiles: Tiles = None  # of a picture, on InternVL
-    max_tiles: Tiles = None
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,7 +130,7 @@ def compose_run(overrides: list[str], config_dir: str | None = None) -> RunConfi
     for group, name in names.items():
         if not isinstance(data.get(group), dict):
             raise UserError(f"{group}={name}: its YAML must hold key: value lines, without a # @package line")
-    given: RunSettings = construct(RunSettings, data, "")
+    given: RunSettings = construct(RunSettings, data | {"model": separate_options(data["model"])}, "")
     check_file_names(data)
     check_amount(given.ratio, given.keep)
     Subset(given.limit, given.shard)  # checks both
@@ -153,6 +143,13 @@ def compose_run(overrides: list[str], config_dir: str | None = None) -> RunConfi
     return RunConfig(
         names=names, overrides=tuple(overrides), resolved=data, config_dir=config_dir, **vars(given) | own_paths
     )
+
+
+def separate_options(model: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a model with those that not every model has under `options`, as in ModelConfig."""
+    common = {each.name for each in fields(ModelConfig)} - {"options"}
+    options = {name: value for name, value in model.items() if name not in common}
+    return {name: model[name] for name in model.keys() & common} | {"options": options}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.benchmarks.hub import HubBenchmark
 from vlmprune.config.overrides import run_keys
 from vlmprune.config.registry import read_choice
-from vlmprune.config.settings import LIMITS, RunConfig, compose_run
+from vlmprune.config.settings import RunConfig, compose_run
 from vlmprune.errors import IdleSetting, UserError
 from vlmprune.evaluation.generation import read_rules
 from vlmprune.files import expand_path
@@ -102,15 +102,16 @@ def check_questions(config: RunConfig, benchmark: Benchmark, samples: list[Sampl
     def idle(name: str, why: str) -> IdleSetting:
         return IdleSetting(name, typed[name], why)
 
-    for name in LIMITS:
+    for name in inputs.limits:
         kind = "video" if name.startswith("video") else "image"
         follows = "video" in media and inputs.limits.get(f"video_{name}") == inputs.limits.get(name)
         if f"model.{name}" in typed and kind not in media and not follows:
             raise idle(f"model.{name}", f"the questions show no {kind}")
     if typed.get("model.image") == "pad" and "image" not in media:
         raise idle("model.image", "frames of a video are not padded, and the questions show no image")
-    if "model.newline" in typed and config.model.packing == "fastervlm":
-        raise idle("model.newline", "model.packing=fastervlm has no newline tokens")
+    for name, why in inputs.adapter.idle_options.items():
+        if f"model.{name}" in typed:
+            raise idle(f"model.{name}", why)
     for name in ("benchmark.num_frames", "benchmark.frames"):
         if name in typed and all(sample.media == "image" for sample in samples):
             raise idle(name, "the questions show no video")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,8 @@ from vlmprune.source_code import ENGINE
 
 # Settings for the place of a benchmark's data and the way of reading it; only the data's identity can change an answer.
 LOCATION = ("path", "fallback", "videos", "pictures", "streaming")
-# Model settings that can change an answer, beside the checkpoint.
-PROMPTING = ("attention", "quantization", "prompt", "image", "newline", "packing")
+# Settings of every model that can change an answer, beside the checkpoint; those of its family are in its options.
+PROMPTING = ("attention", "quantization", "prompt", "image")
 
 
 @dataclass
@@ -89,9 +89,10 @@ def make_plan(config: RunConfig) -> Plan:
     subset = Subset(config.limit, config.shard)
     samples = subset.choose(everything)
 
-    prepare_inputs = build_weightless(checkpoint, config.model).preprocessor
+    weightless = build_weightless(checkpoint, config.model)
+    prepare_inputs, pruning_options = weightless.preprocessor, weightless.adapter.pruning_options
     if any(sample.media == "video" for sample in samples) and prepare_inputs.takes_video:
-        check_inputs(build_weightless(checkpoint, config.model), checkpoint.source, "video")
+        check_inputs(weightless, checkpoint.source, "video")
     check_idle(config, method, checkpoint, benchmark, everything)
     # Only limits of such media that differ from the checkpoint's: a setting that repeats its value is the same run.
     own, kinds = prepare_inputs.own_limits, {sample.media for sample in samples}
@@ -100,11 +101,13 @@ def make_plan(config: RunConfig) -> Plan:
         for name, value in prepare_inputs.limits.items()
         if value != own[name] and ("video" if name.startswith("video") else "image") in kinds
     }
+    options = {key: value for key, value in config.model.options.items() if value is not None and key not in own}
     chosen_rules = {} if config.model.generation == "checkpoint" else {"generation": config.model.generation}
 
     identity: dict[str, Any] = {
         "checkpoint": checkpoint.identity,
-        "model": {key: value for key, value in asdict(config.model).items() if key in PROMPTING and value is not None}
+        "model": {key: value for key in PROMPTING if (value := getattr(config.model, key)) is not None}
+        | options
         | chosen
         | chosen_rules,
         "benchmark": {key: value for key, value in config.benchmark.items() if key not in (*DESCRIPTION, *LOCATION)}
@@ -118,13 +121,14 @@ def make_plan(config: RunConfig) -> Plan:
     if dtype != torch.float32:  # kernels of another batch shape round differently in half precision
         identity["batch_size"] = config.batch_size
         identity["share_prefix"], identity["compile"] = config.share_prefix, config.compile
+    shown = [options[key] for key in sorted(options.keys() - pruning_options)]  # those that act unpruned too
     prompting = {key: identity["benchmark"].get(key) for key in ("prefix", "suffix")}
     comparable = {
         "benchmark": data_hash([identity[key] for key in ("benchmark", "data")])[:16],
         "scorer": identity["benchmark_code"][:16],  # `vlmprune score` updates it
         "subset": identity["subset"],
         "prompt": data_hash([config.model.prompt, config.model.image, prompting])[:16],
-        "model": data_hash([identity["checkpoint"], *map(identity["model"].get, ("quantization", "packing"))])[:16],
+        "model": data_hash([identity["checkpoint"], config.model.quantization, *(shown or [None])])[:16],
         "dtype": identity["dtype"],
         "engine": str(ENGINE),
     }
@@ -134,10 +138,11 @@ def make_plan(config: RunConfig) -> Plan:
     if config.flops.convention != "vlmprune":  # answers compare, but a table has one column of FLOPs
         comparable["flops"] = config.flops.convention
     folder = Path(config.outputs) / benchmark_name(config, benchmark) / model_name(config)
-    unpruned = run_directory(folder, "none-default", identity, Unpruned())
+    unpruned = run_directory(folder, "none-default", identity, Unpruned(), pruning_options)
     if text_tower is not None:
         identity["text_tower"] = text_tower.identity
-    directory = run_directory(folder, f"{config.names['method']}-{amount_name(method)}", identity, method)
+    name = f"{config.names['method']}-{amount_name(method)}"
+    directory = run_directory(folder, name, identity, method, pruning_options)
     return Plan(
         config,
         method,
@@ -229,11 +234,13 @@ def load_benchmark(config: RunConfig) -> tuple[Benchmark, list[Sample]]:
     return found
 
 
-def run_directory(folder: Path, name: str, identity: dict[str, Any], method: Method) -> RunDirectory:
+def run_directory(
+    folder: Path, name: str, identity: dict[str, Any], method: Method, pruning_options: frozenset[str]
+) -> RunDirectory:
     """Return the directory of a run, named by the fingerprint of all that can change its answers."""
     acting = dict(identity)
-    if not any(part.stage in ("sequence", "vision") for part in method.parts(1)):  # newline tokens are kept anyway
-        acting["model"] = {key: value for key, value in identity["model"].items() if key != "newline"}
+    if not any(part.stage in ("sequence", "vision") for part in method.parts(1)):  # nothing is dropped before the LM
+        acting["model"] = {key: value for key, value in identity["model"].items() if key not in pruning_options}
     if method.reads_question:  # then prompts have no prefix to share
         acting.pop("share_prefix", None)
     fingerprint = data_hash(acting | method_identity(method))

@@ -4,7 +4,8 @@ A family is one file in families/, named after its `model_type` in config.json. 
 impossible pairs are refused before weights load, `SIGNALS` and `describe_tower(config)`. It may export
 `check_method(method)`, which raises ValueError for methods that it refuses; `KEEPS_POSITIONS` if its adapter keeps
 position ids; `RANKS_TOGETHER`, the media of which several tiles or frames can be ranked together, if not both can; and
-`LIMITS`, its settings for the number of pixels or tiles of a picture. No list names the families.
+`Options`, a dataclass of its own settings in `model.`, which are then in its adapter's `options`. No list names the
+families.
 
 The sizes come from the checkpoint's config, the input from the question's images or video; flops.py multiplies them.
 """
@@ -12,7 +13,6 @@ The sizes come from the checkpoint's config, the input from the question's image
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -24,9 +24,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlmprune.config.settings import LIMITS, ModelConfig
+from vlmprune.config.settings import ModelConfig
+from vlmprune.config.typecheck import construct
 from vlmprune.engine.layout import Layout
-from vlmprune.errors import UserError, check_choice
+from vlmprune.errors import UserError, check_choice, nearest
 from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
 from vlmprune.methods.baselines import Uniform
 
@@ -137,15 +138,27 @@ class EncoderInput:
 MEDIA = frozenset({"image", "video"})
 
 
+@dataclass(frozen=True)
+class NoOptions:
+    """Options of a family that has none."""
+
+
 class Adapter(ABC):
     """Base class of a family's adapter: implements the engine's interface, `vlmprune.engine.adapter.ModelInterface`."""
 
     signals: frozenset[str]
     tower: Tower
+    options: Any = NoOptions()  # the family's `Options`, as given to `adapt`
+    pruning_options: frozenset[str] = frozenset()  # those that act only where tokens are dropped before the LM
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.config = model.config
+
+    @property
+    def idle_options(self) -> dict[str, str]:
+        """The options that cannot act beside the others, and why."""
+        return {}
 
     @property
     def base_model(self) -> Any:
@@ -277,10 +290,10 @@ def has_sliding_window(text: Any) -> bool:
     return getattr(text, "sliding_window", None) is not None and (types is None or "sliding_attention" in types)
 
 
-def adapt(model: Any, **options: Any) -> Adapter:
+def adapt(model: Any, options: dict[str, Any] | None = None, where: str = "model_options.") -> Adapter:
     """Return the adapter of a loaded transformers model, with options of its family (LLaVA-NeXT: newline, packing).
 
-    Raises UserError if the family has no adapter or no such option.
+    where: prefix of an option's name in messages. Raises UserError if the family has no adapter or no such option.
     """
     model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper: hooks belong on the model itself
     model_type = getattr(getattr(model, "config", None), "model_type", None)
@@ -288,39 +301,30 @@ def adapt(model: Any, **options: Any) -> Adapter:
         raise UserError(f"{type(model).__name__} is no transformers model that generates: give the whole model")
     if model_type not in families():
         raise UserError(f"model family '{model_type}' is not supported; supported: {', '.join(families())}")
-    check_options(model_type, options)
-    return family_module(model_type).adapt(model, **options)
+    adapter: Adapter = family_module(model_type).adapt(model)
+    adapter.options = read_options(model_type, options or {}, where)
+    return adapter
 
 
-def check_options(model_type: str, options: dict[str, Any]) -> None:
-    """Raise UserError if the family lacks one of the options."""
-    allowed = _options(model_type)
-    for name in sorted(options.keys() - set(allowed)):
-        others = ", ".join(family for family in families() if name in _options(family))
-        named = f"; '{name}' is one of {others}" if others else ""
-        raise UserError(f"'{name}' is no option of {model_type}; allowed: {', '.join(allowed) or 'none'}{named}")
+def read_options(model_type: str, given: dict[str, Any], where: str) -> Any:
+    """Return a family's `Options`; null takes the default. Raise UserError for names and values that it does not have.
+
+    null is taken for an option of any other family too, so that one YAML can serve all families (model=path).
+    """
+    own = _option_names(model_type)
+    for name in sorted(given.keys() - set(own)):
+        others = [family for family in families() if name in _option_names(family)]
+        if given[name] is None and others:
+            continue
+        common = [field.name for field in fields(ModelConfig)] if where == "model." else []
+        hint = f", which is one of {', '.join(others)}" if others else nearest(name, [*own, *common])
+        raise UserError(f"{where}{name}: {model_type} has no such setting{hint}; its own: {', '.join(own) or 'none'}")
+    return construct(_options_of(model_type), {key: value for key, value in given.items() if value is not None}, where)
 
 
-def adapter_options(config: ModelConfig) -> dict[str, Any]:
-    """Return the settings of a run that are options of `adapt`, without those that are None."""
-    given = {"newline": config.newline, "packing": config.packing}
-    return {name: value for name, value in given.items() if value is not None}
+def _options_of(model_type: str) -> type:
+    return getattr(family_module(model_type), "Options", NoOptions)
 
 
-def check_limits(model_type: str, config: ModelConfig) -> None:
-    """Raise UserError if a limit of pixels or tiles is given that this family does not have."""
-    for name in LIMITS:
-        if (value := getattr(config, name)) is not None and name not in _limits(model_type):
-            others = ", ".join(family for family in families() if name in _limits(family))
-            raise UserError(
-                f"model.{name}={value}: {model_type} has no such setting, which is one of {others}; leave it null"
-            )
-
-
-def _limits(model_type: str) -> tuple[str, ...]:
-    return getattr(family_module(model_type), "LIMITS", ())
-
-
-def _options(model_type: str) -> list[str]:
-    module = family_module(model_type)
-    return [name for name in inspect.signature(module.adapt).parameters if name != "model"]
+def _option_names(model_type: str) -> list[str]:
+    return [field.name for field in fields(_options_of(model_type))]

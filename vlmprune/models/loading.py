@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText
 from vlmprune.config.settings import ModelConfig
 from vlmprune.engine.encoding_cache import EncodingStore
 from vlmprune.errors import UserError
-from vlmprune.models.base import Adapter, adapt, adapter_options, family_module
+from vlmprune.models.base import Adapter, adapt, family_module
 from vlmprune.models.checkpoint import find_checkpoint, load_error, random_model
 from vlmprune.models.outline import build_weightless
 from vlmprune.models.preprocessing import Preprocessor
@@ -124,7 +124,7 @@ def _load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, devic
     else:
         model = read_weights(checkpoint, config, dtype, device)
     model.eval()
-    adapter = adapt(model, **adapter_options(config))
+    adapter = adapt(model, config.options, "model.")
     family = family_module(checkpoint.config.model_type)
     return LoadedModel(model, adapter, family.Inputs(processors, adapter, config), model.device)
 

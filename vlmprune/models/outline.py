@@ -19,7 +19,7 @@ from vlmprune.benchmarks.base import BadSample
 from vlmprune.config.settings import ModelConfig
 from vlmprune.errors import UserError, user_error_on_failure
 from vlmprune.limits import limit_resources
-from vlmprune.models.base import Adapter, EncoderInput, adapt, adapter_options, check_limits, family_module
+from vlmprune.models.base import Adapter, EncoderInput, adapt, family_module
 from vlmprune.models.checkpoint import substitute_processors
 from vlmprune.models.preprocessing import Media, Preprocessor, Processors
 from vlmprune.models.processor import Checkpoint, read_processors
@@ -49,7 +49,6 @@ def build_weightless(checkpoint: Checkpoint, config: ModelConfig) -> WeightlessM
     settings = {name: value for name, value in vars(config).items() if name != "info"}
     key = (checkpoint.source, checkpoint.revision, repr(checkpoint.config), repr(settings), _stamp(checkpoint))
     if key not in _models:
-        check_limits(checkpoint.config.model_type, config)
         found = _build_weightless(checkpoint, config)
         check_inputs(found, checkpoint.source, "image")
         while len(_models) >= KEPT:
@@ -75,7 +74,7 @@ def _build_weightless(checkpoint: Checkpoint, config: ModelConfig) -> Weightless
     why = f"{start} transformers cannot build the model of its config.json"
     with user_error_on_failure(why, "correct its vision_config or text_config"), torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(checkpoint.config)
-    adapter = adapt(model, **adapter_options(config))
+    adapter = adapt(model, config.options, "model.")
     family = family_module(checkpoint.config.model_type)
     with processor_errors(start, processors, adapter):
         return WeightlessModel(adapter, family.Inputs(processors, adapter, config))

@@ -15,8 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from vlmprune.config.registry import read_choice
-from vlmprune.config.settings import LIMITS
+from vlmprune.config.registry import DESCRIPTION, read_choice
 from vlmprune.errors import UserError
 from vlmprune.results.find import group_runs
 from vlmprune.results.grid import Grid, dropped_columns_line, markdown_text, terminal_line
@@ -118,11 +117,10 @@ def _published(line: dict[str, str]) -> PublishedFigure:
 
 
 SAME_RATIO, SAME_TOKENS = 0.0005, 0.5  # largest differences that count as equal; the csv's ratios have four digits
-# Settings that a matching run must leave at the values of its choice's YAML, unless the csv gives another value.
-CHECKED = {
-    "model": ("prompt", "image", "newline", "packing", "quantization", "random_weights", "generation", *LIMITS),
-    "benchmark": ("split", "prefix", "suffix", "ocr", "num_frames"),
-}
+# Settings that a matching run must leave at the values of its choice's YAML, unless the csv gives another value: of a
+# method all, of a benchmark these, of a model all but UNCHECKED.
+CHECKED = {"benchmark": ("split", "prefix", "suffix", "ocr", "num_frames")}
+UNCHECKED = {"model": ("path", "revision", "dtype", "attention", "device_map")}
 COUNTING = ("positions", "scope", "budget")  # must be "published" unless the csv gives another value
 
 
@@ -232,7 +230,8 @@ def differing_settings(config: dict[str, Any], line: PublishedFigure) -> str:
 
 @cache
 def _choice(group: str, name: str) -> dict[str, Any]:
-    return {key: value for key, value in read_choice(group, name).items() if key not in ("_target_", "info", "name")}
+    left_out = DESCRIPTION.union(UNCHECKED.get(group, ()))
+    return {key: value for key, value in read_choice(group, name).items() if key not in left_out}
 
 
 def _value(config: dict[str, Any], key: str) -> Any:

@@ -7,10 +7,11 @@ the projector maps each independently.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Interval
 from PIL import Image
 from torch import Tensor
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
@@ -41,14 +42,23 @@ SIGNALS = frozenset(
 )
 
 
-LIMITS = ("min_tiles", "max_tiles")
 RANKS_TOGETHER: frozenset[str] = frozenset()  # its encoder is not told which tiles are of one picture
+Tiles = Annotated[int, Interval(ge=1, le=10_000)]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Least and most tiles that a picture is cut into; None: as the checkpoint says."""
+
+    min_tiles: Tiles | None = None
+    max_tiles: Tiles | None = None
 
 
 class InternVL(Adapter):
     """Adapter with each tile as a unit of 16 x 16 tokens; signals per patch are averaged over the 2 x 2 of a token."""
 
     signals = SIGNALS
+    options = Options()
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
@@ -111,19 +121,14 @@ class Inputs(Preprocessor):
         self.start, self.end, video = (getattr(processors.tokenizer, name, default) for name, default in names)
         # Only the chat template has a token for videos; the model has none.
         super().__init__(replace(processors, video_token=video), adapter, config)
-        for name in LIMITS:
-            if (value := getattr(config, name)) is not None and value < 1:
-                raise UserError(f"model.{name}={value}: tiles that a picture is cut into; allowed: 1 or more")
         least, most = self.limits["min_tiles"], self.limits["max_tiles"]
         if least > most:
             raise UserError(f"model.min_tiles={least} and model.max_tiles={most}: allowed: min_tiles up to max_tiles")
 
     @property
     def limits(self) -> dict[str, int]:
-        return {
-            name: own if getattr(self.config, name) is None else getattr(self.config, name)
-            for name, own in self.own_limits.items()
-        }
+        given = vars(self.adapter.options)
+        return {name: own if given[name] is None else given[name] for name, own in self.own_limits.items()}
 
     @property
     def own_limits(self) -> dict[str, int]:

@@ -7,6 +7,7 @@ embedding after each row. Units of selection are the base tile and the patches o
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -34,7 +35,7 @@ class Inputs(Preprocessor):
     def image(self, image: Image.Image) -> Media:
         given = self.tensors([self.squared(image)], **self._choice(image))
         given = {name: given[name] for name in ("pixel_values", "image_sizes")}
-        if self.config.packing == "fastervlm":
+        if self.adapter.options.packing == "fastervlm":
             given["image_sizes"] = torch.tensor([self._resolution(image)])
         height, width = given["image_sizes"][0].tolist()
         slots = self.adapter.slots(self.adapter.geometry((height, width)))
@@ -45,7 +46,7 @@ class Inputs(Preprocessor):
         height, width = medium.tensors["image_sizes"][0].tolist()
         image = self.adapter.geometry((height, width))
         patches = image.slot_patches()
-        patches = patches[patches >= 0] if self.config.packing == "fastervlm" else patches
+        patches = patches[patches >= 0] if self.adapter.options.packing == "fastervlm" else patches
         slots = torch.full((image.tiles * image.side**2,), -1)
         slots[patches[patches >= 0]] = (patches >= 0).nonzero().flatten()
         base, tiles = slots.split([image.side**2, len(slots) - image.side**2])
@@ -69,7 +70,7 @@ class Inputs(Preprocessor):
 
     def _choice(self, image: Image.Image) -> dict[str, Any]:
         """Return image-processor settings that fix FasterVLM's resolution; {} if the processor chooses."""
-        if self.config.packing != "fastervlm":
+        if self.adapter.options.packing != "fastervlm":
             return {}
         return {"image_grid_pinpoints": [list(self._resolution(image))]}
 
@@ -78,30 +79,39 @@ class Inputs(Preprocessor):
         return best_filled_resolution((height, width), self.processors.image_processor.image_grid_pinpoints)
 
 
-__all__ = ["SIGNALS", "Inputs", "LlavaNext", "adapt", "describe_tower"]
+__all__ = ["SIGNALS", "Inputs", "LlavaNext", "Options", "adapt", "describe_tower"]
 
 SIGNALS = (llava.SIGNALS - {"encoder_layers"}) | {"tiles"}
 describe_tower = llava.describe_tower
 
 
-class LlavaNext(llava.Llava):
-    """Adapter of tiled images. newline: `drop` the newline embeddings if pruning drops patches, or `keep` them.
+@dataclass(frozen=True)
+class Options:
+    """Options of LLaVA-NeXT. newline: `drop` the newline embeddings if pruning drops patches, or `keep` them.
 
     packing: `checkpoint` is that of transformers; `fastervlm` that of FasterVLM's code, without unpadding and newlines
     (`Inputs` then gives every image the size of its resolution, so that there is nothing to unpad).
     """
 
-    signals = SIGNALS
+    newline: Literal["drop", "keep"] = "drop"
+    packing: Literal["checkpoint", "fastervlm"] = "checkpoint"
 
-    def __init__(
-        self,
-        model: Any,
-        newline: Literal["drop", "keep"] = "drop",
-        packing: Literal["checkpoint", "fastervlm"] = "checkpoint",
-    ) -> None:
+
+class LlavaNext(llava.Llava):
+    """Adapter of tiled images."""
+
+    signals = SIGNALS
+    options = Options()
+    pruning_options = frozenset({"newline"})
+
+    def __init__(self, model: Any) -> None:
         super().__init__(model)
-        self.newline, self.packing = newline, packing
         self._images: list[Anyres] = []
+
+    @property
+    def idle_options(self) -> dict[str, str]:
+        whole_tiles = self.options.packing == "fastervlm"
+        return {"newline": "model.packing=fastervlm has no newline tokens"} if whole_tiles else {}
 
     def geometry(self, image_size: tuple[int, int]) -> Anyres:
         """Return the geometry, after unpadding, of an image of `image_size` (height, width) pixels."""
@@ -112,7 +122,7 @@ class LlavaNext(llava.Llava):
 
     def slots(self, image: Anyres) -> int:
         """Return the number of placeholders of an image in a prompt."""
-        return image.slots - (image.newlines if self.packing == "fastervlm" else 0)
+        return image.slots - (image.newlines if self.options.packing == "fastervlm" else 0)
 
     def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
         images = [self.geometry((height, width)) for height, width in arguments["image_sizes"].tolist()]
@@ -133,7 +143,7 @@ class LlavaNext(llava.Llava):
             slots=sum(map(self.slots, images)),
             tile_tokens=n,
             tile_rows=n,
-            fixed_slots=newlines if self.newline == "keep" else 0,
+            fixed_slots=newlines if self.options.newline == "keep" else 0,
             images=[index for index, image in enumerate(images) for _ in range(image.tiles)],
             order=self._order(images),
             stitched=True,
@@ -144,16 +154,16 @@ class LlavaNext(llava.Llava):
         slots, first = [], 0
         for image in images:
             patches = image.slot_patches()
-            patches = patches[patches >= 0] if self.packing == "fastervlm" else patches
+            patches = patches[patches >= 0] if self.options.packing == "fastervlm" else patches
             slots.append(torch.where(patches < 0, patches, patches + first * self.tower.grid[0] ** 2))
             first += image.tiles
         return torch.cat(slots)
 
     def prepare(self, prunes_before: bool) -> list[Any]:
         newline: Tensor | None = self.model.model.image_newline
-        if self.packing == "fastervlm":
+        if self.options.packing == "fastervlm":
             newline = None
-        elif prunes_before and self.newline == "drop":
+        elif prunes_before and self.options.newline == "drop":
             newline = torch.full_like(self.model.model.image_newline, torch.nan)
 
         def wrap(pack: Callable[..., Any]) -> Callable[..., Any]:
@@ -177,10 +187,6 @@ class LlavaNext(llava.Llava):
         return marked[::copies].repeat_interleave(copies, dim=0)
 
 
-def adapt(
-    model: Any,
-    newline: Literal["drop", "keep"] = "drop",
-    packing: Literal["checkpoint", "fastervlm"] = "checkpoint",
-) -> LlavaNext:
-    """Return the adapter of a LlavaNextForConditionalGeneration. newline, packing: see `LlavaNext`."""
-    return LlavaNext(model, newline, packing)
+def adapt(model: Any) -> LlavaNext:
+    """Return the adapter of a LlavaNextForConditionalGeneration."""
+    return LlavaNext(model)

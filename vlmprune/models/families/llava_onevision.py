@@ -10,6 +10,7 @@ projector, so tokens are dropped after them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -120,24 +121,30 @@ class Inputs(Preprocessor):
         return tensors
 
 
-__all__ = ["SIGNALS", "Inputs", "LlavaOnevision", "adapt", "describe_tower"]
+__all__ = ["SIGNALS", "Inputs", "LlavaOnevision", "Options", "adapt", "describe_tower"]
 
 # SigLIP has no [CLS]: cls_attention is the mean attention that a patch receives. encoder_layers is absent because
 # stitching and pooling after the encoder need the full grid.
 SIGNALS = frozenset({"seeds", "cls_attention", "received_attention", "features", "projected", "decoder_attention"})
 
 
+@dataclass(frozen=True)
+class Options:
+    """Options of LLaVA-OneVision. newline: `drop` newlines if tokens are dropped, or `keep` them."""
+
+    newline: Literal["drop", "keep"] = "drop"
+
+
 class LlavaOnevision(llava.Llava):
-    """Adapter of tiled images and pooled frames. newline: `drop` newlines if tokens are dropped, or `keep` them."""
+    """Adapter of tiled images and pooled frames."""
 
     signals = SIGNALS
+    options = Options()
+    pruning_options = frozenset({"newline"})
 
-    def __init__(self, model: Any, newline: Literal["drop", "keep"] = "drop") -> None:
+    def __init__(self, model: Any) -> None:
         Adapter.__init__(self, model)  # Llava's would describe a CLIP encoder
         self.tower = describe_tower(model.config)
-        if newline not in ("drop", "keep"):
-            raise UserError(f"newline={newline}: allowed: drop, keep")
-        self.newline = newline
         # The model's packing of patches [tiles, P, C] of the last encoding into rows [R, C], 0 for newlines.
         self._arrange: Callable[[Tensor], Tensor]
 
@@ -220,7 +227,7 @@ class LlavaOnevision(llava.Llava):
     def _laid_out(
         self, units: list[Unit], pixels: list[Tensor], slots: int, newlines: int, owners: list[int]
     ) -> Layout:
-        fixed_slots = newlines if self.newline == "keep" else 0
+        fixed_slots = newlines if self.options.newline == "keep" else 0
         n = self.tower.grid[0] * self.tower.grid[1]
         return Layout(
             group_by_grid(units, pixels[0].device), pixels, slots, n, n, fixed_slots=fixed_slots, images=owners
@@ -230,7 +237,7 @@ class LlavaOnevision(llava.Llava):
         return self._arrange(torch.cat(parts).transpose(1, 2)).T
 
     def prepare(self, prunes_before: bool) -> list[Any]:
-        return [MarkedNewline(self.base_model)] if prunes_before and self.newline == "drop" else []
+        return [MarkedNewline(self.base_model)] if prunes_before and self.options.newline == "drop" else []
 
     def visual_mask(self, input_ids: Tensor) -> Tensor:
         tokens = (self.config.image_token_id, self.config.video_token_id)
@@ -271,6 +278,6 @@ def describe_tower(config: Any) -> Tower:
     return Tower(vision.num_hidden_layers, feature_layer, (side, side), has_cls=False, grid_varies=True)
 
 
-def adapt(model: Any, newline: Literal["drop", "keep"] = "drop") -> LlavaOnevision:
-    """Return the adapter of a LlavaOnevisionForConditionalGeneration. newline: see `LlavaOnevision`."""
-    return LlavaOnevision(model, newline)
+def adapt(model: Any) -> LlavaOnevision:
+    """Return the adapter of a LlavaOnevisionForConditionalGeneration."""
+    return LlavaOnevision(model)

@@ -11,10 +11,12 @@ same with torchvision.
 from __future__ import annotations
 
 from bisect import bisect_right
+from dataclasses import dataclass, fields
 from itertools import accumulate
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Interval
 from PIL import Image
 from torch import Tensor
 
@@ -27,7 +29,20 @@ from vlmprune.models.base import Adapter, EncoderSizes, Grid
 from vlmprune.models.geometry import Box, Pixels, View, grid_of
 from vlmprune.models.preprocessing import Media, Preprocessor, Processors
 
-LIMITS = ("min_pixels", "max_pixels", "video_min_pixels", "video_max_pixels")
+Area = Annotated[int, Interval(ge=1, le=10**9)]  # pixels
+
+
+@dataclass(frozen=True)
+class Options:
+    """Least and most pixels of a picture, and of a frame (on Qwen3-VL: of all frames); None: as the checkpoint says."""
+
+    min_pixels: Area | None = None
+    max_pixels: Area | None = None
+    video_min_pixels: Area | None = None
+    video_max_pixels: Area | None = None
+
+
+LIMITS = tuple(field.name for field in fields(Options))
 
 
 class Inputs(Preprocessor):
@@ -45,8 +60,8 @@ class Inputs(Preprocessor):
         processor = processors.image_processor
         self.side = processor.patch_size * processor.merge_size  # pixels of a token in each direction
         self._own = self._resolve({})
-        self._limits = self._resolve({name: getattr(config, name) for name in LIMITS})
-        self._check(config)
+        self._limits = self._resolve(vars(adapter.options))
+        self._check(vars(adapter.options))
 
     @property
     def limits(self) -> dict[str, int]:
@@ -78,12 +93,11 @@ class Inputs(Preprocessor):
             ) from error
         return dict(zip(LIMITS, (*image, *_overlaid(frames, given, "video_")), strict=True))
 
-    def _check(self, config: ModelConfig) -> None:
+    def _check(self, given: dict[str, int | None]) -> None:
         """Raise UserError if the run's limits allow no picture."""
         cell = self.side**2
         for name in LIMITS:
-            value = getattr(config, name)
-            if value is not None and value < cell:
+            if (value := given[name]) is not None and value < cell:
                 raise UserError(
                     f"model.{name}={value}: less than one visual token, {self.side} x {self.side} pixels; allowed: "
                     f"{cell} or more"
@@ -91,9 +105,7 @@ class Inputs(Preprocessor):
         for prefix in ("", "video_"):
             low, high = f"{prefix}min_pixels", f"{prefix}max_pixels"
             if self._limits[low] > self._limits[high]:
-                both = (
-                    f"{n}={self._limits[n]}{'' if getattr(config, n) else ' (the checkpoint)'}" for n in (low, high)
-                )
+                both = (f"{n}={self._limits[n]}{'' if given[n] else ' (the checkpoint)'}" for n in (low, high))
                 raise UserError(f"model.{' and model.'.join(both)}: allowed: {low} up to {high}; give both")
 
     def agreements(self) -> dict[str, tuple[Any, Any]]:
@@ -176,7 +188,7 @@ def _size(least: int, most: int) -> dict[str, int]:
     return {"shortest_edge": least, "longest_edge": most}
 
 
-__all__ = ["LIMITS", "SIGNALS", "Inputs", "adapt", "check_method", "describe_tower"]
+__all__ = ["SIGNALS", "Inputs", "Options", "adapt", "check_method", "describe_tower"]
 
 SIGNALS = frozenset({"seeds", "cls_attention", "received_attention", "features", "projected", "decoder_attention"})
 KEEPS_POSITIONS = True
@@ -191,6 +203,7 @@ class Qwen2_5VL(Adapter):
     """
 
     signals = SIGNALS
+    options = Options()
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)

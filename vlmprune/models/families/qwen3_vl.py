@@ -20,7 +20,7 @@ from vlmprune.models.families import qwen2_5_vl
 SIGNALS = qwen2_5_vl.SIGNALS
 KEEPS_POSITIONS = qwen2_5_vl.KEEPS_POSITIONS
 RANKS_TOGETHER = qwen2_5_vl.RANKS_TOGETHER
-LIMITS = qwen2_5_vl.LIMITS
+Options = qwen2_5_vl.Options
 VIDEO_SIZE = {"shortest_edge": 4096, "longest_edge": 25165824}  # pixels of all frames, as the published checkpoints say
 check_method = qwen2_5_vl.check_method
 
