@@ -8,11 +8,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from tests.runs import run
 from vlmprune.cli import main
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
 from vlmprune.results.runs import read_run
-from vlmprune.run import run
 
 QUICK = ("method=none", "latency_samples=0", "logger=none", "limit=4", "benchmark.max_new_tokens=2")
 

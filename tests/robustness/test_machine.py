@@ -179,12 +179,13 @@ def test_the_reason_of_a_job_that_lacked_memory(monkeypatch, tmp_path):
 
     from vlmprune.launchers import task as tasks
     from vlmprune.launchers.base import Task
+    from vlmprune.run import Resources
 
     def fail_to_compose(*_: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(tasks, "compose_run", fail_to_compose)
     log = io.StringIO()
-    outcome = run_task(Task(0, [], None, "g", str(tmp_path), "m", str(tmp_path / "log")), log)
+    outcome = run_task(Task(0, [], None, "g", str(tmp_path), "m", str(tmp_path / "log")), log, Resources())
     assert outcome.status == "failed" and outcome.reason.startswith("out of memory")
     assert "Traceback" in log.getvalue()

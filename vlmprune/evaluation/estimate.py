@@ -13,10 +13,9 @@ import torch
 
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.config.settings import RunConfig
-from vlmprune.config.subset import Subset
 from vlmprune.errors import UserError
 from vlmprune.evaluation.media_loader import media_of
-from vlmprune.evaluation.plan import choose_parts, load_benchmark
+from vlmprune.evaluation.plan import Benchmarks, choose_parts, load_benchmark
 from vlmprune.evaluation.predictions import run_lengths
 from vlmprune.evaluation.result import summarise_flops, summarise_tokens
 from vlmprune.measure.flops import units_and_kept
@@ -46,11 +45,13 @@ class CostEstimate:
     at_most: bool
 
 
-def estimate_cost(config: RunConfig) -> CostEstimate:
-    """Return the nominal cost of a run, for any device. Raise UserError if it cannot work, as `make_plan` does."""
+def estimate_cost(config: RunConfig, benchmarks: Benchmarks | None = None) -> CostEstimate:
+    """Return the nominal cost of a run, for any device. Raise UserError if it cannot work, as `make_plan` does.
+
+    benchmarks: as in `load_benchmark`.
+    """
     method, checkpoint, text_tower = choose_parts(config)
-    benchmark, everything = load_benchmark(config)
-    samples = Subset(config.limit, config.shard).choose(everything)
+    benchmark, _, samples = load_benchmark(config, benchmarks)
     known = build_weightless(checkpoint, config.model)
     adapter, preprocessor = known.adapter, known.preprocessor
     rows: list[dict[str, Any]] = []

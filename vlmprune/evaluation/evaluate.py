@@ -36,9 +36,8 @@ from vlmprune.hashing import data_hash
 from vlmprune.machine import is_memory_error
 from vlmprune.measure.environment import versions
 from vlmprune.measure.positions import position_limit, positions_taken
-from vlmprune.models import loading
 from vlmprune.models.clip_text import load_text_tower
-from vlmprune.models.loading import LoadedModel
+from vlmprune.models.loading import LastModel, LoadedModel
 from vlmprune.models.preprocessing import Media, place_media
 from vlmprune.terminal import say
 
@@ -274,9 +273,9 @@ class Evaluation:
         self.advance(len(batch))
 
 
-def load_models(plan: Plan) -> tuple[LoadedModel, TextRelevance | None]:
-    """Load the model, and the CLIP text tower if the method reads questions with one."""
-    loaded = loading.load(plan.checkpoint, plan.config.model, plan.dtype, plan.device)
+def load_models(plan: Plan, last: LastModel) -> tuple[LoadedModel, TextRelevance | None]:
+    """Load the model, unless it is `last`, and the CLIP text tower if the method reads questions with one."""
+    loaded = last.load(plan.checkpoint, plan.config.model, plan.dtype, plan.device)
     return loaded, None if plan.text_tower is None else load_text_tower(plan.text_tower, plan.device)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -62,32 +60,23 @@ class Plan:
     limits: dict[str, int]  # of the pixels or tiles of a picture, the checkpoint's where none were given
 
 
-_shared: dict[str, tuple[Benchmark, list[Sample]]] | None = None  # by the benchmark's config; None outside a sweep
+# Benchmarks that were read, by the hash of their config: each with all of its samples, and those of each subset.
+Benchmarks = dict[str, tuple[Benchmark, list[Sample], dict[Subset, list[Sample]]]]
 
 
-@contextmanager
-def shared_benchmarks() -> Iterator[None]:
-    """Inside, `make_plan` reads each benchmark's data once for all runs."""
-    global _shared
-    before, _shared = _shared, {} if _shared is None else _shared
-    try:
-        yield
-    finally:
-        _shared = before
+def make_plan(config: RunConfig, benchmarks: Benchmarks | None = None) -> Plan:
+    """Return the plan of a run. Raise UserError for settings that cannot work, before any weight is loaded.
 
-
-def make_plan(config: RunConfig) -> Plan:
-    """Return the plan of a run. Raise UserError for settings that cannot work, before any weight is loaded."""
+    benchmarks: as in `load_benchmark`.
+    """
     method, checkpoint, text_tower = choose_parts(config)
     rules = read_rules(checkpoint, config.model.generation)
     device = loading.resolve_device(config.device)
     dtype = loading.resolve_dtype(config.model.dtype, checkpoint, device)
     loading.check_hardware(config.model, checkpoint, dtype, device)
 
-    benchmark, everything = load_benchmark(config)
+    benchmark, everything, samples = load_benchmark(config, benchmarks)
     judge = build_judge(config, benchmark)
-    subset = Subset(config.limit, config.shard)
-    samples = subset.choose(everything)
 
     prepare_inputs = build_weightless(checkpoint, config.model).preprocessor
     if any(sample.media == "video" for sample in samples) and prepare_inputs.takes_video:
@@ -111,7 +100,7 @@ def make_plan(config: RunConfig) -> Plan:
         | {"orientation": config.orientation},
         "benchmark_code": code_identity(type(benchmark)),
         "data": benchmark.identity(),
-        "subset": subset.name(len(everything)),
+        "subset": Subset(config.limit, config.shard).name(len(everything)),
         "dtype": str(dtype).removeprefix("torch."),
         "engine": ENGINE,
     }
@@ -216,17 +205,24 @@ def check_compile(config: RunConfig, method: Method, model: Any) -> None:
         raise NotApplicable(f"compile=true: decoder layers of {', '.join(sorted(set(layers)))}; full_attention alone")
 
 
-def load_benchmark(config: RunConfig) -> tuple[Benchmark, list[Sample]]:
-    """Return the benchmark of the composed config and all of its samples. Raise UserError if its data are missing."""
-    part = not Subset(config.limit, config.shard).is_whole
+def load_benchmark(
+    config: RunConfig, benchmarks: Benchmarks | None = None
+) -> tuple[Benchmark, list[Sample], list[Sample]]:
+    """Return the benchmark of the composed config, all of its samples, and those of the run's subset.
+
+    benchmarks: benchmarks that were read before, to which this one is added. Raise UserError if its data are missing.
+    """
+    subset = Subset(config.limit, config.shard)
+    part = not subset.is_whole
     key = data_hash([config.names["benchmark"], config.benchmark, config.data, config.orientation, part])
-    if _shared is not None and key in _shared:
-        return _shared[key]
-    benchmark = build_benchmark(config)
-    found = benchmark, benchmark.load(part=part)
-    if _shared is not None:
-        _shared[key] = found
-    return found
+    benchmarks = {} if benchmarks is None else benchmarks
+    if key not in benchmarks:
+        benchmark = build_benchmark(config)
+        benchmarks[key] = benchmark, benchmark.load(part=part), {}
+    benchmark, everything, subsets = benchmarks[key]
+    if subset not in subsets:
+        subsets[subset] = subset.choose(everything)
+    return benchmark, everything, subsets[subset]
 
 
 def run_directory(folder: Path, name: str, identity: dict[str, Any], method: Method) -> RunDirectory:
