@@ -19,6 +19,7 @@ from vlmprune.evaluation.evaluate import load_models, make_evaluation
 from vlmprune.evaluation.latency_pass import measure_questions
 from vlmprune.evaluation.plan import Benchmarks, Plan, amount_name, benchmark_name, model_name
 from vlmprune.evaluation.result import recount_flops, sort_rows, summarise_answers
+from vlmprune.evaluation.scores import record_scores
 from vlmprune.loggers.base import Logger, guard_logger
 from vlmprune.loggers.wandb_upload import Uploads
 from vlmprune.measure.environment import describe_environment
@@ -106,12 +107,9 @@ def judge_result(plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
     """Return the result with its score, after asking the judge if one is given and the score is missing."""
     if plan.judge is None or result["answers"]["score"] is not None:
         return result
-    from vlmprune.evaluation.rescore import rescore
-
-    rescore(plan.directory.path, plan.judge, plan.config.config_dir)
-    scored = plan.directory.result
-    assert scored is not None
-    return scored
+    with plan.directory.lock():
+        record_scores(plan.directory, plan.directory.predictions(), result, plan.benchmark, plan.judge)
+    return result
 
 
 def write_submission(plan: Plan) -> None:
