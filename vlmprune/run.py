@@ -1,9 +1,9 @@
-"""One run, from its settings to result.json, pictures, logger and summary."""
+"""One run, from its plan to result.json, pictures, logger and summary."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ from vlmprune.distributed.team import Team
 from vlmprune.errors import UserError
 from vlmprune.evaluation.evaluate import load_models, make_evaluation
 from vlmprune.evaluation.latency_pass import measure_questions
-from vlmprune.evaluation.plan import Benchmarks, Plan, amount_name, benchmark_name, model_name
+from vlmprune.evaluation.plan import Plan, Resources, amount_name, benchmark_name, model_name
 from vlmprune.evaluation.result import recount_flops, sort_rows, summarise_answers
 from vlmprune.evaluation.scores import record_scores
 from vlmprune.loggers.base import Logger, guard_logger
 from vlmprune.loggers.wandb_upload import Uploads
 from vlmprune.measure.environment import describe_environment
 from vlmprune.measure.memory import peak_mb, reset_peak
-from vlmprune.models.loading import LastModel, LoadedModel
+from vlmprune.models.loading import LoadedModel
 from vlmprune.models.outline import WeightlessModel, build_weightless
 from vlmprune.models.preprocessing import Preprocessor
 from vlmprune.pictures.pages import save_pictures, title_of
@@ -33,15 +33,6 @@ from vlmprune.results.summary import show_summary
 from vlmprune.terminal import progress_bar, say
 
 MAX_IDS = 20  # ids of broken samples in the result, at most; bad.jsonl has all of them
-
-
-@dataclass
-class Resources:
-    """What a run leaves to the next one of its process: the data, the model with its encodings, uploads under way."""
-
-    benchmarks: Benchmarks = field(default_factory=Benchmarks)
-    model: LastModel = field(default_factory=LastModel)
-    uploads: Uploads = field(default_factory=Uploads)
 
 
 def run(plan: Plan, resources: Resources, group: str | None = None) -> dict[str, Any]:
@@ -64,7 +55,7 @@ def run(plan: Plan, resources: Resources, group: str | None = None) -> dict[str,
         plan.directory.write_start(to_yaml(config.resolved), environment)
         logger.start(config.with_names, plan.directory.fingerprint, group)
         try:
-            result = evaluate_and_measure(plan, resources.model, environment)
+            result = evaluate_and_measure(plan, resources, environment)
             write_submission(plan)
             plan.directory.finish(result)  # last, since a finished run is not run again
         except BaseException as error:
@@ -120,11 +111,8 @@ def write_submission(plan: Plan) -> None:
         plan.directory.write(name, content)
 
 
-def evaluate_and_measure(plan: Plan, last: LastModel, environment: dict[str, Any]) -> dict[str, Any]:
-    """Answer the open samples, time a few questions, draw pictures, and return the content of result.json.
-
-    last: the model of the run before.
-    """
+def evaluate_and_measure(plan: Plan, resources: Resources, environment: dict[str, Any]) -> dict[str, Any]:
+    """Answer the open samples, time a few questions, draw pictures, and return the content of result.json."""
     config, directory = plan.config, plan.directory
     done = {row["id"] for row in [*directory.predictions(), *directory.bad()]}
     open_samples = [sample for sample in plan.samples if sample.id not in done]
@@ -137,7 +125,7 @@ def evaluate_and_measure(plan: Plan, last: LastModel, environment: dict[str, Any
     team = team_of(config) if open_samples else Team([])
     with team.start_run(plan):  # other processes, if any, load their models at the same time
         peak_since = reset_peak(plan.device)
-        loaded, text_tower = load_models(plan, last)
+        loaded, text_tower = load_models(plan, resources)
         takes_video = loaded.preprocessor.takes_video and plan.samples[0].media == "video"
         directory.prompt_template = loaded.preprocessor.prompts.template("video" if takes_video else "image")
         directory.first_sample = plan.samples[0].id
@@ -211,10 +199,7 @@ def describe_media(samples: list[Sample], rows: list[dict[str, Any]], prepare: P
 
 
 def build_logger(config: RunConfig, directory: Path, uploads: Uploads) -> Logger:
-    """Return the experiment logger of the composed config, which writes inside the run directory.
-
-    uploads: those of earlier runs, to which the logger adds its own.
-    """
+    """Return the experiment logger of the composed config, which writes inside the run directory."""
     settings = {key: value for key, value in config.logger.items() if key not in DESCRIPTION}
     target = target_of(config.logger, f"logger={config.names['logger']}")
     cls = target_class(target, Logger)

@@ -13,7 +13,7 @@ from transformers import LlavaForConditionalGeneration
 from tests.runs import run
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import NotApplicable, UserError
-from vlmprune.run import Resources
+from vlmprune.evaluation.plan import Resources
 
 SMALL = ["limit=60", "latency_samples=0", "logger=none", "show.samples=0"]
 PLAIN = ["share_prefix=false", "features.memory_mb=0", "batch_size=1"]
@@ -59,10 +59,10 @@ def test_answers_are_those_of_one_question_at_a_time(tmp_path, method):
 def test_the_next_job_of_a_sweep_does_not_encode_again(tmp_path):
     shared = Resources()
     answers(tmp_path / "a", "method=fastv", "ratio=0.5", resources=shared)
-    loaded = shared.model.loaded
+    loaded = shared.model
     misses = loaded.features.misses
     answers(tmp_path / "b", "method=fastv", "ratio=0.9", resources=shared)
-    assert shared.model.loaded is loaded and loaded.features.misses == misses > 0
+    assert shared.model is loaded and loaded.features.misses == misses > 0
 
 
 def test_features_on_disk_serve_the_next_process(tmp_path):
@@ -70,7 +70,7 @@ def test_features_on_disk_serve_the_next_process(tmp_path):
     _, expected = answers(tmp_path / "a", "method=cls", "ratio=0.5", folder)
     other = Resources()
     _, found = answers(tmp_path / "b", "method=cls", "ratio=0.5", folder, resources=other)
-    features = other.model.loaded.features
+    features = other.model.features
     assert features.misses == 0 and features.hits
     assert found == expected
 

@@ -18,11 +18,11 @@ from vlmprune.config.settings import ModelConfig, compose_run
 from vlmprune.engine.session import Session
 from vlmprune.errors import UserError
 from vlmprune.evaluation.evaluate import load_models
-from vlmprune.evaluation.plan import make_plan
+from vlmprune.evaluation.plan import Resources, make_plan
 from vlmprune.models import checkpoint, loading
 from vlmprune.models.base import families
 from vlmprune.models.checkpoint import find_checkpoint, published_config
-from vlmprune.models.loading import LastModel, load
+from vlmprune.models.loading import load
 from vlmprune.tiny import CHECKPOINT
 
 CPU = torch.device("cpu")
@@ -50,12 +50,12 @@ def test_weights_that_changed_since_the_plan_are_not_loaded_for_it(folder, tmp_p
     """A sweep plans its jobs hours before the last of them loads its model."""
     path = shutil.copytree(folder, tmp_path / "copy")
     settings = ["model=path", f"model.path={path}", "method=none", "limit=1", "logger=none"]
-    plan, last = make_plan(compose_run([*settings, "latency_samples=0", f"outputs={tmp_path}/out"])), LastModel()
+    plan, resources = make_plan(compose_run([*settings, "latency_samples=0", f"outputs={tmp_path}/out"])), Resources()
     weights = path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(UserError, match=r"model\.path=.*copy: its files changed after the run was planned"):
-        load_models(plan, last)
-    assert last.loaded is None
+        load_models(plan, resources)
+    assert resources.model is None
 
 
 @pytest.mark.slow
@@ -112,12 +112,13 @@ def test_settings_of_the_checkpoint_are_settings_of_the_run(folder, tmp_path, mo
 
 
 def test_the_last_model_is_kept_until_a_setting_changes(folder):
-    config, last = ModelConfig("path", str(folder)), LastModel()
-    found = find_checkpoint(config)
-    first = last.load(found, config, torch.float32, CPU)
-    assert last.load(found, config, torch.float32, CPU) is first is last.loaded
-    other = last.load(found, replace(config, attention="eager"), torch.float32, CPU)
-    assert other is last.loaded is not first and other.model.config._attn_implementation == "eager"
+    settings, resources = ["model=path", f"model.path={folder}", "method=none", "device=cpu"], Resources()
+    plan, eager = (make_plan(compose_run([*settings, *more]), resources) for more in ([], ["model.attention=eager"]))
+    first, _ = load_models(plan, resources)
+    assert load_models(plan, resources)[0] is first
+    other, _ = load_models(eager, resources)
+    assert other is not first and other.model.config._attn_implementation == "eager"
+    assert load_models(plan, resources)[0] is not first, "two models were in memory"
 
 
 class TestRandomWeights:

@@ -69,8 +69,8 @@ def test_a_disk_that_is_full_at_every_single_write(go, calm, writes, tmp_path):
 def test_pictures_that_cannot_be_written_cost_a_line_and_are_made_by_the_next_call(
     go, calm, tmp_path, monkeypatch, capsys
 ):
+    from vlmprune.evaluation.plan import Resources
     from vlmprune.pictures import pages as pictures
-    from vlmprune.run import Resources
 
     def full(path, text):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -84,7 +84,7 @@ def test_pictures_that_cannot_be_written_cost_a_line_and_are_made_by_the_next_ca
     resources = Resources()
     go(tmp_path, resources=resources)
     assert "already finished" in capsys.readouterr().err
-    assert resources.model.loaded is None, "a model was loaded for them"
+    assert resources.model is None, "a model was loaded for them"
     assert left(tmp_path) == calm
     (index,) = tmp_path.rglob("index.json")
     before = index.stat().st_mtime_ns

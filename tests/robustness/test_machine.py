@@ -177,9 +177,9 @@ def test_a_deleted_working_directory(command, tmp_path):
 def test_the_reason_of_a_job_that_lacked_memory(monkeypatch, tmp_path):
     import io
 
+    from vlmprune.evaluation.plan import Resources
     from vlmprune.launchers import task as tasks
     from vlmprune.launchers.base import Task
-    from vlmprune.run import Resources
 
     def fail_to_compose(*_: object) -> None:
         raise MemoryError

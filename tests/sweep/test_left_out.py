@@ -6,13 +6,13 @@ import pytest
 
 from vlmprune.cli import main
 from vlmprune.errors import IdleSetting
-from vlmprune.evaluation.plan import Benchmarks
+from vlmprune.evaluation.plan import Resources
 from vlmprune.sweep.inspection import check_jobs
 from vlmprune.sweep.jobs import plan_jobs
 
 
 def titles(*settings: str) -> list[str]:
-    jobs = check_jobs(plan_jobs([*settings, "limit=4"], None, baselines=False), True, Benchmarks())
+    jobs = check_jobs(plan_jobs([*settings, "limit=4"], None, baselines=False), True, Resources())
     assert all(sorted(job.record.overrides) == sorted(job.config.overrides) for job in jobs)
     return [job.title for job in jobs]
 
@@ -26,7 +26,7 @@ def test_a_setting_that_acts_in_some(capsys):
 def test_it_runs_in_the_directory_of_the_job_without_it():
     both = plan_jobs(["method=cls,fastv", "ratio=0.5", "budget=average", "limit=4"], None)
     plain = plan_jobs(["method=cls,fastv", "ratio=0.5", "limit=4"], None)
-    known = Benchmarks()
+    known = Resources()
     left, whole = ({job.record.method: job.record for job in check_jobs(jobs, True, known)} for jobs in (both, plain))
     for name in ("none", "random", "cls"):
         assert left[name].directory == whole[name].directory
@@ -45,14 +45,14 @@ def test_a_setting_that_acts_in_none():
 def test_elsewhere_jobs_that_become_one_are_one(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     jobs = plan_jobs(["method=cls,fastv", "ratio=0.5", "budget=average,published", "limit=4"], None, False)
-    assert [job.title for job in check_jobs(jobs, False, Benchmarks())] == [
+    assert [job.title for job in check_jobs(jobs, False, Resources())] == [
         "method=cls",
         "method=fastv budget=average",
         "method=fastv budget=published",
     ]
     jobs = plan_jobs(["method=cls,fastv", "ratio=0.5", "scope=image,tile", "limit=4"], None, False)
     with pytest.raises(IdleSetting, match="scope=image"):
-        check_jobs(jobs, False, Benchmarks())
+        check_jobs(jobs, False, Resources())
 
 
 @pytest.mark.slow

@@ -160,8 +160,8 @@ def _run(arguments: list[str]) -> int:
         from vlmprune.cli.dry_run import dry_run
 
         return dry_run(settings, config_dir)
-    from vlmprune.evaluation.plan import make_plan
-    from vlmprune.run import Resources, run
+    from vlmprune.evaluation.plan import Resources, make_plan
+    from vlmprune.run import run
 
     run(make_plan(config), Resources())
     return 0

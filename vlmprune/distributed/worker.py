@@ -18,9 +18,8 @@ from vlmprune.config.settings import compose_run
 from vlmprune.distributed.messages import Connection, RemoteRunDirectory
 from vlmprune.errors import UserError
 from vlmprune.evaluation.evaluate import load_models, make_evaluation
-from vlmprune.evaluation.plan import Benchmarks, make_plan
+from vlmprune.evaluation.plan import Resources, make_plan
 from vlmprune.measure.memory import peak_mb, reset_peak
-from vlmprune.models.loading import LastModel
 
 Message = tuple[str, Any]
 
@@ -30,11 +29,11 @@ def serve(connection: Connection) -> int:
     inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
     busy = threading.Event()
     threading.Thread(target=receive_messages, args=(connection, inbox, busy), daemon=True).start()
-    benchmarks, last = Benchmarks(), LastModel()
+    resources = Resources()
     while (message := inbox.get()) is not None:
         busy.set()
         try:
-            peak = answer_share(message[1], connection, inbox, benchmarks, last)
+            peak = answer_share(message[1], connection, inbox, resources)
         except UserError as error:
             connection.send("refused", str(error))
             return 2
@@ -60,17 +59,13 @@ def answer_share(
     job: dict[str, Any],
     connection: Connection,
     inbox: queue.SimpleQueue[Message | None],
-    benchmarks: Benchmarks,
-    last: LastModel,
+    resources: Resources,
 ) -> float:
-    """Answer this process's share of a run's questions; return its peak memory in MB. Raise the errors of a run.
-
-    benchmarks, last: benchmarks and model of the runs before.
-    """
+    """Answer this process's share of a run's questions; return its peak memory in MB. Raise the errors of a run."""
     folder = job["config_dir"]
     if folder and (package := os.path.dirname(folder)) not in sys.path:
         sys.path.insert(0, package)  # a user's package lies beside the config folder
-    plan = make_plan(compose_run(job["overrides"], folder), benchmarks)
+    plan = make_plan(compose_run(job["overrides"], folder), resources)
     if plan.directory.fingerprint != job["fingerprint"]:
         raise UserError(
             f"{socket.gethostname()} ({plan.device}) has another code, checkpoint or dataset than process 1: all "
@@ -79,7 +74,7 @@ def answer_share(
     if plan.device.type == "cuda":
         torch.cuda.set_device(plan.device)
     reset_peak(plan.device)
-    loaded, text_tower = load_models(plan, last)
+    loaded, text_tower = load_models(plan, resources)
     connection.send("ready")
     message = inbox.get()
     if message is None:

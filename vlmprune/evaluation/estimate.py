@@ -15,7 +15,7 @@ from vlmprune.benchmarks.base import BadSample
 from vlmprune.config.settings import RunConfig
 from vlmprune.errors import UserError
 from vlmprune.evaluation.media_loader import media_of
-from vlmprune.evaluation.plan import Benchmarks, choose_parts, load_benchmark
+from vlmprune.evaluation.plan import Resources, choose_parts, load_benchmark
 from vlmprune.evaluation.predictions import run_lengths
 from vlmprune.evaluation.result import summarise_flops, summarise_tokens
 from vlmprune.measure.flops import units_and_kept
@@ -45,13 +45,10 @@ class CostEstimate:
     at_most: bool
 
 
-def estimate_cost(config: RunConfig, benchmarks: Benchmarks | None = None) -> CostEstimate:
-    """Return the nominal cost of a run, for any device. Raise UserError if it cannot work, as `make_plan` does.
-
-    benchmarks: as in `load_benchmark`.
-    """
+def estimate_cost(config: RunConfig, resources: Resources | None = None) -> CostEstimate:
+    """Return the nominal cost of a run, for any device. Raise UserError if it cannot work, as `make_plan` does."""
     method, checkpoint, text_tower = choose_parts(config)
-    benchmark, _, samples = load_benchmark(config, benchmarks)
+    benchmark, _, samples = load_benchmark(config, resources)
     known = build_weightless(checkpoint, config.model)
     adapter, preprocessor = known.adapter, known.preprocessor
     rows: list[dict[str, Any]] = []

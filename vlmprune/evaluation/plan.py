@@ -1,8 +1,8 @@
-"""Plan of a run: settings resolved to objects and checked before any weight is loaded."""
+"""Plan of a run: settings resolved to objects and checked before any weight is loaded; what runs share."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from vlmprune.evaluation.idle_settings import check_idle
 from vlmprune.evaluation.run_directory import RunDirectory
 from vlmprune.files import expand_path
 from vlmprune.hashing import data_hash
+from vlmprune.loggers.wandb_upload import Uploads
 from vlmprune.methods.base import Method
 from vlmprune.methods.baselines import Unpruned
 from vlmprune.models import loading, processor
@@ -60,22 +61,29 @@ class Plan:
     limits: dict[str, int]  # of the pixels or tiles of a picture, the checkpoint's where none were given
 
 
-# Benchmarks that were read, by the hash of their config: each with all of its samples, and those of each subset.
-Benchmarks = dict[str, tuple[Benchmark, list[Sample], dict[Subset, list[Sample]]]]
+@dataclass
+class Resources:
+    """What outlives a run and serves the next one of its process.
 
-
-def make_plan(config: RunConfig, benchmarks: Benchmarks | None = None) -> Plan:
-    """Return the plan of a run. Raise UserError for settings that cannot work, before any weight is loaded.
-
-    benchmarks: as in `load_benchmark`.
+    benchmarks: by the hash of their config, each with all of its samples and those of each subset. model: the last one,
+    with its encodings; model_key: all that it depends on. uploads: of W&B's files.
     """
+
+    benchmarks: dict[str, tuple[Benchmark, list[Sample], dict[Subset, list[Sample]]]] = field(default_factory=dict)
+    model: loading.LoadedModel | None = None
+    model_key: tuple[Any, ...] = ()
+    uploads: Uploads = field(default_factory=Uploads)
+
+
+def make_plan(config: RunConfig, resources: Resources | None = None) -> Plan:
+    """Return the plan of a run. Raise UserError for settings that cannot work, before any weight is loaded."""
     method, checkpoint, text_tower = choose_parts(config)
     rules = read_rules(checkpoint, config.model.generation)
     device = loading.resolve_device(config.device)
     dtype = loading.resolve_dtype(config.model.dtype, checkpoint, device)
     loading.check_hardware(config.model, checkpoint, dtype, device)
 
-    benchmark, everything, samples = load_benchmark(config, benchmarks)
+    benchmark, everything, samples = load_benchmark(config, resources)
     judge = build_judge(config, benchmark)
 
     prepare_inputs = build_weightless(checkpoint, config.model).preprocessor
@@ -206,20 +214,20 @@ def check_compile(config: RunConfig, method: Method, model: Any) -> None:
 
 
 def load_benchmark(
-    config: RunConfig, benchmarks: Benchmarks | None = None
+    config: RunConfig, resources: Resources | None = None
 ) -> tuple[Benchmark, list[Sample], list[Sample]]:
     """Return the benchmark of the composed config, all of its samples, and those of the run's subset.
 
-    benchmarks: benchmarks that were read before, to which this one is added. Raise UserError if its data are missing.
+    Raise UserError if its data are missing.
     """
     subset = Subset(config.limit, config.shard)
     part = not subset.is_whole
     key = data_hash([config.names["benchmark"], config.benchmark, config.data, config.orientation, part])
-    benchmarks = {} if benchmarks is None else benchmarks
-    if key not in benchmarks:
+    known = {} if resources is None else resources.benchmarks
+    if key not in known:
         benchmark = build_benchmark(config)
-        benchmarks[key] = benchmark, benchmark.load(part=part), {}
-    benchmark, everything, subsets = benchmarks[key]
+        known[key] = benchmark, benchmark.load(part=part), {}
+    benchmark, everything, subsets = known[key]
     if subset not in subsets:
         subsets[subset] = subset.choose(everything)
     return benchmark, everything, subsets[subset]

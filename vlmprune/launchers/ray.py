@@ -132,7 +132,7 @@ class TaskActor:
     """Class of the Ray actors."""
 
     def __init__(self) -> None:
-        from vlmprune.run import Resources
+        from vlmprune.evaluation.plan import Resources
 
         self.resources = Resources()
 

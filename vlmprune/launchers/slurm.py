@@ -111,7 +111,7 @@ class SlurmJob:
     """Function of a job. submitit calls `checkpoint` when the job is preempted or its time is over."""
 
     def __call__(self, task: Task) -> Outcome:
-        from vlmprune.run import Resources
+        from vlmprune.evaluation.plan import Resources
 
         return run_task_in_worker(task, Resources())
 

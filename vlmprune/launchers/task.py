@@ -19,8 +19,7 @@ from vlmprune.machine import resource_message
 from vlmprune.own_code import failing_method
 
 if TYPE_CHECKING:
-    from vlmprune.evaluation.plan import Plan
-    from vlmprune.run import Resources
+    from vlmprune.evaluation.plan import Plan, Resources
 
 # Variables that decide where models, datasets and logs are found. Keys are not among them: no task file may hold one.
 SHARED_VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "WANDB_MODE", "WANDB_DIR", "WANDB_BASE_URL")
@@ -38,7 +37,7 @@ def run_task(task: Task, log: TextIO, resources: Resources, plan: Plan | None = 
     directory = None
     try:
         if plan is None:
-            plan = make_plan(compose_run(task.overrides, task.config_dir), resources.benchmarks)
+            plan = make_plan(compose_run(task.overrides, task.config_dir), resources)
         directory, finished = str(plan.directory.path), (plan.directory.path / "result.json").exists()
         result = run(plan, resources, task.group)
     except Exception as error:  # the sweep continues with its other jobs, so the traceback goes to the log

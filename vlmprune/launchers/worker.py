@@ -10,9 +10,9 @@ import sys
 import threading
 from dataclasses import asdict
 
+from vlmprune.evaluation.plan import Resources
 from vlmprune.launchers.base import Task
 from vlmprune.launchers.task import run_task_in_worker
-from vlmprune.run import Resources
 
 
 def main() -> None:

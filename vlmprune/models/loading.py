@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,7 +14,7 @@ from vlmprune.config.settings import ModelConfig
 from vlmprune.engine.encoding_cache import EncodingStore
 from vlmprune.errors import UserError
 from vlmprune.models.base import Adapter, adapt, adapter_options, family_module
-from vlmprune.models.checkpoint import find_checkpoint, load_error, random_model, with_identity
+from vlmprune.models.checkpoint import find_checkpoint, load_error, random_model
 from vlmprune.models.outline import build_weightless
 from vlmprune.models.preprocessing import Preprocessor
 from vlmprune.models.processor import Checkpoint, is_of_shapes
@@ -99,30 +99,6 @@ class LoadedModel:
     preprocessor: Preprocessor
     device: torch.device
     features: EncodingStore | None = None  # of its vision encoder's results
-
-
-class LastModel:
-    """Memory of the model that was loaded last, so that jobs of a sweep that share it load it once."""
-
-    def __init__(self) -> None:
-        self.loaded: LoadedModel | None = None
-        self._key: tuple[Any, ...] = ()
-
-    def load(
-        self, checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device
-    ) -> LoadedModel:
-        """Return the model and preprocessor, from memory if they were loaded last. Raises UserError as `load` does,
-        and if the checkpoint's files are not those of its identity any more.
-        """
-        key = (checkpoint.identity, dtype, device, repr(config))
-        if self.loaded is None or self._key != key:
-            self.loaded = None  # first, so that two large models are never in memory together
-            if checkpoint.folder and with_identity(replace(checkpoint, identity="")).identity != checkpoint.identity:
-                raise UserError(
-                    f"model.path={checkpoint.source}: its files changed after the run was planned; run it again"
-                )
-            self.loaded, self._key = load(checkpoint, config, dtype, device), key
-        return self.loaded
 
 
 def load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> LoadedModel:

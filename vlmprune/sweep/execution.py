@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vlmprune.errors import UserError, stop_code
+from vlmprune.evaluation.plan import Resources
 from vlmprune.launchers.base import Launcher, Task, WorkerLauncher, check_runs, launch_tasks
 from vlmprune.launchers.task import SHARED_VARIABLES, InProcess
 from vlmprune.loggers.wandb_upload import directories_without_upload, sync_command
 from vlmprune.results.sweep_record import FOLDER, JobRecord, SweepRecord
-from vlmprune.run import Resources
 from vlmprune.sweep.inspection import check_jobs, model_key
 from vlmprune.sweep.jobs import Job, SweepSettings
 from vlmprune.sweep.progress import SweepProgress, duration, percent_or_unjudged
@@ -56,7 +56,7 @@ def final_state(job: JobRecord) -> str:
 def run_jobs(settings: list[str], jobs: list[Job], launcher: Launcher, split: SweepSettings) -> int:
     """Run `jobs`, which were planned from `settings` as typed; return the exit code."""
     stopped, resources = 0, Resources()
-    jobs = check_jobs(jobs, launcher.here, resources.benchmarks)
+    jobs = check_jobs(jobs, launcher.here, resources)
     check_runs(launcher, [job.config for job in jobs if job.record.status == "waiting" and not job.finished])
     progress = start_progress(jobs, settings, split)
     here = launcher if isinstance(launcher, InProcess) else InProcess()

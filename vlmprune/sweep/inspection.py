@@ -9,24 +9,24 @@ import torch
 from vlmprune.config.settings import RunConfig
 from vlmprune.errors import NotApplicable, UserError
 from vlmprune.evaluation.idle_settings import IdleSettings, check_idle
-from vlmprune.evaluation.plan import Benchmarks, benchmark_name, choose_parts, load_benchmark, make_plan
+from vlmprune.evaluation.plan import Resources, benchmark_name, choose_parts, load_benchmark, make_plan
 from vlmprune.files import read_bytes
 from vlmprune.sweep.jobs import Job
 
 
-def check_jobs(jobs: list[Job], here: bool, benchmarks: Benchmarks) -> list[Job]:
+def check_jobs(jobs: list[Job], here: bool, resources: Resources) -> list[Job]:
     """Plan every job and check its run directory; return the jobs without duplicates, in execution order.
 
     A job whose method the model cannot run is marked not_applicable; a setting that cannot act in one job, and can in
     others, is left out of it. Raise UserError for any other fault, and if no requested job can run. here: True if the
     jobs run on this machine. Elsewhere the device may differ; dtype and run directory depend on it, and both then stay
-    unknown. benchmarks: as in `load_benchmark`.
+    unknown.
     """
     first: dict[Path | str, Job] = {}
     unique, refused, left_out = [], list[UserError](), IdleSettings()
     for job in jobs:
         try:
-            drop_idle_settings(job, here, benchmarks, IdleSettings() if job.is_added else left_out)
+            drop_idle_settings(job, here, resources, IdleSettings() if job.is_added else left_out)
         except NotApplicable as error:
             job.record.status, job.record.reason = "not_applicable", error.reason
             refused.append(error)
@@ -39,27 +39,27 @@ def check_jobs(jobs: list[Job], here: bool, benchmarks: Benchmarks) -> list[Job]
     return sort_jobs(unique)
 
 
-def drop_idle_settings(job: Job, here: bool, benchmarks: Benchmarks, left_out: IdleSettings) -> None:
+def drop_idle_settings(job: Job, here: bool, resources: Resources, left_out: IdleSettings) -> None:
     """Leave out of the job the settings that cannot act in it, and `fill_record`."""
 
     def fill(config: RunConfig) -> None:
         job.replace_config(config)
-        fill_record(job, here, benchmarks)
+        fill_record(job, here, resources)
 
     left_out.find_runnable(job.config, fill)
 
 
-def fill_record(job: Job, here: bool, benchmarks: Benchmarks) -> None:
+def fill_record(job: Job, here: bool, resources: Resources) -> None:
     """Plan the job's run, unless the plan depends on another machine, and fill in the record."""
     config, record = job.config, job.record
     if not (here or config.device == "cpu" or torch.cuda.is_available()):
         method, checkpoint, _ = choose_parts(config)
-        benchmark, everything, samples = load_benchmark(config, benchmarks)
+        benchmark, everything, samples = load_benchmark(config, resources)
         check_idle(config, method, checkpoint, benchmark, everything)
         record.benchmark = benchmark_name(config, benchmark)
         record.samples = len(samples)
         return
-    plan = job.plan = make_plan(config, benchmarks)
+    plan = job.plan = make_plan(config, resources)
     record.benchmark = benchmark_name(config, plan.benchmark)
     record.samples, record.directory = len(plan.samples), str(plan.directory.path)
     record.answered = count_answered(plan.directory.path)
