@@ -24,7 +24,8 @@ sweep
 launchers
 run
 distributed pictures speed
-evaluation loggers
+evaluation
+loggers
 results measure
 __init__
 models

@@ -1,11 +1,10 @@
-"""One run, from its settings to result.json, pictures, logger and summary."""
+"""One run, from its plan to result.json, pictures, logger and summary."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,11 @@ from vlmprune.distributed.team import Team
 from vlmprune.errors import UserError
 from vlmprune.evaluation.evaluate import load_models, make_evaluation
 from vlmprune.evaluation.latency_pass import measure_questions
-from vlmprune.evaluation.plan import Plan, amount_name, benchmark_name, make_plan, model_name
+from vlmprune.evaluation.plan import Plan, Resources, amount_name, benchmark_name, model_name
 from vlmprune.evaluation.result import recount_flops, sort_rows, summarise_answers
+from vlmprune.evaluation.scores import record_scores
 from vlmprune.loggers.base import Logger, guard_logger
+from vlmprune.loggers.wandb_upload import Uploads
 from vlmprune.measure.environment import describe_environment
 from vlmprune.measure.memory import peak_mb, reset_peak
 from vlmprune.models.loading import LoadedModel
@@ -34,14 +35,13 @@ from vlmprune.terminal import progress_bar, say
 MAX_IDS = 20  # ids of broken samples in the result, at most; bad.jsonl has all of them
 
 
-def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
-    """Run one config, or the rest of an interrupted run, and return its result. group: the sweep that it belongs to."""
-    plan = make_plan(config)
-    finished = plan.directory.result
+def run(plan: Plan, resources: Resources, group: str | None = None) -> dict[str, Any]:
+    """Carry out a plan, or the rest of an interrupted run, and return its result. group: the sweep it belongs to."""
+    config, finished = plan.config, plan.directory.result
     if finished is not None:
         return show_finished(plan, finished, group)
 
-    logger = build_logger(config, plan.directory.path)  # raises UserError before a file is written
+    logger = build_logger(config, plan.directory.path, resources.uploads)  # raises UserError before a file is written
     environment = describe_environment(plan.checkpoint.identity, plan.benchmark.identity(), plan.device, plan.dtype)
     environment["devices"] = process_count(config)
     environment["generation"] = {"used": plan.rules.used, "ignored": plan.rules.ignored}
@@ -55,7 +55,7 @@ def run(config: RunConfig, group: str | None = None) -> dict[str, Any]:
         plan.directory.write_start(to_yaml(config.resolved), environment)
         logger.start(config.with_names, plan.directory.fingerprint, group)
         try:
-            result = evaluate_and_measure(plan, environment)
+            result = evaluate_and_measure(plan, resources, environment)
             write_submission(plan)
             plan.directory.finish(result)  # last, since a finished run is not run again
         except BaseException as error:
@@ -98,12 +98,9 @@ def judge_result(plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
     """Return the result with its score, after asking the judge if one is given and the score is missing."""
     if plan.judge is None or result["answers"]["score"] is not None:
         return result
-    from vlmprune.evaluation.rescore import rescore
-
-    rescore(plan.directory.path, plan.judge, plan.config.config_dir)
-    scored = plan.directory.result
-    assert scored is not None
-    return scored
+    with plan.directory.lock():
+        record_scores(plan.directory, plan.directory.predictions(), result, plan.benchmark, plan.judge)
+    return result
 
 
 def write_submission(plan: Plan) -> None:
@@ -114,7 +111,7 @@ def write_submission(plan: Plan) -> None:
         plan.directory.write(name, content)
 
 
-def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, Any]:
+def evaluate_and_measure(plan: Plan, resources: Resources, environment: dict[str, Any]) -> dict[str, Any]:
     """Answer the open samples, time a few questions, draw pictures, and return the content of result.json."""
     config, directory = plan.config, plan.directory
     done = {row["id"] for row in [*directory.predictions(), *directory.bad()]}
@@ -128,7 +125,7 @@ def evaluate_and_measure(plan: Plan, environment: dict[str, Any]) -> dict[str, A
     team = team_of(config) if open_samples else Team([])
     with team.start_run(plan):  # other processes, if any, load their models at the same time
         peak_since = reset_peak(plan.device)
-        loaded, text_tower = load_models(plan)
+        loaded, text_tower = load_models(plan, resources)
         takes_video = loaded.preprocessor.takes_video and plan.samples[0].media == "video"
         directory.prompt_template = loaded.preprocessor.prompts.template("video" if takes_video else "image")
         directory.first_sample = plan.samples[0].id
@@ -201,12 +198,18 @@ def describe_media(samples: list[Sample], rows: list[dict[str, Any]], prepare: P
     return ", ".join(filter(None, [frames, limits]))
 
 
-def build_logger(config: RunConfig, directory: Path) -> Logger:
+def build_logger(config: RunConfig, directory: Path, uploads: Uploads) -> Logger:
     """Return the experiment logger of the composed config, which writes inside the run directory."""
     settings = {key: value for key, value in config.logger.items() if key not in DESCRIPTION}
     target = target_of(config.logger, f"logger={config.names['logger']}")
     cls = target_class(target, Logger)
-    logger = guard_logger(cls, partial(construct, cls, settings, "logger."))
+
+    def build() -> Logger:
+        logger: Logger = construct(cls, settings, "logger.")
+        logger.set_uploads(uploads)
+        return logger
+
+    logger = guard_logger(cls, build)
     logger.place(directory, Path(config.outputs))
     return logger
 

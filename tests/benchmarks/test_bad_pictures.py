@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.benchmarks.fixtures import picture
 from tests.models.hub import save
+from tests.runs import run
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.cli import main
 from vlmprune.config.settings import compose_run
@@ -16,8 +17,7 @@ from vlmprune.errors import UserError
 from vlmprune.evaluation.estimate import estimate_cost
 from vlmprune.evaluation.evaluate import load_models
 from vlmprune.evaluation.media_loader import MediaCache
-from vlmprune.evaluation.plan import make_plan
-from vlmprune.run import run
+from vlmprune.evaluation.plan import Resources, make_plan
 
 QUICK = ["benchmark.max_new_tokens=2", "latency_samples=0", "show.samples=0", "logger=none"]
 
@@ -121,6 +121,6 @@ def test_a_picture_turned_is_another_to_the_store_of_encodings(tmp_path):
     (tmp_path / "questions.jsonl").write_text('{"image": "0.png", "question": "What color", "answer": "red"}')
     given = ["benchmark=folder", f"benchmark.path={tmp_path}", "method=none"]
     plans = [make_plan(compose_run([*given, f"orientation={name}"])) for name in ("upright", "stored", "upright")]
-    loaded, _ = load_models(plans[0])
+    loaded, _ = load_models(plans[0], Resources())
     tiles = [MediaCache(plan.benchmark, loaded, named=True)[plan.samples[0]][0].tiles for plan in plans]
     assert tiles[0] == tiles[2] != tiles[1]

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from tests.benchmarks.fixtures import COUNT, chartqa, picture, write_video
+from tests.runs import run
 from vlmprune.cli import main
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
-from vlmprune.run import run
 
 
 @pytest.fixture

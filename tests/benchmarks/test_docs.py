@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.fixtures import picture
+from tests.runs import run
 from vlmprune.benchmarks.base import Benchmark
 from vlmprune.config.registry import find_choices, read_choice, target_class
 from vlmprune.config.settings import compose_run
-from vlmprune.run import run
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "CONTRIBUTING.md").read_text() + (ROOT / "docs" / "benchmarks.md").read_text()

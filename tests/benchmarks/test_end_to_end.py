@@ -8,10 +8,10 @@ import json
 import pytest
 
 from tests.benchmarks.fixtures import ROWS
+from tests.runs import run
 from vlmprune.benchmarks.scoring import captions
 from vlmprune.config.registry import find_choices, read_choice, target_class
 from vlmprune.config.settings import compose_run
-from vlmprune.run import run
 
 QUICK = ("method=cls", "ratio=0.9", "latency_samples=0", "logger=none", "limit=4", "batch_size=4")
 CAPTIONS = ("coco_caption", "nocaps", "flickr30k")

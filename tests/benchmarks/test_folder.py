@@ -11,11 +11,11 @@ import pytest
 
 from tests.benchmarks.fixtures import picture
 from tests.benchmarks.loading import build
+from tests.runs import run
 from vlmprune.cli.compare import filter_values, matches, read_compare_request
 from vlmprune.config.settings import compose_run
-from vlmprune.evaluation.plan import benchmark_name, load_benchmark, make_plan
+from vlmprune.evaluation.plan import Resources, benchmark_name, load_benchmark, make_plan
 from vlmprune.results.runs import read_run
-from vlmprune.run import run
 from vlmprune.sweep.inspection import check_jobs
 from vlmprune.sweep.jobs import plan_jobs
 
@@ -81,7 +81,7 @@ def test_the_name_stands_in_results_tables_and_filters(tmp_path: Path) -> None:
 def test_a_sweep_tells_them_apart(tmp_path: Path) -> None:
     first, second = make(tmp_path / "x" / "data"), make(tmp_path / "y" / "data")
     settings = ["benchmark=scenes,folder", f"benchmark.path={first},{second}", "limit=1", *QUICK[1:5], "method=none"]
-    jobs = check_jobs(plan_jobs([*settings, f"outputs={tmp_path}/out"], None), here=True)
+    jobs = check_jobs(plan_jobs([*settings, f"outputs={tmp_path}/out"], None), True, Resources())
     names = [job.record.benchmark for job in jobs]
     assert names[0] == "scenes" and len(set(names)) == 3
 

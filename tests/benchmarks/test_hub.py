@@ -11,7 +11,7 @@ import pytest
 
 from tests.benchmarks.fixtures import COUNT, chartqa
 from tests.benchmarks.hub_server import COMMIT, serve
-from vlmprune.benchmarks.sources import Source, _split_patterns
+from vlmprune.benchmarks.sources import Source, cached_files
 
 CODE = """
 import json, sys
@@ -87,17 +87,27 @@ def test_other_files_than_parquet_and_reading_in_place(root, tmp_path):
         assert not list((tmp_path / "home/hub").rglob("*.parquet"))
 
 
-def test_where_a_readme_says_that_a_split_is(tmp_path):
-    (tmp_path / "README.md").write_text(README)
-    assert _split_patterns(str(tmp_path / "README.md"), None, "test") == ["data/test-*"]
-    assert _split_patterns(str(tmp_path / "README.md"), "cn", "test") == ["cn/*"]
-    assert (
-        _split_patterns(str(tmp_path / "README.md"), "en", "test")
-        == _split_patterns(str(tmp_path / "README.md"), "cn", "x")
-        == []
-    )
-    (tmp_path / "README.md").write_text("# No header\n")
-    assert _split_patterns(str(tmp_path / "README.md"), None, "test") == []
+@pytest.mark.parametrize(
+    ("readme", "config", "split", "found"),
+    [
+        (README, None, "test", "data/test-0.parquet"),
+        (README, "cn", "test", "cn/test.parquet"),
+        (README, "en", "test", None),
+        (README, "cn", "x", None),
+        ("# No header\n", None, "test", None),
+    ],
+)
+def test_the_cached_files_of_a_split_are_those_that_the_readme_says(
+    tmp_path, monkeypatch, readme, config, split, found
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    cache = tmp_path / "datasets--me--set"
+    folder = cache / "snapshots" / COMMIT
+    for name in ("data/train-0.parquet", "data/test-0.parquet", "cn/test.parquet", "README.md", "refs/main"):
+        file = (cache if name == "refs/main" else folder) / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text({"README.md": readme, "refs/main": COMMIT}.get(name, ""))
+    assert cached_files("me/set", config, split, None) == (found and ([str(folder / found)], COMMIT))
 
 
 def test_a_local_folder_needs_its_split_alone(tmp_path):

@@ -8,11 +8,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from tests.runs import run
 from vlmprune.cli import main
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
 from vlmprune.results.runs import read_run
-from vlmprune.run import run
 
 QUICK = ("method=none", "latency_samples=0", "logger=none", "limit=4", "benchmark.max_new_tokens=2")
 
@@ -45,10 +45,22 @@ def settings(overrides, tmp_path):
     return [*overrides("mmvet"), *QUICK, f"outputs={tmp_path}"]
 
 
+def rows(directory):
+    return [json.loads(line) for line in (directory / "predictions.jsonl").read_text().splitlines()]
+
+
 def test_with_a_judge_the_run_has_a_score(overrides, tmp_path, judge):
     result = run(compose_run([*settings(overrides, tmp_path), *judge]))
     assert result["answers"]["score"] == 0.5 and result["answers"]["interval95"] == [0.5, 0.5]
     assert result["judge"]["model"] == "half"
+    (directory,) = (file.parent for file in tmp_path.rglob("result.json"))
+    assert json.loads((directory / "result.json").read_text()) == result
+    judged = rows(directory)
+    assert [row["extra"]["verdict"] for row in judged] == [{"score": 0.5}] * 4
+    assert main(["score", str(directory)]) == 0  # from the files alone: what the run left is what scoring gives
+    again = json.loads((directory / "result.json").read_text())
+    assert again | {"rescored": result["rescored"]} == result
+    assert rows(directory) == judged
 
 
 def test_without_one_it_ends_with_answers_and_is_judged_later(overrides, tmp_path, judge, capsys):

@@ -11,11 +11,11 @@ import pytest
 
 from tests.benchmarks.fixtures import picture
 from tests.benchmarks.loading import build
+from tests.runs import run
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.benchmarks.row_files import read_rows
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
-from vlmprune.run import run
 
 ROW = {"image": "a.png", "question": "Why?", "answer": "x"}
 

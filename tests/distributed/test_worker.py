@@ -11,6 +11,7 @@ import pytest
 from vlmprune.distributed import worker
 from vlmprune.distributed.messages import Connection
 from vlmprune.errors import UserError
+from vlmprune.evaluation.plan import Resources
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def lines():
 
 def test_it_does_one_run_after_the_other_and_ends_with_process_0(lines, monkeypatch):
     here, process_0 = lines
-    monkeypatch.setattr(worker, "answer_share", lambda job, line, inbox: float(job["number"]))
+    monkeypatch.setattr(worker, "answer_share", lambda job, *_: float(job["number"]))
     told = []
 
     def ask() -> None:
@@ -88,4 +89,4 @@ def test_it_ends_at_once_when_process_0_dies_in_the_middle_of_a_run(lines, monke
 def test_another_checkout_or_dataset_is_refused(lines):
     job = {"overrides": ["ratio=0.9", "logger=none", "device=cpu"], "config_dir": None, "fingerprint": "another"}
     with pytest.raises(UserError, match="all processes need the same"):
-        worker.answer_share(job, lines[0], queue.SimpleQueue())
+        worker.answer_share(job, lines[0], queue.SimpleQueue(), Resources())

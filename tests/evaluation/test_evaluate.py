@@ -10,18 +10,18 @@ import pytest
 import torch
 from transformers import LlavaForConditionalGeneration
 
+from tests.runs import run
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import NotApplicable, UserError
-from vlmprune.models import loading
-from vlmprune.run import run
+from vlmprune.evaluation.plan import Resources
 
 SMALL = ["limit=60", "latency_samples=0", "logger=none", "show.samples=0"]
 PLAIN = ["share_prefix=false", "features.memory_mb=0", "batch_size=1"]
 
 
-def answers(outputs: Path, *overrides: str) -> tuple[dict, dict]:
+def answers(outputs: Path, *overrides: str, resources: Resources | None = None) -> tuple[dict, dict]:
     """A run's timings, and its prediction and kept lines by id, in `outputs`, a folder of its own."""
-    result = run(compose_run([*SMALL, f"outputs={outputs}", *overrides]))
+    result = run(compose_run([*SMALL, f"outputs={outputs}", *overrides]), resources)
     (directory,) = (path.parent for path in outputs.rglob("result.json"))
     rows = [json.loads(line) for line in (directory / "predictions.jsonl").read_text().splitlines()]
     assert max(Counter(row["id"] for row in rows).values()) == 1
@@ -57,20 +57,21 @@ def test_answers_are_those_of_one_question_at_a_time(tmp_path, method):
 
 
 def test_the_next_job_of_a_sweep_does_not_encode_again(tmp_path):
-    answers(tmp_path / "a", "method=fastv", "ratio=0.5")
-    loaded = next(iter(loading._loaded.values()))
+    shared = Resources()
+    answers(tmp_path / "a", "method=fastv", "ratio=0.5", resources=shared)
+    loaded = shared.model
     misses = loaded.features.misses
-    answers(tmp_path / "b", "method=fastv", "ratio=0.9")
-    assert loaded.features.misses == misses
+    answers(tmp_path / "b", "method=fastv", "ratio=0.9", resources=shared)
+    assert shared.model is loaded and loaded.features.misses == misses > 0
 
 
 def test_features_on_disk_serve_the_next_process(tmp_path):
     folder = f"features.folder={tmp_path / 'features'}"
     _, expected = answers(tmp_path / "a", "method=cls", "ratio=0.5", folder)
-    loading._loaded.clear()  # as another process starts
-    _, found = answers(tmp_path / "b", "method=cls", "ratio=0.5", folder)
-    loaded = next(iter(loading._loaded.values()))
-    assert loaded.features.misses == 0 and loaded.features.hits
+    other = Resources()
+    _, found = answers(tmp_path / "b", "method=cls", "ratio=0.5", folder, resources=other)
+    features = other.model.features
+    assert features.misses == 0 and features.hits
     assert found == expected
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from tests.runs import run
 from vlmprune.cli import main
 from vlmprune.config.settings import compose_run
 from vlmprune.engine.session import Session
@@ -19,8 +20,7 @@ from vlmprune.evaluation.evaluate import load_models, read_prompt
 from vlmprune.evaluation.generation import CARRIED as CARRIED_FIELDS
 from vlmprune.evaluation.generation import REFUSED, Rules, greedy
 from vlmprune.evaluation.media_loader import MediaCache
-from vlmprune.evaluation.plan import make_plan, shared_benchmarks
-from vlmprune.run import run
+from vlmprune.evaluation.plan import Resources, make_plan
 from vlmprune.tiny import CHECKPOINT
 
 SMALL = ("limit=6", "latency_samples=0", "logger=none", "show.samples=0", "model=path")
@@ -78,12 +78,6 @@ IGNORED = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_reading_of_the_benchmark():
-    with shared_benchmarks():
-        yield
-
-
 def copied(folder: Path, settings: dict | str, config: dict | None = None) -> Path:
     """The embedded checkpoint with `settings` in its generation_config.json, and `config` in its config.json."""
     shutil.copytree(CHECKPOINT, folder)
@@ -105,7 +99,7 @@ def answers(outputs: Path, path: Path, *overrides: str) -> tuple[dict, dict]:
 def reference(path: Path, settings: dict, *overrides: str) -> dict:
     """The same, one question at a time, by transformers' own generate() with the settings spelled out."""
     plan = make_plan(compose_run([*SMALL, f"model.path={path}", *overrides]))
-    loaded, _ = load_models(plan)
+    loaded, _ = load_models(plan, Resources())
     found = {}
     images = MediaCache(plan.benchmark, loaded)
     for prompt in (read_prompt(sample, plan.benchmark, loaded, images) for sample in plan.samples):
@@ -261,7 +255,7 @@ def test_without_the_file_config_json_is_gone_by_as_loading_does(tmp_path):
     (path / "generation_config.json").unlink()
     plan = make_plan(compose_run([*SMALL, f"model.path={path}", "ratio=0.8"]))
     assert plan.rules.settings == {"repetition_penalty": 2.0} and "num_beams=4" in plan.rules.summary_line(8)
-    assert plan.rules == Rules.of(load_models(plan)[0].model.generation_config)
+    assert plan.rules == Rules.of(load_models(plan, Resources())[0].model.generation_config)
 
 
 def test_a_changed_setting_is_another_run(tmp_path):
@@ -289,7 +283,7 @@ def test_every_field_of_generation_config_is_carried_or_told_or_refused():
 
 
 def test_the_model_keeps_its_own_configuration():
-    loaded, _ = load_models(make_plan(compose_run([*SMALL[:-1], "ratio=0.8"])))
+    loaded, _ = load_models(make_plan(compose_run([*SMALL[:-1], "ratio=0.8"])), Resources())
     own = loaded.model.generation_config
     inputs = loaded.preprocessor.batch(["What?"], [[]], loaded.device, loaded.model.dtype)
     before = own.to_dict()

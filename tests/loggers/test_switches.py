@@ -11,9 +11,9 @@ from tests.loggers.stand_in import stand_in
 from tests.loggers.test_upload import KEY
 from tests.loggers.test_wandb import CONFIG, FINGERPRINT, placed
 from vlmprune.errors import UserError
-from vlmprune.loggers import wandb_upload
 from vlmprune.loggers.wandb import WandbLogger
 from vlmprune.loggers.wandb_account import has_api_key, resolve_mode, server_address, wandb_settings
+from vlmprune.loggers.wandb_upload import Uploads
 
 OFF = [
     # WANDB_MODE, mode in the settings beside the command, in the user's settings -> mode, what is said of it
@@ -45,10 +45,20 @@ def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "home"))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setattr(wandb_upload, "_uploads", [])
     (tmp_path / "here/wandb").mkdir(parents=True)
     (tmp_path / "home").mkdir()
     monkeypatch.chdir(tmp_path / "here")
+
+
+def mirrored(outputs: Path) -> tuple[WandbLogger, Uploads]:
+    """The logger after a run, and what it uploads."""
+    logger, result, rows = placed(WandbLogger(), outputs)
+    uploads = Uploads()
+    logger.set_uploads(uploads)
+    logger.start(CONFIG, FINGERPRINT, None)
+    logger.log_result(result, rows)
+    logger.finish(0)
+    return logger, uploads
 
 
 def write(file: Path, **settings: str | None) -> None:
@@ -106,12 +116,9 @@ def test_what_wandb_refuses_is_one_line_and_nothing_is_sent(name, value, tmp_pat
     monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=name):
         resolve_mode("auto")
-    logger, result, rows = placed(WandbLogger(), tmp_path)
-    logger.start(CONFIG, FINGERPRINT, None)
-    logger.log_result(result, rows)
-    logger.finish(0)
+    _, uploads = mirrored(tmp_path)
     error = capfd.readouterr().err
-    assert error.count("\n") == 1 and name in error and not wandb_upload._uploads
+    assert error.count("\n") == 1 and name in error and not uploads.started
 
 
 def test_a_key_that_is_none_is_not_repeated(monkeypatch):
@@ -127,11 +134,8 @@ def test_nothing_is_sent(switch, tmp_path, monkeypatch, capfd):
     set_up(monkeypatch, tmp_path, None, switch, None)
     with stand_in() as seen:
         monkeypatch.setenv("WANDB_BASE_URL", seen.url)
-        logger, result, rows = placed(WandbLogger(), tmp_path)
-        logger.start(CONFIG, FINGERPRINT, None)
-        logger.log_result(result, rows)
-        logger.finish(0)
-        wandb_upload.report_uploads(10)
+        logger, uploads = mirrored(tmp_path)
+        uploads.report(10)
         assert not seen.paths
     word = "off" if switch == "disabled" else "offline"
     assert capfd.readouterr().err == f"W&B is {word}: {switch} in {tmp_path}/here/wandb/settings\n"

@@ -17,6 +17,7 @@ from tests.results.synthetic import picture
 from vlmprune.loggers import wandb_upload
 from vlmprune.loggers.wandb import WandbLogger
 from vlmprune.loggers.wandb_account import outputs_identity, run_identity
+from vlmprune.loggers.wandb_upload import Uploads
 
 KEY = "0123456789" * 4
 
@@ -27,15 +28,15 @@ def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setattr(wandb_upload, "_uploads", [])
 
 
-def mirrored(outputs: Path) -> WandbLogger:
+def mirrored(outputs: Path, uploads: Uploads) -> WandbLogger:
     """A finished run with a picture of its second question, as the logger has mirrored it."""
     logger, result, rows = placed(WandbLogger(samples=4), outputs)
     (logger.directory / "pictures").mkdir()
     Image.new("RGB", (8, 8), "red").save(logger.directory / "pictures/1-q1.png")
     (logger.directory / "pictures/index.json").write_text(json.dumps([picture("q1", "1-q1.png")]))
+    logger.set_uploads(uploads)
     logger.start(CONFIG, FINGERPRINT, "sweep-1")
     logger.log_result(result, rows)
     logger.finish(0)
@@ -47,9 +48,10 @@ def test_a_server_gets_all_of_a_run(
 ) -> None:
     with stand_in() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        logger = mirrored(tmp_path)
+        uploads = Uploads()
+        logger = mirrored(tmp_path, uploads)
         assert logger.line is not None and "in the background" in logger.line
-        wandb_upload.report_uploads(60)
+        uploads.report(60)
     assert f"W&B    {server.url}/team/vlmprune/runs/" in capfd.readouterr().err
     first, *_ = server.sent("UpsertBucket")
     assert first["name"] == run_identity(FINGERPRINT, outputs_identity(tmp_path))
@@ -75,8 +77,9 @@ def test_a_server_out_of_order_costs_a_line(
 ) -> None:
     with stand_in(mode) as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        mirrored(tmp_path)
-        wandb_upload.report_uploads(60)
+        uploads = Uploads()
+        mirrored(tmp_path, uploads)
+        uploads.report(60)
     out, err = capfd.readouterr()
     assert out == "" and err.count("\n") == 1 and "W&B did not take 1 run" in err
     assert "wandb sync" in err and f"{server.url} does not answer" in next(tmp_path.rglob("upload.log")).read_text()
@@ -86,18 +89,19 @@ def test_a_sweep_without_network_asks_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nothing listens there
-    logger, result, rows = placed(WandbLogger(), tmp_path)
-    lines = []
+    uploads, lines = Uploads(), []
     for fingerprint in ("11" * 32, "22" * 32):
+        logger, result, rows = placed(WandbLogger(), tmp_path / fingerprint[:2])
+        logger.set_uploads(uploads)
         logger.start(CONFIG, fingerprint, "sweep-1")
         logger.log_result(result, rows)
         logger.finish(0)
         lines.append(str(logger.line))
-        for started in wandb_upload._uploads:
-            started.process.wait(60)
+        for upload in uploads.started:
+            upload.process.wait(60)
     assert "in the background" in lines[0] and "offline run" in lines[1]
-    assert len(wandb_upload._uploads) == 1
-    wandb_upload.report_uploads(1)
+    assert len(uploads.started) == 1
+    uploads.report(1)
     assert "W&B did not take 1 run" in capfd.readouterr().err
 
 

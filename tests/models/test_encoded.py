@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from tests.models.hub import MODELS, save
+from tests.runs import run
 from vlmprune.config.settings import ModelConfig, compose_run
 from vlmprune.evaluation.predictions import encoder_input
 from vlmprune.models.checkpoint import find_checkpoint
 from vlmprune.models.loading import load
-from vlmprune.run import run
 
 CPU = torch.device("cpu")
 

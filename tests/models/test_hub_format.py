@@ -10,6 +10,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from tests.models.hub import MODELS, save
+from tests.runs import run
 from vlmprune.cli.listing import missing_signals
 from vlmprune.config.registry import build_method, read_choice
 from vlmprune.config.settings import ModelConfig, compose_run
@@ -18,7 +19,6 @@ from vlmprune.errors import UserError
 from vlmprune.evaluation.generation import greedy
 from vlmprune.models.checkpoint import find_checkpoint
 from vlmprune.models.loading import load
-from vlmprune.run import run
 
 CPU = torch.device("cpu")
 

@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from tests.models.hub import save
+from tests.runs import run
 from vlmprune.cli import main
 from vlmprune.config.settings import ModelConfig, compose_run
 from vlmprune.errors import UserError
-from vlmprune.evaluation.plan import make_plan, shared_benchmarks
+from vlmprune.evaluation.plan import make_plan
 from vlmprune.models.checkpoint import describe_checkpoint
 from vlmprune.models.families.qwen2_5_vl import LIMITS
 from vlmprune.models.outline import build_weightless
-from vlmprune.run import run
 
 SIDES = {"qwen2_5_vl": 28, "qwen3_vl": 32}  # pixels of a visual token
 SHAPES = [(640, 480), (57, 300), (28, 28), (90, 61), (1000, 20)]
@@ -28,12 +28,6 @@ SMALL = ("limit=2", "latency_samples=0", "logger=none", "show.samples=0", "ratio
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
     return {name: save(tmp_path_factory.mktemp("hub") / name, name) for name in (*SIDES, "internvl")}
-
-
-@pytest.fixture(autouse=True)
-def one_reading_of_the_benchmark():
-    with shared_benchmarks():
-        yield
 
 
 def inputs(folder: Path, **options):

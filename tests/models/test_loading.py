@@ -16,7 +16,9 @@ from tests.cli.conftest import vlmprune  # noqa: F401  (a fixture)
 from vlmprune.config.registry import build_method, find_choices, read_choice
 from vlmprune.config.settings import ModelConfig, compose_run
 from vlmprune.engine.session import Session
-from vlmprune.evaluation.plan import make_plan
+from vlmprune.errors import UserError
+from vlmprune.evaluation.evaluate import load_models
+from vlmprune.evaluation.plan import Resources, make_plan
 from vlmprune.models import checkpoint, loading
 from vlmprune.models.base import families
 from vlmprune.models.checkpoint import find_checkpoint, published_config
@@ -42,6 +44,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def loaded(config: ModelConfig):
     return load(find_checkpoint(config), config, torch.float32, CPU)
+
+
+def test_weights_that_changed_since_the_plan_are_not_loaded_for_it(folder, tmp_path):
+    """A sweep plans its jobs hours before the last of them loads its model."""
+    path = shutil.copytree(folder, tmp_path / "copy")
+    settings = ["model=path", f"model.path={path}", "method=none", "limit=1", "logger=none"]
+    plan, resources = make_plan(compose_run([*settings, "latency_samples=0", f"outputs={tmp_path}/out"])), Resources()
+    weights = path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(UserError, match=r"model\.path=.*copy: its files changed after the run was planned"):
+        load_models(plan, resources)
+    assert resources.model is None
 
 
 @pytest.mark.slow
@@ -98,11 +112,13 @@ def test_settings_of_the_checkpoint_are_settings_of_the_run(folder, tmp_path, mo
 
 
 def test_the_last_model_is_kept_until_a_setting_changes(folder):
-    config = ModelConfig("path", str(folder))
-    first = loaded(config)
-    assert loaded(config) is first
-    other = loaded(ModelConfig("path", str(folder), attention="eager"))
+    settings, resources = ["model=path", f"model.path={folder}", "method=none", "device=cpu"], Resources()
+    plan, eager = (make_plan(compose_run([*settings, *more]), resources) for more in ([], ["model.attention=eager"]))
+    first, _ = load_models(plan, resources)
+    assert load_models(plan, resources)[0] is first
+    other, _ = load_models(eager, resources)
     assert other is not first and other.model.config._attn_implementation == "eager"
+    assert load_models(plan, resources)[0] is not first, "two models were in memory"
 
 
 class TestRandomWeights:

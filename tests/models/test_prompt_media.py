@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from tests.models.hub import MODELS, save
+from tests.runs import run
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.config.registry import build_method
 from vlmprune.config.settings import ModelConfig, compose_run
@@ -29,7 +30,6 @@ from vlmprune.models.checkpoint import find_checkpoint
 from vlmprune.models.loading import LoadedModel, load
 from vlmprune.models.preprocessing import place_media
 from vlmprune.pictures.pages import save_pictures
-from vlmprune.run import run
 
 CPU = torch.device("cpu")
 SIZES = [(100, 60), (35, 90), (64, 64), (120, 80), (90, 60)]

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from tests.models.hub import save
+from tests.runs import run
 from vlmprune.benchmarks.base import Sample
 from vlmprune.benchmarks.scenes import Scenes
 from vlmprune.cli import main
@@ -20,7 +21,6 @@ from vlmprune.models.geometry import Box, View, grid_of
 from vlmprune.pictures.drawing import KEPT, MERGED, kept_panel, score_panel
 from vlmprune.pictures.pages import choose_samples, file_name_part, unpack_mask
 from vlmprune.pictures.selection_trace import Trace
-from vlmprune.run import run
 
 RED = (200, 30, 30)
 

@@ -10,11 +10,11 @@ import pytest
 
 from tests.documented import fields, undocumented
 from tests.results.synthetic import make_run
+from tests.runs import run
 from vlmprune.config.settings import compose_run
 from vlmprune.results.runs import Run, read_run
 from vlmprune.results.schema import Answers, Flops, Result, Timings
 from vlmprune.results.summary import show_summary, suggestion, summary_lines
-from vlmprune.run import run
 
 SOMETIMES = {
     "judge",

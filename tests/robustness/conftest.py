@@ -11,8 +11,8 @@ import pytest
 from tests.benchmarks.fixtures import ROWS
 from tests.robustness.left import left
 from tests.robustness.victims import Victims
+from tests.runs import run
 from vlmprune.config.settings import compose_run
-from vlmprune.run import run
 
 Runs = dict[str, dict[str, Any]]
 
@@ -51,7 +51,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture
 def go(small: list[str]) -> Callable[..., dict[str, Any]]:
     """Do, or go on with, the small run in an outputs folder."""
-    return lambda outputs, *more: run(compose_run([*small, *more, f"outputs={outputs}"]))
+    return lambda outputs, *more, **shared: run(compose_run([*small, *more, f"outputs={outputs}"]), **shared)
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,7 @@ def test_a_disk_that_is_full_at_every_single_write(go, calm, writes, tmp_path):
 def test_pictures_that_cannot_be_written_cost_a_line_and_are_made_by_the_next_call(
     go, calm, tmp_path, monkeypatch, capsys
 ):
-    from vlmprune.models import loading
+    from vlmprune.evaluation.plan import Resources
     from vlmprune.pictures import pages as pictures
 
     def full(path, text):
@@ -81,9 +81,10 @@ def test_pictures_that_cannot_be_written_cost_a_line_and_are_made_by_the_next_ca
     assert "pictures of kept tokens could not be saved" in capsys.readouterr().err
     (found,), (expected,) = left(tmp_path).values(), calm.values()
     assert found | {"pictures": expected["pictures"]} == expected
-    loading._loaded.clear()
-    go(tmp_path)
-    assert "already finished" in capsys.readouterr().err and not loading._loaded, "a model was loaded for them"
+    resources = Resources()
+    go(tmp_path, resources=resources)
+    assert "already finished" in capsys.readouterr().err
+    assert resources.model is None, "a model was loaded for them"
     assert left(tmp_path) == calm
     (index,) = tmp_path.rglob("index.json")
     before = index.stat().st_mtime_ns

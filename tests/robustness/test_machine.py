@@ -177,6 +177,7 @@ def test_a_deleted_working_directory(command, tmp_path):
 def test_the_reason_of_a_job_that_lacked_memory(monkeypatch, tmp_path):
     import io
 
+    from vlmprune.evaluation.plan import Resources
     from vlmprune.launchers import task as tasks
     from vlmprune.launchers.base import Task
 
@@ -185,6 +186,6 @@ def test_the_reason_of_a_job_that_lacked_memory(monkeypatch, tmp_path):
 
     monkeypatch.setattr(tasks, "compose_run", fail_to_compose)
     log = io.StringIO()
-    outcome = run_task(Task(0, [], None, "g", str(tmp_path), "m", str(tmp_path / "log")), log)
+    outcome = run_task(Task(0, [], None, "g", str(tmp_path), "m", str(tmp_path / "log")), log, Resources())
     assert outcome.status == "failed" and outcome.reason.startswith("out of memory")
     assert "Traceback" in log.getvalue()

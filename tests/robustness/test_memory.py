@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from tests.robustness.left import left, run_folders
+from tests.runs import run
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
 from vlmprune.evaluation.run_directory import RunDirectory
 from vlmprune.models import loading
-from vlmprune.run import run
 
 WAYS = {  # questions about one image share their beginning, or each goes through with its whole prompt
     "shared": ("method=cls", "share_prefix=true"),

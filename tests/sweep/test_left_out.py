@@ -6,14 +6,13 @@ import pytest
 
 from vlmprune.cli import main
 from vlmprune.errors import IdleSetting
-from vlmprune.evaluation.plan import shared_benchmarks
+from vlmprune.evaluation.plan import Resources
 from vlmprune.sweep.inspection import check_jobs
 from vlmprune.sweep.jobs import plan_jobs
 
 
 def titles(*settings: str) -> list[str]:
-    with shared_benchmarks():
-        jobs = check_jobs(plan_jobs([*settings, "limit=4"], None, baselines=False), here=True)
+    jobs = check_jobs(plan_jobs([*settings, "limit=4"], None, baselines=False), True, Resources())
     assert all(sorted(job.record.overrides) == sorted(job.config.overrides) for job in jobs)
     return [job.title for job in jobs]
 
@@ -25,10 +24,10 @@ def test_a_setting_that_acts_in_some(capsys):
 
 
 def test_it_runs_in_the_directory_of_the_job_without_it():
-    with shared_benchmarks():
-        both = plan_jobs(["method=cls,fastv", "ratio=0.5", "budget=average", "limit=4"], None)
-        plain = plan_jobs(["method=cls,fastv", "ratio=0.5", "limit=4"], None)
-        left, whole = ({job.record.method: job.record for job in check_jobs(jobs, here=True)} for jobs in (both, plain))
+    both = plan_jobs(["method=cls,fastv", "ratio=0.5", "budget=average", "limit=4"], None)
+    plain = plan_jobs(["method=cls,fastv", "ratio=0.5", "limit=4"], None)
+    known = Resources()
+    left, whole = ({job.record.method: job.record for job in check_jobs(jobs, True, known)} for jobs in (both, plain))
     for name in ("none", "random", "cls"):
         assert left[name].directory == whole[name].directory
         assert "budget" not in f"{left[name].title} {left[name].overrides}"
@@ -45,16 +44,15 @@ def test_a_setting_that_acts_in_none():
 @pytest.mark.slow
 def test_elsewhere_jobs_that_become_one_are_one(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with shared_benchmarks():
-        jobs = plan_jobs(["method=cls,fastv", "ratio=0.5", "budget=average,published", "limit=4"], None, False)
-        assert [job.title for job in check_jobs(jobs, here=False)] == [
-            "method=cls",
-            "method=fastv budget=average",
-            "method=fastv budget=published",
-        ]
-        jobs = plan_jobs(["method=cls,fastv", "ratio=0.5", "scope=image,tile", "limit=4"], None, False)
-        with pytest.raises(IdleSetting, match="scope=image"):
-            check_jobs(jobs, here=False)
+    jobs = plan_jobs(["method=cls,fastv", "ratio=0.5", "budget=average,published", "limit=4"], None, False)
+    assert [job.title for job in check_jobs(jobs, False, Resources())] == [
+        "method=cls",
+        "method=fastv budget=average",
+        "method=fastv budget=published",
+    ]
+    jobs = plan_jobs(["method=cls,fastv", "ratio=0.5", "scope=image,tile", "limit=4"], None, False)
+    with pytest.raises(IdleSetting, match="scope=image"):
+        check_jobs(jobs, False, Resources())
 
 
 @pytest.mark.slow

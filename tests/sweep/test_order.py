@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from vlmprune.evaluation.plan import Resources
 from vlmprune.launchers.base import Outcome, Task, Worker, WorkerLauncher
 from vlmprune.results.sweep_record import SweepRecord
 from vlmprune.sweep import plan_jobs
@@ -30,7 +31,7 @@ def test_jobs_that_share_a_model_stand_together():
 def test_one_run_in_two_spellings_is_one_job(tmp_path):
     settings = ["method=uniform", "ratio=0.5", "model.dtype=auto,float32", f"outputs={tmp_path}", *COMMON]
     jobs = plan_jobs(settings, None, baselines=False)
-    assert len(jobs) == 2 and len(check_jobs(jobs, here=True)) == 1
+    assert len(jobs) == 2 and len(check_jobs(jobs, True, Resources())) == 1
 
 
 class Instant(Worker):

@@ -6,7 +6,10 @@ import pytest
 
 from tests.documented import fields
 from tests.sweep.conftest import QUICK
+from vlmprune.benchmarks.scenes import Scenes
 from vlmprune.cli import main
+from vlmprune.evaluation import plan
+from vlmprune.models import loading
 from vlmprune.results.sweep_record import JobRecord, SweepRecord, jobs_without_result, read_sweep
 
 
@@ -35,6 +38,19 @@ def test_a_job_that_was_finished_before_is_one_line(place, capsys):
     assert [line.split("  ")[0] for line in shown[1:]] == ["[1/2] done", "[2/2] done"]
     assert main(["run", "method=uniform", "keep=9", *QUICK]) == 0  # a run says it itself
     assert "already finished" in capsys.readouterr().err
+
+
+def test_each_job_is_planned_once_and_the_model_loaded_once_for_all(place, monkeypatch):
+    done = []
+
+    def counted(name, function):
+        return lambda *given, **named: (done.append(name), function(*given, **named))[1]
+
+    monkeypatch.setattr(plan, "choose_parts", counted("plan", plan.choose_parts))
+    monkeypatch.setattr(loading, "load", counted("load", loading.load))
+    monkeypatch.setattr(Scenes, "load", counted("read", Scenes.load))
+    assert place.sweep("method=uniform,cls", "keep=9", "baselines=false") == 0
+    assert done == ["plan", "read", "plan", "load"]
 
 
 def test_fail_fast(place, capsys):

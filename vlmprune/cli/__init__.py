@@ -160,9 +160,10 @@ def _run(arguments: list[str]) -> int:
         from vlmprune.cli.dry_run import dry_run
 
         return dry_run(settings, config_dir)
+    from vlmprune.evaluation.plan import Resources, make_plan
     from vlmprune.run import run
 
-    run(config)
+    run(make_plan(config), Resources())
     return 0
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vlmprune.sweep.jobs import Job, build_launcher, plan_jobs, split_settings
+
+if TYPE_CHECKING:
+    from vlmprune.evaluation.plan import Resources
 
 COLUMNS = ("job", "visual tokens", "layer avg", "FLOPs", "of unpruned", "questions", "")
 DROPPABLE = ("of unpruned", "layer avg", "questions")  # dropped in this order if the terminal is too narrow
@@ -13,14 +18,14 @@ def dry_run_sweep(settings: list[str], config_dir: str | None) -> int:
     split = split_settings(settings, config_dir)
     jobs = plan_jobs(split.run_overrides, config_dir, split.baselines)
     launcher = build_launcher(split, config_dir)
-    from vlmprune.evaluation.plan import shared_benchmarks  # imports torch, which a typo need not wait for
+    from vlmprune.evaluation.plan import Resources  # imports torch, which a typo need not wait for
     from vlmprune.launchers.base import check_runs
     from vlmprune.sweep.inspection import check_jobs
 
-    with shared_benchmarks():
-        jobs = check_jobs(jobs, launcher.here)
-        check_runs(launcher, [job.config for job in jobs if job.record.status != "not_applicable"], dry=True)
-        show_jobs(jobs)
+    resources = Resources()
+    jobs = check_jobs(jobs, launcher.here, resources)
+    check_runs(launcher, [job.config for job in jobs if job.record.status != "not_applicable"], dry=True)
+    show_jobs(jobs, resources)
     print(f"launcher={split.launcher}")
     return 0
 
@@ -29,32 +34,31 @@ def dry_run(settings: list[str], config_dir: str | None) -> int:
     """Print the composed config of one run and its row; return the exit code."""
     from omegaconf import OmegaConf
 
+    from vlmprune.evaluation.plan import Resources
     from vlmprune.sweep.inspection import fill_record
 
-    (job,) = plan_jobs(settings, config_dir, baselines=False)
-    fill_record(job, here=True)
+    (job,), resources = plan_jobs(settings, config_dir, baselines=False), Resources()
+    fill_record(job, True, resources)
     print(OmegaConf.to_yaml(OmegaConf.create(job.config.resolved)))
-    show_jobs([job])
+    show_jobs([job], resources)
     print(f"files  {job.record.directory}")
     return 0
 
 
-def show_jobs(jobs: list[Job]) -> None:
+def show_jobs(jobs: list[Job], resources: Resources) -> None:
     """Print a table with one row per job, and a note on the nominal figures."""
-    from vlmprune.evaluation.plan import shared_benchmarks
     from vlmprune.results.grid import Grid, dropped_columns_line
     from vlmprune.terminal import results_console
 
-    with shared_benchmarks():
-        rows = [
-            [
-                job.title,
-                *cost_of(job),
-                "" if job.record.samples is None else f"{job.record.samples:,}",
-                planned_state(job),
-            ]
-            for job in jobs
+    rows = [
+        [
+            job.title,
+            *cost_of(job, resources),
+            "" if job.record.samples is None else f"{job.record.samples:,}",
+            planned_state(job),
         ]
+        for job in jobs
+    ]
     ends = {"job", ""}
     gone = Grid("", list(COLUMNS), rows, left=ends, wrapped=ends, droppable=list(DROPPABLE)).print_terminal()
     console = results_console()
@@ -67,14 +71,14 @@ def show_jobs(jobs: list[Job]) -> None:
     )
 
 
-def cost_of(job: Job) -> tuple[str, str, str, str]:
+def cost_of(job: Job, resources: Resources) -> tuple[str, str, str, str]:
     """Return the cells for tokens, layer-averaged tokens, FLOPs and their share of unpruned; '' if it cannot run."""
     from vlmprune.evaluation.estimate import estimate_cost
     from vlmprune.results.summary import format_flops
 
     if job.record.status == "not_applicable":
         return "", "", "", ""
-    cost = estimate_cost(job.config)
+    cost = estimate_cost(job.config, resources)
     bound = "≤ " if cost.at_most else ""
     tokens = f"{bound}{cost.kept:.4g} of {cost.total:.4g}"
     if cost.flops is None or cost.unpruned_flops is None:

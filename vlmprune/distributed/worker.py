@@ -18,7 +18,7 @@ from vlmprune.config.settings import compose_run
 from vlmprune.distributed.messages import Connection, RemoteRunDirectory
 from vlmprune.errors import UserError
 from vlmprune.evaluation.evaluate import load_models, make_evaluation
-from vlmprune.evaluation.plan import make_plan, shared_benchmarks
+from vlmprune.evaluation.plan import Resources, make_plan
 from vlmprune.measure.memory import peak_mb, reset_peak
 
 Message = tuple[str, Any]
@@ -29,20 +29,20 @@ def serve(connection: Connection) -> int:
     inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
     busy = threading.Event()
     threading.Thread(target=receive_messages, args=(connection, inbox, busy), daemon=True).start()
-    with shared_benchmarks():
-        while (message := inbox.get()) is not None:
-            busy.set()
-            try:
-                peak = answer_share(message[1], connection, inbox)
-            except UserError as error:
-                connection.send("refused", str(error))
-                return 2
-            except Exception as error:
-                connection.send("failed", f"{type(error).__name__}: {' '.join(str(error).split())}, see its traceback")
-                raise
-            finally:
-                busy.clear()
-            connection.send("done", peak)  # process 0 may exit at any moment after this
+    resources = Resources()
+    while (message := inbox.get()) is not None:
+        busy.set()
+        try:
+            peak = answer_share(message[1], connection, inbox, resources)
+        except UserError as error:
+            connection.send("refused", str(error))
+            return 2
+        except Exception as error:
+            connection.send("failed", f"{type(error).__name__}: {' '.join(str(error).split())}, see its traceback")
+            raise
+        finally:
+            busy.clear()
+        connection.send("done", peak)  # process 0 may exit at any moment after this
     return 0
 
 
@@ -55,12 +55,17 @@ def receive_messages(connection: Connection, inbox: queue.SimpleQueue[Message | 
     inbox.put(None)
 
 
-def answer_share(job: dict[str, Any], connection: Connection, inbox: queue.SimpleQueue[Message | None]) -> float:
+def answer_share(
+    job: dict[str, Any],
+    connection: Connection,
+    inbox: queue.SimpleQueue[Message | None],
+    resources: Resources,
+) -> float:
     """Answer this process's share of a run's questions; return its peak memory in MB. Raise the errors of a run."""
     folder = job["config_dir"]
     if folder and (package := os.path.dirname(folder)) not in sys.path:
         sys.path.insert(0, package)  # a user's package lies beside the config folder
-    plan = make_plan(compose_run(job["overrides"], folder))
+    plan = make_plan(compose_run(job["overrides"], folder), resources)
     if plan.directory.fingerprint != job["fingerprint"]:
         raise UserError(
             f"{socket.gethostname()} ({plan.device}) has another code, checkpoint or dataset than process 1: all "
@@ -69,7 +74,7 @@ def answer_share(job: dict[str, Any], connection: Connection, inbox: queue.Simpl
     if plan.device.type == "cuda":
         torch.cuda.set_device(plan.device)
     reset_peak(plan.device)
-    loaded, text_tower = load_models(plan)
+    loaded, text_tower = load_models(plan, resources)
     connection.send("ready")
     message = inbox.get()
     if message is None:

@@ -13,10 +13,9 @@ import torch
 
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.config.settings import RunConfig
-from vlmprune.config.subset import Subset
 from vlmprune.errors import UserError
 from vlmprune.evaluation.media_loader import media_of
-from vlmprune.evaluation.plan import choose_parts, load_benchmark
+from vlmprune.evaluation.plan import Resources, choose_parts, load_benchmark
 from vlmprune.evaluation.predictions import run_lengths
 from vlmprune.evaluation.result import summarise_flops, summarise_tokens
 from vlmprune.measure.flops import units_and_kept
@@ -46,11 +45,10 @@ class CostEstimate:
     at_most: bool
 
 
-def estimate_cost(config: RunConfig) -> CostEstimate:
+def estimate_cost(config: RunConfig, resources: Resources | None = None) -> CostEstimate:
     """Return the nominal cost of a run, for any device. Raise UserError if it cannot work, as `make_plan` does."""
     method, checkpoint, text_tower = choose_parts(config)
-    benchmark, everything = load_benchmark(config)
-    samples = Subset(config.limit, config.shard).choose(everything)
+    benchmark, _, samples = load_benchmark(config, resources)
     known = build_weightless(checkpoint, config.model)
     adapter, preprocessor = known.adapter, known.preprocessor
     rows: list[dict[str, Any]] = []

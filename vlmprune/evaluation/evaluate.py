@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from vlmprune.errors import UserError
 from vlmprune.evaluation.batching import WINDOW, BatchSize, group_by_image, memory_error, windows
 from vlmprune.evaluation.generation import decode_one_token, greedy, greedy_from, without_filler
 from vlmprune.evaluation.media_loader import MediaCache
-from vlmprune.evaluation.plan import Plan
+from vlmprune.evaluation.plan import Plan, Resources
 from vlmprune.evaluation.predictions import AnswerWriter
 from vlmprune.evaluation.run_directory import RunDirectory
 from vlmprune.hashing import data_hash
@@ -37,6 +37,7 @@ from vlmprune.machine import is_memory_error
 from vlmprune.measure.environment import versions
 from vlmprune.measure.positions import position_limit, positions_taken
 from vlmprune.models import loading
+from vlmprune.models.checkpoint import with_identity
 from vlmprune.models.clip_text import load_text_tower
 from vlmprune.models.loading import LoadedModel
 from vlmprune.models.preprocessing import Media, place_media
@@ -274,10 +275,22 @@ class Evaluation:
         self.advance(len(batch))
 
 
-def load_models(plan: Plan) -> tuple[LoadedModel, TextRelevance | None]:
-    """Load the model, and the CLIP text tower if the method reads questions with one."""
-    loaded = loading.load(plan.checkpoint, plan.config.model, plan.dtype, plan.device)
-    return loaded, None if plan.text_tower is None else load_text_tower(plan.text_tower, plan.device)
+def load_models(plan: Plan, resources: Resources) -> tuple[LoadedModel, TextRelevance | None]:
+    """Return the model, loaded unless it was the last one, and the CLIP text tower if the method reads questions.
+
+    Raises UserError for damage, and if the checkpoint's files are not those that were planned with.
+    """
+    checkpoint = plan.checkpoint
+    key = (checkpoint.identity, plan.dtype, plan.device, repr(plan.config.model))
+    if resources.model is None or resources.model_key != key:
+        resources.model = None  # first, so that two large models are never in memory together
+        if checkpoint.folder and with_identity(replace(checkpoint, identity="")).identity != checkpoint.identity:
+            raise UserError(
+                f"model.path={checkpoint.source}: its files changed after the run was planned; run it again"
+            )
+        resources.model = loading.load(checkpoint, plan.config.model, plan.dtype, plan.device)
+        resources.model_key = key
+    return resources.model, None if plan.text_tower is None else load_text_tower(plan.text_tower, plan.device)
 
 
 def make_evaluation(

@@ -1,10 +1,8 @@
-"""Plan of a run: settings resolved to objects and checked before any weight is loaded."""
+"""Plan of a run: settings resolved to objects and checked before any weight is loaded; what runs share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from vlmprune.evaluation.idle_settings import check_idle
 from vlmprune.evaluation.run_directory import RunDirectory
 from vlmprune.files import expand_path
 from vlmprune.hashing import data_hash
+from vlmprune.loggers.wandb_upload import Uploads
 from vlmprune.methods.base import Method
 from vlmprune.methods.baselines import Unpruned
 from vlmprune.models import loading, processor
@@ -62,21 +61,21 @@ class Plan:
     limits: dict[str, int]  # of the pixels or tiles of a picture, the checkpoint's where none were given
 
 
-_shared: dict[str, tuple[Benchmark, list[Sample]]] | None = None  # by the benchmark's config; None outside a sweep
+@dataclass
+class Resources:
+    """What outlives a run and serves the next one of its process.
+
+    benchmarks: by the hash of their config, each with all of its samples and those of each subset. model: the last one,
+    with its encodings; model_key: all that it depends on. uploads: of W&B's files.
+    """
+
+    benchmarks: dict[str, tuple[Benchmark, list[Sample], dict[Subset, list[Sample]]]] = field(default_factory=dict)
+    model: loading.LoadedModel | None = None
+    model_key: tuple[Any, ...] = ()
+    uploads: Uploads = field(default_factory=Uploads)
 
 
-@contextmanager
-def shared_benchmarks() -> Iterator[None]:
-    """Inside, `make_plan` reads each benchmark's data once for all runs."""
-    global _shared
-    before, _shared = _shared, {} if _shared is None else _shared
-    try:
-        yield
-    finally:
-        _shared = before
-
-
-def make_plan(config: RunConfig) -> Plan:
+def make_plan(config: RunConfig, resources: Resources | None = None) -> Plan:
     """Return the plan of a run. Raise UserError for settings that cannot work, before any weight is loaded."""
     method, checkpoint, text_tower = choose_parts(config)
     rules = read_rules(checkpoint, config.model.generation)
@@ -84,10 +83,8 @@ def make_plan(config: RunConfig) -> Plan:
     dtype = loading.resolve_dtype(config.model.dtype, checkpoint, device)
     loading.check_hardware(config.model, checkpoint, dtype, device)
 
-    benchmark, everything = load_benchmark(config)
+    benchmark, everything, samples = load_benchmark(config, resources)
     judge = build_judge(config, benchmark)
-    subset = Subset(config.limit, config.shard)
-    samples = subset.choose(everything)
 
     weightless = build_weightless(checkpoint, config.model)
     prepare_inputs, pruning_options = weightless.preprocessor, weightless.adapter.pruning_options
@@ -114,7 +111,7 @@ def make_plan(config: RunConfig) -> Plan:
         | {"orientation": config.orientation},
         "benchmark_code": code_identity(type(benchmark)),
         "data": benchmark.identity(),
-        "subset": subset.name(len(everything)),
+        "subset": Subset(config.limit, config.shard).name(len(everything)),
         "dtype": str(dtype).removeprefix("torch."),
         "engine": ENGINE,
     }
@@ -221,17 +218,24 @@ def check_compile(config: RunConfig, method: Method, model: Any) -> None:
         raise NotApplicable(f"compile=true: decoder layers of {', '.join(sorted(set(layers)))}; full_attention alone")
 
 
-def load_benchmark(config: RunConfig) -> tuple[Benchmark, list[Sample]]:
-    """Return the benchmark of the composed config and all of its samples. Raise UserError if its data are missing."""
-    part = not Subset(config.limit, config.shard).is_whole
+def load_benchmark(
+    config: RunConfig, resources: Resources | None = None
+) -> tuple[Benchmark, list[Sample], list[Sample]]:
+    """Return the benchmark of the composed config, all of its samples, and those of the run's subset.
+
+    Raise UserError if its data are missing.
+    """
+    subset = Subset(config.limit, config.shard)
+    part = not subset.is_whole
     key = data_hash([config.names["benchmark"], config.benchmark, config.data, config.orientation, part])
-    if _shared is not None and key in _shared:
-        return _shared[key]
-    benchmark = build_benchmark(config)
-    found = benchmark, benchmark.load(part=part)
-    if _shared is not None:
-        _shared[key] = found
-    return found
+    known = {} if resources is None else resources.benchmarks
+    if key not in known:
+        benchmark = build_benchmark(config)
+        known[key] = benchmark, benchmark.load(part=part), {}
+    benchmark, everything, subsets = known[key]
+    if subset not in subsets:
+        subsets[subset] = subset.choose(everything)
+    return benchmark, everything, subsets[subset]
 
 
 def run_directory(

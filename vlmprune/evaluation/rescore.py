@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vlmprune import __version__
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.benchmarks.contract import with_checks
-from vlmprune.benchmarks.judging import Judge, describe_judge, judge_answers
+from vlmprune.benchmarks.judging import Judge
 from vlmprune.config.arguments import read_settings, split_arguments
 from vlmprune.config.registry import DESCRIPTION, check_recorded_target, target_class, target_of
 from vlmprune.config.typecheck import construct
 from vlmprune.errors import UserError, error_text
-from vlmprune.evaluation.identity import code_identity
 from vlmprune.evaluation.run_directory import RunDirectory, read_answers, read_result
-from vlmprune.evaluation.scores import summarise_scores
+from vlmprune.evaluation.scores import record_scores
 from vlmprune.results.line_schema import Answered
 from vlmprune.results.runs import read_config
 from vlmprune.terminal import say
@@ -65,32 +62,10 @@ def rescore(
         rows = [score_line(row, benchmark, folder) for row in answers]
         if not rows:
             raise UserError(f"{folder} has no answers: run it first")
-        before, finished = None, (folder / "result.json").exists()
-        if finished:
-            result = read_result(folder / "result.json")
-            if len(rows) != (count := result["answers"]["samples"]):
-                raise UserError(
-                    f"{folder} has {len(rows)} answers, and its result.json is of {count}: delete result.json, and the "
-                    "command that made it asks for what is missing"
-                )
-        if benchmark.protocol is not None:
-            rows = (
-                judge_answers(rows, benchmark.protocol, judge, folder) if judge else use_recorded_verdicts(rows, folder)
-            )
-        scores = summarise_scores(rows, benchmark)
-        if finished:
-            before = result["answers"]["score"]
-            result["answers"] |= scores
-            result["comparable"]["scorer"] = code_identity(type(benchmark))[:16]
-            result["comparable"] |= benchmark.scoring_tools()
-            result["rescored"] = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "version": __version__}
-            if benchmark.protocol is not None and judge is not None:
-                result["judge"] = describe_judge(judge, benchmark.protocol)
-                result["comparable"]["judge"] = judge.model  # verdicts of two judges are two scales
-        directory.replace_predictions(rows)
-        if finished:
-            directory.finish(result)
-    return scores, before, finished
+        result = read_result(folder / "result.json") if (folder / "result.json").exists() else None
+        before = None if result is None else result["answers"]["score"]
+        scores = record_scores(directory, rows, result, benchmark, judge)
+    return scores, before, result is not None
 
 
 def read_benchmark(folder: Path, config_dir: str | None = None) -> Benchmark:
@@ -127,17 +102,6 @@ def score_line(row: Any, benchmark: Benchmark, folder: Path) -> Row:
         name = row.get("id") if isinstance(row, dict) else row
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{folder}/predictions.jsonl: the answer to {name} cannot be scored ({reason})") from error
-
-
-def use_recorded_verdicts(rows: list[Row], folder: Path) -> list[Row]:
-    """Return the rows with the score of their recorded verdict. Raise UserError if one has none."""
-    open_rows = sum("verdict" not in row.get("extra", {}) for row in rows)
-    if open_rows:
-        raise UserError(
-            f"{open_rows} of {len(rows)} answers have to be judged: "
-            f"vlmprune score {folder} judge.base_url=https://host/v1 judge.model=NAME"
-        )
-    return [row | {"score": row["extra"]["verdict"]["score"]} for row in rows]
 
 
 def print_scores(folder: Path, scores: dict[str, Any], before: float | None, finished: bool) -> None:

@@ -1,15 +1,70 @@
-"""Scores of prediction lines: metrics, the main score with its interval, scores by category. Needs no model."""
+"""Scores of prediction lines: metrics, the main score with its interval, scores by category; their record in the run
+directory, after the judge's verdicts if the benchmark has a judge. Needs no model.
+"""
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from vlmprune import __version__
 from vlmprune.benchmarks.base import Benchmark
+from vlmprune.benchmarks.judging import Judge, describe_judge, judge_answers
+from vlmprune.errors import UserError
+from vlmprune.evaluation.identity import code_identity
+from vlmprune.evaluation.run_directory import RunDirectory
 from vlmprune.results.statistics import clustered_interval
 
+Row = dict[str, Any]
 RESAMPLES = 200  # for a metric that is no mean: each resample computes it over the whole set
+
+
+def record_scores(
+    directory: RunDirectory, rows: list[Row], result: dict[str, Any] | None, benchmark: Benchmark, judge: Judge | None
+) -> dict[str, Any]:
+    """Write scored prediction lines to the locked directory, and their scores to `result` and result.json; return them.
+
+    rows: all lines; those of a judged benchmark get the judge's verdicts first, or keep those that they have without a
+    judge. result: the content of result.json, None if the run is not finished. Raises UserError, and changes nothing,
+    if verdicts are missing, or if the result is of another number of answers.
+    """
+    if result is not None and len(rows) != (count := result["answers"]["samples"]):
+        raise UserError(
+            f"{directory.path} has {len(rows)} answers, and its result.json is of {count}: delete result.json, and the "
+            "command that made it asks for what is missing"
+        )
+    protocol = benchmark.protocol
+    if protocol is not None and judge is not None:
+        rows = judge_answers(rows, protocol, judge, directory.path)
+    elif protocol is not None:
+        rows = use_recorded_verdicts(rows, directory.path)
+    scores = summarise_scores(rows, benchmark)
+    if result is not None:
+        result["answers"] |= scores
+        tools = {"scorer": code_identity(type(benchmark))[:16]} | benchmark.scoring_tools()
+        result["comparable"] = result["comparable"] | tools
+        result["rescored"] = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "version": __version__}
+        if protocol is not None and judge is not None:
+            result["judge"] = describe_judge(judge, protocol)
+            result["comparable"]["judge"] = judge.model  # verdicts of two judges are two scales
+    directory.replace_predictions(rows)
+    if result is not None:
+        directory.finish(result)
+    return scores
+
+
+def use_recorded_verdicts(rows: list[Row], folder: Path) -> list[Row]:
+    """Return the rows with the score of their recorded verdict. Raise UserError if one has none."""
+    open_rows = sum("verdict" not in row.get("extra", {}) for row in rows)
+    if open_rows:
+        raise UserError(
+            f"{open_rows} of {len(rows)} answers have to be judged: "
+            f"vlmprune score {folder} judge.base_url=https://host/v1 judge.model=NAME"
+        )
+    return [row | {"score": row["extra"]["verdict"]["score"]} for row in rows]
 
 
 def summarise_scores(rows: list[dict[str, Any]], benchmark: Benchmark) -> dict[str, Any]:

@@ -131,6 +131,11 @@ class RayWorker(Worker):
 class TaskActor:
     """Class of the Ray actors."""
 
+    def __init__(self) -> None:
+        from vlmprune.evaluation.plan import Resources
+
+        self.resources = Resources()
+
     def run(self, task: Task) -> Outcome:
         """Run one task in the actor's process."""
-        return run_task_in_worker(task)
+        return run_task_in_worker(task, self.resources)

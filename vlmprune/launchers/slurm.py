@@ -111,7 +111,9 @@ class SlurmJob:
     """Function of a job. submitit calls `checkpoint` when the job is preempted or its time is over."""
 
     def __call__(self, task: Task) -> Outcome:
-        return run_task_in_worker(task)
+        from vlmprune.evaluation.plan import Resources
+
+        return run_task_in_worker(task, Resources())
 
     def checkpoint(self, task: Task) -> Any:
         """Return the same job to queue again; it resumes the run."""

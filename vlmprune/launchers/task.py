@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from vlmprune.config.secret_check import without_secrets
 from vlmprune.config.settings import RunConfig, compose_run
@@ -18,26 +18,28 @@ from vlmprune.launchers.base import Launcher, Outcome, Task, Watch
 from vlmprune.machine import resource_message
 from vlmprune.own_code import failing_method
 
+if TYPE_CHECKING:
+    from vlmprune.evaluation.plan import Plan, Resources
+
 # Variables that decide where models, datasets and logs are found. Keys are not among them: no task file may hold one.
 SHARED_VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "WANDB_MODE", "WANDB_DIR", "WANDB_BASE_URL")
 
 
-def run_task(task: Task, log: TextIO) -> Outcome:
+def run_task(task: Task, log: TextIO, resources: Resources, plan: Plan | None = None) -> Outcome:
     """Run a task and return its outcome, also of a failure; KeyboardInterrupt and SystemExit are raised.
 
-    log: file for the traceback of a failure.
+    log: file for the traceback of a failure. resources: shared by the tasks of the process. plan: None to make it.
     """
-    from vlmprune.evaluation.plan import make_plan, shared_benchmarks
+    from vlmprune.evaluation.plan import make_plan
     from vlmprune.run import run
 
     start = time.perf_counter()
     directory = None
     try:
-        with shared_benchmarks():
-            config = compose_run(task.overrides, task.config_dir)
-            found = make_plan(config).directory
-            directory, finished = str(found.path), (found.path / "result.json").exists()
-            result = run(config, task.group)
+        if plan is None:
+            plan = make_plan(compose_run(task.overrides, task.config_dir), resources)
+        directory, finished = str(plan.directory.path), (plan.directory.path / "result.json").exists()
+        result = run(plan, resources, task.group)
     except Exception as error:  # the sweep continues with its other jobs, so the traceback goes to the log
         if (stop := find_stop(error)) is not None:
             raise stop from error
@@ -54,20 +56,14 @@ def run_task(task: Task, log: TextIO) -> Outcome:
     return Outcome("skipped" if finished else "done", "", result["answers"]["score"], directory, seconds)
 
 
-def run_task_in_process(task: Task) -> Outcome:
-    """Run a task in this process. The result that it prints goes to the log; its progress bar is shown."""
-    with log_file(task.log) as log, redirect_stdout(log):
-        return run_task(task, log)
-
-
-def run_task_in_worker(task: Task) -> Outcome:
+def run_task_in_worker(task: Task, resources: Resources) -> Outcome:
     """Run a task in a worker's process: all that it writes to the terminal goes to the log."""
     os.environ.update(task.environment)
     os.chdir(task.folder)
     if task.config_dir and (package := os.path.dirname(task.config_dir)) not in sys.path:
         sys.path.insert(0, package)  # a user's package is beside the config folder
     with log_file(task.log) as log, redirect_terminal(log):
-        return run_task(task, log)
+        return run_task(task, log, resources)
 
 
 @contextmanager
@@ -104,6 +100,10 @@ def redirect_terminal(log: TextIO) -> Iterator[None]:
 class InProcess(Launcher):
     """The default launcher, without settings."""
 
+    def set_plans(self, plans: dict[int, Plan], resources: Resources) -> None:
+        """Set the plans of the tasks, by number, and what their runs share; before `run`."""
+        self._plans, self._resources = plans, resources
+
     def check(self, configs: list[RunConfig], dry: bool = False) -> None:
         from vlmprune.distributed.processes import process_count  # imports torch, which delays a typo's error
 
@@ -115,4 +115,7 @@ class InProcess(Launcher):
             if watch.halted:
                 return
             watch.started(task.number)
-            watch.ended(task.number, run_task_in_process(task))
+            # The result that a run prints goes to the log; its progress bar is shown.
+            with log_file(task.log) as log, redirect_stdout(log):
+                outcome = run_task(task, log, self._resources, self._plans[task.number])
+            watch.ended(task.number, outcome)

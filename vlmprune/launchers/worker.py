@@ -10,7 +10,7 @@ import sys
 import threading
 from dataclasses import asdict
 
-from vlmprune.evaluation.plan import shared_benchmarks
+from vlmprune.evaluation.plan import Resources
 from vlmprune.launchers.base import Task
 from vlmprune.launchers.task import run_task_in_worker
 
@@ -23,12 +23,12 @@ def main() -> None:
     tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
     busy = threading.Event()
     threading.Thread(target=receive, args=(tasks, busy), daemon=True).start()
+    resources = Resources()
     try:
-        with shared_benchmarks():
-            while (task := tasks.get()) is not None:
-                busy.set()
-                print(json.dumps(asdict(run_task_in_worker(task))), file=answers, flush=True)
-                busy.clear()
+        while (task := tasks.get()) is not None:
+            busy.set()
+            print(json.dumps(asdict(run_task_in_worker(task, resources))), file=answers, flush=True)
+            busy.clear()
     except KeyboardInterrupt:
         # Exit at once: the run's files are on the disk, and threads that decode images are not awaited.
         os._exit(130)

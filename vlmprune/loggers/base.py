@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmprune.errors import Terminated, UserError
+from vlmprune.loggers.wandb_upload import Uploads
 from vlmprune.own_code import call, describe_value, error_line, is_own, qualified_name
 from vlmprune.terminal import say
 
@@ -27,6 +28,9 @@ class Logger:
     def place(self, directory: Path, outputs: Path) -> None:
         """Set the folders to write to: the run's directory, and the outputs folder that holds it."""
         self.directory, self.outputs = directory, outputs
+
+    def set_uploads(self, uploads: Uploads) -> None:
+        """Set the uploads that earlier runs of the process started, to which this run adds its own."""
 
     def start(self, config: dict[str, Any], fingerprint: str, group: str | None) -> None:
         """Begin a run. config: all settings, with the choices' names; group: id of the sweep, if any."""

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Interval
 
 from vlmprune.errors import error_text
-from vlmprune.loggers import wandb_upload
 from vlmprune.loggers.base import Logger
 from vlmprune.loggers.wandb_account import has_api_key, outputs_identity, resolve_mode, run_identity
+from vlmprune.loggers.wandb_upload import Uploads
 from vlmprune.results.picture_index import FOLDER, read_index
 from vlmprune.results.runs import find_unpruned_score
 from vlmprune.terminal import say
@@ -114,8 +114,12 @@ class WandbLogger(Logger):
 
     def __post_init__(self) -> None:
         self._run: Any = None
-        self._uploads = False
+        self._is_online = False
+        self._uploads = Uploads()
         self._line: str | None = None
+
+    def set_uploads(self, uploads: Uploads) -> None:
+        self._uploads = uploads
 
     def start(self, config: dict[str, Any], fingerprint: str, group: str | None) -> None:
         with self._mirror_step("start"):
@@ -124,8 +128,8 @@ class WandbLogger(Logger):
                 say(f"W&B is {'off' if mode == 'disabled' else 'offline'}: {held_by}")
             if mode == "disabled":
                 return
-            self._uploads = mode == "online" and has_api_key()
-            if mode == "online" and not self._uploads:
+            self._is_online = mode == "online" and has_api_key()
+            if mode == "online" and not self._is_online:
                 say("warning: W&B has no API key (wandb login sets one); its files are written offline")
             run_id = run_identity(fingerprint, outputs_identity(self.outputs))
             self._run = self._init(run_id, flatten(config) | {"fingerprint": fingerprint}, group)
@@ -166,12 +170,12 @@ class WandbLogger(Logger):
                 return
             folder = Path(run.settings.sync_dir)
             run.finish(exit_code=exit_code)
-            if not self._uploads:
+            if not self._is_online:
                 return
             # A sweep that found no network does not ask again in each of its jobs.
-            if wandb_upload.is_server_unreachable():
+            if self._uploads.server_unreachable:
                 return
-            started = wandb_upload.start_upload(folder)
+            started = self._uploads.start(folder)
             self._line = f"uploading run {run.id} to {self.project} in the background: {started.log}"
 
     @property

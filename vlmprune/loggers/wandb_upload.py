@@ -50,59 +50,60 @@ class Upload:
         return found[1] if found else ""
 
 
-_uploads: list[Upload] = []
+class Uploads:
+    """The uploads of one process's runs, which go on beside later runs. The exit of the process reports them."""
 
+    def __init__(self) -> None:
+        self.started: list[Upload] = []
 
-def is_server_unreachable() -> bool:
-    """Return True if an upload of this process found that the server does not answer."""
-    return any(upload.process.poll() == UNREACHABLE for upload in _uploads)
+    @property
+    def server_unreachable(self) -> bool:
+        """Return True if an upload found that the server does not answer."""
+        return any(upload.process.poll() == UNREACHABLE for upload in self.started)
 
+    def start(self, folder: Path) -> Upload:
+        """Start uploading the offline run in `folder`. Raises OSError if no process or log can be made."""
+        if not self.started:
+            atexit.register(self.report, EXIT_SECONDS)
+        command = [sys.executable, "-m", __name__, str(folder.resolve())]
+        with open(folder.parent / LOG, "wb") as log:
+            # In a new session Ctrl-C at the run does not interrupt the upload. Without the name of this process's W&B
+            # service it starts another one, which the run does not depend on. Not silent: its log gives the address.
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={name: value for name, value in os.environ.items() if name not in (SERVICE, SILENT)},
+            )
+        self.started.append(Upload(folder, process))
+        return self.started[-1]
 
-def start_upload(folder: Path) -> Upload:
-    """Start uploading the offline run in `folder`. Raises OSError if no process or log can be made."""
-    if not _uploads:
-        atexit.register(report_uploads, EXIT_SECONDS)
-    command = [sys.executable, "-m", __name__, str(folder.resolve())]
-    with open(folder.parent / LOG, "wb") as log:
-        # In a new session Ctrl-C at the run does not interrupt the upload. Without the name of this process's W&B
-        # service it starts another one, which the run does not depend on. Not silent: its log gives the address.
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env={name: value for name, value in os.environ.items() if name not in (SERVICE, SILENT)},
-        )
-    upload = Upload(folder, process)
-    _uploads.append(upload)
-    return upload
-
-
-def report_uploads(seconds: float) -> None:
-    """Wait for all uploads, at most `seconds` together, and print their outcomes in a line or two."""
-    deadline = time.monotonic() + seconds
-    done, failed, going = list[Upload](), list[Upload](), list[Upload]()
-    for upload in _uploads:
-        try:
-            code = upload.process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            going.append(upload)
-        else:
-            (failed if code else done).append(upload)
-    _uploads.clear()
-    atexit.unregister(report_uploads)
-    if len(done) == 1:
-        say(f"W&B    {done[0].address}")
-    elif done:
-        say(f"W&B    {len(done)} runs uploaded: {done[-1].address.partition('/runs/')[0]}")
-    if failed:
-        say(
-            f"warning: W&B did not take {count_text(failed)} (see {failed[-1].log}); later: "
-            f"{sync_command(upload.folder.parent.parent for upload in failed)}"
-        )
-    if going:
-        say(f"W&B    {count_text(going)} still uploading in the background: {going[-1].log}")
+    def report(self, seconds: float) -> None:
+        """Wait for all uploads, at most `seconds` together, and print their outcomes in a line or two."""
+        deadline = time.monotonic() + seconds
+        done, failed, going = list[Upload](), list[Upload](), list[Upload]()
+        for upload in self.started:
+            try:
+                code = upload.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                going.append(upload)
+            else:
+                (failed if code else done).append(upload)
+        self.started.clear()
+        atexit.unregister(self.report)
+        if len(done) == 1:
+            say(f"W&B    {done[0].address}")
+        elif done:
+            say(f"W&B    {len(done)} runs uploaded: {done[-1].address.partition('/runs/')[0]}")
+        if failed:
+            say(
+                f"warning: W&B did not take {count_text(failed)} (see {failed[-1].log}); later: "
+                f"{sync_command(upload.folder.parent.parent for upload in failed)}"
+            )
+        if going:
+            say(f"W&B    {count_text(going)} still uploading in the background: {going[-1].log}")
 
 
 def count_text(uploads: list[Upload]) -> str:

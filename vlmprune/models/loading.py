@@ -101,19 +101,8 @@ class LoadedModel:
     features: EncodingStore | None = None  # of its vision encoder's results
 
 
-_loaded: dict[tuple, LoadedModel] = {}  # holds the last model, so that jobs of a sweep that share it load it once
-
-
 def load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> LoadedModel:
-    """Return the loaded model and preprocessor, from memory if they were loaded last. Raises UserError for damage."""
-    key = (checkpoint.identity, dtype, device, repr(config))
-    if key not in _loaded:
-        _loaded.clear()  # first, so that two large models are never in memory together
-        _loaded[key] = _load(checkpoint, config, dtype, device)
-    return _loaded[key]
-
-
-def _load(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> LoadedModel:
+    """Return the loaded model and preprocessor. Raises UserError for damage."""
     known = build_weightless(checkpoint, config)  # first, since it takes a second, and the weights take minutes
     processors, empty = known.preprocessor.processors, known.adapter.model
     check_sizes(checkpoint, empty)

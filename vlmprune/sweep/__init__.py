@@ -1,6 +1,6 @@
 """`vlmprune sweep`: one run for every combination of settings; the failure of one does not stop the others.
 
-All input is checked before the first job runs. A job is `vlmprune.run.run` with its config, executed wherever the
+All input is checked before the first job runs. A job is `vlmprune.run.run` with its plan, executed wherever the
 launcher puts it. A sweep keeps no state that resuming needs: that is in the run directories.
 """
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vlmprune.errors import UserError, stop_code
-from vlmprune.evaluation.plan import shared_benchmarks
+from vlmprune.evaluation.plan import Resources
 from vlmprune.launchers.base import Launcher, Task, WorkerLauncher, check_runs, launch_tasks
 from vlmprune.launchers.task import SHARED_VARIABLES, InProcess
 from vlmprune.loggers.wandb_upload import directories_without_upload, sync_command
@@ -55,21 +55,22 @@ def final_state(job: JobRecord) -> str:
 
 def run_jobs(settings: list[str], jobs: list[Job], launcher: Launcher, split: SweepSettings) -> int:
     """Run `jobs`, which were planned from `settings` as typed; return the exit code."""
-    stopped = 0
-    with shared_benchmarks():
-        jobs = check_jobs(jobs, launcher.here)
-        check_runs(launcher, [job.config for job in jobs if job.record.status == "waiting" and not job.finished])
-        progress = start_progress(jobs, settings, split)
-        try:
-            finished, rest = make_tasks(jobs, progress)
-            InProcess().run(finished, progress)  # without a model; their answers may still need a judge
-            if rest and not progress.halted:
-                with progress.show_bar(workers=isinstance(launcher, WorkerLauncher)):
-                    launch_tasks(launcher, rest, progress)
-        except KeyboardInterrupt as error:
-            stopped = stop_code(error)
-        finally:
-            progress.mark_stopped()
+    stopped, resources = 0, Resources()
+    jobs = check_jobs(jobs, launcher.here, resources)
+    check_runs(launcher, [job.config for job in jobs if job.record.status == "waiting" and not job.finished])
+    progress = start_progress(jobs, settings, split)
+    here = launcher if isinstance(launcher, InProcess) else InProcess()
+    here.set_plans({number: job.plan for number, job in enumerate(jobs, start=1) if job.plan is not None}, resources)
+    try:
+        finished, rest = make_tasks(jobs, progress)
+        here.run(finished, progress)  # without a model; their answers may still need a judge
+        if rest and not progress.halted:
+            with progress.show_bar(workers=isinstance(launcher, WorkerLauncher)):
+                launch_tasks(launcher, rest, progress)
+    except KeyboardInterrupt as error:
+        stopped = stop_code(error)
+    finally:
+        progress.mark_stopped()
     counts = progress.counts()
     own = [] if jobs[0].config.config_dir is None else ["--config-dir", jobs[0].config.config_dir]
     again = shlex.join(["vlmprune", "sweep", *own, *settings])

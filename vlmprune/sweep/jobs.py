@@ -23,18 +23,23 @@ from vlmprune.errors import UserError, check_choice
 from vlmprune.results.sweep_record import JobRecord
 
 if TYPE_CHECKING:
+    from vlmprune.evaluation.plan import Plan
     from vlmprune.launchers.base import Launcher
 
 
 @dataclass
 class Job:
-    """One combination. is_added: True for a baseline that was not requested. finished: its run has a result already."""
+    """One combination. is_added: True for a baseline that was not requested. finished: its run has a result already.
+
+    plan: of its run, once `check_jobs` has made it; None if that depends on another machine.
+    """
 
     overrides: list[str]
     config: RunConfig
     record: JobRecord
     is_added: bool = False
     finished: bool = False
+    plan: Plan | None = None
 
     @property
     def title(self) -> str:
