@@ -10,6 +10,7 @@ import torch
 from tests.families.test_guarantees import FAMILIES
 from vlmprune import prune
 from vlmprune.config.registry import build_method
+from vlmprune.engine.session import Session
 from vlmprune.evaluation.estimate import visual_by_layer
 from vlmprune.measure.flops import units_and_kept
 from vlmprune.models.base import EncoderInput, adapt
@@ -96,7 +97,7 @@ def test_a_picture_knows_the_scores_of_every_tile():
     model, inputs = family.make(), family.batch([8])
     trace = Trace(family.slots(inputs)[0])
     method = build_method("compose", before="cls", keep=21, split=1)
-    with trace.session(adapt(model), method) as session:
+    with Session(adapt(model), method, observer=trace) as session:
         model(**inputs)
     image = family.LlavaNext(model).geometry(family.SIZES[0])
     assert torch.equal(trace.scores.isnan(), image.slot_patches() < 0)
