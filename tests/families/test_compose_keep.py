@@ -10,8 +10,8 @@ import torch
 from tests.families.test_guarantees import FAMILIES
 from vlmprune import prune
 from vlmprune.config.registry import build_method
-from vlmprune.evaluation.estimate import visual_by_layer
-from vlmprune.measure.flops import units_and_kept
+from vlmprune.engine.session import Session
+from vlmprune.measure.stage_costs import SequenceCost, visual_by_layer
 from vlmprune.models.base import EncoderInput, adapt
 from vlmprune.pictures.selection_trace import Trace
 
@@ -87,7 +87,8 @@ def test_the_dry_run_foretells_it(settings):
     encoded = EncoderInput.from_tensors(adapt(model), tensors)
     counted = [counts[0] for counts in session.record.visual_counts]
     assert visual_by_layer(adapt(model), method, encoded) == counted
-    assert sum(kept for _, kept in units_and_kept(method, method.before, encoded)) == counted[0]
+    shares = SequenceCost(adapt(model), method, method.before).shares(encoded)
+    assert sum(kept for _, kept in shares) == counted[0]
 
 
 def test_a_picture_knows_the_scores_of_every_tile():
@@ -96,7 +97,7 @@ def test_a_picture_knows_the_scores_of_every_tile():
     model, inputs = family.make(), family.batch([8])
     trace = Trace(family.slots(inputs)[0])
     method = build_method("compose", before="cls", keep=21, split=1)
-    with trace.session(adapt(model), method) as session:
+    with Session(adapt(model), method, observer=trace) as session:
         model(**inputs)
     image = family.LlavaNext(model).geometry(family.SIZES[0])
     assert torch.equal(trace.scores.isnan(), image.slot_patches() < 0)

@@ -166,6 +166,7 @@ def load_model(config: RunConfig) -> LoadedModel:
 def answer_question(question: Question, config: RunConfig, loaded: LoadedModel, method: Any, clip: Any) -> MethodAnswer:
     """Return the method's answer with its kept tokens. Raise UserError if the pictures cannot be used."""
     from vlmprune.benchmarks.base import BadSample
+    from vlmprune.engine.session import Session
     from vlmprune.evaluation.generation import greedy
     from vlmprune.measure.positions import position_limit, positions_taken
     from vlmprune.models.clip_text import load_text_tower
@@ -181,10 +182,9 @@ def answer_question(question: Question, config: RunConfig, loaded: LoadedModel, 
         raise UserError(f"{', '.join(question.names)}: {error}") from error
     trace = Trace(int(loaded.adapter.visual_mask(inputs["input_ids"]).sum()))
     tower = None if clip is None else load_text_tower(clip, loaded.device)
-    with trace.session(loaded.adapter, method, tower) as session:
+    with Session(loaded.adapter, method, text_tower=tower, observer=trace) as session:
         session.ask([question.text])
         output = greedy(loaded, inputs, MAX_NEW_TOKENS)
-        trace.finish()
         assert session.segment is not None
         (taken,) = positions_taken(session.segment.next_position)
     assert session.record is not None

@@ -5,6 +5,7 @@ session.py          the `with` block: installs and removes hooks, keeps the reco
 generate_checks.py  checks of who may use the model meanwhile, and of calls that cannot work
 stages.py           the places where a method acts on one model;  declarations.py  a method's own declarations, checked
 contract.py         calls of a method, and checks of its answers;  timing.py  the time that selecting takes
+observer.py         reports of what is selected, for pictures
 
 before_lm.py        selection between the vision encoder and decoder layer 0
 layout.py           the tokens of an encoding, and which of them are ranked together

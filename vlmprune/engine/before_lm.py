@@ -27,9 +27,10 @@ from vlmprune.engine.adapter import ModelInterface, TextRelevance
 from vlmprune.engine.contract import CheckedMethod, checked_shares, non_finite, non_finite_images
 from vlmprune.engine.hooks import MethodPatch, full_precision
 from vlmprune.engine.layout import Layout
+from vlmprune.engine.observer import SelectionObserver
 from vlmprune.engine.signals import SignalReader
 from vlmprune.engine.timing import Clock
-from vlmprune.methods.base import Method, SequenceMethod
+from vlmprune.methods.base import Method, Selection, SequenceMethod
 
 
 @dataclass
@@ -88,20 +89,21 @@ def order_by_block(kept: KeptTokens, blocks: list[int], tiles: list[int], layout
     facts = torch.tensor([behind, [images[tile] for tile in tiles], tiles, blocks])
     later, image, tile, block = facts.to(device, non_blocking=True)
     block = block * later
-    slot = slots_of_rows(layout).to(device, non_blocking=True)[kept.rows]
+    slot = layout.slots_of_rows().to(device, non_blocking=True)[kept.rows]
     within = torch.where(block > 0, tile, slot * later)  # the first tile's keys are all 0: a stable sort keeps them
     sizes = max(blocks) + 1, layout.slots + len(layout.pixels)
     key = ((2 * image + later) * sizes[0] + block) * sizes[1] + within
     return KeptTokens(kept.rows[slot.argsort()], kept.tokens[key.argsort(stable=True)], None)
 
 
-def slots_of_rows(layout: Layout) -> Tensor:
-    """Return int64 [rows], the slot in the prompts that each row fills; 0 for rows that fill none."""
-    assert layout.order is not None
-    filled = layout.order >= 0
-    slots = layout.order.new_zeros(len(layout.pixels) * layout.tile_rows)
-    slots[layout.rows(layout.order[filled])] = filled.nonzero().squeeze(1)
-    return slots
+def report_selection(observer: SelectionObserver, selection: Selection, slots: Tensor, chosen: Tensor) -> None:
+    """Report a selection from tokens at `slots` [G, n]. chosen: the selected ones as they were before, [G, k, C]."""
+    changed = torch.zeros_like(slots, dtype=torch.bool)
+    if selection.features is not None:
+        different = (selection.features != chosen).any(dim=2)
+        changed.scatter_(1, selection.indices.to(slots.device), different)
+    scores = None if selection.scores is None else selection.scores.flatten()
+    observer.observe_selection(0, slots.flatten(), scores, changed.flatten())
 
 
 class SequenceStage:
@@ -117,8 +119,10 @@ class SequenceStage:
         clock: Clock,
         text_tower: TextRelevance | None = None,
         whole: Method | None = None,
+        observer: SelectionObserver | None = None,
     ) -> None:
         self.adapter, self.method, self.clock, self.text_tower = adapter, method, clock, text_tower
+        self.observer = observer
         self.checked_method = CheckedMethod(method)
         self.shares = partial(checked_shares, whole or method)
         self.questions: list[str] = []
@@ -233,6 +237,8 @@ class SequenceStage:
             with full_precision(flat.device):
                 selection = self.checked_method.select(signals, k, flat)
             chosen = layout.rows(group.index).gather(1, selection.indices.to(flat.device))
+            if self.observer is not None:
+                report_selection(self.observer, selection, layout.slots_of(group.index), flat[chosen])
             kept = flat[chosen] if selection.features is None else selection.features.to(flat.dtype)
             for unsound in (non_finite_images(signals), selection.unsound):
                 if unsound is not None:  # marked here and detected with the dropped slots: a check would be a host sync

@@ -220,6 +220,8 @@ class CheckedMethod:
             check_tensor(f"{where}, valid", found.valid, "[B, k]", (images, width), BOOL)
         if found.unsound is not None:
             check_tensor(f"{where}, unsound", found.unsound, "[B]", (images,), BOOL)
+        if found.scores is not None:
+            check_tensor(f"{where}, scores", found.scores, "[B, N]", (images, n), FLOAT)
         if found.blocks is not None and not (
             isinstance(found.blocks, tuple | list)
             and len(found.blocks) == width
@@ -264,6 +266,8 @@ class CheckedMethod:
             check_tensor(f"{where}, order", found.order, "[B, L]", shape, INTEGER, "int64")
         if found.unsound is not None:
             check_tensor(f"{where}, unsound", found.unsound, "[B]", shape[:1], BOOL)
+        if found.scores is not None:
+            check_tensor(f"{where}, scores", found.scores, "[B, L]", shape, FLOAT)
         left = found.left
         if left is None:
             left = [min(stage.left, n) for stage, n in zip(stages, counts, strict=True)]

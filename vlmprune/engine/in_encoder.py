@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vlmprune.engine.adapter import ModelInterface
 from vlmprune.engine.before_lm import KeptTokens, SequenceStage
 from vlmprune.engine.hooks import full_precision
+from vlmprune.engine.observer import SelectionObserver
 from vlmprune.engine.timing import Clock
 from vlmprune.methods.encoder_method import VisionMethod
 
@@ -28,8 +29,11 @@ class VisionStage(SequenceStage):
     owners: int64 [images, N] after a forward pass, index of the merged token of each patch.
     """
 
-    def __init__(self, adapter: ModelInterface, method: VisionMethod, clock: Clock) -> None:
-        super().__init__(adapter, method, clock)  # type: ignore[arg-type]  # it calls layers() and reads needs only
+    def __init__(
+        self, adapter: ModelInterface, method: VisionMethod, clock: Clock, observer: SelectionObserver | None = None
+    ) -> None:
+        # It calls layers() and reads needs only.
+        super().__init__(adapter, method, clock, observer=observer)  # type: ignore[arg-type]
         self.merging = method
         n = adapter.tower.grid[0] * adapter.tower.grid[1]
         self.counts = method.merge_counts(adapter.tower, n)
@@ -85,8 +89,15 @@ class VisionStage(SequenceStage):
         features = features[:, self._layout.first_row :]  # a video's frames may come with their [CLS]
         k = 0 if self.drops_all else features.shape[1]
         self.owners = self.owners - first
+        if self.observer is not None:
+            self._report_merges(self.observer)
         slots = self._kept_slots[:, first:][:, :k]
         if self.adapter.position_rule(self.method) == "renumber":
             slots = slots.sort(dim=1).values
         tokens = slots + n * torch.arange(len(features), device=features.device).unsqueeze(1)
         return self._count(KeptTokens(self._layout.rows(tokens).flatten(), features[:, :k].flatten(0, 1), None))
+
+    def _report_merges(self, observer: SelectionObserver) -> None:
+        merged = (self.owners.unsqueeze(1) == self.owners.unsqueeze(2)).sum(dim=2) > 1  # [tiles, N]
+        tokens = torch.cat([group.index.flatten() for group in self._layout.groups])
+        observer.observe_selection(0, self._layout.slots_of(tokens), None, merged.flatten()[tokens])

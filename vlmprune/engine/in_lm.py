@@ -19,6 +19,7 @@ from vlmprune.engine.adapter import ModelInterface
 from vlmprune.engine.contract import CheckedMethod, NonFiniteChecks, checked_stages, non_finite_samples
 from vlmprune.engine.deepstack import Deepstack
 from vlmprune.engine.hooks import AttentionProbe, full_precision, probe_error, query_and_key
+from vlmprune.engine.observer import SelectionObserver
 from vlmprune.engine.prompt_state import (
     Record,
     Segment,
@@ -34,15 +35,70 @@ from vlmprune.errors import UserError
 from vlmprune.methods.decoder_method import DecoderMethod, DecoderSelection, DecoderSignals, DecoderStage
 
 
+class DecoderSelector:
+    """Selections of one `DecoderMethod` in one prefill after the other, reported to the observer, if there is one."""
+
+    def __init__(self, adapter: ModelInterface, method: DecoderMethod, observer: SelectionObserver | None) -> None:
+        self.adapter, self.method, self.observer = adapter, method, observer
+        self.checked_method, self._soundness = CheckedMethod(method), NonFiniteChecks()
+
+    def start_prefill(self, embeds: Tensor, state: SequenceState, texts: list[int]) -> SequenceState:
+        """Return the state at decoder layer 0 with the method's raters. texts: text tokens of each prompt."""
+        self._soundness.clear()
+        with full_precision(embeds.device):
+            raters = self.checked_method.raters(embeds, state.visual, state.valid)
+        return state.with_raters(raters, texts)
+
+    def select(
+        self,
+        attention: Tensor,
+        hidden: Tensor,
+        state: SequenceState,
+        positions: Tensor,
+        stages: list[DecoderStage],
+        counts: list[int],
+    ) -> DecoderSelection:
+        """Return the method's choice before the layer of `stages`, one of each sample.
+
+        attention: [B, H, R, L]. hidden: [B, L, D]. positions: [..., B, L]. counts: visual tokens of each sample so far.
+        """
+        layer = stages[0].layer
+        signals = DecoderSignals(
+            attention=attention,
+            raters=state.raters[:, -attention.shape[2] :],
+            hidden=hidden,
+            visual=state.visual,
+            detail=state.detail,
+            valid=state.valid,
+            positions=positions if positions.dim() == 2 else positions[-3],
+            frequencies=self.adapter.language_model.rotary_emb.inv_freq,
+        )
+        with full_precision(hidden.device):
+            chosen = self.checked_method.select_in_decoder(signals, stages, counts)
+        self._soundness.note(layer, non_finite_samples(signals, chosen))
+        if self.observer is not None:
+            visual = state.visual
+            scores = None if chosen.scores is None else chosen.scores[visual]
+            changed = torch.zeros_like(visual) if chosen.hidden is None else (chosen.hidden != hidden).any(dim=2)
+            self.observer.observe_selection(layer, state.slots[visual], scores, changed[visual])
+        return chosen
+
+    def check(self) -> None:
+        """Raise NotFinite at the end of a prefill if it selected by scores that are nan. One host sync."""
+        self._soundness.check(self.method)
+
+
 class DecoderHooks:
     """Hooks that run one `DecoderMethod` inside the decoder."""
 
-    def __init__(self, adapter: ModelInterface, method: DecoderMethod, clock: Clock) -> None:
-        self.adapter, self.method, self.clock, self.checked_method = adapter, method, clock, CheckedMethod(method)
+    def __init__(
+        self, adapter: ModelInterface, method: DecoderMethod, clock: Clock, observer: SelectionObserver | None = None
+    ) -> None:
+        self.adapter, self.method, self.clock = adapter, method, clock
+        self.selector = DecoderSelector(adapter, method, observer)
         # The layers are known before any prompt; the number of kept tokens depends on the prompt.
         self.layers = [stage.layer for stage in checked_stages(method, "schedule", adapter.decoder_depth, 1)]
         self.record: Record
-        self._soundness = NonFiniteChecks()
         self._texts: list[int]  # text tokens of each prompt
         self._stages: dict[int, list[DecoderStage]]  # by the visual tokens of a prompt
         self._attention: Tensor | None = None  # of the layer before the next stage
@@ -94,10 +150,7 @@ class DecoderHooks:
         except ValueError as error:  # about this prompt's number of tokens: `check` knew only that of one image
             raise UserError(f"{type(self.method).__name__}: {error}") from error
         self._texts = [total - n for total, n in zip(record.prompt_lengths, segment.visual_counts, strict=True)]
-        self._soundness.clear()
-        with full_precision(embeds.device):
-            raters = self.checked_method.raters(embeds, state.visual, state.valid)
-        self._state, self.record = state.with_raters(raters, self._texts), record
+        self._state, self.record = self.selector.start_prefill(embeds, state, self._texts), record
         return kwargs
 
     def start_decode_step(self, segments: dict[int, Segment]) -> None:
@@ -115,7 +168,7 @@ class DecoderHooks:
                 f"the hooks of decoder layers {missing} did not run, so that {type(self.method).__name__} was not "
                 "applied: something calls the layers past their hooks"
             )
-        self._soundness.check(self.method)
+        self.selector.check()
 
     def _observe(self, query: Tensor, key: Tensor, _mask: Tensor | None, scaling: float) -> None:
         if self._prefilling:
@@ -202,27 +255,13 @@ class DecoderHooks:
         stages: list[DecoderStage],
         counts: list[int],
     ) -> DecoderSelection:
-        now = self._state
         if self.method.reads == "own":
             attention = self._own_rows(index, layer, hidden, rotary)
         elif self._attention is None:
             raise probe_error(self.adapter.decoder_attention(index - 1))
         else:
             attention, self._attention = self._attention, None
-        signals = DecoderSignals(
-            attention=attention,
-            raters=now.raters[:, -attention.shape[2] :],
-            hidden=hidden,
-            visual=now.visual,
-            detail=now.detail,
-            valid=now.valid,
-            positions=self._positions if self._positions.dim() == 2 else self._positions[-3],
-            frequencies=self.adapter.language_model.rotary_emb.inv_freq,
-        )
-        with full_precision(hidden.device):
-            chosen = self.checked_method.select_in_decoder(signals, stages, counts)
-        self._soundness.note(index, non_finite_samples(signals, chosen))
-        return chosen
+        return self.selector.select(attention, hidden, self._state, self._positions, stages, counts)
 
     def _own_rows(self, index: int, layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
         query, key, _, scaling = query_and_key(
@@ -244,12 +283,14 @@ class DecoderHooks:
 class Restart:
     """Run of the first K layers that selects visual tokens; it probes the attention of layer K-1 and hooks nothing."""
 
-    def __init__(self, adapter: ModelInterface, method: DecoderMethod) -> None:
-        self.adapter, self.method, self.checked_method = adapter, method, CheckedMethod(method)
+    def __init__(
+        self, adapter: ModelInterface, method: DecoderMethod, observer: SelectionObserver | None = None
+    ) -> None:
+        self.adapter, self.method = adapter, method
+        self.selector = DecoderSelector(adapter, method, observer)
         self.layer = checked_stages(method, "schedule", adapter.decoder_depth, 1)[0].layer
         self._state: SequenceState | None = None
         self._attention: Tensor | None = None
-        self._soundness = NonFiniteChecks()
         self._probes: list[AttentionProbe] = []
 
     def install(self) -> None:
@@ -267,8 +308,8 @@ class Restart:
             self._attention = trailing_attention(query, key, self._state, scaling)
 
     def check(self) -> None:
-        """Raise RuntimeError at the end of a prefill if it selected by scores that are nan. One host sync."""
-        self._soundness.check(self.method)
+        """Raise NotFinite at the end of a prefill if it selected by scores that are nan. One host sync."""
+        self.selector.check()
 
     def select_tokens(
         self, embeds: Tensor, positions: Tensor, state: SequenceState, texts: list[int], visual_counts: list[int]
@@ -278,10 +319,7 @@ class Restart:
         embeds: [B, L, D]. positions: [..., B, L]. texts, visual_counts: tokens of each kind in each prompt.
         """
         model = self.adapter.language_model
-        self._soundness.clear()
-        with full_precision(embeds.device):
-            raters = self.checked_method.raters(embeds, state.visual, state.valid)
-        state = state.with_raters(raters, texts)
+        state = self.selector.start_prefill(embeds, state, texts)
         mask = create_causal_mask(
             config=model.config,
             inputs_embeds=embeds,
@@ -298,19 +336,7 @@ class Restart:
         self._state = None
         if self._attention is None:
             raise probe_error(self.adapter.decoder_attention(self.layer - 1))
-        signals = DecoderSignals(
-            attention=self._attention,
-            raters=state.raters[:, -self._attention.shape[2] :],
-            hidden=hidden,
-            visual=state.visual,
-            detail=state.detail,
-            valid=state.valid,
-            positions=positions,
-            frequencies=model.rotary_emb.inv_freq,
-        )
         stages = [DecoderStage(self.layer, n) for n in visual_counts]
-        with full_precision(hidden.device):
-            chosen = self.checked_method.select_in_decoder(signals, stages, visual_counts)
-        self._soundness.note(self.layer, non_finite_samples(signals, chosen))
+        chosen = self.selector.select(self._attention, hidden, state, positions, stages, visual_counts)
         assert chosen.left is not None
         return chosen.keep | (state.valid & ~state.visual), chosen.left

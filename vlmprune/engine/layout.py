@@ -68,6 +68,18 @@ class Layout:
             return tokens
         return tokens // self.tile_tokens * self.tile_rows + self.first_row + tokens % self.tile_tokens
 
+    def slots_of_rows(self) -> Tensor:
+        """Return int64 [rows], the slot in the prompts that each row fills; 0 for rows that fill none."""
+        assert self.order is not None
+        filled = self.order >= 0
+        slots = self.order.new_zeros(len(self.pixels) * self.tile_rows)
+        slots[self.rows(self.order[filled])] = filled.nonzero().squeeze(1)
+        return slots
+
+    def slots_of(self, tokens: Tensor) -> Tensor:
+        """Return the slot in the prompts that each of `tokens`, which all fill one, fills."""
+        return tokens if self.order is None else self.slots_of_rows().to(tokens.device)[self.rows(tokens)]
+
     def slots_by_image(self) -> list[int]:
         """Return the number of slots of each image; slots without a token count for the image before them."""
         owners = torch.tensor(self.images or list(range(len(self.pixels))))

@@ -26,6 +26,7 @@ from vlmprune.engine.generate_checks import (
 )
 from vlmprune.engine.hooks import MethodPatch, refuse_copy
 from vlmprune.engine.in_encoder import VisionStage
+from vlmprune.engine.observer import SelectionObserver
 from vlmprune.engine.prefill import Prefill
 from vlmprune.engine.prompt_state import Conversation, Record, Segment, full_mask
 from vlmprune.engine.signals import SignalReader
@@ -44,7 +45,7 @@ class Session:
 
     record: result of the last prefill (kept slots, counts of each layer, selection_ms). segment: its shortened prompts
     at decoder layer 0. text_tower: needed by methods that read text_relevance, which also need `ask`. features: store
-    of encodings, for the tiles that `show` names.
+    of encodings, for the tiles that `show` names. observer: told of every selection.
 
     A filled cache keeps a description of its prompts: with a method before the language model a later turn continues
     it, in this session or another of the same method, by generate() with the new ids or all of them. A prefix without
@@ -64,8 +65,10 @@ class Session:
         clock: Clock | None = None,
         text_tower: TextRelevance | None = None,
         features: EncodingStore | None = None,
+        observer: SelectionObserver | None = None,
     ) -> None:
         self.adapter, self.method, self.text_tower, self.features = adapter, method, text_tower, features
+        self.observer = observer
         self.record: Record | None = None
         self.segment: Segment | None = None
         self._timer = SelectionTimer(adapter.model.device, clock)
@@ -137,7 +140,7 @@ class Session:
         parts = acting_parts(self.method, self.adapter.tower)
         before = any(not isinstance(part, DecoderMethod) for part in parts)
         self._handles += self.adapter.prepare(before)
-        self._hooks.install(self.adapter, self.method, parts, self._timer, self.text_tower)
+        self._hooks.install(self.adapter, self.method, parts, self._timer, self.text_tower, self.observer)
         self._hooks.install_store(self.adapter, self.features)
         self._handles += [MethodPatch(base, encoder, self._wrap_encoder) for encoder in self.adapter.encoders]
         if self._hooks.drops_tokens:

@@ -11,6 +11,7 @@ from vlmprune.engine.before_lm import SequenceStage
 from vlmprune.engine.encoding_cache import CachedEncoder, EncodingStore
 from vlmprune.engine.in_encoder import VisionStage
 from vlmprune.engine.in_lm import DecoderHooks, Restart
+from vlmprune.engine.observer import SelectionObserver
 from vlmprune.engine.timing import Clock
 from vlmprune.methods.base import Method, SequenceMethod
 from vlmprune.methods.decoder_method import DecoderMethod
@@ -52,20 +53,21 @@ class MethodHooks:
         parts: tuple[Method, ...],
         clock: Clock,
         text_tower: TextRelevance | None,
+        observer: SelectionObserver | None,
     ) -> None:
         """Install `parts`, the acting parts of the method `whole`."""
         for part in parts:
             if isinstance(part, SequenceMethod):
-                self.sequence = SequenceStage(adapter, part, clock, text_tower, whole)
+                self.sequence = SequenceStage(adapter, part, clock, text_tower, whole, observer)
                 self.sequence.install()
             elif isinstance(part, VisionMethod):
-                self.sequence = VisionStage(adapter, part, clock)
+                self.sequence = VisionStage(adapter, part, clock, observer)
                 self.sequence.install()
             elif isinstance(part, DecoderMethod) and part.restarts:
-                self.restart = Restart(adapter, part)
+                self.restart = Restart(adapter, part, observer)
                 self.restart.install()
             elif isinstance(part, DecoderMethod):
-                self.decoder = DecoderHooks(adapter, part, clock)
+                self.decoder = DecoderHooks(adapter, part, clock, observer)
                 self.decoder.install()
             else:
                 raise NotImplementedError(f"{type(part).__name__}: no engine for stage '{part.stage}'")

@@ -18,11 +18,9 @@ from vlmprune.evaluation.media_loader import media_of
 from vlmprune.evaluation.plan import Resources, choose_parts, load_benchmark
 from vlmprune.evaluation.predictions import run_lengths
 from vlmprune.evaluation.result import summarise_flops, summarise_tokens
-from vlmprune.measure.flops import units_and_kept
-from vlmprune.methods.base import Method, SequenceMethod, acting_parts
-from vlmprune.methods.decoder_method import DecoderMethod
-from vlmprune.methods.encoder_method import VisionMethod
-from vlmprune.models.base import Adapter, EncoderInput
+from vlmprune.measure.stage_costs import visual_by_layer
+from vlmprune.methods.base import Method
+from vlmprune.models.base import EncoderInput
 from vlmprune.models.outline import build_weightless
 
 QUESTIONS = 4
@@ -86,28 +84,3 @@ def estimate_cost(config: RunConfig, resources: Resources | None = None) -> Cost
 def keeps_unknown_count(method: Method) -> bool:
     """Return True if only the method knows how many tokens it keeps, since that depends on the image."""
     return bool(getattr(method, "adaptive", False)) or "tiles" in method.needs
-
-
-def visual_by_layer(adapter: Adapter, method: Method, encoded: EncoderInput) -> list[int]:
-    """Return the visual tokens that each decoder layer would process: upper bounds if `keeps_unknown_count(method)`."""
-    depth, tower = adapter.decoder_depth, adapter.tower
-    visual = [encoded.slots] * depth
-    for part in acting_parts(method, tower):
-        if isinstance(part, SequenceMethod):
-            visual = [sum(kept for _, kept in units_and_kept(method, part, encoded)) + encoded.newlines] * depth
-        elif isinstance(part, VisionMethod):
-            visual = [
-                sum(merged_count(part, adapter, n) for n in encoded.unit_sizes("tile")) + encoded.newlines
-            ] * depth
-        elif isinstance(part, DecoderMethod) and visual[0]:
-            for stage in part.stages(depth, visual[0]):
-                first = 0 if part.restarts else stage.layer
-                visual[first:] = [stage.left] * (depth - first)
-    return visual
-
-
-def merged_count(method: VisionMethod, adapter: Adapter, n: int) -> int:
-    """Return the number of tokens left of a tile of `n` after its tokens merge inside the encoder."""
-    if method.layer_ratio is None and not method.count(n):
-        return 0
-    return n - sum(method.merge_counts(adapter.tower, n))

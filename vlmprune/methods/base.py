@@ -35,6 +35,7 @@ class Selection:
         (LLaVA-NeXT, renumbered): after the first tile's own tokens, block 0 of all others, which are patches in the
         image's raster order, then block 1 tile by tile, and so on. Not together with `valid`.
     unsound: None, or bool [B], True where a score was nan, so that the choice means nothing and the prompt is refused.
+    scores: None, or [B, N], the score of each token, for pictures.
     """
 
     indices: Tensor
@@ -42,6 +43,7 @@ class Selection:
     valid: Tensor | None = None
     blocks: tuple[int, ...] | None = None
     unsound: Tensor | None = None
+    scores: Tensor | None = None
 
 
 def top_k(score: Tensor, k: int, *, keep_order: Literal["spatial", "score"] = "spatial") -> Tensor:
@@ -249,7 +251,8 @@ class ScoreMethod(SequenceMethod):
         score = self.score(signals)
         if signals.tokens is not None:
             score = check_scores(self, score, "[B, N]", (signals.images, signals.tokens))
-        return Selection(top_k(score, k, keep_order=self.keep_order), unsound=score.isnan().any(dim=-1))
+        kept = top_k(score, k, keep_order=self.keep_order)
+        return Selection(kept, unsound=score.isnan().any(dim=-1), scores=score)
 
 
 LARGEST = 1_000_000  # visual tokens; more than any image has

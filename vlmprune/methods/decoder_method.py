@@ -64,7 +64,8 @@ class DecoderSelection:
     embeddings of merged tokens at kept positions. order: None to leave the order as it is, or int64 [B, L] sort keys
     of the new sequence (equal keys keep their order). left: visual tokens left in each sample, on the host, if only the
     method knows them; None if they are those of the stage. unsound: None, or bool [B], True where a score was nan, so
-    that the choice means nothing and the prompt is refused.
+    that the choice means nothing and the prompt is refused. scores: None, or [B, L], for pictures, the scores of visual
+    positions.
     """
 
     keep: Tensor
@@ -72,6 +73,7 @@ class DecoderSelection:
     order: Tensor | None = None
     left: list[int] | None = None
     unsound: Tensor | None = None
+    scores: Tensor | None = None
 
 
 @dataclass
@@ -127,7 +129,8 @@ class DecoderMethod(Method, ABC):
         """Choose the visual tokens with the largest `score`, as many as each sample's stage keeps."""
         kept = [stage.kept for stage in stages]
         score = check_scores(self, self.score(signals), "[B, L]", signals.visual.shape).to(signals.visual.device)
-        return DecoderSelection(best_visual(score, signals.visual, kept), unsound=nan_scores(score, signals.visual))
+        keep, unsound = best_visual(score, signals.visual, kept), nan_scores(score, signals.visual)
+        return DecoderSelection(keep, unsound=unsound, scores=score)
 
     def rater_count(self, words: int) -> int:
         """Return the number of last positions that rate, in a prompt with `words` text tokens."""

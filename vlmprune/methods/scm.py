@@ -79,7 +79,7 @@ class ScaleCompression(DecoderMethod):
         score = self.score(signals)
         keep = best_visual(score, signals.detail, kept) | (signals.visual & ~signals.detail)
         left = [k + n for k, n in zip(kept, others, strict=True)]
-        return DecoderSelection(keep, left=left, unsound=nan_scores(score, signals.detail))
+        return DecoderSelection(keep, left=left, unsound=nan_scores(score, signals.detail), scores=score)
 
     def check(self, tower: Tower, depth: int) -> None:
         self.schedule(depth, 1)

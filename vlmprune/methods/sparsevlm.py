@@ -285,7 +285,7 @@ class SparseVLM(TextRatedMethod):
             if isinstance(stage, RecyclingStage) and stage.merged:
                 alike.setdefault(stage, []).append(row)
         if not alike:
-            return DecoderSelection(keep, unsound=unsound)
+            return DecoderSelection(keep, unsound=unsound, scores=score)
         dropped = score.masked_fill(~signals.visual | keep, -math.inf).sort(dim=1, descending=True, stable=True).indices
         position = torch.arange(score.shape[1], device=score.device)
         last = (position * signals.visual).amax(dim=1, keepdim=True)
@@ -301,7 +301,7 @@ class SparseVLM(TextRatedMethod):
             hidden[rows, slots] = merged
             order[rows, slots] = last[rows.squeeze(1)] * room + 1 + position[: stage.merged]
         order_by = None if self.position_rule == "keep" else order
-        return DecoderSelection(keep, hidden, order_by, unsound=unsound)
+        return DecoderSelection(keep, hidden, order_by, unsound=unsound, scores=score)
 
 
 def ranks(signals: DecoderSignals) -> list[list[int]]:

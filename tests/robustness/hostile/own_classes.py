@@ -233,6 +233,7 @@ SELECTIONS = [
         ("valid as a list", "Selection(self.first(signals, k), valid=[True] * k)", "valid"),
         ("unsound as a list", "Selection(self.first(signals, k), unsound=[False])", "unsound"),
         ("unsound of tokens", "Selection(self.first(signals, k), unsound=self.first(signals, k) < 0)", "unsound"),
+        ("scores of kept tokens", "Selection(self.first(signals, k), scores=signals.features[:, :k, 0])", "scores"),
     ]
 ] + [
     method(
@@ -436,6 +437,7 @@ STAGES = (
             ("left as a tensor", "DecoderSelection(self.half(signals, stages), left=torch.ones(2))", "left"),
             ("left that is wrong", "DecoderSelection(self.half(signals, stages), left=[1] * len(stages))", "keep"),
             ("unsound as a list", "DecoderSelection(self.half(signals, stages), unsound=[False])", "unsound"),
+            ("scores of a sample", "DecoderSelection(self.half(signals, stages), scores=signals.visual[0])", "scores"),
         ]
     ]
 )
