@@ -122,30 +122,26 @@ def evaluate_and_measure(plan: Plan, resources: Resources, environment: dict[str
     if line := plan.rules.summary_line(plan.benchmark.max_new_tokens):
         say(line)
     title = f"{config.names['method']} {amount_name(plan.method)} on {benchmark_name(config, plan.benchmark)}"
-    team = team_of(config) if open_samples else Team([])
-    with team.start_run(plan):  # other processes, if any, load their models at the same time
+    team = team_of(config) if open_samples else Team(1)
+    with team.share_questions(plan, open_samples) as share:  # others, if any, load their models at the same time
         peak_since = reset_peak(plan.device)
         loaded, text_tower = load_models(plan, resources)
-        takes_video = loaded.preprocessor.takes_video and plan.samples[0].media == "video"
-        directory.prompt_template = loaded.preprocessor.prompts.template("video" if takes_video else "image")
-        directory.first_sample = plan.samples[0].id
-        share = team.send_questions(open_samples, plan)
-        start = time.perf_counter()
-        with (
-            progress_bar(title, len(plan.samples), len(done)) as advance,
-            team.collect_rows(directory, advance) as (gathered, advance_here),
-        ):
-            evaluation = make_evaluation(plan, loaded, text_tower, gathered, advance_here)
+        with progress_bar(title, len(plan.samples), len(done)) as advance:
+            evaluation = make_evaluation(plan, loaded, text_tower, directory, team.watch(advance))
+            start = time.perf_counter()
             evaluation.run(share)
+            seconds = max(0.0, time.perf_counter() - start)
+            team.wait(advance)
     rows = sort_rows(directory.predictions(), plan.samples)
     bad = sort_rows(directory.bad(), plan.samples, "bad.jsonl leaves out")
     if both := {row["id"] for row in rows} & {row["id"] for row in bad}:
         raise UserError(f"bad.jsonl leaves out {min(both)!r}, which predictions.jsonl answers: remove one of the lines")
     if not rows:
         raise UserError(f"none of the {len(bad)} samples can be used; the first, {bad[0]['id']}: {bad[0]['reason']}")
-    seconds = max(0.0, time.perf_counter() - start)
 
-    peak = max([peak_mb(plan.device), *team.peaks])  # before the timing pass, which runs the unpruned model too
+    others = team.reports.values()  # before the timing pass, which runs the unpruned model too
+    peak = max([peak_mb(plan.device), *(report["peak_mb"] for report in others)])
+    seconds = max([seconds, *(report["seconds"] for report in others)])
     broken = {row["id"] for row in bad}
     clip = None if plan.text_tower is None else plan.text_tower.config
     usable = [sample for sample in plan.samples if sample.id not in broken]

@@ -11,7 +11,6 @@ import torch
 from vlmprune.config.settings import RunConfig, compose_run
 from vlmprune.distributed import torchrun
 from vlmprune.distributed.processes import process_count
-from vlmprune.distributed.team import Team
 from vlmprune.errors import UserError
 
 
@@ -64,7 +63,7 @@ def test_a_model_that_is_spread_over_the_gpus_has_one_process(config, gpus):
 
 def test_a_launcher_says_how_many(config, gpus, monkeypatch):
     gpus(0)
-    monkeypatch.setattr(torchrun, "launcher_team", Team([None]))
+    monkeypatch.setattr(torchrun, "launched", 2)
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert process_count(config(device="cpu")) == process_count(config(device="cpu", devices=2)) == 2
     with pytest.raises(UserError, match="devices=3: the launcher started 2 processes"):

@@ -1,11 +1,13 @@
-"""Process 0 with other processes that are played by threads: their answers are gathered, and their ends noticed."""
+"""Process 0 with other processes that the test plays: their answers are merged, and their ends noticed."""
 
 from __future__ import annotations
 
-import socket
-import threading
+import json
+import subprocess
+import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,12 +15,13 @@ import torch
 
 from tests.evaluation.test_run_directory import row
 from vlmprune.benchmarks.base import Sample
-from vlmprune.distributed.messages import Connection
-from vlmprune.distributed.team import Process, Team
+from vlmprune.distributed import team as team_module
+from vlmprune.distributed.team import Team
+from vlmprune.distributed.worker import JOB, REPORT
 from vlmprune.errors import ProcessLost, UserError
 from vlmprune.evaluation.run_directory import RunDirectory
 
-Part = Callable[[Connection, dict, list[str]], None]  # what a process does with its job and its questions
+Part = Callable[[RunDirectory, list[str]], None]  # what a process does in its folder, with its questions
 SAMPLES = [Sample(str(number), f"image{number}", "?", "", "all") for number in range(9)]
 
 
@@ -29,80 +32,81 @@ def plan(tmp_path):
     return SimpleNamespace(config=config, directory=directory, device=torch.device("cpu"), dtype=torch.float32)
 
 
-def team_of(*parts: Part) -> Team:
-    """A team whose members play `parts` once they were told to run and which questions are theirs."""
+def team_of(*parts: Part, children: list[subprocess.Popen[str]] | None = None) -> Team:
+    """A team whose other processes have done their parts as soon as they begin."""
 
-    def play(part: Part, line: Connection) -> None:
-        message = line.receive()
-        assert message is not None and message[0] == "run"
-        line.send("ready")
-        questions = line.receive()
-        if questions is not None:
-            with suppress(OSError):  # process 0 has hung up
-                part(line, message[1], questions[1])
-        line.close()
+    def begin(folder: Path) -> None:
+        for rank, part in enumerate(parts, start=1):
+            share = RunDirectory(folder, "print").share(rank)
+            with share.lock():
+                report(share)
+                part(share, json.loads((share.path / JOB).read_text())["questions"])
 
-    members = []
-    for rank, part in enumerate(parts, start=1):
-        ours, theirs = socket.socketpair()
-        threading.Thread(target=play, args=(part, Connection(theirs)), daemon=True).start()
-        members.append(Process(rank, rank, Connection(ours)))
-    return Team(members)
+    return Team(len(parts) + 1, begin, children or ())
 
 
-def answer_all(line: Connection, job: dict, questions: list[str]) -> None:
+def report(share: RunDirectory, **how: object) -> None:
+    (share.path / REPORT).write_text(json.dumps({"device": "cpu"} | how))
+
+
+def answer_all(share: RunDirectory, questions: list[str]) -> None:
     for name in questions:
-        line.send("answers", [[row(name)], []])
-    line.send("done", 100.0 + len(questions))
+        share.append([row(name)], [])
+    report(share, seconds=2.0, peak_mb=100.0 + len(questions))
 
 
-def die(line: Connection, job: dict, questions: list[str]) -> None:
-    line.send("answers", [[row(questions[0])], []])
+def die(share: RunDirectory, questions: list[str]) -> None:
+    share.append([row(questions[0])], [])
 
 
-def refuse(line: Connection, job: dict, questions: list[str]) -> None:
-    line.send("refused", "sample 7: it is torn")
+def refuse(share: RunDirectory, questions: list[str]) -> None:
+    report(share, refused="sample 7: it is torn")
 
 
-def fail(line: Connection, job: dict, questions: list[str]) -> None:
-    line.send("failed", "ValueError: seven")
+def fail(share: RunDirectory, questions: list[str]) -> None:
+    report(share, failed="ValueError: seven")
 
 
 def run(team: Team, plan: SimpleNamespace, told: list[int]) -> None:
     """What vlmprune.run does with a team."""
-    with team.start_run(plan):
-        share = team.send_questions(SAMPLES, plan)
-        with team.collect_rows(plan.directory, told.append) as (directory, advance):
-            for sample in share:
-                directory.append([row(sample.id)], [])
-                advance(1)
+    with team.share_questions(plan, SAMPLES) as share:
+        advance = team.watch(told.append)
+        for sample in share:
+            plan.directory.append([row(sample.id)], [])
+            advance(1)
+        team.wait(told.append)
+
+
+def answered(directory: RunDirectory) -> list[str]:
+    return sorted(row["id"] for row in directory.predictions())
 
 
 def test_all_answers_come_together(plan):
     told: list[int] = []
     team = team_of(answer_all, answer_all)
     run(team, plan, told)
-    assert sorted(row["id"] for row in plan.directory.predictions()) == [sample.id for sample in SAMPLES]
+    assert answered(plan.directory) == [sample.id for sample in SAMPLES]
     assert sum(told) == 9
-    assert team.peaks == [103.0, 103.0]
+    assert [(report["seconds"], report["peak_mb"]) for report in team.reports.values()] == [(2.0, 103.0)] * 2
+    assert [file.name for file in plan.directory.path.iterdir()] == ["predictions.jsonl"]
     assert not team.closed
 
 
-def test_the_others_are_told_a_run_of_one_process_on_their_device(plan):
+def test_the_others_get_the_run_and_their_questions(plan):
     jobs: list[dict] = []
     plan.device = torch.device("cuda")
 
-    def note(line: Connection, job: dict, questions: list[str]) -> None:
-        jobs.append(job)
-        answer_all(line, job, questions)
+    def note(share: RunDirectory, questions: list[str]) -> None:
+        jobs.append(json.loads((share.path / JOB).read_text()))
+        answer_all(share, questions)
 
     run(team_of(note), plan, [])
-    overrides = ["ratio=0.9", "device=cuda:1", "devices=1"]
-    assert jobs == [{"overrides": overrides, "config_dir": None, "fingerprint": "print"}]
+    assert jobs[0].pop("questions") == ["1", "3", "5", "7"]
+    assert jobs == [{"overrides": ["ratio=0.9"], "config_dir": None, "fingerprint": "print", "device": "cuda"}]
 
 
 def test_without_others_everything_is_done_here(plan):
-    run(Team([]), plan, [])
+    run(Team(1), plan, [])
     assert len(plan.directory.predictions()) == 9
 
 
@@ -119,43 +123,77 @@ def test_what_goes_wrong_elsewhere_ends_the_run_and_keeps_the_answers(plan, part
     with pytest.raises(error, match=message):
         run(team, plan, [])
     assert team.closed
-    assert "0" in {row["id"] for row in plan.directory.predictions()}  # this process's first
+    plan.directory.discard()
+    plan.directory.merge_shares()  # as the same command does
+    expected = {"0", *("1", "4", "7"), *(["2"] if part is die else [])}  # this process's first, and theirs
+    assert {*answered(plan.directory)} == expected
 
 
 def test_what_goes_wrong_elsewhere_is_noticed_in_the_middle(plan):
-    noticed = []
-    team = team_of(die)
-    with pytest.raises(ProcessLost), team.start_run(plan):
-        share = team.send_questions(SAMPLES, plan)
-        with team.collect_rows(plan.directory, lambda _: None) as (_, advance):
-            for _ in range(1000):
-                threading.Event().wait(0.01)
-                advance(1)
-            noticed.append(len(share))  # not reached
-    assert noticed == []
+    team, told = team_of(die), list[int]()
+    with pytest.raises(ProcessLost), team.share_questions(plan, SAMPLES):
+        team.watch(told.append)(1)
+        pytest.fail("not reached")
+    assert told == [1]
 
 
-def test_an_error_here_ends_the_others(plan):
-    ended = threading.Event()
+def test_a_process_works_as_long_as_it_holds_its_folder(plan):
+    with ExitStack() as held:
 
-    def wait(line: Connection, job: dict, questions: list[str]) -> None:
-        assert line.receive() is None
-        ended.set()
+        def work(folder: Path) -> None:
+            held.enter_context(plan.directory.share(1).lock())
+            report(plan.directory.share(1))
 
-    with pytest.raises(KeyboardInterrupt), (team := team_of(wait)).start_run(plan):
-        team.send_questions(SAMPLES, plan)
-        with team.collect_rows(plan.directory, lambda _: None):
-            raise KeyboardInterrupt
-    assert ended.wait(10)
+        team = Team(2, work)
+        told: list[int] = []
+        with team.share_questions(plan, SAMPLES):
+            team.watch(told.append)(1)
+            answer_all(plan.directory.share(1), ["1", "3"])
+            team._looked = 0.0
+            team.watch(told.append)(1)
+            assert told == [1, 0, 1, 2] and not team.reports
+            held.close()
+            team.wait(told.append)
+    assert answered(plan.directory) == ["1", "3"]
 
 
-def test_a_full_disk_here_is_told_though_another_process_sent_the_answer(plan, monkeypatch):
+def start_child(code: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True)
+
+
+def test_an_error_here_ends_the_children(plan):
+    children = [start_child("input()"), start_child("input()")]
+    team = team_of(answer_all, answer_all, children=children)
+    with pytest.raises(KeyboardInterrupt), team.share_questions(plan, SAMPLES):
+        raise KeyboardInterrupt
+    assert [child.poll() for child in children] == [-9, -9]
+
+
+@pytest.mark.parametrize(
+    ("part", "said"), [(die, r"process 2 of 2 \(cpu\): exit code 3"), (None, "process 2 of 2: exit code 3")]
+)
+def test_how_a_child_ended_is_told(plan, part, said):
+    child = start_child("raise SystemExit(3)")
+    child.wait()
+    team = team_of(part, children=[child]) if part else Team(2, children=[child])
+    with pytest.raises(ProcessLost, match=said):
+        run(team, plan, [])
+
+
+def test_a_process_of_a_launcher_that_does_not_see_the_folder(plan, monkeypatch):
+    monkeypatch.setattr(team_module, "BEGIN_SECONDS", 0.0)
+    with pytest.raises(ProcessLost, match=r"process 2 of 2: did not find .*processes/1"):
+        run(Team(2), plan, [])
+
+
+def test_a_full_disk_is_told_and_the_answers_are_merged_once_there_is_room(plan, monkeypatch):
     def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise UserError("No space left on device")
 
     team = team_of(answer_all)
-    with pytest.raises(OSError, match="No space left"), team.start_run(plan):
-        team.send_questions(SAMPLES, plan)
+    with pytest.raises(UserError, match="No space left"), team.share_questions(plan, SAMPLES):
+        team.wait(lambda _: None)
         monkeypatch.setattr(RunDirectory, "append", full)
-        with team.collect_rows(plan.directory, lambda _: None):
-            pass
+    monkeypatch.undo()
+    plan.directory.merge_shares()
+    assert answered(plan.directory) == ["1", "3", "5", "7"]

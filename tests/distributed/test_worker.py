@@ -1,92 +1,88 @@
-"""What a process other than 0 does: one run after the other, telling process 0 how each went, until that is gone."""
+"""What a process other than 0 does: it answers one share after another, and reports how each ended."""
 
 from __future__ import annotations
 
-import queue
-import socket
-import threading
+import io
+import json
+from pathlib import Path
 
 import pytest
 
+from tests.evaluation.test_run_directory import row
 from vlmprune.distributed import worker
-from vlmprune.distributed.messages import Connection
+from vlmprune.distributed.worker import JOB, REPORT, Job
 from vlmprune.errors import UserError
 from vlmprune.evaluation.plan import Resources
+from vlmprune.evaluation.run_directory import RunDirectory
+
+OVERRIDES = ["ratio=0.9", "logger=none"]
+WORK: Job = {"overrides": OVERRIDES, "config_dir": None, "fingerprint": "f", "device": "cpu", "questions": ["7"]}
 
 
 @pytest.fixture
-def lines():
-    """The worker's end and process 0's."""
-    both = [Connection(connection) for connection in socket.socketpair()]
-    yield both
-    for line in both:
-        line.close()
+def share(tmp_path) -> RunDirectory:
+    directory = RunDirectory(tmp_path, "f").share(1)
+    with directory.lock():
+        directory.write(JOB, json.dumps(WORK))
+    return directory
 
 
-def test_it_does_one_run_after_the_other_and_ends_with_process_0(lines, monkeypatch):
-    here, process_0 = lines
-    monkeypatch.setattr(worker, "answer_share", lambda job, *_: float(job["number"]))
-    told = []
-
-    def ask() -> None:
-        for number in (1, 2):
-            process_0.send("run", {"number": number})
-            told.append(process_0.receive())
-        process_0.close()
-
-    threading.Thread(target=ask).start()
-    assert worker.serve(here) == 0
-    assert told == [("done", 1.0), ("done", 2.0)]
+def answer(job: Job, share: RunDirectory, *_: object) -> tuple[float, float]:
+    share.append([row(name) for name in job["questions"]], [])
+    return 2.0, 99.0
 
 
-def test_what_cannot_work_is_told_as_such(lines, monkeypatch):
-    here, process_0 = lines
+def serve(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> int:
+    """The exit code after process 0 named these folders and ended."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(json.dumps(str(folder)) + "\n" for folder in folders)))
+    return worker.main()
 
-    def refuse(*_: object) -> float:
+
+def final_report(share: RunDirectory) -> dict:
+    return json.loads((share.path / REPORT).read_text())
+
+
+def test_it_answers_one_share_after_the_other_and_ends_with_process_0(share, tmp_path, monkeypatch):
+    second = RunDirectory(tmp_path / "another", "f").share(3)
+    with second.lock():
+        second.write(JOB, json.dumps(WORK | {"device": "cuda"}))
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setattr(worker, "answer_questions", answer)
+    assert serve(monkeypatch, share.path, second.path) == 0
+    for directory, device in ((share, "cpu"), (second, "cuda:2")):
+        assert final_report(directory) == {"device": device, "seconds": 2.0, "peak_mb": 99.0}
+        assert [each["id"] for each in directory.predictions()] == ["7"]
+
+
+def test_what_cannot_work_is_reported_as_such(share, monkeypatch, capfd):
+    def refuse(*_: object) -> tuple[float, float]:
         raise UserError("sample 7: it is torn")
 
-    monkeypatch.setattr(worker, "answer_share", refuse)
-    process_0.send("run", {})
-    assert worker.serve(here) == 2
-    assert process_0.receive() == ("refused", "sample 7: it is torn")
+    monkeypatch.setattr(worker, "answer_questions", refuse)
+    assert serve(monkeypatch, share.path) == 0
+    assert final_report(share) == {"device": "cpu", "refused": "sample 7: it is torn"}
+    assert capfd.readouterr().err == ""  # process 0 prints it
 
 
-def test_an_error_is_told_and_raised(lines, monkeypatch):
-    here, process_0 = lines
-
-    def fail(*_: object) -> float:
+def test_an_error_is_reported_and_its_traceback_printed(share, monkeypatch, capfd):
+    def fail(*_: object) -> tuple[float, float]:
         raise ZeroDivisionError("division\nby zero")
 
-    monkeypatch.setattr(worker, "answer_share", fail)
-    process_0.send("run", {})
-    with pytest.raises(ZeroDivisionError):
-        worker.serve(here)
-    assert process_0.receive() == ("failed", "ZeroDivisionError: division by zero, see its traceback")
+    monkeypatch.setattr(worker, "answer_questions", fail)
+    assert serve(monkeypatch, share.path) == 0
+    assert final_report(share) == {"device": "cpu", "failed": "ZeroDivisionError: division by zero, see its traceback"}
+    assert "Traceback" in capfd.readouterr().err
 
 
-def test_it_ends_at_once_when_process_0_dies_in_the_middle_of_a_run(lines, monkeypatch):
-    here, process_0 = lines
-    ended = threading.Event()
-    codes = []
+def test_a_full_disk_is_one_line(share, monkeypatch, capfd):
+    def full(*_: object) -> None:
+        raise UserError("report.json cannot be written (No space left on device)")
 
-    def end(code: int) -> None:
-        codes.append(code)
-        ended.set()
-
-    def work(*_: object) -> float:
-        process_0.close()
-        assert ended.wait(10)
-        return 0.0
-
-    monkeypatch.setattr(worker.os, "_exit", end)
-    monkeypatch.setattr(worker, "answer_share", work)
-    process_0.send("run", {})
-    with pytest.raises(ConnectionError):
-        worker.serve(here)
-    assert codes == [1]
+    monkeypatch.setattr(RunDirectory, "write", full)
+    assert serve(monkeypatch, share.path) == 2
+    assert capfd.readouterr().err == "vlmprune: report.json cannot be written (No space left on device)\n"
 
 
-def test_another_checkout_or_dataset_is_refused(lines):
-    job = {"overrides": ["ratio=0.9", "logger=none", "device=cpu"], "config_dir": None, "fingerprint": "another"}
+def test_another_checkout_or_dataset_is_refused(share):
     with pytest.raises(UserError, match="all processes need the same"):
-        worker.answer_share(job, lines[0], queue.SimpleQueue(), Resources())
+        worker.answer_questions(WORK | {"fingerprint": "another"}, share, "cpu", Resources())

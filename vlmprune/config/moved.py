@@ -45,7 +45,6 @@ SOURCES = {
     "config.subset": "benchmarks.subset",
     "config.typecheck": "schema",
     "config.yaml_files": "yaml_files",
-    "distributed.messages": "distributed.gathered distributed.wire",
     "distributed.processes": "distributed.cores distributed.started",
     "distributed.team": "distributed.shares",
     "distributed.torchrun": "distributed.launched",

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from pathlib import Path
 
 import torch
 
 from vlmprune.benchmarks.base import Sample
-from vlmprune.distributed.messages import Connection, MergedRunDirectory
+from vlmprune.distributed.worker import JOB, REPORT, Job, Report
 from vlmprune.errors import ProcessLost, UserError, describe_exit
 from vlmprune.evaluation.batching import group_by_image, windows
 from vlmprune.evaluation.plan import Plan
-from vlmprune.evaluation.run_directory import RunDirectory
+from vlmprune.evaluation.run_directory import RunDirectory, is_held
+from vlmprune.files import to_json
+from vlmprune.results.runs import count_lines
+from vlmprune.typed_json import read_json
 
 
 def split_questions(samples: list[Sample], processes: int, batch_size: int, same_batches: bool) -> list[list[Sample]]:
@@ -38,142 +40,121 @@ def split_questions(samples: list[Sample], processes: int, batch_size: int, same
     return shares
 
 
-STOP_SECONDS = 20  # a process notices a closed socket only after it has imported its libraries
-
-
-@dataclass
-class Process:
-    """One of the other processes. local: rank on its machine and index of its GPU; child: None under a launcher."""
-
-    rank: int
-    local: int
-    connection: Connection
-    child: subprocess.Popen[bytes] | None = None
-    device: str = ""  # in the last run
+POLL_SECONDS = 0.5
+BEGIN_SECONDS = 300.0  # for a launcher's process, which only has to find its folder
 
 
 class Team:
-    """All processes but process 0. One team serves several runs in turn; an error in a run ends all its processes.
+    """All processes of a run. One team serves several runs in turn; an error in a run ends its `children`.
 
-    threads: CPU threads of each process; None leaves the number of this process unchanged.
+    begin: called with a run directory that has a folder for each process but this one. children: these processes, if
+    this one started them. threads: CPU threads of each; None leaves the number of this process unchanged.
     """
 
-    def __init__(self, members: list[Process], threads: int | None = None) -> None:
-        self.members, self.threads = members, threads
+    def __init__(
+        self,
+        size: int,
+        begin: Callable[[Path], object] = lambda _: None,
+        children: Sequence[subprocess.Popen[str]] = (),
+        threads: int | None = None,
+    ) -> None:
+        self.size, self.begin, self.children, self.threads = size, begin, children, threads
         self.closed = False
-        self.peaks: list[float] = []  # peak memory of each member in the last run, MB
-
-    @property
-    def size(self) -> int:
-        """The number of processes, this one included."""
-        return len(self.members) + 1
+        self.reports: dict[int, Report] = {}  # of the other processes that ended their shares of the last run, by rank
+        self._shares: dict[int, RunDirectory] = {}
+        self._answered, self._begun, self._looked = 0, 0.0, 0.0
 
     @contextmanager
-    def start_run(self, plan: Plan) -> Iterator[None]:
-        """Start a run on the other processes, which load their models at once. An error in the block ends them."""
+    def share_questions(self, plan: Plan, samples: list[Sample]) -> Iterator[list[Sample]]:
+        """Divide `samples` among the processes; the others load their models at once. Yield this process's share.
+
+        After the block their answers are in the plan's run directory. An error in it ends the children; their answers
+        so far are merged when the run is resumed.
+        """
+        own, *others = split_questions(samples, self.size, plan.config.batch_size, plan.dtype != torch.float32)
+        self.reports, self._shares, self._answered = {}, {}, 0
+        for rank, questions in enumerate(others, start=1):
+            job: Job = {
+                "overrides": [*plan.config.overrides],
+                "config_dir": plan.config.config_dir,
+                "fingerprint": plan.directory.fingerprint,
+                "device": plan.device.type,
+                "questions": [sample.id for sample in questions],
+            }
+            self._shares[rank] = plan.directory.share(rank)
+            with self._shares[rank].lock():
+                self._shares[rank].write(JOB, to_json(job))
+        threads = torch.get_num_threads()
         try:
-            for member in self.members:
-                member.device = f"cuda:{member.local}" if plan.device.type == "cuda" else plan.device.type
-                overrides = [*plan.config.overrides, f"device={member.device}", "devices=1"]
-                job = {"overrides": overrides, "config_dir": plan.config.config_dir}
-                self._send(member, "run", job | {"fingerprint": plan.directory.fingerprint})
-            yield
+            self._begun = time.monotonic()
+            self.begin(plan.directory.path.absolute())
+            torch.set_num_threads(self.threads or threads)
+            yield own
         except BaseException:
             self.close()
             raise
-
-    def send_questions(self, samples: list[Sample], plan: Plan) -> list[Sample]:
-        """Send each process its questions once every model is loaded; return this process's share."""
-        for member in self.members:
-            self._receive(member)  # 'ready'
-        own, *others = split_questions(samples, self.size, plan.config.batch_size, plan.dtype != torch.float32)
-        for member, share in zip(self.members, others, strict=True):
-            self._send(member, "questions", [sample.id for sample in share])
-        return own
-
-    @contextmanager
-    def collect_rows(
-        self, directory: RunDirectory, advance: Callable[[int], None]
-    ) -> Iterator[tuple[RunDirectory, Callable[[int], None]]]:
-        """Write the other processes' rows as they arrive; the block ends when all processes are done.
-
-        advance: called with the number of samples that any process has finished. Yields a run directory and an
-        `advance` to use for this process's share; the latter also raises the errors of the other processes.
-        """
-        gathered = MergedRunDirectory(directory, advance)
-        with self._thread_limit(), ThreadPoolExecutor(self.size) as threads:
-            peaks = [threads.submit(self._collect_from, member, gathered) for member in self.members]
-
-            def advance_here(samples: int) -> None:
-                for peak in peaks:
-                    if peak.done():
-                        peak.result()  # raises the error of that process
-                advance(samples)
-
-            try:
-                yield gathered, advance_here
-                for peak in as_completed(peaks):
-                    peak.result()
-            except BaseException:
-                self.close()  # without it the threads would never end
-                raise
-        self.peaks = [peak.result() for peak in peaks]
-
-    @contextmanager
-    def _thread_limit(self) -> Iterator[None]:
-        """Limit this process to `threads` CPU threads inside the block, so that the others have cores too."""
-        if self.threads is None:
-            yield
-            return
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
-            yield
         finally:
-            torch.set_num_threads(before)
+            torch.set_num_threads(threads)
+        plan.directory.merge_shares()
+
+    def watch(self, advance: Callable[[int], None]) -> Callable[[int], None]:
+        """Return `advance` for this process's share, which now and then counts the other processes' answers too.
+
+        It raises their errors: UserError if one refused its share, ProcessLost if it failed or died.
+        """
+
+        def advance_here(samples: int) -> None:
+            advance(samples)
+            if time.monotonic() - self._looked > POLL_SECONDS:
+                self._look(advance)
+
+        return advance_here
+
+    def wait(self, advance: Callable[[int], None]) -> None:
+        """Wait until all other processes have answered their shares. advance, errors: as of `watch`."""
+        while not self._look(advance):
+            time.sleep(POLL_SECONDS)
 
     def close(self) -> None:
-        """Close all connections, which ends the other processes, and wait for those that this process started."""
+        """End the children, at any moment of their work."""
         self.closed = True
-        for member in self.members:
-            member.connection.close()
-        for child in [member.child for member in self.members if member.child is not None]:
-            try:
-                child.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+        for child in self.children:
+            child.kill()
+            child.wait()
 
-    def _collect_from(self, member: Process, gathered: MergedRunDirectory) -> float:
-        """Write the rows that a member sends until it is done; return its peak memory in MB."""
-        while True:
-            kind, content = self._receive(member)
-            if kind == "done":
-                return content
-            gathered.receive(kind, content)
+    def _look(self, advance: Callable[[int], None]) -> bool:
+        """Count the new answers of the other processes; return True if all have ended. Raise their errors."""
+        for rank in self._shares.keys() - self.reports.keys():
+            if (report := self._final_report(rank)) is not None:
+                self.reports[rank] = report
+        answered = sum(count_lines(share.path, "predictions.jsonl", "bad.jsonl") for share in self._shares.values())
+        advance(answered - self._answered)
+        self._answered, self._looked = answered, time.monotonic()
+        return len(self.reports) == len(self._shares)
 
-    def _send(self, member: Process, kind: str, content: object) -> None:
-        try:
-            member.connection.send(kind, content)
-        except OSError as error:
-            raise self._lost(member) from error
+    def _final_report(self, rank: int) -> Report | None:
+        """Return the report of a process that has answered its share; None while it works. Raise its error."""
+        folder, child = self._shares[rank].path, self.children[rank - 1] if self.children else None
+        if not (folder / REPORT).exists():
+            if child is not None and (code := child.poll()) is not None:
+                raise self._lost(rank, describe_exit(code))
+            if child is None and time.monotonic() - self._begun > BEGIN_SECONDS:
+                raise self._lost(rank, f"did not find {folder} in {BEGIN_SECONDS:.0f} s")
+            return None
+        if is_held(folder):
+            return None
+        report = read_json(folder / REPORT, Report)
+        if "refused" in report:
+            raise UserError(report["refused"])
+        device = f" ({report['device']})"
+        if "failed" in report:
+            raise self._lost(rank, report["failed"], device)
+        if "seconds" not in report:
+            raise self._lost(rank, "died" if child is None else describe_exit(child.wait()), device)
+        return report
 
-    def _receive(self, member: Process) -> tuple[str, Any]:
-        """Return the next message. Raise UserError if the member refused its job, ProcessLost if it failed or died."""
-        message = member.connection.receive()
-        if message is None:
-            raise self._lost(member)
-        kind, content = message
-        if kind == "refused":
-            raise UserError(content)
-        if kind == "failed":
-            raise self._lost(member, content)
-        return kind, content
-
-    def _lost(self, member: Process, reason: str = "died") -> ProcessLost:
-        if member.child is not None and reason == "died":
-            reason = describe_exit(member.child.wait(STOP_SECONDS))
+    def _lost(self, rank: int, reason: str, device: str = "") -> ProcessLost:
         return ProcessLost(
-            f"process {member.rank + 1} of {self.size} ({member.device}): {reason}; the others were stopped, and every "
-            "answer so far is kept: the same command goes on, with this or another number of devices"
+            f"process {rank + 1} of {self.size}{device}: {reason}; the others were stopped, and every answer so far is "
+            "kept: the same command goes on, with this or another number of devices"
         )

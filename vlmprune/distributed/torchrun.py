@@ -1,29 +1,28 @@
 """Processes that `accelerate launch -m vlmprune run ...` or `torchrun -m vlmprune run ...` started.
 
-Each reads its rank from its environment. Process 0 broadcasts the port it listens on with torch.distributed and gloo,
-and the others connect to it. They may run on several machines; the outputs are written on the machine of process 0.
+Each reads its rank from its environment. The others wait in torch.distributed, with gloo, until process 0 has planned
+the run and gives them its directory, which all machines have to see by the same path.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import secrets
-import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
-from vlmprune.errors import ProcessLost, UserError
+from vlmprune.errors import ProcessLost, UserError, error_text
+from vlmprune.results.runs import SHARES
 
-if TYPE_CHECKING:
-    from vlmprune.distributed.team import Process, Team
-
-
-CONNECT_SECONDS = 60
 NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 REMEDY = "start it with accelerate launch or torchrun, or unset WORLD_SIZE"
+WAITING = timedelta(days=1)  # the planning of a run may download a checkpoint
 
-launcher_team: Team | None = None  # set in process 0 of several processes
+launched = 1  # number of processes that a launcher started, in process 0 of several
+_group: Any = None  # of torch.distributed, while the others wait
 
 
 def world_size() -> int:
@@ -63,89 +62,68 @@ def _number(name: str, default: int, least: int, most: int = 999_999) -> int:
 
 
 def run_in_all_processes(command: Callable[[list[str]], int], arguments: list[str]) -> int:
-    """Carry out `command`, a run, in process 0 and serve it in all others; return the exit code."""
-    global launcher_team
+    """Carry out `command`, a run, in process 0, and answer a share of it in all others; return the exit code."""
+    global launched, _group
     if world_size() == 1:
         return command(arguments)
     check_environment()
-    if os.environ["RANK"] != "0":
-        return connect_and_serve()
-    from vlmprune.distributed.team import Team
+    import torch.distributed as dist
 
-    launcher_team = Team(accept_processes())
+    dist.init_process_group("gloo")
+    _group = dist.new_group(timeout=WAITING)
+    if os.environ["RANK"] != "0":
+        return answer_launched_share()
+    launched = world_size()
     try:
         return command(arguments)
     finally:
-        launcher_team.close()
-        launcher_team = None
+        launched = 1
+        if _group is not None:  # nothing was to be answered, or the run was refused
+            with suppress(ProcessLost):
+                broadcast(None)
 
 
 def refuse_sweep() -> None:
     """Raise UserError in a launcher's processes: there, an error in one job of a sweep would end all other jobs."""
-    if launcher_team is not None:
+    if launched > 1:
         raise UserError(
             "accelerate launch and torchrun start the processes of one run: without them, "
-            f"devices={launcher_team.size} gives every job of a sweep as many"
+            f"devices={launched} gives every job of a sweep as many"
         )
 
 
-def accept_processes() -> list[Process]:
-    """Return the other processes by rank, once all have connected. Raise ProcessLost if one does not."""
-    import torch.distributed as dist
-
-    from vlmprune.distributed.messages import Connection
-    from vlmprune.distributed.team import Process
-
-    here = local_size() == world_size()
-    dist.init_process_group("gloo")
-    members: list[Process] = []
-    with socket.create_server(("127.0.0.1" if here else "", 0), backlog=world_size()) as server:
-        server.settimeout(CONNECT_SECONDS)
-        password = secrets.token_hex(16)  # anyone on the network can reach the port
-        dist.broadcast_object_list([server.getsockname()[1], password])
-        while len(members) < world_size() - 1:
-            try:
-                endpoint, _ = server.accept()
-            except TimeoutError as error:
-                waiting = world_size() - 1 - len(members)
-                raise ProcessLost(f"{waiting} processes of the launcher did not connect to process 0") from error
-            endpoint.settimeout(CONNECT_SECONDS)
-            connection = Connection(endpoint)
-            match connection.receive():
-                case ("hello", [str(said), int(rank), int(local)]) if secrets.compare_digest(said, password):
-                    keep_alive(endpoint)
-                    members.append(Process(rank, local, connection))
-                case _:
-                    connection.close()
-    dist.destroy_process_group()
-    return sorted(members, key=lambda member: member.rank)
-
-
-def connect_and_serve() -> int:
-    """Connect to process 0 and serve it; return the exit code."""
-    import torch.distributed as dist
-
-    from vlmprune.distributed.messages import Connection
-    from vlmprune.distributed.worker import serve
-
-    dist.init_process_group("gloo")
-    found: list[Any] = [None, None]
-    dist.broadcast_object_list(found)
-    host = "127.0.0.1" if local_size() == world_size() else os.environ["MASTER_ADDR"]
-    endpoint = socket.create_connection((host, found[0]), CONNECT_SECONDS)
-    keep_alive(endpoint)
-    connection = Connection(endpoint)
-    connection.send("hello", [found[1], int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])])
-    dist.destroy_process_group()
+def answer_launched_share() -> int:
+    """Wait for process 0, answer this process's share of its run, and return the exit code."""
     try:
-        return serve(connection)
-    except (ConnectionError, KeyboardInterrupt):  # process 0 reports the error
+        folder = broadcast(None)
+        if folder is None:
+            return 0
+        from vlmprune.distributed.worker import JOB, answer_share
+        from vlmprune.evaluation.plan import Resources
+
+        share = folder / SHARES / str(int(os.environ["RANK"]))
+        if not (share / JOB).exists():
+            raise UserError(f"{share} is not there: on several machines outputs= has to be a folder that all share")
+        answer_share(share, Resources())
+    except (ProcessLost, KeyboardInterrupt):  # process 0 is gone, or reports the error
         return 1
+    return 0
 
 
-def keep_alive(connection: socket.socket) -> None:
-    """Remove the connection's timeout, and detect within about two minutes that the other machine is gone."""
-    connection.settimeout(None)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 6)):
-        connection.setsockopt(socket.IPPROTO_TCP, option, value)
+def broadcast(folder: Path | None) -> Path | None:
+    """Return the run directory that process 0 gives to all; None if nothing is to be answered. Leaves their group.
+
+    Raises ProcessLost if one of them is gone.
+    """
+    global _group
+    import torch.distributed as dist
+
+    given = [folder]
+    try:
+        dist.broadcast_object_list(given, group=_group)
+    except RuntimeError as error:
+        raise ProcessLost(f"a process of the launcher is gone ({error_text(error)})") from error
+    finally:
+        _group = None
+        dist.destroy_process_group()
+    return given[0]

@@ -301,6 +301,9 @@ def make_evaluation(
     advance: Callable[[int], None],
 ) -> Evaluation:
     """Return the evaluation that answers the plan's questions into `directory`. advance: gets the number just done."""
+    takes_video = loaded.preprocessor.takes_video and plan.samples[0].media == "video"
+    directory.prompt_template = loaded.preprocessor.prompts.template("video" if takes_video else "image")
+    directory.first_sample = plan.samples[0].id
     session = Session(loaded.adapter, plan.method, text_tower=text_tower, features=feature_store(plan, loaded))
     return Evaluation(plan.benchmark, loaded, session, directory, advance, evaluation_settings(plan.config))
 

@@ -6,6 +6,7 @@ predictions.jsonl   one line per sample, appended and flushed; the first sample'
 kept.jsonl          kept tokens as bitmasks, once per image unless they or the images' order depend on the question
 bad.jsonl           samples that were left out because they cannot be used: id and reason; only if there are any
 result.json         `Result` of results/schema.py, written last and atomically: its presence means "finished"
+processes/<rank>/   the answers of another process of the run (vlmprune/distributed), until they are merged
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import shutil
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,11 +30,13 @@ from typing_extensions import TypedDict
 from vlmprune.errors import UserError, error_text
 from vlmprune.files import PARTIAL, append_lines, read_bytes, to_json, user_error_on_write, write_atomically
 from vlmprune.results.line_schema import Environments, KeptLine, LeftOut, PredictionLine
+from vlmprune.results.runs import SHARES, count_lines
 from vlmprune.results.schema import Result
 from vlmprune.terminal import say
 from vlmprune.typed_json import STRICT, parse_json, read_json, read_lines
 
 LOCK, HOLDER = ".lock", ".lock.held"
+END_SECONDS = 60.0  # for a process whose run was killed to finish its batch, after which it ends
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
 
@@ -64,15 +68,25 @@ def hold_folder(folder: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno not in WITHOUT_LOCKS:
                 raise
-            say(f"warning: {folder} has no file locks ({error.strerror}): {HOLDER} in it says that it is in use")
+            reason = error.strerror
         else:
             yield
             return
         _create(folder / HOLDER)
         try:
+            say(f"warning: {folder} has no file locks ({reason}): {HOLDER} in it says that it is in use")
             yield
         finally:
             (folder / HOLDER).unlink(missing_ok=True)
+
+
+def is_held(folder: Path) -> bool:
+    """Return True while another process holds `folder`; once that process died for any reason, False."""
+    try:
+        with hold_folder(folder):
+            return False
+    except UserError:
+        return True
 
 
 def _in_use(folder: Path) -> UserError:
@@ -168,6 +182,7 @@ class RunDirectory:
             environments.append(environment)
         self.write("config.yaml", config_yaml)
         self.write(file.name, to_json({"fingerprint": self.fingerprint, "environments": environments}))
+        self.merge_shares()
         self._drop_answers_without_kept()
 
     def _environments(self, file: Path) -> list[dict[str, Any]]:
@@ -193,9 +208,36 @@ class RunDirectory:
             say(f"{len(rows) - len(whole)} answers have no kept tokens in {self.path}/kept.jsonl: they are asked again")
             self.replace_predictions(whole)
 
+    def share(self, rank: int) -> RunDirectory:
+        """Return the folder into which process `rank` of several writes its answers."""
+        return RunDirectory(self.path / SHARES / str(rank), self.fingerprint)
+
+    def merge_shares(self) -> None:
+        """Append the answers of other processes to this folder's files, and remove their folders.
+
+        A kill at any moment loses nothing and doubles nothing: what is there already is not appended again. Raise
+        UserError if a process of a killed attempt does not end.
+        """
+        folders = sorted((self.path / SHARES).glob("*"))
+        if not folders:
+            return
+        done = {row["id"] for row in [*self.predictions(), *self.bad()]}
+        kept = {kept_key(row) for row in self.kept()}
+        for folder in folders:
+            share, end = RunDirectory(folder, self.fingerprint), time.monotonic() + END_SECONDS
+            while is_held(folder) and time.monotonic() < end:
+                time.sleep(0.1)
+            with share.lock():
+                masks = [row for row in share.kept() if kept_key(row) not in kept]
+                self.append([row for row in share.predictions() if row["id"] not in done], masks)
+                self.append_bad([row for row in share.bad() if row["id"] not in done])
+                kept.update(map(kept_key, masks))  # two processes may have had the same image
+            shutil.rmtree(folder)
+        (self.path / SHARES).rmdir()
+
     def discard(self) -> None:
         """Remove the folder of a run that was refused before its first answer, as it has nothing to resume from."""
-        if not self.predictions() and not self.bad():
+        if not count_lines(self.path, "predictions.jsonl", "bad.jsonl"):
             shutil.rmtree(self.path, ignore_errors=True)
 
     def _check_fingerprint(self, recorded: str | None, file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -162,7 +163,7 @@ def read_run(path: Path) -> Run | str:
     try:
         return _from_result(path, read_json(path / "result.json", Result))
     except FileNotFoundError:
-        done = _lines(path / "predictions.jsonl")
+        done = count_lines(path, "predictions.jsonl")
         return f"not finished, {done} questions answered: the same `vlmprune run` goes on there"
     except OSError as error:
         return f"result.json cannot be read ({error_text(error)})"
@@ -234,8 +235,17 @@ def find_comparable_runs(result: dict[str, Any], directory: Path, names: str) ->
     return [run for run in runs if isinstance(run, Run) and run.comparable == comparable_of(result)]
 
 
-def _lines(path: Path) -> int:
-    try:
-        return read_bytes(path).count(b"\n")
-    except OSError:
-        return 0
+SHARES = "processes"  # subfolder of a run's directory, with a folder for each further process while it answers
+
+
+def count_lines(directory: Path, *names: str) -> int:
+    """Return the number of lines of these files of a run, which may be running: this only reads.
+
+    A file that is not written yet, or cannot be read, has none; the run itself reports the latter.
+    """
+    count = 0
+    for folder in (directory, *directory.glob(f"{SHARES}/*")):
+        for name in names:
+            with suppress(OSError):
+                count += read_bytes(folder / name).count(b"\n")
+    return count

@@ -10,7 +10,7 @@ from vlmprune.config.settings import RunConfig
 from vlmprune.errors import NotApplicable, UserError
 from vlmprune.evaluation.idle_settings import IdleSettings, check_idle
 from vlmprune.evaluation.plan import Resources, benchmark_name, choose_parts, load_benchmark, make_plan
-from vlmprune.files import read_bytes
+from vlmprune.results.runs import count_lines
 from vlmprune.sweep.jobs import Job
 
 
@@ -68,14 +68,7 @@ def fill_record(job: Job, here: bool, resources: Resources) -> None:
 
 def count_answered(directory: Path) -> int:
     """Return the number of answered or bad samples of a run, which may be running: this only reads."""
-    return sum(_lines(directory / name) for name in ("predictions.jsonl", "bad.jsonl"))
-
-
-def _lines(file: Path) -> int:
-    try:
-        return read_bytes(file).count(b"\n")
-    except OSError:  # not written yet; the run itself reports any other fault
-        return 0
+    return count_lines(directory, "predictions.jsonl", "bad.jsonl")
 
 
 def sort_jobs(jobs: list[Job]) -> list[Job]:
