@@ -1,130 +1,127 @@
-"""The comparison's formats: what is in them, escaped, and legible."""
+"""Tables in every format, and in terminals of all widths: nothing is cut off, and a pipe gets a line per row."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
-from pathlib import Path
+from operator import itemgetter
 
 import pytest
 
-from tests.results.synthetic import make_outputs, make_run
-from vlmprune.cli.compare import compare
-from vlmprune.errors import UserError
-from vlmprune.results.columns import FIELDS, KEYS, columns_for
-from vlmprune.results.grid import latex_text, markdown_text, terminal_line
+from vlmprune.cli import main
+from vlmprune.results.tables import FORMATS, Column, Report, Table, column_legend
+
+TABLE = Table(
+    "",
+    [
+        Column("job", itemgetter(0), left=True),
+        Column("tokens", itemgetter(1)),
+        Column("layer avg", itemgetter(2), droppable=1),
+        Column("", itemgetter(3), left=True),
+    ],
+    [
+        ["method=cls ratio=0.5 positions=renumber benchmark=pope", "72 of 144", "72", "new"],
+        ["method=scm ratio=0.5 positions=renumber benchmark=pope", "", "", "NOT APPLICABLE  tiles are needed for it"],
+    ],
+)
 
 
 @pytest.fixture
-def outputs(tmp_path: Path) -> Path:
-    return make_outputs(tmp_path)
+def narrow(monkeypatch: pytest.MonkeyPatch):
+    """A terminal of some width."""
+
+    def set_width(columns: int) -> None:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", str(columns))
+
+    return set_width
 
 
-def test_markdown_and_csv(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert compare([str(outputs), "format=markdown"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    table = [line for line in lines if line.startswith("|")]
-    assert len(table) == 2 + 7 and len({line.count("|") for line in table}) == 1
-    assert "### tiny on scenes · accuracy · all 320 questions · float32" in lines
-
-    assert compare([str(outputs), "format=csv"]) == 0
-    captured = capsys.readouterr()
-    rows = list(csv.DictReader(io.StringIO(captured.out)))
-    assert len(rows) == 7 and rows[1]["method"] == "cls" and float(rows[1]["tokens_kept"]) == 72
-    assert rows[1]["comparable_subset"] == "all" and "uniform-0.5" in captured.err
+def plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
-def test_narrow_terminal_drops_columns_and_says_so(
-    outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "80")
-    compare([str(outputs)])
-    out = capsys.readouterr().out
-    assert "left out for lack of width: layer avg, relative, vs unpruned (p), prefill ms" in out and "…" not in out
-    words = re.sub(r"\x1b\[[0-9;]*m", "", out).splitlines()
-    assert max(len(line) for line in words if not line.startswith(("left out", "- ", "note:"))) <= 80
-    assert "median of one token" not in out  # the legend is of what is shown
+def words(text: str) -> list[str]:
+    return sorted(re.findall(r"[\w=.]+", text))
 
 
-def test_json_and_csv_have_every_field_and_json_says_what_they_mean(
-    outputs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    compare([str(outputs), "format=json"])
-    report = json.loads(capsys.readouterr().out)
-    assert all(row.keys() == FIELDS.keys() == report["legend"].keys() for row in report["groups"][0]["runs"])
-    row = next(row for row in report["groups"][0]["runs"] if row["method"] == "cls" and row["ratio"] == 0.5)
-    assert row["latency_end_to_end_ms"] == pytest.approx(9 + 2 + 0.05 * 72) and row["kv_cache_mb"] == 0.001
-    assert row["latency_decode_per_token_ms"] is None and row["peak_memory_mb"] == 900
-    assert row["latency_first_token_ms"] is None  # recorded by newer versions
-    compare([str(outputs), "format=csv"])
-    (first, *_) = csv.DictReader(io.StringIO(capsys.readouterr().out))
-    assert FIELDS.keys() <= first.keys() and first["comparable_prompt"] == "p"
+@pytest.mark.parametrize(
+    ("width", "gone", "lines"),
+    [(140, [], 3), (90, [], 5), (70, ["layer avg"], 5), (40, [], 6)],
+)
+def test_cells_are_folded_columns_go_and_rows_stand_apart(narrow, capsys, width, gone, lines):
+    narrow(width)
+    assert TABLE.print_terminal() == gone
+    shown = plain(capsys.readouterr().out)
+    assert len(shown.splitlines()) == lines
+    # A row that stands apart has its name in one line, which the terminal breaks.
+    assert all(len(line) <= width or line.startswith("method=") for line in shown.splitlines())
+    cells = [cell for row in TABLE.rows for name, cell in zip(TABLE.titles, row, strict=True) if name not in gone]
+    assert set(words(" ".join(cells))) <= set(words(shown))
 
 
-def test_columns_are_chosen_and_explained(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    compare([str(outputs), "columns=method,score,kv_cache", "format=markdown"])
-    out = capsys.readouterr().out
-    assert "| method | score % [95 %] | KV MB |" in out and "keys and values of one prompt" in out
-    assert "GFLOPs" not in out
+def test_equal_cells_of_a_row_that_stands_apart_are_said_once(narrow, capsys):
+    narrow(30)
+    columns = [Column(name, itemgetter(at)) for at, name in enumerate(["method=", "llava", "qwen", "internvl"])]
+    Table("", columns, [["tome", "yes", "no layers", "yes"]]).print_terminal()
+    assert plain(capsys.readouterr().out) == "tome\n    llava, internvl: yes ·\n    qwen: no layers\n"
 
 
-@pytest.mark.parametrize("other", ["format=json", "format=csv", "--hard", "--published"])
-def test_columns_are_refused_where_they_change_nothing(outputs: Path, other: str) -> None:
-    with pytest.raises(UserError, match="has its own columns"):
-        compare([str(outputs), "columns=method,score", other])
+@pytest.mark.parametrize("kind", ["models", "methods", "benchmarks", "matrix"])
+def test_list_loses_nothing(narrow, capsys, kind):
+    assert main(["list", kind]) == 0
+    _, *piped = capsys.readouterr().out.strip().splitlines()
+    assert all(line[0] != " " for line in piped)  # in a pipe every line is a row: `vlmprune list models | grep llava`
+    for width in (80, 120):
+        narrow(width)
+        assert main(["list", kind]) == 0
+        shown = plain(capsys.readouterr().out)
+        assert "…" not in shown and max(map(len, shown.splitlines())) <= width
+        assert set(words(" ".join(piped))) <= set(words(shown))
 
 
-def test_every_column_has_a_meaning() -> None:
-    columns = columns_for([])
-    assert [column.key for column in columns] == list(KEYS)
-    assert {column.key for column in columns if not column.about} == {"method"}
+def test_jobs_can_be_told_apart_in_80_columns(narrow, capsys):
+    narrow(80)
+    settings = ["method=cls", "ratio=0.5,0.9", "limit=4", "logger=none", "device=cpu"]
+    assert main(["sweep", "--dry-run", *settings]) == 0
+    shown = plain(capsys.readouterr().out)
+    assert "…" not in shown and "left out for lack of width: of unpruned" in shown
+    for method in ("random", "cls"):
+        for ratio in ("0.5", "0.9"):
+            assert f"method={method} ratio={ratio}" in shown
 
 
-def test_flops_have_the_unit_that_suits_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = make_run(tmp_path, "cls", 0.5)
-    result = json.loads((path / "result.json").read_text())
-    result["answers"]["flops"]["total"] = 8.1e12
-    (path / "result.json").write_text(json.dumps(result))
-    compare([str(tmp_path), "columns=method,flops"])
-    out = capsys.readouterr().out
-    assert "TFLOPs" in out and "8.10" in out and "GFLOPs" not in out
+NAMES = [Column("name", itemgetter(0), left=True), Column("n", itemgetter(1), "how many", name="#")]
+REPORT = Report(
+    [Table("a *b*", NAMES, ["x1", "y2"], apart=True, notes=["a <c>"], caption="50 %")],
+    column_legend(NAMES),
+    records=[{"name": "x", "n": 1}, {"name": "y", "m": None}],
+    data={"n": 1},
+    above=["above"],
+    remarks=["a | d"],
+    below=["below"],
+    notes=["beside"],
+)
+PRINTED = {
+    "table": ("above\n\na *b*\n\nname  n\nx     1\n       \ny     2\na <c>\n\na | d\n\n#  how many\nbelow\n", ""),
+    "markdown": (
+        "above\n\n### a *b*\n\n| name | n |\n| --- | ---: |\n| x | 1 |\n| y | 2 |\n\na \\<c>\n\na \\| d\n\n"
+        "#: how many\nbelow\n",
+        "",
+    ),
+    "csv": ("name,n,m\nx,1,\ny,,\n", "beside\n"),
+    "json": ('{\n  "n": 1\n}\n', ""),
+}
 
 
-def test_latex_is_balanced_and_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_run(tmp_path, "cls", 0.5, settings={"start_layer": "50%_{x}$&#~^\\\\"})
-    make_run(tmp_path, "cls", 0.5, seed=1, settings={"start_layer": 2})
-    make_run(tmp_path, "random", 0.5)
-    compare([str(tmp_path), "format=latex"])
-    captured = capsys.readouterr()
-    code = [line for line in captured.out.splitlines() if not line.startswith("%")]
-    text = "\n".join(code)
-    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 1
-    assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
-    bare = re.sub(r"\\[\\{}$&%#_]", "", text)
-    assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
-    assert not re.search(r"[#_~^]", bare) and "%" not in bare.replace("{!}{%", "")
-    rows = [line for line in code if line.endswith(r"\\")]
-    columns = len(re.search(r"@\{\}([lr]+)@", text)[1])
-    assert len(rows) == 4 and {re.sub(r"\\&", "", row).count("&") for row in rows} == {columns - 1}
+@pytest.mark.parametrize("style", PRINTED)
+def test_formats(style, capsys):
+    REPORT.print(style)
+    assert capsys.readouterr() == PRINTED[style]
 
 
-def test_escapes() -> None:
-    assert latex_text("-6.2 (<0.001)") == "$-$6.2 ($<$0.001)" and latex_text("-") == "--"
-    assert latex_text(r"a\b_c") == r"a\textbackslash{}b\_c"
-    assert markdown_text("a|b <c> *d*") == r"a\|b \<c> \*d\*"
-    assert terminal_line("a\nb\t\x1b[31mc\u202e é") == "a\\nb \ufffd[31mc\ufffd é"
-
-
-@pytest.mark.parametrize("style", ["table", "markdown", "latex"])
-def test_recorded_names_move_no_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[str], style: str) -> None:
-    make_run(tmp_path, "cls", 0.5, settings={"start_layer": "1\n\x1b[2Jx[/bold]"}, benchmark="b\x1b")
-    make_run(tmp_path, "cls", 0.5, seed=1, settings={"start_layer": 2}, benchmark="b\x1b")
-    compare([str(tmp_path), f"format={style}"])
-    captured = capsys.readouterr()
-    assert "\x1b" not in captured.out + captured.err
-    text = captured.out.replace("{[}", "[").replace("\\textbackslash{}", "\\").replace("\\\\n", "\\n")
-    rows = [line for line in text.splitlines() if "[2Jx[/bold]" in line.replace("\\<", "<") and "72/144" in line]
-    assert len(rows) == 1 and "1\\n" in rows[0]
+def test_latex(capsys):
+    REPORT.print("latex")
+    out, err = capsys.readouterr()
+    assert out.startswith("% needs ") and r"\caption{a $\ast$b$\ast$. 50 \%.}" in out
+    assert out.count("tabular}") == 2 and "@{}lr@{}" in out and "    y & 2 \\\\\n" in out
+    assert err == "a | d\nbeside\n" and FORMATS.keys() == {*PRINTED, "latex"}

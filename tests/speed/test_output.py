@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from vlmprune.speed.output import TIMES, WORK, print_result
+from vlmprune.speed import output
+from vlmprune.speed.output import print_result
 
 ROW = {
     "label": "fastv",
@@ -40,6 +41,7 @@ RESULT = {
     "conditions": {"device": "cpu", "threads": 2, "dtype": "float32", "attention": "sdpa"},
     "ceiling": {"flops": 1e12, "bandwidth": 1e11},
 }
+TIMES, WORK = ([column.title for column in columns] for columns in (output.TIMES, output.WORK))
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def printed(monkeypatch, capsys):
     def at(width: int) -> list[str]:
         for name, value in {"COLUMNS": str(width), "LINES": "40", "TTY_COMPATIBLE": "1", "NO_COLOR": "1"}.items():
             monkeypatch.setenv(name, value)
-        print_result(RESULT, "terminal")
+        print_result(RESULT, "table")
         return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
 
     return at
@@ -64,7 +66,7 @@ def titles(lines: list[str]) -> list[list[str]]:
 
 def test_with_room_there_is_every_column(printed):
     lines = printed(160)
-    assert titles(lines) == [list(TIMES), list(WORK)]
+    assert titles(lines) == [TIMES, WORK]
     assert not any("lack of width" in line for line in lines)
     assert any("58/576" in line and "123 (1.25x)" in line for line in lines)
 

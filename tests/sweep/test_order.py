@@ -11,7 +11,7 @@ from vlmprune.launchers.base import Outcome, Task, Worker, WorkerLauncher
 from vlmprune.results.sweep_record import SweepRecord
 from vlmprune.sweep import plan_jobs
 from vlmprune.sweep.inspection import check_jobs, sort_jobs
-from vlmprune.sweep.progress import SweepProgress, duration
+from vlmprune.sweep.progress import SweepProgress
 
 COMMON = ["limit=4", "device=cpu", "logger=none"]
 
@@ -106,10 +106,6 @@ def test_the_time_left_is_that_of_the_open_questions(progress):
     progress.started(3)
     assert progress.time_left() == 50.0  # two at a time
     assert progress.status_line() == "1 done, 2 running, 3 left, about 50 s"
-
-
-def test_durations():
-    assert [duration(s) for s in (0.44, 45, 200, 9000)] == ["0.4 s", "45 s", "3.3 min", "2.5 h"]
 
 
 def test_trouble_with_the_disk_is_said_once_and_stops_nothing(progress, capsys, tmp_path):

@@ -13,8 +13,9 @@ from vlmprune.errors import UserError, check_choice, nearest
 from vlmprune.files import expand_path
 from vlmprune.results.columns import KEYS
 from vlmprune.results.find import UnfinishedRun, find_runs, group_runs, is_run
+from vlmprune.results.notes import Comparison, print_comparison
 from vlmprune.results.runs import Run
-from vlmprune.results.tables import FORMATS, Comparison, print_comparison
+from vlmprune.results.tables import FORMATS
 from vlmprune.terminal import say
 
 FILTERS = ("method", "ratio", "keep", "model", "benchmark", "limit", "seed", "dtype", "device")

@@ -121,7 +121,7 @@ WITHOUT_CONFIGS = ("compare", "wandb-report", "completion")  # all others take -
 FORMATS = {
     "compare": ("table", "markdown", "latex", "csv", "json"),
     "list": ("table", "markdown"),
-    "speed": ("table", "markdown", "csv", "json"),
+    "speed": ("table", "markdown", "latex", "csv", "json"),
 }
 LISTS = ("models", "methods", "benchmarks", "experiments", "loggers", "launchers", "matrix")
 PARTS = {"method.before": ("sequence", "vision"), "method.inside": ("decoder",)}  # of compose: stages of methods

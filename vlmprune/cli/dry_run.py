@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING
 
 from vlmprune.sweep.jobs import Job, build_launcher, plan_jobs, split_settings
 
+<<<<<<< ours
 if TYPE_CHECKING:
     from vlmprune.evaluation.plan import Resources
 
 COLUMNS = ("job", "visual tokens", "layer avg", "FLOPs", "of unpruned", "questions", "")
 DROPPABLE = ("of unpruned", "layer avg", "questions")  # dropped in this order if the terminal is too narrow
 
+||||||| base
+COLUMNS = ("job", "visual tokens", "layer avg", "FLOPs", "of unpruned", "questions", "")
+DROPPABLE = ("of unpruned", "layer avg", "questions")  # dropped in this order if the terminal is too narrow
+
+=======
+>>>>>>> theirs
 
 def dry_run_sweep(settings: list[str], config_dir: str | None) -> int:
     """Print the table of a sweep's jobs; return the exit code."""
@@ -47,9 +54,10 @@ def dry_run(settings: list[str], config_dir: str | None) -> int:
 
 def show_jobs(jobs: list[Job], resources: Resources) -> None:
     """Print a table with one row per job, and a note on the nominal figures."""
-    from vlmprune.results.grid import Grid, dropped_columns_line
+    from vlmprune.results.tables import Column, Table, dropped_columns_line
     from vlmprune.terminal import results_console
 
+<<<<<<< ours
     rows = [
         [
             job.title,
@@ -61,6 +69,35 @@ def show_jobs(jobs: list[Job], resources: Resources) -> None:
     ]
     ends = {"job", ""}
     gone = Grid("", list(COLUMNS), rows, left=ends, wrapped=ends, droppable=list(DROPPABLE)).print_terminal()
+||||||| base
+    with shared_benchmarks():
+        rows = [
+            [
+                job.title,
+                *cost_of(job),
+                "" if job.record.samples is None else f"{job.record.samples:,}",
+                planned_state(job),
+            ]
+            for job in jobs
+        ]
+    ends = {"job", ""}
+    gone = Grid("", list(COLUMNS), rows, left=ends, wrapped=ends, droppable=list(DROPPABLE)).print_terminal()
+=======
+    with shared_benchmarks():
+        rows = [(job, cost_of(job)) for job in jobs]
+    columns: list[Column[tuple[Job, tuple[str, ...]]]] = [
+        Column("job", lambda row: row[0].title, left=True),
+        Column("visual tokens", lambda row: row[1][0]),
+        Column("layer avg", lambda row: row[1][1], droppable=2),
+        Column("FLOPs", lambda row: row[1][2]),
+        Column("of unpruned", lambda row: row[1][3], droppable=1),
+        Column(
+            "questions", lambda row: "" if row[0].record.samples is None else f"{row[0].record.samples:,}", droppable=3
+        ),
+        Column("", lambda row: planned_state(row[0]), left=True),
+    ]
+    gone = Table("", columns, rows).print_terminal()
+>>>>>>> theirs
     console = results_console()
     if gone:
         console.print("\n" + dropped_columns_line(gone, "a pipe or a file gets all"), soft_wrap=True)
@@ -74,7 +111,7 @@ def show_jobs(jobs: list[Job], resources: Resources) -> None:
 def cost_of(job: Job, resources: Resources) -> tuple[str, str, str, str]:
     """Return the cells for tokens, layer-averaged tokens, FLOPs and their share of unpruned; '' if it cannot run."""
     from vlmprune.evaluation.estimate import estimate_cost
-    from vlmprune.results.summary import format_flops
+    from vlmprune.results.text import format_flops
 
     if job.record.status == "not_applicable":
         return "", "", "", ""

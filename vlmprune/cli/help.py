@@ -123,7 +123,7 @@ weights, no download. Achieved rates are shown beside those of a matrix product 
 that does not fit into memory, or cannot run on the model, gets a row with the reason.
 
 model, method, ratio, keep, positions, scope, budget, compile, seed, device and batch_size are those of a run; all but
-model and device take several values (compile=false,true shows both). Other settings: format=table|markdown|csv|json,
+model and device take several values (compile=false,true shows both). Other settings: format= as in compare,
 json=FILE.json and chart=FILE.png|svg|none (default: a new pair of files under outputs/speed/MODEL/), from=FILE.json to
 show a result again, and the prompts:
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 from vlmprune.config.arguments import read_settings, split_arguments
@@ -23,7 +24,7 @@ FORMATS = ("table", "markdown")
 
 def show_choices(arguments: list[str], config_dir: str | None) -> None:
     """Print one table for each kind named in `arguments`, or for all; as Markdown with format=markdown."""
-    from vlmprune.results.grid import Grid
+    from vlmprune.results.tables import Column, Table
 
     settings, names = split_arguments(arguments)
     written = check_choice(
@@ -35,7 +36,7 @@ def show_choices(arguments: list[str], config_dir: str | None) -> None:
         return
     for kind in kinds:
         header, *rows = _cells(kind, config_dir)
-        Grid("", header, rows, left=set(header), wrapped=set(header[1:])).print_terminal()
+        Table("", [Column(title, itemgetter(at), left=True) for at, title in enumerate(header)], rows).print_terminal()
         print()
 
 

@@ -219,11 +219,14 @@ def write_picture(
 
 def print_answers(question: Question, answers: list[MethodAnswer], file: Path) -> None:
     """Print a table of answers and tokens, and the path of the PNG."""
-    from vlmprune.results.grid import Grid
+    from vlmprune.results.tables import Column, Table
     from vlmprune.terminal import results_console
 
-    rows = [[each.title, f"{each.left}/{each.slots}", f"{each.average:.1f}", each.answer] for each in answers]
-    ends = {"method", "answer"}
-    heading = f"{', '.join(question.names)}: {question.text}"
-    Grid(heading, ["method", "tokens", "layer avg", "answer"], rows, left=ends, wrapped=ends).print_terminal()
+    columns: list[Column[MethodAnswer]] = [
+        Column("method", lambda each: each.title, left=True),
+        Column("tokens", lambda each: f"{each.left}/{each.slots}"),
+        Column("layer avg", lambda each: f"{each.average:.1f}"),
+        Column("answer", lambda each: each.answer, left=True),
+    ]
+    Table(f"{', '.join(question.names)}: {question.text}", columns, answers).print_terminal()
     results_console().print(f"\nfile  {file}", soft_wrap=True)

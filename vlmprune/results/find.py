@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlmprune.results.grid import terminal_line
 from vlmprune.results.runs import Run, read_run
 from vlmprune.results.sweep_record import jobs_without_result
+from vlmprune.results.text import terminal_line
 
 BUDGET_SETTINGS = (
     "positions",

@@ -9,9 +9,6 @@ tools/analyze_results.py (Chenfei-Liao/VTC-Bench 55936d4).
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +16,14 @@ from typing import Any
 import numpy as np
 
 from vlmprune.errors import UserError
-from vlmprune.results.columns import difference_text
 from vlmprune.results.comparison import CorrectedDifference, compare_with, find_random_references, same_token_count
 from vlmprune.results.find import label_runs
-from vlmprune.results.grid import Grid, dropped_columns_line, markdown_text, terminal_line
 from vlmprune.results.question_scores import Questions
 from vlmprune.results.runs import Run
 from vlmprune.results.statistics import clustered_intervals
 from vlmprune.results.summary import make_command, requested_amount
-from vlmprune.results.tables import LATEX_HEAD, align_pairs
-from vlmprune.terminal import say
+from vlmprune.results.tables import Column, Report, Table, column_legend
+from vlmprune.results.text import format_difference, format_points, format_score, terminal_line
 
 RIGHT = 0.5  # lowest score of a right answer
 FILTER = "pool"
@@ -144,15 +139,31 @@ def _name(run: Run) -> str:
     return f"{run.model} on {run.benchmark}"
 
 
-COLUMNS = ["method", "ratio", "kept", "layer avg", "hard % [95 %]", "vs random (p)", "easy %", "all %"]
-ABOUT = {
-    "hard %": "mean score of the questions that are right unpruned (a score of 0.5 or more) and wrong for pool at the "
-    "same budget, the filter of VTC-Bench (arXiv:2510.07143); interval: bootstrap over images",
-    "vs random (p)": "points above random pruning at equal layer-averaged tokens on these questions; p by sign flips "
-    "over images, Holm-corrected over the table",
-    "easy %": "mean score of the questions that are right unpruned and for pool",
-    "all %": "score of the whole set",
-}
+COLUMNS: tuple[Column[HardRow], ...] = (
+    Column("method", lambda row: row.label, left=True),
+    Column("ratio", lambda row: row.run.amount),
+    Column("kept", lambda row: row.run.kept_text),
+    Column("layer avg", lambda row: f"{row.run.layer_averaged:.1f}", droppable=1),
+    Column(
+        "hard % [95 %]",
+        lambda row: format_score(row.hard, row.low, row.high),
+        "mean score of the questions that are right unpruned (a score of 0.5 or more) and wrong for pool at the same "
+        "budget, the filter of VTC-Bench (arXiv:2510.07143); interval: bootstrap over images",
+        name="hard %",
+    ),
+    Column(
+        "vs random (p)",
+        lambda row: format_difference(row.versus_random),
+        "points above random pruning at equal layer-averaged tokens on these questions; p by sign flips over images, "
+        "Holm-corrected over the table",
+    ),
+    Column(
+        "easy %",
+        lambda row: format_points(row.easy),
+        "mean score of the questions that are right unpruned and for pool",
+    ),
+    Column("all %", lambda row: format_points(row.run.score), "score of the whole set", droppable=2),
+)
 CAPTION = "hard: right unpruned and wrong for pool at the same budget; easy: right for both"
 FEW = 30  # a note warns of fewer hard questions than this
 
@@ -160,79 +171,43 @@ FEW = 30  # a note warns of fewer hard questions than this
 def show_hard(pairs: list[tuple[list[Run], list[Run]]], style: str) -> None:
     """Print a table for every budget. pairs: (runs to show, their whole group). Raise UserError if there is none."""
     tables: list[HardTable] = []
-    notes: list[str] = []
+    missing: list[str] = []
     for shown, group in pairs:
-        found, missing = hard_tables(shown, group)
+        found, lines = hard_tables(shown, group)
         tables += found
-        notes += map(terminal_line, missing)
+        missing += map(terminal_line, lines)
     if not tables:
-        raise UserError("; ".join(["no hard questions can be told", *notes[:2]]))
-    if style == "json":
-        records = [_summary(table) | {"runs": _records(table)} for table in tables]
-        print(json.dumps({"tables": records, "legend": ABOUT, "notes": notes}, indent=2, allow_nan=False))
-    elif style == "csv":
-        rows = [_summary(table) | record for table in tables for record in _records(table)]
-        fields = list(dict.fromkeys(name for row in rows for name in row))
-        writer = csv.DictWriter(sys.stdout, fields, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        for note in notes:
-            say(note)
-    else:
-        _text(tables, notes, style)
+        raise UserError("; ".join(["no hard questions can be told", *missing[:2]]))
+    legend = column_legend(COLUMNS)
+    notes = [*(few_note(table) for table in tables if table.hard < FEW), *missing]
+    Report(
+        [Table(heading(table), COLUMNS, table.rows, caption=CAPTION) for table in tables if table.rows],
+        legend,
+        records=[_summary(table) | record for table in tables for record in _records(table)],
+        data={
+            "tables": [_summary(table) | {"runs": _records(table)} for table in tables],
+            "legend": dict(legend),
+            "notes": missing,
+        },
+        below=["", "note:", *(f"- {note}" for note in notes)] if notes else [],
+        notes=notes,
+    ).print(style)
 
 
-def _text(tables: list[HardTable], notes: list[str], style: str) -> None:
-    if style == "latex":
-        print(LATEX_HEAD)
-    for table in tables:
-        if not table.rows:
-            continue
-        grid = _grid(table)
-        if style == "latex":
-            print(f"\n{grid.latex(CAPTION + '.')}")
-        elif style == "markdown":
-            print(f"\n{grid.markdown()}")
-        elif gone := grid.print_terminal():
-            print(dropped_columns_line(gone))
-    few = [
-        f"{table.pool.amount}: {table.hard} hard questions tell little apart"
-        if table.hard
-        else f"{table.pool.amount}: no question is hard, pool answers all that the unpruned model does"
-        for table in tables
-        if table.hard < FEW
-    ]
-    notes = [*few, *notes]
-    if style == "latex":
-        for note in notes:
-            say(note)
-        return
-    about = " · ".join(f"{name}: {meaning}" for name, meaning in ABOUT.items())
-    print(f"\n{markdown_text(about) if style == 'markdown' else align_pairs(list(ABOUT.items()))}")
-    if notes:
-        print("\nnote:\n" + "\n".join(f"- {note}" for note in notes))
+def few_note(table: HardTable) -> str:
+    """Return a note on the few hard questions of a table."""
+    if table.hard:
+        return f"{table.pool.amount}: {table.hard} hard questions tell little apart"
+    return f"{table.pool.amount}: no question is hard, pool answers all that the unpruned model does"
 
 
-def _grid(table: HardTable) -> Grid:
+def heading(table: HardTable) -> str:
+    """Return the heading of a table: model, benchmark, budget, and numbers of questions."""
     pool = table.pool
-    heading = (
+    return (
         f"{pool.model} on {pool.benchmark} · {pool.amount} · {table.hard:,} of {pool.samples:,} questions are hard "
         f"({table.images:,} images), {table.easy:,} easy · pool keeps {pool.kept:.4g} of {pool.total:.4g} tokens"
     )
-    rows = [
-        [
-            row.label,
-            row.run.amount,
-            f"{row.run.kept:.4g}/{row.run.total:.4g}",
-            f"{row.run.layer_averaged:.1f}",
-            f"{100 * row.hard:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]",
-            difference_text(row.versus_random),
-            "-" if row.easy is None else f"{100 * row.easy:.1f}",
-            "-" if row.run.score is None else f"{100 * row.run.score:.1f}",
-        ]
-        for row in table.rows
-    ]
-    return Grid(heading, COLUMNS, rows, left={"method"}, droppable=["layer avg", "all %"], wrapped={"method"})
 
 
 def _summary(table: HardTable) -> dict[str, Any]:

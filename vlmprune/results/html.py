@@ -22,10 +22,11 @@ from vlmprune import __version__
 from vlmprune.errors import UserError
 from vlmprune.files import write_atomically
 from vlmprune.results.charts import chart_svgs
-from vlmprune.results.columns import Column, column_legend, columns_for
+from vlmprune.results.columns import columns_for
 from vlmprune.results.comparison import Row
+from vlmprune.results.notes import Comparison, table_notes, title
 from vlmprune.results.picture_index import FOLDER, read_index
-from vlmprune.results.tables import Comparison, table_notes, title
+from vlmprune.results.tables import Column, column_legend
 
 QUESTIONS, RUNS = 4, 8  # most questions of a table, and most runs of each
 LONGEST_SIDE, QUALITY = 720, 88  # of the JPEG, LONGEST_SIDE in pixels
@@ -156,15 +157,16 @@ def _group(number: int, rows: list[Row], drawn: Sequence[Row]) -> str:
     )
 
 
-def _table(rows: list[Row], columns: list[Column]) -> str:
+def _table(rows: list[Row], columns: list[Column[Row]]) -> str:
     heads = "".join(
-        f'<th{_text_class(column)} title="{escape(column.about)}"><button>{escape(column.title or "*")}</button></th>'
+        f'<th{_text_class(column)} title="{escape(column.about)}">'
+        f"<button>{escape(column.name or column.title)}</button></th>"
         for column in columns
     )
     lines = []
     for row in rows:
         cells = "".join(
-            f'<td{_text_class(column)} data-sort="{_sort_key(column, row)}">{escape(column.cell(row))}</td>'
+            f'<td{_text_class(column)} data-sort="{_sort_key(column, row)}">{escape(column.text(row))}</td>'
             for column in columns
         )
         lines.append(f"<tr{' class=front' if row.front else ''}>{cells}</tr>")
@@ -172,12 +174,12 @@ def _table(rows: list[Row], columns: list[Column]) -> str:
     return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
-def _text_class(column: Column) -> str:
-    return "" if column.numeric else ' class="text"'
+def _text_class(column: Column[Row]) -> str:
+    return ' class="text"' if column.left else ""
 
 
-def _sort_key(column: Column, row: Row) -> str:
-    value = column.value(row)
+def _sort_key(column: Column[Row], row: Row) -> str:
+    value = column.value(row) if column.value else column.text(row)
     return "" if value is None else escape(str(value))
 
 

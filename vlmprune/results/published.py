@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
@@ -18,10 +17,10 @@ from typing import Any
 from vlmprune.config.registry import DESCRIPTION, read_choice
 from vlmprune.errors import UserError
 from vlmprune.results.find import group_runs
-from vlmprune.results.grid import Grid, dropped_columns_line, markdown_text, terminal_line
+from vlmprune.results.notes import title
 from vlmprune.results.runs import Run
-from vlmprune.results.tables import LATEX_HEAD, align_pairs, title
-from vlmprune.terminal import say
+from vlmprune.results.tables import Column, Report, Table, column_legend
+from vlmprune.results.text import format_percent, terminal_line
 
 # Metrics of result.json that are also published, with the factor from our value to the published scale.
 POINTS = ("perception", "cognition", "total", "ocrbench", "rating")
@@ -150,6 +149,32 @@ class FigurePair:
         """True if the published figure is outside our interval."""
         return self.low is not None and self.high is not None and not self.low <= self.published.value <= self.high
 
+    @property
+    def name(self) -> str:
+        """The published name of the method with its variant, and ours; 'unpruned' or 'blind' for these."""
+        run, line = self.run, self.published
+        name = "unpruned" if run.is_unpruned else "blind" if run.is_blind else f"{line.method} ({run.method})"
+        return f"{name} {line.variant}".strip()
+
+    @property
+    def ours_text(self) -> str:
+        """Our figure with its interval."""
+        interval = "" if self.low is None or self.high is None else f" [{self.low:.1f}, {self.high:.1f}]"
+        return f"{self.ours:.2f}{interval}"
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know before one compares the two."""
+        run, line = self.run, self.published
+        notes = [note for note in (line.caution, line.protocol) if note]
+        if run.beyond:
+            notes.append(f"ours: {run.beyond:,} questions are longer than the decoder's {run.limit:,} positions")
+        if run.comparable.get("subset", "all") != "all":
+            notes.append(f"ours: {run.samples:,} questions alone ({run.comparable['subset']})")
+        elif line.questions is not None and line.questions != run.samples:
+            notes.append(f"published of {line.questions:,} questions, ours of {run.samples:,}: see docs/published.md")
+        return notes
+
 
 def find_pairs(
     shown: list[Run], runs: list[Run], published: list[PublishedFigure]
@@ -250,22 +275,34 @@ def _plain(value: Any) -> str:
     return " ".join((value if isinstance(value, str) else json.dumps(value)).split())
 
 
-COLUMNS = ("method", "ratio", "ours [95 %]", "published", "difference", "relative", "published rel.", "source", "notes")
-CAPTION = "*: the published figure is outside our 95 % interval over images; relative: of the own unpruned row"
-LEFT = ("method", "source", "notes")
-DROPPABLE = ("relative", "published rel.", "source")  # dropped in this order if the terminal is too narrow
-LEGEND = (
-    ("difference", "ours minus published, * where the published figure is outside our 95 % interval over images"),
-    ("relative", "ours of the unpruned run here"),
-    ("published rel.", "theirs of the unpruned row of the same table"),
-    ("caution", "a figure not to rely on, for the reason below"),
+COLUMNS: tuple[Column[FigurePair], ...] = (
+    Column("method", lambda pair: pair.name, left=True),
+    Column("ratio", lambda pair: pair.run.amount),
+    Column("ours [95 %]", lambda pair: pair.ours_text),
+    Column("published", lambda pair: f"{pair.published.value:g}"),
+    Column(
+        "difference",
+        lambda pair: f"{pair.difference:+.2f}{'*' if pair.outside else ''}",
+        "ours minus published, * where the published figure is outside our 95 % interval over images",
+    ),
+    Column("relative", lambda pair: format_percent(pair.relative), "ours of the unpruned run here", droppable=1),
+    Column(
+        "published rel.",
+        lambda pair: format_percent(pair.published_relative),
+        "theirs of the unpruned row of the same table",
+        droppable=2,
+    ),
+    Column("source", lambda pair: pair.published.short_source, left=True, droppable=3),
 )
+CAUTION = ("caution", "a figure not to rely on, for the reason below")
+CAPTION = "*: the published figure is outside our 95 % interval over images; relative: of the own unpruned row"
 
 
 def show_published(shown: list[Run], runs: list[Run], style: str) -> None:
     """Print the published figures that match the runs `shown`; unpruned runs are looked up in all `runs`.
 
-    Raise UserError, which says what to run, if there are none.
+    There is one table per group of comparable runs and metric. Raise UserError, which says what to run, if no figure
+    matches.
     """
     published = read_published()
     pairs, unlike = find_pairs(shown, runs, published)
@@ -276,22 +313,37 @@ def show_published(shown: list[Run], runs: list[Run], style: str) -> None:
             "; ".join([f"none of these runs ({len(shown)}) is of a published figure", *differing[:1], missing])
         )
     notes = [*differing, missing] if missing else differing
-    if style == "json":
-        print(json.dumps({"pairs": [pair_fields(pair) for pair in pairs], "notes": notes}, indent=2, allow_nan=False))
-    elif style == "csv":
-        records = [pair_fields(pair) for pair in pairs]
-        writer = csv.DictWriter(sys.stdout, list(records[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
-        for note in notes:
-            say(note)
-    else:
-        _tables(pairs, style)
-        for note in notes:
-            if style == "latex":
-                say(note)
-            else:
-                print(f"\n{note}")
+    groups: dict[tuple[str, ...], list[FigurePair]] = defaultdict(list)
+    for pair in pairs:
+        groups[*pair.run.key, pair.published.metric].append(pair)
+    texts = dict.fromkeys(text for group in groups.values() for pair in group for text in pair.notes)
+    marks = {text: f"[{number}]" for number, text in enumerate(texts, 1)}
+    records = [pair_fields(pair) for pair in pairs]
+    Report(
+        [pairs_table(group, marks) for group in groups.values()],
+        legend=[*column_legend(COLUMNS), CAUTION, *((mark, text) for text, mark in marks.items())],
+        records=records,
+        data={"pairs": records, "notes": notes},
+        below=[f"\n{note}" for note in notes],
+        notes=notes,
+        separator="\n\n",
+    ).print(style)
+
+
+def pairs_table(pairs: list[FigurePair], marks: dict[str, str]) -> Table[FigurePair]:
+    """Return the table of one group. marks: the number of every note, as printed."""
+    run, metric = pairs[0].run, pairs[0].published.metric
+
+    def cell(pair: FigurePair) -> str:
+        return f"{'caution ' if pair.published.caution else ''}{''.join(marks[text] for text in pair.notes)}"
+
+    used = {text for pair in pairs for text in pair.notes}
+    return Table(
+        title(run).replace(f" · {run.metric} · ", f" · {metric} · "),
+        [*COLUMNS, Column("notes", cell, left=True)],
+        pairs,
+        caption="; ".join([CAPTION, *(f"{mark} {text}" for text, mark in marks.items() if text in used)]),
+    )
 
 
 def pair_fields(pair: FigurePair) -> dict[str, Any]:
@@ -340,59 +392,3 @@ def _missing(shown: list[Run], pairs: list[FigurePair], published: list[Publishe
         return (*wanted, line.our_method in methods, line.ratio in ratios)
 
     return f"{len(open_ones)} published figures have no run here; the next: {max(open_ones, key=nearness).command}"
-
-
-def _tables(pairs: list[FigurePair], style: str) -> None:
-    """Print one table per group of comparable runs and metric, with numbered notes on its figures."""
-    groups: dict[tuple[str, ...], list[FigurePair]] = {}
-    for pair in pairs:
-        groups.setdefault((*pair.run.key, pair.published.metric), []).append(pair)
-    numbers: dict[str, int] = {}
-    if style == "latex":
-        print(LATEX_HEAD)
-    for group in groups.values():
-        heading = title(group[0].run).replace(f" · {group[0].run.metric} · ", f" · {group[0].published.metric} · ")
-        rows = [_cells(pair, numbers) for pair in group]
-        grid = Grid(heading, list(COLUMNS), rows, left=set(LEFT), wrapped=set(LEFT), droppable=list(DROPPABLE))
-        if style == "latex":
-            used = [
-                f"[{number}] {note}" for note, number in numbers.items() if any(f"[{number}]" in r[-1] for r in rows)
-            ]
-            print(f"\n{grid.latex('; '.join([CAPTION, *used]) + '.')}")
-        elif style == "markdown":
-            print(f"\n{grid.markdown()}")
-        elif gone := grid.print_terminal():
-            print(dropped_columns_line(gone))
-    below = [*LEGEND, *((f"[{number}]", note) for note, number in numbers.items())]
-    if style == "markdown":
-        print("".join(f"\n{markdown_text(f'{name}: {about}')}\n" for name, about in below))
-    elif style == "table":
-        print(f"\n{align_pairs(below)}")
-
-
-def _cells(pair: FigurePair, numbers: dict[str, int]) -> list[str]:
-    """Return the cells of one row; add notes that are new to `numbers`."""
-    run, line = pair.run, pair.published
-    notes = [line.caution] if line.caution else []
-    notes += [line.protocol] if line.protocol else []
-    if run.beyond:
-        notes.append(f"ours: {run.beyond:,} questions are longer than the decoder's {run.limit:,} positions")
-    if run.comparable.get("subset", "all") != "all":
-        notes.append(f"ours: {run.samples:,} questions alone ({run.comparable['subset']})")
-    elif line.questions is not None and line.questions != run.samples:
-        notes.append(f"published of {line.questions:,} questions, ours of {run.samples:,}: see docs/published.md")
-    marks = ["caution " if line.caution else ""]
-    marks += [f"[{numbers.setdefault(note, len(numbers) + 1)}]" for note in notes]
-    interval = "" if pair.low is None or pair.high is None else f" [{pair.low:.1f}, {pair.high:.1f}]"
-    relative = [f"{100 * value:.1f} %" if value else "-" for value in (pair.relative, pair.published_relative)]
-    name = "unpruned" if run.is_unpruned else "blind" if run.is_blind else f"{line.method} ({run.method})"
-    return [
-        f"{name} {line.variant}".strip(),
-        run.amount,
-        f"{pair.ours:.2f}{interval}",
-        f"{line.value:g}",
-        f"{pair.difference:+.2f}{'*' if pair.outside else ''}",
-        *relative,
-        line.short_source,
-        "".join(marks),
-    ]

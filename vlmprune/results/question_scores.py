@@ -9,8 +9,8 @@ import numpy as np
 
 from vlmprune.errors import error_text
 from vlmprune.files import read_bytes
-from vlmprune.results.grid import terminal_line
 from vlmprune.results.line_schema import Scored
+from vlmprune.results.text import terminal_line
 from vlmprune.typed_json import BadLine, parse_lines
 
 

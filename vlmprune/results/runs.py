@@ -13,8 +13,8 @@ from typing_extensions import TypedDict
 
 from vlmprune.errors import error_text
 from vlmprune.files import read_bytes
-from vlmprune.results.grid import terminal_line
 from vlmprune.results.schema import Parts, Result
+from vlmprune.results.text import format_amount, terminal_line
 from vlmprune.typed_json import STRICT, check_data, is_syntax_error, read_json
 
 if TYPE_CHECKING:
@@ -151,11 +151,12 @@ class Run:
     @property
     def amount(self) -> str:
         """The requested amount: '95 %', 'keep 64', 'default' for a published schedule, '' if unpruned."""
-        if self.is_unpruned:
-            return ""
-        if self.keep is not None:
-            return f"keep {self.keep}"
-        return "default" if self.ratio is None else f"{100 * self.ratio:g} %"
+        return "" if self.is_unpruned else format_amount(self.ratio, self.keep)
+
+    @property
+    def kept_text(self) -> str:
+        """Visual tokens in the last layer, of all: '58/576'."""
+        return f"{self.kept:.4g}/{self.total:.4g}"
 
 
 def read_run(path: Path) -> Run | str:

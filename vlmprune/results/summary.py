@@ -9,6 +9,7 @@ from typing import Any
 
 from vlmprune.config.overrides import AMOUNT, INEFFECTIVE_UNPRUNED, first_key
 from vlmprune.results.runs import Run, find_comparable_runs
+from vlmprune.results.text import format_flops, format_percent
 
 OWN = ("method", *AMOUNT, "seed")  # settings that the other run does not take over
 
@@ -48,7 +49,7 @@ def show_summary(
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in summary_lines(result, unpruned):
         table.add_row(name, value)
-    amount = "" if result["ratio"] is None else f" at {percent(result['ratio'])} reduction"
+    amount = "" if result["ratio"] is None else f" at {format_percent(result['ratio'])} reduction"
     amount = amount if result["keep"] is None else f" keeping {result['keep']} tokens"
     heading = Text(f"{amount} · {result['model']} on {result['benchmark']}\n")
     console.print(Text(f"\n{result['method']}", "bold") + heading)
@@ -150,9 +151,9 @@ def score_line(answers: dict[str, Any]) -> str:
     if answers["score"] is None:
         return f"none yet  ({asked}; vlmprune score judges them, or a server that has the answers)"
     if answers["interval95"] is None:
-        return f"{percent(answers['score'])}  ({asked})"
-    low, high = answers["interval95"]
-    return f"{percent(answers['score'])}  (95 % interval {percent(low)} to {percent(high)}; {asked})"
+        return f"{format_percent(answers['score'])}  ({asked})"
+    low, high = map(format_percent, answers["interval95"])
+    return f"{format_percent(answers['score'])}  (95 % interval {low} to {high}; {asked})"
 
 
 def other_metrics(answers: dict[str, Any]) -> list[tuple[str, str]]:
@@ -178,7 +179,7 @@ def relative_line(score: float, unpruned: dict[str, Any] | None) -> str:
     why = (
         f", which flatters: {flattered:,} unpruned prompts are longer than the decoder's positions" if flattered else ""
     )
-    return f"{percent(score / bare)} of unpruned ({percent(bare)}){why}"
+    return f"{format_percent(score / bare)} of unpruned ({format_percent(bare)}){why}"
 
 
 def suggestion(result: dict[str, Any], unpruned: dict[str, Any] | None, directory: Path) -> str:
@@ -191,13 +192,3 @@ def suggestion(result: dict[str, Any], unpruned: dict[str, Any] | None, director
         return f"{make_command(settings, 'none')}   (for the relative score)"
     others = make_command(settings, "cls,fastv,uniform", "ratio=0.5,0.75,0.9,0.95", "sweep")
     return f"{others}   then: vlmprune compare"
-
-
-def percent(fraction: float) -> str:
-    """Return a fraction in percent: 0.731 -> '73.1 %'."""
-    return f"{100 * fraction:.1f} %"
-
-
-def format_flops(flops: float) -> str:
-    """Return FLOPs as text in GFLOPs or TFLOPs."""
-    return f"{flops / 1e12:.2f} TFLOPs" if flops >= 1e12 else f"{flops / 1e9:.3g} GFLOPs"

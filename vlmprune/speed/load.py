@@ -34,6 +34,7 @@ from vlmprune.models.checkpoint import find_checkpoint
 from vlmprune.models.loading import LoadedModel
 from vlmprune.models.preprocessing import Media
 from vlmprune.models.processor import Checkpoint
+from vlmprune.results.tables import FORMATS
 
 RUN_SETTINGS = (
     "model",
@@ -49,7 +50,6 @@ RUN_SETTINGS = (
     "batch_size",
     "outputs",
 )
-FORMATS = ("table", "markdown", "csv", "json")
 COMMAND_SETTINGS = ("format", "json", "chart", "from")
 METHODS, RATIOS, BATCH_SIZES = "method=cls,fastv", "ratio=0.5,0.9", "batch_size=1,8"  # defaults
 NONE = Path("none")  # chart=none

@@ -1,17 +1,14 @@
-"""The result of `vlmprune speed` in the terminal, as Markdown, CSV, JSON or chart."""
+"""The result of `vlmprune speed` in the terminal, in other formats, and as a chart."""
 
 from __future__ import annotations
 
-import csv
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmprune.files import to_json
-from vlmprune.results.columns import format_number
 from vlmprune.results.curves import BASELINE, COLORS, GRID, MARKERS, chart_style, make_panels, write_figure
-from vlmprune.results.grid import Grid, dropped_columns_line, markdown_text
-from vlmprune.results.tables import align_pairs
+from vlmprune.results.tables import Column, Report, Table, column_legend
+from vlmprune.results.text import format_amount, format_number
 from vlmprune.speed.result_schema import MEASURED, NOT_APPLICABLE
 
 if TYPE_CHECKING:
@@ -21,54 +18,119 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-KEY_COLUMNS = ("batch", "method", "removed")
+
+def removed_text(row: Row) -> str:
+    """Return the requested amount: '90 %', 'keep 64', 'default' for a published schedule, '' for the unpruned model."""
+    return "" if row["label"].startswith("unpruned") else format_amount(row["ratio"], row["keep"])
+
+
+def _column(
+    title: str, text: Callable[[Row], str], about: str = "", droppable: int = 0, has_state: bool = False
+) -> Column[Row]:
+    """Return a column of measured rows. has_state: of all others it has the state, else nothing."""
+
+    def cell(row: Row) -> str:
+        if row["state"] == MEASURED:
+            return text(row)
+        return row["state"].upper() if has_state else ""
+
+    return Column(title, cell, about, droppable=droppable)
+
+
+def _time(title: str, part: str, about: str = "", droppable: int = 0) -> Column[Row]:
+    """Return a column of median times, with the speed-up over unpruned where it is known."""
+
+    def text(row: Row) -> str:
+        faster = row.get("speed_up", {}).get(part)
+        return format_number((row["ms"][part] or {}).get("median_ms")) + (f" ({faster:.2f}x)" if faster else "")
+
+    return _column(title, text, about, droppable)
+
+
+def _known(row: Row, name: str, pattern: str) -> str:
+    return pattern.format(row[name]) if name in row else "-"
+
+
+KEY_COLUMNS: tuple[Column[Row], ...] = (
+    Column("batch", lambda row: str(row["batch_size"] or "-")),
+    Column("method", lambda row: row["label"], left=True),
+    Column("removed", lambda row: "" if row["state"] == NOT_APPLICABLE else removed_text(row)),
+)
 TIMES = (
     *KEY_COLUMNS,
-    "tokens",
-    "vision",
-    "selection",
-    "projector",
-    "prefill",
-    "first token",
-    "decode step",
-    "end to end",
+    _column(
+        "tokens",
+        lambda row: f"{row['tokens']['kept']}/{row['tokens']['visual']}",
+        "visual tokens that reach the last decoder layer, of all",
+        droppable=4,
+        has_state=True,
+    ),
+    _time("vision", "vision", droppable=2),
+    _time("selection", "selection", droppable=3),
+    _time("projector", "projector", droppable=1),
+    _time("prefill", "prefill", "the decoder's first pass with all selection in it"),
+    _time("first token", "first_token", "everything from generate() to its logits"),
+    _time("decode step", "decode_per_token", "one token for every prompt of the batch", droppable=5),
+    _time("end to end", "end_to_end"),
 )
+COMPARED = ("speed_up", "flops_ratio", "realised")  # fields of the comparison with the unpruned model
+FASTER = ("(x)", "times faster than unpruned, which ran in turn in the same process")
 WORK = (
-    *(*KEY_COLUMNS, "GFLOPs", "fewer FLOPs", "faster", "realised", "TFLOP/s", "of ceiling"),
-    *("decode GB/s", "of bandwidth", "peak MB", "KV MB"),
-)
-# Columns of both tables, dropped in this order if the terminal is too narrow.
-DROPPABLE = (
-    *("projector", "vision", "selection", "tokens", "decode step"),
-    *("of bandwidth", "decode GB/s", "KV MB", "TFLOP/s", "of ceiling"),
-)
-LEGEND = (
-    ("tokens", "visual tokens that reach the last decoder layer, of all"),
-    ("prefill", "the decoder's first pass with all selection in it"),
-    ("first token", "everything from generate() to its logits"),
-    ("decode step", "one token for every prompt of the batch"),
-    ("(x)", "times faster than unpruned, which ran in turn in the same process"),
-    ("GFLOPs", "per question, to the first token"),
-    ("realised", "times faster to the first token / times fewer FLOPs"),
-    ("TFLOP/s", "those FLOPs over that time; of ceiling: that of this machine, in the first line"),
-    ("decode GB/s", "weights and KV cache that a step reads, over its time; of bandwidth: of the ceiling above"),
+    *KEY_COLUMNS,
+    _column(
+        "GFLOPs",
+        lambda row: format_number(row["flops"]["first_token"] / 1e9 if row["flops"] else None),
+        "per question, to the first token",
+        has_state=True,
+    ),
+    _column("fewer FLOPs", lambda row: _known(row, "flops_ratio", "{:.2f}x")),
+    _column("faster", lambda row: _known(row, "speed_up", "{[first_token]:.2f}x")),
+    _column(
+        "realised", lambda row: _known(row, "realised", "{:.0%}"), "times faster to the first token / times fewer FLOPs"
+    ),
+    _column(
+        "TFLOP/s",
+        lambda row: format_number(row.get("flops_per_s", 0) / 1e12 or None),
+        "those FLOPs over that time; of ceiling: that of this machine, in the first line",
+        droppable=4,
+    ),
+    _column("of ceiling", lambda row: _known(row, "of_flops_ceiling", "{:.0%}"), droppable=5),
+    _column(
+        "decode GB/s",
+        lambda row: format_number(row.get("bytes_per_s", 0) / 1e9 or None),
+        "weights and KV cache that a step reads, over its time; of bandwidth: of the ceiling above",
+        droppable=2,
+    ),
+    _column("of bandwidth", lambda row: _known(row, "of_bandwidth_ceiling", "{:.0%}"), droppable=1),
+    _column("peak MB", lambda row: f"{row['peak_memory_mb']:,.0f}"),
+    _column("KV MB", lambda row: format_number(row["kv_cache_bytes"] / 2**20), droppable=3),
 )
 
 
 def print_result(result: dict[str, Any], style: str) -> None:
-    """Print the result to stdout. style: table, markdown, csv or json."""
-    if style == "json":
-        print(to_json(result), end="")
-    elif style == "csv":
-        _csv(result["rows"])
-    elif style == "markdown":
-        print(f"{heading(result)}\n")
-        for title, columns, rows in _tables(result["rows"]):
-            print(f"{_grid(title, columns, rows).markdown()}\n")
-        about = " · ".join(": ".join(pair) for pair in LEGEND)
-        print("\n\n".join(map(markdown_text, [*refusals(result["rows"]), *findings(result["rows"]), about])))
-    else:
-        _terminal(result)
+    """Print the result to stdout. style: one of FORMATS."""
+    rows, first_line = result["rows"], heading(result)
+    tables = (("median ms", TIMES), ("work and memory", WORK))
+    if style == "table":
+        print()  # after the lines about the measurement
+    Report(
+        [Table(title, columns, _shown(rows), apart=True, caption=first_line) for title, columns in tables],
+        legend=[*column_legend(TIMES), FASTER, *column_legend(WORK)],
+        records=[dict(_flat(row)) for row in rows],
+        data=result,
+        above=[first_line],
+        remarks=[*refusals(rows), *findings(rows)],
+    ).print(style)
+
+
+def _shown(rows: list[Row]) -> list[Row]:
+    """Return the rows as printed: unpruned ones without a comparison with themselves, one for each refused case."""
+    shown = [
+        {name: value for name, value in row.items() if row["label"] != "unpruned" or name not in COMPARED}
+        for row in rows
+        if row["state"] != NOT_APPLICABLE
+    ]
+    return shown + [{"state": NOT_APPLICABLE, "label": label, "batch_size": None} for label, _ in _refused(rows)]
 
 
 def heading(result: dict[str, Any]) -> str:
@@ -78,7 +140,7 @@ def heading(result: dict[str, Any]) -> str:
     return (
         f"{result['model']['name']} ({weights}) · {device_text(result)} · "
         f"{load['prompt_tokens']} text tokens and an image, {load['new_tokens']} new tokens · ceiling "
-        f"{number_cell(ceiling['flops'] / 1e12)} TFLOP/s, {number_cell(ceiling['bandwidth'] / 1e9)} GB/s"
+        f"{format_number(ceiling['flops'] / 1e12)} TFLOP/s, {format_number(ceiling['bandwidth'] / 1e9)} GB/s"
     )
 
 
@@ -97,7 +159,7 @@ def findings(rows: list[Row]) -> list[str]:
         if row.get("flops_ratio", 1) > most["flops_ratio"] and row["tokens"]["kept"]:
             strongest[row["batch_size"]] = row
     return [
-        f"batch {size}: {row['label']} {amount_text(row)} needs {row['flops_ratio']:.2f}x fewer FLOPs to the first "
+        f"batch {size}: {row['label']} {removed_text(row)} needs {row['flops_ratio']:.2f}x fewer FLOPs to the first "
         f"token and is {row['speed_up']['first_token']:.2f}x faster: {row['realised']:.0%} of the theoretical speed-up "
         "is realised"
         for size, row in strongest.items()
@@ -110,100 +172,13 @@ def refusals(rows: list[Row]) -> list[str]:
     return [f"NOT APPLICABLE {label} at {', '.join(amounts)}: {reason}" for (label, reason), amounts in found]
 
 
-def amount_text(row: Row) -> str:
-    """Return '90 %', 'keep 64', 'default' for a published schedule, or '' for the unpruned model."""
-    if row["keep"] is not None:
-        return f"keep {row['keep']}"
-    if row["ratio"] is not None:
-        return f"{100 * row['ratio']:g} %"
-    return "" if row["label"].startswith("unpruned") else "default"
-
-
-def number_cell(value: float | None) -> str:
-    """Return a value with about three significant digits, '-' for None, and '0' for 0."""
-    return "0" if value == 0 else format_number(value)
-
-
-def times_cells(row: Row) -> list[str]:
-    """Return the cells of a row of TIMES after KEY_COLUMNS."""
-    ms, tokens = {part: (value or {}).get("median_ms") for part, value in row["ms"].items()}, row["tokens"]
-    faster = {part: "" if row["label"] == "unpruned" else f" ({x:.2f}x)" for part, x in row.get("speed_up", {}).items()}
-    parts = (number_cell(ms[part]) for part in ("vision", "selection", "projector"))
-    rest = (
-        number_cell(ms[part]) + faster.get(part, "")
-        for part in ("prefill", "first_token", "decode_per_token", "end_to_end")
-    )
-    return [f"{tokens['kept']}/{tokens['visual']}", *parts, *rest]
-
-
-def work_cells(row: Row) -> list[str]:
-    """Return the cells of a row of WORK after KEY_COLUMNS."""
-    fewer, faster = row.get("flops_ratio"), row.get("speed_up", {}).get("first_token")
-    against = row["label"] != "unpruned"
-    return [
-        number_cell(row["flops"]["first_token"] / 1e9 if row["flops"] else None),
-        f"{fewer:.2f}x" if fewer and against else "-",
-        f"{faster:.2f}x" if faster and against else "-",
-        f"{row['realised']:.0%}" if fewer and against else "-",
-        number_cell(row.get("flops_per_s", 0) / 1e12 or None),
-        f"{row['of_flops_ceiling']:.0%}" if "of_flops_ceiling" in row else "-",
-        number_cell(row.get("bytes_per_s", 0) / 1e9 or None),
-        f"{row['of_bandwidth_ceiling']:.0%}" if "of_bandwidth_ceiling" in row else "-",
-        f"{row['peak_memory_mb']:,.0f}",
-        number_cell(row["kv_cache_bytes"] / 2**20),
-    ]
-
-
-def _tables(rows: list[Row]) -> list[tuple[str, tuple[str, ...], list[list[str]]]]:
-    """Return (title, columns, cells) of both tables. An unmeasured row has its state in the first free cell."""
-    tables: list[tuple[str, tuple[str, ...], list[list[str]]]] = []
-    for title, columns, cells in (("median ms", TIMES, times_cells), ("work and memory", WORK, work_cells)):
-        body = []
-        for row in rows:
-            if row["state"] != NOT_APPLICABLE:
-                shown = cells(row) if row["state"] == MEASURED else [row["state"].upper()]
-                body.append([str(row["batch_size"]), row["label"], amount_text(row), *shown])
-        body += [["-", label, "", NOT_APPLICABLE.upper()] for label, _ in _refused(rows)]
-        tables.append((title, columns, [[*cells, *[""] * (len(columns) - len(cells))] for cells in body]))
-    return tables
-
-
 def _refused(rows: list[Row]) -> dict[tuple[str, str], list[str]]:
     """Return the requested amounts of each (label, reason) that the model cannot run."""
     found: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row["state"] == NOT_APPLICABLE:
-            found.setdefault((row["label"], row["reason"]), []).append(amount_text(row))
+            found.setdefault((row["label"], row["reason"]), []).append(removed_text(row))
     return found
-
-
-def _terminal(result: dict[str, Any]) -> None:
-    print(f"\n{heading(result)}")
-    gone: list[str] = []
-    for title, columns, rows in _tables(result["rows"]):
-        apart: list[list[str]] = []  # an empty row between two batch sizes
-        for before, row in zip([rows[0], *rows], rows, strict=False):
-            apart += [row] if before[0] == row[0] else [[""] * len(row), row]
-        gone += _grid(title, columns, apart).print_terminal()
-    print()
-    for line in [*refusals(result["rows"]), *findings(result["rows"])]:
-        print(line)
-    print("\n" + align_pairs([(name, about) for name, about in LEGEND if name not in gone]))
-    if gone:
-        print(dropped_columns_line(gone))
-
-
-def _grid(title: str, columns: tuple[str, ...], rows: list[list[str]]) -> Grid:
-    return Grid(title, list(columns), rows, left={"method"}, droppable=list(DROPPABLE), wrapped={"method"})
-
-
-def _csv(rows: list[Row]) -> None:
-    """Print one line per row; nested values become part_name columns."""
-    flat = [dict(_flat(row)) for row in rows]
-    columns = list(dict.fromkeys(name for row in flat for name in row))
-    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
 
 
 def _flat(data: Row, prefix: str = "") -> list[tuple[str, Any]]:
@@ -283,7 +258,7 @@ def _speed_ups(axes: Axes, rows: list[Row]) -> None:
 
 def _times(axes: Axes, rows: list[Row]) -> None:
     """Draw the median time of a whole answer by part, one bar per row."""
-    names = [" ".join([row["label"], amount_text(row)]).strip() for row in rows]
+    names = [" ".join([row["label"], removed_text(row)]).strip() for row in rows]
     left = [0.0] * len(rows)
     for part, (color, name) in PARTS.items():
         widths = [_milliseconds(row)[part] for row in rows]

@@ -14,9 +14,11 @@ from vlmprune.launchers.base import Launcher, Task, WorkerLauncher, check_runs, 
 from vlmprune.launchers.task import SHARED_VARIABLES, InProcess
 from vlmprune.loggers.wandb_upload import directories_without_upload, sync_command
 from vlmprune.results.sweep_record import FOLDER, JobRecord, SweepRecord
+from vlmprune.results.tables import Column, Table
+from vlmprune.results.text import NOT_JUDGED, format_duration, format_percent
 from vlmprune.sweep.inspection import check_jobs, model_key
 from vlmprune.sweep.jobs import Job, SweepSettings
-from vlmprune.sweep.progress import SweepProgress, duration, percent_or_unjudged
+from vlmprune.sweep.progress import SweepProgress
 from vlmprune.terminal import say
 
 STATES = {"done": "done", "skipped": "finished before", "waiting": "not run", "running": "running"}
@@ -24,16 +26,16 @@ STATES = {"done": "done", "skipped": "finished before", "waiting": "not run", "r
 
 def show_table(jobs: list[JobRecord], next_line: str) -> None:
     """Print the table, the command that uploads offline W&B runs if there are any, and `next_line`."""
-    from vlmprune.results.grid import Grid
     from vlmprune.terminal import results_console
 
-    rows = []
-    for job in jobs:
-        score = percent_or_unjudged(job.score) if job.status in ("done", "skipped") else ""
-        seconds = "" if job.seconds is None else duration(job.seconds)
-        rows.append([job.title, score, seconds, final_state(job)])
+    columns: list[Column[JobRecord]] = [
+        Column("job", lambda job: job.title, left=True),
+        Column("score", lambda job: format_percent(job.score, NOT_JUDGED) if job.status in ("done", "skipped") else ""),
+        Column("time", lambda job: "" if job.seconds is None else format_duration(job.seconds)),
+        Column("", final_state, left=True),
+    ]
     print()
-    Grid("", ["job", "score", "time", ""], rows, left={"job", ""}, wrapped={"job", ""}).print_terminal()
+    Table("", columns, jobs).print_terminal()
     print()
     console = results_console()
     offline = sync_command(directories_without_upload(Path(job.directory) for job in jobs if job.directory is not None))

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from vlmprune.launchers.base import Outcome
-from vlmprune.results.summary import percent
 from vlmprune.results.sweep_record import SweepRecord
+from vlmprune.results.text import NOT_JUDGED, format_duration, format_percent
 from vlmprune.sweep.inspection import count_answered
 from vlmprune.sweep.jobs import Job
 from vlmprune.terminal import PLAIN, say
@@ -51,8 +51,8 @@ class SweepProgress:
             self._print(f"        log {self.outputs / (record.log or '')}")
             self.halted = self.fail_fast
         else:
-            seconds = "" if record.seconds is None else f", {duration(record.seconds)}"
-            self._say(number, "done  ", f"  {percent_or_unjudged(record.score)}{seconds} · {self.status_line()}")
+            seconds = "" if record.seconds is None else f", {format_duration(record.seconds)}"
+            self._say(number, "done  ", f"  {format_percent(record.score, NOT_JUDGED)}{seconds} · {self.status_line()}")
         self.save()
 
     def tick(self) -> None:
@@ -93,7 +93,7 @@ class SweepProgress:
         order = ("done", "skipped", "failed", "not_applicable", "stopped", "running", "waiting")
         parts = [f"{counts[name]} {WORDS.get(name, name)}" for name in order if counts[name]]
         left = self.time_left()
-        return ", ".join(parts) + (f", about {duration(left)}" if left is not None else "")
+        return ", ".join(parts) + (f", about {format_duration(left)}" if left is not None else "")
 
     def time_left(self) -> float | None:
         """Return the seconds left by the mean time per question; None before a job is done and if none is left."""
@@ -145,15 +145,3 @@ class SweepProgress:
             say(line)
         else:
             self._bar.console.print(line, soft_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as text: '0.4 s', '12 s', '3.5 min', '2.1 h'."""
-    if seconds < 90:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def percent_or_unjudged(score: float | None) -> str:
-    """Return a score in percent, or 'not judged' for None."""
-    return "not judged" if score is None else percent(score)

@@ -1,0 +1,109 @@
+"""The comparison as printed: its columns and fields, escaped, and legible."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.results.synthetic import make_outputs, make_run
+from vlmprune.cli.compare import compare
+from vlmprune.errors import UserError
+from vlmprune.results.columns import COLUMNS
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    return make_outputs(tmp_path)
+
+
+def test_narrow_terminal_drops_columns_and_says_so(
+    outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    compare([str(outputs)])
+    out = capsys.readouterr().out
+    assert "left out for lack of width: layer avg, relative, vs unpruned (p), prefill ms" in out and "…" not in out
+    words = re.sub(r"\x1b\[[0-9;]*m", "", out).splitlines()
+    assert max(len(line) for line in words if not line.startswith(("left out", "- ", "note:"))) <= 80
+    assert "median of one token" not in out  # the legend is of what is shown
+
+
+def test_json_and_csv_have_every_field_and_json_says_what_they_mean(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare([str(outputs), "format=json"])
+    report = json.loads(capsys.readouterr().out)
+    assert all(row.keys() == report["legend"].keys() for row in report["groups"][0]["runs"])
+    assert all(report["legend"].values())
+    row = next(row for row in report["groups"][0]["runs"] if row["method"] == "cls" and row["ratio"] == 0.5)
+    assert row["latency_end_to_end_ms"] == pytest.approx(9 + 2 + 0.05 * 72) and row["kv_cache_mb"] == 0.001
+    assert row["latency_decode_per_token_ms"] is None and row["peak_memory_mb"] == 900
+    assert row["latency_first_token_ms"] is None  # recorded by newer versions
+    compare([str(outputs), "format=csv"])
+    captured = capsys.readouterr()
+    first, *others = csv.DictReader(io.StringIO(captured.out))
+    assert len(others) == 6 and "uniform-0.5" in captured.err
+    assert report["legend"].keys() <= first.keys() and first["comparable_prompt"] == "p"
+
+
+def test_columns_are_chosen_and_explained(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    compare([str(outputs), "columns=method,score,kv_cache", "format=markdown"])
+    out = capsys.readouterr().out
+    assert "| method | score % [95 %] | KV MB |" in out and "keys and values of one prompt" in out
+    assert "GFLOPs" not in out
+
+
+@pytest.mark.parametrize("other", ["format=json", "format=csv", "--hard", "--published"])
+def test_columns_are_refused_where_they_change_nothing(outputs: Path, other: str) -> None:
+    with pytest.raises(UserError, match="has its own columns"):
+        compare([str(outputs), "columns=method,score", other])
+
+
+def test_every_column_has_a_meaning() -> None:
+    assert [key for key, column in COLUMNS.items() if not column.about] == ["method"]
+
+
+def test_flops_have_the_unit_that_suits_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = make_run(tmp_path, "cls", 0.5)
+    result = json.loads((path / "result.json").read_text())
+    result["answers"]["flops"]["total"] = 8.1e12
+    (path / "result.json").write_text(json.dumps(result))
+    compare([str(tmp_path), "columns=method,flops"])
+    out = capsys.readouterr().out
+    assert "TFLOPs" in out and "8.10" in out and "GFLOPs" not in out
+
+
+def test_latex_is_balanced_and_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(tmp_path, "cls", 0.5, settings={"start_layer": "50%_{x}$&#~^\\\\"})
+    make_run(tmp_path, "cls", 0.5, seed=1, settings={"start_layer": 2})
+    make_run(tmp_path, "random", 0.5)
+    compare([str(tmp_path), "format=latex"])
+    captured = capsys.readouterr()
+    code = [line for line in captured.out.splitlines() if not line.startswith("%")]
+    text = "\n".join(code)
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 1
+    assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+    bare = re.sub(r"\\[\\{}$&%#_]", "", text)
+    assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
+    assert not re.search(r"[#_~^]", bare) and "%" not in bare.replace("{!}{%", "")
+    rows = [line for line in code if line.endswith(r"\\")]
+    columns = len(re.search(r"@\{\}([lr]+)@", text)[1])
+    assert len(rows) == 4 and {re.sub(r"\\&", "", row).count("&") for row in rows} == {columns - 1}
+
+
+@pytest.mark.parametrize("style", ["table", "markdown", "latex"])
+def test_recorded_names_move_no_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[str], style: str) -> None:
+    make_run(tmp_path, "cls", 0.5, settings={"start_layer": "1\n\x1b[2Jx[/bold]"}, benchmark="b\x1b")
+    make_run(tmp_path, "cls", 0.5, seed=1, settings={"start_layer": 2}, benchmark="b\x1b")
+    compare([str(tmp_path), f"format={style}"])
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.out + captured.err
+    text = captured.out.replace("{[}", "[").replace("\\textbackslash{}", "\\").replace("\\\\n", "\\n")
+    rows = [line for line in text.splitlines() if "[2Jx[/bold]" in line.replace("\\<", "<") and "72/144" in line]
+    assert len(rows) == 1 and "1\\n" in rows[0]
