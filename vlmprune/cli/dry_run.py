@@ -6,19 +6,9 @@ from typing import TYPE_CHECKING
 
 from vlmprune.sweep.jobs import Job, build_launcher, plan_jobs, split_settings
 
-<<<<<<< ours
 if TYPE_CHECKING:
     from vlmprune.evaluation.plan import Resources
 
-COLUMNS = ("job", "visual tokens", "layer avg", "FLOPs", "of unpruned", "questions", "")
-DROPPABLE = ("of unpruned", "layer avg", "questions")  # dropped in this order if the terminal is too narrow
-
-||||||| base
-COLUMNS = ("job", "visual tokens", "layer avg", "FLOPs", "of unpruned", "questions", "")
-DROPPABLE = ("of unpruned", "layer avg", "questions")  # dropped in this order if the terminal is too narrow
-
-=======
->>>>>>> theirs
 
 def dry_run_sweep(settings: list[str], config_dir: str | None) -> int:
     """Print the table of a sweep's jobs; return the exit code."""
@@ -57,34 +47,7 @@ def show_jobs(jobs: list[Job], resources: Resources) -> None:
     from vlmprune.results.tables import Column, Table, dropped_columns_line
     from vlmprune.terminal import results_console
 
-<<<<<<< ours
-    rows = [
-        [
-            job.title,
-            *cost_of(job, resources),
-            "" if job.record.samples is None else f"{job.record.samples:,}",
-            planned_state(job),
-        ]
-        for job in jobs
-    ]
-    ends = {"job", ""}
-    gone = Grid("", list(COLUMNS), rows, left=ends, wrapped=ends, droppable=list(DROPPABLE)).print_terminal()
-||||||| base
-    with shared_benchmarks():
-        rows = [
-            [
-                job.title,
-                *cost_of(job),
-                "" if job.record.samples is None else f"{job.record.samples:,}",
-                planned_state(job),
-            ]
-            for job in jobs
-        ]
-    ends = {"job", ""}
-    gone = Grid("", list(COLUMNS), rows, left=ends, wrapped=ends, droppable=list(DROPPABLE)).print_terminal()
-=======
-    with shared_benchmarks():
-        rows = [(job, cost_of(job)) for job in jobs]
+    rows = [(job, cost_of(job, resources)) for job in jobs]
     columns: list[Column[tuple[Job, tuple[str, ...]]]] = [
         Column("job", lambda row: row[0].title, left=True),
         Column("visual tokens", lambda row: row[1][0]),
@@ -97,7 +60,6 @@ def show_jobs(jobs: list[Job], resources: Resources) -> None:
         Column("", lambda row: planned_state(row[0]), left=True),
     ]
     gone = Table("", columns, rows).print_terminal()
->>>>>>> theirs
     console = results_console()
     if gone:
         console.print("\n" + dropped_columns_line(gone, "a pipe or a file gets all"), soft_wrap=True)
