@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -149,14 +147,6 @@ def test_table_shows_difference_and_caution(tmp_path: Path, capsys: pytest.Captu
         assert "the unpruned 66.8 beside it is of LLaVA's paper, FasterVLM measured 69.51; equals" in text
         assert "ours: 320 questions alone (limit=320)" in text
         assert "next: vlmprune run model=llava-1.5-7b benchmark=scienceqa method=" in text + captured.err
-
-
-def test_csv_is_one_line_a_pair(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert compare(["--published", "format=csv", str(outputs)]) == 0
-    captured = capsys.readouterr()
-    rows = list(csv.DictReader(io.StringIO(captured.out)))
-    assert {row["published_method"] for row in rows} >= {"FasterVLM", "FastV", "LLaVA-1.5-7B"}
-    assert "the next: vlmprune run" in captured.err
 
 
 def test_without_a_pair_one_line_says_what_to_run(tmp_path: Path) -> None:

@@ -98,17 +98,16 @@ REPORT = Report(
     data={"n": 1},
     above=["above"],
     remarks=["a | d"],
-    below=["below"],
-    notes=["beside"],
+    notes=["note"],
 )
 PRINTED = {
-    "table": ("above\n\na *b*\n\nname  n\nx     1\n       \ny     2\na <c>\n\na | d\n\n#  how many\nbelow\n", ""),
+    "table": ("above\n\na *b*\n\nname  n\nx     1\n       \ny     2\na <c>\n\na | d\n\n#  how many\n\nnote\n", ""),
     "markdown": (
         "above\n\n### a *b*\n\n| name | n |\n| --- | ---: |\n| x | 1 |\n| y | 2 |\n\na \\<c>\n\na \\| d\n\n"
-        "#: how many\nbelow\n",
+        "#: how many\n\nnote\n",
         "",
     ),
-    "csv": ("name,n,m\nx,1,\ny,,\n", "beside\n"),
+    "csv": ("name,n,m\nx,1,\ny,,\n", "above\nnote\n"),
     "json": ('{\n  "n": 1\n}\n', ""),
 }
 
@@ -124,4 +123,4 @@ def test_latex(capsys):
     out, err = capsys.readouterr()
     assert out.startswith("% needs ") and r"\caption{a $\ast$b$\ast$. 50 \%.}" in out
     assert out.count("tabular}") == 2 and "@{}lr@{}" in out and "    y & 2 \\\\\n" in out
-    assert err == "a | d\nbeside\n" and FORMATS.keys() == {*PRINTED, "latex"}
+    assert err == "above\na | d\nnote\n" and FORMATS.keys() == {*PRINTED, "latex"}

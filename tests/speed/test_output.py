@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from vlmprune.results.tables import FORMATS
 from vlmprune.speed import output
 from vlmprune.speed.output import print_result
 
@@ -86,3 +87,10 @@ def test_a_narrow_terminal_loses_columns_by_name(printed, width):
 def test_what_is_left_out_is_not_explained(printed):
     assert any(line.startswith("decode GB/s") for line in printed(160))
     assert not any(line.startswith("decode GB/s") for line in printed(80))
+
+
+@pytest.mark.parametrize("style", FORMATS)
+def test_every_format_has_all_rows(style, capsys):
+    print_result(RESULT, style)
+    out = capsys.readouterr().out
+    assert "fastv" in out and "cls" in out

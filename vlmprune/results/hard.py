@@ -189,8 +189,8 @@ def show_hard(pairs: list[tuple[list[Run], list[Run]]], style: str) -> None:
             "legend": dict(legend),
             "notes": missing,
         },
-        below=["", "note:", *(f"- {note}" for note in notes)] if notes else [],
         notes=notes,
+        notes_title="note:",
     ).print(style)
 
 

@@ -181,7 +181,7 @@ class Comparison:
 
 def print_comparison(comparison: Comparison, style: str, keys: Sequence[str] = KEYS) -> None:
     """Print the tables. style: one of FORMATS; keys: columns of a text table; CSV and JSON have all fields."""
-    differences, notes = comparison.differences, comparison.notes
+    differences = comparison.differences
     legend = column_legend(columns_for((row for rows in comparison.tables for row in rows), keys))
     groups, records = [], []
     for rows in comparison.tables:
@@ -204,8 +204,8 @@ def print_comparison(comparison: Comparison, style: str, keys: Sequence[str] = K
         records,
         data,
         above=differences,
-        below=["", "not shown:", *(f"- {note}" for note in notes)] if notes else [],
-        notes=[*differences, *notes],
+        notes=comparison.notes,
+        notes_title="not shown:",
         latex_head=[
             f"{LATEX_HEAD}; columns=method,ratio,score,... chooses columns",
             *(f"% {name}: {about}" for name, about in legend),

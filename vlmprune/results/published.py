@@ -324,7 +324,6 @@ def show_published(shown: list[Run], runs: list[Run], style: str) -> None:
         legend=[*column_legend(COLUMNS), CAUTION, *((mark, text) for text, mark in marks.items())],
         records=records,
         data={"pairs": records, "notes": notes},
-        below=[f"\n{note}" for note in notes],
         notes=notes,
         separator="\n\n",
     ).print(style)

@@ -178,9 +178,9 @@ class Table(Generic[Row]):
 class Report:
     """Tables with what is said around them, and the same facts as data: records for CSV, data for JSON.
 
-    legend: (name, meaning) of columns and marks. above, below: lines before the tables and after the legend; remarks:
-    lines between tables and legend. Beside CSV and LaTeX, `notes` are printed on stderr. latex_head: comments before
-    LaTeX's tables; separator: between the meanings in markdown.
+    In a terminal and in markdown stand, in this order: lines `above`, tables, remarks, the legend, which has (name,
+    meaning) of columns and marks, and notes, in a list if they have a title. Beside CSV and LaTeX, `above` and `notes`
+    are printed on stderr. latex_head: comments before LaTeX's tables; separator: between the meanings in markdown.
     """
 
     tables: Sequence[Table[Any]]
@@ -189,8 +189,8 @@ class Report:
     data: Any
     above: Sequence[str] = ()
     remarks: Sequence[str] = ()
-    below: Sequence[str] = ()
     notes: Sequence[str] = ()
+    notes_title: str = ""
     latex_head: Sequence[str] = (LATEX_HEAD,)
     separator: str = " · "
 
@@ -209,7 +209,7 @@ class Report:
         if gone:
             titles = [title for table in self.tables for title in table.titles if title in gone]
             print(dropped_columns_line(dict.fromkeys(titles)))
-        print_lines(self.below)
+        self._print_notes()
 
     def _markdown(self) -> None:
         print_lines(self.above)
@@ -218,19 +218,24 @@ class Report:
             print_lines(f"\n{markdown_text(line)}" for line in table.notes)
         print_lines(f"\n{markdown_text(line)}" for line in self.remarks)
         print(f"\n{self.separator.join(markdown_text(': '.join(pair)) for pair in self.legend)}")
-        print_lines(self.below)
+        self._print_notes()
+
+    def _print_notes(self) -> None:
+        if self.notes and self.notes_title:
+            print(f"\n{self.notes_title}")
+        print_lines(f"- {note}" if self.notes_title else f"\n{note}" for note in self.notes)
 
     def _latex(self) -> None:
         print_lines(self.latex_head)
         print_lines(f"\n{table.latex()}" for table in self.tables)
-        print_lines([*self.remarks, *self.notes], sys.stderr)
+        print_lines([*self.above, *self.remarks, *self.notes], sys.stderr)
 
     def _csv(self) -> None:
         fields = dict.fromkeys(name for record in self.records for name in record)
         writer = csv.DictWriter(sys.stdout, list(fields), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.records)
-        print_lines(self.notes, sys.stderr)
+        print_lines([*self.above, *self.notes], sys.stderr)
 
     def _json(self) -> None:
         print(to_json(self.data), end="")
