@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,15 @@ def test_fail_fast_stops_whoever_is_at_work(progress):
     crew.run(tasks_of("AAAAAA"), progress)
     assert all(worker.stopped for worker in crew.crew)
     assert progress.counts()["failed"] == 1 and progress.counts()["waiting"] >= 3
+
+
+def test_a_worker_imports_no_library_before_the_environment_of_its_task_is_set():
+    """HF_HOME and the like are read when the libraries are imported."""
+    code = (
+        "import sys; from vlmprune.launchers import ray, slurm, task; task.TaskRunner(), slurm.SlurmJob();"
+        "print([name for name in ('torch', 'transformers', 'huggingface_hub', 'datasets') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
 def test_the_time_left_is_that_of_the_open_questions(progress):

@@ -20,7 +20,7 @@ from annotated_types import Interval
 from vlmprune.config.settings import RunConfig
 from vlmprune.errors import UserError
 from vlmprune.launchers.base import Outcome, Task, Worker, WorkerLauncher, need
-from vlmprune.launchers.task import run_task_in_worker
+from vlmprune.launchers.task import TaskRunner
 
 CONNECT_SECONDS = 5
 
@@ -105,7 +105,7 @@ class RayWorker(Worker):
         import ray
 
         if self.handle is None:
-            self.handle = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus)(TaskActor).remote()
+            self.handle = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus)(TaskRunner).remote()
         self.answer = self.handle.run.remote(task)
 
     def outcome(self) -> Outcome | None:
@@ -126,16 +126,3 @@ class RayWorker(Worker):
         if self.handle is not None:
             ray.kill(self.handle)
             self.handle = None
-
-
-class TaskActor:
-    """Class of the Ray actors."""
-
-    def __init__(self) -> None:
-        from vlmprune.evaluation.plan import Resources
-
-        self.resources = Resources()
-
-    def run(self, task: Task) -> Outcome:
-        """Run one task in the actor's process."""
-        return run_task_in_worker(task, self.resources)

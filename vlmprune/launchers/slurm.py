@@ -18,7 +18,7 @@ from annotated_types import Interval
 from vlmprune.config.settings import RunConfig
 from vlmprune.errors import UserError
 from vlmprune.launchers.base import Outcome, Task, Worker, WorkerLauncher, need
-from vlmprune.launchers.task import run_task_in_worker
+from vlmprune.launchers.task import TaskRunner
 
 
 @dataclass
@@ -111,9 +111,7 @@ class SlurmJob:
     """Function of a job. submitit calls `checkpoint` when the job is preempted or its time is over."""
 
     def __call__(self, task: Task) -> Outcome:
-        from vlmprune.evaluation.plan import Resources
-
-        return run_task_in_worker(task, Resources())
+        return TaskRunner().run(task)
 
     def checkpoint(self, task: Task) -> Any:
         """Return the same job to queue again; it resumes the run."""

@@ -56,14 +56,23 @@ def run_task(task: Task, log: TextIO, resources: Resources, plan: Plan | None = 
     return Outcome("skipped" if finished else "done", "", result["answers"]["score"], directory, seconds)
 
 
-def run_task_in_worker(task: Task, resources: Resources) -> Outcome:
-    """Run a task in a worker's process: all that it writes to the terminal goes to the log."""
-    os.environ.update(task.environment)
-    os.chdir(task.folder)
-    if task.config_dir and (package := os.path.dirname(task.config_dir)) not in sys.path:
-        sys.path.insert(0, package)  # a user's package is beside the config folder
-    with log_file(task.log) as log, redirect_terminal(log):
-        return run_task(task, log, resources)
+class TaskRunner:
+    """Runs tasks in a worker's process, one after the other. Tasks with the same model load it once."""
+
+    def __init__(self) -> None:
+        self._resources: Resources | None = None
+
+    def run(self, task: Task) -> Outcome:
+        """Run a task and return its outcome; all that it writes to the terminal goes to the log."""
+        os.environ.update(task.environment)  # first, since libraries read it when they are imported
+        os.chdir(task.folder)
+        if task.config_dir and (package := os.path.dirname(task.config_dir)) not in sys.path:
+            sys.path.insert(0, package)  # a user's package is beside the config folder
+        with log_file(task.log) as log, redirect_terminal(log):
+            from vlmprune.evaluation.plan import Resources
+
+            self._resources = self._resources or Resources()
+            return run_task(task, log, self._resources)
 
 
 @contextmanager

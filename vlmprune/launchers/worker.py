@@ -10,9 +10,8 @@ import sys
 import threading
 from dataclasses import asdict
 
-from vlmprune.evaluation.plan import Resources
 from vlmprune.launchers.base import Task
-from vlmprune.launchers.task import run_task_in_worker
+from vlmprune.launchers.task import TaskRunner
 
 
 def main() -> None:
@@ -23,11 +22,11 @@ def main() -> None:
     tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
     busy = threading.Event()
     threading.Thread(target=receive, args=(tasks, busy), daemon=True).start()
-    resources = Resources()
+    runner = TaskRunner()
     try:
         while (task := tasks.get()) is not None:
             busy.set()
-            print(json.dumps(asdict(run_task_in_worker(task, resources))), file=answers, flush=True)
+            print(json.dumps(asdict(runner.run(task))), file=answers, flush=True)
             busy.clear()
     except KeyboardInterrupt:
         # Exit at once: the run's files are on the disk, and threads that decode images are not awaited.
