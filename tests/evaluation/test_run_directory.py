@@ -91,7 +91,7 @@ def test_a_kill_while_shares_are_merged_doubles_and_loses_nothing(step, after, t
     assert not (tmp_path / "processes").exists()
 
 
-def test_a_process_whose_run_was_killed_may_finish_its_batch(tmp_path, monkeypatch) -> None:
+def test_a_process_whose_run_was_killed_may_finish_its_batch(tmp_path, monkeypatch, capsys) -> None:
     directory = RunDirectory(tmp_path, "f")
     share = directory.share(1)
     with share.lock():
@@ -99,6 +99,7 @@ def test_a_process_whose_run_was_killed_may_finish_its_batch(tmp_path, monkeypat
         monkeypatch.setattr(run_directory, "END_SECONDS", 0.0)
         with pytest.raises(UserError, match=r"processes/1 is in use by another vlmprune process: wait for it to end"):
             directory.merge_shares()
+        assert "finishes its batch: waiting for" in capsys.readouterr().err
         monkeypatch.setattr(run_directory, "END_SECONDS", 60.0)
         waiting = threading.Thread(target=directory.merge_shares)
         waiting.start()

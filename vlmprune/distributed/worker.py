@@ -26,6 +26,7 @@ from vlmprune.evaluation.plan import Resources, make_plan
 from vlmprune.evaluation.run_directory import RunDirectory
 from vlmprune.files import to_json
 from vlmprune.measure.memory import peak_mb, reset_peak
+from vlmprune.own_code import user_traceback
 from vlmprune.typed_json import STRICT, Amount, read_json
 
 JOB, REPORT = "job.json", "report.json"
@@ -71,7 +72,7 @@ def answer_share(folder: Path, resources: Resources) -> None:
         except UserError as error:
             report["refused"] = str(error)
         except Exception as error:  # process 0 reports it too, and ends the others
-            traceback.print_exc()
+            print(user_traceback(error) or traceback.format_exc(), file=sys.stderr)
             report["failed"] = f"{type(error).__name__}: {' '.join(str(error).split())}, see its traceback"
         share.write(REPORT, to_json(report))
 

@@ -225,6 +225,8 @@ class RunDirectory:
         kept = {kept_key(row) for row in self.kept()}
         for folder in folders:
             share, end = RunDirectory(folder, self.fingerprint), time.monotonic() + END_SECONDS
+            if is_held(folder):
+                say(f"a process of the run that was killed finishes its batch: waiting for {folder}")
             while is_held(folder) and time.monotonic() < end:
                 time.sleep(0.1)
             with share.lock():
