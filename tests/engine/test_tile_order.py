@@ -50,7 +50,7 @@ def decoder_input(model, monkeypatch, inputs, **settings):
         handle.remove()
         adapter, method = session.adapter, session.method
     arguments = {name: inputs[name] for name in ("pixel_values", "image_sizes")}
-    layout = adapter.layout("get_image_features", arguments, method)
+    layout = adapter.layout("get_image_features", arguments, "tile")
     named = []
     for group, (selection, _signals, k) in zip(layout.groups, chosen, strict=True):
         dominant, _ = method.split(k)

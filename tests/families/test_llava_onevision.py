@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch.nn.functional import interpolate, pad
@@ -18,7 +16,6 @@ from vlmprune.models.families.llava_onevision import LlavaOnevision
 
 BASE = SIDE**2
 GRIDS = [(5, 5), (10, 6), (4, 11), (5, 8)]  # of SIZES after stitching, unpadding and shrinking
-BY_TILE = SimpleNamespace(scope_rule="tile")
 
 
 def encodings(inputs):
@@ -52,7 +49,7 @@ def test_ids_written_into_features_stand_where_the_layout_says(media):
     model = llava_onevision.make()
     adapter, inputs = LlavaOnevision(model), llava_onevision.prompts([4] * len(media), media, 0)
     ((encoder, arguments),) = encodings(inputs)
-    layout = adapter.layout(encoder, arguments, BY_TILE)
+    layout = adapter.layout(encoder, arguments, "tile")
     ids = places(inputs, len(layout.pixels))
 
     def write(_projector, _args, output):
@@ -82,7 +79,7 @@ def test_units_of_images():
     adapter = LlavaOnevision(llava_onevision.make())
     for media, grids in ((["i"] * 4, GRIDS), (["ii", "ii"], [])):
         ((encoder, arguments),) = encodings(llava_onevision.prompts([4] * len(media), media, 0))
-        layout = adapter.layout(encoder, arguments, BY_TILE)
+        layout = adapter.layout(encoder, arguments, "tile")
         found = [group.grid for group in layout.groups for _ in group.tiles]
         assert sorted(found) == sorted([(5, 5)] * 4 + grids)
 

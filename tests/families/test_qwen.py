@@ -43,7 +43,7 @@ def test_tokens_are_numbered_as_they_reach_the_prompt(family, media):
     inputs = family.batch([6, 6, 6]) if media == "image" else family.video_batch([10, 10])
     pixels, grid = ("pixel_values", "image_grid_thw") if media == "image" else ("pixel_values_videos", "video_grid_thw")
     encoder = f"get_{media}_features"
-    layout = adapter.layout(encoder, {pixels: inputs[pixels], grid: inputs[grid]}, ClsAttention())
+    layout = adapter.layout(encoder, {pixels: inputs[pixels], grid: inputs[grid]}, "tile")
     parts: list[torch.Tensor] = []
 
     def write_ids(_embed, _args, output):

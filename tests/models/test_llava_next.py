@@ -102,7 +102,7 @@ def test_the_layout_says_which_patch_stands_at_each_slot(model):
     inputs = llava_next.batch([8], media=2)
     adapter = LlavaNext(model)
     arguments = {"pixel_values": inputs["pixel_values"], "image_sizes": inputs["image_sizes"]}
-    layout = adapter.layout("get_image_features", arguments, ClsAttention())
+    layout = adapter.layout("get_image_features", arguments, "tile")
     projected = {}
     handle = adapter.projector.register_forward_hook(lambda _m, _a, out: projected.update(all=out.flatten(0, 1)))
     features = torch.cat(model.model.get_image_features(**arguments).pooler_output)

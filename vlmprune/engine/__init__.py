@@ -7,6 +7,7 @@ stages.py           the places where a method acts on one model;  declarations.p
 contract.py         calls of a method, and checks of its answers;  timing.py  the time that selecting takes
 observer.py         reports of what is selected, for pictures
 
+encoder_hooks.py    hooks around every encoding
 before_lm.py        selection between the vision encoder and decoder layer 0
 layout.py           the tokens of an encoding, and which of them are ranked together
 signals.py          what a method reads of the encoder;  encoding_cache.py  encodings kept for the next question

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from vlmprune.engine.layout import Layout
-from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
+from vlmprune.methods.base import Method, Positions, Tower
 
 
 class ModelInterface(Protocol):
@@ -54,8 +54,8 @@ class ModelInterface(Protocol):
     def vision_attentions(self, index: int) -> list[Any]:
         """Return the attention module of encoder layer `index`, 0-based, of each vision encoder."""
 
-    def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
-        """Return the layout of the features that `encoder` makes of these arguments, in the units of `method`."""
+    def layout(self, encoder: str, arguments: dict[str, Any], scope: str) -> Layout:
+        """Return the layout of the features that `encoder` makes of these arguments. scope: the unit, tile or image."""
 
     def per_token(self, parts: list[Tensor]) -> Tensor:
         """Return one encoder layer's signal per token, [H, S, ...], from that per patch, [tiles, H, P, ...] per call.

@@ -4,7 +4,7 @@ Order of events in one forward pass:
     after each encoder layer up to the feature layer a hook returns a shorter hidden state, on which the next layer
     runs; layers above are skipped;
     the unmodified model takes the feature layer's output and drops [CLS]; the projector receives the merged tokens;
-    then before_lm.py takes over: the projector's output is scattered to full length, each token at the slot of the
+    then encoder_hooks.py takes over: the projector's output is scattered to full length, each token at the slot of the
     patch whose row it kept, all other slots NaN.
 """
 
@@ -16,35 +16,31 @@ import torch
 from torch import Tensor, nn
 
 from vlmprune.engine.adapter import ModelInterface
-from vlmprune.engine.before_lm import KeptTokens, SequenceStage
+from vlmprune.engine.encoder_hooks import EncoderHooks, KeptTokens
 from vlmprune.engine.hooks import full_precision
 from vlmprune.engine.observer import SelectionObserver
 from vlmprune.engine.timing import Clock
 from vlmprune.methods.encoder_method import VisionMethod
 
 
-class VisionStage(SequenceStage):
-    """Hooks that run one `VisionMethod`. After the encoder it is a `SequenceStage` whose selection is already made.
+class VisionStage(EncoderHooks):
+    """Hooks that run one `VisionMethod`: after the encoder its selection is already made.
 
     owners: int64 [images, N] after a forward pass, index of the merged token of each patch.
     """
 
+    changes_encoder = True
+    method: VisionMethod
+
     def __init__(
         self, adapter: ModelInterface, method: VisionMethod, clock: Clock, observer: SelectionObserver | None = None
     ) -> None:
-        # It calls layers() and reads needs only.
-        super().__init__(adapter, method, clock, observer=observer)  # type: ignore[arg-type]
-        self.merging = method
+        super().__init__(adapter, method, clock, observer)
         n = adapter.tower.grid[0] * adapter.tower.grid[1]
         self.counts = method.merge_counts(adapter.tower, n)
         self.drops_all = method.layer_ratio is None and method.count(n) == 0
         self.owners: Tensor
         self._kept_slots: Tensor
-
-    @property
-    def acts_in_layers(self) -> bool:
-        """True: encoder layers merge."""
-        return True
 
     def install(self) -> None:
         """Install the hooks."""

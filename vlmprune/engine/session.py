@@ -25,15 +25,13 @@ from vlmprune.engine.generate_checks import (
     warn_of_compiled,
 )
 from vlmprune.engine.hooks import MethodPatch, refuse_copy
-from vlmprune.engine.in_encoder import VisionStage
 from vlmprune.engine.observer import SelectionObserver
 from vlmprune.engine.prefill import Prefill
 from vlmprune.engine.prompt_state import Conversation, Record, Segment, full_mask
 from vlmprune.engine.signals import SignalReader
 from vlmprune.engine.stages import MethodHooks
 from vlmprune.engine.timing import Clock, SelectionTimer
-from vlmprune.methods.base import Method, acting_parts
-from vlmprune.methods.decoder_method import DecoderMethod
+from vlmprune.methods.base import Method
 
 TOKENS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")  # arguments with one entry per token
 
@@ -111,12 +109,12 @@ class Session:
     @property
     def reader(self) -> SignalReader | None:
         """The reader of the method's encoder signals; None if no part acts before the language model."""
-        return getattr(self._hooks.sequence, "reader", None)
+        return None if self._hooks.sequence is None else self._hooks.sequence.reader
 
     @property
     def only_reads_encoder(self) -> bool:
         """True if the encoder computes the same as without the session: no merging, and no encoding store."""
-        return self._hooks.cached_encoder is None and not isinstance(self._hooks.sequence, VisionStage)
+        return self._hooks.cached_encoder is None and not self._hooks.changes_encoder
 
     def ask(self, questions: list[str]) -> None:
         """Set the questions of the next forward pass or generate(), one per prompt, for the signal text_relevance."""
@@ -137,11 +135,9 @@ class Session:
         self._handles.append(MethodPatch(model, "_prepare_position_ids_for_generation", self._wrap_positions))
         self._handles.append(MethodPatch(base, "forward", self._wrap_forward))
         self._handles.append(language_model.register_forward_pre_hook(self._before_decoder, with_kwargs=True))
-        parts = acting_parts(self.method, self.adapter.tower)
-        before = any(not isinstance(part, DecoderMethod) for part in parts)
-        self._handles += self.adapter.prepare(before)
-        self._hooks.install(self.adapter, self.method, parts, self._timer, self.text_tower, self.observer)
-        self._hooks.install_store(self.adapter, self.features)
+        self._hooks.build(self.adapter, self.method, self._timer, self.text_tower, self.observer)
+        self._handles += self.adapter.prepare(self._hooks.sequence is not None)
+        self._hooks.install(self.adapter, self.features)
         self._handles += [MethodPatch(base, encoder, self._wrap_encoder) for encoder in self.adapter.encoders]
         if self._hooks.drops_tokens:
             self._handles.append(language_model.register_forward_hook(self._after_decoder))

@@ -16,13 +16,14 @@ from vlmprune.engine.hooks import AttentionProbe, attention_rows, probe_error
 from vlmprune.engine.layout import Group, Layout
 from vlmprune.engine.timing import Clock
 from vlmprune.methods.base import LAYERED, SequenceMethod, Signals
+from vlmprune.methods.encoder_method import VisionMethod
 from vlmprune.methods.tensor_ops import at_least_float32, pairwise_sum
 
 
 class SignalReader:
     """Collector of the signals that a method reads from encoder layers, and their division into groups."""
 
-    def __init__(self, adapter: ModelInterface, method: SequenceMethod, clock: Clock) -> None:
+    def __init__(self, adapter: ModelInterface, method: SequenceMethod | VisionMethod, clock: Clock) -> None:
         self.adapter, self.method, self.clock = adapter, method, clock
         self.layers = method.layers(adapter.tower)
         # By signal and layer, one part per call of the layer's attention: [tiles, H, tokens of a tile, ...].

@@ -8,12 +8,13 @@ from torch import Tensor
 
 from vlmprune.engine.adapter import ModelInterface, TextRelevance
 from vlmprune.engine.before_lm import SequenceStage
+from vlmprune.engine.encoder_hooks import EncoderHooks
 from vlmprune.engine.encoding_cache import CachedEncoder, EncodingStore
 from vlmprune.engine.in_encoder import VisionStage
 from vlmprune.engine.in_lm import DecoderHooks, Restart
 from vlmprune.engine.observer import SelectionObserver
 from vlmprune.engine.timing import Clock
-from vlmprune.methods.base import Method, SequenceMethod
+from vlmprune.methods.base import Method, SequenceMethod, acting_parts
 from vlmprune.methods.decoder_method import DecoderMethod
 from vlmprune.methods.encoder_method import VisionMethod
 
@@ -26,7 +27,7 @@ class MethodHooks:
     """
 
     def __init__(self) -> None:
-        self.sequence: SequenceStage | None = None
+        self.sequence: EncoderHooks | None = None
         self.restart: Restart | None = None
         self.decoder: DecoderHooks | None = None
         self.cached_encoder: CachedEncoder | None = None
@@ -35,6 +36,11 @@ class MethodHooks:
     def drops_tokens(self) -> bool:
         """True if any part drops or merges tokens."""
         return any(stage is not None for stage in (self.sequence, self.decoder, self.restart))
+
+    @property
+    def changes_encoder(self) -> bool:
+        """True if encoder layers compute something else than without the method."""
+        return self.sequence is not None and self.sequence.changes_encoder
 
     @property
     def selects_in_decoder(self) -> bool:
@@ -46,35 +52,34 @@ class MethodHooks:
         """int64 [images, N]: index of the merged token of each patch; None for methods that do not merge patches."""
         return getattr(self.sequence, "owners", None)
 
-    def install(
+    def build(
         self,
         adapter: ModelInterface,
-        whole: Method,
-        parts: tuple[Method, ...],
+        method: Method,
         clock: Clock,
         text_tower: TextRelevance | None,
         observer: SelectionObserver | None,
     ) -> None:
-        """Install `parts`, the acting parts of the method `whole`."""
-        for part in parts:
-            if isinstance(part, SequenceMethod):
-                self.sequence = SequenceStage(adapter, part, clock, text_tower, whole, observer)
-                self.sequence.install()
-            elif isinstance(part, VisionMethod):
-                self.sequence = VisionStage(adapter, part, clock, observer)
-                self.sequence.install()
-            elif isinstance(part, DecoderMethod) and part.restarts:
-                self.restart = Restart(adapter, part, observer)
-                self.restart.install()
-            elif isinstance(part, DecoderMethod):
-                self.decoder = DecoderHooks(adapter, part, clock, observer)
-                self.decoder.install()
-            else:
-                raise NotImplementedError(f"{type(part).__name__}: no engine for stage '{part.stage}'")
+        """Set the stages of the method's acting parts: the one place that knows the hooks of each kind."""
+        for part in acting_parts(method, adapter.tower):
+            match part:
+                case SequenceMethod():
+                    self.sequence = SequenceStage(adapter, part, clock, text_tower, method, observer)
+                case VisionMethod():
+                    self.sequence = VisionStage(adapter, part, clock, observer)
+                case DecoderMethod() if part.restarts:
+                    self.restart = Restart(adapter, part, observer)
+                case DecoderMethod():
+                    self.decoder = DecoderHooks(adapter, part, clock, observer)
+                case _:
+                    raise NotImplementedError(f"{type(part).__name__}: no engine for stage '{part.stage}'")
 
-    def install_store(self, adapter: ModelInterface, features: EncodingStore | None) -> None:
-        """Look encodings up in `features`, if the encoder's result does not depend on the method or the batch."""
-        if features is None or not adapter.encodes_tiles_apart or isinstance(self.sequence, VisionStage):
+    def install(self, adapter: ModelInterface, features: EncodingStore | None) -> None:
+        """Install all stages, and look encodings up in `features` if they depend on neither method nor batch."""
+        for stage in (self.sequence, self.restart, self.decoder):
+            if stage is not None:
+                stage.install()
+        if features is None or not adapter.encodes_tiles_apart or self.changes_encoder:
             return
         self.cached_encoder = CachedEncoder(adapter, features, self.sequence.reader if self.sequence else None)
         self.cached_encoder.install()

@@ -28,11 +28,9 @@ from vlmprune.config.settings import ModelConfig
 from vlmprune.config.typecheck import construct
 from vlmprune.engine.layout import Layout
 from vlmprune.errors import UserError, check_choice, nearest
-from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
-from vlmprune.methods.baselines import Uniform
+from vlmprune.methods.base import Method, Positions, Tower
 
 Grid = tuple[int, int]  # rows, columns
-EACH_TILE = Uniform(scope="tile")  # a layout for this method has the smallest units, whatever method runs
 
 
 class UncountableFlops(ValueError):
@@ -108,7 +106,7 @@ class EncoderInput:
         for encoder, arguments in (("get_image_features", images), ("get_video_features", videos)):
             if not arguments:
                 continue
-            layout = adapter.layout(encoder, arguments, EACH_TILE)
+            layout = adapter.layout(encoder, arguments, "tile")
             slots, newlines = slots + layout.slots, newlines + layout.fixed_slots
             tiles += adapter.patch_grids(layout)
             projected += adapter.projected_rows(layout)
@@ -183,7 +181,7 @@ class Adapter(ABC):
     def vision_attentions(self, index: int) -> list[Any]: ...
 
     @abstractmethod
-    def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout: ...
+    def layout(self, encoder: str, arguments: dict[str, Any], scope: str) -> Layout: ...
 
     @abstractmethod
     def visual_mask(self, input_ids: Tensor) -> Tensor: ...

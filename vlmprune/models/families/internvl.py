@@ -19,7 +19,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optim
 from vlmprune.config.settings import ModelConfig
 from vlmprune.engine.layout import Layout, tile_layout
 from vlmprune.errors import UserError
-from vlmprune.methods.base import Method, SequenceMethod, Tower
+from vlmprune.methods.base import Method, Tower
 from vlmprune.methods.tensor_ops import pairwise_mean
 from vlmprune.models.base import Adapter, EncoderSizes, Grid
 from vlmprune.models.geometry import Box, Pixels, View, grid_of, squared
@@ -71,7 +71,7 @@ class InternVL(Adapter):
     def vision_attentions(self, index: int) -> list[Any]:
         return [layer.attention for layer in self.vision_layers(index)]
 
-    def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
+    def layout(self, encoder: str, arguments: dict[str, Any], scope: str) -> Layout:
         return tile_layout(arguments["pixel_values"], self.tower.grid)
 
     def per_token(self, parts: list[Tensor]) -> Tensor:

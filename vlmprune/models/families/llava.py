@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vlmprune.engine.layout import Layout, tile_layout
 from vlmprune.errors import UserError
-from vlmprune.methods.base import SequenceMethod, Tower
+from vlmprune.methods.base import Tower
 from vlmprune.models.base import Adapter, EncoderSizes
 from vlmprune.models.geometry import Pixels, View, check_crop, crop_box, grid_of
 from vlmprune.models.preprocessing import Media, Preprocessor
@@ -50,7 +50,7 @@ class Llava(Adapter):
     def vision_attentions(self, index: int) -> list[Any]:
         return [layer.self_attn for layer in self.vision_layers(index)]
 
-    def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
+    def layout(self, encoder: str, arguments: dict[str, Any], scope: str) -> Layout:
         return tile_layout(arguments["pixel_values"], self.tower.grid)
 
     def visual_mask(self, input_ids: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from vlmprune.engine.hooks import MethodPatch
 from vlmprune.engine.layout import Layout, Unit, group_by_grid, join_tiles
-from vlmprune.methods.base import SequenceMethod
 from vlmprune.models.families import llava
 from vlmprune.models.geometry import Anyres, Box, Pixels, View, best_filled_resolution, letterbox_box, tile_geometry
 from vlmprune.models.preprocessing import Media, Preprocessor, pad_tiles
@@ -124,7 +123,7 @@ class LlavaNext(llava.Llava):
         """Return the number of placeholders of an image in a prompt."""
         return image.slots - (image.newlines if self.options.packing == "fastervlm" else 0)
 
-    def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
+    def layout(self, encoder: str, arguments: dict[str, Any], scope: str) -> Layout:
         images = [self.geometry((height, width)) for height, width in arguments["image_sizes"].tolist()]
         pixels = arguments["pixel_values"]
         tiles = [tile for image, geometry in zip(pixels, images, strict=True) for tile in image[: geometry.tiles]]
@@ -134,7 +133,7 @@ class LlavaNext(llava.Llava):
         for image in images:
             alive = image.unpadded_patches()
             own = [Unit(patches + (first + tile) * n, grid, first + tile) for tile, (patches, grid) in enumerate(alive)]
-            units += own if method.scope_rule == "tile" else [join_tiles(own)]
+            units += own if scope == "tile" else [join_tiles(own)]
             first += image.tiles
         newlines = sum(self.slots(image) - image.slots + image.newlines for image in images)
         return Layout(

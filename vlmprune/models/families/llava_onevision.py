@@ -20,7 +20,7 @@ from transformers.models.llava_onevision.modeling_llava_onevision import image_s
 
 from vlmprune.engine.layout import Layout, Unit, group_by_grid, join_tiles
 from vlmprune.errors import UserError
-from vlmprune.methods.base import SequenceMethod, Tower
+from vlmprune.methods.base import Tower
 from vlmprune.models.base import Adapter, EncoderSizes, UncountableFlops
 from vlmprune.models.families import llava
 from vlmprune.models.geometry import Box, Pixels, View, grid_of, letterbox_box, squared, tile_geometry
@@ -156,12 +156,12 @@ class LlavaOnevision(llava.Llava):
     def projects_each_token(self) -> bool:
         return False
 
-    def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
+    def layout(self, encoder: str, arguments: dict[str, Any], scope: str) -> Layout:
         if encoder == "get_image_features":
-            return self._images(arguments, method)
-        return self._videos(arguments, method)
+            return self._images(arguments, scope)
+        return self._videos(arguments, scope)
 
-    def _images(self, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
+    def _images(self, arguments: dict[str, Any], scope: str) -> Layout:
         sizes, tiles = self.tiles(arguments["image_sizes"], arguments.get("batch_num_images"))
         stacked = arguments["pixel_values"]
         if stacked.dim() == 5:  # [images, tiles of the largest, 3, H, W]
@@ -179,7 +179,7 @@ class LlavaOnevision(llava.Llava):
             own = [Unit(tokens[:n], self.tower.grid, tile)]
             if len(tokens) > n:
                 own.append(Unit(tokens[n:], (lines, (len(tokens) - n) // lines), tile + 1))
-            units += own if method.scope_rule == "tile" else [join_tiles(own)]
+            units += own if scope == "tile" else [join_tiles(own)]
             row, tile, newlines = row + len(image), tile + count, newlines + lines
         owners = [image for image, count in enumerate(tiles) for _ in range(count)]
         return self._laid_out(units, pixels, row, newlines, owners)
@@ -201,7 +201,7 @@ class LlavaOnevision(llava.Llava):
             for size, many in zip(sizes, cut, strict=True)
         ]
 
-    def _videos(self, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
+    def _videos(self, arguments: dict[str, Any], scope: str) -> Layout:
         # transformers 5.17 has another name for a video's pixels, and adds the newline later, in forward().
         closes = "pixel_values_videos" in arguments
         pixels = arguments["pixel_values_videos" if closes else "pixel_values"]  # [videos, frames, 3, H, W]
@@ -220,7 +220,7 @@ class LlavaOnevision(llava.Llava):
             own = [
                 Unit(torch.arange(first + i * n, first + (i + 1) * n), grid, video * frames + i) for i in range(frames)
             ]
-            units += own if method.scope_rule == "tile" else [join_tiles(own)]
+            units += own if scope == "tile" else [join_tiles(own)]
         owners = [video for video in range(videos) for _ in range(frames)]
         return self._laid_out(units, list(pixels.flatten(0, 1)), videos * (frames * n + 1), videos, owners)
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from vlmprune.config.settings import ModelConfig
 from vlmprune.engine.layout import Layout, Unit, group_by_grid, join_tiles
 from vlmprune.errors import UserError
-from vlmprune.methods.base import Method, Positions, SequenceMethod, Tower
+from vlmprune.methods.base import Method, Positions, Tower
 from vlmprune.methods.tensor_ops import pairwise_mean
 from vlmprune.models.base import Adapter, EncoderSizes, Grid
 from vlmprune.models.geometry import Box, Pixels, View, grid_of
@@ -237,7 +237,7 @@ class Qwen2_5VL(Adapter):
     def vision_attentions(self, index: int) -> list[Any]:
         return [layer.attn for layer in self.vision_layers(index)]
 
-    def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
+    def layout(self, encoder: str, arguments: dict[str, Any], scope: str) -> Layout:
         video = encoder == "get_video_features"
         pixels = arguments["pixel_values_videos" if video else "pixel_values"]  # [patches of all tiles, pixels of one]
         sizes = arguments["video_grid_thw" if video else "image_grid_thw"].tolist()
@@ -252,7 +252,7 @@ class Qwen2_5VL(Adapter):
             n = grid[0] * grid[1]
             tile = len(images)
             own = [Unit(torch.arange(n) + first + step * n, grid, tile + step) for step in range(steps)]
-            units += own if method.scope_rule == "tile" or steps == 1 else [join_tiles(own)]
+            units += own if scope == "tile" or steps == 1 else [join_tiles(own)]
             orders += [self.encoder_order(grid) + unit.tokens[0] for unit in own]
             self._patches += [height * width] * steps
             images += [image] * steps

@@ -15,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 
 from vlmprune.engine.layout import Group, Layout, tile_layout
-from vlmprune.methods.base import SequenceMethod
 from vlmprune.models.families import llava
 from vlmprune.models.geometry import Pixels, View, check_crop, crop_box, grid_of
 from vlmprune.models.preprocessing import Media, Preprocessor
@@ -39,7 +38,7 @@ class VideoLlava(llava.Llava):
     def encoders(self) -> tuple[str, ...]:
         return ("get_image_features", "get_video_features")
 
-    def layout(self, encoder: str, arguments: dict[str, Any], method: SequenceMethod) -> Layout:
+    def layout(self, encoder: str, arguments: dict[str, Any], scope: str) -> Layout:
         if encoder == "get_image_features":
             pixels = arguments.get("pixel_values")  # transformers 5.17 takes the other name only, 5.23 both
             return tile_layout(arguments["pixel_values_images"] if pixels is None else pixels, self.tower.grid)
@@ -47,7 +46,7 @@ class VideoLlava(llava.Llava):
         frames = videos.shape[1]
         layout = tile_layout(videos.flatten(0, 1), self.tower.grid, extra_rows=1)
         owners = [video for video in range(len(videos)) for _ in range(frames)]
-        if method.scope_rule == "tile":
+        if scope == "tile":
             return replace(layout, images=owners)
         index = layout.groups[0].index.view(len(videos), -1)
         whole = Group(index, (1, index.shape[1]), list(range(0, len(owners), frames)))
