@@ -121,7 +121,7 @@ def test_a_judge_is_named_as_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     typed = ["judge.base_url='${oc.env:HOST}'", "judge.model='4.1'", "judge.temperature=null"]
     judge = read_judge(typed)
     assert judge is not None and (judge.base_url, judge.model, judge.temperature) == ("http://host:1/v1", "4.1", None)
-    assert compose_run(typed).judge["base_url"] == judge.base_url
+    assert compose_run(typed).judge.base_url == judge.base_url
 
 
 def test_of_a_setting_given_twice_the_last_counts_and_that_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -210,13 +210,11 @@ def _values(words: list[str], key: str) -> list[str]:
 
 
 def _classes(words: list[str], head: str) -> list[str]:
-    """Return the class of each typed choice of a group; of models the options of their families, of all for path."""
-    choices = _chosen(words, head)
-    if head != "model":
-        return [str(choice.get("_target_", "")) for choice in choices]
-    known = sorted(file.stem for file in Path(str(files(PACKAGE)), "models/families").glob("[a-z]*.py"))
-    named = [info.get("family") for choice in choices if isinstance(info := choice.get("info"), dict)]
-    return [f"{PACKAGE}.models.families.{name}.Options" for each in named for name in ([each] if each else known)]
+    """Return the class of each typed choice of a group; for models the `Options` of every family."""
+    if head == "model":
+        families = sorted(Path(str(files(PACKAGE)), "models/families").glob("*.py"))
+        return [f"{PACKAGE}.models.families.{file.stem}.Options" for file in families]
+    return [str(choice.get("_target_", "")) for choice in _chosen(words, head)]
 
 
 def _literals(key: str) -> list[str]:

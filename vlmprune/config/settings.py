@@ -15,7 +15,7 @@ from vlmprune.config.composition import compose
 from vlmprune.config.overrides import add_quotes, check_names
 from vlmprune.config.secret_check import check_secrets
 from vlmprune.config.subset import Subset
-from vlmprune.config.typecheck import check_amount, check_bounds, check_file_names, check_type, construct
+from vlmprune.config.typecheck import check_amount, check_bounds, check_file_names, construct
 from vlmprune.errors import UserError
 from vlmprune.files import expand_path
 
@@ -44,6 +44,9 @@ class ModelConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+OF_EVERY_MODEL = tuple(each.name for each in fields(ModelConfig) if each.name != "options")
+
+
 @dataclass(frozen=True)
 class FlopsConfig:
     """Convention of counting FLOPs; no answer depends on it."""
@@ -70,6 +73,35 @@ class ShowConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JudgeSettings:
+    """Settings of the requests to a judge, times in seconds.
+
+    concurrency: questions at a time. retries: further attempts for one question. timeout: of one attempt, from the
+    connection to the reply's last byte. wait: before the first retry, doubled for each further one, at most 60 in all
+    cases. deadline: of one question, all attempts and waits together. temperature: null sends none, for models that
+    accept none.
+    """
+
+    concurrency: Annotated[int, Interval(ge=1, le=1000)] = 8
+    retries: Annotated[int, Interval(ge=0, le=1000)] = 6
+    timeout: Annotated[float, Interval(ge=0.001, le=86400)] = 60.0
+    wait: Annotated[float, Interval(ge=0, le=3600)] = 1.0
+    deadline: Annotated[float, Interval(ge=0.001, le=86400)] = 900.0
+    temperature: Annotated[float, Interval(ge=0, le=100)] | None = 0.0
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeConfig(JudgeSettings):
+    """Settings of a run's judge. base_url: of its endpoint; without one the run has no judge. model: its name there."""
+
+    base_url: str | None
+    model: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """Types of the settings of a run. configs/run.yaml has the default and the meaning of each."""
 
@@ -87,7 +119,7 @@ class RunSettings:
     on_bad_sample: Literal["fail", "skip"]
     orientation: Orientation
     data: str | None
-    judge: dict[str, Any]
+    judge: JudgeConfig
     batch_size: Annotated[int, Interval(ge=1, le=65_536)]
     seed: int
     device: str
@@ -134,48 +166,16 @@ def compose_run(overrides: list[str], config_dir: str | None = None) -> RunConfi
     check_file_names(data)
     check_amount(given.ratio, given.keep)
     Subset(given.limit, given.shard)  # checks both
-    check_judge(given.judge)
-    folder = given.features.folder and str(expand_path("features.folder", given.features.folder))
-    own_paths = {
-        "outputs": str(expand_path("outputs", given.outputs)),
-        "features": replace(given.features, folder=folder),
-    }
+    paths: dict[str, Any] = {"outputs": str(expand_path("outputs", given.outputs))}
+    if given.features.folder is not None:
+        folder = str(expand_path("features.folder", given.features.folder))
+        paths["features"] = replace(given.features, folder=folder)
     return RunConfig(
-        names=names, overrides=tuple(overrides), resolved=data, config_dir=config_dir, **vars(given) | own_paths
+        names=names, overrides=tuple(overrides), resolved=data, config_dir=config_dir, **vars(given) | paths
     )
 
 
 def separate_options(model: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a model with those that not every model has under `options`, as in ModelConfig."""
-    common = {each.name for each in fields(ModelConfig)} - {"options"}
-    options = {name: value for name, value in model.items() if name not in common}
-    return {name: model[name] for name in model.keys() & common} | {"options": options}
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgeSettings:
-    """Settings of the requests to a judge, times in seconds.
-
-    concurrency: questions at a time. retries: further attempts for one question. timeout: of one attempt, from the
-    connection to the reply's last byte. wait: before the first retry, doubled for each further one, at most 60 in all
-    cases. deadline: of one question, all attempts and waits together. temperature: null sends none, for models that
-    accept none.
-    """
-
-    concurrency: Annotated[int, Interval(ge=1, le=1000)] = 8
-    retries: Annotated[int, Interval(ge=0, le=1000)] = 6
-    timeout: Annotated[float, Interval(ge=0.001, le=86400)] = 60.0
-    wait: Annotated[float, Interval(ge=0, le=3600)] = 1.0
-    deadline: Annotated[float, Interval(ge=0.001, le=86400)] = 900.0
-    temperature: Annotated[float, Interval(ge=0, le=100)] | None = 0.0
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
-
-
-def check_judge(settings: dict[str, Any]) -> None:
-    """Raise UserError if one of the judge.* settings cannot work, also while no endpoint is given."""
-    endpoint = {name: settings[name] for name in ("base_url", "model")}
-    for name, value in endpoint.items():
-        check_type(f"judge.{name}", value, str | None)
-    construct(JudgeSettings, {name: value for name, value in settings.items() if name not in endpoint}, "judge.")
+    options = {name: value for name, value in model.items() if name not in OF_EVERY_MODEL}
+    return {name: value for name, value in model.items() if name in OF_EVERY_MODEL} | {"options": options}

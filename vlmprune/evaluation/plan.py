@@ -276,9 +276,10 @@ def local_copy(config: RunConfig) -> Path:
 
 def build_judge(config: RunConfig, benchmark: Benchmark) -> Judge | None:
     """Return the judge that judge.base_url names; None without one, and for a benchmark that needs none."""
-    if config.judge["base_url"] is None:
+    if config.judge.base_url is None:
         return None
-    judge = construct(Judge, config.judge, "judge.")  # checked in any case: a key in the address must not be recorded
+    # Checked in any case: a key in the address must not be recorded.
+    judge = construct(Judge, vars(config.judge), "judge.")
     return None if benchmark.protocol is None else judge
 
 

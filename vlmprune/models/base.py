@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlmprune.config.settings import ModelConfig
+from vlmprune.config.settings import OF_EVERY_MODEL
 from vlmprune.config.typecheck import construct
 from vlmprune.engine.layout import Layout
 from vlmprune.errors import UserError, check_choice, nearest
@@ -314,8 +314,8 @@ def read_options(model_type: str, given: dict[str, Any], where: str) -> Any:
         others = [family for family in families() if name in _option_names(family)]
         if given[name] is None and others:
             continue
-        common = [field.name for field in fields(ModelConfig)] if where == "model." else []
-        hint = f", which is one of {', '.join(others)}" if others else nearest(name, [*own, *common])
+        known = [*own, *OF_EVERY_MODEL] if where == "model." else own
+        hint = f", which is one of {', '.join(others)}" if others else nearest(name, known)
         raise UserError(f"{where}{name}: {model_type} has no such setting{hint}; its own: {', '.join(own) or 'none'}")
     return construct(_options_of(model_type), {key: value for key, value in given.items() if value is not None}, where)
 
