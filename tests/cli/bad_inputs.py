@@ -54,7 +54,7 @@ CASES: list[tuple[list[str], str, str]] = [
     (["sweep", "launcher=gpus", "launcher.worker=2", "ratio=0.5"], "launcher.worker", "did you mean 'workers'"),
     (["run", "launcher=gpus"], "launcher=gpus", "use vlmprune sweep"),
     (["speed", "formt=csv"], "'formt'", "did you mean 'format'"),
-    (["speed", "speed.repeat=3"], "speed.repeat", "did you mean 'repeats'"),
+    (["speed", "speed.repeat=3"], "speed.repeat", "did you mean 'speed.repeats'"),
     (["completion", "bsh"], "shell 'bsh'", "did you mean 'bash'"),
     (["compare", "nowhere"], "'nowhere'", "no such folder"),
     (["compare"], "outputs", "vlmprune run"),

@@ -9,8 +9,9 @@ from vlmprune.measure.flops import Flops, question_flops
 from vlmprune.measure.latency import summarise
 from vlmprune.models.base import EncoderInput, UncountableFlops
 from vlmprune.models.loading import LoadedModel
+from vlmprune.speed import Load
 from vlmprune.speed.bench import Ceiling, Measurement
-from vlmprune.speed.load import Case, Load, Refusal
+from vlmprune.speed.load import Case, Refusal
 from vlmprune.speed.result_schema import MEASURED, NOT_APPLICABLE, OUT_OF_MEMORY
 
 TIMES = ("prefill", "first_token", "decode_per_token", "end_to_end")  # parts with a speed-up
