@@ -37,7 +37,7 @@ from vlmprune.measure.memory import peak_mb, reset_peak
 from vlmprune.models.loading import LoadedModel
 from vlmprune.speed import Load
 from vlmprune.speed.load import Case, SyntheticBatch, make_batch, plan_cases
-from vlmprune.speed.measurement import load_model
+from vlmprune.speed.rows import load_model
 
 WAYS = ("vlmprune", "output_attentions")
 PROMPT = ("input_ids", "attention_mask", "mm_token_type_ids")

@@ -19,7 +19,7 @@ from vlmprune.errors import UserError
 from vlmprune.evaluation.latency_pass import time_generate
 from vlmprune.speed.bench import QUESTION
 from vlmprune.speed.load import make_batch, plan_cases
-from vlmprune.speed.measurement import load_model
+from vlmprune.speed.rows import load_model
 
 ROWS = 25
 NEW_TOKENS = 2  # of the prompt, and of one decode step

@@ -16,7 +16,7 @@ from tests.speed.conftest import QUICK
 from vlmprune.cli import main, speed
 from vlmprune.cli.listing import missing_signals
 from vlmprune.config.registry import read_choice
-from vlmprune.speed import measurement
+from vlmprune.speed import rows
 from vlmprune.speed.result_schema import SpeedResult
 
 QUICK_FAMILIES = ("llava_next",)
@@ -132,7 +132,7 @@ def test_every_family_with_random_weights(ceiling, family, tmp_path, capsys):
     ],
 )
 def test_bad_input_is_one_line(settings, value, hint, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(measurement, "load_model", lambda _: pytest.fail("loaded a model"))
+    monkeypatch.setattr(rows, "load_model", lambda _: pytest.fail("loaded a model"))
     assert main(["speed", f"outputs={tmp_path / 'outputs'}", *settings]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert value in line and hint in line
@@ -143,7 +143,7 @@ def test_a_model_that_does_not_fit_is_one_line(ceiling, tmp_path, monkeypatch, c
     def too_large(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 28 GB")
 
-    monkeypatch.setattr(measurement.loading, "load", too_large)
+    monkeypatch.setattr(rows.loading, "load", too_large)
     assert main(["speed", f"outputs={tmp_path}"]) == 2
     assert "do not fit on cpu" in capsys.readouterr().err
 

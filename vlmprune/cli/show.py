@@ -30,12 +30,11 @@ vlmprune show [FILE ...] ["QUESTION"] [key=value ...]: draw what each method kee
 
 The PNG has the unpruned answer first, then a block per method and amount: kept patches in colour with a blue outline,
 merged tokens in orange at their slots, all others faded, and a heat map where the method ranks by a score. Tiles and
-frames are side by side. Settings of a run: model, method, method.NAME, ratio, keep, positions, scope, budget, seed,
-device, orientation. Others:
+frames are side by side.
 
 {settings}
 """
-RUN_SETTINGS = ("model", "method", "ratio", "keep", "positions", "scope", "budget", "seed", "device", "orientation")
+OF_RUN = OfRun(["model", "method", "ratio", "keep", "positions", "scope", "budget", "seed", "device", "orientation"])
 DEFAULT = ("method=cls", "ratio=0.9")  # if neither a method nor an amount is given
 SCENE = 6  # index of the scene of the embedded test split that is shown if no picture is given
 MAX_NEW_TOKENS = 64  # tokens of an answer, at most
@@ -46,7 +45,7 @@ class Settings:
     """Arguments of `vlmprune show`. words: files and a question."""
 
     words: Annotated[tuple[str, ...], Words(questions=True)] = ()
-    overrides: Annotated[tuple[str, ...], OfRun(RUN_SETTINGS)] = ()
+    overrides: Annotated[tuple[str, ...], OF_RUN, "as in `vlmprune run`, and model.NAME, method.NAME"] = ()
     file: Annotated[Path, Endings((".png",)), "the picture that is drawn"] = Path("shown.png")
     config_dir: ConfigDir = None
 

@@ -15,10 +15,8 @@ from vlmprune.speed import Load
 from vlmprune.terminal import say
 
 DEFAULT = Load()
-RUN_SETTINGS = (
-    *("model", "method", "ratio", "keep", "positions", "scope", "budget", "compile", "seed", "device", "batch_size"),
-    "outputs",
-)
+AMOUNTS = ("ratio", "keep", "positions", "scope", "budget")
+OF_RUN = OfRun(("model", "method", *AMOUNTS, "compile", "seed", "device", "batch_size", "outputs"))
 HELP = """\
 vlmprune speed [key=value,value ...]: time, memory and FLOPs of methods beside the unpruned model, in one process.
 
@@ -30,9 +28,6 @@ The prompts are synthetic: random pixels and tokens, the same for all, so that n
 weights, no download. Achieved rates are shown beside those of a matrix product and a copy on the same device. A case
 that does not fit into memory, or cannot run on the model, gets a row with the reason.
 
-model, method, ratio, keep, positions, scope, budget, compile, seed, device and batch_size are those of a run; all but
-model and device take several values (compile=false,true shows both). Other settings:
-
 {settings}
 """
 
@@ -41,7 +36,9 @@ model and device take several values (compile=false,true shows both). Other sett
 class Settings:
     """Arguments of `vlmprune speed`. Raises UserError for a stored result together with what cannot change it."""
 
-    overrides: Annotated[tuple[str, ...], OfRun(RUN_SETTINGS)] = ()
+    overrides: Annotated[
+        tuple[str, ...], OF_RUN, "as in `vlmprune run`; all but model, device and outputs take several values"
+    ] = ()
     speed: Load = DEFAULT
     format: Literal["table", "markdown", "csv", "json"] = "table"
     json: Annotated[Path | None, Endings((".json",)), "by default a new one in outputs/speed/MODEL/"] = None
@@ -63,8 +60,8 @@ def speed(arguments: list[str]) -> int:
     from vlmprune.evaluation.generation import read_rules
     from vlmprune.evaluation.plan import model_name
     from vlmprune.speed.load import plan_cases
-    from vlmprune.speed.measurement import measure
     from vlmprune.speed.output import print_result, speed_chart
+    from vlmprune.speed.rows import measure
 
     planned = plan_cases(settings.overrides, settings.config_dir)
     rules = read_rules(planned.checkpoint, planned.config.model.generation)

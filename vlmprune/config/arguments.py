@@ -93,8 +93,8 @@ class Argument:
 
     @property
     def text(self) -> str:
-        """What --help says of it: the allowed endings and words, and its text."""
-        words = ", ".join([*(self.mark(Endings) or ()), *self.choices])
+        """What --help says of it: what is allowed, and its text."""
+        words = ", ".join([*(self.mark(Endings) or ()), *(self.mark(OfRun) or ()), *self.choices])
         return "; ".join(filter(None, [words, self.mark(str)]))
 
     def line(self, key: str) -> str:
@@ -118,13 +118,9 @@ class Argument:
                 raise UserError(f"{key}={value}: allowed: a file name that ends in {' or '.join(endings)}")
             return expand_path(key, value)
         if self.choices:
-            check_choice(str(value), self.choices, self.singular)
+            check_choice(str(value), self.choices, key.removesuffix("s"))
         check_type(key, value, self.hint)
         return value
-
-    @property
-    def singular(self) -> str:
-        return self.name.removesuffix("s") if self.several else self.name
 
 
 def read_fields(settings: type) -> list[Argument]:
@@ -176,6 +172,8 @@ def _split(declared: list[Argument], arguments: Iterable[str]) -> tuple[dict[str
     """Return the values of options and words by field, and the settings. Raise UserError for unknown options."""
     options = {each.option: each.name for each in declared if each.option}
     field = next((each for each in declared if each.mark(Words) is not None), None)
+    # A question may have = in it, the name of a file too, and where nothing is set there is no setting.
+    setting = SETTING if field is not None and field.mark(Words).questions else re.compile(".*=", re.DOTALL)
     has_settings = any(each.keys or each.mark(OfRun) is not None for each in declared)
     values, lines, words = dict[str, Any](), list[str](), list[str]()
     rest = iter(arguments)
@@ -185,21 +183,15 @@ def _split(declared: list[Argument], arguments: Iterable[str]) -> tuple[dict[str
             values["config_dir"] = _find_folder(name, value if equals else next(rest, ""))
         elif argument.startswith("-"):
             values[options[check_choice(argument, [*options, "--help"], "option")]] = True
-        elif field is None or (has_settings and _is_setting(argument, field.mark(Words).questions)):
+        elif field is None or (has_settings and setting.match(argument) and not os.path.exists(argument)):
             lines.append(argument)
         else:
             words.append(argument)
     if field is not None:
         words = words if field.several else [" ".join(words)]
-        words = [check_choice(each, field.choices or words, field.singular) for each in words]
+        words = [check_choice(each, field.choices or words, field.name.removesuffix("s")) for each in words]
         values[field.name] = tuple(words) if field.several else words[0]
     return values, _drop_repeated(lines, {each.name for each in declared if each.several})
-
-
-def _is_setting(argument: str, questions: bool) -> bool:
-    """Return True for key=value. questions: an argument may be a question, which is none even if it has = in it."""
-    like = SETTING.match(argument) if questions else "=" in argument
-    return bool(like) and not os.path.exists(argument)  # a file's name may have =
 
 
 def _find_folder(option: str, given: str) -> str:
@@ -262,7 +254,9 @@ def describe(settings: type) -> str:
     for each in read_fields(settings):
         if each.option:
             rows.append((each.option + " DIR" * (each.name == "config_dir"), each.text))
-        elif each.mark(OfRun) is None:
+        elif each.mark(OfRun) is not None:
+            rows.append(("NAME=VALUE", each.text))
+        else:
             inner = [each] if each.group is None else read_fields(each.group)
             rows += [(one.line(key), one.text) for key, one in zip(each.keys, inner, strict=bool(each.keys))]
     rows = [(left, text) for left, text in rows if text]
