@@ -162,7 +162,6 @@ def _differing_versions(runs: list[Run]) -> list[str]:
     return [package for package in packages if len({each.get(package) for each in versions}) > 1]
 
 
-FORMATS = ("table", "markdown", "latex", "csv", "json")
 PROSE = 110  # most characters in a line of the legend
 LATEX_HEAD = r"% needs \usepackage{booktabs,graphicx}"
 CAPTION = "[95 %]: bootstrap over images; p: sign flips over images, Holm-corrected by column; *: Pareto front"
@@ -187,7 +186,7 @@ class Comparison:
 
 
 def print_comparison(comparison: Comparison, style: str, keys: Sequence[str] = KEYS) -> None:
-    """Print the tables. style: one of FORMATS; keys: columns of a text table; CSV and JSON have all fields."""
+    """Print the tables. style: as in format=; keys: columns of a text table; CSV and JSON have all fields."""
     if style == "json":
         _json(comparison)
     elif style == "csv":
