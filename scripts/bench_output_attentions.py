@@ -23,7 +23,8 @@ from typing import Any
 
 import torch
 
-from vlmprune.cli.speed import load_model
+from vlmprune.cli import speed
+from vlmprune.config.arguments import parse
 from vlmprune.engine.session import Session
 from vlmprune.engine.timing import Intervals
 from vlmprune.errors import UserError
@@ -34,7 +35,9 @@ from vlmprune.measure.environment import describe_conditions
 from vlmprune.measure.latency import synchronize, timestamp
 from vlmprune.measure.memory import peak_mb, reset_peak
 from vlmprune.models.loading import LoadedModel
-from vlmprune.speed.load import Case, Load, SyntheticBatch, make_batch, plan_cases, read_speed_request
+from vlmprune.speed import Load
+from vlmprune.speed.load import Case, SyntheticBatch, make_batch, plan_cases
+from vlmprune.speed.rows import load_model
 
 WAYS = ("vlmprune", "output_attentions")
 PROMPT = ("input_ids", "attention_mask", "mm_token_type_ids")
@@ -111,8 +114,8 @@ def main(settings: list[str]) -> None:
     if "--help" in settings or "-h" in settings:
         print(f"python scripts/bench_output_attentions.py [key=value ...]\n\n{__doc__}")
         return
-    request = read_speed_request(settings)
-    planned = plan_cases(request, None)
+    request = parse("speed", speed.Settings, settings)
+    planned = plan_cases(request.overrides, request.config_dir)
     folder = Path(planned.config.outputs) / "speed" / model_name(planned.config)
     file = request.json or folder / "output_attentions.json"
     check_writable("json", file)
@@ -121,10 +124,10 @@ def main(settings: list[str]) -> None:
     print(f"{'':<8}{'method':<12}{'batch':>6}{'removed':>9}", end="")
     print(f"{WAYS[0]:>14} ms{WAYS[1]:>20} ms{'faster':>9}{'peak MB of each':>18}  same")
     for size in planned.batch_sizes:
-        prompts = make_batch(loaded, request.load, size)
+        prompts = make_batch(loaded, request.speed, size)
         run = answer if size == planned.batch_sizes[0] else encode
         for case in planned.cases:
-            row = compare(run, loaded, case, prompts, request.load)
+            row = compare(run, loaded, case, prompts, request.speed)
             rows.append(row)
             ms, peak = ([row[key][name] for name in WAYS] for key in ("median_ms", "peak_memory_mb"))
             removed = "" if case.ratio is None else f"{case.ratio:.0%}"
@@ -137,7 +140,7 @@ def main(settings: list[str]) -> None:
         "schema": 1,
         "command": shlex.join(["python", "scripts/bench_output_attentions.py", *settings]),
         "model": {"name": model_name(planned.config), "checkpoint": planned.checkpoint.identity},
-        "load": asdict(request.load),
+        "load": asdict(request.speed),
         "conditions": describe_conditions(loaded.model),
         "rows": rows,
     }

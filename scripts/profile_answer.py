@@ -12,12 +12,14 @@ import sys
 
 from torch.profiler import ProfilerActivity, profile
 
-from vlmprune.cli.speed import load_model
+from vlmprune.cli import speed
+from vlmprune.config.arguments import parse
 from vlmprune.engine.compiled import CompiledModel
 from vlmprune.errors import UserError
 from vlmprune.evaluation.latency_pass import time_generate
 from vlmprune.speed.bench import QUESTION
-from vlmprune.speed.load import make_batch, plan_cases, read_speed_request
+from vlmprune.speed.load import make_batch, plan_cases
+from vlmprune.speed.rows import load_model
 
 ROWS = 25
 NEW_TOKENS = 2  # of the prompt, and of one decode step
@@ -27,18 +29,18 @@ def main(settings: list[str]) -> None:
     if "--help" in settings or "-h" in settings:
         print(f"python scripts/profile_answer.py [key=value ...]\n\n{__doc__}")
         return
-    request = read_speed_request(settings)
-    planned = plan_cases(request, None)
+    request = parse("speed", speed.Settings, settings)
+    planned = plan_cases(request.overrides, request.config_dir)
     case = planned.cases[min(1, len(planned.cases) - 1)]
     loaded = load_model(planned)
-    prompts = make_batch(loaded, request.load, planned.batch_sizes[0])
+    prompts = make_batch(loaded, request.speed, planned.batch_sizes[0])
     compiled = CompiledModel(loaded.adapter) if case.compiled else None
 
     def answer() -> None:
         questions = [QUESTION] * prompts.batch_size
         time_generate(loaded, case.method, prompts.inputs, questions, NEW_TOKENS, None, compiled, eos_token_id=None)
 
-    for _ in range(1 + request.load.warm_up):
+    for _ in range(1 + request.speed.warm_up):
         answer()
     on_gpu = loaded.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu]

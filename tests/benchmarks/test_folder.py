@@ -12,7 +12,8 @@ import pytest
 from tests.benchmarks.fixtures import picture
 from tests.benchmarks.loading import build
 from tests.runs import run
-from vlmprune.cli.compare import filter_values, matches, read_compare_request
+from vlmprune.cli.compare import Settings, filter_values, matches
+from vlmprune.config.arguments import parse
 from vlmprune.config.settings import compose_run
 from vlmprune.evaluation.plan import Resources, benchmark_name, load_benchmark, make_plan
 from vlmprune.results.runs import read_run
@@ -75,7 +76,7 @@ def test_the_name_stands_in_results_tables_and_filters(tmp_path: Path) -> None:
     found = read_run(path)
     assert not isinstance(found, str) and filter_values(found)["benchmark"] == result["benchmark"]
     for wanted, passes in (("folder", True), (result["benchmark"], True), ("fold", False), ("scenes", False)):
-        assert matches(found, read_compare_request([f"benchmark={wanted}"]).filters) is passes
+        assert matches(found, parse("compare", Settings, [f"benchmark={wanted}"]).filters) is passes
 
 
 def test_a_sweep_tells_them_apart(tmp_path: Path) -> None:

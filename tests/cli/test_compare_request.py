@@ -29,7 +29,7 @@ def outputs(tmp_path: Path) -> Path:
         ("html=", "html= is empty"),
         ("columns=method,scor", "did you mean 'score'"),
         ("nowhere", "no such folder"),
-        ("--all", "not an option"),
+        ("--all", "allowed: --hard, --help, --published"),
         ("--hart", "did you mean '--hard'"),
         ("method=clss", "did you mean 'cls'"),
         ("ratio=0.3", "there are: 0.5, 0.9"),
@@ -58,11 +58,6 @@ def test_a_benchmark_may_be_called_anything(tmp_path: Path, capsys: pytest.Captu
 def test_several_filters_of_one_key_unite(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (group,) = as_json(capsys, str(outputs), "method=cls", "method=fastv", "ratio=0.5")["groups"]
     assert [row["method"] for row in group["runs"]] == ["cls", "fastv"]
-
-
-def test_a_setting_given_twice_is_refused(outputs: Path) -> None:
-    with pytest.raises(UserError, match="format=csv: format= is given twice"):
-        compare([str(outputs), "format=json", "format=csv"])
 
 
 def test_a_column_named_twice_is_shown_once(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:

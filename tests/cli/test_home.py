@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from vlmprune.cli.compare import read_compare_request as parse_compare
-from vlmprune.cli.show import find_file, output_file
-from vlmprune.config.arguments import split_arguments
+from vlmprune.cli import compare, show, speed
+from vlmprune.cli.show import find_file
+from vlmprune.config.arguments import parse
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
 from vlmprune.files import check_writable, expand_path
-from vlmprune.speed.load import read_speed_request as parse_speed
 
 NOT_A_HOME = {"HOME": "/proc/nobody", "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
 
@@ -29,13 +28,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_setting_that_is_written_to_knows_the_home_folder(home):
     config = compose_run(["ratio=0.5", "outputs='~/out'", "features.folder='~/features'"])
     assert (config.outputs, config.features.folder) == (f"{home}/out", f"{home}/features")
-    compared = parse_compare(["outputs=~/out", "chart=~/c.png", "charts=~/charts", "html=~/r.html"])
+    compared = parse(
+        "compare", compare.Settings, ["outputs=~/out", "chart=~/c.png", "charts=~/charts", "html=~/r.html"]
+    )
     assert {compared.outputs, compared.chart, compared.charts, compared.html} == {
         home / name for name in ("out", "c.png", "charts", "r.html")
     }
-    measured = parse_speed(["json=~/s.json", "chart=~/s.png"])
+    measured = parse("speed", speed.Settings, ["json=~/s.json", "chart=~/s.png"])
     assert (measured.json, measured.chart) == (home / "s.json", home / "s.png")
-    assert output_file(["file=~/shown.png"]) == home / "shown.png"
+    assert parse("show", show.Settings, ["file=~/shown.png"]).file == home / "shown.png"
 
 
 def test_nobodys_home_folder():
@@ -46,7 +47,7 @@ def test_nobodys_home_folder():
 def test_a_question_may_begin_with_a_tilde_and_be_long(home):
     for question in ("~9 or ~10 objects?", "~x=5?", "~", "what is it? " * 40, "what" * 100):
         assert find_file(question) is None
-    assert split_arguments(["~x=5?"], questions=True) == ([], ["~x=5?"])
+    assert parse("show", show.Settings, ["~x=5?"]).words == ("~x=5?",)
     (home / "my photo").write_bytes(b"")
     assert find_file("~/my photo") == home / "my photo"
 

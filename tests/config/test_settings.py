@@ -9,16 +9,11 @@ from typing import Any
 
 import pytest
 
-from vlmprune.cli.compare import read_compare_request
-from vlmprune.cli.listing import show_choices
-from vlmprune.cli.show import show
-from vlmprune.cli.wandb_report import save_workspace
-from vlmprune.config.arguments import drop_repeated, read_settings, split_arguments
+from vlmprune.cli import compare, listing, run, score, show, speed, wandb_report
+from vlmprune.config.arguments import parse
 from vlmprune.config.overrides import expand_sweep
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
-from vlmprune.evaluation.rescore import read_judge
-from vlmprune.speed.load import read_speed_request as parse_speed
 from vlmprune.sweep.jobs import plan_jobs, split_settings
 
 FORMS = [  # a folder as typed, and as it is meant
@@ -38,7 +33,7 @@ FORMS = [  # a folder as typed, and as it is meant
 
 
 def of_compare(typed: str) -> str:
-    return str(read_compare_request([typed]).outputs)
+    return str(parse("compare", compare.Settings, [typed]).outputs)
 
 
 def of_run(typed: str) -> str:
@@ -52,7 +47,7 @@ def of_sweep(typed: str) -> str:
 
 
 def of_speed(typed: str) -> str:
-    return compose_run(parse_speed([typed]).overrides[:1]).outputs
+    return compose_run(list(parse("speed", speed.Settings, [typed]).overrides)).outputs
 
 
 @pytest.mark.parametrize("read", [of_compare, of_run, of_sweep, of_speed])
@@ -72,12 +67,12 @@ COMMANDS = [
     ("outputs", of_run),
     ("outputs", of_sweep),
     ("outputs", of_compare),
-    ("judge.model", lambda typed: read_judge([typed])),
-    ("format", lambda typed: show_choices(["loggers", typed], None)),
-    ("format", lambda typed: parse_speed([typed])),
-    ("speed.repeats", lambda typed: parse_speed([typed])),
-    ("project", lambda typed: save_workspace([typed])),
-    ("file", lambda typed: show([typed], None)),
+    ("judge.model", lambda typed: parse("score", score.Settings, [typed])),
+    ("format", lambda typed: parse("list", listing.Settings, ["loggers", typed])),
+    ("format", lambda typed: parse("speed", speed.Settings, [typed])),
+    ("speed.repeats", lambda typed: parse("speed", speed.Settings, [typed])),
+    ("project", lambda typed: parse("wandb-report", wandb_report.Settings, [typed])),
+    ("file", lambda typed: parse("show", show.Settings, [typed])),
     ("launcher", lambda typed: split_settings([typed], None)),
 ]
 
@@ -110,38 +105,40 @@ def test_values_are_checked_alike(read: Any, typed: str, said: str) -> None:
 
 
 def test_null_is_the_default_of_what_may_be_left_out() -> None:
-    assert read_compare_request(["html=null", "ratio=null"]).html is None and read_compare_request(
-        ["ratio=null"]
-    ).filters == {"ratio": {"null"}}
-    assert parse_speed(["json=null"]).json is None
+    compared = parse("compare", compare.Settings, ["html=null", "ratio=null"])
+    assert compared.html is None and compared.filters == {"ratio": {"null"}}
+    assert parse("speed", speed.Settings, ["json=null"]).json is None
 
 
 def test_a_judge_is_named_as_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOST", "http://host:1/v1")
     typed = ["judge.base_url='${oc.env:HOST}'", "judge.model='4.1'", "judge.temperature=null"]
-    judge = read_judge(typed)
+    judge = parse("score", score.Settings, typed).judge
     assert judge is not None and (judge.base_url, judge.model, judge.temperature) == ("http://host:1/v1", "4.1", None)
     assert compose_run(typed).judge.base_url == judge.base_url
 
 
 def test_of_a_setting_given_twice_the_last_counts_and_that_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert drop_repeated(["ratio=0.5", "limit=2", "ratio=0.9"]) == ["limit=2", "ratio=0.9"]
-    assert drop_repeated(["seed=1", "+seed=2"]) == ["+seed=2"]
-    assert drop_repeated(["method.k=1", "limit=2", "method.k=1"]) == ["limit=2", "method.k=1"]
+    def kept(*typed: str) -> list[str]:
+        return list(parse("run", run.Settings, typed).overrides)
+
+    assert kept("ratio=0.5", "limit=2", "ratio=0.9") == ["limit=2", "ratio=0.9"]
+    assert kept("seed=1", "+seed=2") == ["+seed=2"]
+    assert kept("method.k=1", "limit=2", "method.k=1") == ["limit=2", "method.k=1"]
+    assert parse("compare", compare.Settings, ["format=csv", "format=json"]).format == "json"
     assert capsys.readouterr().err.splitlines() == [
         "ratio=0.5 is not used: ratio=0.9 comes after it",
         "seed=1 is not used: +seed=2 comes after it",
         "method.k=1 is not used: method.k=1 comes after it",
+        "format=csv is not used: format=json comes after it",
     ]
-    assert drop_repeated(["ratio=0.5", "method=cls", "a.png", "a.png"]) == ["ratio=0.5", "method=cls", "a.png", "a.png"]
+    assert parse("show", show.Settings, ["a.png", "a.png"]).words == ("a.png", "a.png")
     assert not capsys.readouterr().err
-    with pytest.raises(UserError, match="file= is given twice"):
-        read_settings(["file=a.png", "file=b.png"], "show", one=["file"])
 
 
 def test_what_is_allowed_is_listed_once() -> None:
     with pytest.raises(UserError) as caught:
-        read_compare_request(["orientation=left"])
+        parse("compare", compare.Settings, ["orientation=left"])
     listed = str(caught.value).partition("allowed: ")[2].split(", ")
     assert "columns" in listed and len(listed) == len(set(listed))
 
@@ -149,8 +146,9 @@ def test_what_is_allowed_is_listed_once() -> None:
 def test_a_file_with_an_equals_sign_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("ratio=0.5").mkdir()
-    assert split_arguments(["ratio=0.5", "ratio=0.9", "why?"]) == (["ratio=0.9"], ["ratio=0.5", "why?"])
-    assert read_compare_request(["ratio=0.5"]).folders == [Path("ratio=0.5")]
+    shown = parse("show", show.Settings, ["ratio=0.5", "ratio=0.9", "why?"])
+    assert (shown.overrides, shown.words) == (("ratio=0.9",), ("ratio=0.5", "why?"))
+    assert parse("compare", compare.Settings, ["ratio=0.5"]).folders == ("ratio=0.5",)
 
 
 def test_a_setting_goes_to_the_choices_that_have_it() -> None:

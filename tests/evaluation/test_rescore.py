@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from tests.benchmarks.judge_server import judge_server
+from vlmprune.cli.score import Settings, score
+from vlmprune.config.arguments import parse
 from vlmprune.errors import UserError
-from vlmprune.evaluation.rescore import read_judge, rescore, score
+from vlmprune.evaluation.rescore import rescore
 from vlmprune.results.runs import read_run
 
 TIMINGS = {"latency": None, "evaluation_s": 1.5, "samples_per_s": 2.0, "peak_memory_mb": 3.0, "kv_cache_bytes": None}
@@ -187,14 +189,14 @@ def test_a_damaged_directory_is_one_clear_line(tmp_path, file, content, message)
 
 
 def test_no_judge_settings_are_no_judge():
-    assert read_judge([]) is None
+    assert parse("score", Settings, ["x"]).judge is None
 
 
 def test_the_model_is_not_needed(tmp_path):
     """transformers and the model code stay unimported: scoring is quick and runs where no model can."""
     path = run_directory(tmp_path / "run", SCENES, ["red"])
     code = (
-        "import sys; from vlmprune.evaluation.rescore import score; score(sys.argv[1:]); "
+        "import sys; from vlmprune.cli.score import score; score(sys.argv[1:]); "
         "print([name for name in ('transformers', 'vlmprune.models.loading', 'wandb') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)

@@ -12,14 +12,14 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vlmprune.cli import compare, run, speed
 from vlmprune.cli.completion import candidates
 from vlmprune.cli.listing import COLUMNS, markdown
-from vlmprune.config.arguments import drop_repeated, read_settings
+from vlmprune.config.arguments import parse
 from vlmprune.config.overrides import expand_sweep
 from vlmprune.config.registry import read_choice
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
-from vlmprune.speed.load import read_speed_request
 from vlmprune.sweep.jobs import build_launcher, plan_jobs, split_settings
 
 GROUPS = ("model", "method", "benchmark", "logger", "launcher", "experiment")
@@ -124,15 +124,15 @@ def test_a_tree_is_listed_completed_and_composed_or_refused(group: str, tree: An
 @given(setting=SETTINGS)
 def test_a_setting_is_read_or_refused(setting: str):
     with suppress(UserError):
-        compose_run(drop_repeated([setting]))
+        compose_run(list(parse("run", run.Settings, [setting]).overrides))
     with suppress(UserError):
         assert expand_sweep([setting])
     with suppress(UserError):
-        read_speed_request([setting])
+        parse("speed", speed.Settings, [setting])
     with suppress(UserError):
         split_settings([setting], None)
     with suppress(UserError):
-        read_settings([setting], "compare", one=["seed"], several=["ratio", "method"])
+        parse("compare", compare.Settings, [setting])
 
 
 def write(folder: Path, group: str, tree: Any) -> None:

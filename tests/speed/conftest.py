@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vlmprune.cli import speed
+from vlmprune.speed import rows
 from vlmprune.speed.bench import Ceiling
 
 QUICK = ("speed.new_tokens=3", "speed.repeats=2", "speed.warm_up=1", "speed.prompt_tokens=16", "speed.image_size=56")
@@ -14,5 +14,5 @@ QUICK = ("speed.new_tokens=3", "speed.repeats=2", "speed.warm_up=1", "speed.prom
 def ceiling(monkeypatch: pytest.MonkeyPatch) -> Ceiling:
     """A ceiling that needs no measuring: 1 TFLOP/s, 100 GB/s."""
     known = Ceiling(1e12, 1e11, 8, 8)
-    monkeypatch.setattr(speed, "measure_ceiling", lambda *_: known)
+    monkeypatch.setattr(rows, "measure_ceiling", lambda *_: known)
     return known

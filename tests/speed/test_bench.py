@@ -15,9 +15,9 @@ from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.fastv import FastV
 from vlmprune.models.checkpoint import find_checkpoint
 from vlmprune.models.loading import load
-from vlmprune.speed import bench
+from vlmprune.speed import Load, bench
 from vlmprune.speed.bench import Bench, Ceiling, Measurement
-from vlmprune.speed.load import Case, Load, Refusal, make_batch
+from vlmprune.speed.load import Case, Refusal, make_batch
 from vlmprune.speed.rows import make_rows, refusal_row
 
 LOAD = Load(prompt_tokens=20, new_tokens=3, image_size=56, repeats=3, warm_up=1)

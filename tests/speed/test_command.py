@@ -16,6 +16,7 @@ from tests.speed.conftest import QUICK
 from vlmprune.cli import main, speed
 from vlmprune.cli.listing import missing_signals
 from vlmprune.config.registry import read_choice
+from vlmprune.speed import rows
 from vlmprune.speed.result_schema import SpeedResult
 
 QUICK_FAMILIES = ("llava_next",)
@@ -117,7 +118,7 @@ def test_every_family_with_random_weights(ceiling, family, tmp_path, capsys):
         (["method=fastv", "method.k=9"], "k=9", "1 to 5"),
         (["method=cls,fastv", "method.kk=2"], "'method.kk'", "not a setting of method=cls"),
         (["method=cls", "ratio=null"], "no amount", "give ratio= or keep="),
-        (["benchmark=gqa"], "'benchmark' is not a setting of speed", "batch_size"),
+        (["benchmark=gqa"], "setting of speed 'benchmark'", "batch_size"),
         (["formt=csv"], "'formt'", "did you mean 'format'"),
         (["format=html"], "format 'html'", "markdown"),
         (["chart=speed.pdf"], "chart=speed.pdf", ".png or .svg"),
@@ -125,13 +126,13 @@ def test_every_family_with_random_weights(ceiling, family, tmp_path, capsys):
         (["fast"], "'fast'", "key=value"),
         (["speed.repeats=0"], "speed.repeats=0", "1 or more"),
         (["speed.repeats=many"], "speed.repeats=many", "an integer"),
-        (["speed.repeat=3"], "speed.repeat", "did you mean 'repeats'"),
-        (["speed=3"], "speed=3", "speed.new_tokens"),
+        (["speed.repeat=3"], "speed.repeat", "did you mean 'speed.repeats'"),
+        (["speed=3"], "'speed'", "speed.new_tokens"),
         (["device=cuda:99"], "device=cuda:99", "device=cpu"),
     ],
 )
 def test_bad_input_is_one_line(settings, value, hint, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(speed, "load_model", lambda _: pytest.fail("loaded a model"))
+    monkeypatch.setattr(rows, "load_model", lambda _: pytest.fail("loaded a model"))
     assert main(["speed", f"outputs={tmp_path / 'outputs'}", *settings]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert value in line and hint in line
@@ -142,7 +143,7 @@ def test_a_model_that_does_not_fit_is_one_line(ceiling, tmp_path, monkeypatch, c
     def too_large(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 28 GB")
 
-    monkeypatch.setattr(speed, "load", too_large)
+    monkeypatch.setattr(rows.loading, "load", too_large)
     assert main(["speed", f"outputs={tmp_path}"]) == 2
     assert "do not fit on cpu" in capsys.readouterr().err
 

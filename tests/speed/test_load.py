@@ -9,7 +9,8 @@ from vlmprune.config.settings import ModelConfig
 from vlmprune.errors import UserError
 from vlmprune.models.checkpoint import find_checkpoint
 from vlmprune.models.loading import load
-from vlmprune.speed.load import Load, make_batch, ordinary_token_ids
+from vlmprune.speed import Load
+from vlmprune.speed.load import make_batch, ordinary_token_ids
 
 
 @pytest.fixture(scope="module")

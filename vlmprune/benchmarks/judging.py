@@ -70,13 +70,10 @@ class UnreadableReply(Exception):
 
 @dataclass(frozen=True)
 class Judge(JudgeSettings):
-    """Endpoint of a judge and the settings of its requests. The API key is only read from the environment, not stored.
+    """Endpoint of a judge and the settings of its requests. The API key is read from the environment, not stored."""
 
-    base_url: up to and including /v1. model: its name there.
-    """
-
-    base_url: str
-    model: str
+    base_url: Annotated[str, "the endpoint, up to and including /v1"]
+    model: Annotated[str, "the judge's name there"]
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,18 +14,79 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 from vlmprune import own_code
-from vlmprune.cli import help as texts
-from vlmprune.config.arguments import drop_repeated
+from vlmprune.config.arguments import describe
 from vlmprune.config.overrides import check_length
 from vlmprune.config.secret_check import check_secrets
 from vlmprune.errors import ProcessLost, Terminated, UserError, check_choice, find_stop, stop_code
-from vlmprune.files import expand_path
 from vlmprune.machine import check_memory, resource_message
 from vlmprune.terminal import open_streams, write_error
 
-WRITES_FILES = {"run", "sweep", "score", "speed", "show", "wandb-report"}  # commands whose results are in files
+HELP = """\
+vlmprune: training-free visual-token pruning of vision-language models
+
+{commands}
+
+`vlmprune COMMAND --help` explains a command, with examples. Settings are key=value, as in Hydra, for every command. Put
+quotes around a value with commas, brackets or $ in it: "outputs='/data/a, b (1)'". Give each setting once.
+
+  method=cls            the pruning method; method.NAME=VALUE for the settings of that method
+  ratio=0.95            the fraction of visual tokens removed, or keep=64 tokens kept
+  model=tiny            the embedded model; model=path model.path=/folder for your checkpoint
+  benchmark=scenes      the embedded benchmark; benchmark=folder benchmark.path=/folder for your images
+  limit=100             a seeded subset of the questions, also limit=10% and shard=1/4
+  outputs=outputs       the folder of run directories
+
+Options: --help, --version, --config-dir DIR (your own configs/: method/mine.yaml adds method=mine)
+Exit codes: 0 done, 1 failed, 2 bad input (one line says why), 130 stopped by Ctrl-C, 143 by SIGTERM
+VLMPRUNE_TRACEBACK=1 in the environment adds the traceback to such a line.
+"""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command. place: its function, whose module has its `Settings` and `HELP`; example, about: for `--help`.
+
+    writes_files: its results are in files, and not on stdout alone. loads_libraries: it needs torch and transformers.
+    """
+
+    place: str
+    example: str
+    about: str
+    writes_files: bool = False
+    loads_libraries: bool = False
+
+    @property
+    def module(self) -> Any:
+        return import_module(f"vlmprune.cli.{self.place.partition('.')[0]}")
+
+    @property
+    def run(self) -> Callable[[list[str]], int]:
+        """The function, which takes the arguments and returns the exit code."""
+        return getattr(self.module, self.place.partition(".")[2])
+
+    @property
+    def help(self) -> str:
+        return self.module.HELP.replace("{settings}", describe(self.module.Settings))
+
+
+COMMANDS = {
+    "run": Command("run.run", "method=cls ratio=0.95", "one run: evaluate, measure, record, log to W&B", True, True),
+    "sweep": Command("sweep.sweep", "method=cls,fastv ratio=0.5,0.9", "one run for every combination", True, True),
+    "compare": Command("compare.compare", "", "a table of finished runs, with tests and charts"),
+    "score": Command("score.score", "DIR", "score the answers of a run again, by rule or by a judge", True),
+    "speed": Command("speed.speed", "", "measure what pruning saves, on synthetic prompts", True, True),
+    "show": Command("show.show", 'photo.jpg "What is this?"', "draw the patches that each method keeps", True, True),
+    "list": Command("listing.show_choices", "methods", "the choices: models, methods, benchmarks, ..."),
+    "wandb-report": Command(
+        "wandb_report.save_workspace", "", "W&B charts of score against ratio, FLOPs, latency", True
+    ),
+    "completion": Command("completion.print_script", "bash", "completion with the TAB key, for bash, zsh and fish"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     code = _run_command(arguments)
     if (error := write_error(sys.stdout)) is not None:
         print(f"vlmprune: stdout took no more ({error.strerror}): what was printed is not all there", file=sys.stderr)
-        if code == 0 and not isinstance(error, BrokenPipeError) and not {*arguments[:1]} & WRITES_FILES:
+        if code == 0 and not isinstance(error, BrokenPipeError) and not _writes_files(arguments):
             return 2  # such a command has no other output; a reader that closes the pipe (`| head`) is not an error
     return code
 
@@ -73,9 +134,15 @@ def _terminate(number: int, frame: object) -> None:
     raise Terminated(number)
 
 
+def _writes_files(arguments: list[str]) -> bool:
+    return any(COMMANDS[name].writes_files for name in arguments[:1] if name in COMMANDS)
+
+
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(texts.HELP, end="")
+        examples = {f"{name} {command.example}": command.about for name, command in COMMANDS.items()}
+        lines = [f"  vlmprune {example:<39}{about}" for example, about in examples.items()]
+        print(HELP.replace("{commands}", "\n".join(lines)), end="")
         return 0
     if arguments[0] == "complete":  # called by the shell, see completion.py
         from vlmprune.cli.completion import candidates
@@ -88,17 +155,6 @@ def _dispatch(arguments: list[str]) -> int:
 
         print(f"vlmprune {__version__}")
         return 0
-    commands: dict[str, tuple[Callable[[list[str]], int], str]] = {
-        "run": (_run, texts.RUN),
-        "sweep": (_sweep, texts.SWEEP),
-        "compare": (_compare, texts.COMPARE),
-        "score": (_score, texts.SCORE),
-        "speed": (_speed, texts.SPEED),
-        "show": (_show, texts.SHOW),
-        "list": (_list, texts.LIST),
-        "wandb-report": (_wandb_report, texts.WANDB_REPORT),
-        "completion": (_completion, texts.COMPLETION),
-    }
     for argument in arguments:
         check_length(argument)
     try:
@@ -106,130 +162,17 @@ def _dispatch(arguments: list[str]) -> int:
     except FileNotFoundError as error:
         raise UserError("the current folder was deleted: cd to one that is there") from error
     check_secrets([dict([argument.split("=", 1)]) if "=" in argument else argument for argument in arguments])
-    command, help_text = commands[check_choice(arguments[0], [*commands, "--help", "--version"], "command")]
+    command = COMMANDS[check_choice(arguments[0], [*COMMANDS, "--help", "--version"], "command")]
     if any(argument in ("-h", "--help") for argument in arguments[1:]):
-        print(help_text, end="")
+        print(command.help, end="")
         return 0
-    if "WORLD_SIZE" in os.environ and command in (_run, _sweep):  # accelerate launch, torchrun
+    if command.loads_libraries:
         _prepare_libraries()
+    if "WORLD_SIZE" in os.environ and arguments[0] in ("run", "sweep"):  # accelerate launch, torchrun
         from vlmprune.distributed.torchrun import run_in_all_processes
 
-        return run_in_all_processes(command, arguments[1:])
-    return command(arguments[1:])
-
-
-def _options(arguments: list[str], flags: tuple[str, ...] = ()) -> tuple[list[str], dict[str, str]]:
-    """Return the key=value settings, and `--config-dir` and the given flags. Raise UserError for any other option."""
-    settings: list[str] = []
-    found: dict[str, str] = {}
-    rest = iter(arguments)
-    for argument in rest:
-        name, equals, value = argument.partition("=")
-        if name == "--config-dir":
-            given = value if equals else next(rest, "")
-            if not given:
-                raise UserError("--config-dir: name a folder, such as --config-dir=configs")
-            found[name] = str(expand_path(name, given))
-            if not os.path.isdir(found[name]):
-                raise UserError(f"--config-dir '{found[name]}': no such folder")
-            found[name] = os.path.abspath(found[name])
-            sys.path.insert(0, os.path.dirname(found[name]))  # the user's package is beside the config folder
-        elif argument.startswith("-"):
-            found[check_choice(argument, ("--config-dir", "--help", *flags), "option")] = ""
-        else:
-            settings.append(argument)
-    return drop_repeated(settings), found
-
-
-def _run(arguments: list[str]) -> int:
-    multirun = ("-m", "--multirun")  # as in Hydra
-    if any(argument in multirun for argument in arguments):
-        return _sweep([argument for argument in arguments if argument not in multirun])
-    settings, options = _options(arguments, ("--cfg", "--dry-run", "-m", "--multirun"))
-    config_dir = options.get("--config-dir")
-    from vlmprune.config.settings import compose_run
-
-    config = compose_run(settings, config_dir)
-    if "--cfg" in options:
-        from omegaconf import OmegaConf
-
-        print(OmegaConf.to_yaml(OmegaConf.create(config.resolved)), end="")
-        return 0
-    _prepare_libraries()
-    if "--dry-run" in options:
-        from vlmprune.cli.dry_run import dry_run
-
-        return dry_run(settings, config_dir)
-    from vlmprune.evaluation.plan import Resources, make_plan
-    from vlmprune.run import run
-
-    run(make_plan(config), Resources())
-    return 0
-
-
-def _sweep(arguments: list[str]) -> int:
-    settings, options = _options(arguments, ("--dry-run",))
-    _prepare_libraries()
-    if "--dry-run" in options:
-        from vlmprune.cli.dry_run import dry_run_sweep
-
-        return dry_run_sweep(settings, options.get("--config-dir"))
-    from vlmprune.distributed.torchrun import refuse_sweep
-    from vlmprune.sweep import sweep
-
-    refuse_sweep()
-    return sweep(settings, options.get("--config-dir"))
-
-
-def _compare(arguments: list[str]) -> int:
-    from vlmprune.cli.compare import compare
-
-    return compare(arguments)
-
-
-def _score(arguments: list[str]) -> int:
-    settings, options = _options(arguments)
-    from vlmprune.evaluation.rescore import score
-
-    return score(settings, options.get("--config-dir"))
-
-
-def _speed(arguments: list[str]) -> int:
-    settings, options = _options(arguments)
-    _prepare_libraries()
-    from vlmprune.cli.speed import speed
-
-    return speed(settings, options.get("--config-dir"))
-
-
-def _show(arguments: list[str]) -> int:
-    arguments, options = _options(arguments)
-    _prepare_libraries()
-    from vlmprune.cli.show import show
-
-    return show(arguments, options.get("--config-dir"))
-
-
-def _wandb_report(arguments: list[str]) -> int:
-    settings, _ = _options(arguments)
-    from vlmprune.cli.wandb_report import save_workspace
-
-    return save_workspace(settings)
-
-
-def _list(arguments: list[str]) -> int:
-    settings, options = _options(arguments)
-    from vlmprune.cli.listing import show_choices
-
-    show_choices(settings, options.get("--config-dir"))
-    return 0
-
-
-def _completion(arguments: list[str]) -> int:
-    from vlmprune.cli.completion import SCRIPTS
-
-    print(SCRIPTS[check_choice(" ".join(arguments), SCRIPTS, "shell")], end="")
-    return 0
+        return run_in_all_processes(command.run, arguments[1:])
+    return command.run(arguments[1:])
 
 
 def _prepare_libraries() -> None:

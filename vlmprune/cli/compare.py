@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from vlmprune.config.arguments import read_settings, split_arguments
-from vlmprune.config.typecheck import check_file_names, check_type
-from vlmprune.errors import UserError, check_choice, nearest
-from vlmprune.files import expand_path
+from vlmprune.config.arguments import Endings, Words, parse
+from vlmprune.errors import UserError, nearest
 from vlmprune.results.columns import KEYS
 from vlmprune.results.find import UnfinishedRun, find_runs, group_runs, is_run
 from vlmprune.results.notes import Comparison, print_comparison
@@ -18,77 +16,86 @@ from vlmprune.results.runs import Run
 from vlmprune.results.tables import FORMATS
 from vlmprune.terminal import say
 
-FILTERS = ("method", "ratio", "keep", "model", "benchmark", "limit", "seed", "dtype", "device")
-SETTINGS = ("outputs", "format", "columns", "chart", "charts", "html")
-SEVERAL = (*FILTERS, "columns")  # may have several values
-OPTIONS = ("--published", "--hard")
+HELP = """\
+vlmprune compare [DIR ...] [key=value ...]: finished runs side by side, with intervals, paired tests and charts.
+
+  vlmprune compare                                   everything under outputs/
+  vlmprune compare method=cls,random format=markdown
+  vlmprune compare html=report.html charts=figures
+  vlmprune compare model=llava-1.5-7b columns=method,ratio,score,vs_random,flops format=latex
+  vlmprune compare --hard                            the questions that need the picture's detail
+  vlmprune compare --published                       our figures beside the published ones, and the difference
+
+Runs that cannot be compared (another benchmark revision, subset, prompt, model, dtype, ...) get separate tables, and a
+line names the differences. DIR: run directories, or folders of them. Filters: method, ratio, keep, model, benchmark,
+limit, seed, dtype, device.
+
+{settings}
+"""
+Filter = tuple[Any, ...]  # a run passes if it has one of the values; () lets all pass
 
 
-@dataclass
-class CompareRequest:
-    """The parsed arguments. filters: key -> allowed values. view: '--published', '--hard' or ''."""
+@dataclass(frozen=True)
+class Settings:
+    """Arguments of `vlmprune compare`. Raises UserError for a view and a setting that it does not have."""
 
-    folders: list[Path] = field(default_factory=list)
-    filters: dict[str, set[str]] = field(default_factory=dict)
-    outputs: Path = Path("outputs")
-    format: str = "table"
-    columns: tuple[str, ...] = KEYS
-    chart: Path | None = None
-    charts: Path | None = None
-    html: Path | None = None
-    view: str = ""
+    folders: Annotated[tuple[str, ...], Words()] = ()
+    method: Filter = ()
+    ratio: Filter = ()
+    keep: Filter = ()
+    model: Filter = ()
+    benchmark: Filter = ()
+    limit: Filter = ()
+    seed: Filter = ()
+    dtype: Filter = ()
+    device: Filter = ()
+    outputs: Annotated[Path, "the folder of run directories"] = Path("outputs")
+    format: Annotated[
+        str,
+        Literal[tuple(FORMATS)],
+        "latex is for booktabs, csv and json have every field, json a legend too",
+    ] = "table"
+    columns: Annotated[tuple[str, ...], Literal[KEYS], "of the table, markdown and latex"] = KEYS
+    chart: Annotated[Path | None, Endings((".png", ".svg")), "score against ratio and against FLOPs"] = None
+    charts: Annotated[Path | None, "ratio, flops, latency and categories, each as .png and .svg"] = None
+    html: Annotated[
+        Path | None,
+        Endings((".html", ".htm")),
+        "one page: sortable tables, charts, pictures of kept tokens",
+    ] = None
+    published: Annotated[bool, "our figures beside the published ones: docs/published.md"] = False
+    hard: Annotated[
+        bool,
+        "the questions that the unpruned model answers right and pool, at the same budget, wrong (the filter of "
+        "VTC-Bench); it needs runs of none and of pool",
+    ] = False
 
+    def __post_init__(self) -> None:
+        if self.published and self.hard:
+            raise UserError("--published and --hard are two tables: give one of the two")
+        view = "--published" * self.published + "--hard" * self.hard
+        if self.columns != KEYS and (view or self.format in ("csv", "json")):
+            where = view or f"format={self.format}"
+            raise UserError(f"columns= is of the table, markdown and latex formats; {where} has its own columns")
+        drawn = [f"{key}={value}" for key in ("chart", "charts", "html") if (value := getattr(self, key)) is not None]
+        if view and drawn:
+            raise UserError(f"{drawn[0]} shows all runs; {view} prints a table: give one of the two")
+        if self.charts is not None and self.charts.suffix in (".png", ".svg"):
+            raise UserError(f"charts={self.charts}: a folder for all charts; chart={self.charts} draws one file")
+        for folder in self.places:
+            if self.folders and not os.path.isdir(folder):  # False, too, for a name that is too long
+                raise UserError(f"'{folder}': no such folder; give run directories, or filters such as method=cls")
 
-def read_compare_request(arguments: list[str]) -> CompareRequest:
-    """Parse folders, options and key=value arguments. Raise UserError with the allowed values and the nearest match."""
-    request = CompareRequest()
-    settings, others = split_arguments(arguments)
-    for argument in others:
-        if argument in OPTIONS:
-            if request.view not in ("", argument):
-                raise UserError(f"{request.view} and {argument} are two tables: give one of the two")
-            request.view = argument
-        elif argument.startswith("-"):
-            hint = nearest(argument, OPTIONS)
-            raise UserError(
-                f"'{argument}' is not an option of compare{hint}; settings are key=value, see compare --help"
-            )
-        elif os.path.isdir(folder := os.path.expanduser(argument)):  # False, too, for a name that is too long
-            request.folders.append(Path(folder))
-        else:
-            raise UserError(f"'{argument}': no such folder; give run directories, or filters such as method=cls")
-    for key, value in read_settings(settings, "compare", SETTINGS, several=SEVERAL).items():
-        if key in FILTERS:
-            request.filters[key] = {_plain(each) for each in value}
-        elif key == "columns":
-            request.columns = tuple(dict.fromkeys(check_choice(str(each), KEYS, "column") for each in value))
-        elif key == "format":
-            request.format = check_choice(str(value), FORMATS, "format")
-        else:
-            _set_place(request, key, value)
-    if request.columns != KEYS and (request.view or request.format in ("csv", "json")):
-        where = request.view or f"format={request.format}"
-        raise UserError(f"columns= is of the table, markdown and latex formats; {where} has its own columns")
-    drawn = [f"{key}={value}" for key in ("chart", "charts", "html") if (value := getattr(request, key)) is not None]
-    if request.view and drawn:
-        raise UserError(f"{drawn[0]} shows all runs; {request.view} prints a table: give one of the two")
-    return request
+    @property
+    def places(self) -> list[Path]:
+        """The folders in which runs are looked for."""
+        return [Path(os.path.expanduser(folder)) for folder in self.folders] or [self.outputs]
 
-
-def _set_place(request: CompareRequest, key: str, value: Any) -> None:
-    """Set outputs, chart, charts or html of `request` to a path; null keeps the default."""
-    check_type(key, value, str if key == "outputs" else str | None)
-    check_file_names({key: value})
-    if value is None:
-        return
-    if not value:
-        raise UserError(f"{key}= is empty; see compare --help")
-    endings = {"chart": (".png", ".svg"), "html": (".html", ".htm")}.get(key)
-    if endings and Path(value).suffix not in endings:
-        raise UserError(f"{key}={value}: allowed: a file name that ends in {' or '.join(endings)}")
-    if key == "charts" and Path(value).suffix in (".png", ".svg"):
-        raise UserError(f"charts={value}: a folder for all charts; chart={value} draws one file")
-    setattr(request, key, expand_path(key, value))
+    @property
+    def filters(self) -> dict[str, set[str]]:
+        """The allowed values, as text, of each filter that was given."""
+        given = {field.name: getattr(self, field.name) for field in fields(self) if field.type == "Filter"}
+        return {key: set(map(_plain, values)) for key, values in given.items() if values}
 
 
 def matches(run: Run, filters: dict[str, set[str]]) -> bool:
@@ -138,40 +145,40 @@ def compare(arguments: list[str]) -> int:
 
     Raise UserError for bad input, and if no run is to be shown.
     """
-    request = read_compare_request(arguments)
-    folders = request.folders or [request.outputs]
+    settings = parse("compare", Settings, arguments)
+    folders, filters = settings.places, settings.filters
     named, others = find_runs(folders)
     # The reference runs of a run that is named lie in the same folder.
     runs, _ = find_runs([*folders, *(folder.parent for folder in folders if is_run(folder))])
-    paths = {run.path.resolve() for run in named if matches(run, request.filters)}
+    paths = {run.path.resolve() for run in named if matches(run, filters)}
     chosen = {run.path for run in runs if run.path.resolve() in paths}
     if not chosen:
-        raise UserError(_nothing(request, named, others))
+        raise UserError(_nothing(folders, filters, named, others))
     # (runs to show, their whole group): filters do not exclude reference runs from the comparison.
     pairs = [([run for run in group if run.path in chosen], group) for group in group_runs(runs)]
     pairs = [(shown, group) for shown, group in pairs if shown]
     for line in [fault for _, group in pairs for run in group for fault in run.faults]:
         say(f"note: {line}")
-    if request.view == "--published":
+    if settings.published:
         from vlmprune.results.published import show_published
 
-        show_published([run for shown, _ in pairs for run in shown], runs, request.format)
-    elif request.view == "--hard":
+        show_published([run for shown, _ in pairs for run in shown], runs, settings.format)
+    elif settings.hard:
         from vlmprune.results.hard import show_hard
 
-        show_hard(pairs, request.format)
+        show_hard(pairs, settings.format)
     else:
         from vlmprune.results.comparison import make_rows
 
-        not_shown = [(other.path, other.why) for other in others if may_match(other.values, request.filters)]
+        not_shown = [(other.path, other.why) for other in others if may_match(other.values, filters)]
         comparison = Comparison([make_rows(shown, group) for shown, group in pairs], not_shown)
-        print_comparison(comparison, request.format, request.columns)
-        if request.chart or request.charts or request.html:
-            _write_files(request, comparison, pairs)
+        print_comparison(comparison, settings.format, tuple(dict.fromkeys(settings.columns)))
+        if settings.chart or settings.charts or settings.html:
+            _write_files(settings, comparison, pairs)
     return 0
 
 
-def _write_files(request: CompareRequest, comparison: Comparison, pairs: list[tuple[list[Run], list[Run]]]) -> None:
+def _write_files(settings: Settings, comparison: Comparison, pairs: list[tuple[list[Run], list[Run]]]) -> None:
     from vlmprune.results.charts import draw_charts, draw_overview
     from vlmprune.results.comparison import make_labelled_rows
 
@@ -181,24 +188,24 @@ def _write_files(request: CompareRequest, comparison: Comparison, pairs: list[tu
         make_labelled_rows([run for run in group if run.is_unpruned or run.is_blind or run.path in chosen], group)
         for _, group in pairs
     ]
-    if request.chart:
-        draw_overview(drawn, request.chart)
-        say(f"chart  {request.chart}")
-    if request.charts:
-        for file in draw_charts(drawn, request.charts):
+    if settings.chart:
+        draw_overview(drawn, settings.chart)
+        say(f"chart  {settings.chart}")
+    if settings.charts:
+        for file in draw_charts(drawn, settings.charts):
             say(f"chart  {file}")
-    if request.html:
+    if settings.html:
         from vlmprune.results.html import write_page
 
-        write_page(comparison, drawn, request.html)
-        say(f"report {request.html}")
+        write_page(comparison, drawn, settings.html)
+        say(f"report {settings.html}")
 
 
-def _nothing(request: CompareRequest, runs: list[Run], others: list[UnfinishedRun]) -> str:
+def _nothing(folders: list[Path], filters: dict[str, set[str]], runs: list[Run], others: list[UnfinishedRun]) -> str:
     """Return the reason why no run is shown, with a remedy."""
-    where = ", ".join(str(folder) for folder in request.folders or [request.outputs])
+    where = ", ".join(str(folder) for folder in folders)
     if runs:
-        for key, wanted in request.filters.items():
+        for key, wanted in filters.items():
             if not any(matches(run, {key: wanted}) for run in runs):
                 there = sorted({filter_values(run)[key] for run in runs})
                 value = ",".join(sorted(wanted))

@@ -1,21 +1,20 @@
 """Completion by a shell's TAB key: commands, options, settings and their values, and the scripts that ask.
 
-They come from configs/ and the help texts, without heavy imports and without importing a user's classes.
+They come from configs/ and the commands' dataclasses, without heavy imports and without importing a user's classes.
 """
 
 from __future__ import annotations
 
 import ast
-import re
-import types
 import typing
 from collections.abc import Iterable, Iterator
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from vlmprune.cli import help as texts
+from vlmprune.cli import COMMANDS
+from vlmprune.config.arguments import Argument, OfRun, Words, parse, read_fields
 from vlmprune.config.overrides import LONGEST
 from vlmprune.errors import UserError
 
@@ -104,33 +103,30 @@ complete -c vlmprune -a '(vlmprune complete (commandline -cp | string collect) 2
 
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
+HELP = """\
+vlmprune completion bash|zsh|fish: print the script that lets the TAB key complete commands, settings and choices.
 
-# Settings of commands other than run and sweep, each of which is defined in the command's module.
-COMPARE = (
-    *("method", "ratio", "keep", "model", "benchmark", "limit", "seed", "dtype", "device"),
-    *("outputs", "format", "columns", "chart", "charts", "html"),
-)
-SPEED = (
-    *("method", "ratio", "keep", "positions", "scope", "budget", "seed", "device", "model", "batch_size", "speed"),
-    *("compile", "outputs", "format", "json", "chart"),
-)
-SHOW = ("model", "method", "ratio", "keep", "positions", "scope", "budget", "seed", "device", "orientation")
-WANDB_REPORT = ("project", "entity", "name", "file")
-OPTIONS = {"run": ("--cfg", "--dry-run", "--multirun"), "sweep": ("--dry-run",), "compare": ("--published", "--hard")}
-WITHOUT_CONFIGS = ("compare", "wandb-report", "completion")  # all others take --config-dir
-FORMATS = {
-    "compare": ("table", "markdown", "latex", "csv", "json"),
-    "list": ("table", "markdown"),
-    "speed": ("table", "markdown", "latex", "csv", "json"),
-}
-LISTS = ("models", "methods", "benchmarks", "experiments", "loggers", "launchers", "matrix")
+  eval "$(vlmprune completion bash)"                                       in ~/.bashrc
+  eval "$(vlmprune completion zsh)"                                        in ~/.zshrc, after compinit
+  vlmprune completion fish > ~/.config/fish/completions/vlmprune.fish
+
+Then, for example, `vlmprune run method=py<TAB>` and `vlmprune sweep method=fastv method.<TAB>`.
+"""
 PARTS = {"method.before": ("sequence", "vision"), "method.inside": ("decoder",)}  # of compose: stages of methods
 SWEEP = {"experiment": None, "launcher": "inprocess", "baselines": True, "fail_fast": False}
 
 
-def commands() -> list[str]:
-    """Return the commands, in the order of `vlmprune --help`."""
-    return list(dict.fromkeys(re.findall(r"^  vlmprune ([\w-]+)", texts.HELP, re.MULTILINE)))
+@dataclass(frozen=True)
+class Settings:
+    """Arguments of `vlmprune completion`."""
+
+    shell: Annotated[str, Words(), Literal[tuple(SCRIPTS)]] = ""
+
+
+def print_script(arguments: list[str]) -> int:
+    """Print the script of a shell; return the exit code. Raise UserError for another shell."""
+    print(SCRIPTS[parse("completion", Settings, arguments).shell], end="")
+    return 0
 
 
 def candidates(line: str) -> list[str]:
@@ -143,58 +139,47 @@ def candidates(line: str) -> list[str]:
         return []
     *words, current = typed if typed and not line[-1].isspace() else [*typed, ""]
     if not words:
-        found: Iterable[str] = [*commands(), "--help", "--version"]
-    elif words[0] not in commands() or words[-1] == "--config-dir":
+        found: Iterable[str] = [*COMMANDS, "--help", "--version"]
+    elif words[0] not in COMMANDS or words[-1] == "--config-dir":
         found = []
-    elif current.startswith("-"):
-        own_configs = [] if words[0] in WITHOUT_CONFIGS else ["--config-dir"]
-        found = [*OPTIONS.get(words[0], ()), *own_configs, "--help"]
-    elif "=" in current:
-        key, _, value = current.partition("=")
-        several, comma, _ = value.rpartition(",")  # a sweep's method=cls,fastv
-        try:
-            found = [f"{key}={several}{comma}{each}" for each in _values(words, key)]
-        except UserError:  # a --config-dir that run would refuse
-            found = []
     else:
-        found = _names(words, current)
+        declared = read_fields(COMMANDS[words[0]].module.Settings)
+        key, equals, value = current.partition("=")
+        if current.startswith("-"):
+            found = [*(each.option for each in declared if each.option), "--help"]
+        elif equals:
+            several, comma, _ = value.rpartition(",")  # a sweep's method=cls,fastv
+            try:
+                found = [f"{key}={several}{comma}{each}" for each in _values(declared, words, key)]
+            except UserError:  # a --config-dir that run would refuse
+                found = []
+        else:
+            found = [name for each in declared for name in _names(each, words, current)]
     return [word for word in found if word.startswith(current)]
 
 
-def _names(words: list[str], current: str) -> list[str]:
-    """Return the settings and other arguments that the command takes."""
-    command = words[0]
-    if command == "list":
-        return [*LISTS, "format="]
-    if command == "completion":
-        return list(SCRIPTS)
-    if command == "wandb-report":
-        return [f"{key}=" for key in WANDB_REPORT]
-    if command == "compare":
-        return [f"{key}=" for key in COMPARE]
-    keys = _run_keys()
-    if command == "score":
-        return [f"judge.{name}=" for name in keys["judge"]]
+def _names(argument: Argument, words: list[str], current: str) -> list[str]:
+    """Return the settings of a field of the command, and the words that it may be."""
+    if argument.mark(Words) is not None:
+        return list(argument.choices)
     head, dot, _ = current.partition(".")
+    if argument.mark(OfRun) is None:
+        return [f"{key}=" for key in argument.keys] if dot or argument.group is None else [f"{argument.name}."]
+    keys = _run_keys(words)
+    keys = {key: keys.get(key) for key in argument.keys or keys}
     if dot:
-        return [f"{head}.{name}=" for name in _nested(words, head)]
-    if command == "sweep":
-        keys |= SWEEP
-    if command == "show":
-        keys = {key: keys.get(key) for key in SHOW} | {"file": None}
-    if command == "speed":
-        keys = {key: keys.get(key) for key in SPEED} | {"speed": {}}
-    groups = [key for key in keys if key in _groups()]
+        return [f"{head}.{name}=" for name in _nested(words, head)] if head in keys else []
+    groups = [key for key in keys if key in (*_groups(), "launcher")]
     sections = [key for key in keys if isinstance(keys[key], dict)]
     return [f"{key}=" for key in keys if key not in sections] + [f"{key}." for key in [*groups, *sections]]
 
 
-def _values(words: list[str], key: str) -> list[str]:
+def _values(declared: list[Argument], words: list[str], key: str) -> list[str]:
     """Return the words that a setting may be; [] if it is not limited to a few."""
     from vlmprune.config.registry import find_choices
 
-    if key == "format":
-        return list(FORMATS.get(words[0], ()))
+    if own := next((each.choices for each in declared if key in each.keys and each.choices), ()):
+        return list(own)
     if key in (*_groups(), "experiment", "launcher"):
         return list(find_choices(key, _config_dir(words)))
     if key == "device":
@@ -218,29 +203,25 @@ def _classes(words: list[str], head: str) -> list[str]:
 
 
 def _literals(key: str) -> list[str]:
-    """Return the words that a setting's type hint allows; [] for any other type."""
+    """Return the words that a setting of a run may be by its type hint; [] for any other type."""
     from vlmprune.config import settings
 
     section, _, name = key.rpartition(".")
     owner: Any = settings.RunSettings
     if section:
         owner = typing.get_type_hints(owner).get(section)
-    hint = typing.get_type_hints(owner).get(name) if is_dataclass(owner) else None
-    if hint is bool:
-        return ["true", "false"]
-    alternatives = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return [str(word) for each in alternatives if typing.get_origin(each) is Literal for word in typing.get_args(each)]
+    declared = read_fields(owner) if is_dataclass(owner) else []
+    found = next((each for each in declared if each.name == name), None)
+    return [] if found is None else ["true", "false"] if found.hint is bool else list(found.choices)
 
 
 def _nested(words: list[str], head: str) -> list[str]:
     """Return the names after `head.`; for a group, those of the typed choice or of the default."""
-    keys = _run_keys() | SWEEP
-    if head == words[0] == "speed":
-        return re.findall(r"\bspeed\.(\w+)=", texts.SPEED)
-    if isinstance(keys.get(head), dict):
-        return list(keys[head])
     from vlmprune.config.registry import DESCRIPTION
 
+    section = _run_keys(words).get(head)
+    if isinstance(section, dict):
+        return list(section)
     return list(dict.fromkeys(key for choice in _chosen(words, head) for key in choice if key not in DESCRIPTION))
 
 
@@ -250,8 +231,8 @@ def _chosen(words: list[str], head: str) -> list[dict[str, Any]]:
 
     if head not in (*_groups(), "launcher"):
         return []
-    keys = _run_keys() | SWEEP
-    chosen = [word.partition("=")[2] for word in words if word.startswith(f"{head}=")] or [str(keys[head])]
+    chosen = [word.partition("=")[2] for word in words if word.startswith(f"{head}=")]
+    chosen = chosen or [str((_run_keys(words) | SWEEP)[head])]
     found = find_choices(head, _config_dir(words))
     return [_read(found[name]) for name in chosen[-1].split(",") if name in found]
 
@@ -268,11 +249,12 @@ def _groups() -> tuple[str, ...]:
     return GROUPS
 
 
-def _run_keys() -> dict[str, Any]:
-    """Return the keys of run.yaml, groups included, with their defaults."""
+def _run_keys(words: list[str]) -> dict[str, Any]:
+    """Return the keys of run.yaml, groups included, with their defaults; for a sweep its own too."""
     data = _read(files("vlmprune.configs") / "run.yaml")
     defaults = [entry for entry in data.pop("defaults") if isinstance(entry, dict)]
-    return {name: choice for entry in defaults for name, choice in entry.items()} | data
+    keys = {name: choice for entry in defaults for name, choice in entry.items()} | data
+    return keys | SWEEP if words[0] == "sweep" else keys
 
 
 def _read(file: Any) -> dict[str, Any]:

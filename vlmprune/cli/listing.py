@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from vlmprune.config.arguments import read_settings, split_arguments
+from vlmprune.config.arguments import ConfigDir, Words, parse
 from vlmprune.config.registry import read_choices
-from vlmprune.errors import check_choice
 from vlmprune.terminal import say
 
 # Columns of each kind after the name: keys of the YAML's `info`, and the methods of a model.
@@ -19,25 +19,40 @@ COLUMNS = {
     "loggers": ("title",),
     "launchers": ("title", "extra"),
 }
-FORMATS = ("table", "markdown")
+HELP = """\
+vlmprune list [models|methods|benchmarks|experiments|loggers|launchers|matrix]: print the choices.
+
+  vlmprune list methods
+  vlmprune list models benchmarks --config-dir configs      with your own
+  vlmprune list matrix format=markdown                      methods by model family, with what a family lacks
+
+{settings}
+"""
 
 
-def show_choices(arguments: list[str], config_dir: str | None) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """Arguments of `vlmprune list`. kinds: () for all but the matrix."""
+
+    kinds: Annotated[tuple[str, ...], Words(), Literal[(*COLUMNS, "matrix")]] = ()
+    format: Literal["table", "markdown"] = "table"
+    config_dir: ConfigDir = None
+
+
+def show_choices(arguments: list[str]) -> int:
     """Print one table for each kind named in `arguments`, or for all; as Markdown with format=markdown."""
     from vlmprune.results.tables import Column, Table
 
-    settings, names = split_arguments(arguments)
-    written = check_choice(
-        str(read_settings(settings, "list", one=["format"]).get("format", "table")), FORMATS, "format"
-    )
-    kinds = [check_choice(name, [*COLUMNS, "matrix"], "list") for name in names] or list(COLUMNS)
-    if written == "markdown":
+    settings = parse("list", Settings, arguments)
+    kinds, config_dir = settings.kinds or tuple(COLUMNS), settings.config_dir
+    if settings.format == "markdown":
         print("\n\n".join(markdown(kind, config_dir) for kind in kinds))
-        return
+        return 0
     for kind in kinds:
         header, *rows = _cells(kind, config_dir)
         Table("", [Column(title, itemgetter(at), left=True) for at, title in enumerate(header)], rows).print_terminal()
         print()
+    return 0
 
 
 def markdown(kind: str, config_dir: str | None = None) -> str:

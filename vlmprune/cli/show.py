@@ -6,14 +6,13 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from vlmprune.config.arguments import read_settings, split_arguments
+from vlmprune.config.arguments import ConfigDir, Endings, OfRun, Words, parse
 from vlmprune.config.overrides import INEFFECTIVE_UNPRUNED, drop_ineffective, expand_sweep, first_key
 from vlmprune.config.settings import Orientation, RunConfig, compose_run
-from vlmprune.config.typecheck import check_type
-from vlmprune.errors import UserError, check_choice
-from vlmprune.files import check_writable, expand_path
+from vlmprune.errors import UserError
+from vlmprune.files import check_writable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,12 +20,34 @@ if TYPE_CHECKING:
     from vlmprune.models.loading import LoadedModel
     from vlmprune.pictures.pages import MethodAnswer
 
+HELP = """\
+vlmprune show [FILE ...] ["QUESTION"] [key=value ...]: draw what each method keeps of a picture, and print the answers.
 
-FILE = "shown.png"
-RUN_SETTINGS = ("model", "method", "ratio", "keep", "positions", "scope", "budget", "seed", "device", "orientation")
+  vlmprune show method=cls,fastv ratio=0.9                       a drawn scene, with the embedded model
+  vlmprune show photo.jpg "What is on the table?" model=llava-1.5-7b method=cls,fastv,visionzip ratio=0.9 device=cuda
+  vlmprune show left.png right.png "What differs?" model=path model.path=/checkpoints/my-llava method=divprune keep=64
+  vlmprune show clip.mp4 "What happens?" model=video-llava-7b method=cls ratio=0.5,0.95 file=clip.png
+
+The PNG has the unpruned answer first, then a block per method and amount: kept patches in colour with a blue outline,
+merged tokens in orange at their slots, all others faded, and a heat map where the method ranks by a score. Tiles and
+frames are side by side.
+
+{settings}
+"""
+OF_RUN = OfRun(["model", "method", "ratio", "keep", "positions", "scope", "budget", "seed", "device", "orientation"])
 DEFAULT = ("method=cls", "ratio=0.9")  # if neither a method nor an amount is given
 SCENE = 6  # index of the scene of the embedded test split that is shown if no picture is given
 MAX_NEW_TOKENS = 64  # tokens of an answer, at most
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Arguments of `vlmprune show`. words: files and a question."""
+
+    words: Annotated[tuple[str, ...], Words(questions=True)] = ()
+    overrides: Annotated[tuple[str, ...], OF_RUN, "as in `vlmprune run`, and model.NAME, method.NAME"] = ()
+    file: Annotated[Path, Endings((".png",)), "the picture that is drawn"] = Path("shown.png")
+    config_dir: ConfigDir = None
 
 
 @dataclass(frozen=True)
@@ -39,30 +60,26 @@ class Question:
     names: list[str]
 
 
-def show(arguments: list[str], config_dir: str | None) -> int:
+def show(arguments: list[str]) -> int:
     """Answer, draw and print; return the exit code. Raise UserError for bad input, before a model is loaded."""
+    settings = parse("show", Settings, arguments)
+    overrides, config_dir, file = list(settings.overrides), settings.config_dir, settings.file
+    if not any(override.startswith(("method=", "ratio=", "keep=")) for override in overrides):
+        overrides += DEFAULT
     from vlmprune.evaluation.generation import read_rules
     from vlmprune.evaluation.idle_settings import IdleSettings
     from vlmprune.evaluation.plan import choose_parts
     from vlmprune.terminal import say
 
-    settings, words = split_arguments(arguments, questions=True)
-    for setting in settings:
-        check_choice(first_key(setting), (*RUN_SETTINGS, "file"), "setting of show")
-    own = [setting for setting in settings if first_key(setting) == "file"]
-    file = output_file(own)
-    settings = [setting for setting in settings if setting not in own]
-    if not any(setting.startswith(("method=", "ratio=", "keep=")) for setting in settings):
-        settings += DEFAULT
-    asked = expand_sweep(settings, config_dir)
-    if all("method=none" in overrides for overrides in asked):  # none with an amount is refused, as by `run`
-        for overrides in asked:
-            choose_parts(compose_run(overrides, config_dir))
-    jobs = [compose_run(overrides, config_dir) for overrides in add_unpruned(asked)]
+    asked = expand_sweep(overrides, config_dir)
+    if all("method=none" in each for each in asked):  # none with an amount is refused, as by `run`
+        for each in asked:
+            choose_parts(compose_run(each, config_dir))
+    jobs = [compose_run(each, config_dir) for each in add_unpruned(asked)]
     models = {repr(job.model): job for job in jobs}
     if len(models) > 1:
         raise UserError(f"model={','.join(job.names['model'] for job in models.values())}: show takes one model")
-    question = read_question(words, jobs[0].orientation)
+    question = read_question(list(settings.words), jobs[0].orientation)
     left_out = IdleSettings()
     pairs = [left_out.find_runnable(job, choose_parts) for job in jobs]  # impossible pairs are refused here
     jobs, parts = [job for job, _ in pairs], [part for _, part in pairs]
@@ -87,16 +104,6 @@ def add_unpruned(jobs: list[list[str]]) -> list[list[str]]:
     bare = drop_ineffective(["method=none", *same])
     chosen = [job for job in jobs if "method=none" not in job]
     return [bare, *(list(job) for job in dict.fromkeys(map(tuple, chosen)))]
-
-
-def output_file(settings: list[str]) -> Path:
-    """Return the path of the PNG, from `file=`. Raise UserError for another suffix."""
-    given = read_settings(settings, "show", one=["file"]).get("file", FILE)
-    check_type("file", given, str)
-    path = expand_path("file", given)
-    if path.suffix.lower() != ".png":
-        raise UserError(f"file={path}: the picture is a PNG; give a name that ends in .png")
-    return path
 
 
 def read_question(words: list[str], orientation: Orientation = "upright") -> Question:

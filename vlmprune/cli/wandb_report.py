@@ -6,14 +6,13 @@ Every chart is made from run summaries alone (see loggers.wandb.summarise_result
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
 
-from vlmprune.config.arguments import read_settings
-from vlmprune.config.typecheck import construct
+from vlmprune.config.arguments import parse
 from vlmprune.errors import UserError
-from vlmprune.files import check_writable, expand_path
+from vlmprune.files import check_writable
 from vlmprune.loggers.wandb_account import has_api_key, server_address
 
 # title, and the quantity on the x axis; the y axis is the score
@@ -28,26 +27,39 @@ SCATTER_CHARTS = (
 BARS = (("Relative score", "relative_score"), ("Prefill (ms)", "latency/pruned/prefill_ms"), ("FLOPs", "flops/total"))
 
 
+HELP = """\
+vlmprune wandb-report [key=value ...]: a saved view of a W&B project, made for these runs.
+
+  vlmprune wandb-report
+  vlmprune wandb-report project=pruning entity=my-team name="cls against fastv"
+  vlmprune wandb-report file=view.json        the view as JSON, without an account or a network
+
+It has charts of score against reduction, FLOPs, prefill latency and memory, one point a run, and the pictures of kept
+tokens. Needs pip install 'vlmprune[wandb-report]' and an API key; docs/wandb.md describes the same view by hand.
+
+{settings}
+"""
+
+
 @dataclass(frozen=True)
-class ReportRequest:
-    """Settings of the command. entity: None is the account's default. file: write JSON there instead of saving."""
+class Settings:
+    """Arguments of `vlmprune wandb-report`."""
 
-    project: str = "vlmprune"
-    entity: str | None = None
-    name: str = "vlmprune: score against cost"
-    file: str | None = None
+    project: Annotated[str, "the project with the runs"] = "vlmprune"
+    entity: Annotated[str | None, "its user or team; the account's own if not given"] = None
+    name: Annotated[str, "of the view"] = "vlmprune: score against cost"
+    file: Annotated[Path | None, "a file for the view, which is then not saved at W&B"] = None
 
 
-def save_workspace(settings: Sequence[str]) -> int:
-    """Save the view, or write it to a file; returns the exit code. Raises UserError if that fails."""
-    names = [field.name for field in fields(ReportRequest)]
-    request = construct(ReportRequest, read_settings(list(settings), "wandb-report", one=names), "")
-    if request.file is not None:
-        path = expand_path("file", request.file)
+def save_workspace(arguments: list[str]) -> int:
+    """Save the view, or write it to a file; return the exit code. Raise UserError if that fails."""
+    settings = parse("wandb-report", Settings, arguments)
+    if settings.file is not None:
+        path = settings.file
         check_writable("file", path)
         try:
             path.write_text(
-                json.dumps(view_spec(build_view(request, request.entity or "ENTITY")), indent=2) + "\n",
+                json.dumps(view_spec(build_view(settings, settings.entity or "ENTITY")), indent=2) + "\n",
                 encoding="utf-8",
             )
         except OSError as error:
@@ -56,20 +68,20 @@ def save_workspace(settings: Sequence[str]) -> int:
         return 0
     if not has_api_key():
         raise UserError("wandb-report needs an account: run wandb login, set WANDB_API_KEY, or give file=view.json")
-    print(save_view(request))
+    print(save_view(settings))
     return 0
 
 
-def save_view(request: ReportRequest) -> str:
+def save_view(settings: Settings) -> str:
     """Save the view on the server and return its address. Raises UserError if the server does not take it."""
     import wandb
 
     wandb.setup(wandb.Settings(silent=True))
     try:
-        entity = request.entity or wandb.Api().default_entity
+        entity = settings.entity or wandb.Api().default_entity
         if entity is None:
             raise UserError("entity: the account has no default user or team; give entity=NAME")
-        view = build_view(request, entity)
+        view = build_view(settings, entity)
         view.save()
     except (wandb.Error, OSError, ValueError) as error:
         raise UserError(
@@ -78,7 +90,7 @@ def save_view(request: ReportRequest) -> str:
     return str(view.url)
 
 
-def build_view(request: ReportRequest, entity: str) -> Any:
+def build_view(settings: Settings, entity: str) -> Any:
     """Return the view, as wandb_workspaces builds it; nothing is sent. Raises UserError without that package."""
     try:
         import wandb_workspaces.reports.v2 as panels
@@ -96,8 +108,8 @@ def build_view(request: ReportRequest, entity: str) -> Any:
     media = panels.MediaBrowser(title="Kept tokens", media_keys=["pictures"])
     return workspaces.Workspace(
         entity=entity,
-        project=request.project,
-        name=request.name,
+        project=settings.project,
+        name=settings.name,
         sections=[
             workspaces.Section(name="Score against cost", panels=charts, is_open=True),
             workspaces.Section(name="Runs", panels=bars, is_open=True),

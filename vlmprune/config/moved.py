@@ -30,7 +30,7 @@ SOURCES = {
     "cli.compare": "report.compare report.request",
     "cli.completion": "completion completion_hints completion_scripts",
     "cli.dry_run": "sweep.dry_run",
-    "cli.help": "help",
+    "cli": "help",
     "cli.listing": "listing",
     "cli.show": "show",
     "cli.speed": "speed.command",

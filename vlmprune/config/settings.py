@@ -74,20 +74,20 @@ class ShowConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeSettings:
-    """Settings of the requests to a judge, times in seconds.
+    """Settings of the requests to a judge."""
 
-    concurrency: questions at a time. retries: further attempts for one question. timeout: of one attempt, from the
-    connection to the reply's last byte. wait: before the first retry, doubled for each further one, at most 60 in all
-    cases. deadline: of one question, all attempts and waits together. temperature: null sends none, for models that
-    accept none.
-    """
-
-    concurrency: Annotated[int, Interval(ge=1, le=1000)] = 8
-    retries: Annotated[int, Interval(ge=0, le=1000)] = 6
-    timeout: Annotated[float, Interval(ge=0.001, le=86400)] = 60.0
-    wait: Annotated[float, Interval(ge=0, le=3600)] = 1.0
-    deadline: Annotated[float, Interval(ge=0.001, le=86400)] = 900.0
-    temperature: Annotated[float, Interval(ge=0, le=100)] | None = 0.0
+    concurrency: Annotated[int, Interval(ge=1, le=1000), "questions at a time"] = 8
+    retries: Annotated[int, Interval(ge=0, le=1000), "further attempts for one question"] = 6
+    timeout: Annotated[
+        float, Interval(ge=0.001, le=86400), "seconds of an attempt, from the connection to the reply's last byte"
+    ] = 60.0
+    wait: Annotated[
+        float, Interval(ge=0, le=3600), "seconds before the first retry, doubled for each further one, at most 60"
+    ] = 1.0
+    deadline: Annotated[
+        float, Interval(ge=0.001, le=86400), "seconds of a question, all attempts and waits together"
+    ] = 900.0
+    temperature: Annotated[float, Interval(ge=0, le=100), "null sends none, for models that accept none"] | None = 0.0
 
     def __post_init__(self) -> None:
         check_bounds(self)

@@ -121,7 +121,7 @@ def _out_of_bounds(value: Any, hint: Any) -> str:
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
-    for option in _members(hint):
+    for option in members(hint):
         for bounds in getattr(option, "__metadata__", ()):
             if isinstance(bounds, Interval):
                 within = bounds.ge <= value <= bounds.le  # type: ignore[operator]
@@ -130,7 +130,7 @@ def _out_of_bounds(value: Any, hint: Any) -> str:
     return "allowed: integers of 64 bits" if huge else ""
 
 
-def _members(hint: Any) -> tuple[Any, ...]:
+def members(hint: Any) -> tuple[Any, ...]:
     """Return the hints of a union, with their bounds."""
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
@@ -138,7 +138,7 @@ def _members(hint: Any) -> tuple[Any, ...]:
 def _alternatives(hint: Any) -> tuple[Any, ...]:
     """Return the hints of a union, without bounds."""
     return tuple(
-        typing.get_args(option)[0] if typing.get_origin(option) is Annotated else option for option in _members(hint)
+        typing.get_args(option)[0] if typing.get_origin(option) is Annotated else option for option in members(hint)
     )
 
 

@@ -1,16 +1,13 @@
-"""`vlmprune score`: scores the answers of a run directory again, by the current scorer or a judge, without a model."""
+"""New scores for the answers of a run directory, by the current scorer or a judge, without a model."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.benchmarks.contract import with_checks
 from vlmprune.benchmarks.judging import Judge
-from vlmprune.config.arguments import read_settings, split_arguments
 from vlmprune.config.registry import DESCRIPTION, check_recorded_target, target_class, target_of
 from vlmprune.config.typecheck import construct
 from vlmprune.errors import UserError, error_text
@@ -18,31 +15,8 @@ from vlmprune.evaluation.run_directory import RunDirectory, read_answers, read_r
 from vlmprune.evaluation.scores import record_scores
 from vlmprune.results.line_schema import Answered
 from vlmprune.results.runs import read_config
-from vlmprune.terminal import say
 
 Row = dict[str, Any]
-PREFIX = "judge."
-
-
-def score(arguments: list[str], config_dir: str | None = None) -> int:
-    """Score the run directories in `arguments`, with the judge of judge.key=value settings; return the exit code.
-
-    config_dir: a folder with the user's own benchmarks.
-    """
-    settings, others = split_arguments(arguments)
-    folders, judge = [Path(os.path.expanduser(folder)) for folder in others], read_judge(settings)
-    if not folders:
-        raise UserError("name a run directory: vlmprune score outputs/BENCHMARK/MODEL/METHOD-RATIO-FINGERPRINT")
-    for folder in folders:
-        print_scores(folder, *rescore(folder, judge, config_dir))
-    return 0
-
-
-def read_judge(settings: list[str]) -> Judge | None:
-    """Return the judge of `judge.base_url=... judge.model=...`, None without any. Raise UserError for other keys."""
-    given = read_settings(settings, "score", one=[PREFIX + field.name for field in fields(Judge)])
-    values = {key.removeprefix(PREFIX): value for key, value in given.items()}
-    return construct(Judge, values, PREFIX) if values else None
 
 
 def rescore(
@@ -102,17 +76,3 @@ def score_line(row: Any, benchmark: Benchmark, folder: Path) -> Row:
         name = row.get("id") if isinstance(row, dict) else row
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{folder}/predictions.jsonl: the answer to {name} cannot be scored ({reason})") from error
-
-
-def print_scores(folder: Path, scores: dict[str, Any], before: float | None, finished: bool) -> None:
-    """Print the folder and its metrics on stdout, and a note about its files on stderr."""
-    print(folder)
-    if not scores["metrics"]:
-        print(f"{scores['metric']:<24} none: the split has no public answers")
-    for name, value in scores["metrics"].items():
-        print(f"{name:<24} {value:.4f}")
-    if finished:
-        changed = "" if before is None else f", main score before: {before:.4f}"
-        say(f"rescored {scores['samples']} answers in {folder}{changed}; a W&B run keeps what it was sent")
-    else:
-        say(f"scored {scores['samples']} answers in {folder}; the run is not finished, so there is no result.json yet")

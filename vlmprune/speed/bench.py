@@ -23,7 +23,8 @@ from vlmprune.machine import is_memory_error
 from vlmprune.measure.latency import Times, synchronize, timestamp
 from vlmprune.measure.memory import cache_bytes, cache_bytes_per_token, peak_mb, reset_peak
 from vlmprune.models.loading import LoadedModel
-from vlmprune.speed.load import Case, Load, SyntheticBatch
+from vlmprune.speed import Load
+from vlmprune.speed.load import Case, SyntheticBatch
 
 BACKEND: str | None = None  # of torch.compile; None for inductor
 QUESTION = "What is in the middle of the picture?"  # for methods that read it; CLIP pads all questions to one length

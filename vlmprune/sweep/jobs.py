@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vlmprune.config.arguments import read_settings
+from vlmprune.config.arguments import read_values
 from vlmprune.config.overrides import (
     AMOUNT,
     QUOTES,
@@ -118,7 +118,7 @@ def split_settings(settings: list[str], config_dir: str | None) -> SweepSettings
         elif override.is_sweep_override():
             raise UserError(f"'{line}': a sweep has one {key}, not several")
         else:
-            own |= read_settings([line], "sweep", one=[key])
+            (own[key],) = read_values(override)
     for name in ("baselines", "fail_fast"):
         if not isinstance(own[name], bool):
             raise UserError(f"{name}={own[name]}: allowed: true, false")
