@@ -210,7 +210,7 @@ def _literals(key: str) -> list[str]:
     owner: Any = settings.RunSettings
     if section:
         owner = typing.get_type_hints(owner).get(section)
-    declared = read_fields(owner) if is_dataclass(owner) else []
+    declared = read_fields(owner) if isinstance(owner, type) and is_dataclass(owner) else []
     found = next((each for each in declared if each.name == name), None)
     return [] if found is None else ["true", "false"] if found.hint is bool else list(found.choices)
 
