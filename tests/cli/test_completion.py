@@ -98,7 +98,7 @@ def test_options_are_those_that_the_command_takes(command):
     assert sorted(allowed) == sorted(candidates(f"vlmprune {command} -"))
 
 
-@pytest.mark.parametrize("command", [*COMMANDS.keys() - {"run", "sweep", "completion"}])
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"run", "sweep", "completion"}))
 def test_settings_are_those_that_the_command_takes(command):
     allowed = refusal(command, "nonsense=1").rpartition("allowed: ")[2].split(", ")
     lines = (f"vlmprune {command} ", *(f"vlmprune {command} {key}" for key in allowed if "." in key))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import typing
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +17,7 @@ from vlmprune.cli import COMMANDS
 from vlmprune.config.arguments import Argument, OfRun, Words, parse, read_fields
 from vlmprune.config.overrides import LONGEST
 from vlmprune.errors import UserError
+from vlmprune.sweep.jobs import SweepSettings
 
 PACKAGE = "vlmprune"
 
@@ -113,7 +114,7 @@ vlmprune completion bash|zsh|fish: print the script that lets the TAB key comple
 Then, for example, `vlmprune run method=py<TAB>` and `vlmprune sweep method=fastv method.<TAB>`.
 """
 PARTS = {"method.before": ("sequence", "vision"), "method.inside": ("decoder",)}  # of compose: stages of methods
-SWEEP = {"experiment": None, "launcher": "inprocess", "baselines": True, "fail_fast": False}
+SWEEP = {"experiment": None} | {each.name: each.default for each in fields(SweepSettings) if each.default != MISSING}
 
 
 @dataclass(frozen=True)

@@ -99,16 +99,16 @@ class SweepSettings:
     launcher.* without the prefix."""
 
     run_overrides: list[str]
-    baselines: bool
-    fail_fast: bool
-    launcher: str
     launcher_settings: dict[str, Any]
+    baselines: bool = True
+    fail_fast: bool = False
+    launcher: str = "inprocess"
 
 
 def split_settings(settings: list[str], config_dir: str | None) -> SweepSettings:
     """Split `settings` into those of the sweep and those of its runs. Raise UserError if the former are invalid."""
     run_overrides: list[str] = []
-    own: dict[str, Any] = {"baselines": True, "fail_fast": False, "launcher": "inprocess"}
+    own: dict[str, Any] = {}
     for override in parse_overrides(settings):
         key, line = override.key_or_group, override.input_line
         if key.startswith("hydra/launcher"):
@@ -118,13 +118,15 @@ def split_settings(settings: list[str], config_dir: str | None) -> SweepSettings
         elif override.is_sweep_override():
             raise UserError(f"'{line}': a sweep has one {key}, not several")
         else:
+            check_choice(key, [key] if key.startswith("launcher.") else SWEEP_ONLY, "setting of sweep")
             (own[key],) = read_values(override)
     for name in ("baselines", "fail_fast"):
-        if not isinstance(own[name], bool):
+        if not isinstance(own.get(name, True), bool):
             raise UserError(f"{name}={own[name]}: allowed: true, false")
-    check_choice(str(own["launcher"]), find_choices("launcher", config_dir), "launcher")
-    dotted = {key.removeprefix("launcher."): value for key, value in own.items() if key.startswith("launcher.")}
-    return SweepSettings(run_overrides, own["baselines"], own["fail_fast"], str(own["launcher"]), dotted)
+    if "launcher" in own:
+        own["launcher"] = check_choice(str(own["launcher"]), find_choices("launcher", config_dir), "launcher")
+    dotted = {key.removeprefix("launcher."): own.pop(key) for key in [*own] if key.startswith("launcher.")}
+    return SweepSettings(run_overrides, dotted, **own)
 
 
 def _launchers(config_dir: str | None) -> str:
