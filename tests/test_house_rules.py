@@ -37,6 +37,7 @@ typed_json
 files own_code source_code machine limits
 methods terminal errors source_files tiny
 """
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 LEVEL_OF = {name: level for level, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 
 
@@ -161,6 +162,16 @@ def test_the_engine_imports_methods_and_errors_alone():
         if module.startswith("vlmprune.")
     }
     assert parts <= {"methods", "engine", "errors", "own_code"}
+
+
+OPENINGS = ("What", "Which", "Whether", "How", "Who")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_docstrings_open_with_what_the_caller_gets(name):
+    nodes = [node for node in ast.walk(ast.parse(FILES[name].read_text())) if isinstance(node, DOCUMENTED)]
+    texts = [text for node in nodes if (text := ast.get_docstring(node))]
+    assert [text.splitlines()[0] for text in texts if text.split()[0] in OPENINGS] == []
 
 
 def test_the_command_line_starts_without_torch():

@@ -39,7 +39,7 @@ METHODS = [
     pytest.param(["method=cls", "ratio=0.9", "positions=keep"], marks=pytest.mark.slow),
     pytest.param(["method=tome", "ratio=0.5"], marks=pytest.mark.slow),
     pytest.param(["method=prumerge"], marks=pytest.mark.slow),
-    ["method=fastv", "ratio=0.9"],
+    pytest.param(["method=fastv", "ratio=0.9"], marks=pytest.mark.slow),
 ]
 
 

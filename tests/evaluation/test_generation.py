@@ -111,10 +111,8 @@ def reference(path: Path, settings: dict, *overrides: str) -> dict:
     return found
 
 
-OFTEN = ("penalties",)
-
-
-@pytest.mark.parametrize("group", [pytest.param(g, marks=[] if g in OFTEN else pytest.mark.slow) for g in CARRIED])
+@pytest.mark.slow
+@pytest.mark.parametrize("group", CARRIED)
 def test_settings_of_greedy_answers_give_the_same_however_they_are_run(group, tmp_path):
     path = copied(tmp_path / "copy", CARRIED[group])
     for method, amount in METHODS.items():
@@ -171,6 +169,7 @@ def test_the_checkpoints_rules_stay_on_and_are_told(tmp_path, capsys):
     assert result["environment"]["model"]["generation"] == "checkpoint" and "generation" not in result["comparable"]
 
 
+@pytest.mark.slow
 def test_greedy_goes_without_the_checkpoints_rules(tmp_path, capsys):
     rules = CARRIED["words"] | {"repetition_penalty": 5.0, "guidance_scale": 1.5}
     path = copied(tmp_path / "copy", rules)

@@ -51,7 +51,7 @@ def run(number: int, seed: int) -> None:
     each()
 
 
-@pytest.mark.parametrize("shard", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("shard", [0, *(pytest.param(shard, marks=pytest.mark.slow) for shard in (1, 2))])
 def test_random_programs(shard: int) -> None:
     run(50, SEED + shard)
 

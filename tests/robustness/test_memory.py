@@ -77,9 +77,8 @@ def test_smaller_batches_give_the_same_answers(way, broken, limited, tmp_path, c
         assert result["timings"]["evaluation"]["batch_size"] == {"asked": 8, "used": used}, told
 
 
-@pytest.mark.parametrize(
-    "way", ["shared", *(pytest.param(way, marks=pytest.mark.slow) for way in ("whole", "unshared"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["shared", "whole", "unshared"])
 def test_a_question_that_does_not_fit_alone(way, limited, tmp_path, capsys, monkeypatch):
     asked = limited(0, BROKEN["GPU"])
     with pytest.raises(

@@ -93,7 +93,7 @@ class Argument:
 
     @property
     def text(self) -> str:
-        """What --help says of it: what is allowed, and its text."""
+        """Its meaning for --help: the allowed values, then its text."""
         words = ", ".join([*(self.mark(Endings) or ()), *(self.mark(OfRun) or ()), *self.choices])
         return "; ".join(filter(None, [words, self.mark(str)]))
 

@@ -34,8 +34,10 @@ JOB, REPORT = "job.json", "report.json"
 
 @with_config(STRICT)
 class Job(TypedDict):
-    """What process 0 writes into the folder of a share. device: cpu, or cuda for the GPU of the process's LOCAL_RANK;
-    questions: ids."""
+    """Task of a share, which process 0 writes into the share's folder.
+
+    device: cpu, or cuda for the GPU of the process's LOCAL_RANK. questions: ids.
+    """
 
     overrides: list[str]
     config_dir: str | None
@@ -46,7 +48,7 @@ class Job(TypedDict):
 
 @with_config(STRICT)
 class Report(TypedDict):
-    """What the process writes there: its device when it begins, and how its share ended.
+    """Report of the process in the same folder: its device when it begins, and how its share ended.
 
     seconds, peak_mb: of a share that is answered. refused: the message of a UserError; failed: that of another error.
     """

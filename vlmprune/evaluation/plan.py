@@ -63,7 +63,7 @@ class Plan:
 
 @dataclass
 class Resources:
-    """What outlives a run and serves the next one of its process.
+    """Objects that outlive a run and serve the next one of its process.
 
     benchmarks: by the hash of their config, each with all of its samples and those of each subset. model: the last one,
     with its encodings; model_key: all that it depends on. uploads: of W&B's files.

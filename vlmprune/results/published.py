@@ -164,7 +164,7 @@ class FigurePair:
 
     @property
     def notes(self) -> list[str]:
-        """What to know before one compares the two."""
+        """Differences between the two runs that a reader has to know."""
         run, line = self.run, self.published
         notes = [note for note in (line.caution, line.protocol) if note]
         if run.beyond:
