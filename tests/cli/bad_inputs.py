@@ -54,6 +54,8 @@ CASES: list[tuple[list[str], str, str]] = [
     (["sweep", "launcher=gpus", "launcher.worker=2", "ratio=0.5"], "launcher.worker", "did you mean 'workers'"),
     (["run", "launcher=gpus"], "launcher=gpus", "use vlmprune sweep"),
     (["speed", "formt=csv"], "'formt'", "did you mean 'format'"),
+    (["sweep", "baseline=false"], "'baseline' is not a setting", "did you mean 'baselines'"),
+    (["sweep", "launchr=gpus"], "'launchr' is not a setting", "did you mean 'launcher'"),
     (["sweep", "baselines.x=1"], "'baselines.x'", "did you mean 'baselines'"),
     (["run", "-m", "--cfg"], "--cfg", "give one of the two"),
     (["wandb-report", "--config-dir", "configs"], "'--config-dir'", "allowed: --help"),

@@ -11,15 +11,17 @@ from vlmprune.config.overrides import (
     QUOTES,
     SWEEP_ONLY,
     add_quotes,
+    check_override,
     drop_ineffective,
     expand_sweep,
     first_key,
     parse_overrides,
+    run_keys,
 )
 from vlmprune.config.registry import DESCRIPTION, find_choices, read_choice, target_class, target_of
 from vlmprune.config.settings import RunConfig, compose_run
 from vlmprune.config.typecheck import check_type, construct
-from vlmprune.errors import UserError, check_choice
+from vlmprune.errors import UserError, check_choice, nearest
 from vlmprune.results.sweep_record import JobRecord
 
 if TYPE_CHECKING:
@@ -109,11 +111,15 @@ def split_settings(settings: list[str], config_dir: str | None) -> SweepSettings
     """Split `settings` into those of the sweep and those of its runs. Raise UserError if the former are invalid."""
     run_overrides: list[str] = []
     own: dict[str, Any] = {}
+    known = {*run_keys(), *SWEEP_ONLY, "experiment"}
     for override in parse_overrides(settings):
         key, line = override.key_or_group, override.input_line
         if key.startswith("hydra/launcher"):
             raise UserError(f"'{line}': jobs are launched by vlmprune itself; {_launchers(config_dir)}")
-        if key.partition(".")[0] not in SWEEP_ONLY:
+        check_override(override)
+        if (head := key.partition(".")[0]) not in known:
+            raise UserError(f"'{key}' is not a setting{nearest(head, known)}; allowed: {', '.join(sorted(known))}")
+        if head not in SWEEP_ONLY:
             run_overrides.append(line)
         elif override.is_sweep_override():
             raise UserError(f"'{line}': a sweep has one {key}, not several")
