@@ -132,9 +132,7 @@ def runner(plan: Plan, loaded: LoadedModel, parts: Parts, batch_size: int) -> tu
 
 def eager_copy(plan: Plan, attention: dict[str, str]) -> LoadedModel:
     """The model once more, loaded so that it gives attentions."""
-    loading._loaded.clear()
     loaded = loading.load(plan.checkpoint, plan.config.model, plan.dtype, plan.device)
-    loading._loaded.clear()
     loaded.model.model.vision_tower.set_attn_implementation(attention["tower"])
     loaded.model.model.language_model.set_attn_implementation(attention["decoder"])
     return loaded
