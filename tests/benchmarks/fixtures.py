@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,13 @@ def picture(number: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
     image = Image.new("RGB", size, "white")
     ImageDraw.Draw(image).ellipse((8, 4, 30, 26), fill=(20 * number, 255 - 20 * number, 90))
     return image
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **settings: Any) -> bytes:
+    """The file of a picture."""
+    data = io.BytesIO()
+    image.save(data, kind, **settings)
+    return data.getvalue()
 
 
 def annotators(*answers: str) -> list[str]:
@@ -335,3 +343,8 @@ def write_video(file: Path, frames: int = 9, keyframes: int = 100) -> None:
             ImageDraw.Draw(image).rectangle((0, 0, 7 * number + 1, 64), fill="white")
             container.mux(stream.encode(av.VideoFrame.from_image(image)))
         container.mux(stream.encode(None))
+
+
+def bar(frame: Image.Image) -> int:
+    """The number of a frame of `write_video`."""
+    return round((sum(frame.convert("L").getpixel((x, 20)) > 128 for x in range(64)) - 1) / 7)

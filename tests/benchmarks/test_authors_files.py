@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 
 import pytest
 
-from tests.benchmarks.fixtures import picture
+from tests.benchmarks.fixtures import encoded, picture
 from tests.benchmarks.loading import build, make
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.config.registry import find_choices, read_choice
 from vlmprune.errors import UserError
 
+CATEGORIES = ("random", "popular", "adversarial")
 HEADER = ["index", "question", "hint", *"ABCD", "answer", "category", "image", "source", "l2-category", "comment"]
-
-
-def encoded(number):
-    data = io.BytesIO()
-    picture(number).save(data, "JPEG")
-    return base64.b64encode(data.getvalue()).decode()
 
 
 def mmbench(tmp_path, *rows):
@@ -30,7 +24,8 @@ def mmbench(tmp_path, *rows):
     return benchmark, benchmark.load()
 
 
-ROW = {"index": "241", "question": "Which?", "A": "yes", "B": "no", "answer": "B", "category": "x", "image": encoded(2)}
+CELL = base64.b64encode(encoded(picture(2), "JPEG")).decode()
+ROW = {"index": "241", "question": "Which?", "A": "yes", "B": "no", "answer": "B", "category": "x", "image": CELL}
 
 
 def test_llavas_mmbench(tmp_path):
@@ -55,16 +50,10 @@ def pope(tmp_path):
     """The three files of POPE at e3e3926 with two questions each, and a folder of their pictures."""
     (tmp_path / "coco").mkdir()
     (tmp_path / "val2014").mkdir()
-    for category in ("random", "popular", "adversarial"):
-        rows = [
-            {
-                "question_id": k,
-                "image": f"COCO_{k}.jpg",
-                "text": "Is there a dog in the image?",
-                "label": ("yes", "no")[k % 2],
-            }
-            for k in (1, 2)
-        ]
+    for category in CATEGORIES:
+        row = {"text": "Is there a dog in the image?"}
+        answers = {1: "no", 2: "yes"}
+        rows = [row | {"question_id": k, "image": f"COCO_{k}.jpg", "label": answers[k]} for k in answers]
         (tmp_path / f"coco/coco_pope_{category}.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for k in (1, 2):
         picture(k).save(tmp_path / f"val2014/COCO_{k}.jpg")
@@ -74,13 +63,9 @@ def pope(tmp_path):
 def test_popes_own_files(pope):
     benchmark = make("pope", path=f"{pope}/coco", pictures=f"{pope}/val2014")
     samples = benchmark.load()
-    assert {sample.id for sample in samples} == {
-        f"{c}/{k}" for c in ("random", "popular", "adversarial") for k in (1, 2)
-    }
-    assert samples[0].question == "Is there a dog in the image?" and {sample.answer for sample in samples} == {
-        "yes",
-        "no",
-    }
+    assert {sample.id for sample in samples} == {f"{c}/{k}" for c in CATEGORIES for k in (1, 2)}
+    assert samples[0].question == "Is there a dog in the image?"
+    assert {sample.answer for sample in samples} == {"yes", "no"}
     assert [sample.image_id for sample in samples] == ["COCO_1.jpg"] * 3 + ["COCO_2.jpg"] * 3  # encoded once each
     for sample in samples:
         benchmark.check_media(sample)

@@ -1,4 +1,4 @@
-"""What decoder, processor or tokenizer cannot take is one broken sample, told in a line, in every way of asking."""
+"""A picture or text that decoder, processor or tokenizer cannot take is one broken sample, in every way of asking."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_the_orientation_is_part_of_a_run(folder, tmp_path):
 
 
 def test_a_picture_turned_is_another_to_the_store_of_encodings(tmp_path):
-    """Which lies on disk for later runs and knows tiles by what the encoder is given."""
+    """The store lies on disk for later runs and knows tiles by what the encoder is given."""
     exif = Image.Exif()
     exif[0x0112] = 6
     picture(3, (60, 20)).save(tmp_path / "0.png", exif=exif.tobytes())

@@ -20,14 +20,8 @@ from vlmprune.results.runs import read_run
 from vlmprune.sweep.inspection import check_jobs
 from vlmprune.sweep.jobs import plan_jobs
 
-QUICK = [
-    "method=none",
-    "latency_samples=0",
-    "logger=none",
-    "show.samples=0",
-    "device=cpu",
-    "benchmark.max_new_tokens=2",
-]
+QUICK = ["method=none", "latency_samples=0", "logger=none", "show.samples=0", "device=cpu"]
+QUICK += ["benchmark.max_new_tokens=2"]
 
 
 def make(folder: Path, *rows: dict[str, Any]) -> Path:

@@ -17,15 +17,10 @@ KEY = "sk-secret-123456"
 
 
 def rows(count):
+    row = {"extra": {"capability": "rec"}}
     return [
-        {
-            "id": f"q{number}",
-            "question": f"What is {number}?",
-            "answer": str(number),
-            "prediction": f"It is {number}.",
-            "extra": {"capability": "rec"},
-        }
-        for number in range(count)
+        row | {"id": f"q{n}", "question": f"What is {n}?", "answer": str(n), "prediction": f"It is {n}."}
+        for n in range(count)
     ]
 
 
@@ -50,21 +45,10 @@ def test_every_row_gets_its_verdict(tmp_path):
     assert {line["judge"] for line in lines} == {"small-judge"} and len(lines) == 5
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        429,
-        500,
-        503,
-        408,
-        None,
-        b"<html>busy</html>",
-        b'{"choices": []}',
-        b'{"choices": [{"message": {}}]}',
-        "no idea",
-        "",
-    ],
-)
+FAULTS = [429, 500, 503, 408, None, b"<html>busy</html>", b'{"choices": []}', b'{"choices": [{"message": {}}]}']
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, "no idea", ""])
 def test_faults_are_asked_again(tmp_path, fault):
     with judge_server(lambda number, _: fault if number < 2 else "0.7") as server:
         judged = judge_answers(rows(1), MMVET_PROTOCOL, judge(server), tmp_path)

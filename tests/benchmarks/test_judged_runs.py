@@ -3,42 +3,22 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from tests.benchmarks.judge_server import judge_server
 from tests.runs import run
 from vlmprune.cli import main
 from vlmprune.config.settings import compose_run
-from vlmprune.errors import UserError
 from vlmprune.results.runs import read_run
 
 QUICK = ("method=none", "latency_samples=0", "logger=none", "limit=4", "benchmark.max_new_tokens=2")
 
 
-class Grader(BaseHTTPRequestHandler):
-    """Grades everything 0.5."""
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        body = json.dumps({"choices": [{"message": {"content": "0.5"}}]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def judge():
-    server = HTTPServer(("127.0.0.1", 0), Grader)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield [f"judge.base_url=http://127.0.0.1:{server.server_port}/v1", "judge.model=half"]
-    server.shutdown()
-    server.server_close()
+    with judge_server(lambda *_: "0.5") as server:
+        yield [f"judge.base_url={server.url}", "judge.model=half"]
 
 
 def settings(overrides, tmp_path):
@@ -81,18 +61,3 @@ def test_without_one_it_ends_with_answers_and_is_judged_later(overrides, tmp_pat
 def test_a_finished_run_is_judged_when_a_judge_is_given(overrides, tmp_path, judge):
     run(compose_run(settings(overrides, tmp_path)))
     assert run(compose_run([*settings(overrides, tmp_path), *judge]))["answers"]["score"] == 0.5
-
-
-@pytest.mark.parametrize(
-    ("setting", "said"),
-    [
-        (["judge.base_url=ftp://x", "judge.model=a"], "base_url"),
-        (["judge.base_url=http://127.0.0.1:1/v1"], r"judge\.model"),
-        (["judge.modle=a"], "judge.modle.*did you mean 'model'"),
-        (["judge.base_url=http://127.0.0.1:1/v1", "judge.model=a", "judge.concurrency=0"], "concurrency=0"),
-    ],
-)
-def test_a_bad_judge_is_refused_before_anything_is_asked(setting, said, overrides, tmp_path):
-    with pytest.raises(UserError, match=said):
-        run(compose_run([*settings(overrides, tmp_path), *setting]))
-    assert not list(tmp_path.rglob("predictions.jsonl"))

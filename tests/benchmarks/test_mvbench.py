@@ -7,7 +7,7 @@ import json
 import pytest
 from PIL import Image
 
-from tests.benchmarks.fixtures import write_video
+from tests.benchmarks.fixtures import bar, write_video
 from tests.benchmarks.loading import build
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.benchmarks.tables import ConcatenatedTable, MemoryTable
@@ -34,12 +34,6 @@ def load(tmp_path, videos, task, rows):
     overrides = [f"benchmark.path={tmp_path}/data/rows.json", f"benchmark.videos={videos}", f"benchmark.config={task}"]
     benchmark = build(["benchmark=mvbench", "benchmark.num_frames=1", "benchmark.frames=middles", *overrides])
     return benchmark, benchmark.load()
-
-
-def bar(image):
-    """Which frame of write_video it is: its bar grows by 7 pixels a frame."""
-    row = [image.convert("L").getpixel((x, 20)) > 128 for x in range(64)]
-    return round((sum(row) - 1) / 7)
 
 
 def test_a_row_is_about_its_seconds(tmp_path, videos):

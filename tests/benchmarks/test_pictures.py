@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.benchmarks.fixtures import encoded
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.benchmarks.media import content_key, decode_image, rgb
 
@@ -19,9 +20,7 @@ BIG = np.frombuffer(RAMP.astype("<u2").tobytes(), "<u2").reshape(4, 256) * 257  
 
 
 def cell(image, kind="PNG", **settings):
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **settings)
-    return {"bytes": buffer.getvalue(), "path": None}
+    return {"bytes": encoded(image, kind, **settings), "path": None}
 
 
 def tag(orientation):

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.benchmarks.fixtures import write_video
+from tests.benchmarks.fixtures import bar, write_video
 from tests.benchmarks.loading import build
 from vlmprune.benchmarks.frames import SPACINGS, Stretch, linspace
-from vlmprune.cli import main
 from vlmprune.config.registry import find_choices, read_choice
 from vlmprune.config.settings import compose_run
 from vlmprune.evaluation.plan import make_plan
@@ -68,8 +67,8 @@ def test_a_question_is_asked_as_published(name: str) -> None:
 
 
 def test_the_other_published_prompt_of_activitynet() -> None:
-    settings = ["benchmark.capitalize=true", "'benchmark.suffix", "benchmark.max_new_tokens=64"]
-    settings[1] = "benchmark.suffix='? Answer the question using a single word or phrase.'"
+    suffix = "benchmark.suffix='? Answer the question using a single word or phrase.'"
+    settings = ["benchmark.capitalize=true", suffix, "benchmark.max_new_tokens=64"]
     benchmark = build(["benchmark=activitynet", *settings])
     asked = benchmark.question({"question": "is the athlete wearing Trousers"}) + benchmark.suffix
     assert asked == "Is the athlete wearing trousers? Answer the question using a single word or phrase."
@@ -109,17 +108,7 @@ def test_the_spacing_is_a_setting_and_part_of_the_run(tmp_path: Path) -> None:
     seen, directories, comparable = [], set(), set()
     for spacing in SPACINGS:
         plan = make_plan(compose_run([*settings, f"benchmark.frames={spacing}"]))
-        bars = [
-            sum(frame.convert("L").getpixel((x, 20)) > 128 for x in range(64))
-            for frame in plan.benchmark.images(plan.samples[0])
-        ]
-        seen.append([round((bar - 1) / 7) for bar in bars])
+        seen.append([bar(frame) for frame in plan.benchmark.images(plan.samples[0])])
         directories.add(plan.directory.path)
         comparable.add(plan.comparable["benchmark"])
     assert seen == [[0, 4, 8], [1, 4, 7]] and len(directories) == len(comparable) == 2
-
-
-def test_an_unknown_spacing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    settings = ["benchmark=msvd", "benchmark.path=/x", "benchmark.frames=middle", "method=none", "logger=none"]
-    assert main(["run", *settings]) == 2
-    assert "benchmark.frames=middle: expected linspace or middles (did you mean 'middles'?)" in capsys.readouterr().err

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import codecs
-import io
 import json
 
 import pytest
 
-from tests.benchmarks.fixtures import picture
+from tests.benchmarks.fixtures import encoded, picture
 from tests.benchmarks.loading import build
 from tests.runs import run
 from vlmprune.benchmarks.base import BadSample
@@ -84,14 +83,9 @@ def test_a_table_as_programs_write_it(tmp_path):
     assert read(tmp_path, f"a\n{'x' * 300_000}\n", "rows.csv") == [{"a": "x" * 300_000}]
 
 
-def png(number):
-    data = io.BytesIO()
-    picture(number).save(data, "PNG")
-    return data.getvalue()
-
-
 def test_equal_ids_are_told_apart_and_bad_rows_named(tmp_path):
-    lines = [f"{number},{text},{base64.b64encode(png(0)).decode()}" for number, text in ((1, "x"), (1, "y"), (2, ""))]
+    cell = base64.b64encode(encoded(picture(0))).decode()
+    lines = [f"{number},{text},{cell}" for number, text in ((1, "x"), (1, "y"), (2, ""))]
     (tmp_path / "rows.csv").write_text("\n".join(["question_id,answers,image", *lines]))
     columns = ["benchmark.columns.question=question_id", f"benchmark.path={tmp_path}/rows.csv"]
     benchmark = build(["benchmark=okvqa", *columns])

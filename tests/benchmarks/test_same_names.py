@@ -7,9 +7,8 @@ import shutil
 
 import pytest
 
-from tests.benchmarks.fixtures import ROWS, mvbench, open_video, write_hub_folder, write_video
+from tests.benchmarks.fixtures import ROWS, bar, mvbench, open_video, write_hub_folder, write_video
 from tests.benchmarks.loading import make
-from tests.benchmarks.test_mvbench import bar
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.config.registry import read_choice
 from vlmprune.hashing import listing_identity

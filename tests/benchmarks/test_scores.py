@@ -1,4 +1,4 @@
-"""What the benchmarks make of their rows: prompts as published, and full marks for perfect answers."""
+"""Benchmarks ask as published, and give perfect answers full marks."""
 
 from __future__ import annotations
 

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 
 import pytest
 from datasets import Dataset
+from PIL import Image
 
-from tests.benchmarks.fixtures import chartqa, mmmu, picture
+from tests.benchmarks.fixtures import chartqa, encoded, mmmu, picture
 from tests.benchmarks.loading import make
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.benchmarks.choices import renumber_markers
 from vlmprune.benchmarks.media import decode_image, named_files
 from vlmprune.benchmarks.stored import stored_picture
 
-
-def encoded(kind="PNG"):
-    data = io.BytesIO()
-    picture(3).save(data, kind)
-    return data.getvalue()
-
-
-TEXT = base64.b64encode(encoded()).decode()
-WIDE = base64.encodebytes(encoded("BMP")).decode()  # in lines
-SAFE = base64.urlsafe_b64encode(encoded()).decode().rstrip("=")
+PICTURE = encoded(picture(3))
+TEXT = base64.b64encode(PICTURE).decode()
+WIDE = base64.encodebytes(encoded(picture(3), "BMP")).decode()  # in lines
+SAFE = base64.urlsafe_b64encode(PICTURE).decode().rstrip("=")
 
 
 @pytest.mark.parametrize(
     "cell",
     [
-        encoded(),
-        {"bytes": encoded(), "path": None},
+        PICTURE,
+        {"bytes": PICTURE, "path": None},
         {"bytes": TEXT},
         TEXT,
         WIDE,
@@ -65,6 +59,9 @@ def test_pictures(cell, tmp_path):
         ("http://x.org/a.png", "is an address: download it"),
         (5, "is 5; expected a file's name, encoded bytes or base64"),
         ({"src": "x"}, "is an object with src; expected bytes or path"),
+        ({"bytes": b"not an image", "path": None}, "cannot be decoded"),
+        ({"bytes": encoded(Image.effect_noise((64, 64), 90))[:900], "path": None}, "cannot be decoded"),
+        ({"bytes": encoded(picture(1), "JPEG")[:300], "path": None}, "cannot be decoded"),
     ],
 )
 def test_what_is_no_picture_is_called_what_it_is(cell, said, tmp_path):
@@ -75,13 +72,13 @@ def test_what_is_no_picture_is_called_what_it_is(cell, said, tmp_path):
 
 
 def test_a_file_comes_before_base64(tmp_path):
-    name = base64.b64encode(encoded()).decode()[:80].replace("/", "a")
+    name = base64.b64encode(PICTURE).decode()[:80].replace("/", "a")
     (tmp_path / name).write_bytes(b"x")
     assert stored_picture(name, tmp_path) == tmp_path / name
 
 
 def test_a_binary_column(tmp_path):
-    Dataset.from_list([chartqa(0) | {"image": encoded()}]).to_parquet(tmp_path / "test.parquet")
+    Dataset.from_list([chartqa(0) | {"image": PICTURE}]).to_parquet(tmp_path / "test.parquet")
     benchmark = make("chartqa", path=f"{tmp_path}/test.parquet")
     (sample,) = benchmark.load()
     assert benchmark.images(sample)[0].tobytes() == picture(3).tobytes()

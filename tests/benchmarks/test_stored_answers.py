@@ -1,4 +1,4 @@
-"""Which option a dataset's answer names: letter, index or text, as the YAML says; and answers without options."""
+"""A dataset's answer names an option by letter, index or text, as the YAML says; and answers without options."""
 
 from __future__ import annotations
 

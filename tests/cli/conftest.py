@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.results.synthetic import make_outputs
+
 CompletedProcess = subprocess.CompletedProcess[str]
 
 
@@ -21,3 +23,9 @@ def vlmprune(tmp_path: Path) -> Callable[..., CompletedProcess]:
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=timeout)
 
     return call
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    """The unpruned run, random and two methods at two ratios, and one that was interrupted; made up."""
+    return make_outputs(tmp_path)

@@ -70,14 +70,6 @@ def test_many_more_through_the_command(vlmprune, folder, case):
     assert done.stderr.splitlines()[-1].startswith("vlmprune: ")  # above it a library may have said something
 
 
-def test_main_prints_one_line(capsys):
-    assert cli.main(["run", "method=clss"]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.startswith(
-        "vlmprune: method 'clss' does not exist (did you mean 'cls'?)"
-    )
-
-
 @pytest.mark.parametrize(
     ("environment", "said"),
     [

@@ -8,14 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.results.synthetic import as_json, make_outputs, make_run
+from tests.results.synthetic import as_json, change_result, make_run
 from vlmprune.cli.compare import compare
 from vlmprune.results.sweep_record import JobRecord, SweepRecord
-
-
-@pytest.fixture
-def outputs(tmp_path: Path) -> Path:
-    return make_outputs(tmp_path)
 
 
 def by_name(group: dict[str, Any]) -> dict[tuple[str, float | None], dict[str, Any]]:
@@ -188,9 +183,10 @@ def test_damaged_directories_are_named_never_fatal(
 
 def test_a_number_that_is_text_is_damage(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = make_run(outputs, "vtc_cls", 0.5)
-    result = json.loads((broken / "result.json").read_text())
-    for change in ({"ratio": "0.9"}, {"answers": result["answers"] | {"score": "0.5"}}):
-        (broken / "result.json").write_text(json.dumps(result | change))
+    whole = (broken / "result.json").read_text()
+    for answers, fields in (({}, {"ratio": "0.9"}), ({"score": "0.5"}, {})):
+        (broken / "result.json").write_text(whole)
+        change_result(broken, answers, **fields)
         assert compare([str(outputs), "format=csv"]) == 0
         assert "Input should be a valid number" in "".join(capsys.readouterr())
 
@@ -228,13 +224,8 @@ def test_questions_without_a_picture_are_compared(
 ) -> None:
     """A benchmark of one's own may have no picture at all: there is no visual token, and nothing is divided by it."""
     for method, ratio in (("none", None), ("cls", 0.5), ("fastv", None)):
-        path = make_run(tmp_path, method, ratio) / "result.json"
-        result = json.loads(path.read_text())
-        result["answers"]["tokens"] |= {
-            "total": 0.0,
-            "kept": {"mean": 0.0, "min": 0, "max": 0},
-            "layer_averaged": 0.0,
-        }
-        path.write_text(json.dumps(result))
+        run = make_run(tmp_path, method, ratio)
+        tokens = {"total": 0.0, "kept": {"mean": 0.0, "min": 0, "max": 0}, "layer_averaged": 0.0, "sequence": 24.2}
+        change_result(run, {"tokens": tokens})
     assert compare([str(tmp_path), f"format={form}"]) == 0
     assert "cls" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What a run directory or a config holds is data: nothing of it is run, and a class is checked before it is built."""
+"""Content of run directories and configs is data: nothing of it is run, and a class is checked before it is built."""
 
 from __future__ import annotations
 
@@ -109,11 +109,6 @@ class TestTargets:
         arguments = self.choice(folder, group, f"_target_: {target}\ncommand: touch ran\nargs: [touch, ran]\n")
         assert f"_target_ '{target}' is not a subclass of vlmprune." in refused(*arguments)
         assert not list(folder.rglob("config.yaml"))
-
-    def test_the_base_itself(self, folder):
-        assert "is the base class itself" in refused(
-            *self.choice(folder, "method", "_target_: vlmprune.methods.base.Method")
-        )
 
     @pytest.mark.parametrize(
         "part", ["{name: cls, _target_: os.system}", "{_target_: os.system}", "{name: sub}", "os.system"]

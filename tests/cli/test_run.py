@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.loggers.wandb_reader import read_offline_run
+from tests.loggers.wandb_reader import read_closed_run
 
 QUICK = ("limit=24", "batch_size=8", "latency_samples=2", "logger=none")
 
@@ -74,9 +73,7 @@ def test_the_wandb_run_on_disk_mirrors_the_result(vlmprune, tmp_path):
     directory = only_run(tmp_path / "outputs", "cls-0.9-*")
     assert directory in file.parents
     result = json.loads((directory / "result.json").read_text())
-    deadline = time.monotonic() + 10  # wandb-core closes its file a moment after finish() returns
-    while (run := read_offline_run(file)).exit_code is None and time.monotonic() < deadline:
-        time.sleep(0.1)
+    run = read_closed_run(file)
     assert run.exit_code == 0
     assert run.summary["score"] == result["answers"]["score"]
     assert run.config["fingerprint"] == result["fingerprint"]
@@ -115,13 +112,3 @@ def test_list(vlmprune, kind):
     done = vlmprune("list", kind)
     assert done.returncode == 0
     assert {"models": "llava-1.5-7b", "methods": "fastv", "benchmarks": "gqa"}[kind] in done.stdout
-
-
-def test_help_imports_nothing_heavy(vlmprune):
-    import subprocess
-    import sys
-
-    code = "import sys; from vlmprune.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
-    for command in ("run", "sweep", "compare", "list"):
-        assert f"vlmprune {command}" in vlmprune(command, "--help").stdout

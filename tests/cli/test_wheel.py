@@ -28,17 +28,8 @@ def test_a_wheel_runs_on_its_own(tmp_path):
     assert sorted(code) == ["vlmprune/tiny/__init__.py", "vlmprune/tiny/testset.py"], "training belongs to scripts/"
     site = tmp_path / "site"
     subprocess.run([*pip, "install", "--quiet", "--no-deps", "--target", site, wheel], check=True)
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "vlmprune",
-        "run",
-        "limit=8",
-        "ratio=0.9",
-        "logger=none",
-        "latency_samples=2",
-    ]
+    run = ["run", "limit=8", "ratio=0.9", "logger=none", "latency_samples=2"]
+    command = [sys.executable, "-P", "-m", "vlmprune", *run]
     where = "import vlmprune, vlmprune.configs; print(vlmprune.__file__, vlmprune.configs.__file__)"
     environment = os.environ | {"PYTHONPATH": str(site)}
     found = subprocess.run(

@@ -1,4 +1,4 @@
-"""How many processes a run has, and what is refused before anything starts."""
+"""The number of a run's processes, and its limits, which are checked before anything starts."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def record(folder: Path, name: str) -> dict:
 
 
 def same(folder: Path, calm: Path) -> bool:
-    """Whether what was answered is what one undisturbed process answers."""
+    """True if the answers are those of one undisturbed process."""
     for name in ("predictions.jsonl", "kept.jsonl"):
         assert lines(folder, name) == lines(calm, name)
     return record(folder, "result.json")["answers"] == record(calm, "result.json")["answers"]
@@ -83,7 +83,7 @@ def children(process: subprocess.Popen[str]) -> list[int]:
 
 
 def gone(pids: list[int]) -> bool:
-    """Whether these processes end by themselves."""
+    """True if these processes end by themselves."""
     deadline = time.monotonic() + 20
     while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
         if time.monotonic() > deadline:

@@ -40,7 +40,7 @@ def test_an_image_stays_with_one_process_and_shares_are_balanced(processes):
 @pytest.mark.parametrize("batch_size", [1, 3, 4])
 @pytest.mark.parametrize("processes", [2, 3, 8])
 def test_in_half_precision_a_process_goes_through_windows_of_the_one_process(processes, batch_size):
-    """What is asked together is then what one process asks together, whatever sorts and groups a window."""
+    """They are asked together as by one process, whatever sorts and groups a window."""
     samples = questions(40, 12, seed=batch_size)
     alone = [window for window, _ in windows(group_by_image(samples), batch_size)]
     shares = split_questions(samples, processes, batch_size, same_batches=True)

@@ -68,7 +68,7 @@ def fail(share: RunDirectory, questions: list[str]) -> None:
 
 
 def run(team: Team, plan: SimpleNamespace, told: list[int]) -> None:
-    """What vlmprune.run does with a team."""
+    """Share, answer and wait, as vlmprune.run does with a team."""
     with team.share_questions(plan, SAMPLES) as share:
         advance = team.watch(told.append)
         for sample in share:

@@ -1,4 +1,4 @@
-"""What a process other than 0 does: it answers one share after another, and reports how each ended."""
+"""A process other than 0 answers one share after another, and reports how each ended."""
 
 from __future__ import annotations
 
@@ -54,24 +54,26 @@ def test_it_answers_one_share_after_the_other_and_ends_with_process_0(share, tmp
         assert [each["id"] for each in directory.predictions()] == ["7"]
 
 
-def test_what_cannot_work_is_reported_as_such(share, monkeypatch, capfd):
-    def refuse(*_: object) -> tuple[float, float]:
-        raise UserError("sample 7: it is torn")
-
-    monkeypatch.setattr(worker, "answer_questions", refuse)
-    assert serve(monkeypatch, share.path) == 0
-    assert final_report(share) == {"device": "cpu", "refused": "sample 7: it is torn"}
-    assert capfd.readouterr().err == ""  # process 0 prints it
-
-
-def test_an_error_is_reported_and_its_traceback_printed(share, monkeypatch, capfd):
+@pytest.mark.parametrize(
+    ("error", "report", "printed"),
+    [  # a refusal is printed by process 0
+        (UserError("sample 7: it is torn"), {"refused": "sample 7: it is torn"}, ""),
+        (
+            ZeroDivisionError("division\nby zero"),
+            {"failed": "ZeroDivisionError: division by zero, see its traceback"},
+            "Traceback",
+        ),
+    ],
+)
+def test_what_ends_a_share_is_reported(share, error, report, printed, monkeypatch, capfd):
     def fail(*_: object) -> tuple[float, float]:
-        raise ZeroDivisionError("division\nby zero")
+        raise error
 
     monkeypatch.setattr(worker, "answer_questions", fail)
     assert serve(monkeypatch, share.path) == 0
-    assert final_report(share) == {"device": "cpu", "failed": "ZeroDivisionError: division by zero, see its traceback"}
-    assert "Traceback" in capfd.readouterr().err
+    assert final_report(share) == {"device": "cpu"} | report
+    told = capfd.readouterr().err
+    assert printed in told and bool(told) == bool(printed)
 
 
 def test_a_full_disk_is_one_line(share, monkeypatch, capfd):

@@ -152,11 +152,9 @@ def test_a_judge_that_fails_changes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name a run directory"),
         (["nowhere"], "nowhere is not a run directory"),
         (["RUN", "judge.base_url=http://h/v1", "judge.model=m"], "scored by rule"),
         (["RUN", "judge.base_url=http://h/v1"], r"judge\.model: missing"),
-        (["RUN", "judge.base_ur=http://h/v1"], r"did you mean 'judge\.base_url'"),
         (["RUN", "ratio=0.9"], "'ratio' does not exist"),
         (["RUN", "judge.base_url=h", "judge.model=m"], "http://host/v1"),
         (["RUN", "judge.base_url=http://h/v1", "judge.model=m", "judge.retries=x"], r"judge\.retries=x: expected"),

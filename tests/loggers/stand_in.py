@@ -16,7 +16,7 @@ Mode = Literal["works", "fails", "hangs"]
 
 @dataclass
 class StandIn:
-    """What the server was sent. graphql: name of each operation and its variables; files: uploaded, by name."""
+    """All that the server was sent. graphql: name of each operation and its variables; files: uploaded, by name."""
 
     url: str
     graphql: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -90,7 +90,7 @@ def stand_in(mode: Mode = "works") -> Iterator[StandIn]:
 
 
 def respond(seen: StandIn, path: str, body: bytes) -> dict[str, Any]:
-    """What W&B answers, as far as its client looks at it."""
+    """W&B's answer, as far as its client looks at it."""
     if path.startswith("/storage/"):
         seen.files[path.removeprefix("/storage/")] = body
         return {}

@@ -1,4 +1,4 @@
-"""What the mirror picks from a run; and that importing a logger imports no tracker."""
+"""The mirror's summary and samples of a run; importing a logger imports no tracker."""
 
 from __future__ import annotations
 

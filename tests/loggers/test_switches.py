@@ -9,7 +9,7 @@ import pytest
 
 from tests.loggers.stand_in import stand_in
 from tests.loggers.test_upload import KEY
-from tests.loggers.test_wandb import CONFIG, FINGERPRINT, placed
+from tests.loggers.test_wandb import mirror, placed
 from vlmprune.errors import UserError
 from vlmprune.loggers.wandb import WandbLogger
 from vlmprune.loggers.wandb_account import has_api_key, resolve_mode, server_address, wandb_settings
@@ -52,12 +52,10 @@ def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def mirrored(outputs: Path) -> tuple[WandbLogger, Uploads]:
     """The logger after a run, and what it uploads."""
-    logger, result, rows = placed(WandbLogger(), outputs)
+    logger = placed(WandbLogger(), outputs)
     uploads = Uploads()
     logger.set_uploads(uploads)
-    logger.start(CONFIG, FINGERPRINT, None)
-    logger.log_result(result, rows)
-    logger.finish(0)
+    mirror(logger)
     return logger, uploads
 
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from tests.loggers.stand_in import stand_in
-from tests.loggers.test_wandb import CONFIG, FINGERPRINT, placed
-from tests.results.synthetic import picture
+from tests.loggers.test_wandb import FINGERPRINT, mirror, placed
+from tests.results.synthetic import make_run, picture
 from vlmprune.loggers import wandb_upload
 from vlmprune.loggers.wandb import WandbLogger
 from vlmprune.loggers.wandb_account import outputs_identity, run_identity
@@ -32,14 +32,12 @@ def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def mirrored(outputs: Path, uploads: Uploads) -> WandbLogger:
     """A finished run with a picture of its second question, as the logger has mirrored it."""
-    logger, result, rows = placed(WandbLogger(samples=4), outputs)
+    logger = placed(WandbLogger(samples=4), outputs)
     (logger.directory / "pictures").mkdir()
     Image.new("RGB", (8, 8), "red").save(logger.directory / "pictures/1-q1.png")
     (logger.directory / "pictures/index.json").write_text(json.dumps([picture("q1", "1-q1.png")]))
     logger.set_uploads(uploads)
-    logger.start(CONFIG, FINGERPRINT, "sweep-1")
-    logger.log_result(result, rows)
-    logger.finish(0)
+    mirror(logger, group="sweep-1")
     return logger
 
 
@@ -91,11 +89,9 @@ def test_a_sweep_without_network_asks_once(
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nothing listens there
     uploads, lines = Uploads(), []
     for fingerprint in ("11" * 32, "22" * 32):
-        logger, result, rows = placed(WandbLogger(), tmp_path / fingerprint[:2])
+        logger = placed(WandbLogger(), tmp_path / fingerprint[:2])
         logger.set_uploads(uploads)
-        logger.start(CONFIG, fingerprint, "sweep-1")
-        logger.log_result(result, rows)
-        logger.finish(0)
+        mirror(logger, fingerprint, "sweep-1")
         lines.append(str(logger.line))
         for upload in uploads.started:
             upload.process.wait(60)
@@ -106,15 +102,12 @@ def test_a_sweep_without_network_asks_once(
 
 
 def test_the_whole_sweep_is_synced_by_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    logger, result, rows = placed(WandbLogger(mode="offline"), tmp_path)
+    logger = placed(WandbLogger(mode="offline"), tmp_path)
     directories = []
-    for name, fingerprint in (("a", "11" * 32), ("b", "22" * 32)):
-        directories.append(tmp_path / "scenes/tiny" / name)
-        directories[-1].mkdir()
+    for ratio, fingerprint in ((0.25, "11" * 32), (0.5, "22" * 32)):
+        directories.append(make_run(tmp_path, "fastv", ratio))
         logger.place(directories[-1], tmp_path)
-        logger.start(CONFIG, fingerprint, "sweep-1")
-        logger.log_result(result, rows)
-        logger.finish(0)
+        mirror(logger, fingerprint, "sweep-1")
     command = wandb_upload.sync_command(directories)
     assert command == f"wandb sync {tmp_path}/scenes/tiny/*/wandb/offline-run-*"
     assert wandb_upload.sync_command([tmp_path]) is None

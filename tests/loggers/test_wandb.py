@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from tests.loggers.wandb_reader import OfflineRun, read_offline_run
+from tests.loggers.wandb_reader import OfflineRun, read_closed_run, read_offline_run
 from tests.results.synthetic import make_run, picture
 from vlmprune.loggers.wandb import WandbLogger
 from vlmprune.loggers.wandb_account import has_api_key, outputs_identity, run_identity
@@ -32,30 +31,33 @@ def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
 
-def placed(logger: WandbLogger, outputs: Path) -> tuple[WandbLogger, dict[str, Any], list[dict[str, Any]]]:
-    """The logger in the directory of a made-up run, with that run's result and predictions."""
+def placed(logger: WandbLogger, outputs: Path) -> WandbLogger:
+    """The logger in the directory of a made-up run."""
     make_run(outputs, "none")
-    directory = make_run(outputs, "fastv", 0.9)
-    logger.place(directory, outputs)
-    rows = [json.loads(line) for line in (directory / "predictions.jsonl").read_text().splitlines()]
-    return logger, json.loads((directory / "result.json").read_text()), rows
+    logger.place(make_run(outputs, "fastv", 0.9), outputs)
+    return logger
+
+
+def result_of(logger: WandbLogger) -> dict[str, Any]:
+    return json.loads((logger.directory / "result.json").read_text())
+
+
+def mirror(logger: WandbLogger, fingerprint: str = FINGERPRINT, group: str | None = None, code: int = 0) -> None:
+    """All that a run tells a logger which is in its directory."""
+    lines = (logger.directory / "predictions.jsonl").read_text().splitlines()
+    logger.start(CONFIG, fingerprint, group)
+    logger.log_result(result_of(logger), [json.loads(line) for line in lines])
+    logger.finish(code)
 
 
 def read_all(directory: Path) -> list[OfflineRun]:
-    """All offline runs, once W&B's service process has closed their files: finish() returns a moment before that."""
-    deadline = time.monotonic() + 10
-    while True:
-        runs = [read_offline_run(file) for file in sorted(directory.glob("wandb/offline-run-*/*.wandb"))]
-        if all(run.exit_code is not None for run in runs) or time.monotonic() > deadline:
-            return runs
-        time.sleep(0.05)
+    """All offline runs, once W&B's service process has closed their files."""
+    return [read_closed_run(file) for file in sorted(directory.glob("wandb/offline-run-*/*.wandb"))]
 
 
 def test_offline_run_mirrors_the_run_directory(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    logger, result, rows = placed(WandbLogger(project="mine", samples=5), tmp_path)
-    logger.start(CONFIG, FINGERPRINT, "sweep-1")
-    logger.log_result(result, rows)
-    logger.finish(0)
+    logger = placed(WandbLogger(project="mine", samples=5), tmp_path)
+    mirror(logger, group="sweep-1")
     assert capfd.readouterr() == ("", "")  # W&B says nothing of its own
 
     (run,) = read_all(logger.directory)
@@ -63,7 +65,7 @@ def test_offline_run_mirrors_the_run_directory(tmp_path: Path, capfd: pytest.Cap
     assert (run.group, run.project, run.exit_code) == ("sweep-1", "mine", 0)
     assert run.config["method.k"] == 2 and run.config["method.name"] == "fastv" and run.config["ratio"] == 0.9
     assert not [key for key in run.config if "logger" in key or "info" in key]
-    answers = result["answers"]
+    answers = result_of(logger)["answers"]
     assert run.summary["score"] == answers["score"] and run.summary["questions"] == answers["samples"]
     unpruned = json.loads(next(tmp_path.glob("scenes/tiny/none-*/result.json")).read_text())
     assert run.summary["relative_score"] == pytest.approx(answers["score"] / unpruned["answers"]["score"])
@@ -83,15 +85,13 @@ def test_pictures_of_different_sizes_are_logged_as_one_size(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """W&B would else warn that its pages cannot show them, on the terminal of a run that has no fault."""
-    logger, result, rows = placed(WandbLogger(mode="offline", samples=5), tmp_path)
+    logger = placed(WandbLogger(mode="offline", samples=5), tmp_path)
     folder = logger.directory / "pictures"
     folder.mkdir()
     for name, size in (("q0", (300, 150)), ("q1", (150, 300))):
         Image.new("RGB", size, "blue").save(folder / f"{name}.png")
     (folder / "index.json").write_text(json.dumps([picture(name, f"{name}.png") for name in ("q0", "q1")]))
-    logger.start(CONFIG, FINGERPRINT, None)
-    logger.log_result(result, rows)
-    logger.finish(0)
+    mirror(logger)
     assert capfd.readouterr() == ("", "")
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     logged = [
@@ -102,10 +102,8 @@ def test_pictures_of_different_sizes_are_logged_as_one_size(
 
 
 def test_a_file_that_is_still_being_written_reads_up_to_there(tmp_path: Path) -> None:
-    logger, result, rows = placed(WandbLogger(), tmp_path)
-    logger.start(CONFIG, FINGERPRINT, None)
-    logger.log_result(result, rows)
-    logger.finish(0)
+    logger = placed(WandbLogger(), tmp_path)
+    mirror(logger)
     (run,) = read_all(logger.directory)
     (file,) = logger.directory.glob("wandb/offline-run-*/*.wandb")
     for size in range(0, file.stat().st_size, 97):
@@ -117,11 +115,9 @@ def test_a_file_that_is_still_being_written_reads_up_to_there(tmp_path: Path) ->
 
 def test_two_runs_of_one_process_are_two(tmp_path: Path) -> None:
     """wandb.init would else hand the second job of a sweep the first one's run; a failed job is marked so."""
-    logger, result, rows = placed(WandbLogger(), tmp_path)
+    logger = placed(WandbLogger(), tmp_path)
     for fingerprint, code in (("11" * 32, 1), ("22" * 32, 0)):
-        logger.start(CONFIG, fingerprint, None)
-        logger.log_result(result, rows)
-        logger.finish(code)
+        mirror(logger, fingerprint, code=code)
     runs = {run.run_id: run.exit_code for run in read_all(logger.directory)}
     folder = outputs_identity(tmp_path)
     assert runs == {run_identity("11" * 32, folder): 1, run_identity("22" * 32, folder): 0}
@@ -136,31 +132,25 @@ def test_trouble_costs_one_line(
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("no luck\ntoday")
 
-    logger, result, rows = placed(WandbLogger(mode="offline"), tmp_path)
+    logger = placed(WandbLogger(mode="offline"), tmp_path)
     monkeypatch.setattr(wandb, call, broken)
-    logger.start(CONFIG, FINGERPRINT, None)
-    logger.log_result(result, rows)
-    logger.finish(0)
+    mirror(logger)
     out, err = capfd.readouterr()
     assert out == "" and err.count("\n") == 1 and "no luck today" in err and str(logger.directory) in err
     assert logger.line is None
 
 
 def test_unwritable_outputs_do_not_fail_the_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    logger, result, rows = placed(WandbLogger(), tmp_path)
+    logger = placed(WandbLogger(), tmp_path)
     (tmp_path / "file").write_text("not a folder")
     logger.place(logger.directory, tmp_path / "file" / "outputs")
-    logger.start(CONFIG, FINGERPRINT, None)
-    logger.log_result(result, rows)
-    logger.finish(1)
+    mirror(logger, code=1)
     assert "W&B could not start" in capfd.readouterr().err
 
 
 def test_disabled_writes_nothing(tmp_path: Path) -> None:
-    logger, result, rows = placed(WandbLogger(mode="disabled"), tmp_path)
-    logger.start(CONFIG, FINGERPRINT, None)
-    logger.log_result(result, rows)
-    logger.finish(0)
+    logger = placed(WandbLogger(mode="disabled"), tmp_path)
+    mirror(logger)
     assert logger.line is None and not (logger.directory / "wandb").exists() and not (tmp_path / ".id").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ BLOCK, FILE_HEADER, CHUNK_HEADER = 32768, 7, 7
 
 @dataclass
 class OfflineRun:
-    """What wandb-core wrote for one run."""
+    """The record that wandb-core wrote of one run."""
 
     run_id: str = ""
     group: str = ""
@@ -67,6 +68,14 @@ def read_offline_run(file: Path) -> OfflineRun:
             run.history.append(row)
         elif kind == "exit":
             run.exit_code = record.exit.exit_code
+    return run
+
+
+def read_closed_run(file: Path) -> OfflineRun:
+    """Return a run as wandb-core has it in the end: it closes its file a moment after finish() returns."""
+    deadline = time.monotonic() + 10
+    while (run := read_offline_run(file)).exit_code is None and time.monotonic() < deadline:
+        time.sleep(0.05)
     return run
 
 

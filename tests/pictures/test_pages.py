@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.benchmarks.fixtures import write_video
 from tests.models.hub import save
 from tests.runs import run
 from vlmprune.benchmarks.base import Sample
@@ -134,42 +135,15 @@ def test_show_tells_runs_of_one_method_apart(tmp_path: Path, capsys: pytest.Capt
 )
 def test_show_works_on_every_family(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two pictures, then a video, with a method before and one inside the decoder."""
-    import av
-
     folder = save(tmp_path / family, family)
     for name, size in (("a.png", (90, 60)), ("b.png", (60, 110))):
         Image.effect_noise(size, 60).convert("RGB").save(tmp_path / name)
-    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
-        stream = container.add_stream("mpeg4", rate=4)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for value in range(0, 240, 20):
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), value, np.uint8), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    write_video(tmp_path / "clip.mp4", frames=12)
     settings = ["model=path", f"model.path={folder}", "method=cls,fastv", "ratio=0.5", f"file={tmp_path}/out.png"]
     for files in ([tmp_path / "a.png"], [tmp_path / "a.png", tmp_path / "b.png"], [tmp_path / "clip.mp4"]):
         assert main(["show", *map(str, files), "What is it?", *settings]) == 0
         assert Image.open(tmp_path / "out.png").height > 300
     assert "fastv" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["nothere.png", "What?"], "nothere.png: no such file"),
-        (["What is it?", "And that?"], "one question at a time"),
-        (["file=out.jpg"], "ends in .png"),
-        (["file=/proc/nowhere/out.png"], "cannot be written"),
-        (["method=fastvv", "ratio=0.5"], "did you mean 'fastv'?"),
-        (["method=cls", "ratio=1.5"], "allowed: 0 to 1"),
-        (["method=scm", "ratio=0.5"], "needs tiles"),
-        (["model=tiny,llava-1.5-7b"], "show takes one model"),
-    ],
-)
-def test_bad_input_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", *arguments]) == 2
-    error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1
 
 
 def test_a_broken_picture_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,7 +87,7 @@ def opened(program: Program, model: Any) -> Any:
 def shown(
     program: Program, adapter: Adapter, turn: Turn, row: int, prompt: oracle.Prompt, alone: dict[str, Tensor]
 ) -> oracle.Prompt:
-    """What the record says that the layers saw of one prompt. prompt, alone: that prompt, unpruned, and its inputs."""
+    """One prompt as the layers saw it, by the record. prompt, alone: that prompt, unpruned, and its inputs."""
     slots = int(prompt.visual.sum())
     copies = len(turn.lengths) // len(program.prompts)
     kept = [None if marks is None else marks[row * copies, :slots] for marks in turn.kept]
@@ -112,7 +112,7 @@ def shown(
 
 
 def rules(program: Program, adapter: Adapter) -> tuple[bool, bool]:
-    """Whether positions are renumbered before layer 0, and inside."""
+    """Return two flags: positions are renumbered before layer 0, and inside."""
     if program.family.startswith("qwen"):
         return False, False
     asked = program.settings.get("positions")
@@ -125,13 +125,13 @@ def rules(program: Program, adapter: Adapter) -> tuple[bool, bool]:
 
 
 def merges_before(program: Program) -> bool:
-    """Whether embeddings change before layer 0, or come in another order than that of their slots."""
+    """True if embeddings change before layer 0, or come in another order than that of their slots."""
     names = {program.method, program.settings.get("before")}
     return bool(names & {"pool", "prumerge", "prumerge_plus", "visionzip", "tome", "pitome"})
 
 
 def merges_inside(program: Program) -> bool:
-    """Whether embeddings change inside the decoder."""
+    """True if embeddings change inside the decoder."""
     return "sparsevlm" in (program.method, program.settings.get("inside"))
 
 

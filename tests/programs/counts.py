@@ -1,4 +1,4 @@
-"""How many visual tokens a program leaves by the counting rule, and which ones FastV ranks first."""
+"""A program leaves as many visual tokens as the counting rule says, and FastV those that it ranks first."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def hide(prompt: Prompt, kept: list[Tensor | None], renumber: list[bool]) -> Pro
 
 
 def logits(adapter: Adapter, prompt: Prompt, tokens: Tensor) -> Tensor:
-    """What follows the prompt and each of `tokens`, int64 [n, T], of n continuations: [n, T + 1, V]."""
+    """Logits [n, T + 1, V] behind the prompt and behind each of `tokens`, int64 [n, T], of n continuations."""
     n, length = tokens.shape
     whole = len(prompt.embeds) + length
     words = adapter.model.get_input_embeddings()(tokens)

@@ -93,7 +93,7 @@ def settings_of(draw: st.DrawFn, family: str, method: str) -> dict[str, Any]:
 
 
 def fits(family: str, method: str, name: str) -> bool:
-    """Whether a method, or a family, has a setting of that name at all."""
+    """True if a method, or a family, has a setting of that name at all."""
     if name == "newline":
         return family in ("llava_next", "llava_onevision")
     if name == "budget":
@@ -104,7 +104,7 @@ def fits(family: str, method: str, name: str) -> bool:
 
 
 def acts_before(method: str) -> bool:
-    """Whether a method acts before the language model, and there only."""
+    """True if a method acts before the language model, and there only."""
     return method not in ("compose", "fastv", "pyramiddrop", "scm", "sparsevlm", "sparsevlm_plus")
 
 

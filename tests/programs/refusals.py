@@ -1,4 +1,4 @@
-"""What the engine may refuse, and of which programs: anything else is a fault."""
+"""Refusals that the engine is allowed, each with its programs: anything else is a fault."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def inside(program: Program) -> bool:
 
 
 def has_no_word(program: Program) -> bool:
-    """Whether a prompt may have no token left, where the mask hides one of its words."""
+    """True if a prompt may have no token left, where the mask hides one of its words."""
     every = [*program.prompts, *([program.before] if program.before else [])]
     return any(sum(piece for piece in prompt if isinstance(piece, int)) <= program.hole for prompt in every)
 
 
 def keeps_all(program: Program) -> bool:
-    """Whether the session leaves the model alone."""
+    """True if the session leaves the model alone."""
     return program.method == "none" or program.settings.get("ratio") == 0
 
 
@@ -42,7 +42,7 @@ REFUSALS: list[tuple[str, Callable[[Program], bool]]] = [
 
 
 def is_expected(error: Exception, program: Program) -> bool:
-    """Whether a program may be refused with this error once its session is open."""
+    """True if a program may be refused with this error once its session is open."""
     text = str(error)
     if not isinstance(error, ALLOWED) or "\n" in text:
         return False

@@ -70,6 +70,14 @@ def make_run(
     return path
 
 
+def change_result(run: Path, answers: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """Write the result of a run again with other `answers` and other `fields`, and return it."""
+    result = json.loads((run / "result.json").read_text()) | fields
+    result["answers"] |= answers
+    (run / "result.json").write_text(json.dumps(result))
+    return result
+
+
 def make_outputs(folder: Path) -> Path:
     """The unpruned run, random and two methods at two ratios, and one that was interrupted, in `folder`."""
     make_run(folder, "none")
@@ -81,7 +89,7 @@ def make_outputs(folder: Path) -> Path:
 
 
 def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    """What `vlmprune compare` prints as JSON."""
+    """The JSON that `vlmprune compare` prints."""
     assert compare([*arguments, "format=json"]) == 0
     return json.loads(capsys.readouterr().out)
 

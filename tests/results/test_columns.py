@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.results.synthetic import make_outputs, make_run
+from tests.results.synthetic import as_json, change_result, make_outputs, make_run
 from vlmprune.cli.compare import compare
 from vlmprune.errors import UserError
 from vlmprune.results.columns import COLUMNS
@@ -37,8 +36,7 @@ def test_narrow_terminal_drops_columns_and_says_so(
 def test_json_and_csv_have_every_field_and_json_says_what_they_mean(
     outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compare([str(outputs), "format=json"])
-    report = json.loads(capsys.readouterr().out)
+    report = as_json(capsys, str(outputs))
     assert all(row.keys() == report["legend"].keys() for row in report["groups"][0]["runs"])
     assert all(report["legend"].values())
     row = next(row for row in report["groups"][0]["runs"] if row["method"] == "cls" and row["ratio"] == 0.5)
@@ -71,9 +69,7 @@ def test_every_column_has_a_meaning() -> None:
 
 def test_flops_have_the_unit_that_suits_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = make_run(tmp_path, "cls", 0.5)
-    result = json.loads((path / "result.json").read_text())
-    result["answers"]["flops"]["total"] = 8.1e12
-    (path / "result.json").write_text(json.dumps(result))
+    change_result(path, {"flops": {"total": 8.1e12, "unpruned_total": 9e12}})
     compare([str(tmp_path), "columns=method,flops"])
     out = capsys.readouterr().out
     assert "TFLOPs" in out and "8.10" in out and "GFLOPs" not in out

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.results.synthetic import make_run
+from tests.results.synthetic import as_json, change_result, make_run
 from vlmprune.cli.compare import compare
 from vlmprune.errors import UserError
 from vlmprune.results.find import find_runs
@@ -30,10 +30,8 @@ def write(path: Path, scores: list[float | None], **result: Any) -> Path:
         for i, score in enumerate(scores)
     ]
     (path / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    recorded = json.loads((path / "result.json").read_text())
     mean = None if None in scores else sum(scores) / len(scores)  # type: ignore[arg-type]
-    recorded["answers"] |= {"score": mean, "interval95": None, "samples": len(scores)}
-    (path / "result.json").write_text(json.dumps(recorded | result))
+    change_result(path, {"score": mean, "interval95": None, "samples": len(scores)}, **result)
     return path
 
 
@@ -46,13 +44,8 @@ def outputs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    assert compare(["--hard", "format=json", *arguments]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
 def test_hard_is_right_unpruned_and_wrong_for_pool(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report = as_json(capsys, str(outputs))
+    report = as_json(capsys, "--hard", str(outputs))
     (table,) = report["tables"]
     assert (table["samples"], table["hard_samples"], table["hard_images"], table["easy_samples"]) == (6, 3, 2, 1)
     cls, chance = table["runs"]  # best first
@@ -96,14 +89,14 @@ def test_what_is_missing_is_said(outputs: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_a_filter_hides_rows_not_references(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (table,) = as_json(capsys, str(outputs), "method=cls")["tables"]
+    (table,) = as_json(capsys, "--hard", str(outputs), "method=cls")["tables"]
     assert [row["method"] for row in table["runs"]] == ["cls"] and table["runs"][0]["versus_random"] is not None
 
 
 def test_nothing_is_hard_where_pool_is_right(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (pool,) = outputs.glob("*/*/pool-*")
     write(pool, [1.0] * 6)
-    (table,) = as_json(capsys, str(outputs))["tables"]
+    (table,) = as_json(capsys, "--hard", str(outputs))["tables"]
     assert (table["hard_samples"], table["easy_samples"], table["runs"]) == (0, 4, [])
     assert compare(["--hard", str(outputs)]) == 0
     assert "no question is hard, pool answers all that the unpruned model does" in capsys.readouterr().out
@@ -121,7 +114,7 @@ def test_where_no_answer_is_right_or_wrong_it_is_refused(
     outputs: Path, scores: list[float | None], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(next(outputs.glob("*/*/cls-*")), scores)
-    report = as_json(capsys, str(outputs))
+    report = as_json(capsys, "--hard", str(outputs))
     assert [row["method"] for row in report["tables"][0]["runs"]] == ["random"]
     assert report["notes"][0].startswith("tiny on scenes, cls 90 %: ") and said in report["notes"][0]
     write(next(outputs.glob("*/*/none-*")), scores)

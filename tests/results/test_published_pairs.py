@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.results.synthetic import make_run
+from tests.results.synthetic import as_json, change_result, make_run
 from vlmprune.cli.compare import compare
 from vlmprune.errors import UserError
 
@@ -16,8 +16,7 @@ MODEL = {"model": "llava-1.5-7b", "benchmark": "gqa"}
 
 
 def pairs(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[list[dict[str, Any]], list[str]]:
-    assert compare(["--published", "format=json", *arguments]) == 0
-    report = json.loads(capsys.readouterr().out)
+    report = as_json(capsys, "--published", *arguments)
     return report["pairs"], report["notes"]
 
 
@@ -78,7 +77,7 @@ def test_fastv_of_k_3_is_that_of_lmms_eval(tmp_path: Path, capsys: pytest.Captur
 def change(path: Path, config: dict[str, Any], **result: Any) -> None:
     """Replace parts of a run's config.yaml and result.json."""
     (path / "config.yaml").write_text(json.dumps(config))
-    (path / "result.json").write_text(json.dumps(json.loads((path / "result.json").read_text()) | result))
+    change_result(path, result.pop("answers", {}), **result)
 
 
 def test_a_schedule_counts_by_its_setting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,9 +126,8 @@ def test_kept_tokens_stand_for_a_ratio(
 
 def test_mme_is_in_points_with_its_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = make_run(tmp_path, "cls", 0.75, model="llava-1.5-7b", benchmark="mme")
-    result = json.loads((path / "result.json").read_text())
     answers = {"metric": "perception", "score": 0.7, "interval95": [0.65, 0.75], "metrics": {"perception": 1400.0}}
-    (path / "result.json").write_text(json.dumps(result | {"answers": result["answers"] | answers}))
+    change_result(path, answers)
     (pair,) = pairs(capsys, str(tmp_path))[0]
     assert pair["published"] == 1433.76 and pair["difference"] == pytest.approx(1400 - 1433.76)
     assert [pair["ours_low"], pair["ours_high"]] == pytest.approx([1300, 1500])
@@ -175,9 +173,7 @@ def test_other_questions_than_the_published_are_said(
     benchmark: str, metric: str, samples: int, note: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = make_run(tmp_path, "cls", 0.75, model="llava-1.5-7b", benchmark=benchmark)
-    result = json.loads((path / "result.json").read_text())
-    answers = {"metric": metric, "metrics": {metric: 0.6}, "samples": samples}
-    (path / "result.json").write_text(json.dumps(result | {"answers": result["answers"] | answers}))
+    change_result(path, {"metric": metric, "metrics": {metric: 0.6}, "samples": samples})
     assert compare(["--published", str(tmp_path)]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert note in out and ("published of" in out) == bool(note)

@@ -1,4 +1,4 @@
-"""What a run is compared with, wherever that lies, in which order it is shown, and what is told to be missing."""
+"""References of a run, wherever they lie; the order of runs; and the line about a missing reference."""
 
 from __future__ import annotations
 

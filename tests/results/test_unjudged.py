@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.results.synthetic import make_run
+from tests.results.synthetic import as_json, change_result, make_run
 from vlmprune.cli.compare import compare
 from vlmprune.errors import UserError
 from vlmprune.loggers.wandb import summarise_result
@@ -16,20 +16,11 @@ from vlmprune.results.find import find_runs, group_runs
 from vlmprune.results.summary import summary_lines
 
 
-def change(directory, **answers):
-    """The run's result with other `answers`."""
-    file = directory / "result.json"
-    result = json.loads(file.read_text())
-    result["answers"] |= answers
-    file.write_text(json.dumps(result))
-    return result
-
-
 @pytest.fixture
 def outputs(tmp_path):
     """An unpruned run with a score but no interval, and two pruned ones of which one is not judged."""
-    change(make_run(tmp_path, "none"), interval95=None)
-    change(make_run(tmp_path, "cls", 0.5), score=None, interval95=None, metrics={})
+    change_result(make_run(tmp_path, "none"), {"interval95": None})
+    change_result(make_run(tmp_path, "cls", 0.5), {"score": None, "interval95": None, "metrics": {}})
     make_run(tmp_path, "random", 0.5)
     return tmp_path
 
@@ -45,8 +36,7 @@ def test_a_missing_score_is_said_in_words(outputs, style, capsys):
 
 
 def test_machine_formats_have_null(outputs, capsys):
-    compare([f"outputs={outputs}", "format=json"])
-    runs = json.loads(capsys.readouterr().out)["groups"][0]["runs"]
+    runs = as_json(capsys, f"outputs={outputs}")["groups"][0]["runs"]
     assert {run["method"]: run["score"] is None for run in runs} == {"none": False, "cls": True, "random": False}
     assert [run["relative_score"] for run in runs if run["method"] == "cls"] == [None]
     assert [run["pareto"] for run in runs if run["method"] == "cls"] == [False]
@@ -72,7 +62,7 @@ def test_the_summary_of_a_run(outputs):
 
 def test_several_metrics_broken_samples_and_frames_are_shown(tmp_path):
     metrics = {"accuracy": 0.5, "precision": 0.25, **{f"f1_{k}": 0.1 for k in range(9)}}
-    result = change(make_run(tmp_path, "cls", 0.5), metrics=metrics)
+    result = change_result(make_run(tmp_path, "cls", 0.5), {"metrics": metrics})
     result |= {"bad_samples": {"count": 2, "ids": ["a", "b"]}, "media": "video: 8 frames per question, given as images"}
     lines = dict(summary_lines(result, None))
     assert "precision 0.25" in lines["metrics"] and "5 more in result.json" in lines["metrics"]
@@ -81,7 +71,6 @@ def test_several_metrics_broken_samples_and_frames_are_shown(tmp_path):
 
 def test_a_score_that_is_no_mean_is_not_compared_answer_by_answer(tmp_path, capsys):
     make_run(tmp_path, "random", 0.5)
-    change(make_run(tmp_path, "cls", 0.5), score=0.9, metric="f1")
-    compare([f"outputs={tmp_path}", "format=json"])
-    (cls,) = [run for run in json.loads(capsys.readouterr().out)["groups"][0]["runs"] if run["method"] == "cls"]
+    change_result(make_run(tmp_path, "cls", 0.5), {"score": 0.9, "metric": "f1"})
+    (cls,) = [run for run in as_json(capsys, f"outputs={tmp_path}")["groups"][0]["runs"] if run["method"] == "cls"]
     assert cls["score"] == 0.9 and cls["versus_random"] is None and cls["versus_random_p"] is None

@@ -64,5 +64,5 @@ def finished(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def calm(finished: Path) -> Runs:
-    """What the small run leaves when nothing happens to it."""
+    """All that the small run leaves when nothing happens to it."""
     return left(finished)

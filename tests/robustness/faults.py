@@ -95,5 +95,5 @@ class Written:
 
 
 def no_space() -> None:
-    """What the kernel says."""
+    """Raise the error of a full disk."""
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

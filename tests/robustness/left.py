@@ -1,4 +1,4 @@
-"""What runs left in an outputs folder: for comparing a disturbed one with one that nothing happened to."""
+"""Files that runs left in an outputs folder, to compare a disturbed one with one that nothing happened to."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def lines(file: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the runs below a folder are. answered: of all runs; whole: runs all of whose questions are answered."""
+    """Progress of the runs below a folder. answered: of all runs; whole: runs all of whose questions are answered."""
 
     answered: int
     whole: int
@@ -56,7 +56,7 @@ def progress(outputs: Path, questions: int) -> Progress:
 
 
 def stage(before: Progress, after: Progress, runs: int) -> str:
-    """What a process was doing when it was stopped, seen from what it had done since it was started."""
+    """Return a process's work at the moment it was stopped, seen from what it had done since it was started."""
     if after.finished == runs:
         return "ending"
     if after.whole > after.finished:

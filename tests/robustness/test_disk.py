@@ -52,14 +52,6 @@ def writes(go, tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_where_each_file_is_written(go, calm, writes, tmp_path):
-    numbers = [writes.index(f"write {name}") for name in FILES]
-    for number in numbers:
-        fill_up(go, calm, tmp_path / str(number) / "outputs", writes, number)
-    assert len(numbers) == 7
-
-
-@pytest.mark.slow
 def test_a_disk_that_is_full_at_every_single_write(go, calm, writes, tmp_path):
     for number in range(len(writes)):
         fill_up(go, calm, tmp_path / str(number) / "outputs", writes, number)

@@ -39,7 +39,7 @@ CASES = {
 
 
 def enough(tally: Counter[str], servers: int) -> bool:
-    """Whether one of the servers has done its share of the kills."""
+    """True once one of the servers has done its share of the kills."""
     spread = all(tally[part] >= FEWEST for part in STAGES)
     return tally.total() >= (KILLS if spread else MOST) / servers
 

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.robustness.left import left, run_folders
 from vlmprune.errors import UserError
 from vlmprune.evaluation.run_directory import HOLDER, LOCK, hold_folder
 
@@ -34,12 +36,18 @@ with hold_folder(pathlib.Path(sys.argv[1])):
 """
 
 
-@pytest.fixture
-def no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
+def refuse_flock(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Make the file system's lock fail with this error."""
+
     def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+@pytest.fixture
+def no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_flock(monkeypatch, errno.ENOLCK)
 
 
 def write_holder(folder: Path, **changed: object) -> None:
@@ -49,10 +57,7 @@ def write_holder(folder: Path, **changed: object) -> None:
 
 @pytest.mark.parametrize("number", NO_LOCKS)
 def test_without_flock_it_goes_on_with_one_warning(number, tmp_path, monkeypatch, capsys):
-    def refuse(*_: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    refuse_flock(monkeypatch, number)
     with hold_folder(tmp_path):
         assert (tmp_path / HOLDER).exists()
         with pytest.raises(UserError, match="in use by another vlmprune process"), hold_folder(tmp_path):
@@ -63,10 +68,7 @@ def test_without_flock_it_goes_on_with_one_warning(number, tmp_path, monkeypatch
 
 
 def test_another_fault_of_flock_is_none_of_these(tmp_path, monkeypatch):
-    def refuse(*_: object) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    refuse_flock(monkeypatch, errno.EIO)
     with pytest.raises(OSError, match="Input/output error"), hold_folder(tmp_path):
         pass
 
@@ -102,15 +104,23 @@ def test_a_file_that_says_nothing_is_told_and_left(text, tmp_path, no_flock):
     assert (tmp_path / HOLDER).read_text() == text
 
 
-def make_fifo(file: Path) -> None:
-    os.mkfifo(file)
-
-
-@pytest.mark.parametrize("make", [make_fifo, Path.mkdir, lambda file: file.symlink_to("/dev/full")])
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda file: file.symlink_to("/dev/full")])
 def test_what_is_no_file_is_no_lock(make, tmp_path):
     make(tmp_path / LOCK)
     with pytest.raises(OSError, match=LOCK), hold_folder(tmp_path):
         pass
+
+
+def test_who_is_refused_writes_nothing(go, finished, calm, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    (folder,) = run_folders(tmp_path)
+    (folder / "result.json").unlink()
+    before = (folder / "config.yaml").stat().st_mtime_ns
+    with hold_folder(folder), pytest.raises(UserError, match="in use by another vlmprune process"):
+        go(tmp_path)
+    assert (folder / "config.yaml").stat().st_mtime_ns == before
+    go(tmp_path)
+    assert left(tmp_path) == calm
 
 
 @pytest.mark.slow

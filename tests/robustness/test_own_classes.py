@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from tests.conftest import make_batch, make_llava
-from tests.robustness.hostile.own_classes import BENCHMARK, EVERY, METHODS, SCORED, SELECTED, module
+from tests.robustness.hostile import own_benchmarks, own_methods
+from tests.robustness.hostile.own_benchmarks import BENCHMARK
+from tests.robustness.hostile.own_methods import SCORED, SELECTED
 from tests.robustness.hostile.table import Hostile
+from tests.robustness.own_class import module
 from tests.robustness.victims import Victims
 from vlmprune import own_code, prune
 from vlmprune.benchmarks.base import BadSample, Benchmark
@@ -24,9 +27,8 @@ from vlmprune.errors import NotFinite, UserError
 from vlmprune.evaluation.scores import summarise_scores
 from vlmprune.loggers.base import InterruptMonitor, Logger, guard_logger
 
-REFUSED = [case for case in EVERY if case.code == 2]
-METHOD_CASES = [case for case in REFUSED if case.name.startswith("method: ")]
-BENCHMARK_CASES = [case for case in REFUSED if case.name.startswith("benchmark: ")]
+METHOD_CASES = [case for case in own_methods.EVERY if case.code == 2]
+BENCHMARK_CASES = [case for case in own_benchmarks.EVERY if case.code == 2]
 
 
 @pytest.fixture(scope="module")
@@ -124,14 +126,14 @@ def test_a_benchmark(case: Hostile, place: Path):
 )
 def test_what_a_benchmark_may_give(body: str, score: float, place: Path, request: pytest.FixtureRequest):
     name = f"fine_benchmark_{request.node.callspec.indices['body']}"
-    module("benchmark", name, f"{BENCHMARK}{body}\n", "")(place)
+    module("benchmark", name, f"{BENCHMARK}{body}\n")(place)
     rows = use(build_own(place))
     assert [row["score"] for row in rows] == [score] * 3 and {type(row["score"]) for row in rows} == {float}
 
 
 def test_a_picture_that_cannot_be_read_is_the_samples(place: Path):
     body = "    def images(self, sample):\n        return [Image.open(f'{sample.id}.png')]\n"
-    module("benchmark", "fine_benchmark_missing", BENCHMARK + body, "")(place)
+    module("benchmark", "fine_benchmark_missing", BENCHMARK + body)(place)
     benchmark = build_own(place)
     with pytest.raises(BadSample, match=r"its image cannot be read .*s0\.png"):
         benchmark.images(benchmark.load()[0])
@@ -167,7 +169,7 @@ def test_a_picture_that_cannot_be_read_is_the_samples(place: Path):
 )
 def test_what_a_method_may_give(template: str, body: str, same: bool, place: Path, model, request, monkeypatch):
     name = f"fine_method_{request.node.callspec.indices['body']}"
-    module("method", name, f"{METHODS}{template}{body}\n", "")(place)
+    module("method", name, f"{template}{body}\n")(place)
     method = build_method("own", ratio=0.5, config_dir=str(place / "configs"))
     with torch.no_grad(), prune(model, method) as session:
         model(**make_batch([8]))
@@ -175,7 +177,7 @@ def test_what_a_method_may_give(template: str, body: str, same: bool, place: Pat
     assert kept is not None and 0 < int(kept.sum()) <= 18
     if same:
         (place / "plain").mkdir()
-        module("method", f"{name}_plain", METHODS + SCORED, "")(place / "plain")
+        module("method", f"{name}_plain", SCORED)(place / "plain")
         monkeypatch.syspath_prepend(str(place / "plain"))
         plain = build_method("own", ratio=0.5, config_dir=str(place / "plain" / "configs"))
         with torch.no_grad(), prune(model, plain) as session:
@@ -186,7 +188,7 @@ def test_what_a_method_may_give(template: str, body: str, same: bool, place: Pat
 def test_an_exception_of_the_users_code_stays_what_it_is(place: Path, model):
     """In the library: its type, its traceback, and a note of who raised it; cut, only the user's frames are left."""
     body = "    def score(self, signals):\n        return len(signals.grid) / 0\n"
-    module("method", "raising_method", METHODS + SCORED + body, "")(place)
+    module("method", "raising_method", SCORED + body)(place)
     with pytest.raises(ZeroDivisionError) as raised:
         forward(model, build_method("own", ratio=0.5, config_dir=str(place / "configs")))
     assert raised.value.__notes__ == ["raised by Own.select"]
@@ -205,7 +207,7 @@ def test_nothing_that_was_answered_is_lost(tmp_path: Path):
     )
     command = ("run", "--config-dir", "configs", "benchmark=own", "method=none", "batch_size=1", "logger=none")
     source = f"from pathlib import Path\n{BENCHMARK}{body}"
-    module("benchmark", "failing_benchmark", source, "")(tmp_path)
+    module("benchmark", "failing_benchmark", source)(tmp_path)
 
     def lines() -> dict[str, int]:
         return {

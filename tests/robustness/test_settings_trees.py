@@ -49,40 +49,11 @@ VALUES = st.recursive(
 TREES = VALUES | st.dictionaries(st.sampled_from(WORDS), VALUES, max_size=5)
 PIECES = st.sampled_from(
     (
-        *(
-            "${",
-            "}",
-            "${seed}",
-            "${oc.env:HOME}",
-            "${oc.decode:",
-            "[",
-            "]",
-            "{",
-            ",",
-            ":",
-            " ",
-            "'",
-            '"',
-            "\\",
-            "(",
-            ")",
-        ),
-        *(
-            "choice(",
-            "range(",
-            "sort(",
-            "shuffle(",
-            "glob(",
-            "int(",
-            "str(",
-            "float(",
-            "interval(",
-            "tag(",
-            "1",
-            "-0.0",
-        ),
+        *("${", "}", "${seed}", "${oc.env:HOME}", "${oc.decode:", "[", "]", "{", ",", ":", " ", "'", '"', "\\"),
+        *("choice(", "range(", "sort(", "shuffle(", "glob(", "int(", "str(", "float(", "interval(", "tag(", "(", ")"),
         *("1e999", "nan", "null", "true", "0x1", "1_0", "é", "\0", "\u2028", "\udcff", "\x1b", "@", "~", "+", "=", "#"),
-        *("%", "/", ".", "..", "*", "&", "!", "|", ">", ";", "seed", "method", "cls", "ratio", "0.5", "tiny"),
+        *("1", "-0.0", "%", "/", ".", "..", "*", "&", "!", "|", ">", ";"),
+        *("seed", "method", "cls", "ratio", "0.5", "tiny"),
     )
 ) | st.text(max_size=3)
 TEXTS = st.lists(PIECES, max_size=8).map("".join)

@@ -23,7 +23,7 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended. code: as of subprocess, -9 after SIGKILL. seconds: from its start."""
+    """The end of a process. code: as of subprocess, -9 after SIGKILL. seconds: from its start."""
 
     code: int
     errors: str

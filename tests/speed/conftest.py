@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from vlmprune.config.settings import ModelConfig
+from vlmprune.models.checkpoint import find_checkpoint
+from vlmprune.models.loading import LoadedModel, load
 from vlmprune.speed import rows
 from vlmprune.speed.bench import Ceiling
 
@@ -16,3 +20,10 @@ def ceiling(monkeypatch: pytest.MonkeyPatch) -> Ceiling:
     known = Ceiling(1e12, 1e11, 8, 8)
     monkeypatch.setattr(rows, "measure_ceiling", lambda *_: known)
     return known
+
+
+@pytest.fixture(scope="package")
+def loaded() -> LoadedModel:
+    """The embedded model."""
+    config = ModelConfig("tiny")
+    return load(find_checkpoint(config), config, torch.float32, torch.device("cpu"))

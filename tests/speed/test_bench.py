@@ -8,13 +8,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from vlmprune.config.settings import ModelConfig
 from vlmprune.measure.flops import question_flops
 from vlmprune.methods.baselines import Unpruned
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.fastv import FastV
-from vlmprune.models.checkpoint import find_checkpoint
-from vlmprune.models.loading import load
 from vlmprune.speed import Load, bench
 from vlmprune.speed.bench import Bench, Ceiling, Measurement
 from vlmprune.speed.load import Case, Refusal, make_batch
@@ -31,12 +28,6 @@ CASES = [
 def last(rounds: Iterator[list[Measurement]]) -> list[Measurement]:
     *_, found = rounds
     return found
-
-
-@pytest.fixture(scope="module")
-def loaded():
-    config = ModelConfig("tiny")
-    return load(find_checkpoint(config), config, torch.float32, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

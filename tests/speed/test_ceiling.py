@@ -1,4 +1,4 @@
-"""What the device's ceiling counts."""
+"""The device's ceiling counts FLOPs and bytes as torch does."""
 
 from __future__ import annotations
 

@@ -45,16 +45,3 @@ def test_a_stored_result_is_shown_again(ceiling, tmp_path, capsys):
     table = [line for line in again.splitlines() if " cls " in line]
     assert table and set(table) <= set(first.splitlines())
     assert (tmp_path / "a.png").stat().st_size > 10_000
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        (["from=missing.json"], "from=missing.json: is no result of vlmprune speed"),
-        (["from=a.txt"], "allowed: a file name that ends in .json"),
-        (["from=a.json", "method=cls"], "from=a.json: is a result, and method=cls cannot change it"),
-    ],
-)
-def test_a_result_that_cannot_be_shown(settings, said, capsys):
-    assert main(["speed", *settings]) == 2
-    assert said in capsys.readouterr().err

@@ -5,18 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vlmprune.config.settings import ModelConfig
 from vlmprune.errors import UserError
-from vlmprune.models.checkpoint import find_checkpoint
-from vlmprune.models.loading import load
 from vlmprune.speed import Load
 from vlmprune.speed.load import make_batch, ordinary_token_ids
-
-
-@pytest.fixture(scope="module")
-def loaded():
-    config = ModelConfig("tiny")
-    return load(find_checkpoint(config), config, torch.float32, torch.device("cpu"))
 
 
 def test_lengths(loaded):

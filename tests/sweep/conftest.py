@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +99,3 @@ def write_methods(folder: Path) -> None:
     for name in ("Boom", "Stopper", "Slow"):
         text = f"_target_: odd_methods.{name}\ninfo: {{title: odd, needs: [features]}}\n"
         (folder / f"configs/method/{name.lower()}.yaml").write_text(text)
-
-
-Sweep = Callable[..., int]

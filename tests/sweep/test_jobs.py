@@ -1,4 +1,4 @@
-"""Which runs the words of a sweep stand for."""
+"""The words of a sweep become its runs."""
 
 from __future__ import annotations
 

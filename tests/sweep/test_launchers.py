@@ -32,7 +32,7 @@ def start(folder: Path, *settings: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    """What it printed."""
+    """Return the output of a process, once it has ended."""
     return process.communicate(timeout=WAIT)[0]
 
 
@@ -44,7 +44,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; one that has ended and waits for its parent does not."""
+    """True while the process runs; one that has ended and waits for its parent does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

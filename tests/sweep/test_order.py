@@ -1,4 +1,4 @@
-"""Which jobs a sweep has, in which order they go to whom, and how long they will take."""
+"""Jobs of a sweep: their order, the worker that gets each, and the time that is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Slurm is asked for: the script that reaches sbatch. There is no Slurm here, so that stand-ins record it."""
+"""The script that reaches sbatch. There is no Slurm here, so that stand-ins record it."""
 
 from __future__ import annotations
 

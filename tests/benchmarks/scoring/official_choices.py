@@ -1,4 +1,4 @@
-"""How benchmarks' own scripts read a multiple-choice answer: the letters that each would count as right.
+"""Benchmarks' own ways of reading a multiple-choice answer: the letters that each script would count as right.
 
 Written anew from what the scripts do; each function names its source. A rule gives no letter where it finds none, and
 every letter where it would count any.

@@ -1,4 +1,4 @@
-"""What judges are shown, which replies are verdicts, and the metrics of judged sets."""
+"""Judges' prompts, the replies that are verdicts, and the metrics of judged sets."""
 
 import pytest
 
@@ -23,18 +23,8 @@ def test_the_judge_of_llava_wild_sees_the_description():
     assert "In a park." in judge_protocols.llava_wild_messages(ROW)[1]["content"]
 
 
-GRADES = [
-    ("0.5", 0.5),
-    (" 1.0 ", 1.0),
-    ("0", 0.0),
-    ("-0", 0.0),
-    ("1e-1", 0.1),
-    (".7", 0.7),
-    ("1.", 1.0),
-    ("0.7.", 0.7),
-    ("Grade: 0.7, because", 0.7),
-    ("0.5 - the half of it", 0.5),
-]
+GRADES = [("0.5", 0.5), (" 1.0 ", 1.0), ("0", 0.0), ("-0", 0.0), ("1e-1", 0.1), (".7", 0.7), ("1.", 1.0), ("0.7.", 0.7)]
+GRADES += [("Grade: 0.7, because", 0.7), ("0.5 - the half of it", 0.5)]
 
 
 @pytest.mark.parametrize(("reply", "score"), GRADES)
@@ -42,35 +32,9 @@ def test_mmvet_grades(reply, score):
     assert judge_protocols.parse_mmvet(reply) == {"score": score}
 
 
-NO_GRADES = [
-    "",
-    "good",
-    "1.5",
-    "7",
-    "10",
-    "0.5.1",
-    "-1",
-    "-0.1",
-    "The grade is 0.5",
-    "0,7",
-    "0,5, because",
-    "1e1",
-    "1_0",
-]
-NO_GRADES += [
-    "nan",
-    "inf",
-    "1/10",
-    "1 / 10",
-    "1 out of 10",
-    "1%",
-    "50 %",
-    "0.5-0.7",
-    "0.5 to 0.7",
-    "true",
-    "[0.5]",
-    "٠",
-]
+NO_GRADES = ["", "good", "1.5", "7", "10", "0.5.1", "-1", "-0.1", "The grade is 0.5", "0,7", "0,5, because", "1e1"]
+NO_GRADES += ["1_0", "nan", "inf", "1/10", "1 / 10", "1 out of 10", "1%", "50 %", "0.5-0.7", "0.5 to 0.7", "true"]
+NO_GRADES += ["[0.5]", "٠"]
 
 
 @pytest.mark.parametrize("reply", NO_GRADES)
@@ -93,14 +57,8 @@ def test_llava_wild_ratings(reply):
 
 
 NO_RATINGS = ["", "8", "8 6 4", "0 5", "8 11", "-1 5", "5 -1", "nan 5", "5 inf", "1e1 1e2", "8,5 7,5", "8\n6"]
-NO_RATINGS += [
-    "Both are good.\n8 6",
-    "Assistant 1: 8\nAssistant 2: 7",
-    "Ratings: 8 6",
-    "8/10 6/10",
-    "8 6 of 10",
-    "True 6",
-]
+NO_RATINGS += ["Both are good.\n8 6", "Assistant 1: 8\nAssistant 2: 7", "Ratings: 8 6", "8/10 6/10", "8 6 of 10"]
+NO_RATINGS += ["True 6"]
 
 
 @pytest.mark.parametrize("reply", NO_RATINGS)

@@ -1,4 +1,4 @@
-"""What holds for every scorer: scores stay in range, perfect answers reach the maximum, the order does not matter."""
+"""Every scorer stays in its range, gives perfect answers the maximum, and does not depend on the order of samples."""
 
 import random
 
@@ -6,26 +6,8 @@ import pytest
 
 from vlmprune.benchmarks.scoring import choices, ocrbench, open_answers, text_match, vqa, yes_no
 
-WORDS = [
-    "Yes",
-    "no",
-    "a",
-    "the",
-    "two",
-    "12",
-    "1,000",
-    "5%",
-    "two dogs",
-    "isnt",
-    "B",
-    "(C)",
-    "red.",
-    "?",
-    "é",
-    "中",
-    "\n",
-    "...",
-]
+WORDS = ["Yes", "no", "a", "the", "two", "12", "1,000", "5%", "two dogs", "isnt"]
+WORDS += ["B", "(C)", "red.", "?", "é", "中", "\n", "..."]
 TEXTS = ["red", "dark red", "two dogs", "12"]
 
 SCORERS = {

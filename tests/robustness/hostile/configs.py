@@ -58,23 +58,20 @@ CONTENTS: dict[str, str | bytes] = {
 }
 
 
-def written(group: str, content: str | bytes) -> Callable[[Path], None]:
-    """own/GROUP/mine.yaml with this content."""
+def special(group: str, make: Callable[[Path], object]) -> Callable[[Path], None]:
+    """own/GROUP/mine.yaml as `make` makes it."""
 
     def prepare(folder: Path) -> None:
         file = folder / "own" / group / "mine.yaml"
         file.parent.mkdir(parents=True)
-        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        make(file)
 
     return prepare
 
 
-def _fifo(file: Path) -> None:
-    os.mkfifo(file)
-
-
-def _folder(file: Path) -> None:
-    file.mkdir()
+def written(group: str, content: str | bytes) -> Callable[[Path], None]:
+    """own/GROUP/mine.yaml with this content."""
+    return special(group, lambda file: file.write_bytes(content if isinstance(content, bytes) else content.encode()))
 
 
 def _device(file: Path) -> None:
@@ -86,14 +83,6 @@ def _sparse(file: Path) -> None:
         handle.truncate(2**30)
 
 
-def _broken_link(file: Path) -> None:
-    file.symlink_to("nothing")
-
-
-def _circle(file: Path) -> None:
-    file.symlink_to(file.name)
-
-
 def _socket(file: Path) -> None:
     before = Path.cwd()
     os.chdir(file.parent)  # its path may be longer than an address
@@ -102,31 +91,16 @@ def _socket(file: Path) -> None:
     os.chdir(before)
 
 
-def _large(file: Path) -> None:
-    file.write_text("a: 1 # a comment\n" * 1_000_000)
-
-
-FILES = {
-    "a pipe": _fifo,
-    "a folder": _folder,
+FILES: dict[str, Callable[[Path], object]] = {
+    "a pipe": os.mkfifo,
+    "a folder": Path.mkdir,
     "a device": _device,
     "a sparse file of 1 GB": _sparse,
-    "17 MB": _large,
-    "a broken link": _broken_link,
-    "a link to itself": _circle,
+    "17 MB": lambda file: file.write_text("a: 1 # a comment\n" * 1_000_000),
+    "a broken link": lambda file: file.symlink_to("nothing"),
+    "a link to itself": lambda file: file.symlink_to(file.name),
     "a socket": _socket,
 }
-
-
-def special(group: str, make: Callable[[Path], None]) -> Callable[[Path], None]:
-    """own/GROUP/mine.yaml as what is no file."""
-
-    def prepare(folder: Path) -> None:
-        file = folder / "own" / group / "mine.yaml"
-        file.parent.mkdir(parents=True)
-        make(file)
-
-    return prepare
 
 
 def _own(*words: str) -> tuple[str, ...]:
@@ -251,9 +225,9 @@ CASES = [
         for name, prepare in (
             ("nested anchors", written(group, BILLION)),
             ("an unclosed bracket", written(group, BROKEN)),
-            ("a pipe", special(group, _fifo)),
+            ("a pipe", special(group, os.mkfifo)),
             ("a list", written(group, "[a]")),
-            ("no permission, or a folder", special(group, _folder)),
+            ("no permission, or a folder", special(group, Path.mkdir)),
         )
     ),
     *(
@@ -269,7 +243,7 @@ CASES = [
         for name, prepare in (
             ("nested anchors", written(group, MERGED)),
             ("100,000 brackets", written(group, CONTENTS["100,000 brackets"])),
-            ("a pipe", special(group, _fifo)),
+            ("a pipe", special(group, os.mkfifo)),
             ("a device", special(group, _device)),
             ("a sparse file", special(group, _sparse)),
         )
@@ -284,7 +258,7 @@ CASES = [
             code=0,
         )
         for name, prepare in (
-            ("a pipe", special("method", _fifo)),
+            ("a pipe", special("method", os.mkfifo)),
             ("nested anchors", written("method", BILLION)),
             ("a broken file", written("benchmark", BROKEN)),
             ("a group that is a pipe", lambda folder: ((folder / "own").mkdir(), os.mkfifo(folder / "own" / "method"))),
@@ -329,7 +303,7 @@ CASES = [
         )
         for name, content in (
             ("nested anchors", BILLION),
-            ("a pipe", _fifo),
+            ("a pipe", os.mkfifo),
             ("a device", _device),
             ("a sparse file", _sparse),
             ("brackets", CONTENTS["100,000 brackets"]),

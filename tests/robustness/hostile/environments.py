@@ -12,7 +12,10 @@ from pathlib import Path
 from tests.robustness.hostile.table import Hostile, nothing
 
 RUN = ("run", "method=none", "limit=2", "latency_samples=0", "show.samples=0", "logger=none")
-LOCK = "the lock, in every run directory that there is"
+
+
+def link_to(target: str) -> Callable[[Path], None]:
+    return lambda path: path.symlink_to(target)
 
 
 def folder_of(folder: Path) -> Path:
@@ -26,44 +29,14 @@ def folder_of(folder: Path) -> Path:
     return path
 
 
-def fifo_lock(folder: Path) -> None:
-    os.mkfifo(folder_of(folder) / ".lock")
+def lock_is(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Put something in place of the lock of that run directory."""
+    return lambda folder: make(folder_of(folder) / ".lock") and None
 
 
-def folder_lock(folder: Path) -> None:
-    (folder_of(folder) / ".lock").mkdir()
-
-
-def dangling_lock(folder: Path) -> None:
-    (folder_of(folder) / ".lock").symlink_to("/proc/nowhere/lock")
-
-
-def circular_lock(folder: Path) -> None:
-    (folder_of(folder) / ".lock").symlink_to(".lock")
-
-
-def device_lock(folder: Path) -> None:
-    (folder_of(folder) / ".lock").symlink_to("/dev/full")
-
-
-def held_elsewhere(folder: Path) -> None:
-    (folder_of(folder) / ".lock.held").write_text('{"host": "elsewhere", "pid": 1, "started": 1}')
-
-
-def is_file(name: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_text("here") and None
-
-
-def is_fifo(name: str) -> Callable[[Path], None]:
-    return lambda folder: os.mkfifo(folder / name)
-
-
-def is_loop(name: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).symlink_to(name)
-
-
-def is_dangling(name: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).symlink_to("/proc/nowhere/outputs")
+def outputs_are(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Put something in place of the outputs folder."""
+    return lambda folder: make(folder / "outputs") and None
 
 
 def place(
@@ -86,21 +59,21 @@ def odd(name: str, *arguments: str, code: int = 0, **environment: str) -> Hostil
 
 
 PLACES = [
-    place("outputs is a file", "outputs", is_file("outputs")),
-    place("outputs is in a file", "outputs/deeper", is_file("outputs")),
-    place("outputs is a FIFO", "outputs", is_fifo("outputs")),
-    place("outputs is a circle of links", "outputs", is_loop("outputs")),
-    place("outputs is a link to nowhere", "outputs", is_dangling("outputs")),
+    place("outputs is a file", "outputs", outputs_are(lambda path: path.write_text("here"))),
+    place("outputs is in a file", "outputs/deeper", outputs_are(lambda path: path.write_text("here"))),
+    place("outputs is a FIFO", "outputs", outputs_are(os.mkfifo)),
+    place("outputs is a circle of links", "outputs", outputs_are(link_to("outputs"))),
+    place("outputs is a link to nowhere", "outputs", outputs_are(link_to("/proc/nowhere/outputs"))),
     place("outputs is in /proc", "/proc/self/outputs"),
     place("outputs is in /sys", "/sys/outputs"),
     place("outputs is /dev/null", "/dev/null"),
     place("outputs is in /dev/full", "/dev/full/outputs"),
     place("outputs is a path of 4,000 characters", "/".join(["a" * 200] * 20)),
-    place("the lock is a FIFO", "outputs", fifo_lock, ".lock"),
-    place("the lock is a folder", "outputs", folder_lock, ".lock"),
-    place("the lock is a link to nowhere", "outputs", dangling_lock, ".lock"),
-    place("the lock is a circle of links", "outputs", circular_lock, ".lock"),
-    place("the lock is /dev/full", "outputs", device_lock, ".lock"),
+    place("the lock is a FIFO", "outputs", lock_is(os.mkfifo), ".lock"),
+    place("the lock is a folder", "outputs", lock_is(Path.mkdir), ".lock"),
+    place("the lock is a link to nowhere", "outputs", lock_is(link_to("/proc/nowhere/lock")), ".lock"),
+    place("the lock is a circle of links", "outputs", lock_is(link_to(".lock")), ".lock"),
+    place("the lock is /dev/full", "outputs", lock_is(link_to("/dev/full")), ".lock"),
 ]
 COMMANDS = (("list", "methods"), ("list", "benchmarks"), ("--help",), ("run", "--cfg"))
 VARIABLES = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -12,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from tests.robustness.finished import edit_json, with_value
 from tests.robustness.hostile.folders import QUICK, pipe
 from tests.robustness.hostile.table import Hostile
 
@@ -87,9 +87,7 @@ def saved(edit: Callable[[Path], object]) -> Callable[[Path], None]:
 
 def fields(name: str, **changes: Any) -> Callable[[Path], None]:
     """Write a saved set, one JSON file of which has other fields."""
-    return saved(
-        lambda folder: (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | changes))
-    )
+    return saved(lambda folder: edit_json(folder / name, lambda data: data.update(changes)))
 
 
 def content(name: str, text: str) -> Callable[[Path], None]:
@@ -104,14 +102,7 @@ def at_arrow(do: Callable[[Path], object]) -> Callable[[Path], None]:
 
 def feature(column: str, value: Any) -> Callable[[Path], None]:
     """Write a saved set whose info declares a column as something else."""
-
-    def edit(folder: Path) -> None:
-        file = folder / "dataset_info.json"
-        info = json.loads(file.read_text())
-        info["features"][column] = value
-        file.write_text(json.dumps(info))
-
-    return saved(edit)
+    return saved(lambda folder: edit_json(folder / "dataset_info.json", with_value(f"features.{column}", value)))
 
 
 def as_pipe(file: Path) -> None:
