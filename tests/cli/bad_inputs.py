@@ -66,6 +66,8 @@ CASES: list[tuple[list[str], str, str]] = [
     (["show", "file=a.jpg"], "file=a.jpg", "ends in .png"),
     (["speed", "from=a.json", "speed.repeats=7"], "from=a.json", "speed.* cannot change it"),
     (["speed", "from=a.json", "ratio=0.5"], "from=a.json", "ratio=0.5 cannot change it"),
+    (["speed", "from=missing.json"], "from=missing.json", "is no result of vlmprune speed"),
+    (["speed", "from=a.txt"], "from=a.txt", "a file name that ends in .json"),
     (["speed", "chart=nine"], "chart=nine", "ends in .png or .svg"),
     (["speed", "speed.repeat=3"], "speed.repeat", "did you mean 'speed.repeats'"),
     (["completion", "bsh"], "shell 'bsh'", "did you mean 'bash'"),

@@ -124,8 +124,6 @@ def test_every_family_with_random_weights(ceiling, family, tmp_path, capsys):
         (["speed.repeats=many"], "speed.repeats=many", "an integer"),
         (["speed=3"], "'speed'", "speed.new_tokens"),
         (["device=cuda:99"], "device=cuda:99", "device=cpu"),
-        (["from=missing.json"], "from=missing.json", "is no result of vlmprune speed"),
-        (["from=a.txt"], "from=a.txt", "ends in .json"),
     ],
 )
 def test_bad_input_is_one_line(settings, value, hint, tmp_path, monkeypatch, capsys):
