@@ -132,7 +132,7 @@ def test_a_warning_that_is_an_error_leaves_nothing_behind():
 
 
 def test_hooks_that_are_passed_by(sdpa_model):
-    """What calls a part's forward() by itself goes past its hooks: no answer may come back."""
+    """A caller of a part's forward() goes past its hooks: no answer may come back."""
     batch = make_batch([8])
     language_model = sdpa_model.model.language_model
     with prune(sdpa_model, "cls", ratio=0.5):

@@ -22,7 +22,7 @@ METHODS = ["tome", "pitome"]
 
 
 class Seen:
-    """What passes through the encoder layers and the projector, recorded by hooks of the test's own."""
+    """Inputs of the encoder layers and of the projector, recorded by hooks of the test's own."""
 
     def __init__(self, model) -> None:
         self.lengths: list[int] = []

@@ -1,4 +1,4 @@
-"""What cannot work inside a session says so by name."""
+"""A session refuses by name what cannot work inside it."""
 
 from __future__ import annotations
 

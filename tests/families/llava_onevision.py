@@ -41,7 +41,7 @@ def make(attention: str = "sdpa") -> LlavaOnevisionForConditionalGeneration:
 
 
 def image_slots(size: tuple[int, int]) -> int:
-    """What transformers' processor counts for the single image of a prompt."""
+    """Tokens that transformers' processor counts for the single image of a prompt."""
     processor = SimpleNamespace(
         image_processor=SimpleNamespace(image_grid_pinpoints=PINPOINTS),
         num_image_tokens=SIDE**2,

@@ -235,7 +235,7 @@ def test_rows_that_the_caller_moves(family):
 
 @pytest.mark.parametrize("name", ["uniform", "divprune", "fastv"])
 def test_a_mask_that_hides_visual_tokens(family, name):
-    """What is hidden is not there: the same as the bare model that sees neither it nor what is dropped."""
+    """Hidden tokens are not there: the same as the bare model that sees neither them nor what is dropped."""
     if family.__name__.endswith(THREE_KINDS):
         pytest.skip("transformers counts rows and columns among the tokens that are seen, and finds too few")
     model, inputs = family.make(), family.batch([8, 12])

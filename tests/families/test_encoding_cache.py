@@ -46,7 +46,7 @@ def counted(adapter):
 
 
 def pixels(inputs: dict) -> dict:
-    """What the encoder is given; Video-LLaVA's images have a longer name on transformers 5.17."""
+    """Inputs of the encoder; Video-LLaVA's images have a longer name on transformers 5.17."""
     return {name: given for name, given in inputs.items() if name.startswith("pixel_values") or name == "image_sizes"}
 
 

@@ -30,7 +30,7 @@ def loaded(request, tmp_path_factory):
 
 
 def add_to(folder: Path, family: str) -> None:
-    """What else such a checkpoint has on the hub: names of special tokens; limits for videos of their own."""
+    """Write what else such a checkpoint has on the hub: names of special tokens; limits for videos of their own."""
     if family == "internvl":
         named = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
         file = folder / "tokenizer_config.json"

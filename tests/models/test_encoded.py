@@ -1,4 +1,4 @@
-"""What stands on a prediction line of the media that were encoded, through each family's own preprocessing."""
+"""Records of encoded media on prediction lines, through each family's own preprocessing."""
 
 from __future__ import annotations
 

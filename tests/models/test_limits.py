@@ -1,4 +1,4 @@
-"""How many pixels or tiles a picture has: settings that the inputs follow, told, and part of a run's identity."""
+"""Limits of the pixels or tiles of a picture: settings that the inputs follow, told, and part of a run's identity."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def test_a_tiles_own_grid_is_needed_by_some(model):
 
 
 def test_scm_keeps_the_base_tile_and_starts_again(model):
-    """What the decoder gives is what it gives on a prompt that was written shorter."""
+    """The decoder gives what it gives on a prompt that was written shorter."""
     inputs = llava_next.batch([8])
     geometry = LlavaNext(model).geometry(llava_next.SIZES[0])
     embeds = {}

@@ -1,4 +1,4 @@
-"""What cannot work is refused before weights load: one line that names the value and what to do."""
+"""A model that cannot work is refused before weights load: one line that names the value and what to do."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def loaded_from(folder, **settings) -> LoadedModel:
 
 
 def embeddings(loaded: LoadedModel, pictures: list[Image.Image], kind: str) -> torch.Tensor:
-    """What the decoder is given at each visual slot, [V, D]."""
+    """Embeddings that the decoder is given at the visual slots, [V, D]."""
     prepare, seen = loaded.preprocessor, []
     inputs = prepare.batch(["What is it?"], [prepare.media(pictures, kind)], CPU, torch.float32)
     layer = loaded.adapter.language_model.layers[0]
