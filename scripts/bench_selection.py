@@ -37,7 +37,7 @@ Contest = tuple[str, bool, Callable[[], Any], Callable[[], Any]]
 
 
 def random_signals(images: int, n: int, width: int, projected_width: int) -> Signals:
-    """Return random float64 signals of `images` images of `n` patches: clusters of similar tokens, as images have them."""
+    """Return random float64 signals of `images` images of `n` patches: clusters of tokens, as images have them."""
     generator = torch.Generator().manual_seed(n)
 
     def normal(*shape: int) -> Tensor:

@@ -33,11 +33,6 @@ def before_the_decoder(family: str) -> list[str]:
 PAIRS = [(family, method) for family in FAMILIES for method in before_the_decoder(family)]
 
 
-@pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> ModuleType:
-    return import_module(f"tests.families.{request.param}")
-
-
 @pytest.fixture(params=PAIRS, ids="-".join)
 def pair(request: pytest.FixtureRequest) -> tuple[ModuleType, str]:
     return import_module(f"tests.families.{request.param[0]}"), request.param[1]
