@@ -1,4 +1,4 @@
-"""How the reference repositories read attention, against vlmprune: the same model, prompts, tokens and process.
+"""Attention as the reference repositories read it, against vlmprune: the same model, prompts, tokens and process.
 
     vlmprune           SDPA; the rows of attention that a method reads are computed apart
     output_attentions  eager attention everywhere, and output_attentions=True of encoder and generate(), as published

@@ -37,7 +37,7 @@ Contest = tuple[str, bool, Callable[[], Any], Callable[[], Any]]
 
 
 def random_signals(images: int, n: int, width: int, projected_width: int) -> Signals:
-    """What `images` images of `n` patches give, in float64: clusters of similar tokens, as images have them."""
+    """Return random float64 signals of `images` images of `n` patches: clusters of tokens, as images have them."""
     generator = torch.Generator().manual_seed(n)
 
     def normal(*shape: int) -> Tensor:
@@ -77,7 +77,7 @@ def one_by_one(plain: Callable[[Signals, int], Selection], signals: Signals, k: 
 
 
 def same(ours: Selection, plain: Selection) -> bool:
-    """Whether the same tokens are kept, and, where they are merged, with the same values."""
+    """Return True if the same tokens are kept, and, where they are merged, with the same values."""
     values = ours.features is None or torch.allclose(ours.features, plain.features, rtol=2e-4, atol=2e-4)
     return values and torch.equal(ours.indices, plain.indices)
 

@@ -1,4 +1,4 @@
-"""What [CLS] attention costs in the vision encoder: time and peak memory of four ways to encode images, random weights.
+"""Cost of [CLS] attention in the vision encoder: time and peak memory of four ways to encode images, random weights.
 
     plain              the encoder as LLaVA runs it, with SDPA; no attention is read
     to layer L         the same, ended at the layer that LLaVA reads (23 of 24): what a fair plain encoder would do

@@ -119,7 +119,7 @@ def check_texts(make: Answers, load: Callable[[str], Any]) -> Iterator[tuple[str
 
 
 def check_judges(make: Answers, load: Callable[[str], Any]) -> Iterator[tuple[str, Pair]]:
-    """What is read from a judge's reply; None where it is refused."""
+    """Return what is read from a judge's reply; None where it is refused."""
 
     def read(parse: Callable[[str], dict[str, float]], reply: str, *names: str) -> str:
         try:

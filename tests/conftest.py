@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from importlib import import_module
+from types import ModuleType
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports transformers: nothing here may wait for a network
 os.environ["WANDB_MODE"] = "offline"
@@ -12,7 +14,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlavaForConditionalGeneration
 
-from tests.toy_models import TEXT, left_padded, toy_llava, unpadded
+from tests.toy_models import FAMILIES, TEXT, left_padded, toy_llava, unpadded
 
 # A shell that starts the tests in the background has Ctrl-C ignored, here and in every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -57,3 +59,9 @@ def model(request: pytest.FixtureRequest) -> LlavaForConditionalGeneration:
 @pytest.fixture
 def sdpa_model() -> LlavaForConditionalGeneration:
     return make_llava("sdpa")
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> ModuleType:
+    """The module of tests/families that makes a family's models and prompts."""
+    return import_module(f"tests.families.{request.param}")

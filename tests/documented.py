@@ -1,4 +1,4 @@
-"""Which fields of a file its schema names."""
+"""Fields of a file that its schema names, and those that it does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a terminal shows is the text as it is: brackets and :codes: are no markup."""
+"""A terminal shows the text as it is: brackets and :codes: are no markup."""
 
 from __future__ import annotations
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, PretrainedConfig, PreTrainedModel
+
+from vlmprune import prune
+from vlmprune.engine.prompt_state import Record
+
+NOT_FAMILIES = ("test_", "checkpoint", "__init__")
+FOLDER = Path(__file__).parent / "families"
+FAMILIES = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith(NOT_FAMILIES))
 
 VISION: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
 CLIP = VISION | {"num_hidden_layers": 5, "image_size": 48, "patch_size": 8, "projection_dim": 32}
@@ -57,3 +67,26 @@ def unpadded(given: dict[str, Tensor], row: int, *names: str) -> dict[str, Tenso
     """input_ids, attention_mask and what else is called `names` of one row, without its padding."""
     length = int(given["attention_mask"][row].sum())
     return {name: given[name][row : row + 1, -length:] for name in ("input_ids", "attention_mask", *names)}
+
+
+@contextmanager
+def inputs_of(*modules: nn.Module) -> Iterator[list[Tensor]]:
+    """The first inputs of the modules, in the order of their calls."""
+    seen: list[Tensor] = []
+
+    def see(_module: nn.Module, args: tuple, kwargs: dict) -> None:
+        seen.append(args[0] if args else kwargs["hidden_states"])
+
+    handles = [module.register_forward_pre_hook(see, with_kwargs=True) for module in modules]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def record_of(model: nn.Module, inputs: dict[str, Tensor], method: Any, **settings: Any) -> Record:
+    """The record of a prefill inside a session; settings: those of `prune`."""
+    with prune(model, method, **settings) as session:
+        model(**inputs)
+    return session.record

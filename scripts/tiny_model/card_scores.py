@@ -76,7 +76,7 @@ def random_keep(seed: int) -> Callable[[int], torch.Tensor]:
 
 
 def guess_score(corpus: Corpus) -> dict[str, float]:
-    """What the most frequent answer to each question text in 4,000 training scenes would score."""
+    """Return the score of the most frequent answer to each question text in 4,000 training scenes."""
     answers: dict[str, Counter[str]] = defaultdict(Counter)
     for row in make_corpus(TEST_SEED, "train", 4000).questions:
         for question in row:

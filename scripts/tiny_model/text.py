@@ -1,4 +1,4 @@
-"""What the decoder reads and writes: prompt format, captions, tokenizer."""
+"""Text that the decoder reads and writes: prompt format, captions, tokenizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tower knows and where its [CLS] token looks."""
+"""Checks of what the tower knows and where its [CLS] token looks."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class ImageRows(nn.Module):
 
 @dataclass
 class Run:
-    """What one prefill and the decode steps after it gave; states are those after the final norm."""
+    """Results of one prefill and the decode steps after it; states are those after the final norm."""
 
     record: Record
     last: Tensor  # [B, D] at the last prompt position

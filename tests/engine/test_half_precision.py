@@ -1,4 +1,4 @@
-"""What selects tokens is computed in float32 at least, from the query and key that a half-precision model really uses.
+"""Selections are computed in float32 at least, from the query and key that a half-precision model really uses.
 
 The model is a LLaVA with a Qwen2 decoder whose attention, in both parts, has a large term in common to all keys, as
 trained ones have through the biases of q_proj and k_proj: in the model's own precision it rounds away what tells tokens
@@ -100,7 +100,7 @@ def test_the_choice_is_that_of_exact_rows(name, dtype, common, monkeypatch):
 @pytest.mark.parametrize("name", ["fastv", "sparsevlm_plus", "cls", "visionzip"])
 @pytest.mark.parametrize(("dtype", "common"), [(torch.bfloat16, 40), (torch.float16, 240)])
 def test_the_choice_is_nearly_that_of_the_float32_model(name, dtype, common, monkeypatch):
-    """What is left is what the model rounds on its way to query and key; rows in its dtype keep a random choice."""
+    """The difference is what the model rounds on its way to query and key; rows in its dtype keep a random choice."""
     model = make(dtype, common)
     assert model(**prompt(dtype)).logits.isfinite().all()
     full = kept(name, make(dtype, common).float())

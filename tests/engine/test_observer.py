@@ -1,4 +1,4 @@
-"""What an observer is told of every selection of a session."""
+"""An observer is told of every selection of a session."""
 
 from __future__ import annotations
 

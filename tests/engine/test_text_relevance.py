@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import LlavaForConditionalGeneration
 
 from tests.conftest import make_batch, make_llava, one_of
+from tests.families.test_guarantees import generate
 from tests.models.clip import make_clip
+from tests.toy_models import left_padded
 from vlmprune import prune
 from vlmprune.errors import UserError
 from vlmprune.methods.base import Signals
@@ -21,11 +22,6 @@ QUESTIONS = ["is there a red star", "the blue square", "left of the star"]
 def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A CLIP that has the same vision encoder as `make_llava`."""
     return str(make_clip(tmp_path_factory.mktemp("clip"), make_llava().config.vision_config))
-
-
-def generate(model: LlavaForConditionalGeneration, batch: dict, new: int = 4, **options) -> torch.Tensor:
-    options = {"do_sample": False, "pad_token_id": 0, "eos_token_id": None} | options
-    return model.generate(**batch, max_new_tokens=new, **options)[:, batch["input_ids"].shape[1] :]
 
 
 def test_keeps_what_the_method_selects(sdpa_model, clip) -> None:
@@ -60,10 +56,7 @@ def test_a_batch_equals_one_by_one(model, clip) -> None:
 def test_prompts_with_different_numbers_of_images(model, clip) -> None:
     few, many = make_batch([11], images=1), make_batch([7], images=3, seed=1)
     rows = [few["input_ids"][0], many["input_ids"][0]]
-    longest = max(map(len, rows))
-    ids = torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0)) for row in rows])
-    pixels = torch.cat([few["pixel_values"], many["pixel_values"]])
-    batch = {"input_ids": ids, "attention_mask": (ids > 0).long(), "pixel_values": pixels}
+    batch = left_padded(rows) | {"pixel_values": torch.cat([few["pixel_values"], many["pixel_values"]])}
     with prune(model, "cdpruner", ratio=0.75, clip=clip) as session:
         session.ask(QUESTIONS[:2])
         together, kept = generate(model, batch), session.record.kept

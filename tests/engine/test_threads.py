@@ -75,7 +75,6 @@ def test_a_model_for_each_thread():
     models = make_llava(), make_llava()
     with prune(models[0], "cls", ratio=0.5), prune(models[1], "fastv", ratio=0.5):
         alone = [generate(model, batch) for model, batch in zip(models, batches, strict=True)]
-        threads = [Generation(model, batch) for model, batch in zip(models, batches, strict=True) for _ in range(1)]
         for _ in range(5):
             threads = [Generation(model, batch) for model, batch in zip(models, batches, strict=True)]
             for thread in threads:

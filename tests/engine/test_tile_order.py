@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.families import llava_next
+from tests.toy_models import inputs_of, record_of
 from vlmprune import prune
 from vlmprune.methods.visionzip import VisionZip
 from vlmprune.models.base import adapt
@@ -34,7 +35,7 @@ def prompt_of(adapter, sizes):
 
 def decoder_input(model, monkeypatch, inputs, **settings):
     """The visual tokens at layer 0, and each projected token by (tile, kind, patch of the tile's grid)."""
-    chosen, seen = [], {}
+    chosen = []
     select = VisionZip.select
 
     def spy(method, signals, k):
@@ -43,11 +44,8 @@ def decoder_input(model, monkeypatch, inputs, **settings):
 
     monkeypatch.setattr(VisionZip, "select", spy)
     with prune(model, "visionzip", keep=KEEP, **settings) as session:
-        handle = model.model.language_model.layers[0].register_forward_pre_hook(
-            lambda _layer, args, kwargs: seen.update(x=args[0] if args else kwargs["hidden_states"]), with_kwargs=True
-        )
-        model(**inputs)
-        handle.remove()
+        with inputs_of(model.model.language_model.layers[0]) as seen:
+            model(**inputs)
         adapter, method = session.adapter, session.method
     arguments = {name: inputs[name] for name in ("pixel_values", "image_sizes")}
     layout = adapter.layout("get_image_features", arguments, "tile")
@@ -59,7 +57,7 @@ def decoder_input(model, monkeypatch, inputs, **settings):
             tokens = group.index[unit][selection.indices[unit]] - tile * llava_next.SIDE**2
             kinds = ["cls", *["patch"] * (dominant - 1), *["merged"] * (k - dominant)]
             named += zip([tile] * k, kinds, tokens.tolist(), embedded[unit], strict=True)
-    return seen["x"][0, 1:-1], named
+    return seen[0][0, 1:-1], named
 
 
 def told(visual, named):
@@ -120,7 +118,6 @@ def test_the_record_has_the_same_slots_either_way(model):
     _, inputs = prompt_of(llava_next.LlavaNext(model), [FLAT])
     kept = []
     for positions in ("renumber", "keep"):
-        with prune(model, "visionzip", keep=KEEP, positions=positions) as session:
-            model(**inputs)
-        kept.append(session.record.kept)
+        record = record_of(model, inputs, "visionzip", keep=KEEP, positions=positions)
+        kept.append(record.kept)
     assert torch.equal(*kept)

@@ -18,6 +18,7 @@ from transformers import (
 from tests.toy_models import TEXT, VISION, left_padded, toy_model, unpadded
 
 IMAGE, VIDEO = 97, 98
+MIXED = ["vi", "v", "i", ""]  # per prompt: v a video, i an image
 SIDE, TILE, FRAMES = 5, 40, 3
 VIDEO_SLOTS = FRAMES * 9 + 1
 PINPOINTS = [[TILE * rows, TILE * columns] for rows in (1, 2) for columns in (1, 2, 3)]
@@ -41,7 +42,7 @@ def make(attention: str = "sdpa") -> LlavaOnevisionForConditionalGeneration:
 
 
 def image_slots(size: tuple[int, int]) -> int:
-    """What transformers' processor counts for the single image of a prompt."""
+    """Tokens that transformers' processor counts for the single image of a prompt."""
     processor = SimpleNamespace(
         image_processor=SimpleNamespace(image_grid_pinpoints=PINPOINTS),
         num_image_tokens=SIDE**2,
@@ -85,6 +86,10 @@ def batch(texts: list[int], media: int = 1, seed: int = 0) -> dict[str, torch.Te
 
 def video_batch(texts: list[int], seed: int = 0) -> dict[str, torch.Tensor]:
     return prompts(texts, ["v"] * len(texts), seed)
+
+
+def mixed_batch() -> dict[str, torch.Tensor]:
+    return prompts([9, 6, 8, 12], MIXED, 0)
 
 
 def one_of(given: dict[str, torch.Tensor], row: int) -> dict[str, torch.Tensor]:

@@ -66,6 +66,16 @@ def video_batch(texts: list[int], seed: int = 0) -> dict[str, torch.Tensor]:
     return videos(texts, [START, *[VIDEO] * (STEPS * FRAME[0] * FRAME[1] // 4), END], seed)
 
 
+def mixed_batch() -> dict[str, torch.Tensor]:
+    return joined(batch([5]), video_batch([20]))
+
+
+def joined(picture: dict[str, torch.Tensor], video: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """One prompt of a prompt with a picture and one with a video."""
+    shared = {name: torch.cat([picture[name], video[name]], 1) for name in picture if name in video}
+    return {**picture, **video, **shared}
+
+
 def videos(texts: list[int], visual: list[int], seed: int) -> dict[str, torch.Tensor]:
     """A video of STEPS temporal steps a prompt, its placeholders `visual`."""
     generator = torch.Generator().manual_seed(seed)

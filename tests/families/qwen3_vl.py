@@ -25,3 +25,7 @@ def make(attention: str = "sdpa", **text) -> Qwen3VLForConditionalGeneration:
 def video_batch(texts: list[int], seed: int = 0) -> dict[str, torch.Tensor]:
     step = [START, *[VIDEO] * (FRAME[0] * FRAME[1] // 4), END]
     return qwen2_5_vl.videos(texts, step * STEPS, seed)
+
+
+def mixed_batch() -> dict[str, torch.Tensor]:
+    return qwen2_5_vl.joined(batch([5]), video_batch([20]))

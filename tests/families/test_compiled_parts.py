@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import pytest
 import torch
 
@@ -29,11 +27,7 @@ def answers(adapter, method, inputs, compiled=None, **options):
             return adapter.model.generate(**inputs, **GREEDY, **options), session.record
 
 
-@pytest.fixture(params=[name for name in FAMILIES if name != "qwen3_vl"])
-def family(request):
-    return import_module(f"tests.families.{request.param}")
-
-
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "qwen3_vl"], indirect=True)
 def test_answers_and_records_are_those_of_the_model_as_it_is(family):
     adapter = adapt(family.make("sdpa"))
     compiled = CompiledModel(adapter, "eager")

@@ -33,11 +33,6 @@ def before_the_decoder(family: str) -> list[str]:
 PAIRS = [(family, method) for family in FAMILIES for method in before_the_decoder(family)]
 
 
-@pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> ModuleType:
-    return import_module(f"tests.families.{request.param}")
-
-
 @pytest.fixture(params=PAIRS, ids="-".join)
 def pair(request: pytest.FixtureRequest) -> tuple[ModuleType, str]:
     return import_module(f"tests.families.{request.param[0]}"), request.param[1]
@@ -235,7 +230,7 @@ def test_rows_that_the_caller_moves(family):
 
 @pytest.mark.parametrize("name", ["uniform", "divprune", "fastv"])
 def test_a_mask_that_hides_visual_tokens(family, name):
-    """What is hidden is not there: the same as the bare model that sees neither it nor what is dropped."""
+    """Hidden tokens are not there: the same as the bare model that sees neither them nor what is dropped."""
     if family.__name__.endswith(THREE_KINDS):
         pytest.skip("transformers counts rows and columns among the tokens that are seen, and finds too few")
     model, inputs = family.make(), family.batch([8, 12])

@@ -6,20 +6,17 @@ Where a guarantee would take long with all methods of all families, llava has th
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
+from tests.toy_models import FAMILIES
 from vlmprune import prune
 from vlmprune.config.registry import build_method, find_choices
 from vlmprune.models.base import adapt
 
 NEW = 5
 GREEDY = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
-NOT_FAMILIES = ("test_", "checkpoint", "__init__")
-FAMILIES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith(NOT_FAMILIES))
 NEEDS = {name: set(build_method(name).needs) for name in find_choices("method")}
 
 
@@ -37,11 +34,6 @@ def some(*names: str) -> list[tuple[str, str]]:
     return [(family, name) for family, name in PAIRS if family == "llava" or name in names]
 
 
-@pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> ModuleType:
-    return import_module(f"tests.families.{request.param}")
-
-
 def generate(model, inputs, **settings):
     return model.generate(**inputs, **GREEDY | settings)[:, -NEW:]
 
@@ -51,16 +43,46 @@ def test_there_are_methods_to_test():
     assert all({"fastv", "random", "uniform"} <= set(methods_of(family)) for family in FAMILIES)
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_ratio_0_is_bit_identical(family, attention):
-    own = family.__name__.rpartition(".")[2]
-    model, inputs = family.make(attention), family.batch([9, 6])
+def check_ratio_0(model, inputs, names, slots):
+    """Logits and tokens are the bare model's, bit by bit; slots: a function, the visual tokens of each prompt."""
     bare, tokens = model(**inputs).logits, generate(model, inputs)
-    for name in ("none", *(name for pair, name in some("cls", "fastv", "divprune", "compose") if pair == own)):
+    for name in names:
         with prune(model, name, ratio=0) as session:
             assert torch.equal(model(**inputs).logits, bare), name
             assert torch.equal(generate(model, inputs), tokens), name
-        assert session.record.visual_counts[0] == family.slots(inputs)
+        assert session.record.visual_counts[0] == slots(inputs)
+
+
+def check_samples(family, model, name, inputs):
+    """A batch gives the tokens, counts and kept slots that its samples give."""
+    with prune(model, name, ratio=0.6) as session:
+        together, record = generate(model, inputs), session.record
+        for row in range(len(together)):
+            alone = family.one_of(inputs, row)
+            assert torch.equal(generate(model, alone)[0], together[row])
+            assert [count[0] for count in session.record.visual_counts] == [c[row] for c in record.visual_counts]
+            kept = torch.zeros_like(record.kept[row])
+            if family.slots(alone)[0]:
+                kept[: session.record.kept.shape[1]] = session.record.kept[0]
+            assert torch.equal(kept, record.kept[row])
+
+
+def check_logits(family, model, inputs, tolerance, method, **amount):
+    """A batch gives the kept slots that its samples give, and their last logits within a tolerance."""
+    with prune(model, method, **amount) as session:
+        together, record = model(**inputs).logits[:, -1], session.record
+        for row in range(len(together)):
+            alone = model(**family.one_of(inputs, row)).logits[0, -1]
+            torch.testing.assert_close(alone, together[row], rtol=tolerance, atol=tolerance)
+            kept = session.record.kept[0]
+            assert torch.equal(kept, record.kept[row, : len(kept)])
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_ratio_0_is_bit_identical(family, attention):
+    own = family.__name__.rpartition(".")[2]
+    names = [name for pair, name in some("cls", "fastv", "divprune", "compose") if pair == own]
+    check_ratio_0(family.make(attention), family.batch([9, 6]), ["none", *names], family.slots)
 
 
 @pytest.mark.parametrize(
@@ -71,30 +93,14 @@ def test_ratio_0_is_bit_identical(family, attention):
 def test_a_batch_gives_what_its_samples_give(family, name, attention):
     model = family.make(attention)
     for media in (1, 2):
-        inputs = family.batch([8, 12, 6, 8], media)
-        with prune(model, name, ratio=0.6) as session:
-            together, record = generate(model, inputs), session.record
-            for row in range(4):
-                alone = generate(model, family.one_of(inputs, row))
-                assert torch.equal(alone[0], together[row])
-                assert [count[0] for count in session.record.visual_counts] == [c[row] for c in record.visual_counts]
-                kept = session.record.kept[0]
-                assert torch.equal(kept, record.kept[row, : len(kept)])
-                assert not record.kept[row, len(kept) :].any()
+        check_samples(family, model, name, family.batch([8, 12, 6, 8], media))
 
 
 @pytest.mark.parametrize("name", ["prumerge", "prumerge_plus"])
 def test_images_that_decide_their_own_number_do_not_depend_on_the_batch(family, name):
     if name not in methods_of(family.__name__.rpartition(".")[2]):
         pytest.skip("the family has no such signals")
-    model, inputs = family.make(), family.batch([8, 12, 6])
-    with prune(model, name) as session:
-        together, record = model(**inputs).logits[:, -1], session.record
-        for row in range(3):
-            alone = model(**family.one_of(inputs, row)).logits[0, -1]
-            torch.testing.assert_close(alone, together[row], rtol=1e-4, atol=1e-4)
-            kept = session.record.kept[0]
-            assert torch.equal(kept, record.kept[row, : len(kept)])
+    check_logits(family, family.make(), family.batch([8, 12, 6]), 1e-4, name)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

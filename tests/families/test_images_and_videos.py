@@ -2,70 +2,60 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from functools import partial
 
 import pytest
 import torch
 
-from tests.families.test_guarantees import GREEDY, generate, masked_generate, methods_of, seen_by_layer
+from tests.families.test_guarantees import (
+    GREEDY,
+    check_ratio_0,
+    check_samples,
+    generate,
+    masked_generate,
+    methods_of,
+    seen_by_layer,
+)
+from tests.toy_models import inputs_of, record_of
 from vlmprune import prune
 from vlmprune.models.base import adapt
 
 FAMILIES = ["video_llava", "llava_onevision"]
-MIXED = ["vi", "v", "i", ""]  # per prompt: i an image, v a video
+QWEN = ["qwen2_5_vl", "qwen3_vl"]
+FEW = ("cls", "divprune", "fastv", "pyramiddrop", "random", "uniform", "compose")
+PAIRS = [(family, name) for family in FAMILIES for name in methods_of(family)]
+PAIRS += [(family, name) for family in QWEN for name in FEW]
+
+of = partial(pytest.mark.parametrize, "family", indirect=True)
 
 
-@pytest.fixture(params=FAMILIES)
-def family(request):
-    return import_module(f"tests.families.{request.param}")
-
-
+@of([*FAMILIES, *QWEN])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("media", [["v", "v"], MIXED], ids="+".join)
-def test_ratio_0_is_bit_identical(family, attention, media):
-    model, inputs = family.make(attention), family.prompts([9, 6, 8, 12][: len(media)], media, 0)
-    bare, tokens = model(**inputs).logits, generate(model, inputs)
-    for name in ("cls", "fastv", "compose"):
-        with prune(model, name, ratio=0) as session:
-            assert torch.equal(model(**inputs).logits, bare), name
-            assert torch.equal(generate(model, inputs), tokens), name
-        assert session.record.visual_counts[0] == family.slots(inputs)
+def test_ratio_0_is_bit_identical(family, attention):
+    for inputs in (family.video_batch([12, 14]), family.mixed_batch()):
+        names = ("none", "cls", "fastv", "divprune", "uniform", "compose")
+        check_ratio_0(family.make(attention), inputs, names, family.slots)
 
 
-@pytest.mark.parametrize(
-    ("name", "method"), [(name, method) for name in FAMILIES for method in methods_of(name)], ids=str
-)
-@pytest.mark.parametrize("media", [["v", "v"], MIXED], ids="+".join)
-def test_a_batch_gives_what_its_samples_give(name, method, media):
-    family = import_module(f"tests.families.{name}")
-    model, inputs = family.make(), family.prompts([8, 12, 6, 9][: len(media)], media, 0)
-    with prune(model, method, ratio=0.6) as session:
-        together, record = generate(model, inputs), session.record
-        for row in range(len(media)):
-            alone = generate(model, family.one_of(inputs, row))
-            assert torch.equal(alone[0], together[row])
-            assert [count[0] for count in session.record.visual_counts] == [c[row] for c in record.visual_counts]
-            kept = torch.zeros_like(record.kept[row])
-            if media[row]:
-                kept[: session.record.kept.shape[1]] = session.record.kept[0]
-            assert torch.equal(kept, record.kept[row])
+@pytest.mark.parametrize(("family", "name"), PAIRS, indirect=["family"])
+def test_a_batch_gives_what_its_samples_give(family, name):
+    model = family.make()
+    for inputs in (family.video_batch([12, 15, 13]), family.mixed_batch()):
+        check_samples(family, model, name, inputs)
 
 
 def decoder_input(model, inputs):
     """Embeddings [B, L, D] at decoder layer 0."""
-    seen, layer = [], adapt(model).language_model.layers[0]
-    handle = layer.register_forward_pre_hook(
-        lambda _, args, kwargs: seen.append(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
-    )
-    model(**inputs)
-    handle.remove()
+    with inputs_of(adapt(model).language_model.layers[0]) as seen:
+        model(**inputs)
     return seen[0]
 
 
+@of(FAMILIES)
 @pytest.mark.parametrize("method", ["cls", "divprune", "random", "uniform"])
 def test_a_kept_slot_holds_what_the_bare_model_has_there(family, method):
     """Every slot of a random model is unlike any other, so this pins tokens to slots."""
-    model, inputs = family.make(), family.prompts([9, 6, 8, 12], MIXED, 0)
+    model, inputs = family.make(), family.mixed_batch()
     bare = decoder_input(model, inputs)
     with prune(model, method, ratio=0.6) as session:
         shorter = decoder_input(model, inputs)
@@ -80,9 +70,10 @@ def test_a_kept_slot_holds_what_the_bare_model_has_there(family, method):
     assert newlines.fill_diagonal_(False).any(1).sum() < len(newlines) / 4
 
 
+@of(FAMILIES)
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_dropped_inside_the_decoder_equals_masked(family, attention):
-    model, inputs = family.make(attention), family.prompts([8, 7, 9, 8], MIXED, 0)
+    model, inputs = family.make(attention), family.prompts([8, 7, 9, 8], family.MIXED, 0)
     with prune(model, "fastv", ratio=0.7, positions="keep") as session:
         output = model.generate(**inputs, **GREEDY | {"max_new_tokens": 9}, return_dict_in_generate=True)
     counts, texts = session.record.visual_counts, [8, 7, 9, 8]
@@ -93,6 +84,7 @@ def test_dropped_inside_the_decoder_equals_masked(family, attention):
     assert torch.equal(output.sequences[:, -9:], masked_generate(model, adapt(model), inputs, seen, 9))
 
 
+@of(FAMILIES)
 def test_beams_over_videos(family):
     model, inputs = family.make(), family.video_batch([8, 12])
     with prune(model, "cls", ratio=0.6):
@@ -100,15 +92,16 @@ def test_beams_over_videos(family):
         assert torch.equal(beams[1], generate(model, family.one_of(inputs, 1), num_beams=3)[0])
 
 
+@of(FAMILIES)
 def test_no_visual_token_at_all(family):
     """The blind baseline leaves no newline and no [CLS] of a frame behind."""
-    model, inputs = family.make(), family.prompts([9, 6, 8, 12], MIXED, 0)
+    model, inputs = family.make(), family.mixed_batch()
     words = [9, 6, 8, 12]
-    with prune(model, "uniform", ratio=1) as session:
-        model(**inputs)
-    assert session.record.prompt_lengths == words
+    record = record_of(model, inputs, "uniform", ratio=1)
+    assert record.prompt_lengths == words
 
 
+@of(FAMILIES)
 @pytest.mark.parametrize("broken", [0, 1])
 def test_features_that_are_not_finite_are_refused_in_either_encoding(family, broken):
     """Their NaN must not pass for the mark of a dropped token, whichever of the two encodings they come from."""

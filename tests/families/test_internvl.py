@@ -7,6 +7,7 @@ import torch
 
 from tests.families import internvl
 from tests.families.test_guarantees import generate
+from tests.toy_models import record_of
 from vlmprune import prune
 from vlmprune.engine.hooks import AttentionProbe, attention_rows
 from vlmprune.errors import UserError
@@ -39,19 +40,17 @@ def test_cls_keeps_the_tokens_of_the_best_rated_patches(attention):
     patches = rows[0][:, :, 0, 1:].mean(dim=1).view(-1, 6, 2, 6, 2)
     score = patches.mean(dim=(2, 4)).flatten(1)  # of each tile's tokens
     best = torch.zeros_like(score, dtype=torch.bool).scatter(1, score.topk(9).indices, True)
-    with prune(model, "cls", keep=9) as session:
-        model(**inputs)
+    record = record_of(model, inputs, "cls", keep=9)
     per_prompt = best.split([count // 36 for count in internvl.slots(inputs)])
-    for kept, tiles in zip(session.record.kept, per_prompt, strict=True):
+    for kept, tiles in zip(record.kept, per_prompt, strict=True):
         assert torch.equal(kept, tiles.flatten())
 
 
 def test_every_tile_keeps_its_share():
     model, inputs = internvl.make(), internvl.batch([8, 9])
-    with prune(model, "divprune", ratio=0.75) as session:
-        model(**inputs)
-    assert session.record.visual_counts[0] == [9, 27]
-    assert session.record.kept[1].view(3, 36).sum(1).tolist() == [9, 9, 9]
+    record = record_of(model, inputs, "divprune", ratio=0.75)
+    assert record.visual_counts[0] == [9, 27]
+    assert record.kept[1].view(3, 36).sum(1).tolist() == [9, 9, 9]
 
 
 def test_tiles_of_a_picture_but_the_thumbnail_are_detail():

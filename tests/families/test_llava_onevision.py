@@ -9,6 +9,7 @@ from transformers.image_processing_utils import select_best_resolution
 
 from tests.families import llava_onevision
 from tests.families.llava_onevision import FRAMES, PINPOINTS, SIDE, SIZES, TILE
+from tests.toy_models import record_of
 from vlmprune import prune
 from vlmprune.errors import UserError
 from vlmprune.models.base import adapt
@@ -88,13 +89,11 @@ def test_kept_counts_of_a_single_image():
     """The ratio is of each unit's own tokens; newlines are dropped, or stay and are no part of it."""
     model, inputs = llava_onevision.make(), llava_onevision.batch([4] * 4)
     expected = [13 + round(rows * columns * 0.5 + 1e-6) for rows, columns in GRIDS]
-    with prune(model, "cls", ratio=0.5) as session:
-        model(**inputs)
-    assert session.record.visual_counts[0] == expected
-    with prune(model, "cls", ratio=0.5, model_options={"newline": "keep"}) as session:
-        model(**inputs)
-    assert session.record.visual_counts[0] == [count + rows for count, (rows, _) in zip(expected, GRIDS, strict=True)]
-    for kept, (rows, columns) in zip(session.record.kept, GRIDS, strict=True):
+    record = record_of(model, inputs, "cls", ratio=0.5)
+    assert record.visual_counts[0] == expected
+    record = record_of(model, inputs, "cls", ratio=0.5, model_options={"newline": "keep"})
+    assert record.visual_counts[0] == [count + rows for count, (rows, _) in zip(expected, GRIDS, strict=True)]
+    for kept, (rows, columns) in zip(record.kept, GRIDS, strict=True):
         stitched = kept[BASE : BASE + rows * (columns + 1)].view(rows, columns + 1)
         assert stitched[:, -1].all()
         assert not stitched[:, :-1].all()
@@ -103,28 +102,24 @@ def test_kept_counts_of_a_single_image():
 def test_keep_is_a_number_of_each_units_tokens():
     """25 are all of a base tile, yet not all of a stitched grid."""
     model, inputs = llava_onevision.make(), llava_onevision.batch([4] * 4)
-    with prune(model, "cls", keep=BASE) as session:
-        model(**inputs)
-    assert session.record.visual_counts[0] == [BASE + min(BASE, rows * columns) for rows, columns in GRIDS]
+    record = record_of(model, inputs, "cls", keep=BASE)
+    assert record.visual_counts[0] == [BASE + min(BASE, rows * columns) for rows, columns in GRIDS]
 
 
 @pytest.mark.parametrize(("newline", "last"), [("drop", 0), ("keep", 1)])
 def test_frames_and_the_newline_after_them(newline, last):
     model, inputs = llava_onevision.make(), llava_onevision.video_batch([4, 4])
-    with prune(model, "divprune", ratio=0.5, scope="tile", model_options={"newline": newline}) as session:
-        model(**inputs)
-    assert session.record.visual_counts[0] == [FRAMES * 5 + last] * 2
-    assert session.record.kept[:, -1].tolist() == [bool(last)] * 2
-    with prune(model, "divprune", ratio=0.5, model_options={"newline": newline}) as session:
-        model(**inputs)
-    assert session.record.visual_counts[0] == [14 + last] * 2  # 27 tokens of a whole video
+    record = record_of(model, inputs, "divprune", ratio=0.5, scope="tile", model_options={"newline": newline})
+    assert record.visual_counts[0] == [FRAMES * 5 + last] * 2
+    assert record.kept[:, -1].tolist() == [bool(last)] * 2
+    record = record_of(model, inputs, "divprune", ratio=0.5, model_options={"newline": newline})
+    assert record.visual_counts[0] == [14 + last] * 2  # 27 tokens of a whole video
 
 
 def test_scope_image_ranks_base_and_tiles_together():
     model, inputs = llava_onevision.make(), llava_onevision.batch([4] * 4)
-    with prune(model, "cls", ratio=0.8, scope="image") as session:
-        model(**inputs)
-    assert session.record.visual_counts[0] == [round((BASE + h * w) * 0.2 + 1e-6) for h, w in GRIDS]
+    record = record_of(model, inputs, "cls", ratio=0.8, scope="image")
+    assert record.visual_counts[0] == [round((BASE + h * w) * 0.2 + 1e-6) for h, w in GRIDS]
 
 
 def test_tiles_below_the_largest_image_are_not_read():
@@ -158,7 +153,6 @@ def test_frames_keep_the_tokens_whose_patches_receive_most_attention():
     maps = model.model.vision_tower(frames, output_attentions=True).attentions[adapt(model).tower.feature_layer]
     received = maps.mean((1, 2)).view(FRAMES, 1, SIDE, SIDE)
     best = interpolate(received, (3, 3), mode="bilinear").flatten(1).topk(4).indices.sort().values
-    with prune(model, "cls", ratio=0.6) as session:
-        model(**inputs)
-    kept = session.record.kept[0, :-1].view(FRAMES, 9)
+    record = record_of(model, inputs, "cls", ratio=0.6)
+    kept = record.kept[0, :-1].view(FRAMES, 9)
     assert torch.equal(kept.nonzero()[:, 1].view(FRAMES, 4), best)

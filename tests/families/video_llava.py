@@ -10,6 +10,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, VideoLlavaConfig, VideoL
 from tests.toy_models import CLIP, TEXT, left_padded, toy_model, unpadded
 
 IMAGE, VIDEO = 97, 98
+MIXED = ["vi", "v", "i", ""]  # per prompt: v a video, i an image
 PATCHES, FRAMES = 36, 3
 ARGUMENTS = inspect.signature(VideoLlavaForConditionalGeneration.forward).parameters
 PIXELS = "pixel_values" if "pixel_values" in ARGUMENTS else "pixel_values_images"  # the latter on transformers 5.17
@@ -50,6 +51,10 @@ def batch(texts: list[int], media: int = 1, seed: int = 0) -> dict[str, torch.Te
 
 def video_batch(texts: list[int], seed: int = 0) -> dict[str, torch.Tensor]:
     return prompts(texts, ["v"] * len(texts), seed)
+
+
+def mixed_batch() -> dict[str, torch.Tensor]:
+    return prompts([9, 6, 8, 12], MIXED, 0)
 
 
 def media_of(given: dict[str, torch.Tensor]) -> list[tuple[int, int]]:

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from tests.engine.golden_llava import GoldenLlava, Run
-from tests.engine.test_golden_decoder import KV, KV_CASES, PYRAMID, kept_positions, llava
-from tests.methods.golden import MERGED
+from tests.engine.test_golden_decoder import KV_CASES, RunWith, check_fastv, check_pyramiddrop
 from tests.methods.test_cls import CASES as CLS_CASES
 from tests.methods.test_cls import GRIDS
 from tests.methods.test_cls import VECTORS as FASTERVLM
@@ -16,8 +15,6 @@ from vlmprune.methods.base import Signals
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.decoder_method import DecoderMethod
 from vlmprune.methods.divprune import DivPrune
-from vlmprune.methods.fastv import FastV
-from vlmprune.methods.pyramiddrop import PyramidDrop
 
 pytestmark = pytest.mark.gpu
 
@@ -35,29 +32,25 @@ def test_divprune(device):
     assert torch.equal(kept[0].cpu(), order.sort().values)
 
 
-def run_there(golden: GoldenLlava, method: DecoderMethod, device: torch.device) -> Run:
+@pytest.fixture
+def run_there(device) -> RunWith:
     """`golden.run` on the device; the model, which other tests share, comes back."""
-    golden.model.to(device)
-    try:
-        with device:  # where it makes its prompts
-            return golden.run(method)
-    finally:
-        golden.model.cpu()
+
+    def run(golden: GoldenLlava, method: DecoderMethod) -> Run:
+        golden.model.to(device)
+        try:
+            with device:  # where it makes its prompts
+                return golden.run(method)
+        finally:
+            golden.model.cpu()
+
+    return run
 
 
 @pytest.mark.parametrize("case", KV_CASES)
-def test_fastv(case, device):
-    k, ratio = case[1:].split("_r")
-    run = run_there(llava("fastv_hf_kv"), FastV(k=int(k), ratio=float(ratio)), device)
-    assert kept_positions(run, 35, 576, 673) == KV[f"{case}.keep"].tolist()
-    assert run.cache_lengths == KV[f"{case}.kvlen"].tolist()
-    torch.testing.assert_close(run.last[0].cpu(), KV[f"{case}.last"], **MERGED)
-    torch.testing.assert_close(run.decode[:, 0].cpu(), KV[f"{case}.decode"], **MERGED)
+def test_fastv(case, run_there):
+    check_fastv(case, run_there)
 
 
-def test_pyramiddrop(device):
-    start, n, length = PYRAMID["lam0.5.img"].tolist()
-    run = run_there(llava("pyramiddrop", start, n, length), PyramidDrop(), device)
-    assert run.cache_lengths == PYRAMID["lam0.5.kvlen"].tolist()
-    torch.testing.assert_close(run.last[0].cpu(), PYRAMID["lam0.5.last"], **MERGED)
-    assert kept_positions(run, start, n, length) == PYRAMID["lam0.5.stage2.keep_orig"].tolist()
+def test_pyramiddrop(run_there):
+    check_pyramiddrop("lam0.5", run_there)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from types import ModuleType
-
 import pytest
 import torch
 
-from tests.families.test_guarantees import GREEDY, NEW, generate, snapshot
+from tests.families.test_guarantees import GREEDY, NEW, check_logits, check_ratio_0, generate, snapshot
 from tests.gpu.conftest import DTYPES, batch_of, placed
 from vlmprune import prune
 from vlmprune.config.registry import build_method
@@ -16,14 +13,12 @@ from vlmprune.engine.session import Session
 from vlmprune.measure.latency import StageClock, time_parts
 from vlmprune.models.base import adapt
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.parametrize("family", ["llava", "llava_next", "qwen2_5_vl"], indirect=True),
+]
 
 METHODS = ["cls", "divprune", "fastv", "pyramiddrop", "sparsevlm"]
-
-
-@pytest.fixture(params=["llava", "llava_next", "qwen2_5_vl"])
-def family(request: pytest.FixtureRequest) -> ModuleType:
-    return import_module(f"tests.families.{request.param}")
 
 
 @pytest.fixture(params=DTYPES)
@@ -32,13 +27,7 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
 
 
 def test_ratio_0_is_bit_identical(family, dtype):
-    model, inputs = placed(family, dtype), batch_of(family, dtype, [9, 6])
-    bare, tokens = model(**inputs).logits, generate(model, inputs)
-    for name in ("none", *METHODS):
-        with prune(model, name, ratio=0) as session:
-            assert torch.equal(model(**inputs).logits, bare), name
-            assert torch.equal(generate(model, inputs), tokens), name
-        assert session.record.visual_counts[0] == family.slots(inputs)
+    check_ratio_0(placed(family, dtype), batch_of(family, dtype, [9, 6]), ["none", *METHODS], family.slots)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -70,13 +59,7 @@ def test_what_is_dropped_is_gone(family, dtype, name):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_batch_gives_what_its_samples_give(family, name):
     model, inputs = placed(family, torch.float32), batch_of(family, torch.float32, [8, 12, 6])
-    with prune(model, name, ratio=0.6) as session:
-        together, record = model(**inputs).logits[:, -1], session.record
-        for row in range(3):
-            alone = model(**family.one_of(inputs, row)).logits[0, -1]
-            torch.testing.assert_close(alone, together[row], rtol=1e-3, atol=1e-3)
-            kept = session.record.kept[0]
-            assert torch.equal(kept, record.kept[row, : len(kept)])
+    check_logits(family, model, inputs, 1e-3, name, ratio=0.6)
 
 
 def test_the_model_is_left_as_it_was(family, dtype):

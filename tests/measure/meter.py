@@ -57,7 +57,7 @@ class Meter:
 
 
 def encoded_of(adapter: Adapter, batch: dict[str, torch.Tensor]) -> EncoderInput:
-    """What a batch of one prompt gives the encoder, after the way through predictions.jsonl."""
+    """Inputs of the encoder from a batch of one prompt, after the way through predictions.jsonl."""
     media = {name: tensor for name, tensor in batch.items() if name not in PROMPT}
     return EncoderInput.from_dict(json.loads(json.dumps(EncoderInput.from_tensors(adapter, media).as_dict())))
 

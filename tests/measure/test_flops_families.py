@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from functools import partial
 
 import pytest
 
+from tests.families import llava_next, llava_onevision
 from tests.families.test_guarantees import FAMILIES, methods_of
 from tests.measure.meter import NEW, compare, encoded_of
 from tests.measure.test_flops import make_text_tower
@@ -31,6 +32,9 @@ OTHERS = [
 ]
 
 
+of = partial(pytest.mark.parametrize, "family", indirect=True)
+
+
 def name_of(method):
     return type(method).__name__
 
@@ -42,59 +46,49 @@ def batches(module):
 
 
 @pytest.mark.parametrize("method", METHODS, ids=name_of)
-@pytest.mark.parametrize("family", FAMILIES)
 def test_every_part_equals_torchs_counter(family, method):
-    module = import_module(f"tests.families.{family}")
-    model = module.make("eager")
-    for batch in batches(module):
+    model = family.make("eager")
+    for batch in batches(family):
         compare(model, method, batch)
 
 
-@pytest.mark.parametrize("family, name", OTHERS)
+@pytest.mark.parametrize(("family", "name"), OTHERS, indirect=["family"])
 def test_other_methods_too(family, name):
-    module = import_module(f"tests.families.{family}")
-    compare(module.make("eager"), build_method(name, ratio=0.6), module.batch([9]))
+    compare(family.make("eager"), build_method(name, ratio=0.6), family.batch([9]))
 
 
 def test_text_relevance_of_tiles():
-    module = import_module("tests.families.llava_next")
-    for batch in batches(module):
-        compare(module.make("eager"), CDPruner(ratio=0.6), batch, make_text_tower())
+    for batch in batches(llava_next):
+        compare(llava_next.make("eager"), CDPruner(ratio=0.6), batch, make_text_tower())
 
 
-@pytest.mark.parametrize("family", ["llava_next", "llava_onevision", "video_llava", "qwen2_5_vl", "qwen3_vl"])
+@of(["llava_next", "llava_onevision", "video_llava", "qwen2_5_vl", "qwen3_vl"])
 def test_all_tiles_ranked_together(family):
-    module = import_module(f"tests.families.{family}")
-    for batch in batches(module):
-        compare(module.make("eager"), DivPrune(ratio=0.6, scope="image"), batch)
+    for batch in batches(family):
+        compare(family.make("eager"), DivPrune(ratio=0.6, scope="image"), batch)
 
 
-@pytest.mark.parametrize("family", ["llava_next", "llava_onevision"])
+@of(["llava_next", "llava_onevision"])
 @pytest.mark.parametrize("method", METHODS[1:3], ids=name_of)
 def test_newlines_may_stay(family, method):
-    module = import_module(f"tests.families.{family}")
-    compare(module.make("eager"), method, module.batch([9]), newline="keep")
+    compare(family.make("eager"), method, family.batch([9]), newline="keep")
 
 
 @pytest.mark.parametrize("method", [PruMerge(ratio=0.6), PruMergePlus(keep=5)], ids=name_of)
 def test_newlines_are_none_of_the_tokens_that_merge(method):
-    module = import_module("tests.families.llava_next")
-    compare(module.make("eager"), method, module.batch([9]), newline="keep")
+    compare(llava_next.make("eager"), method, llava_next.batch([9]), newline="keep")
 
 
 @pytest.mark.parametrize("before", [PruMerge(), DivPrune()], ids=name_of)
 def test_what_the_first_of_two_methods_keeps_of_several_tiles(before):
-    module = import_module("tests.families.llava_next")
-    for batch in batches(module):
-        compare(module.make("eager"), Compose(before=before, keep=12), batch)
+    for batch in batches(llava_next):
+        compare(llava_next.make("eager"), Compose(before=before, keep=12), batch)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 def test_slots_are_those_of_the_unpruned_prompt(family):
-    module = import_module(f"tests.families.{family}")
-    model = module.make()
+    model = family.make()
     adapter = adapt(model)
-    for batch in batches(module):
+    for batch in batches(family):
         with Session(adapter, Unpruned()) as session:
             model.generate(**batch, max_new_tokens=1, pad_token_id=0)
         assert [encoded_of(adapter, batch).slots] == session.record.visual_counts[0]
@@ -107,18 +101,16 @@ def test_windows_at_the_edge_are_smaller():
     assert sizes.pairs(1, (6, 5)) == 30**2
 
 
-@pytest.mark.parametrize("family", ["llava_next", "internvl"])
+@of(["llava_next", "internvl"])
 def test_no_number_where_the_raters_are_not_known(family):
-    module = import_module(f"tests.families.{family}")
-    adapter = adapt(module.make())
-    encoded = encoded_of(adapter, module.batch([9]))
+    adapter = adapt(family.make())
+    encoded = encoded_of(adapter, family.batch([9]))
     with pytest.raises(UncountableFlops, match="rate"):
         question_flops(adapter, ScaleCompression(), encoded, [encoded.slots] * adapter.decoder_depth, 9, NEW)
 
 
 def test_no_number_for_a_pooling_head():
-    module = import_module("tests.families.llava_onevision")
-    adapter = adapt(module.make())
+    adapter = adapt(llava_onevision.make())
     adapter.config.vision_config.vision_use_head = True
     with pytest.raises(UncountableFlops, match="pooling head"):
-        question_flops(adapter, Unpruned(), encoded_of(adapter, module.batch([9])), [9] * 6, 9, NEW)
+        question_flops(adapter, Unpruned(), encoded_of(adapter, llava_onevision.batch([9])), [9] * 6, 9, NEW)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import LlamaConfig, Qwen2_5_VLConfig
 
-from tests.families.test_guarantees import FAMILIES
 from vlmprune.cli import main
 from vlmprune.engine.session import Session
 from vlmprune.measure.positions import position_limit, positions_taken, summarise_positions
@@ -131,10 +129,8 @@ def test_results_without_positions_are_read_as_before(tmp_path, capsys):
     assert "BEYOND" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_positions_of_every_family_are_those_that_its_decoder_is_given(name):
+def test_positions_of_every_family_are_those_that_its_decoder_is_given(family):
     """One more than the largest position, with mrope the largest of the three; without it, the number of tokens."""
-    family = import_module(f"tests.families.{name}")
     model, inputs = family.make(), family.batch([9, 6])
     adapter = adapt(model)
     given: list[torch.Tensor] = []

@@ -21,7 +21,7 @@ class Vectors(dict[str, Tensor]):
             super().__init__({key: _tensor(arrays[key]) for key in arrays.files})
 
     def budgets(self, prefix: str) -> list[str]:
-        """What follows `prefix` in the names that start with it: "b1/keep_T" -> ["432", "288", ...]."""
+        """Ends of the names that start with `prefix`: "b1/keep_T" -> ["432", "288", ...]."""
         return [key.removeprefix(prefix) for key in self if key.startswith(prefix)]
 
 

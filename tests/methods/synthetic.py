@@ -58,7 +58,7 @@ def kept_of(selection: Selection, image: int) -> list[int]:
 
 
 def decoder_signals(attention: torch.Tensor, visual: torch.Tensor | None = None) -> DecoderSignals:
-    """What a method inside the decoder reads, from attention rows [B, H, R, L] and bool [B, L]; the rest is blank."""
+    """Signals of a method inside the decoder, from attention rows [B, H, R, L] and bool [B, L]; the rest is blank."""
     batch, _, rows, length = attention.shape
     everywhere = torch.ones(batch, length, dtype=torch.bool)
     visual = everywhere if visual is None else visual

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import PATCHES, make_batch
+from tests.toy_models import record_of
 from vlmprune import prune
 from vlmprune.config.registry import build_method
 from vlmprune.errors import UserError
@@ -16,36 +17,32 @@ from vlmprune.methods.compose import Compose
     [(0, 36), (0.5, 18), (1, 9), (0.25, 25)],  # 36 (9/36)^split, rounded half up
 )
 def test_the_reduction_is_split(sdpa_model, split, first):
-    with prune(sdpa_model, "compose", ratio=0.75, split=split) as session:
-        sdpa_model(**make_batch([8, 12]))
-    counts = session.record.visual_counts
+    record = record_of(sdpa_model, make_batch([8, 12]), "compose", ratio=0.75, split=split)
+    counts = record.visual_counts
     assert counts[0] == counts[1] == [first, first]
     assert counts[2:] == [[9, 9]] * 4
-    assert session.record.kept.sum(1).tolist() == [9, 9]
+    assert record.kept.sum(1).tolist() == [9, 9]
 
 
 def test_several_images_share_the_end_of_the_decoder(sdpa_model):
-    with prune(sdpa_model, "compose", ratio=0.75) as session:
-        sdpa_model(**make_batch([8], images=2))
-    assert session.record.visual_counts[0] == [36]
-    assert session.record.visual_counts[-1] == [18]
-    assert session.record.kept.shape == (1, 2 * PATCHES)
+    record = record_of(sdpa_model, make_batch([8], images=2), "compose", ratio=0.75)
+    assert record.visual_counts[0] == [36]
+    assert record.visual_counts[-1] == [18]
+    assert record.kept.shape == (1, 2 * PATCHES)
 
 
 def test_average_budget_is_that_of_the_whole_decoder(sdpa_model):
-    with prune(sdpa_model, "compose", ratio=0.5, split=0.25, budget="average") as session:
-        sdpa_model(**make_batch([8]))
-    counts = [count[0] for count in session.record.visual_counts]
+    record = record_of(sdpa_model, make_batch([8]), "compose", ratio=0.5, split=0.25, budget="average")
+    counts = [count[0] for count in record.visual_counts]
     assert counts == [30, 30, 12, 12, 12, 12]
     assert sum(counts) / 6 == 18
 
 
 def test_parts_have_their_own_settings_and_amounts(sdpa_model):
     parts = {"before": {"name": "visionzip", "ratio": 0.5}, "inside": {"name": "pyramiddrop", "keep": 4}}
-    with prune(sdpa_model, "compose", **parts) as session:
-        sdpa_model(**make_batch([8]))
-    assert session.record.visual_counts[0] == [18]
-    assert session.record.visual_counts[-1] == [4]
+    record = record_of(sdpa_model, make_batch([8]), "compose", **parts)
+    assert record.visual_counts[0] == [18]
+    assert record.visual_counts[-1] == [4]
 
 
 def test_what_it_needs_is_what_its_parts_need():

@@ -1,4 +1,4 @@
-"""What holds for every method that selects before the language model."""
+"""Properties of every method that selects before the language model."""
 
 import dataclasses
 
@@ -120,7 +120,7 @@ def test_ratio_0_does_nothing(method: type[SequenceMethod]) -> None:
 @pytest.mark.parametrize("k", [5, 24])
 @pytest.mark.parametrize("method", [*PRUNING, *MERGING, Pool])
 def test_selection_macs(method: type[SequenceMethod], k: int) -> None:
-    """What the methods say that their matrix products cost is what torch counts."""
+    """torch counts what the methods say that their matrix products cost."""
     given = random_signals(images=1, grid=GRID)
     with FlopCounterMode(display=False) as counter:
         method(keep=k).select(given, k)

@@ -1,4 +1,4 @@
-"""What SparseVLM and SparseVLM+ choose from hand-made signals: order, batches, and where nothing rates."""
+"""Choices of SparseVLM and SparseVLM+ from hand-made signals: order, batches, and where nothing rates."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_merged_tokens_have_the_dtype_of_the_others() -> None:
 
 @pytest.mark.parametrize("cls", BOTH)
 def test_macs(cls: type[TextRatedMethod]) -> None:
-    """What the methods say that their matrix products cost is what torch counts."""
+    """torch counts what the methods say that their matrix products cost."""
     method = cls(keep=12, layers=(15,))
     embeds, visual, valid = batch(LAYOUTS[:1])
     with FlopCounterMode(display=False) as counter:

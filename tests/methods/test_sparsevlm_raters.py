@@ -1,4 +1,4 @@
-"""Which words rate the visual tokens in SparseVLM and SparseVLM+."""
+"""Words that rate the visual tokens in SparseVLM and SparseVLM+."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many tokens SparseVLM and SparseVLM+ leave, and before which layers."""
+"""Numbers of tokens that SparseVLM and SparseVLM+ leave, and before which layers."""
 
 from __future__ import annotations
 

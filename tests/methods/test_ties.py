@@ -26,7 +26,7 @@ LENGTHS = [*range(1, 34), 36, 63, 65, 112, 257, 576, 577, 653]
 
 
 def equal(scores: Tensor) -> bool:
-    """Whether all entries along the last dimension are the same."""
+    """True if all entries along the last dimension are the same."""
     return bool((scores == scores[..., :1]).all())
 
 

@@ -117,7 +117,7 @@ def test_refuses_two_amounts() -> None:
 @pytest.mark.parametrize("tower", [SMALL, WITHOUT_CLS])
 @pytest.mark.parametrize("method", [ToMe, PiToMe])
 class TestMatching:
-    """What holds for every matching, in plain ToMe and in PiToMe layers, with and without [CLS]."""
+    """Properties of every matching, in plain ToMe and in PiToMe layers, with and without [CLS]."""
 
     @pytest.mark.parametrize("r", [1, 7, 18])
     def test_every_token_is_in_one_output(self, method: type[VisionMethod], tower: Tower, layer: int, r: int) -> None:

@@ -64,7 +64,7 @@ def test_budgets_at_which_the_authors_code_fails(case: str, suffix: str) -> None
 
 
 def check(kept: list[int], given: Signals, k: int, ratio: float) -> None:
-    """What holds at every budget: the count, the order, and the important tokens."""
+    """Count, order and important tokens are right, at any budget."""
     assert len(kept) == k
     assert kept == sorted(set(kept))
     important = int(k * ratio)

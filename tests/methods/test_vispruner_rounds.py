@@ -13,7 +13,7 @@ LARGEST = 48
 
 
 def authors(rest: Tensor, similarity: Tensor, count: int) -> list[int] | None:
-    """What their rounds leave of `rest` [1, R]; None where they fail."""
+    """Tokens that their rounds leave of `rest` [1, R]; None where they fail."""
     while count > 0 and (dropped := min(8, rest.shape[1] - count)) > 0:
         a, b = rest[:, 0::2], rest[:, 1::2]
         order = similarity[0][a[0]][:, b[0]].amax(dim=1).argsort(descending=True)[None, dropped:]

@@ -13,26 +13,15 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedTokenizerFast
 
 from vlmprune.config.registry import find_choices, read_choice
+from vlmprune.config.settings import ModelConfig
+from vlmprune.models.checkpoint import find_checkpoint
+from vlmprune.models.loading import LoadedModel, load
 
 # One published model of every family.
 MODELS = {read_choice("architecture", name)["config"]["model_type"]: name for name in find_choices("architecture")}
 
-WORDS = [
-    "What",
-    "color",
-    "is",
-    "the",
-    "star?",
-    "red",
-    "blue",
-    "yes",
-    "no",
-    "left",
-    "USER:",
-    "ASSISTANT:",
-    "How",
-    "many",
-]
+WORDS = ["What", "color", "is", "the", "star?", "red", "blue", "yes", "no", "left"]
+WORDS += ["USER:", "ASSISTANT:", "How", "many"]
 TEXT = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 6, "num_attention_heads": 4}
 TEXT |= {"num_key_value_heads": 2, "vocab_size": 256, "max_position_embeddings": 4096, "head_dim": 16}
 VISION = {"hidden_size": 32, "intermediate_size": 64}
@@ -51,10 +40,11 @@ QWEN_TEMPLATE = (
     "{% else %}VIDEO{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+CLIP = {"image_size": 56, "num_hidden_layers": 4, "num_attention_heads": 4, "projection_dim": 32}
 SMALL: dict[str, dict[str, Any]] = {  # of the vision encoder, beside VISION
-    "llava": {"image_size": 56, "num_hidden_layers": 4, "num_attention_heads": 4, "projection_dim": 32},
-    "llava_next": {"image_size": 56, "num_hidden_layers": 4, "num_attention_heads": 4, "projection_dim": 32},
-    "video_llava": {"image_size": 56, "num_hidden_layers": 4, "num_attention_heads": 4, "projection_dim": 32},
+    "llava": CLIP,
+    "llava_next": CLIP,
+    "video_llava": CLIP,
     "llava_onevision": {"image_size": 56, "num_hidden_layers": 4, "num_attention_heads": 4},
     "internvl": {"image_size": [56, 56], "num_hidden_layers": 4, "num_attention_heads": 4},
     "qwen2_5_vl": {"depth": 4, "num_heads": 4, "out_hidden_size": 64, "fullatt_block_indexes": [1, 3]},
@@ -86,6 +76,12 @@ def save(folder: Path, family: str) -> Path:
     else:
         (folder / "chat_template.jinja").write_text(template)
     return folder
+
+
+def load_saved(folder: Path, **settings: Any) -> LoadedModel:
+    """The checkpoint of a folder on the CPU in float32; settings: of the ModelConfig."""
+    config = ModelConfig("path", str(folder), **settings)
+    return load(find_checkpoint(config), config, torch.float32, torch.device("cpu"))
 
 
 def small_config(shipped: dict[str, Any], special: dict[str, int]) -> Any:

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, LlavaForConditionalGeneration
 
 from tests.conftest import IMAGE_TOKEN, PATCHES, make_batch, one_of
-from tests.families.test_guarantees import GREEDY, generate, masked_generate, seen_by_layer
+from tests.families import llava
+from tests.families.test_guarantees import GREEDY, check_ratio_0, generate, masked_generate, seen_by_layer
 from tests.toy_models import TEXT, toy_llava
 from vlmprune import prune
 from vlmprune.cli import main
@@ -77,10 +78,7 @@ def make(kind: str, **settings: Any) -> LlavaForConditionalGeneration:
 
 def check_before(model: Any, inputs: dict) -> None:
     """Ratio 0 changes no bit; kept positions equal the masked model, renumbered ones a shorter prompt."""
-    bare, tokens = model(**inputs).logits, generate(model, inputs)
-    with prune(model, "uniform", ratio=0):
-        assert torch.equal(model(**inputs).logits, bare)
-        assert torch.equal(generate(model, inputs), tokens)
+    check_ratio_0(model, inputs, ["uniform"], llava.slots)
     with prune(model, "uniform", ratio=0.6, positions="keep") as session:
         kept = model.generate(**inputs, **GREEDY | {"max_new_tokens": 9})[:, -9:]
     adapter = adapt(model)

@@ -1,4 +1,4 @@
-"""What stands on a prediction line of the media that were encoded, through each family's own preprocessing."""
+"""Records of encoded media on prediction lines, through each family's own preprocessing."""
 
 from __future__ import annotations
 
@@ -8,25 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.models.hub import MODELS, save
+from tests.models.hub import load_saved
 from tests.runs import run
-from vlmprune.config.settings import ModelConfig, compose_run
+from vlmprune.config.settings import compose_run
 from vlmprune.evaluation.predictions import encoder_input
-from vlmprune.models.checkpoint import find_checkpoint
-from vlmprune.models.loading import load
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module", params=MODELS)
-def folder(request, tmp_path_factory):
-    return save(tmp_path_factory.mktemp("hub") / request.param, request.param)
-
-
 @pytest.mark.parametrize("kind, count", [("image", 1), ("image", 2), ("video", 3)])
 def test_slots_are_the_prompts_placeholders(folder, kind, count):
-    config = ModelConfig("path", str(folder), prompt="chat_template")
-    loaded = load(find_checkpoint(config), config, torch.float32, CPU)
+    loaded = load_saved(folder, prompt="chat_template")
     sizes = [(90, 60)] * count if kind == "video" else [(90, 60), (60, 110)][:count]
     pictures = [Image.new("RGB", size) for size in sizes]
     media = loaded.preprocessor.media(pictures, kind)

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
-from tests.models.hub import MODELS, save
+from tests.models.hub import MODELS, load_saved
 from tests.runs import run
 from vlmprune.cli.listing import missing_signals
 from vlmprune.config.registry import build_method, read_choice
-from vlmprune.config.settings import ModelConfig, compose_run
+from vlmprune.config.settings import compose_run
 from vlmprune.engine.session import Session
 from vlmprune.errors import UserError
 from vlmprune.evaluation.generation import greedy
-from vlmprune.models.checkpoint import find_checkpoint
-from vlmprune.models.loading import load
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module", params=MODELS)
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(tmp_path_factory.mktemp("hub") / request.param, request.param)
-
-
 @pytest.fixture(scope="module")
 def loaded(folder):
-    config = ModelConfig("path", str(folder), prompt="chat_template")
-    return load(find_checkpoint(config), config, torch.float32, CPU)
+    return load_saved(folder, prompt="chat_template")
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,6 @@ from vlmprune.config.settings import compose_run
 from vlmprune.errors import IdleSetting
 from vlmprune.evaluation.plan import choose_parts, make_plan
 
-FAMILIES = ("internvl", "llava", "llava_next", "llava_onevision", "qwen2_5_vl", "qwen3_vl", "video_llava")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> dict[str, Path]:
-    return {name: save(tmp_path_factory.mktemp("hub") / name, name) for name in FAMILIES}
-
 
 @pytest.fixture(scope="module")
 def questions(tmp_path_factory) -> dict[str, Path]:
@@ -65,8 +58,8 @@ CASES = [
 
 
 @pytest.mark.parametrize(("family", "kind", "setting", "acts"), CASES)
-def test_on_questions(folders, questions, tmp_path, family: str, kind: str, setting: str, acts: bool) -> None:
-    given = ["method=cls", "ratio=0.5", "model=path", f"model.path={folders[family]}", "device=cpu", setting]
+def test_on_questions(hub, questions, tmp_path, family: str, kind: str, setting: str, acts: bool) -> None:
+    given = ["method=cls", "ratio=0.5", "model=path", f"model.path={hub(family)}", "device=cpu", setting]
     config = compose_run([*given, "benchmark=folder", f"benchmark.path={questions[kind]}", f"outputs={tmp_path}"])
     if acts:
         make_plan(config)
@@ -76,23 +69,23 @@ def test_on_questions(folders, questions, tmp_path, family: str, kind: str, sett
     assert refused.value.setting == setting.partition("=")[0]
 
 
-def test_newline_tokens_that_are_not_there(folders, questions) -> None:
-    given = ["method=cls", "ratio=0.5", "model=path", f"model.path={folders['llava_next']}", "benchmark=folder"]
+def test_newline_tokens_that_are_not_there(hub, questions) -> None:
+    given = ["method=cls", "ratio=0.5", "model=path", f"model.path={hub('llava_next')}", "benchmark=folder"]
     given += [f"benchmark.path={questions['image']}", "model.packing=fastervlm"]
     make_plan(compose_run(given))
     with pytest.raises(IdleSetting, match=r"model\.newline=keep: model\.packing=fastervlm has no newline tokens"):
         make_plan(compose_run([*given, "model.newline=keep"]))
 
 
-def test_positions_that_a_family_keeps_anyway(folders) -> None:
+def test_positions_that_a_family_keeps_anyway(hub) -> None:
     """They name the same run."""
-    given = ["model=path", f"model.path={folders['qwen2_5_vl']}", "ratio=0.5"]
+    given = ["model=path", f"model.path={hub('qwen2_5_vl')}", "ratio=0.5"]
     for method in (["method=cls"], ["method=fastv"], ["method=compose"]):
         plain, kept = (choose_parts(compose_run([*given, *method, *more]))[0] for more in ([], ["positions=keep"]))
         assert plain == kept
 
 
-def test_a_rule_of_a_generation_config_makes_greedy_act(folders, questions, tmp_path) -> None:
+def test_a_rule_of_a_generation_config_makes_greedy_act(hub, questions, tmp_path) -> None:
     folder = save(tmp_path / "ruled", "llava")
     (folder / "generation_config.json").write_text(json.dumps({"repetition_penalty": 1.05}))
     given = ["method=cls", "ratio=0.5", "model=path", f"model.path={folder}", "benchmark=folder"]

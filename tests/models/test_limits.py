@@ -1,4 +1,4 @@
-"""How many pixels or tiles a picture has: settings that the inputs follow, told, and part of a run's identity."""
+"""Limits of the pixels or tiles of a picture: settings that the inputs follow, told, and part of a run's identity."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.models.hub import save
 from tests.runs import run
 from vlmprune.cli import main
 from vlmprune.config.settings import ModelConfig, compose_run
@@ -21,13 +20,9 @@ from vlmprune.models.families.qwen2_5_vl import LIMITS
 from vlmprune.models.outline import build_weightless
 
 SIDES = {"qwen2_5_vl": 28, "qwen3_vl": 32}  # pixels of a visual token
+OF = "has no such setting, which is one of"
 SHAPES = [(640, 480), (57, 300), (28, 28), (90, 61), (1000, 20)]
 SMALL = ("limit=2", "latency_samples=0", "logger=none", "show.samples=0", "ratio=0.5")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> dict[str, Path]:
-    return {name: save(tmp_path_factory.mktemp("hub") / name, name) for name in (*SIDES, "internvl")}
 
 
 def inputs(folder: Path, **options):
@@ -49,9 +44,9 @@ def resized(width: int, height: int, side: int, least: int, most: int) -> tuple[
 
 @pytest.mark.parametrize("family", SIDES)
 @pytest.mark.parametrize("limits", [(None, None), (None, 5_000), (20_000, 50_000), (3_136, 1_000_000)])
-def test_pictures_have_the_tokens_of_smart_resize(folders, family, limits):
+def test_pictures_have_the_tokens_of_smart_resize(hub, family, limits):
     least, most = limits
-    prepare = inputs(folders[family], min_pixels=least, max_pixels=most)
+    prepare = inputs(hub(family), min_pixels=least, max_pixels=most)
     for width, height in SHAPES:
         (medium,) = prepare.media([Image.new("RGB", (width, height))], "image")
         rows, columns = resized(width, height, SIDES[family], least or 32 * 32, most or 128 * 128)
@@ -59,10 +54,10 @@ def test_pictures_have_the_tokens_of_smart_resize(folders, family, limits):
         assert len(medium.tensors["pixel_values"]) == 4 * prepare.slots(medium) == 4 * rows * columns
 
 
-def test_lmms_evals_limits_and_the_checkpoints_own(folders):
+def test_lmms_evals_limits_and_the_checkpoints_own(hub):
     counts = []
     for least, most in ((200_704, 1_605_632), (3_136, 12_845_056)):
-        prepare = inputs(folders["qwen2_5_vl"], min_pixels=least, max_pixels=most)
+        prepare = inputs(hub("qwen2_5_vl"), min_pixels=least, max_pixels=most)
         (medium,) = prepare.media([Image.new("RGB", (2000, 1200))], "image")
         rows, columns = resized(2000, 1200, 28, least, most)
         counts.append(prepare.slots(medium))
@@ -72,8 +67,8 @@ def test_lmms_evals_limits_and_the_checkpoints_own(folders):
 
 
 @pytest.mark.parametrize("processor", ["Qwen2VLImageProcessor", "Qwen2VLImageProcessorFast"])
-def test_either_class_of_processor_follows_them(folders, tmp_path, processor):
-    folder = Path(shutil.copytree(folders["qwen2_5_vl"], tmp_path / "copy"))
+def test_either_class_of_processor_follows_them(hub, tmp_path, processor):
+    folder = Path(shutil.copytree(hub("qwen2_5_vl"), tmp_path / "copy"))
     file = folder / "preprocessor_config.json"
     settings = json.loads(file.read_text())
     del settings["size"]  # as the published file has it
@@ -85,25 +80,23 @@ def test_either_class_of_processor_follows_them(folders, tmp_path, processor):
     assert medium.tensors["image_grid_thw"].tolist() == [[1, 4, 6]]
 
 
-def test_videos_have_limits_of_their_own(folders):
+def test_videos_have_limits_of_their_own(hub):
     frames = [Image.new("RGB", (300, 200))] * 4
-    per_frame = inputs(folders["qwen2_5_vl"], video_max_pixels=784 * 6)
+    per_frame = inputs(hub("qwen2_5_vl"), video_max_pixels=784 * 6)
     assert per_frame.media(frames, "video")[0].tensors["video_grid_thw"].tolist() == [[2, 4, 6]]
     assert per_frame.media(frames, "image")[0].tensors["image_grid_thw"].tolist() == [[1, 6, 10]]
-    together = inputs(folders["qwen3_vl"], video_max_pixels=4 * 1024 * 6)
+    together = inputs(hub("qwen3_vl"), video_max_pixels=4 * 1024 * 6)
     assert together.media(frames, "video")[0].tensors["video_grid_thw"].tolist() == [[2, 4, 6]]
-    assert (
-        together.limits_text("video")
-        == "4,096 to 24,576 pixels a video, all frames together (at most 12 visual tokens)"
-    )
+    limits = "4,096 to 24,576 pixels a video, all frames together (at most 12 visual tokens)"
+    assert together.limits_text("video") == limits
     # A frame is a picture where the checkpoint does not say otherwise.
-    follows = inputs(folders["qwen2_5_vl"], max_pixels=784 * 6)
+    follows = inputs(hub("qwen2_5_vl"), max_pixels=784 * 6)
     assert follows.media(frames, "video")[0].tensors["video_grid_thw"].tolist() == [[2, 4, 6]]
 
 
 @pytest.mark.parametrize("name", ["processor_config.json", "video_preprocessor_config.json"])
-def test_a_video_processors_own_settings(folders, tmp_path, name):
-    folder = Path(shutil.copytree(folders["qwen2_5_vl"], tmp_path / "copy"))
+def test_a_video_processors_own_settings(hub, tmp_path, name):
+    folder = Path(shutil.copytree(hub("qwen2_5_vl"), tmp_path / "copy"))
     given = {"min_pixels": 784, "max_pixels": 784 * 6}
     data = {"video_processor": given} if name == "processor_config.json" else given
     (folder / name).write_text(json.dumps(data))
@@ -112,16 +105,11 @@ def test_a_video_processors_own_settings(folders, tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("width", "settings", "tiles"),
-    [
-        (800, {}, 13),
-        (800, {"max_tiles": 6}, 7),
-        (800, {"max_tiles": 1}, 1),
-        (900, {"max_tiles": 24, "min_tiles": 8}, 25),
-    ],
+    ("width", "limits", "tiles"),
+    [(800, (None, None), 13), (800, (None, 6), 7), (800, (None, 1), 1), (900, (8, 24), 25)],
 )
-def test_tiles_of_a_picture(folders, width, settings, tiles):
-    prepare = inputs(folders["internvl"], **settings)
+def test_tiles_of_a_picture(hub, width, limits, tiles):
+    prepare = inputs(hub("internvl"), min_tiles=limits[0], max_tiles=limits[1])
     (medium,) = prepare.media([Image.effect_noise((width, 600), 60).convert("RGB")], "image")
     rows, columns = prepare.adapter.tower.grid
     assert len(medium.tensors["pixel_values"]) == tiles and prepare.slots(medium) == tiles * rows * columns
@@ -132,58 +120,26 @@ def test_tiles_of_a_picture(folders, width, settings, tiles):
 @pytest.mark.parametrize(
     ("family", "settings", "line"),
     [
-        (
-            "qwen2_5_vl",
-            {"max_pixels": 783},
-            r"model.max_pixels=783: less than one visual token, 28 x 28 pixels; allowed: 784",
-        ),
-        (
-            "qwen3_vl",
-            {"min_pixels": 1},
-            r"model.min_pixels=1: less than one visual token, 32 x 32 pixels; allowed: 1024",
-        ),
-        (
-            "qwen2_5_vl",
-            {"min_pixels": 5_000, "max_pixels": 4_000},
-            "model.min_pixels=5000 and model.max_pixels=4000: allowed",
-        ),
-        ("qwen2_5_vl", {"min_pixels": 20_000}, r"model.max_pixels=16384 \(the checkpoint\): .*; give both"),
-        (
-            "qwen3_vl",
-            {"video_max_pixels": 2_000},
-            r"model.video_min_pixels=4096 \(the checkpoint\) and model.video_max",
-        ),
-        ("internvl", {"max_tiles": 0}, "model.max_tiles=0: allowed: 1 or more, at most 10,000"),
-        ("internvl", {"max_tiles": "many"}, "model.max_tiles=many: expected an integer or null"),
-        (
-            "internvl",
-            {"max_tile": None},
-            r"model.max_tile: internvl has no .* \(did you mean 'max_tiles'\?\); its own",
-        ),
-        ("internvl", {"atention": "eager"}, r"internvl has no such setting \(did you mean 'attention'\?\)"),
-        ("internvl", {"min_tiles": 13}, "model.min_tiles=13 and model.max_tiles=12: allowed: min_tiles up to"),
-        (
-            "internvl",
-            {"max_pixels": 5_000},
-            "internvl has no such setting, which is one of qwen2_5_vl, qwen3_vl; its own: min_tiles, max_tiles",
-        ),
-        (
-            "qwen3_vl",
-            {"max_tiles": 6},
-            "model.max_tiles: qwen3_vl has no such setting, which is one of internvl; its own: min_pixels, max_",
-        ),
-        (
-            "qwen3_vl",
-            {"newline": "keep"},
-            "model.newline: qwen3_vl has no such setting, which is one of llava_next, llava_onevision; its own: min",
-        ),
+        ("qwen2_5_vl", {"max_pixels": 783}, "max_pixels=783: less than one visual token, 28 x 28 pixels; allowed: 784"),
+        ("qwen3_vl", {"min_pixels": 1}, "min_pixels=1: less than one visual token, 32 x 32 pixels; allowed: 1024"),
+        ("qwen2_5_vl", {"min_pixels": 5000, "max_pixels": 4000}, "min_pixels=5000 and model.max_pixels=4000: allowed"),
+        ("qwen2_5_vl", {"min_pixels": 20_000}, r"max_pixels=16384 \(the checkpoint\): .*; give both"),
+        ("qwen3_vl", {"video_max_pixels": 2_000}, r"video_min_pixels=4096 \(the checkpoint\) and model.video_max"),
+        ("internvl", {"max_tiles": 0}, "max_tiles=0: allowed: 1 or more, at most 10,000"),
+        ("internvl", {"max_tiles": "many"}, "max_tiles=many: expected an integer or null"),
+        ("internvl", {"max_tile": None}, r"max_tile: internvl has no .* \(did you mean 'max_tiles'\?\); its own"),
+        ("internvl", {"atention": "eager"}, r"atention: internvl has no such setting \(did you mean 'attention'\?\)"),
+        ("internvl", {"min_tiles": 13}, "min_tiles=13 and model.max_tiles=12: allowed: min_tiles up to"),
+        ("internvl", {"max_pixels": 5000}, f"max_pixels: internvl {OF} qwen2_5_vl, qwen3_vl; its own: min_tiles, max_"),
+        ("qwen3_vl", {"max_tiles": 6}, f"max_tiles: qwen3_vl {OF} internvl; its own: min_pixels, max_"),
+        ("qwen3_vl", {"newline": "keep"}, f"newline: qwen3_vl {OF} llava_next, llava_onevision; its own: min"),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_line(folders, family, settings, line, capsys):
-    with pytest.raises(UserError, match=line):
-        inputs(folders[family], **settings)
+def test_what_cannot_be_is_refused_in_a_line(hub, family, settings, line, capsys):
+    with pytest.raises(UserError, match=rf"model\.{line}"):
+        inputs(hub(family), **settings)
     typed = [f"model.{name}={value}" for name, value in settings.items()]
-    assert main(["run", "model=path", f"model.path={folders[family]}", *SMALL, *typed]) == 2
+    assert main(["run", "model=path", f"model.path={hub(family)}", *SMALL, *typed]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
@@ -196,8 +152,8 @@ def plan(folder: Path, outputs: Path, *settings: str):
     return make_plan(compose_run(["model=path", f"model.path={folder}", *SMALL, f"outputs={outputs}", *settings]))
 
 
-def test_they_are_part_of_the_identity(folders, tmp_path):
-    folder, outputs = folders["qwen2_5_vl"], tmp_path / "out"
+def test_they_are_part_of_the_identity(hub, tmp_path):
+    folder, outputs = hub("qwen2_5_vl"), tmp_path / "out"
     plain, other = plan(folder, outputs), plan(folder, outputs, "model.max_pixels=5000")
     assert plain.directory.fingerprint != other.directory.fingerprint != other.unpruned.fingerprint
     assert plain.comparable != other.comparable and other.comparable["pictures"] == "max_pixels=5000"
@@ -206,9 +162,9 @@ def test_they_are_part_of_the_identity(folders, tmp_path):
 
 
 @pytest.mark.slow
-def test_they_are_told_by_the_run_its_result_and_the_comparison(folders, tmp_path, capsys):
+def test_they_are_told_by_the_run_its_result_and_the_comparison(hub, tmp_path, capsys):
     outputs = tmp_path / "out"
-    given = ["model=path", f"model.path={folders['qwen2_5_vl']}", *SMALL, f"outputs={outputs}"]
+    given = ["model=path", f"model.path={hub('qwen2_5_vl')}", *SMALL, f"outputs={outputs}"]
     results = [run(compose_run([*given, *more])) for more in ([], ["model.max_pixels=5000"])]
     assert [result["environment"]["limits"]["max_pixels"] for result in results] == [16384, 5000]
     assert [result["answers"]["tokens"]["total"] for result in results] == [16, 4]
@@ -220,9 +176,9 @@ def test_they_are_told_by_the_run_its_result_and_the_comparison(folders, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_store_of_features_keeps_tiles_apart(folders, tmp_path):
+def test_a_store_of_features_keeps_tiles_apart(hub, tmp_path):
     """Encodings are found by the pixels of their tile: other tiles of the same picture are others."""
-    where = ["model=path", f"model.path={folders['internvl']}", *SMALL]
+    where = ["model=path", f"model.path={hub('internvl')}", *SMALL]
     store = f"features.folder={tmp_path / 'store'}"
     answers = {}
     for name, more in (("alone", []), ("after", [store]), ("shared", [store])):

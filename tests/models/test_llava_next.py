@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from tests.families import llava_next
+from tests.toy_models import record_of
 from vlmprune import prune
+from vlmprune.errors import UserError
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.divprune import DivPrune
 from vlmprune.models.base import adapt
@@ -57,27 +59,25 @@ def test_fastervlm_chooses_the_fullest_resolution(size, best):
 
 def test_every_tile_keeps_its_share_of_what_survives_unpadding(model):
     inputs = llava_next.batch([8])
-    with prune(model, "cls", ratio=0.5) as session:
-        model(**inputs)
+    record = record_of(model, inputs, "cls", ratio=0.5)
     geometry = LlavaNext(model).geometry(llava_next.SIZES[0])
     expected = sum(
         ClsAttention(ratio=0.5).count(len(patches)) for patches, _ in geometry.unpadded_patches() if len(patches)
     )
-    assert session.record.visual_counts == [[expected]] * 6
-    assert session.record.kept.shape == (1, geometry.slots)
+    assert record.visual_counts == [[expected]] * 6
+    assert record.kept.shape == (1, geometry.slots)
 
 
 @pytest.mark.parametrize(("newline", "extra"), [("drop", 0), ("keep", 1)])
 def test_newlines_go_with_the_patches_or_stay(model, newline, extra):
     inputs = llava_next.batch([8, 9], media=2)
-    with prune(model, "uniform", ratio=0.5, model_options={"newline": newline}) as session:
-        model(**inputs)
+    record = record_of(model, inputs, "uniform", ratio=0.5, model_options={"newline": newline})
     adapter = LlavaNext(model)
     geometry = [adapter.geometry(tuple(size)) for size in inputs["image_sizes"].tolist()]
     patches = [sum(ClsAttention(ratio=0.5).count(len(p)) for p, _ in g.unpadded_patches() if len(p)) for g in geometry]
     newlines = [extra * g.newlines for g in geometry]
     totals = [patches[i] + newlines[i] for i in range(4)]
-    assert session.record.visual_counts[0] == [totals[0] + totals[1], totals[2] + totals[3]]
+    assert record.visual_counts[0] == [totals[0] + totals[1], totals[2] + totals[3]]
 
 
 def test_fastervlm_packing_has_neither_padding_nor_newlines(model):
@@ -91,9 +91,8 @@ def test_fastervlm_packing_has_neither_padding_nor_newlines(model):
     inputs = {"input_ids": ids, "pixel_values": pixels, "image_sizes": torch.tensor([[32, 32]])}
     for method, kept in (("none", slots), ("cls", 5 * 4)):
         options = {} if method == "none" else {"ratio": 0.75}
-        with prune(model, method, **options, model_options={"packing": "fastervlm"}) as session:
-            model(**inputs)
-        assert session.record.visual_counts[0] == [kept]
+        record = record_of(model, inputs, method, **options, model_options={"packing": "fastervlm"})
+        assert record.visual_counts[0] == [kept]
     assert "pack_image_features" not in vars(model.model)
 
 
@@ -118,25 +117,21 @@ def test_scope_decides_what_is_ranked_together(model):
     alive = [len(patches) for patches, _ in adapter.geometry(llava_next.SIZES[0]).unpadded_patches()]
     counts = {}
     for scope in ("published", "tile", "image"):
-        with prune(model, "divprune", keep=3, scope=scope) as session:
-            model(**inputs)
-        counts[scope] = session.record.visual_counts[0][0]
+        record = record_of(model, inputs, "divprune", keep=3, scope=scope)
+        counts[scope] = record.visual_counts[0][0]
     assert counts == {"published": 3, "image": 3, "tile": sum(min(3, n) for n in alive)}
     assert DivPrune(keep=3).scope_rule == "image"
-    with prune(model, "cls", keep=20, scope="image") as session:  # more than one tile has
-        model(**inputs)
-    assert session.record.visual_counts[0] == [20]
+    record = record_of(model, inputs, "cls", keep=20, scope="image")  # more than one tile has
+    assert record.visual_counts[0] == [20]
 
 
 def test_a_tiles_own_grid_is_needed_by_some(model):
-    from vlmprune.errors import UserError
-
     with pytest.raises(UserError, match="scope=image"):
         prune(model, "uniform", ratio=0.5, scope="image")
 
 
 def test_scm_keeps_the_base_tile_and_starts_again(model):
-    """What the decoder gives is what it gives on a prompt that was written shorter."""
+    """The decoder gives what it gives on a prompt that was written shorter."""
     inputs = llava_next.batch([8])
     geometry = LlavaNext(model).geometry(llava_next.SIZES[0])
     embeds = {}

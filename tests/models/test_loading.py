@@ -98,7 +98,7 @@ def test_code_beside_a_checkpoint_is_not_run(folder, tmp_path):
 
 
 def test_settings_of_the_checkpoint_are_settings_of_the_run(folder, tmp_path, monkeypatch):
-    """What can change an answer is in the fingerprint; where weights lie and on how many devices is not."""
+    """A setting that can change an answer is in the fingerprint; where weights lie and on how many devices is not."""
 
     def directory(*overrides: str) -> str:
         given = ["model=path", f"model.path={folder}", "method=none", "logger=none", f"outputs={tmp_path}"]

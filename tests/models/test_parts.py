@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.models.hub import LLAVA_TEMPLATE, save
+from tests.models.hub import LLAVA_TEMPLATE
 from vlmprune.cli import main
 from vlmprune.config.settings import ModelConfig, compose_run
 from vlmprune.errors import UserError
@@ -21,14 +21,8 @@ from vlmprune.models import checkpoint, loading
 from vlmprune.models.checkpoint import describe_checkpoint
 from vlmprune.models.outline import build_weightless, check_inputs
 
-FAMILIES = ("llava", "llava_next", "llava_onevision", "video_llava", "internvl", "qwen2_5_vl", "qwen3_vl")
 PICTURES = "preprocessor_config.json"
 Fault = Callable[[Path], object]
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> dict[str, Path]:
-    return {name: save(tmp_path_factory.mktemp("hub") / name, name) for name in FAMILIES}
 
 
 def edit(file: str, part: str | None = None, **changes: object) -> Fault:
@@ -80,10 +74,10 @@ def inputs(folder: Path, **settings):
     return build_weightless(describe_checkpoint(config), config).preprocessor
 
 
-def damaged(folders: dict[str, Path], family: str, fault: Fault | str, where: Path) -> Path:
-    folder = Path(shutil.copytree(folders[family], where / "checkpoint"))
+def damaged(hub: Callable[[str], Path], family: str, fault: Fault | str, where: Path) -> Path:
+    folder = Path(shutil.copytree(hub(family), where / "checkpoint"))
     if isinstance(fault, str):  # a family whose image processor it has instead
-        shutil.copy(folders[fault] / PICTURES, folder)
+        shutil.copy(hub(fault) / PICTURES, folder)
     else:
         fault(folder)
     return folder
@@ -144,9 +138,9 @@ RAISES = "model.prompt=chat_template: the checkpoint's chat template raises"
         ("llava", edit("config.json", "text_config", num_attention_heads=0), r"config.json: text_config.num_\w+=0: "),
     ],
 )  # fmt: skip
-def test_a_line_before_weights(folders, tmp_path, family, fault, line):
+def test_a_line_before_weights(hub, tmp_path, family, fault, line):
     with pytest.raises(UserError, match=line):
-        inputs(damaged(folders, family, fault, tmp_path))
+        inputs(damaged(hub, family, fault, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -161,8 +155,8 @@ def test_a_line_before_weights(folders, tmp_path, family, fault, line):
         (LARGE, r"shape \[1, 3, 336, 336\]"),
     ],
 )  # fmt: skip
-def test_exit_code_2_and_no_file_of_weights_is_opened(folders, tmp_path, fault, line, monkeypatch, capsys):
-    folder = damaged(folders, "llava", fault, tmp_path)
+def test_exit_code_2_and_no_file_of_weights_is_opened(hub, tmp_path, fault, line, monkeypatch, capsys):
+    folder = damaged(hub, "llava", fault, tmp_path)
     opened: list[object] = []
     for module, name in ((checkpoint, "check_files"), (checkpoint, "folder_hash"), (loading, "read_weights")):
         monkeypatch.setattr(module, name, lambda *args: opened.append(args))
@@ -173,14 +167,14 @@ def test_exit_code_2_and_no_file_of_weights_is_opened(folders, tmp_path, fault, 
     assert not opened
 
 
-def test_weights_are_looked_at_behind_the_parts(folders, tmp_path):
+def test_weights_are_looked_at_behind_the_parts(hub, tmp_path):
     """The same checkpoint, mended: now the file itself is what is wrong."""
-    folder = damaged(folders, "llava", LARGE, tmp_path)
+    folder = damaged(hub, "llava", LARGE, tmp_path)
     (folder / "model.safetensors").write_bytes(b"no weights")
     config = compose_run(["model=path", f"model.path={folder}", "ratio=0.5"])
     with pytest.raises(UserError, match="336"):
         choose_parts(config)
-    shutil.copy(folders["llava"] / PICTURES, folder)
+    shutil.copy(hub("llava") / PICTURES, folder)
     with pytest.raises(UserError, match=r"model\.safetensors: "):
         choose_parts(config)
 
@@ -197,10 +191,10 @@ def test_weights_are_looked_at_behind_the_parts(folders, tmp_path):
         edit(PICTURES, image_mean=[0.48145466, 0.4578275, 0.40821073], image_std=...),
     ],
 )  # fmt: skip
-def test_what_does_not_matter_gives_the_same_inputs(folders, tmp_path, fault):
+def test_what_does_not_matter_gives_the_same_inputs(hub, tmp_path, fault):
     pictures = [Image.effect_noise((90, 60), 80).convert("RGB"), Image.effect_noise((50, 70), 80).convert("RGB")]
     found = []
-    for folder in (folders["llava"], damaged(folders, "llava", fault, tmp_path)):
+    for folder in (hub("llava"), damaged(hub, "llava", fault, tmp_path)):
         prepare = inputs(folder)
         media = [prepare.media([picture], "image") for picture in pictures]
         batch = prepare.batch(["What is the star?", "How"], media, torch.device("cpu"), torch.float32)
@@ -211,25 +205,25 @@ def test_what_does_not_matter_gives_the_same_inputs(folders, tmp_path, fault):
     assert found[0] == found[1]
 
 
-def test_a_number_for_a_mean_pads_too(folders, tmp_path):
-    folder = damaged(folders, "llava", edit(PICTURES, image_mean=0.5, image_std=0.5), tmp_path)
+def test_a_number_for_a_mean_pads_too(hub, tmp_path):
+    folder = damaged(hub, "llava", edit(PICTURES, image_mean=0.5, image_std=0.5), tmp_path)
     with pytest.raises(UserError, match=OTHER):
         inputs(folder, image="pad")
     assert inputs(folder).limits == {}
 
 
-def test_one_familys_processor_does_anothers_work_where_both_do_the_same(folders, tmp_path):
+def test_one_familys_processor_does_anothers_work_where_both_do_the_same(hub, tmp_path):
     """LLaVA-OneVision's image processor gives LLaVA-NeXT's pixels, with an input more that NeXT does not take."""
-    prepare = inputs(damaged(folders, "llava_next", "llava_onevision", tmp_path))
+    prepare = inputs(damaged(hub, "llava_next", "llava_onevision", tmp_path))
     picture = Image.effect_noise((90, 60), 80).convert("RGB")
     assert prepare.media([picture], "image")[0].tensors.keys() == {"pixel_values", "image_sizes"}
 
 
-def test_videos_are_tried_out_where_a_benchmark_has_them(folders, tmp_path):
-    folder = damaged(folders, "qwen2_5_vl", edit("video_preprocessor_config.json", size={"shortest_edge": 0}), tmp_path)
+def test_videos_are_tried_out_where_a_benchmark_has_them(hub, tmp_path):
+    folder = damaged(hub, "qwen2_5_vl", edit("video_preprocessor_config.json", size={"shortest_edge": 0}), tmp_path)
     with pytest.raises(UserError, match="video processor; allowed: shortest_edge and longest_edge"):
         inputs(folder)
-    config = ModelConfig("path", str(folders["qwen3_vl"]))
+    config = ModelConfig("path", str(hub("qwen3_vl")))
     found = build_weightless(describe_checkpoint(config), config)
     check_inputs(found, "here", "video")
     found.preprocessor.prompts.__dict__["chat_template"] = "{{ messages[0].content[1].text }}<|image_pad|>"
@@ -237,7 +231,7 @@ def test_videos_are_tried_out_where_a_benchmark_has_them(folders, tmp_path):
         check_inputs(found, "here", "video")
 
 
-def test_the_same_question_is_tried_once(folders, monkeypatch):
-    first = inputs(folders["llava"])
+def test_the_same_question_is_tried_once(hub, monkeypatch):
+    first = inputs(hub("llava"))
     monkeypatch.setattr("vlmprune.models.outline.read_processors", None)
-    assert inputs(folders["llava"]) is first
+    assert inputs(hub("llava")) is first

@@ -5,6 +5,7 @@ Through the runner's own classes, over every family, with the feature store and 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.models.hub import MODELS, save
+from tests.models.hub import load_saved
 from tests.runs import run
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.config.registry import build_method
-from vlmprune.config.settings import ModelConfig, compose_run
+from vlmprune.config.settings import compose_run
 from vlmprune.engine.encoding_cache import EncodingStore
 from vlmprune.engine.session import Session
 from vlmprune.evaluation.estimate import estimate_cost
@@ -26,8 +27,7 @@ from vlmprune.evaluation.generation import greedy
 from vlmprune.evaluation.media_loader import name_tiles
 from vlmprune.evaluation.run_directory import RunDirectory, kept_key
 from vlmprune.models.base import EncoderInput
-from vlmprune.models.checkpoint import find_checkpoint
-from vlmprune.models.loading import LoadedModel, load
+from vlmprune.models.loading import LoadedModel
 from vlmprune.models.preprocessing import place_media
 from vlmprune.pictures.pages import save_pictures
 
@@ -92,16 +92,10 @@ def method_of(name: str):
     return build_method(name, ratio=None if name == "none" else 0.6)
 
 
-@pytest.fixture(scope="module", params=MODELS)
-def folder(request, tmp_path_factory) -> Path:
-    return save(tmp_path_factory.mktemp("hub") / request.param, request.param)
-
-
 @pytest.fixture(scope="module")
 def family(folder) -> LoadedModel:
     """The family with weights large enough for distinct answers, none of which ends early."""
-    config = ModelConfig("path", str(folder), prompt="chat_template")
-    loaded = load(find_checkpoint(config), config, torch.float32, CPU)
+    loaded = load_saved(folder, prompt="chat_template")
     loaded.model.generation_config.eos_token_id = None
     with torch.no_grad():
         for parameter in loaded.model.parameters():
@@ -229,8 +223,6 @@ def test_markers_number_images_not_videos(question, kinds, order, pieces):
 @pytest.fixture
 def questions(tmp_path) -> list[str]:
     """MMMU's columns: rows with one, two, five pictures and, the last, with none."""
-    import json
-
     folder = tmp_path / "data"
     folder.mkdir()
     rows = []

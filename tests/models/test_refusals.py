@@ -1,4 +1,4 @@
-"""What cannot work is refused before weights load: one line that names the value and what to do."""
+"""A model that cannot work is refused before weights load: one line that names the value and what to do."""
 
 from __future__ import annotations
 
@@ -51,40 +51,45 @@ class TestFinding:
         with pytest.raises(UserError, match=r"no such folder \(did you mean 'checkpoint'\?\)"):
             find(folder.with_name("chekpoint"))
 
-    def test_not_a_checkpoint(self, tmp_path):
-        with pytest.raises(UserError, match="cannot be loaded"):
-            find(tmp_path)
-        (tmp_path / "config.json").write_text("{")
-        with pytest.raises(UserError, match="cannot be loaded"):
-            find(tmp_path)
-        (tmp_path / "config.json").write_text("{}")
-        with pytest.raises(UserError, match=r"no config.json with a model_type"):
-            find(tmp_path)
-
-    def test_a_text_only_model(self, tmp_path):
-        (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
-        with pytest.raises(UserError, match=r"'llama' is a text-only model.*supported: .*llava"):
-            find(tmp_path)
-
-    def test_an_unsupported_family(self, tmp_path):
-        (tmp_path / "config.json").write_text(json.dumps({"model_type": "idefics3", "vision_config": {}}))
-        with pytest.raises(UserError, match=r"family 'idefics3' is not supported; supported: .*llava, "):
-            find(tmp_path)
-
-    def test_a_family_that_only_its_own_code_knows(self, tmp_path):
-        data = {"model_type": "internvl_chat", "vision_config": {}, "auto_map": {"AutoConfig": "evil.Config"}}
-        (tmp_path / "config.json").write_text(json.dumps(data))
-        with pytest.raises(UserError, match="code of its own is never run: try its '-hf' conversion"):
+    @pytest.mark.parametrize(
+        ("config", "line"),
+        [
+            (None, "cannot be loaded"),
+            ("{", "cannot be loaded"),
+            ("{}", "no config.json with a model_type"),
+            ('{"model_type": "llama"}', "'llama' is a text-only model.*supported: .*llava"),
+            (
+                '{"model_type": "idefics3", "vision_config": {}}',
+                "family 'idefics3' is not supported; supported: .*llava, ",
+            ),
+            (
+                '{"model_type": "internvl_chat", "vision_config": {}, "auto_map": {"AutoConfig": "evil.Config"}}',
+                "code of its own is never run: try its '-hf' conversion",
+            ),
+        ],
+    )
+    def test_no_checkpoint_of_a_known_family(self, tmp_path, config, line):
+        if config is not None:
+            (tmp_path / "config.json").write_text(config)
+        with pytest.raises(UserError, match=line):
             find(tmp_path)
 
-    def test_the_format_of_the_original_code(self, folder):
-        edit(folder / "config.json", vision_config=None, mm_vision_tower="openai/clip-vit-large-patch14-336")
-        with pytest.raises(UserError, match=r"no vision_config; .* needs its '-hf' conversion"):
-            find(folder)
-
-    def test_values_that_no_config_has(self, folder):
-        edit(folder / "config.json", text_config={"model_type": "llama", "hidden_size": "wide"})
-        with pytest.raises(UserError, match=r"config.json: text_config.hidden_size=wide: "):
+    @pytest.mark.parametrize(
+        ("changes", "line"),
+        [
+            (  # the format of the original code
+                {"vision_config": None, "mm_vision_tower": "openai/clip-vit-large-patch14-336"},
+                "no vision_config; .* needs its '-hf' conversion",
+            ),
+            (
+                {"text_config": {"model_type": "llama", "hidden_size": "wide"}},
+                "config.json: text_config.hidden_size=wide: ",
+            ),
+        ],
+    )
+    def test_fields_that_no_config_has(self, folder, changes, line):
+        edit(folder / "config.json", **changes)
+        with pytest.raises(UserError, match=line):
             find(folder)
 
     def test_a_revision_of_a_folder(self, folder):
@@ -130,14 +135,10 @@ class TestTheHub:
 
 
 class TestFiles:
-    def test_broken_weights(self, folder):
-        (folder / "model.safetensors").write_bytes(b"not safetensors")
-        with pytest.raises(UserError, match=r"cannot be loaded \(model.safetensors: "):
-            find(folder)
-
-    def test_a_download_that_was_cut_off(self, folder):
+    @pytest.mark.parametrize("damage", [lambda data: b"not safetensors", lambda data: data[:-1000]])
+    def test_another_file_and_a_download_that_was_cut_off(self, folder, damage):
         file = folder / "model.safetensors"
-        file.write_bytes(file.read_bytes()[:-1000])
+        file.write_bytes(damage(file.read_bytes()))
         with pytest.raises(UserError, match=r"cannot be loaded \(model.safetensors: "):
             find(folder)
 

@@ -6,11 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.models.hub import MODELS, save
-from vlmprune.config.settings import ModelConfig
-from vlmprune.models.checkpoint import find_checkpoint
+from tests.models.hub import load_saved
+from tests.toy_models import inputs_of
 from vlmprune.models.geometry import View
-from vlmprune.models.loading import LoadedModel, load
+from vlmprune.models.loading import LoadedModel
 from vlmprune.models.preprocessing import Preprocessor
 
 CPU = torch.device("cpu")
@@ -20,15 +19,9 @@ OUTPUTS = ("out_proj", "projection_layer", "proj")  # of attention, as the famil
 PLACES = [(0.4, 0.45), (0.62, 0.7)]  # of the square's centre; inside every centre crop
 
 
-@pytest.fixture(scope="module", params=MODELS)
-def folder(request, tmp_path_factory):
-    return save(tmp_path_factory.mktemp("hub") / request.param, request.param)
-
-
 def loaded_from(folder, **settings) -> LoadedModel:
     """The family's model without attention in its vision encoder: what a slot holds is what its pixels are."""
-    config = ModelConfig("path", str(folder), **settings)
-    loaded = load(find_checkpoint(config), config, torch.float32, CPU)
+    loaded = load_saved(folder, **settings)
     for index in range(loaded.adapter.tower.depth):
         for attention in loaded.adapter.vision_attentions(index):
             output = next(getattr(attention, name) for name in OUTPUTS if hasattr(attention, name))
@@ -37,16 +30,11 @@ def loaded_from(folder, **settings) -> LoadedModel:
 
 
 def embeddings(loaded: LoadedModel, pictures: list[Image.Image], kind: str) -> torch.Tensor:
-    """What the decoder is given at each visual slot, [V, D]."""
-    prepare, seen = loaded.preprocessor, []
+    """Embeddings that the decoder is given at the visual slots, [V, D]."""
+    prepare = loaded.preprocessor
     inputs = prepare.batch(["What is it?"], [prepare.media(pictures, kind)], CPU, torch.float32)
-    layer = loaded.adapter.language_model.layers[0]
-    handle = layer.register_forward_pre_hook(
-        lambda _, args, kwargs: seen.append(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
-    )
-    with torch.inference_mode():
+    with torch.inference_mode(), inputs_of(loaded.adapter.language_model.layers[0]) as seen:
         loaded.model(**inputs)
-    handle.remove()
     return seen[0][0][loaded.adapter.visual_mask(inputs["input_ids"])[0]]
 
 

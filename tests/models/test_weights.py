@@ -1,4 +1,4 @@
-"""What the headers of weights say is compared with the config before memory is taken."""
+"""The headers of weights are compared with the config before memory is taken."""
 
 from __future__ import annotations
 

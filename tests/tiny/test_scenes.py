@@ -44,7 +44,7 @@ def middle(item: dict) -> np.ndarray:
 
 
 def direction(offset: np.ndarray, words: tuple[str, str, str, str], text: str) -> str:
-    """Which word of the asked axis (left, right, above, below) an offset in pixels points to."""
+    """The word of the asked axis (left, right, above, below) that an offset in pixels points to."""
     axis = 0 if words[0] in text.split() else 1
     assert abs(offset[axis]) >= 14, "too close to call"
     return words[2 * axis + int(offset[axis] > 0)]

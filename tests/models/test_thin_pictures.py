@@ -6,21 +6,16 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.models.hub import MODELS, save
+from tests.models.hub import load_saved
 from vlmprune.benchmarks.base import BadSample
-from vlmprune.config.settings import ModelConfig
-from vlmprune.models.checkpoint import find_checkpoint
 from vlmprune.models.geometry import MOST_PIXELS
-from vlmprune.models.loading import load
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 
-@pytest.fixture(scope="module", params=MODELS)
-def loaded(request, tmp_path_factory):
-    folder = save(tmp_path_factory.mktemp("hub") / request.param, request.param)
-    config = ModelConfig("path", str(folder))
-    return load(find_checkpoint(config), config, torch.float32, torch.device("cpu"))
+@pytest.fixture(scope="module")
+def loaded(folder):
+    return load_saved(folder)
 
 
 def channels(loaded, medium):

@@ -1,4 +1,4 @@
-"""Inputs of InternVL and Qwen equal those of transformers' own processors, built around what needs torchvision."""
+"""Inputs equal those of transformers' own processors, built around what needs torchvision."""
 
 from __future__ import annotations
 
@@ -9,28 +9,47 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image
-from transformers import InternVLProcessor, Qwen2_5_VLProcessor, Qwen3VLProcessor
+from transformers import (
+    InternVLProcessor,
+    LlavaNextProcessor,
+    LlavaOnevisionProcessor,
+    Qwen2_5_VLProcessor,
+    Qwen3VLProcessor,
+    VideoLlavaProcessor,
+)
 
-from tests.models.hub import save
+from tests.models.hub import load_saved, save
 from vlmprune import prune
 from vlmprune.config.settings import ModelConfig
-from vlmprune.models.checkpoint import find_checkpoint
-from vlmprune.models.loading import load
 
-PROCESSORS = {"internvl": InternVLProcessor, "qwen2_5_vl": Qwen2_5_VLProcessor, "qwen3_vl": Qwen3VLProcessor}
+TOWER = {"num_image_tokens": 16, "vision_feature_select_strategy": "full", "vision_aspect_ratio": "anyres_max_9"}
+CLIP = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+VIDEO = {"video_processor": SimpleNamespace(model_input_names=[], merge_size=2, temporal_patch_size=2)}
+PROCESSORS = {
+    "llava_next": (LlavaNextProcessor, CLIP),
+    "internvl": (InternVLProcessor, VIDEO | {"image_seq_length": 4}),
+    "qwen2_5_vl": (Qwen2_5_VLProcessor, VIDEO),
+    "qwen3_vl": (Qwen3VLProcessor, VIDEO),
+    "llava_onevision": (LlavaOnevisionProcessor, VIDEO | TOWER),
+    "video_llava": (VideoLlavaProcessor, VIDEO | CLIP),
+}
+FRAMED = ("llava_onevision", "video_llava")  # whose videos are [1, frames, ...]
 SIZES = [(100, 60), (35, 90), (44, 44), (120, 80)]
+
+
+def of(*families: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("loaded", families, indirect=True)
 
 
 @pytest.fixture(scope="module", params=PROCESSORS)
 def loaded(request, tmp_path_factory):
     folder = save(tmp_path_factory.mktemp("hub") / request.param, request.param)
     add_to(folder, request.param)
-    config = ModelConfig("path", str(folder))
-    return load(find_checkpoint(config), config, torch.float32, torch.device("cpu"))
+    return load_saved(folder)
 
 
 def add_to(folder: Path, family: str) -> None:
-    """What else such a checkpoint has on the hub: names of special tokens; limits for videos of their own."""
+    """Write what else such a checkpoint has on the hub: names of special tokens; limits for videos of their own."""
     if family == "internvl":
         named = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
         file = folder / "tokenizer_config.json"
@@ -51,15 +70,19 @@ def pictures(count, size=None):
 
 def processor_of(loaded):
     """transformers' processor without its video half."""
+    kind, settings = PROCESSORS[family_of(loaded)]
 
-    class ForImages(PROCESSORS[family_of(loaded)]):
+    class ForImages(kind):
         def check_argument_for_proper_class(self, argument_name, argument):
             pass
 
     parts = loaded.preprocessor.processors
-    videos = SimpleNamespace(model_input_names=[], merge_size=2, temporal_patch_size=2)
-    settings = {"image_seq_length": 4} if family_of(loaded) == "internvl" else {}
-    return ForImages(parts.image_processor, parts.tokenizer, videos, chat_template=parts.chat_template, **settings)
+    return ForImages(
+        image_processor=parts.image_processor,
+        tokenizer=parts.tokenizer,
+        chat_template=parts.chat_template,
+        **settings,
+    )
 
 
 def prompt(processor, question, kinds):
@@ -72,23 +95,27 @@ def test_images_equal_the_processors_own(loaded, images):
     processor, ours = processor_of(loaded), loaded.preprocessor
     questions, shown = ["What is it?", "And what is that, there?"], [pictures(images), pictures(2 * images)[images:]]
     expected = processor(
-        images=shown if images > 1 else [own[0] for own in shown],
+        images=shown,
         text=[prompt(processor, question, ["image"] * images) for question in questions],
         padding=True,
         padding_side="left",
         return_tensors="pt",
     )
     given = ours.batch(questions, [ours.media(own, "image") for own in shown], loaded.device, torch.float32)
-    assert given.keys() == expected.keys() - {"num_patches"}
+    theirs = {name.replace("pixel_values_images", "pixel_values"): expected[name] for name in expected}
+    assert given.keys() == theirs.keys() - {"num_patches"}
     for name in given:
-        assert torch.equal(given[name], torch.as_tensor(expected[name])), name
+        assert torch.equal(given[name], torch.as_tensor(theirs[name])), name
 
 
+@of(*(family for family in PROCESSORS if family != "llava_next"))
 def test_the_placeholders_of_a_video_are_the_processors(loaded):
     processor, ours = processor_of(loaded), loaded.preprocessor
     (video,) = ours.media(pictures(5, (64, 48)), "video")
     if family_of(loaded) == "internvl":
         facts = {"pixel_values_videos": video.tensors["pixel_values"].unsqueeze(0)}
+    elif family_of(loaded) in FRAMED:  # [CLS] and newline have their placeholders
+        facts = video.tensors
     else:
         metadata = SimpleNamespace(fps=2, frames_indices=list(range(5)))
         facts = {"video_grid_thw": video.tensors["video_grid_thw"], "video_metadata": [metadata]}
@@ -96,10 +123,9 @@ def test_the_placeholders_of_a_video_are_the_processors(loaded):
     assert video.pictures == 5
 
 
+@of("qwen2_5_vl", "qwen3_vl")
 def test_two_frames_are_a_temporal_step(loaded):
     """Frame by frame what the image processor makes of it; an odd last one is doubled."""
-    if family_of(loaded) == "internvl":
-        pytest.skip("a frame is a tile")
     ours, frames = loaded.preprocessor, pictures(3, (112, 64))
     (video,) = ours.media(frames, "video")
     single = ours.image(frames[0]).tensors["image_grid_thw"][0].tolist()
@@ -111,9 +137,8 @@ def test_two_frames_are_a_temporal_step(loaded):
         assert torch.equal(steps[index // 2, :, :, index % 2], alone)
 
 
+@of("internvl")
 def test_a_frame_is_one_tile_of_internvl(loaded):
-    if family_of(loaded) != "internvl":
-        pytest.skip("InternVL")
     ours, frames = loaded.preprocessor, pictures(2, (100, 50))
     (video,) = ours.media(frames, "video")
     whole = torch.cat([ours.image(frame).tensors["pixel_values"][-1:] for frame in frames])  # the thumbnails
@@ -121,10 +146,22 @@ def test_a_frame_is_one_tile_of_internvl(loaded):
     assert len(ours.image(frames[0]).tensors["pixel_values"]) == 3
 
 
+@of(*FRAMED)
+def test_a_video_is_its_frames(loaded):
+    """Each frame is what the image processor makes of it."""
+    ours, frames = loaded.preprocessor, pictures(3)
+    (video,) = ours.media(frames, "video")
+    pixels = video.tensors["pixel_values_videos"]
+    assert (pixels.shape[:2], video.pictures) == ((1, 3), 3)
+    for frame, found in zip(frames, pixels[0], strict=True):
+        image = ours.image(frame).tensors
+        whole = image["pixel_values"][0, 0] if "image_sizes" in image else next(iter(image.values()))[0]
+        assert torch.equal(found, whole)
+
+
+@of("qwen3_vl")
 def test_a_long_video_of_qwen3_stays_within_its_own_limits(loaded):
     """As transformers' video processor chooses: limits are of all frames together, not the picture's of one."""
-    if family_of(loaded) != "qwen3_vl":
-        pytest.skip("Qwen3-VL")
     (short,), (long,) = (loaded.preprocessor.media(pictures(count, (96, 64)), "video") for count in (6, 12))
     assert short.tensors["video_grid_thw"].tolist() == [[3, 4, 6]]
     assert long.tensors["video_grid_thw"].tolist() == [[6, 2, 4]]  # 12 frames of 32 x 64: 24,576 of at most 36,864
@@ -133,11 +170,8 @@ def test_a_long_video_of_qwen3_stays_within_its_own_limits(loaded):
 @pytest.mark.parametrize("method", ["cls", "fastv", "divprune"])
 def test_images_and_videos_in_one_batch(loaded, method):
     ours = loaded.preprocessor
-    media = [
-        ours.media(pictures(1), "image"),
-        ours.media(pictures(3, (48, 40)), "video"),
-        ours.media(pictures(2), "image"),
-    ]
+    shown = [(pictures(1), "image"), (pictures(3, (48, 40)), "video"), (pictures(2), "image")]
+    media = [ours.media(own, kind) for own, kind in shown]
     questions = ["What?", "What happens?", "Does <image 2> follow <image 1>?"]
     given = ours.batch(questions, media, loaded.device, torch.float32)
     greedy = {"max_new_tokens": 4, "do_sample": False}
@@ -146,3 +180,18 @@ def test_images_and_videos_in_one_batch(loaded, method):
         for row in range(3):
             alone = ours.batch([questions[row]], [media[row]], loaded.device, torch.float32)
             assert torch.equal(loaded.model.generate(**alone, **greedy)[0, -4:], together[row])
+
+
+@of(*FRAMED)
+def test_squares_are_for_images(loaded):
+    """`image=pad` is LLaVA's padding of images; a video's frames are cropped or squeezed all the same."""
+    parts, adapter = loaded.preprocessor.processors, loaded.adapter
+    padded = type(loaded.preprocessor)(parts, adapter, ModelConfig("path", image="pad"))
+    frame = pictures(1)[0]
+    assert padded.squared(frame).size == (100, 100)
+    plain, square = (next(iter(inputs.image(frame).tensors.values())) for inputs in (loaded.preprocessor, padded))
+    assert plain.shape != square.shape or not torch.equal(plain, square)
+    plain, square = (
+        inputs.media([frame], "video")[0].tensors["pixel_values_videos"] for inputs in (loaded.preprocessor, padded)
+    )
+    assert torch.equal(plain, square)
