@@ -10,8 +10,8 @@ from torch import Tensor
 class SelectionObserver(Protocol):
     """Receiver of every selection of a session, given as `Session(observer=...)`; without one nothing is computed.
 
-    Slots count the visual tokens of an encoding before the language model, and those of each prompt inside it, which is
-    the same for one prompt, alone in its batch, with media of one kind.
+    A slot is the index of a visual token: before the language model among those of one encoding, inside it among those
+    of one prompt. The two agree if the batch is a single prompt with media of one kind.
     """
 
     def observe_selection(self, layer: int, slots: Tensor, scores: Tensor | None, changed: Tensor) -> None:
