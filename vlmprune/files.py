@@ -100,8 +100,8 @@ def user_error_on_write(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{path} cannot be written ({error.strerror or error}); nothing that was answered is lost: repair that, "
-            "and the same command goes on where it stopped"
+            f"{path} cannot be written ({error.strerror or error}); every answer is kept: once it can be written, the "
+            "same command resumes"
         ) from error
 
 

@@ -46,15 +46,12 @@ def resource_message(error: BaseException | None) -> str | None:
         if is_memory_error(error):
             return (
                 f"out of memory ({type(error).__name__}{f': {error_text(error)}' if str(error) else ''}): give a "
-                "smaller batch_size= or limit=, or raise the limit (ulimit -v); nothing that was answered is lost, the "
-                "same command goes on where it stopped"
+                "smaller batch_size= or limit=, or raise the limit (ulimit -v); every answer is kept, and the same "
+                "command resumes"
             )
         if isinstance(error, OSError) and error.errno in DISK:
             where = "" if error.filename is None else f"{error.filename}: "
-            return (
-                f"{where}{error.strerror or error_text(error)}; repair that: nothing that was answered is lost, the "
-                "same command goes on where it stopped"
-            )
+            return f"{where}{error.strerror or error_text(error)}; every answer is kept, and the same command resumes"
         error = error.__cause__ or error.__context__
     return None
 

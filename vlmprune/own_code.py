@@ -140,5 +140,5 @@ def user_traceback(error: BaseException) -> str | None:
         return None
     shown = traceback.format_exception_only(type(error), error)[:1]
     frames = own_frames(error, error.own_code[0]).format()  # type: ignore[attr-defined]
-    last = f"vlmprune: {line}; what is answered is kept: once it is corrected, the same command goes on"
+    last = f"vlmprune: {line}; every answer is kept: once it is corrected, the same command resumes"
     return "".join(["Traceback (most recent call last):\n", *frames, *shown, last])

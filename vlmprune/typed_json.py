@@ -53,7 +53,7 @@ def read_lines(file: Path, schema: Any, about: str) -> list[Any]:
         if complete < len(data):
             os.truncate(file, complete)
     except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror or error}): repair that to resume") from error
+        raise UserError(f"{file} cannot be read ({error.strerror or error}): repair it to resume") from error
     try:
         return parse_lines(data[:complete], schema)
     except BadLine as error:

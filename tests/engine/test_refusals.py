@@ -195,9 +195,9 @@ def test_a_later_turn_with_a_method_inside_the_decoder(sdpa_model, name):
         first = sdpa_model.generate(**batch, **GREEDY, past_key_values=cache)
         for words in ([5, 6], [5]):
             ids = torch.cat([first, torch.tensor([words])], dim=1)
-            with pytest.raises(NotImplementedError, match="going on from a filled cache"):
+            with pytest.raises(NotImplementedError, match="continuing a filled cache"):
                 turn(sdpa_model, ids, copy.deepcopy(cache))
-        with pytest.raises(NotImplementedError, match="going on from a filled cache"):
+        with pytest.raises(NotImplementedError, match="continuing a filled cache"):
             sdpa_model(input_ids=torch.tensor([[5, 6]]), past_key_values=copy.deepcopy(cache))
 
 

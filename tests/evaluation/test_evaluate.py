@@ -106,7 +106,7 @@ def test_one_question_that_does_not_fit_is_one_line_and_loses_nothing(tmp_path, 
     _, expected = answers(tmp_path / "plain", "method=cls", "ratio=0.9")
     with monkeypatch.context() as patch:
         patch.setattr(LlavaForConditionalGeneration, "generate", fail_later)
-        with pytest.raises(UserError, match=r"one question at a time .*2\.00 GiB.*goes on where it stopped"):
+        with pytest.raises(UserError, match=r"one question at a time .*2\.00 GiB.*the same command resumes"):
             answers(small, "method=cls", "ratio=0.9", "batch_size=8")
     (written,) = small.rglob("predictions.jsonl")
     assert 0 < len(written.read_text().splitlines()) < len(expected)

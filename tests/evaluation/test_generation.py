@@ -161,7 +161,7 @@ def test_the_checkpoints_rules_stay_on_and_are_told(tmp_path, capsys):
     path = copied(tmp_path / "copy", PENALTY)
     result, _ = answers(tmp_path / "out", path, "method=none")
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "generation_config" in line)
-    assert "used, which changes answers: repetition_penalty=1.05 (model.generation=greedy goes without)" in line
+    assert "used, which changes answers: repetition_penalty=1.05 (model.generation=greedy uses no rule)" in line
     assert "not used: do_sample=true, temperature=1e-06" in line
     decoding = result["environment"]["decoding"]
     assert decoding["repetition_penalty"] == 1.05 and decoding["do_sample"] is False

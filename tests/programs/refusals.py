@@ -29,7 +29,7 @@ def keeps_all(program: Program) -> bool:
 REFUSALS: list[tuple[str, Callable[[Program], bool]]] = [
     (r"^use_cache=False inside the decoder", inside),
     (r"^cache_implementation='static' inside the decoder", inside),
-    (r"^going on from a filled cache with a method inside", inside),
+    (r"^continuing a filled cache with a method inside", inside),
     (r"left of|no token", has_no_word),
     (r"cache", lambda p: bool(p.rows)),
     # The bare Qwen's own: it goes on with the positions of the rows that its last prompt had.

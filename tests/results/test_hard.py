@@ -75,7 +75,7 @@ def test_what_is_missing_is_said(outputs: Path, capsys: pytest.CaptureFixture[st
     write(make_run(outputs, "cls", 0.5), CLS)
     write(make_run(outputs, "cls", 0.95), CLS)
     notes = [
-        "90 %: 3 hard questions tell little apart",
+        "90 %: 3 hard questions are too few to tell methods apart",
         "no pool run at the budget of cls 50 %: vlmprune run method=pool ratio=0.5 outputs=o",
         "no pool run at the budget of cls 95 %: vlmprune run method=pool ratio=0.95 outputs=o",
     ]

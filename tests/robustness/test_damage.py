@@ -101,7 +101,7 @@ def test_what_belongs_to_another_run_is_never_touched(done, go, tmp_path):
 def test_a_damaged_environment(content, done, go, calm, tmp_path):
     (done / "result.json").unlink()
     (done / "environment.json").write_text(content)
-    with pytest.raises(UserError, match=r"environment.json (cannot be read .*: delete it to go on)"):
+    with pytest.raises(UserError, match=r"environment.json (cannot be read .*: delete it to resume)"):
         go(tmp_path)
     (done / "environment.json").unlink()
     go(tmp_path)

@@ -46,7 +46,7 @@ def test_memory_is_one_line(error, monkeypatch, capsys):
     fail(monkeypatch, error)
     assert cli.main(["run"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("vlmprune: out of memory") and "batch_size" in line and "goes on" in line
+    assert line.startswith("vlmprune: out of memory") and "batch_size" in line and "the same command resumes" in line
 
 
 @pytest.mark.parametrize("number", DISK, ids=errno.errorcode.get)
@@ -140,7 +140,7 @@ def test_memory_that_ends_a_run_loses_nothing(error, small, calm, tmp_path, monk
         patched.setattr(RunDirectory, "append", failing)
         assert cli.main(["run", *small, f"outputs={tmp_path}"]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert "out of memory" in last and "the same command goes on" in last, last
+    assert "out of memory" in last and "the same command resumes" in last, last
     assert not list(tmp_path.rglob("result.json")) and progress(tmp_path, 8).answered == 4
     assert cli.main(["run", *small, f"outputs={tmp_path}"]) == 0
     assert left(tmp_path) == calm

@@ -73,7 +73,7 @@ def test_smaller_batches_give_the_same_answers(way, broken, limited, tmp_path, c
         told = f"{sum(n > rows for n in asked)} of {len(asked)} batches did not fit"
         assert any(n > rows for n in asked) and left(tmp_path / str(rows)) == expected, told
         used = max(n for n in (4, 2, 1) if n <= rows)
-        assert f"going on with {used}\n" in capsys.readouterr().err, told
+        assert f"continuing with {used}\n" in capsys.readouterr().err, told
         assert result["timings"]["evaluation"]["batch_size"] == {"asked": 8, "used": used}, told
 
 
@@ -82,7 +82,7 @@ def test_smaller_batches_give_the_same_answers(way, broken, limited, tmp_path, c
 def test_a_question_that_does_not_fit_alone(way, limited, tmp_path, capsys, monkeypatch):
     asked = limited(0, BROKEN["GPU"])
     with pytest.raises(
-        UserError, match=r"out of memory with one question at a time .CUDA out of memory.*goes on"
+        UserError, match=r"out of memory with one question at a time .CUDA out of memory.*resumes"
     ) as caught:
         go(way, tmp_path)
     assert asked == [8, 4, 2, 1] and "\n" not in str(caught.value)
@@ -103,7 +103,7 @@ def test_answers_that_are_written_when_memory_ends_are_not_asked_again(tmp_path,
         raise MemoryError
 
     monkeypatch.setattr(RunDirectory, "append", append_and_fail)
-    with pytest.raises(UserError, match="out of memory while answers were written: the same command goes on"):
+    with pytest.raises(UserError, match="out of memory while answers were written: the same command resumes"):
         go("shared", tmp_path / "disturbed")
     monkeypatch.undo()
     go("shared", tmp_path / "disturbed")

@@ -37,7 +37,7 @@ def test_a_stopped_command_goes_on(name, command, tmp_path, monkeypatch, capsys)
     try:
         assert main([*arguments, f"outputs={tmp_path}/stopped"]) == CODES[name]
         errors = capsys.readouterr().err
-        assert ("goes on" if command == "sweep" else "run the same command again to go on") in errors
+        assert ("the same command resumes" if command == "sweep" else "run the same command again to resume") in errors
         assert "Traceback" not in errors and batches == [2, 2]
         assert progress(tmp_path / "stopped", 8).answered == 4
         assert main([*arguments, f"outputs={tmp_path}/stopped"]) == 0

@@ -127,7 +127,7 @@ def test_stopped_and_killed_and_resumed(folder, calm):
     process.send_signal(signal.SIGINT)
     shown = finish(process)
     assert process.returncode == 130, shown
-    assert "stopped at" in shown and "the same command goes on" in shown
+    assert "stopped at" in shown and "the same command resumes" in shown
     assert not alive(pid)
     assert "stopped" in Place(folder).statuses.values()
 

@@ -81,7 +81,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(place, capsys):
     assert place.sweep(*settings) == 130
     shown = capsys.readouterr()
     assert "stopped at 2 of 4 questions" in shown.out and "not run" in shown.out
-    assert f"goes on: vlmprune sweep --config-dir {place.folder}/configs method=stopper,uniform" in shown.err
+    assert f"resumes: vlmprune sweep --config-dir {place.folder}/configs method=stopper,uniform" in shown.err
     assert place.statuses == {"method=stopper": "stopped", "method=uniform": "waiting"}
 
     (place.folder / "stop").unlink()

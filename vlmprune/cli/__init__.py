@@ -111,7 +111,7 @@ def _run_command(arguments: list[str]) -> int:
         return _dispatch(arguments)
     except (Exception, KeyboardInterrupt) as error:
         if (stop := find_stop(error)) is not None:
-            return _print_error(error, "stopped; run the same command again to go on", stop_code(stop))
+            return _print_error(error, "stopped; run the same command again to resume", stop_code(stop))
         if isinstance(error, UserError | ProcessLost):
             return _print_error(error, str(error), 2 if isinstance(error, UserError) else 1)
         if (line := resource_message(error)) is not None:

@@ -75,10 +75,13 @@ class Subset:
         return [samples[index] for index in sorted(index for group in chosen for index in group)]
 
     def name(self, total: int) -> str:
-        """Return the subset's name in the result and in the fingerprint: "all", or the settings that apply."""
-        limited = self.size(total) < total
+        """Return the subset's name in the result and in the fingerprint: "all", or "limit=N shard=i/n".
+
+        A percentage is named by the number of samples that it is, so that both ways to ask are one run.
+        """
+        size = self.size(total)
         part, of = map(int, (self.shard or "1/1").split("/"))
-        parts = [f"limit={self.limit}" if limited else "", f"shard={part}/{of}" if of > 1 else ""]
+        parts = [f"limit={size}" if size < total else "", f"shard={part}/{of}" if of > 1 else ""]
         return " ".join(part for part in parts if part) or "all"
 
 

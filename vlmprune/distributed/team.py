@@ -156,5 +156,5 @@ class Team:
     def _lost(self, rank: int, reason: str, device: str = "") -> ProcessLost:
         return ProcessLost(
             f"process {rank + 1} of {self.size}{device}: {reason}; the others were stopped, and every answer so far is "
-            "kept: the same command goes on, with this or another number of devices"
+            "kept: the same command resumes, with this or another number of devices"
         )

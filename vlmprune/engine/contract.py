@@ -185,7 +185,7 @@ class CheckedMethod:
             check_tensor(where, raters, "[B, L]", visual.shape, BOOL)
         raters = raters.to(visual.device)
         if self._may_read_values(visual) and bool((raters & visual).any()):
-            raise BrokenContract(f"{where}: a visual token rates, expected text alone")
+            raise BrokenContract(f"{where}: a visual token among those that rate, expected text tokens alone")
         return raters
 
     def match(self, hidden: Tensor, r: int, layer: int, tower: Tower) -> Matching:
@@ -286,7 +286,9 @@ class CheckedMethod:
         below = torch.zeros_like(padded) if found.order is None else ((found.order < 0) & found.keep).any(dim=1)
         if self._may_read_values(signals.visual):
             if bool(wrong.any()):
-                raise Mismatch(f"{where}, keep", f"True at {kept.tolist()} visual tokens", f"{left}, as was asked for")
+                raise Mismatch(
+                    f"{where}, keep", f"True at {kept.tolist()} visual tokens", f"{left}, the number requested"
+                )
             if bool(padded.any()):
                 raise Mismatch(f"{where}, keep", "True on padding", "True at visual tokens alone")
             if bool(below.any()):

@@ -304,7 +304,7 @@ class Session:
         starts = new > 1 or self._starts
         if cached and (held is None or starts) and self._hooks.selects_in_decoder:
             raise NotImplementedError(
-                "going on from a filled cache with a method inside the language model: what it keeps is chosen by the "
+                "continuing a filled cache with a method inside the language model: what it keeps is chosen by the "
                 "end of the whole prompt; start a new cache"
             )
         if held is None or (starts and visual is not None and visual.any()):
@@ -321,7 +321,7 @@ class Session:
         held = Conversation.from_cache(cache, cached)
         if held is not None and held.method not in (None, self._named):
             raise RuntimeError(
-                f"this KV cache was filled while {held.method} pruned: go on under the same method, or start a new one"
+                f"this KV cache was filled while {held.method} pruned: continue under it, or start a new cache"
             )
         if held is None and self._hooks.drops_tokens and cache is not self._prefix:
             raise RuntimeError(

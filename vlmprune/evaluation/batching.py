@@ -64,7 +64,7 @@ class BatchSize:
             else:
                 free_memory()
                 self.size = max(1, len(batch) // 2)
-                say(f"out of memory with {len(batch)} {called} together: going on with {self.size}")
+                say(f"out of memory with {len(batch)} {called} together: continuing with {self.size}")
 
 
 def free_memory() -> None:
@@ -79,5 +79,5 @@ def memory_error(error: RuntimeError | MemoryError) -> UserError:
     line = (str(error).splitlines() or [type(error).__name__])[0]
     return UserError(
         f"out of memory with one question at a time ({line}): use a smaller model.dtype, model.quantization or another "
-        "device; the same command goes on where it stopped"
+        "device; the same command resumes"
     )

@@ -205,7 +205,7 @@ class Rules:
         if not used and not left:
             return ""
         sentences = [
-            f"used, which changes answers: {used} (model.generation=greedy goes without)" if used else "",
+            f"used, which changes answers: {used} (model.generation=greedy uses no rule)" if used else "",
             f"not used: {left}" if left else "",
         ]
         told = "; ".join(filter(None, sentences))
@@ -322,7 +322,7 @@ def read_config(checkpoint: Checkpoint) -> GenerationConfig:
     except Exception as error:  # transformers raises many types for a checkpoint's file
         raise UserError(
             f"model.path={checkpoint.source}: its {FILE} cannot be used ({error_text(error)}); correct it, or remove "
-            "it to go by config.json"
+            "it, and config.json applies"
         ) from error
 
 

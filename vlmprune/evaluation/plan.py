@@ -202,7 +202,7 @@ def check_compile(config: RunConfig, method: Method, model: Any) -> None:
             "before the language model that do not read it"
         )
     if not config.share_prefix:
-        raise UserError("compile=true goes on from shared beginnings of prompts: leave share_prefix=true")
+        raise UserError("compile=true needs the shared beginnings of prompts: leave share_prefix=true")
     settings = {
         "device_map": config.model.device_map,
         "quantization": config.model.quantization,

@@ -72,9 +72,7 @@ class AnswerWriter:
         try:
             self.directory.append(predictions, list(lines.values()))
         except MemoryError as error:  # some lines may be written, so that the batch must not be halved and run again
-            raise UserError(
-                "out of memory while answers were written: the same command goes on where it stopped"
-            ) from error
+            raise UserError("out of memory while answers were written: the same command resumes") from error
         self._kept.update(lines)
         self.done.update(sample.id for sample in samples)
 

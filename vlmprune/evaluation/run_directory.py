@@ -191,7 +191,7 @@ class RunDirectory:
             recorded = read_json(file, Environments)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{file} cannot be read ({error_text(error)}): delete it to go on; what the answers so far were made "
+                f"{file} cannot be read ({error_text(error)}): delete it to resume; what the answers so far were made "
                 "with is then unknown"
             ) from error
         self._check_fingerprint(recorded["fingerprint"], file)

@@ -117,7 +117,7 @@ class GuardedLogger(Logger):
     def warn(self, why: str) -> None:
         """Print the warning; the logger is not called again."""
         self.works = False
-        say(f"warning: {' '.join(why.split())}; the run goes on without this logger")
+        say(f"warning: {' '.join(why.split())}; the run continues without this logger")
 
 
 class InterruptMonitor:

@@ -232,7 +232,7 @@ class WandbLogger(Logger):
             self._run = self._line = None
             why = f"{type(error).__name__}: {error_text(error)}"
             say(
-                f"warning: W&B could not {doing} ({why}); the run goes on without it, its files are in {self.directory}"
+                f"warning: W&B could not {doing} ({why}); the run continues, and its files are in {self.directory}"
             )
             _end_service()
 

@@ -175,7 +175,7 @@ class DecoderCost(StageCost):
         method, text = self.part, self.adapter.config.text_config
         if "tiles" in method.needs:
             raise UncountableFlops(
-                "which positions rate depends on how much of a prompt is tiles, which is not recorded"
+                "the number of positions that rate depends on how much of a prompt is tiles, which is not recorded"
             )
         width, shared = attention_widths(text)
         raters, head = method.rater_count(words), width // text.num_attention_heads

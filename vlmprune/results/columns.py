@@ -59,7 +59,7 @@ COLUMNS: dict[str, Column[Row]] = {  # by name in columns=
     "ratio": Column(
         "ratio",
         lambda row: row.run.amount,
-        "visual tokens to remove, as asked for",
+        "visual tokens to remove, as requested",
         value=lambda row: 0.0 if row.run.is_unpruned else row.run.reduction,
     ),
     "kept": Column(
@@ -149,9 +149,9 @@ def row_fields(row: Row) -> dict[str, tuple[Any, str]]:
         "label": (row.label, "method, with the settings that tell this run from others of the method"),
         "ratio": (
             run.ratio,
-            "fraction of visual tokens to remove, as asked for; null where keep was given, or neither",
+            "fraction of visual tokens to remove, as requested; null where keep was given, or neither",
         ),
-        "keep": (run.keep, "visual tokens to keep, as asked for; null where ratio was given, or neither"),
+        "keep": (run.keep, "visual tokens to keep, as requested; null where ratio was given, or neither"),
         "tokens_total": (run.total, "visual tokens of a question before pruning, mean"),
         "tokens_kept": (run.kept, "visual tokens of a question in the last decoder layer, mean"),
         "tokens_layer_averaged": (

@@ -197,7 +197,7 @@ def show_hard(pairs: list[tuple[list[Run], list[Run]]], style: str) -> None:
 def few_note(table: HardTable) -> str:
     """Return a note on the few hard questions of a table."""
     if table.hard:
-        return f"{table.pool.amount}: {table.hard} hard questions tell little apart"
+        return f"{table.pool.amount}: {table.hard} hard questions are too few to tell methods apart"
     return f"{table.pool.amount}: no question is hard, pool answers all that the unpruned model does"
 
 

@@ -165,7 +165,7 @@ def read_run(path: Path) -> Run | str:
         return _from_result(path, read_json(path / "result.json", Result))
     except FileNotFoundError:
         done = count_lines(path, "predictions.jsonl")
-        return f"not finished, {done} questions answered: the same `vlmprune run` goes on there"
+        return f"not finished, {done} questions answered: the same `vlmprune run` resumes it"
     except OSError as error:
         return f"result.json cannot be read ({error_text(error)})"
     except ValueError as error:

@@ -30,11 +30,11 @@ class JobRecord:
 
     title: Annotated[str, Field(pattern=PRINTED, description="what tells it from the other jobs")]
     overrides: Annotated[list[str], Field(description="the whole combination")]
-    model: Annotated[str, Field(description="what was asked for")]
-    method: Annotated[str, Field(description="what was asked for")]
-    benchmark: Annotated[str, Field(description="what was asked for")]
-    ratio: Annotated[Fraction | None, Field(description="what was asked for")]
-    keep: Annotated[Count | None, Field(description="what was asked for")]
+    model: Annotated[str, Field(description="as requested")]
+    method: Annotated[str, Field(description="as requested")]
+    benchmark: Annotated[str, Field(description="as requested")]
+    ratio: Annotated[Fraction | None, Field(description="as requested")]
+    keep: Annotated[Count | None, Field(description="as requested")]
     status: Annotated[Status, Field(description="skipped: was finished before")] = "waiting"
     reason: Annotated[str, Field(description="of failed and not_applicable: one line; else empty")] = ""
     score: Annotated[Amount | None, Field(description="a fraction of 1; null where there is none")] = None

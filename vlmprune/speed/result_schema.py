@@ -80,8 +80,8 @@ class Row(TypedDict):
 
     state: Literal["measured", "out of memory", "not applicable"]
     label: Annotated[str, Field(description="method, with its settings")]
-    ratio: Annotated[Fraction | None, Field(description="as asked for")]
-    keep: Annotated[Count | None, Field(description="as asked for")]
+    ratio: Annotated[Fraction | None, Field(description="as requested")]
+    keep: Annotated[Count | None, Field(description="as requested")]
     batch_size: Annotated[Annotated[Count, Field(ge=1)] | None, Field(description="null where nothing was run")]
     reason: Annotated[NotRequired[str], Field(description="why it is not applicable")]
     tokens: NotRequired[Annotated[Tokens, AfterValidator(_no_more_than_all)]]

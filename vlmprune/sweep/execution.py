@@ -77,9 +77,9 @@ def run_jobs(settings: list[str], jobs: list[Job], launcher: Launcher, split: Sw
     own = [] if jobs[0].config.config_dir is None else ["--config-dir", jobs[0].config.config_dir]
     again = shlex.join(["vlmprune", "sweep", *own, *settings])
     left = counts["stopped"] + counts["waiting"]
-    show_table(progress.record.jobs, f"{again}   (goes on)" if left else compare_command(progress.outputs))
+    show_table(progress.record.jobs, f"{again}   (resumes)" if left else compare_command(progress.outputs))
     if stopped:
-        say(f"stopped, and nothing is lost; the same command goes on: {again}")
+        say(f"stopped, and every answer is kept; the same command resumes: {again}")
         return stopped
     return 1 if counts["failed"] else 0
 

@@ -80,7 +80,7 @@ class SweepProgress:
             self.record.write(self.outputs)
         except OSError as error:
             if not self._warned:
-                self._print(f"warning: the sweep's state cannot be written ({error}); the runs go on")
+                self._print(f"warning: the sweep's state cannot be written ({error}); the runs continue")
             self._warned = True
 
     def counts(self) -> Counter[str]:

@@ -27,8 +27,8 @@ LOGGED = with_members(
             "finish(self, exit_code)",
         )
         for what, body, *named in [
-            ("raises", "1 / 0", "ZeroDivisionError", "the run goes on"),
-            ("exits", "sys.exit(5)", "SystemExit", "the run goes on"),
+            ("raises", "1 / 0", "ZeroDivisionError", "the run continues"),
+            ("exits", "sys.exit(5)", "SystemExit", "the run continues"),
             ("has another signature", "return self.nothing.there", "AttributeError"),
         ]
     ]
