@@ -23,8 +23,10 @@ pytestmark = pytest.mark.slow
 QUICK = ["latency_samples=0", "logger=none", "device=cpu", "show.samples=0"]
 CLS = ["method=cls", "ratio=0.9", "limit=300", "batch_size=2", *QUICK]
 ALONE = ["-m", "vlmprune", "run"]
-TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint"]
-TORCHRUN += ["localhost:0", *ALONE]
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+TORCHRUN += ["--rdzv-endpoint", "localhost:0"]
+ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+NEEDS_ACCELERATE = pytest.mark.skipif(find_spec("accelerate") is None, reason="needs accelerate")
 
 
 def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -154,8 +156,11 @@ def test_all_processes_are_killed_at_once(moment, calm, tmp_path):
     assert not list(tmp_path.rglob("processes"))
 
 
-def test_torchrun_and_gloo(calm, tmp_path):
-    code, told = finish(start(tmp_path, *TORCHRUN, *CLS))
+@pytest.mark.parametrize(
+    "launcher", [TORCHRUN, pytest.param(ACCELERATE, marks=NEEDS_ACCELERATE)], ids=["torchrun", "accelerate"]
+)
+def test_a_launcher_of_others(launcher, calm, tmp_path):
+    code, told = finish(start(tmp_path, *launcher, *ALONE, *CLS))
     assert code == 0, told
     assert told.count("cls 0.9 on scenes: 300 questions") == 1
     assert same(tmp_path, calm)
@@ -195,14 +200,6 @@ def test_a_refusal_is_printed_once(tmp_path):
     ended = [finish(rank) for rank in [start_rank(tmp_path, rank, port, *refused) for rank in range(3)]]
     assert [code for code, _ in ended] == [2, 0, 0]
     assert sum("did you mean 'cls'" in told for _, told in ended) == 1
-
-
-@pytest.mark.skipif(find_spec("accelerate") is None, reason="needs accelerate")
-def test_accelerate_launch(calm, tmp_path):
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    code, told = finish(start(tmp_path, *launch, *ALONE, *CLS))
-    assert code == 0, told
-    assert same(tmp_path, calm)
 
 
 def test_a_sweep_whose_jobs_share_the_processes(tmp_path):

@@ -29,19 +29,6 @@ def test_windows_cover_all_samples_once(media, batches):
     assert found[-1][1] == []
 
 
-def test_a_batch_is_halved_until_it_fits_and_nothing_is_lost():
-    batch, seen = BatchSize(16), []
-
-    def run(rows: list[int]) -> None:
-        if len(rows) > 5:
-            raise torch.OutOfMemoryError("out of memory")
-        seen.extend(rows)
-
-    batch.run_batches(list(range(40)), run)
-    assert seen == list(range(40))
-    assert (batch.asked, batch.size) == (16, 4)
-
-
 def test_other_errors_and_single_rows_are_not_tried_again():
     def fail(_rows: list[int]) -> None:
         raise error

@@ -186,11 +186,12 @@ def test_greedy_goes_without_the_checkpoints_rules(tmp_path, capsys):
     assert environment["decoding"]["repetition_penalty"] == 1.0 and result["comparable"]["generation"] == "greedy"
 
 
-def test_the_choice_of_rules_is_part_of_the_identity(tmp_path):
-    settings = [*SMALL, f"model.path={copied(tmp_path / 'copy', {'repetition_penalty': 1.3})}", "ratio=0.8"]
-    plans = [make_plan(compose_run([*settings, *more])) for more in ([], ["model.generation=greedy"])]
-    assert plans[0].directory.fingerprint != plans[1].directory.fingerprint
-    assert plans[0].comparable != plans[1].comparable
+def test_the_rules_and_the_choice_of_them_are_part_of_the_identity(tmp_path):
+    first, second = (copied(tmp_path / str(penalty), {"repetition_penalty": penalty}) for penalty in (1.1, 1.2))
+    ways = ([f"model.path={first}"], [f"model.path={second}"], [f"model.path={first}", "model.generation=greedy"])
+    plans = [make_plan(compose_run([*SMALL, "ratio=0.8", *way])) for way in ways]
+    assert len({plan.directory.fingerprint for plan in plans}) == 3
+    assert plans[0].comparable["model"] != plans[1].comparable["model"] and plans[0].comparable != plans[2].comparable
     with pytest.raises(UserError, match=r"model\.generation=sampled: expected checkpoint or greedy"):
         compose_run(["model.generation=sampled"])
 
@@ -255,13 +256,6 @@ def test_without_the_file_config_json_is_gone_by_as_loading_does(tmp_path):
     plan = make_plan(compose_run([*SMALL, f"model.path={path}", "ratio=0.8"]))
     assert plan.rules.settings == {"repetition_penalty": 2.0} and "num_beams=4" in plan.rules.summary_line(8)
     assert plan.rules == Rules.of(load_models(plan, Resources())[0].model.generation_config)
-
-
-def test_a_changed_setting_is_another_run(tmp_path):
-    paths = [copied(tmp_path / str(penalty), {"repetition_penalty": penalty}) for penalty in (1.1, 1.2)]
-    plans = [make_plan(compose_run([*SMALL, f"model.path={path}", "ratio=0.8"])) for path in paths]
-    assert plans[0].directory.fingerprint != plans[1].directory.fingerprint
-    assert plans[0].comparable["model"] != plans[1].comparable["model"]
 
 
 def test_every_field_of_generation_config_is_carried_or_told_or_refused():

@@ -1,8 +1,11 @@
-"""One program against the oracle."""
+"""One program against the oracle: its answers, its numbers of tokens, and the refusals that are allowed."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -10,11 +13,9 @@ from torch import Tensor
 
 from tests.families.test_guarantees import snapshot
 from tests.programs import oracle, use
-from tests.programs.counts import check_best, check_counts
-from tests.programs.program import Program
-from tests.programs.prompts import batch_of, model_of, with_hole
-from tests.programs.refusals import is_expected
-from tests.programs.turn import Turn, Watch
+from tests.programs.program import Program, acts_before
+from tests.programs.prompts import batch_of, model_of, module_of, with_hole
+from tests.programs.use import Turn, Watch
 from vlmprune import prune
 from vlmprune.config.registry import build_method
 from vlmprune.errors import UserError
@@ -216,3 +217,112 @@ def check_beams(
         same = torch.equal(turn.new[own], tokens[:copies])
         near = torch.allclose(scores[own], best[:copies], rtol=0, atol=tolerance)
         assert same or near, f"beams {turn.new[own].tolist()}, the oracle's {tokens[:copies].tolist()}"
+
+
+# Numbers of visual tokens that the counting rule says, and FastV's, which it ranks first.
+BEFORE = ("cls", "random", "uniform", "divprune", "cdpruner", "vispruner", "vtc_cls", "visionzip", "prumerge", "tome")
+INSIDE = ("fastv", "pyramiddrop", "sparsevlm", "sparsevlm_plus")
+
+
+def stays(n: int, settings: dict[str, Any]) -> int:
+    """N(1 - ratio) rounded half up and at least 1, none at ratio 1; or `keep`."""
+    if "keep" in settings:
+        return min(settings["keep"], n)
+    left = n * (1 - Fraction(str(settings["ratio"])))
+    return max(1, int(left + Fraction(1, 2))) if left else 0
+
+
+def units(program: Program, piece: str) -> list[int]:
+    """Tokens of each tile, frame or picture of a piece, which are ranked together."""
+    names = module_of("qwen2_5_vl" if program.family == "qwen3_vl" else program.family)
+    video, size = piece[0] == "v", int(piece[1:])
+    if program.family == "internvl":
+        return [names.TOKENS] * (1, 3, 2)[size]
+    if not program.family.startswith("qwen"):
+        own = [36] * (names.FRAMES if video else 1)
+    elif video:
+        own = [names.FRAME[0] * names.FRAME[1] // 4] * names.STEPS
+    else:
+        own = [names.GRIDS[size][0] * names.GRIDS[size][1] // 4]
+    scope = program.settings.get("scope") or getattr(build_method(program.method), "published_scope", "tile")
+    return [sum(own)] if scope == "image" else own
+
+
+def check_counts(program: Program, turn: Turn) -> None:
+    """Hold the record's counts against the rule, for methods and families whose units are plain."""
+    settings = program.settings
+    amount = {name: settings[name] for name in ("ratio", "keep") if name in settings}
+    if not amount or settings.get("ratio") == 0 or program.family in ("llava_next", "llava_onevision"):
+        return
+    copies = len(turn.lengths) // len(program.prompts)
+    for row, prompt in enumerate(program.prompts):
+        column = [layer[row * copies] for layer in turn.counts]
+        sizes = [units(program, piece) for piece in prompt if isinstance(piece, str)]
+        if program.method in BEFORE:
+            expected = sum(stays(n, amount) for own in sizes for n in own)
+            every = sum(n for own in sizes for n in own)
+            assert column == [expected] * len(column) or expected == every, f"{column}, by the rule {expected}"
+        elif program.method in INSIDE and settings.get("budget") == "average":
+            assert sum(column) <= len(column) * stays(column[0], amount)
+        elif program.method in INSIDE and column[0]:
+            assert column[-1] == stays(column[0], amount), f"{column}, by the rule {stays(column[0], amount)}"
+
+
+def check_best(program: Program, adapter: Adapter, prompt: oracle.Prompt) -> None:
+    """FastV keeps what the prompt's last position attends to most, by the weights that eager attention returns."""
+    layer = int(prompt.seen[:, prompt.visual].all(dim=1).sum())  # the first that sees fewer visual tokens
+    if program.method != "fastv" or program.attention != "eager" or layer == len(prompt.seen):
+        return
+    found: list[torch.Tensor] = []
+    attention = adapter.decoder_attention(layer - 1)
+    handle = attention.register_forward_hook(lambda _module, _args, output: found.append(output[1]))
+    try:
+        oracle.logits(adapter, prompt, torch.zeros(1, 0, dtype=torch.long))
+    finally:
+        handle.remove()
+    score = found[0][0, :, -1].float().mean(0)  # [H, L, L] -> [L]
+    kept, dropped = prompt.visual & prompt.seen[layer], prompt.visual & ~prompt.seen[layer]
+    if kept.any():
+        assert score[kept].min() >= score[dropped].max() - 1e-5, "a token is kept that is attended to less than another"
+
+
+# Refusals that the engine is allowed, each with its programs: anything else is a fault.
+ALLOWED = (UserError, NotImplementedError, RuntimeError)
+
+
+def inside(program: Program) -> bool:
+    return not acts_before(program.method)
+
+
+def has_no_word(program: Program) -> bool:
+    """True if a prompt may have no token left, where the mask hides one of its words."""
+    every = [*program.prompts, *([program.before] if program.before else [])]
+    return any(sum(piece for piece in prompt if isinstance(piece, int)) <= program.hole for prompt in every)
+
+
+def keeps_all(program: Program) -> bool:
+    """True if the session leaves the model alone."""
+    return program.method == "none" or program.settings.get("ratio") == 0
+
+
+REFUSALS: list[tuple[str, Callable[[Program], bool]]] = [
+    (r"^use_cache=False inside the decoder", inside),
+    (r"^cache_implementation='static' inside the decoder", inside),
+    (r"^continuing a filled cache with a method inside", inside),
+    (r"left of|no token", has_no_word),
+    (r"cache", lambda p: bool(p.rows)),
+    # The bare Qwen's own: it goes on with the positions of the rows that its last prompt had.
+    (
+        r"^(Sizes of tensors|The size of tensor a .*) must match",
+        lambda p: p.family.startswith("qwen") and bool(p.rows) and keeps_all(p),
+    ),
+    (r"budget=average: .* cannot be reached", lambda p: p.settings.get("budget") == "average"),
+]
+
+
+def is_expected(error: Exception, program: Program) -> bool:
+    """True if a program may be refused with this error once its session is open."""
+    text = str(error)
+    if not isinstance(error, ALLOWED) or "\n" in text:
+        return False
+    return any(re.search(pattern, text) and applies(program) for pattern, applies in REFUSALS)

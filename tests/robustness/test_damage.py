@@ -12,15 +12,6 @@ from tests.robustness.left import left, run_folders
 from vlmprune.errors import UserError
 from vlmprune.evaluation.run_directory import RunDirectory
 
-RESULTS = {
-    "empty": "",
-    "not JSON": "finished",
-    "a list": "[]",
-    "nothing in it": "{}",
-    "a nan": '{"score": NaN}',
-    "no text": "\x00\x01",
-}
-
 
 @pytest.fixture
 def done(finished: Path, tmp_path: Path) -> Path:
@@ -60,15 +51,22 @@ def test_an_answer_whose_kept_tokens_are_lost_is_asked_again(done, go, calm, tmp
     assert left(tmp_path) == calm
 
 
-@pytest.mark.parametrize("content", RESULTS.values(), ids=RESULTS.keys())
-def test_a_damaged_result(content, done, go, calm, tmp_path):
-    (done / "result.json").write_text(content)
-    with pytest.raises(
-        UserError, match=r"result.json cannot be read .*: delete it, and the same command makes it again"
-    ):
+DAMAGED = {
+    "result.json": ["", "finished", "[]", "{}", '{"score": NaN}', "\x00\x01"],
+    "environment.json": ["", "{", "[]", "3", '{"environments": []}', "null"],
+}
+
+
+@pytest.mark.parametrize(("name", "content"), [(name, content) for name in DAMAGED for content in DAMAGED[name]])
+def test_a_damaged_file(name, content, done, go, calm, tmp_path):
+    if name != "result.json":
+        (done / "result.json").unlink()
+    (done / name).write_text(content)
+    way_on = ", and the same command makes it again" if name == "result.json" else " to resume"
+    with pytest.raises(UserError, match=rf"{name} cannot be read .*: delete it{way_on}"):
         go(tmp_path)
-    assert (done / "result.json").read_text() == content
-    (done / "result.json").unlink()
+    assert (done / name).read_text() == content
+    (done / name).unlink()
     go(tmp_path)
     assert left(tmp_path) == calm
 
@@ -95,17 +93,6 @@ def test_what_belongs_to_another_run_is_never_touched(done, go, tmp_path):
             go(tmp_path)
         (done / name).unlink()
         (done / "result.json").unlink(missing_ok=True)
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"environments": []}', "null"])
-def test_a_damaged_environment(content, done, go, calm, tmp_path):
-    (done / "result.json").unlink()
-    (done / "environment.json").write_text(content)
-    with pytest.raises(UserError, match=r"environment.json (cannot be read .*: delete it to resume)"):
-        go(tmp_path)
-    (done / "environment.json").unlink()
-    go(tmp_path)
-    assert left(tmp_path) == calm
 
 
 @pytest.mark.parametrize(

@@ -153,10 +153,3 @@ def test_a_read_only_folder(go, calm, mount, tmp_path, capsys):
     go(outputs)  # a finished run is shown, which needs no writing
     assert "already finished" in capsys.readouterr().err
     assert left(outputs) == calm
-
-
-@pytest.mark.parametrize("outputs", ["file", "file/outputs"])
-def test_a_folder_that_cannot_be_there(outputs, go, tmp_path):
-    (tmp_path / "file").write_text("here")
-    with pytest.raises(UserError, match=f"outputs folder {tmp_path}/{outputs}.* cannot be used: "):
-        go(tmp_path / outputs)

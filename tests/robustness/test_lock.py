@@ -1,4 +1,4 @@
-"""The lock of a run directory where the file system has none: a file that one process alone can create."""
+"""The lock of a run directory: where the file system has none it is a file that one process alone can create."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,9 @@ from vlmprune.errors import UserError
 from vlmprune.evaluation.run_directory import HOLDER, LOCK, hold_folder
 
 NO_LOCKS = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL]
+PAIRS = 6
+COMMON = ("ratio=0.9", "method=cls", "batch_size=2", "latency_samples=0", "show.samples=0", "logger=none", "limit=6")
+BUSY = "is in use by another vlmprune process: wait for it to end"
 HOLD = """
 import errno, fcntl, os, pathlib, sys, time
 def refuse(*_): raise OSError(errno.ENOLCK, "No locks available")
@@ -125,7 +129,7 @@ def test_who_is_refused_writes_nothing(go, finished, calm, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_two_processes(number, tmp_path, no_flock):
+def test_a_process_that_has_it_ends(number, tmp_path, no_flock):
     """One has it, this one is refused; however the first ends, this one has it at once."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "held\n"
@@ -139,3 +143,36 @@ def test_two_processes(number, tmp_path, no_flock):
     with hold_folder(tmp_path):
         assert time.monotonic() - begun < 5
     assert not (tmp_path / HOLDER).exists()
+
+
+@pytest.mark.slow
+def test_two_runs_in_one_directory(victims, tmp_path):
+    server, arguments = victims[0], ("run", *COMMON)
+    assert server.run(tmp_path / "calm", *arguments).code == 0
+    expected, codes = left(tmp_path / "calm"), Counter[tuple[int, ...]]()
+    for pair in range(PAIRS):
+        folder = tmp_path / str(pair)
+        both = [server.end(pid) for pid in [server.start(folder, *arguments) for _ in range(2)]]
+        codes[tuple(sorted(ended.code for ended in both))] += 1
+        assert sum(BUSY in ended.errors for ended in both) == sum(ended.code == 2 for ended in both), both
+        assert left(folder) == expected, f"pair {pair}: another outcome"
+        assert server.run(folder, *arguments).code == 0, "the lock was not released"
+    assert codes == {(0, 2): PAIRS}, f"exit codes of {PAIRS} pairs: {dict(codes)}"
+
+
+@pytest.mark.slow
+def test_two_sweeps_over_the_same_jobs(victims, tmp_path):
+    server, arguments = victims[0], ("sweep", *COMMON)
+    assert server.run(tmp_path / "calm", *arguments).code == 0
+    expected, refused = left(tmp_path / "calm"), 0
+    for pair in range(PAIRS // 2):
+        folder = tmp_path / str(pair)
+        both = [server.end(pid) for pid in [server.start(folder, *arguments) for _ in range(2)]]
+        assert {ended.code for ended in both} <= {0, 1}, both
+        failed = [line for ended in both for line in ended.errors.splitlines() if "FAILED" in line]
+        assert all(BUSY in line for line in failed), failed
+        assert any(ended.code == 1 for ended in both) == bool(failed), both
+        refused += len(failed)
+        assert left(folder) == expected, f"pair {pair}: another outcome"
+        assert server.run(folder, *arguments).code == 0, "the same sweep again is not done"
+    assert refused >= 1, f"{PAIRS // 2} pairs of sweeps never met in a directory"

@@ -5,19 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from tests.robustness.left import left, progress
+from tests.robustness.victims import shell
 from vlmprune import cli
 from vlmprune.errors import UserError
 from vlmprune.evaluation.run_directory import RunDirectory
 from vlmprune.launchers.task import run_task
-from vlmprune.machine import check_memory, resource_message
+from vlmprune.machine import resource_message
 
 RUN = ("run", "method=none", "limit=2", "latency_samples=0", "show.samples=0", "logger=none", "outputs=outputs")
 MEMORY = [
@@ -82,19 +79,6 @@ def test_the_traceback_is_shown_when_asked_for(value, shown, monkeypatch, capsys
     *before, last = capsys.readouterr().err.splitlines()
     assert last == "vlmprune: model.path=x: cannot be loaded"
     assert ("KeyError: 'what the library said'" in before) == bool(before) == shown
-
-
-def test_no_limit_is_no_refusal():
-    assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
-    check_memory()
-
-
-def shell(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
-    start = f'vlmprune() {{ "{sys.executable}" -m vlmprune "$@"; }}; '
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        ["bash", "-c", start + line], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
-    )
 
 
 @pytest.mark.slow

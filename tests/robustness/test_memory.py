@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.robustness.left import left, run_folders
+from tests.robustness.victims import ENVIRONMENT, shell
 from tests.runs import run
 from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
@@ -109,3 +112,19 @@ def test_answers_that_are_written_when_memory_ends_are_not_asked_again(tmp_path,
     go("shared", tmp_path / "disturbed")
     go("shared", tmp_path / "calm")
     assert left(tmp_path / "disturbed") == left(tmp_path / "calm")
+
+
+@pytest.mark.slow
+def test_six_large_pictures_fit_into_six_gigabytes(tmp_path):
+    """Pictures of 169 million pixels, four of which at a time would not fit: all are answered."""
+    Image.new("L", (13_000, 13_000), 99).save(tmp_path / "0.png", compress_level=1)
+    for number in range(1, 6):
+        shutil.copy(tmp_path / "0.png", tmp_path / f"{number}.png")
+    rows = [{"id": f"q{n}", "image": f"{n}.png", "question": "What color", "answer": "red"} for n in range(6)]
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = "benchmark=folder benchmark.path=. benchmark.max_new_tokens=2 outputs=out"
+    command = f"vlmprune run method=none {data} latency_samples=0 show.samples=0 logger=none"
+    done = shell(tmp_path, f"ulimit -v 6000000; {command}", **ENVIRONMENT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (result,) = tmp_path.rglob("result.json")
+    assert json.loads(result.read_text())["answers"]["samples"] == 6

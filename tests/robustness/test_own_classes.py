@@ -13,7 +13,7 @@ import torch
 from tests.conftest import make_batch, make_llava
 from tests.robustness.hostile import own_benchmarks, own_methods
 from tests.robustness.hostile.own_benchmarks import BENCHMARK
-from tests.robustness.hostile.own_methods import SCORED, SELECTED
+from tests.robustness.hostile.own_methods import SCORE, SCORED, SELECT, SELECTED
 from tests.robustness.hostile.table import Hostile
 from tests.robustness.own_class import module
 from tests.robustness.victims import Victims
@@ -103,30 +103,33 @@ def test_a_benchmark(case: Hostile, place: Path):
     assert [name for name in case.named if name not in str(raised.value)] == []
 
 
+MATCH = "match(self, prediction, sample)"
+
+
 @pytest.mark.parametrize(
-    ("body", "score"),
+    ("function", "value", "score"),
     [
-        ("    def match(self, prediction, sample):\n        return numpy.float32(0.5)", 0.5),
-        ("    def match(self, prediction, sample):\n        return torch.tensor(0.5)", 0.5),
-        ("    def match(self, prediction, sample):\n        return numpy.array(1)", 1.0),
-        ("    def match(self, prediction, sample):\n        return numpy.bool_(True)", 1.0),
-        ("    def match(self, prediction, sample):\n        return True", 1.0),
-        ("    def score(self, prediction, sample):\n        return 7", 7.0),
-        ("    def images(self, sample):\n        yield Image.new('RGBA', (8, 8))", 1.0),
-        ("    def images(self, sample):\n        return ()", 1.0),
-        ("    def images(self, sample):\n        return [Image.new(mode, (8, 8)) for mode in ('L', 'F', 'P')]", 1.0),
+        (MATCH, "numpy.float32(0.5)", 0.5),
+        (MATCH, "torch.tensor(0.5)", 0.5),
+        (MATCH, "numpy.array(1)", 1.0),
+        (MATCH, "numpy.bool_(True)", 1.0),
+        (MATCH, "True", 1.0),
+        ("score(self, prediction, sample)", "7", 7.0),
+        ("images(self, sample)", "iter([Image.new('RGBA', (8, 8))])", 1.0),
+        ("images(self, sample)", "()", 1.0),
+        ("images(self, sample)", "[Image.new(mode, (8, 8)) for mode in ('L', 'F', 'P')]", 1.0),
         (
-            "    def load(self, part=False):\n        for i in range(3):\n"
-            "            yield Sample(str(i), 'i', 'What?', 'red', 'all', extra={'k': [1, None]})",
+            "load(self, part=False)",
+            "(Sample(str(i), 'i', 'What?', 'red', 'all', extra={'k': [1, None]}) for i in range(3))",
             1.0,
         ),
-        ("    def aggregate(self, rows):\n        return {'accuracy': numpy.float64(0.5), 'more': -1}", 1.0),
-        ("    def units(self, rows):\n        return numpy.ones(3), ['a', 'b', 'c']", 1.0),
+        ("aggregate(self, rows)", "{'accuracy': numpy.float64(0.5), 'more': -1}", 1.0),
+        ("units(self, rows)", "(numpy.ones(3), ['a', 'b', 'c'])", 1.0),
     ],
 )
-def test_what_a_benchmark_may_give(body: str, score: float, place: Path, request: pytest.FixtureRequest):
-    name = f"fine_benchmark_{request.node.callspec.indices['body']}"
-    module("benchmark", name, f"{BENCHMARK}{body}\n")(place)
+def test_what_a_benchmark_may_give(function: str, value: str, score: float, place: Path, request):
+    name = f"fine_benchmark_{request.node.callspec.indices['value']}"
+    module("benchmark", name, f"{BENCHMARK}    def {function}:\n        return {value}\n")(place)
     rows = use(build_own(place))
     assert [row["score"] for row in rows] == [score] * 3 and {type(row["score"]) for row in rows} == {float}
 
@@ -140,36 +143,23 @@ def test_a_picture_that_cannot_be_read_is_the_samples(place: Path):
 
 
 @pytest.mark.parametrize(
-    ("template", "body", "same"),
+    ("template", "value", "same"),
     [
-        (SCORED, "    def score(self, signals):\n        return self.norm(signals).double()", True),
-        (SCORED, "    def score(self, signals):\n        return (self.norm(signals) * 1000000).long()", True),
-        (SCORED, "    def score(self, signals):\n        return self.norm(signals) > 0", False),
-        (SCORED, "    def score(self, signals):\n        return self.norm(signals).requires_grad_()", True),
-        (
-            SCORED,
-            "    def score(self, signals):\n"
-            "        return self.norm(signals).index_fill(1, torch.tensor([3]), -torch.inf)",
-            False,
-        ),
-        (SCORED, "    needs: ClassVar = ['features']", True),
-        (SELECTED, "    def select(self, signals, k):\n        return Selection(self.first(signals, k).int())", False),
-        (
-            SELECTED,
-            "    def select(self, signals, k):\n        return Selection(self.first(signals, k).flip(1))",
-            False,
-        ),
-        (
-            SELECTED,
-            "    def select(self, signals, k):\n        kept = self.first(signals, k - 2)\n"
-            "        return Selection(kept, valid=kept > 0)",
-            False,
-        ),
+        (SCORED, "self.norm(signals).double()", True),
+        (SCORED, "(self.norm(signals) * 1000000).long()", True),
+        (SCORED, "self.norm(signals) > 0", False),
+        (SCORED, "self.norm(signals).requires_grad_()", True),
+        (SCORED, "self.norm(signals).index_fill(1, torch.tensor([3]), -torch.inf)", False),
+        (SCORED, "self.norm(signals)\n    needs: ClassVar = ['features']", True),
+        (SELECTED, "Selection(self.first(signals, k).int())", False),
+        (SELECTED, "Selection(self.first(signals, k).flip(1))", False),
+        (SELECTED, "Selection(self.first(signals, k - 2), valid=self.first(signals, k - 2) > 0)", False),
     ],
 )
-def test_what_a_method_may_give(template: str, body: str, same: bool, place: Path, model, request, monkeypatch):
-    name = f"fine_method_{request.node.callspec.indices['body']}"
-    module("method", name, f"{template}{body}\n")(place)
+def test_what_a_method_may_give(template: str, value: str, same: bool, place: Path, model, request, monkeypatch):
+    name = f"fine_method_{request.node.callspec.indices['value']}"
+    function = SCORE if template == SCORED else SELECT
+    module("method", name, f"{template}    def {function}:\n        return {value}\n")(place)
     method = build_method("own", ratio=0.5, config_dir=str(place / "configs"))
     with torch.no_grad(), prune(model, method) as session:
         model(**make_batch([8]))

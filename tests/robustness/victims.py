@@ -21,6 +21,20 @@ ENVIRONMENT = {
 }
 
 
+def shell(folder: Path, line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The line in bash, where `vlmprune` is this one; its exit code is that of vlmprune in a pipe too."""
+    start = f'set -o pipefail; vlmprune() {{ "{sys.executable}" -m vlmprune "$@"; }}; '
+    return subprocess.run(
+        ["bash", "-c", start + line],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=600,
+    )
+
+
 @dataclass(frozen=True)
 class Ended:
     """The end of a process. code: as of subprocess, -9 after SIGKILL. seconds: from its start."""

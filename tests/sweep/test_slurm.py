@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from vlmprune.config.typecheck import construct
-from vlmprune.errors import UserError
 from vlmprune.launchers.base import Task
 from vlmprune.launchers.slurm import Slurm
 
@@ -53,12 +51,6 @@ def test_a_job_array_with_what_was_set(slurm):
         assert worker.outcome() is None
         worker.stop()
     assert (slurm / "cancelled").read_text().split() == ["7_0", "7_1", "7_2"]
-
-
-@pytest.mark.parametrize("gpus", [-1, -8])
-def test_a_number_of_gpus_that_there_cannot_be(gpus):
-    with pytest.raises(UserError, match=f"launcher.gpus={gpus}: allowed: 0 or more"):
-        construct(Slurm, {"gpus": gpus}, "launcher.")
 
 
 def test_what_sbatch_refuses_is_one_line(slurm, place, capsys):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 import pytest
 
 from tests.documented import fields
@@ -135,6 +138,7 @@ def test_a_later_look_finds_what_has_no_result(place):
         (["method=uniform", "keep=9", "launcher=gpus", "launcher.workers=2", "devices=2"], "devices=2", "inprocess"),
         (["method=uniform", "keep=9", "launcher=slurm"], "no srun", "launcher.cluster=local"),
         (["method=uniform", "keep=9", "launcher=slurm", "launcher.time=0"], "time=0", "1 or more"),
+        (["method=uniform", "keep=9", "launcher=slurm", "launcher.gpus=-1"], "gpus=-1", "0 or more"),
         (["method=uniform", "keep=9", "launcher.workers=2"], "workers", "allowed"),
         (["method=uniform", "keep=9", "launcher=ray", "launcher.address=localhost:1"], "localhost:1", "no Ray cluster"),
         (["method=uniform", "keep=9", "launcher=ray", "launcher.cpus=0"], "cpus=0", "more than 0"),
@@ -154,3 +158,28 @@ def test_a_missing_extra_is_named_with_its_pip_command(place, capsys, monkeypatc
         assert place.sweep("method=uniform", "keep=9", f"launcher={launcher}") == 2
         line = capsys.readouterr().err
         assert f"{module} is not installed; pip install 'vlmprune[{launcher}]'" in line
+
+
+def test_running_what_is_suggested_gives_one_table(place, capsys):
+    """The commands that outputs suggest are those of the missing runs."""
+    (place.folder / "my results").mkdir()
+    settings = ["method=uniform", "ratio=0.9", "positions=keep", "outputs=my results", *QUICK]
+    assert main(["run", "--config-dir", "configs", *settings]) == 0
+    (line,) = re.findall(r"^next   (.*)   \(for the relative score\)$", capsys.readouterr().out, re.MULTILINE)
+    unpruned = shlex.split(line)
+    assert unpruned[:3] == ["vlmprune", "run", "method=none"] and "positions=keep" not in unpruned
+    assert "outputs=my results" in unpruned and any(word.startswith("--config-dir") for word in unpruned)
+
+    assert main(["compare", "outputs=my results"]) == 0
+    notes = re.findall(r"^note: .*: (vlmprune run .*)$", capsys.readouterr().out, re.MULTILINE)
+    assert shlex.split(notes[0]) == unpruned and len(notes) == 2
+    assert shlex.split(notes[1])[:4] == ["vlmprune", "run", "method=random", "ratio=0.9"]
+    for note in notes:
+        assert main(shlex.split(note)[1:]) == 0
+    capsys.readouterr()
+
+    assert main(["compare", "outputs=my results"]) == 0
+    shown = capsys.readouterr().out
+    assert "note:" not in shown and "cannot all be compared" not in shown and "not shown" not in shown
+    rows = [line for line in shown.splitlines() if "/144" in line]
+    assert len(rows) == 3 and len([row for row in rows if "uniform" in row and "(" in row]) == 1

@@ -105,6 +105,11 @@ ODD_FILES: dict[str, Callable[[Path], object]] = {
 }
 
 
+def tokenizer_template(value: object) -> Fault:
+    """Put a template into the tokenizer's config that was in a file of its own."""
+    return lambda folder: ((folder / TEMPLATE).unlink(), edit(TOKENS, "chat_template", value)(folder))
+
+
 def header(change: Callable[[dict[str, Any]], object]) -> Fault:
     """Rewrite the header of the weights; the numbers behind it stay."""
 
@@ -141,12 +146,8 @@ def index(*files: str) -> Fault:
     return content(INDEX, json.dumps({"weight_map": {f"weight{at}": file for at, file in enumerate(files)}}))
 
 
-def tokens(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "tokenizer.json").read_text())
-
-
 def other_vocabulary(folder: Path) -> None:
-    data = tokens(folder)
+    data = json.loads((folder / "tokenizer.json").read_text())
     data["model"]["vocab"] |= {f"word{at}": at for at in range(256, 400)}
     (folder / "tokenizer.json").write_text(json.dumps(data))
 
@@ -194,70 +195,61 @@ FAMILIES = [
     for name in ("base", "checks", "../x", "llava.__init__", "os.system", "", "bert")
 ]
 
-# Field, value and family. Of each kind of field several, in each part of a config.
-NUMBERS: list[tuple[str, object, str]] = [
-    *(("vision_config.patch_size", value, "llava") for value in (0, -1, HUGE, 1e308, 0.5, "7", None, True, [], {})),
-    *(("text_config.num_hidden_layers", value, "llava") for value in (0, -1, 5, HUGE)),
-    *(("vision_config.num_hidden_layers", value, "llava") for value in (0, -1, 3, HUGE)),
-    *((f"text_config.{name}", HUGE, "llava") for name in ("hidden_size", "intermediate_size", "vocab_size")),
-    *((f"text_config.{name}", 0, "llava") for name in ("hidden_size", "head_dim", "vocab_size", "rms_norm_eps")),
-    ("text_config.num_attention_heads", HUGE, "llava"),
-    ("text_config.num_key_value_heads", 3, "llava"),
-    ("text_config.num_key_value_heads", 0, "llava"),
-    ("text_config.num_key_value_heads", -1, "llava"),
-    ("text_config.head_dim", 15, "llava"),
-    ("text_config.rms_norm_eps", -1.0, "llava"),
-    ("text_config.rms_norm_eps", float("nan"), "llava"),
-    ("text_config.max_position_embeddings", -1, "llava"),
-    ("text_config.rope_parameters.rope_theta", 0.0, "llava"),
-    ("text_config.rope_parameters.rope_theta", float("nan"), "llava"),
-    ("text_config.rope_parameters.rope_theta", -1.0, "llava"),
-    ("text_config.rope_parameters.rope_theta", "7", "llava"),
-    ("text_config.rope_parameters", {"rope_type": "linear", "factor": 0.0, "rope_theta": 1e4}, "llava"),
-    ("text_config.rope_parameters", {"rope_type": "dynamic", "factor": "big", "rope_theta": 1e4}, "llava"),
-    ("text_config.rope_parameters", [1], "llava"),
-    ("vision_config.image_size", HUGE, "llava"),
-    ("vision_config.image_size", 13, "llava"),
-    ("vision_config.num_channels", 0, "llava"),
-    ("vision_config.layer_norm_eps", -1.0, "llava"),
-    ("vision_feature_layer", 99, "llava"),
-    ("vision_feature_layer", -99, "llava"),
-    ("vision_feature_layer", "last", "llava"),
-    ("vision_feature_layer", [1, 2], "llava"),
-    ("vision_feature_select_strategy", "nope", "llava"),
-    ("text_config.dtype", "os.system", "llava"),
-    ("dtype", "os.system", "llava"),
-    ("dtype", HUGE, "llava"),
-    ("text_config", ..., "llava"),
-    ("text_config", [], "llava"),
-    ("image_token_index", -1, "llava"),
-    ("quantization_config", 5, "llava"),
-    ("num_labels", HUGE, "llava"),
-    ("return_dict", False, "llava"),
-    ("text_config.output_hidden_states", "x", "llava"),
-    ("text_config.num_labels", HUGE, "llava"),
-    ("_attn_implementation", "someone/kernel", "llava"),
-    ("quantization_config", {"quant_method": "nope"}, "llava"),
-    ("image_grid_pinpoints", [], "llava_next"),
-    ("image_grid_pinpoints", [[0, 0]], "llava_next"),
-    ("image_grid_pinpoints", [[HUGE, HUGE]], "llava_next"),
-    ("vision_config.window_size", 0, "qwen2_5_vl"),
-    ("vision_config.spatial_merge_size", 0, "qwen2_5_vl"),
-    ("vision_config.temporal_patch_size", HUGE, "qwen2_5_vl"),
-    ("vision_config.fullatt_block_indexes", [99], "qwen2_5_vl"),
-    ("vision_config.depth", HUGE, "qwen2_5_vl"),
-    ("vision_config.num_heads", 0, "qwen2_5_vl"),
-    ("text_config.layer_types", ["full_attention"], "qwen2_5_vl"),
-    ("text_config.layer_types", ["nope"] * 6, "qwen2_5_vl"),
-    ("text_config.rope_parameters.mrope_section", [4, 2], "qwen2_5_vl"),
-    ("text_config.rope_parameters.mrope_section", [HUGE, 2, 2], "qwen2_5_vl"),
-    ("text_config.rope_parameters", None, "qwen2_5_vl"),
-    ("vision_config.deepstack_visual_indexes", [99], "qwen3_vl"),
-    ("downsample_ratio", 0, "internvl"),
-    ("downsample_ratio", HUGE, "internvl"),
-    ("vision_config.image_size", [56], "internvl"),
-    ("vision_config.patch_size", [0, 0], "internvl"),
-]  # fmt: skip
+# Family, field and values. Of each kind of field several, in each part of a config.
+NUMBERS: dict[str, dict[str, tuple[object, ...]]] = {
+    "llava": {
+        "vision_config.patch_size": (0, -1, HUGE, 1e308, 0.5, "7", None, True, [], {}),
+        "vision_config.num_hidden_layers": (0, -1, 3, HUGE),
+        "vision_config.image_size": (HUGE, 13),
+        "vision_config.num_channels": (0,),
+        "vision_config.layer_norm_eps": (-1.0,),
+        "vision_feature_layer": (99, -99, "last", [1, 2]),
+        "vision_feature_select_strategy": ("nope",),
+        "text_config": (..., []),
+        "text_config.num_hidden_layers": (0, -1, 5, HUGE),
+        "text_config.hidden_size": (0, HUGE),
+        "text_config.intermediate_size": (HUGE,),
+        "text_config.vocab_size": (0, HUGE),
+        "text_config.head_dim": (0, 15),
+        "text_config.rms_norm_eps": (0, -1.0, float("nan")),
+        "text_config.num_attention_heads": (HUGE,),
+        "text_config.num_key_value_heads": (3, 0, -1),
+        "text_config.max_position_embeddings": (-1,),
+        "text_config.rope_parameters.rope_theta": (0.0, float("nan"), -1.0, "7"),
+        "text_config.rope_parameters": (
+            {"rope_type": "linear", "factor": 0.0, "rope_theta": 1e4},
+            {"rope_type": "dynamic", "factor": "big", "rope_theta": 1e4},
+            [1],
+        ),
+        "text_config.dtype": ("os.system",),
+        "text_config.output_hidden_states": ("x",),
+        "text_config.num_labels": (HUGE,),
+        "dtype": ("os.system", HUGE),
+        "image_token_index": (-1,),
+        "quantization_config": (5, {"quant_method": "nope"}),
+        "num_labels": (HUGE,),
+        "return_dict": (False,),
+        "_attn_implementation": ("someone/kernel",),
+    },
+    "llava_next": {"image_grid_pinpoints": ([], [[0, 0]], [[HUGE, HUGE]])},
+    "qwen2_5_vl": {
+        "vision_config.window_size": (0,),
+        "vision_config.spatial_merge_size": (0,),
+        "vision_config.temporal_patch_size": (HUGE,),
+        "vision_config.fullatt_block_indexes": ([99],),
+        "vision_config.depth": (HUGE,),
+        "vision_config.num_heads": (0,),
+        "text_config.layer_types": (["full_attention"], ["nope"] * 6),
+        "text_config.rope_parameters.mrope_section": ([4, 2], [HUGE, 2, 2]),
+        "text_config.rope_parameters": (None,),
+    },
+    "qwen3_vl": {"vision_config.deepstack_visual_indexes": ([99],)},
+    "internvl": {
+        "downsample_ratio": (0, HUGE),
+        "vision_config.image_size": ([56],),
+        "vision_config.patch_size": ([0, 0],),
+    },
+}
 
 
 # What transformers, or the parts of the checkpoint themselves, say is named in words of theirs.
@@ -284,7 +276,9 @@ def shown(value: object) -> str:
 
 VALUES = [
     case(f"{family}: {path}={shown(value)}", edit(CONFIG, path, value), path.split(".")[-1], family=family)
-    for path, value, family in NUMBERS
+    for family, fields in NUMBERS.items()
+    for path, values in fields.items()
+    for value in values
 ] + [
     case(f"{family}: {path}={shown(value)}", edit(CONFIG, path, value), said, family=family)
     for path, value, family, said in ELSEWHERE
@@ -325,11 +319,7 @@ PARTS = [
     case("tokenizer.json: another vocabulary", other_vocabulary, "vocab_size"),
     *(
         case(f"{TOKENS}: {name}={shown(value)}", edit(TOKENS, name, value), "token")
-        for name, value in [
-            ("pad_token", 5),
-            ("unk_token", [1]),
-            ("extra_special_tokens", 5),
-        ]
+        for name, value in [("pad_token", 5), ("unk_token", [1]), ("extra_special_tokens", 5)]
     ),
     case(f"{TOKENS}: a list", content(TOKENS, "[1]"), "token"),
     *(
@@ -352,37 +342,25 @@ PARTS = [
         ]
     ),
     case(f"{TEMPLATE}: a pipe", instead(TEMPLATE, os.mkfifo), TEMPLATE),
-    case(
-        "template: a number",
-        lambda folder: (instead(TEMPLATE, lambda path: None)(folder), edit(TOKENS, "chat_template", 5)(folder)),
-        "template",
-    ),
-    case(
-        "template: a list",
-        lambda folder: (instead(TEMPLATE, lambda path: None)(folder), edit(TOKENS, "chat_template", [5])(folder)),
-        "its tokenizer cannot be loaded",
-    ),
+    case("template: a number", tokenizer_template(5), "template"),
+    case("template: a list", tokenizer_template([5]), "its tokenizer cannot be loaded"),
 ]
 
 GENERATION = [
     *(
         case(f"{RULES}: {name}={shown(value)}", edit(RULES, name, value), name)
-        for name, value in [
-            ("repetition_penalty", 0),
-            ("repetition_penalty", -1.0),
-            ("repetition_penalty", float("nan")),
-            ("repetition_penalty", "7"),
-            ("no_repeat_ngram_size", -1),
-            ("no_repeat_ngram_size", 0.5),
-            ("eos_token_id", "</s>"),
-            ("eos_token_id", [[1]]),
-            ("bad_words_ids", 5),
-            ("sequence_bias", [1]),
-            ("stop_strings", 5),
-            ("min_new_tokens", "7"),
-            ("exponential_decay_length_penalty", 5),
-            ("forced_eos_token_id", -5),
-        ]
+        for name, values in {
+            "repetition_penalty": (0, -1.0, float("nan"), "7"),
+            "no_repeat_ngram_size": (-1, 0.5),
+            "eos_token_id": ("</s>", [[1]]),
+            "bad_words_ids": (5,),
+            "sequence_bias": ([1],),
+            "stop_strings": (5,),
+            "min_new_tokens": ("7",),
+            "exponential_decay_length_penalty": (5,),
+            "forced_eos_token_id": (-5,),
+        }.items()
+        for value in values
     ),
     *(case(f"{RULES}: {text[:9]}", content(RULES, text), RULES) for text in ("null", "5", "[]", "[" * 10_000)),
     case(f"{RULES}: a pipe", instead(RULES, os.mkfifo), RULES),

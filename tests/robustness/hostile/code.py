@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
+from tests.robustness.hostile.configs import CHOSEN, put, with_own
 from tests.robustness.hostile.table import Hostile
+
+case = partial(Hostile, "code from data")
 
 ROWS = [{"id": str(n), "image": "a.png", "question": "What?", "answer": "A", "choices": ["a", "b"]} for n in range(3)]
 CHOICES = (
     "_target_: vlmprune.benchmarks.choices.{name}\npath: rows.jsonl\nmax_new_tokens: 4\n"
     "columns: {{id: id, image: image, question: question, answer: answer, choices: choices}}\n"
 )
+OWN = with_own("run", "benchmark=mine", "method=none", "limit=2")
+MULTIPLE = "vlmprune.benchmarks.choices.MultipleChoice"
 SUBMISSIONS = {
     "os.system": "os.system",
     "subprocess.call": "subprocess.call",
@@ -73,37 +79,15 @@ BASES = {
     "launcher": "launchers.base.Launcher",
     "benchmark": "benchmarks.base.Benchmark",
 }
-CHOSEN = {
-    "method": ("run", "method=mine", "ratio=0.5"),
-    "benchmark": ("run", "benchmark=mine", "method=none"),
-    "logger": ("run", "logger=mine", "method=none", "limit=2"),
-    "launcher": ("sweep", "launcher=mine", "method=none"),
-}
-MODEL_TYPES = (
-    "base",
-    "checks",
-    "inputs",
-    "loading",
-    "__init__",
-    "../tiny/model",
-    ".base",
-    "llava.adapt",
-    "os",
-    "llava\0",
-    "",
-    "LLAVA",
-    "llava ",
-    "parts.os",
-)
+MODEL_TYPES = ("base", "checks", "inputs", "loading", "__init__", "../tiny/model", ".base", "llava.adapt", "os")
+MODEL_TYPES += ("llava\0", "", "LLAVA", "llava ", "parts.os")
 
 
 def written(group: str, content: str) -> Callable[[Path], None]:
     """own/GROUP/mine.yaml, rows of data, and a module beside the folder that leaves a mark when it is imported."""
 
     def prepare(folder: Path) -> None:
-        file = folder / "own" / group / "mine.yaml"
-        file.parent.mkdir(parents=True)
-        file.write_text(content)
+        put(folder / "own" / group / "mine.yaml", content)
         (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
         Image.new("RGB", (32, 24), "red").save(folder / "a.png")
         (folder / "evil.py").write_text("raise SystemExit('a module was imported that nobody asked for')\n")
@@ -111,24 +95,24 @@ def written(group: str, content: str) -> Callable[[Path], None]:
     return prepare
 
 
+def choices(lines: str, family: str = "MultipleChoice") -> Callable[[Path], None]:
+    """own/benchmark/mine.yaml of a multiple choice with these lines."""
+    return written("benchmark", CHOICES.format(name=family) + lines)
+
+
 def checkpoint(model_type: str) -> Callable[[Path], None]:
     """A folder with a config.json of this family."""
 
-    def prepare(folder: Path) -> None:
-        (folder / "checkpoint").mkdir()
-        config = {"model_type": model_type, "vision_config": {}, "text_config": {}, "auto_map": {"AutoConfig": "x.Y"}}
-        (folder / "checkpoint" / "config.json").write_text(json.dumps(config))
-
-    return prepare
+    config = {"model_type": model_type, "vision_config": {}, "text_config": {}, "auto_map": {"AutoConfig": "x.Y"}}
+    return lambda folder: put(folder / "checkpoint" / "config.json", json.dumps(config))
 
 
 def _recorded(target: str, **settings: object) -> Callable[[Path], None]:
     """A run directory that someone sent."""
 
     def prepare(folder: Path) -> None:
-        (folder / "run").mkdir()
         config = {"benchmark": {"_target_": target, "max_new_tokens": 4} | settings}
-        (folder / "run" / "config.yaml").write_text(json.dumps(config))
+        put(folder / "run" / "config.yaml", json.dumps(config))
         row = {"id": "1", "image_id": "1", "question": "Q", "answer": "A", "category": "", "prediction": "A"}
         line = row | {"extra": {"choices": ["a", "b"]}}
         (folder / "run" / "predictions.jsonl").write_text(json.dumps(line) + "\n")
@@ -139,19 +123,11 @@ def _recorded(target: str, **settings: object) -> Callable[[Path], None]:
 
 CASES = [
     *(
-        Hostile(
-            "code from data",
-            f"submission: {name}",
-            ("run", "--config-dir", "own", "benchmark=mine", "method=none", "limit=2"),
-            ("submission",),
-            written("benchmark", CHOICES.format(name="MultipleChoice") + f"submission: {value}\n"),
-            quick=False,
-        )
+        case(f"submission: {name}", OWN, ("submission",), choices(f"submission: {value}\n"))
         for name, value in SUBMISSIONS.items()
     ),
     *(
-        Hostile(
-            "code from data",
+        case(
             f"submission typed: {value}",
             ("run", "benchmark=vqav2", "method=none", "benchmark.path=rows.jsonl", f"benchmark.submission={value}"),
             ("submission",),
@@ -160,64 +136,35 @@ CASES = [
         for value in ("os.system", "evil.hack", "builtins.eval", "vlmprune.cli.main")
     ),
     *(
-        Hostile(
-            "code from data",
-            f"{setting}: {name}",
-            ("run", "--config-dir", "own", "benchmark=mine", "method=none", "limit=2"),
-            (setting,),
-            written("benchmark", CHOICES.format(name=family) + f"{setting}: '{text.replace('choice', field)}'\n"),
-        )
+        case(f"{setting}: {name}", OWN, (setting,), choices(f"{setting}: '{text.replace('choice', field)}'\n", family))
         for setting, family, field in (("option", "MultipleChoice", "choice"), ("hint", "HintedChoice", "hint"))
         for name, text in FORMATS.items()
     ),
     *(
-        Hostile(
-            "code from data",
-            f"score: option: {name}",
-            ("score", "run"),
-            ("option",),
-            _recorded("vlmprune.benchmarks.choices.MultipleChoice", option=text),
-        )
+        case(f"score: option: {name}", ("score", "run"), ("option",), _recorded(MULTIPLE, option=text))
         for name, text in list(FORMATS.items())[:4]
     ),
     *(
-        Hostile(
-            "code from data",
+        case(
             f"{group}: {name}",
-            (CHOSEN[group][0], "--config-dir", "own", *CHOSEN[group][1:]),
+            with_own(*CHOSEN[group]),
             ("_target_",),
             written(group, f"_target_: {target.format(base=BASES[group])}\n"),
             quick=group == "launcher" and name in ("a function", "relative"),
         )
-        for group in CHOSEN
+        for group in BASES
         for name, target in TARGETS.items()
         if not (group == "benchmark" and name == "a class of another group")
     ),
     *(
-        Hostile(
-            "code from data",
-            f"score: {target}",
-            ("score", "run"),
-            ("_target_",),
-            _recorded(target),
-        )
-        for target in (
-            "evil.Class",
-            "os.system",
-            "vlmprune.benchmarks.base.Benchmark",
-            "vlmprune.methods.cls.ClsAttention",
-        )
+        case(f"score: {target}", ("score", "run"), ("_target_",), _recorded(target))
+        for target in ("evil.Class", "os.system", f"vlmprune.{BASES['benchmark']}", "vlmprune.methods.cls.ClsAttention")
     ),
-    Hostile(
-        "code from data",
-        "score: submission of evil.hack",
-        ("score", "run"),
-        ("submission",),
-        _recorded("vlmprune.benchmarks.choices.MultipleChoice", submission="evil.hack"),
+    case(
+        "score: submission of evil.hack", ("score", "run"), ("submission",), _recorded(MULTIPLE, submission="evil.hack")
     ),
     *(
-        Hostile(
-            "code from data",
+        case(
             f"model_type: {model_type!r}",
             ("run", "model=path", "model.path=checkpoint", "method=none"),
             ("model.path=checkpoint",),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.robustness.hostile.table import Hostile
+
+case = partial(Hostile, "config files")
 
 CHOSEN = {  # the command that reads own/GROUP/mine.yaml
     "model": ("run", "model=mine", "method=none"),
@@ -58,20 +61,21 @@ CONTENTS: dict[str, str | bytes] = {
 }
 
 
-def special(group: str, make: Callable[[Path], object]) -> Callable[[Path], None]:
-    """own/GROUP/mine.yaml as `make` makes it."""
-
-    def prepare(folder: Path) -> None:
-        file = folder / "own" / group / "mine.yaml"
-        file.parent.mkdir(parents=True)
-        make(file)
-
-    return prepare
+Content = str | bytes | Callable[[Path], object]  # a function makes the file
 
 
-def written(group: str, content: str | bytes) -> Callable[[Path], None]:
+def put(file: Path, content: Content) -> None:
+    """Make a file, and the folder that it is in."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if callable(content):
+        content(file)
+    else:
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def written(group: str, content: Content) -> Callable[[Path], None]:
     """own/GROUP/mine.yaml with this content."""
-    return special(group, lambda file: file.write_bytes(content if isinstance(content, bytes) else content.encode()))
+    return lambda folder: put(folder / "own" / group / "mine.yaml", content)
 
 
 def _device(file: Path) -> None:
@@ -103,14 +107,13 @@ FILES: dict[str, Callable[[Path], object]] = {
 }
 
 
-def _own(*words: str) -> tuple[str, ...]:
+def with_own(*words: str) -> tuple[str, ...]:
+    """A command that reads the folder."""
     return (words[0], "--config-dir", "own", *words[1:])
 
 
-def _chosen(group: str, name: str, content: str | bytes, said: str = "mine", quick: bool = False) -> Hostile:
-    return Hostile(
-        "config files", f"{group}: {name}", _own(*CHOSEN[group]), (said,), written(group, content), quick=quick
-    )
+def _chosen(group: str, name: str, content: Content, said: str = "mine", quick: bool = False) -> Hostile:
+    return case(f"{group}: {name}", with_own(*CHOSEN[group]), (said,), written(group, content), quick=quick)
 
 
 INFOS = {
@@ -177,17 +180,12 @@ PACKAGES = {
 }
 
 
-def _two(method: str, extra: str, content: str | bytes | Callable[[Path], None]) -> Callable[[Path], None]:
+def _two(method: str, extra: str, content: Content) -> Callable[[Path], None]:
     """own/method/mine.yaml, and a second file that it names."""
 
     def prepare(folder: Path) -> None:
         written("method", method)(folder)
-        file = folder / "own" / extra
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if callable(content):
-            content(file)
-        else:
-            file.write_bytes(content.encode() if isinstance(content, str) else content)
+        put(folder / "own" / extra, content)
 
     return prepare
 
@@ -208,57 +206,48 @@ CASES = [
         for group in (CHOSEN if name in ("nested anchors", "a list", "not UTF-8") else ("method", "experiment"))
     ),
     *(
-        Hostile(
-            "config files",
-            f"{group}: {name}",
-            _own(*CHOSEN[group]),
-            ("mine",),
-            special(group, make),
-            quick=name == "a pipe" and group == "benchmark",
-        )
+        _chosen(group, name, make, quick=name == "a pipe" and group == "benchmark")
         for name, make in FILES.items()
         for group in ("benchmark", "experiment")
     ),
     *(
-        Hostile("config files", f"list {group}s: {name}", _own("list", f"{group}s"), ("mine.yaml",), prepare, code=0)
+        case(f"list {group}s: {name}", with_own("list", f"{group}s"), ("mine.yaml",), written(group, content), code=0)
         for group in CHOSEN
-        for name, prepare in (
-            ("nested anchors", written(group, BILLION)),
-            ("an unclosed bracket", written(group, BROKEN)),
-            ("a pipe", special(group, os.mkfifo)),
-            ("a list", written(group, "[a]")),
-            ("no permission, or a folder", special(group, Path.mkdir)),
+        for name, content in (
+            ("nested anchors", BILLION),
+            ("an unclosed bracket", BROKEN),
+            ("a pipe", os.mkfifo),
+            ("a list", "[a]"),
+            ("no permission, or a folder", Path.mkdir),
         )
     ),
     *(
-        Hostile(
-            "config files",
+        case(
             f"complete {group}: {name}",
-            _own("complete", "vlmprune run --config-dir own", *words),
+            with_own("complete", "vlmprune run --config-dir own", *words),
             (),
-            prepare,
+            written(group, content),
             code=0,
         )
         for group, words in (("method", ("method=mine", "method.")), ("benchmark", ("benchmark=mine", "benchmark.")))
-        for name, prepare in (
-            ("nested anchors", written(group, MERGED)),
-            ("100,000 brackets", written(group, CONTENTS["100,000 brackets"])),
-            ("a pipe", special(group, os.mkfifo)),
-            ("a device", special(group, _device)),
-            ("a sparse file", special(group, _sparse)),
+        for name, content in (
+            ("nested anchors", MERGED),
+            ("100,000 brackets", CONTENTS["100,000 brackets"]),
+            ("a pipe", os.mkfifo),
+            ("a device", _device),
+            ("a sparse file", _sparse),
         )
     ),
     *(
-        Hostile(
-            "config files",
+        case(
             f"another choice beside {name}",
-            _own("run", "method=cls", "ratio=0.5", "--cfg"),
+            with_own("run", "method=cls", "ratio=0.5", "--cfg"),
             ("ratio: 0.5",),
             prepare,
             code=0,
         )
         for name, prepare in (
-            ("a pipe", special("method", os.mkfifo)),
+            ("a pipe", written("method", os.mkfifo)),
             ("nested anchors", written("method", BILLION)),
             ("a broken file", written("benchmark", BROKEN)),
             ("a group that is a pipe", lambda folder: ((folder / "own").mkdir(), os.mkfifo(folder / "own" / "method"))),
@@ -268,10 +257,9 @@ CASES = [
         )
     ),
     *(
-        Hostile(
-            "config files",
+        case(
             f"list {group}s: info: {info}",
-            _own("list", f"{group}s"),
+            with_own("list", f"{group}s"),
             ("mine.yaml", "info"),
             written(group, f"_target_: a.B\noverrides: []\ninfo: {info}\n"),
             code=0,
@@ -294,10 +282,9 @@ CASES = [
     *(_chosen("method", f"defaults: {name}", f"{CLASS}defaults: {value}\n", "") for name, value in DEFAULTS.items()),
     *(_chosen("method", f"package {name}", f"{line}{CLASS}", "") for name, line in PACKAGES.items()),
     *(
-        Hostile(
-            "config files",
+        case(
             f"defaults that name {name}",
-            _own(*CHOSEN["method"]),
+            with_own(*CHOSEN["method"]),
             ("extra",),
             _two(f"defaults: [/extra/bad]\n{CLASS}", "extra/bad.yaml", content),
         )
@@ -327,10 +314,9 @@ CASES = [
             ("arguments", "_args_: [1]\n", "_args_"),
         )
     ),
-    Hostile(
-        "config files",
+    case(
         "own run.yaml with Hydra's keys",
-        _own(*CHOSEN["method"]),
+        with_own(*CHOSEN["method"]),
         (),
         _two("defaults: [/run]\n" + CLASS, "run.yaml", "hydra: {run: {dir: /tmp}}\n"),
     ),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from tests.robustness.hostile.table import Hostile
+
+case = partial(Hostile, "folders")
 
 QUICK = ("latency_samples=0", "show.samples=0", "logger=none")
 RUN = ("run", "benchmark=folder", "benchmark.path=data", "method=none", "benchmark.max_new_tokens=2", *QUICK)
@@ -48,11 +51,6 @@ def replaced(name: str, make: Callable[[Path], object]) -> Prepare:
         make(data / name)
 
     return prepare
-
-
-def pipe(file: Path) -> None:
-    """Make a pipe that nobody writes to."""
-    os.mkfifo(file)
 
 
 def nested(field: str, depth: int) -> str:
@@ -142,13 +140,13 @@ CONTENTS: dict[str, tuple[str, str | bytes, str]] = {  # name -> the file, its c
 }
 
 PLACES: dict[str, tuple[str, Callable[[Path], object]]] = {  # name -> a file of the folder, and what stands there
-    "a pipe": ("questions.jsonl", pipe),
+    "a pipe": ("questions.jsonl", os.mkfifo),
     "a folder": ("questions.jsonl", Path.mkdir),
     "a device": ("questions.jsonl", lambda file: file.symlink_to("/dev/zero")),
     "this process's memory": ("questions.jsonl", lambda file: file.symlink_to("/proc/self/mem")),
     "a link in a circle": ("questions.jsonl", lambda file: file.symlink_to(file.name)),
     "a link to nothing": ("questions.jsonl", lambda file: file.symlink_to("nothing")),
-    "a pipe as the picture": ("a.png", pipe),
+    "a pipe as the picture": ("a.png", os.mkfifo),
     "a device as the picture": ("a.png", lambda file: file.symlink_to("/dev/zero")),
     "a link in a circle as the picture": ("a.png", lambda file: file.symlink_to(file.name)),
     "a folder as the picture": ("a.png", Path.mkdir),
@@ -176,8 +174,7 @@ DATA_FILES = {
 
 CASES = [
     *(
-        Hostile(
-            "folders",
+        case(
             f"{field}: {name}",
             RUN,
             ("sample ", "choice" if field == "choices" else f"its {field}"),
@@ -188,31 +185,25 @@ CASES = [
         for name, value in values.items()
     ),
     *(
-        Hostile("folders", name, (*RUN, f"benchmark.questions={file}"), (named,), folder(content, file))
+        case(name, (*RUN, f"benchmark.questions={file}"), (named,), folder(content, file))
         for name, (file, content, named) in CONTENTS.items()
     ),
     *(
-        Hostile(
-            "folders", f"{name} in place of it", RUN, (file,), folder(also=replaced(file, make)), quick=make is pipe
-        )
+        case(f"{name} in place of it", RUN, (file,), folder(also=replaced(file, make)), quick=make is os.mkfifo)
         for name, (file, make) in PLACES.items()
     ),
     *(
-        Hostile("folders", f"README: {name}", HUB, ("data",), folder(f"---\n{text}\n---\n", "README.md"))
+        case(f"README: {name}", HUB, ("data",), folder(f"---\n{text}\n---\n", "README.md"))
         for name, text in READMES.items()
     ),
-    *(
-        Hostile("folders", f"{name} alone", HUB, ("data",), folder(content, name))
-        for name, content in DATA_FILES.items()
-    ),
-    Hostile("folders", "path: 5,000 characters", (*RUN, f"benchmark.path={'a' * 5_000}"), ("benchmark.path=a",)),
-    Hostile("folders", "path: a device", (*HUB, "benchmark.path=/dev/zero"), ("benchmark.path=/dev/zero",)),
-    Hostile(
-        "folders",
+    *(case(f"{name} alone", HUB, ("data",), folder(content, name)) for name, content in DATA_FILES.items()),
+    case("path: 5,000 characters", (*RUN, f"benchmark.path={'a' * 5_000}"), ("benchmark.path=a",)),
+    case("path: a device", (*HUB, "benchmark.path=/dev/zero"), ("benchmark.path=/dev/zero",)),
+    case(
         "path: a pipe",
         (*HUB, "benchmark.path=./data/a.jsonl"),
         ("benchmark.path=./data/a.jsonl",),
-        folder(also=replaced("a.jsonl", pipe)),
+        folder(also=replaced("a.jsonl", os.mkfifo)),
         quick=True,
     ),
 ]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.results.synthetic import make_run
 from tests.robustness import finished
 from tests.robustness.finished import RUN, edit_json, with_value
 from tests.robustness.hostile.table import Hostile
+
+case = partial(Hostile, "markup")
 
 TEXTS = ("[/x]", "[bold]x[/bold]", "[link=file:///etc/passwd]x", "x:smile:x", "\\[/x]")
 
@@ -42,23 +45,21 @@ def measured(text: str) -> Callable[[Path], None]:
 
 CASES = [
     *(
-        Hostile(
-            "markup", f"{field} is {text}", ("compare",), (text,), runs_named(field, text), code=0, quick=number == 0
-        )
+        case(f"{field} is {text}", ("compare",), (text,), runs_named(field, text), code=0, quick=number == 0)
         for field in ("method", "model", "benchmark", "answers.metric")
         for number, text in enumerate(TEXTS)
     ),
     *(
-        Hostile("markup", f"{field} of a finished run is {text}", RUN, (text,), run_named(field, text), code=0)
+        case(f"{field} of a finished run is {text}", RUN, (text,), run_named(field, text), code=0)
         for field in ("method", "model", "benchmark", "answers.metric", "media")
         for text in TEXTS[:2]
     ),
     *(
-        Hostile("markup", f"speed of {text}", ("speed", "from=s.json", "chart=none"), (text,), measured(text), code=0)
+        case(f"speed of {text}", ("speed", "from=s.json", "chart=none"), (text,), measured(text), code=0)
         for text in TEXTS
     ),
     *(
-        Hostile("markup", f"outputs={text}", (*RUN, f"outputs='out{text}'"), (f"files  out{text}",), code=0)
+        case(f"outputs={text}", (*RUN, f"outputs='out{text}'"), (f"files  out{text}",), code=0)
         for text in ("[/x]", "[bold]x[/bold]")
     ),
 ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 from tests.robustness.hostile.table import Hostile
+
+case = partial(Hostile, "overrides")
 
 COMMANDS = ("run", "sweep", "compare", "score", "speed", "show", "list", "wandb-report", "completion")
 LONG = 100_000
@@ -165,16 +168,12 @@ def doubling(count: int) -> tuple[str, ...]:
 
 CASES = [
     *(
-        Hostile("overrides", f"{command}: a value of 100,000 characters", (command, "ratio=" + "9" * LONG), ("ratio=",))
+        case(f"{command}: a value of 100,000 characters", (command, "ratio=" + "9" * LONG), ("ratio=",))
         for command in COMMANDS
     ),
+    *(case(f"{command}: a key of 100,000 characters", (command, "k" * LONG + "=1"), ("kkkk",)) for command in COMMANDS),
     *(
-        Hostile("overrides", f"{command}: a key of 100,000 characters", (command, "k" * LONG + "=1"), ("kkkk",))
-        for command in COMMANDS
-    ),
-    *(
-        Hostile(
-            "overrides",
+        case(
             f"{command}: {name}",
             (command, f"{KEY.get(command, 'ratio')}={piece.replace('%s', KEY.get(command, 'ratio'))}"),
             (KEY.get(command, "ratio"),),
@@ -183,8 +182,8 @@ CASES = [
         for name, piece in PIECES.items()
         for command in (("run", "sweep", "speed", "list") if len(piece) < 20 else ("run",))
     ),
-    *(Hostile("overrides", name, words, (said,), quick=name in QUICK) for name, words, said in [*OF_ONE, *OTHERS]),
-    Hostile("overrides", "doubling interpolations", ("run", *doubling(14)), ("${",)),
-    Hostile("overrides", "a circle of interpolations", ("run", "data=${shard}", "shard=${data}"), ("shard",)),
-    Hostile("overrides", "a setting that holds all settings", ("run", "judge.model=${judge}"), ("judge",)),
+    *(case(name, words, (said,), quick=name in QUICK) for name, words, said in [*OF_ONE, *OTHERS]),
+    case("doubling interpolations", ("run", *doubling(14)), ("${",)),
+    case("a circle of interpolations", ("run", "data=${shard}", "shard=${data}"), ("shard",)),
+    case("a setting that holds all settings", ("run", "judge.model=${judge}"), ("judge",)),
 ]

@@ -55,11 +55,7 @@ LOGGED = with_members(
     "logger",
     LOGGER,
     [
-        (
-            "a setting that its class refuses",
-            "def __post_init__(self):\n    raise ValueError('no key')",
-            "no key",
-        ),
+        ("a setting that its class refuses", "def __post_init__(self):\n    raise ValueError('no key')", "no key"),
         ("a setting of an unknown type", "level: 'Level' = 1", "Own", "Level"),
     ],
 )

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 import zlib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from tests.robustness.hostile.folders import ROW, RUN, folder, pipe, replaced, row
+from tests.robustness.hostile.folders import ROW, RUN, folder, replaced, row
 from tests.robustness.hostile.table import Hostile
+
+case = partial(Hostile, "pictures")
 
 SHOW = ("show", "x.png", "What color")
 
@@ -206,44 +209,28 @@ def thin(size: tuple[int, int]) -> Callable[[Path], None]:
 
 CASES = [
     *(
-        Hostile(
-            "pictures", name, SHOW, ("x.png",) if "pixels a side" not in name else (), shown(data), quick=name in SOON
-        )
+        case(name, SHOW, ("x.png",) if "pixels a side" not in name else (), shown(data), quick=name in SOON)
         for name, data in PICTURES.items()
     ),
     *(
-        Hostile(
-            "pictures", f"{kind}: the first 40 bytes", SHOW, ("x.png",), shown(lambda kind=kind: encoded(kind)[:40])
-        )
+        case(f"{kind}: the first 40 bytes", SHOW, ("x.png",), shown(lambda kind=kind: encoded(kind)[:40]))
         for kind in DAMAGED
     ),
     *(
-        Hostile("pictures", f"video: {name}", RUN, ("x.mp4",), lambda place, data=data: with_secret(data())(place))
+        case(f"video: {name}", RUN, ("x.mp4",), lambda place, data=data: with_secret(data())(place))
         for name, data in VIDEOS.items()
     ),
-    Hostile(
-        "pictures",
-        "video: a pipe",
-        RUN,
-        ("x.mp4",),
-        folder(row(image="x.mp4"), also=replaced("x.mp4", pipe)),
-        quick=True,
-    ),
-    Hostile(
-        "pictures", "video: a folder", RUN, ("x.mp4",), folder(row(image="x.mp4"), also=replaced("x.mp4", Path.mkdir))
-    ),
+    case("video: a pipe", RUN, ("x.mp4",), folder(row(image="x.mp4"), also=replaced("x.mp4", os.mkfifo)), quick=True),
+    case("video: a folder", RUN, ("x.mp4",), folder(row(image="x.mp4"), also=replaced("x.mp4", Path.mkdir))),
     *(
-        Hostile("pictures", f"video: num_frames={n}", (*RUN, f"benchmark.num_frames={n}"), (), with_secret(video()))
+        case(f"video: num_frames={n}", (*RUN, f"benchmark.num_frames={n}"), (), with_secret(video()))
         for n in (1_000_000, 10**9)
     ),
     *(
-        Hostile(
-            "pictures", f"{w} x {h}, padded", (*RUN, "model.image=pad"), (f"{w} x {h}",), thin((w, h)), quick=h == 1
-        )
+        case(f"{w} x {h}, padded", (*RUN, "model.image=pad"), (f"{w} x {h}",), thin((w, h)), quick=h == 1)
         for w, h in ((1, 60_000), (20_000, 1))
     ),
-    Hostile(
-        "pictures",
+    case(
         "six of 169 megapixels in one question",
         RUN,
         ("sample q", "pixels together"),

@@ -16,63 +16,46 @@ DEEP: list[Any] = []
 for _ in range(500):
     DEEP = [DEEP]
 
+
+def pairs(values: dict[str, tuple[Any, ...]]) -> list[tuple[str, Any]]:
+    """Return each path with each value that it is to be set to."""
+    return [(path, value) for path, several in values.items() for value in several]
+
+
 # Of result.json: what is set to what.
-RESULT: tuple[tuple[str, Any], ...] = (
-    ("schema", 2),
-    ("schema", None),
-    ("answers.score", -1),
-    ("answers.score", "0.5"),
-    ("answers.score", True),
-    ("answers.score", 1e308),
-    ("answers.score", float("nan")),
-    ("answers.score", HUGE),
-    ("answers.interval95", [0.9, 0.1]),
-    ("answers.interval95", [0.5]),
-    ("answers.interval95", {"low": 0.5}),
-    ("answers.samples", -1),
-    ("answers.samples", 1.5),
-    ("answers.samples", HUGE),
-    ("answers.metric", ["accuracy"]),
-    ("answers.metrics", {"accuracy": "high"}),
-    ("answers.tokens", []),
-    ("answers.tokens.total", -1),
-    ("answers.tokens.total", 0),
-    ("answers.tokens.kept.mean", 145),
-    ("answers.tokens.kept", 3),
-    ("answers.tokens.layer_averaged", REMOVED),
-    ("answers.positions", {"limit": 0, "longest": -1, "beyond": 0}),
-    ("answers.flops.total", -1),
-    ("answers.flops.total", float("inf")),
-    ("answers.flops.unpruned_total", 0),
-    ("ratio", 1.5),
-    ("ratio", float("nan")),
-    ("keep", -3),
-    ("model", DEEP),
-    ("settings", "method=cls"),
-    ("settings", [{"method": "cls"}]),
-    ("comparable", None),
-    ("comparable", {"benchmark": 1}),
-    ("environment", []),
-    ("environment.versions", ["torch"]),
-    ("timings.latency.pruned.prefill", {"median_ms": -1, "p90_ms": 1}),
-    ("timings.latency.pruned.prefill", {"median_ms": "3"}),
-    ("timings.latency", [1]),
-    ("timings.kv_cache_bytes", {"pruned": -1, "unpruned": 1}),
-    ("timings.peak_memory_mb", "900"),
-    ("subset", {"limit": -1, "shard": None, "seed": 0}),
-    ("fingerprint", 7),
+RESULT = pairs(
+    {
+        "schema": (2, None),
+        "answers.score": (-1, "0.5", True, 1e308, float("nan"), HUGE),
+        "answers.interval95": ([0.9, 0.1], [0.5], {"low": 0.5}),
+        "answers.samples": (-1, 1.5, HUGE),
+        "answers.metric": (["accuracy"],),
+        "answers.metrics": ({"accuracy": "high"},),
+        "answers.tokens": ([],),
+        "answers.tokens.total": (-1, 0),
+        "answers.tokens.kept.mean": (145,),
+        "answers.tokens.kept": (3,),
+        "answers.tokens.layer_averaged": (REMOVED,),
+        "answers.positions": ({"limit": 0, "longest": -1, "beyond": 0},),
+        "answers.flops.total": (-1, float("inf")),
+        "answers.flops.unpruned_total": (0,),
+        "ratio": (1.5, float("nan")),
+        "keep": (-3,),
+        "model": (DEEP,),
+        "settings": ("method=cls", [{"method": "cls"}]),
+        "comparable": (None, {"benchmark": 1}),
+        "environment": ([],),
+        "environment.versions": (["torch"],),
+        "timings.latency.pruned.prefill": ({"median_ms": -1, "p90_ms": 1}, {"median_ms": "3"}),
+        "timings.latency": ([1],),
+        "timings.kv_cache_bytes": ({"pruned": -1, "unpruned": 1},),
+        "timings.peak_memory_mb": ("900",),
+        "subset": ({"limit": -1, "shard": None, "seed": 0},),
+        "fingerprint": (7,),
+    }
 )
 # Of the second line of predictions.jsonl.
-LINES: tuple[tuple[str, Any], ...] = (
-    ("id", 3),
-    ("id", REMOVED),
-    ("image_id", None),
-    ("score", -1),
-    ("score", "x"),
-    ("score", float("nan")),
-    ("score", 1e308),
-    ("category", ["a"]),
-)
+LINES = pairs({"id": (3, REMOVED), "image_id": (None,), "score": (-1, "x", float("nan"), 1e308), "category": (["a"],)})
 # Of the second line of predictions.jsonl too, where it is that of a whole answer.
 ANSWER: tuple[tuple[str, Any], ...] = (
     ("prediction", 5),
@@ -87,26 +70,11 @@ ANSWER: tuple[tuple[str, Any], ...] = (
     ("sequence", 1.5),
     ("generated", -2),
 )
-# Of other files of a run that goes on: field, value, and the line of a file that has several.
-OTHERS: dict[str, tuple[tuple[str, Any, int], ...]] = {
-    "environment.json": (
-        ("fingerprint", 3, 0),
-        ("environments", {}, 0),
-        ("environments", [3], 0),
-        ("environments", REMOVED, 0),
-    ),
-    "kept.jsonl": (
-        ("n", -1, 2),
-        ("n", 10**12, 2),
-        ("n", 140, 2),
-        ("n", True, 2),
-        ("kept", "f" * 35, 1),
-        ("kept", "0x3f", 1),
-        ("kept", "", 1),
-        ("kept", 5, 1),
-        ("image_id", None, 1),
-        ("image_id", REMOVED, 1),
-    ),
+# Of other files of a run that goes on, and the line of a file that has several.
+OTHERS = {
+    ("environment.json", 0): pairs({"fingerprint": (3,), "environments": ({}, [3], REMOVED)}),
+    ("kept.jsonl", 1): pairs({"kept": ("f" * 35, "0x3f", "", 5), "image_id": (None, REMOVED)}),
+    ("kept.jsonl", 2): pairs({"n": (-1, 10**12, 140, True)}),
 }
 CLS = "outputs/scenes/tiny/cls-0.9"
 SWEEP: dict[str, Any] = {
@@ -223,8 +191,8 @@ def cases() -> Iterator[Hostile]:
         prepare = changed(finished.interrupted_run, "predictions.jsonl", path, value, 1)
         named = ("predictions.jsonl line 1", path.partition(".")[0])
         yield Hostile("records", f"run: line's {told(path, value)}", RUN, named, prepare)
-    for name, fields in OTHERS.items():
-        for path, value, line in fields:
+    for (name, line), fields in OTHERS.items():
+        for path, value in fields:
             prepare = changed(finished.interrupted_run, name, path, value, line)
             where = f"{name} line {line}" if line else name
             yield Hostile("records", f"run: {name}'s {told(path, value)}", RUN, (where, path), prepare)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from tests.robustness.finished import edit_json, with_value
-from tests.robustness.hostile.folders import QUICK, pipe
+from tests.robustness.hostile.folders import QUICK
 from tests.robustness.hostile.table import Hostile
+
+case = partial(Hostile, "saved sets")
 
 RUN = ("run", "benchmark=okvqa", "method=none", "benchmark.max_new_tokens=2", *QUICK)
 PARQUET = (*RUN, "benchmark.path=set.parquet")
@@ -108,7 +111,7 @@ def feature(column: str, value: Any) -> Callable[[Path], None]:
 def as_pipe(file: Path) -> None:
     """Put a pipe in place of a file."""
     file.unlink()
-    pipe(file)
+    os.mkfifo(file)
 
 
 def bad_utf8(pyarrow: Any) -> Any:
@@ -166,42 +169,38 @@ JSONS = {"null": "null", "a list": "[]", "a number": "3", "10,000 brackets": "["
 
 CASES = [
     *(
-        Hostile("saved sets", f"parquet: {name}", PARQUET, (), parquet(column, make), quick=name in ("a zone of Mars",))
+        case(f"parquet: {name}", PARQUET, (), parquet(column, make), quick=name in ("a zone of Mars",))
         for name, (column, make) in COLUMNS.items()
     ),
     *(
-        Hostile("saved sets", f"parquet: {name}", PARQUET, ("set.parquet",), edited(edit), quick=name == "encrypted")
+        case(f"parquet: {name}", PARQUET, ("set.parquet",), edited(edit), quick=name == "encrypted")
         for name, edit in BYTES.items()
     ),
-    Hostile(
-        "saved sets",
+    case(
         "parquet: 100 million rows of nothing",
         PARQUET,
         ("set.parquet", "rows"),
         lambda place: many_rows(place / "set.parquet"),
     ),
-    Hostile("saved sets", "parquet: a pipe", PARQUET, ("set.parquet",), lambda place: pipe(place / "set.parquet")),
+    case("parquet: a pipe", PARQUET, ("set.parquet",), lambda place: os.mkfifo(place / "set.parquet")),
     *(
-        Hostile("saved sets", f"{file}: {name}", SAVED, (file,), content(file, text), quick=text == "null")
+        case(f"{file}: {name}", SAVED, (file,), content(file, text), quick=text == "null")
         for file in ("state.json", "dataset_info.json")
         for name, text in JSONS.items()
         if (file, text) != ("dataset_info.json", "{}")
     ),
     *(
-        Hostile("saved sets", f"{key}={str(value)[:40]}", SAVED, ("set",), fields("state.json", **{key: value}))
+        case(f"{key}={str(value)[:40]}", SAVED, ("set",), fields("state.json", **{key: value}))
         for key, values in STATES.items()
         for value in values
     ),
+    *(case(f"feature: {name}", SAVED, (), feature(column, value)) for name, (column, value) in FEATURES.items()),
     *(
-        Hostile("saved sets", f"feature: {name}", SAVED, (), feature(column, value))
-        for name, (column, value) in FEATURES.items()
-    ),
-    *(
-        Hostile("saved sets", f"info: {key}={value}", SAVED, ("set",), fields("dataset_info.json", **{key: value}))
+        case(f"info: {key}={value}", SAVED, ("set",), fields("dataset_info.json", **{key: value}))
         for key, value in (("features", 3), ("features", "x"), ("splits", 3), ("version", 3), ("supervised_keys", 3))
     ),
     *(
-        Hostile("saved sets", f"arrow: {name}", SAVED, ("set",), at_arrow(do))
+        case(f"arrow: {name}", SAVED, ("set",), at_arrow(do))
         for name, do in {
             "nothing": lambda file: file.write_bytes(b""),
             "cut in half": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
@@ -212,13 +211,10 @@ CASES = [
         }.items()
     ),
     *(
-        Hostile(
-            "saved sets", f"{name}: a pipe", SAVED, (name,), saved(lambda folder, name=name: as_pipe(folder / name))
-        )
+        case(f"{name}: a pipe", SAVED, (name,), saved(lambda folder, name=name: as_pipe(folder / name)))
         for name in ("state.json", "dataset_info.json")
     ),
-    Hostile(
-        "saved sets",
+    case(
         "dataset_dict.json without a split",
         SAVED,
         ("benchmark.split=",),

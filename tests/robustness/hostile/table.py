@@ -1,7 +1,6 @@
 """A hostile input: what stands in the folder, what is typed there, and what the one line must name.
 
-The tables are the other modules of this folder, one for each kind of input. `python -m tests.robustness.hostile`
-counts how each kind ends, on whatever vlmprune it finds beside it: the figures before and after a change.
+The tables are the other modules of this folder, one for each kind of input.
 """
 
 from __future__ import annotations
@@ -50,10 +49,9 @@ class Hostile:
 def hostile_inputs() -> list[Hostile]:
     """Return every input of every table."""
     package = importlib.import_module("tests.robustness.hostile")
-    names = [module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("test_")]
-    modules = [
-        importlib.import_module(f"{package.__name__}.{name}") for name in names if name not in ("__main__", "table")
-    ]
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    tables = [name for name in names if not name.startswith("test_") and name != "table"]
+    modules = [importlib.import_module(f"{package.__name__}.{name}") for name in tables]
     return [case for module in modules for case in module.CASES]
 
 
