@@ -71,6 +71,7 @@ CASES: list[tuple[list[str], str, str]] = [
     (["speed", "chart=nine"], "chart=nine", "ends in .png or .svg"),
     (["speed", "speed.repeat=3"], "speed.repeat", "did you mean 'speed.repeats'"),
     (["completion", "bsh"], "shell 'bsh'", "did you mean 'bash'"),
+    (["completion"], "shell ''", "allowed: bash, fish, zsh"),
     (["compare", "nowhere"], "'nowhere'", "no such folder"),
     (["compare"], "outputs", "vlmprune run"),
     (["score"], "vlmprune score", "name a run directory"),
