@@ -116,6 +116,7 @@ CASES: list[tuple[list[str], str, str]] = [
     (["sweep", "seed=range(0,200)", "limit=range(1,101)"], "20,000 jobs", "allowed: 10,000"),
     # values of settings
     (["run", "positions=renumbr"], "positions=renumbr", "did you mean 'renumber'"),
+    (["run", "orientation=uprigth"], "orientation=uprigth", "upright or stored (did you mean 'upright'?)"),
     (["run", "scope=tiles"], "scope=tiles", "did you mean 'tile'"),
     (["run", "budget=averge"], "budget=averge", "did you mean 'average'"),
     (["run", "seed=abc"], "seed=abc", "an integer"),
