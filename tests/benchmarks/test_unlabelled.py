@@ -1,4 +1,4 @@
-"""Splits whose answers are not public: asked, without a score, whatever the benchmark; a server's file is made."""
+"""Splits whose answers are not public: asked, without a score, with a file for the server, whatever the benchmark."""
 
 from __future__ import annotations
 
