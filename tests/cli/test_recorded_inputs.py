@@ -129,5 +129,6 @@ class TestTargets:
     def test_listing_and_composing_import_nothing(self, folder, capsys):
         self.choice(folder, "method", "_target_: evil.Mine\ninfo: {title: x, needs: []}\n")
         assert cli.main(["list", "methods", "--config-dir", "configs"]) == 0
+        assert "\nmine " in capsys.readouterr().out
         compose_run(["method=mine", "ratio=0.5"], str(folder / "configs"))
         assert "evil" not in sys.modules
