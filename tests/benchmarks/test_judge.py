@@ -167,9 +167,10 @@ def test_a_key_that_is_none_is_not_shown(tmp_path, monkeypatch):
         ({"base_url": "localhost:8000/v1"}, "http://host"),
         ({"base_url": "https://me:hunter2@host/v1"}, "VLMPRUNE_JUDGE_KEY"),
         ({"base_url": "https://host/v1?key=hunter2"}, "VLMPRUNE_JUDGE_KEY"),
+        ({"retries": -1}, "retries=-1"),
     ],
 )
-def test_impossible_addresses(settings, message):
+def test_impossible_settings(settings, message):
     with pytest.raises(ValueError, match=message) as caught:
         Judge(**({"base_url": "http://host/v1", "model": "m"} | settings))
     assert "hunter2" not in str(caught.value)
