@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -174,12 +173,6 @@ def test_docstrings_open_with_what_the_caller_gets(name):
     assert [text.splitlines()[0] for text in texts if text.split()[0] in OPENINGS] == []
 
 
-def test_the_command_line_starts_without_torch():
-    code = "import sys, vlmprune.cli, vlmprune.cli.listing; print({'torch', 'transformers'} & sys.modules.keys())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
-
-
 @pytest.mark.parametrize(
     "code",
     [
@@ -198,34 +191,17 @@ def test_attention_maps_are_found(code):
     assert len(list(attention_maps(ast.parse(code)))) == 1
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "model(**inputs, output_attentions=False)",
-        "kernel == 'eager'",
-        "kernel: Literal['sdpa', 'eager'] = 'sdpa'",
-        "def f():\n    'Works beside eager and output_attentions.'",
-    ],
-)
-def test_harmless_code_passes(code):
-    assert list(attention_maps(ast.parse(code))) == []
+def test_harmless_code_passes():
+    code = "model(**inputs, output_attentions=False)\nkernel == 'eager'\nkernel: Literal['sdpa', 'eager'] = 'sdpa'"
+    docstring = "\ndef f():\n    'Works beside eager and output_attentions.'"
+    assert list(attention_maps(ast.parse(code + docstring))) == []
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import transformers",
-        "from transformers.modeling_utils import AttentionInterface",
-        "def f():\n    import numpy as np",
-        "from vlmprune.engine.hooks import AttentionProbe",
-        "from vlmprune import models",
-    ],
-)
-def test_foreign_imports_of_methods_are_found(code):
-    assert len(foreign_to_methods(ast.parse(code))) == 1
-
-
-def test_imports_that_point_up_are_found():
+def test_imports_that_point_up_or_out_are_found():
+    foreign = ["transformers", "transformers.modeling_utils", "numpy", "vlmprune.engine.hooks", "vlmprune"]
+    for module in foreign:
+        assert len(foreign_to_methods(ast.parse(f"def f():\n    from {module} import models"))) == 1
+    assert foreign_to_methods(ast.parse("import transformers as torch")) == ["transformers"]
     assert against_layers("engine", ast.parse("from vlmprune.models.base import Adapter")) == ["models"]
     assert against_layers("methods", ast.parse("import vlmprune.engine.hooks")) == ["engine"]
     assert against_layers("run", ast.parse("def f():\n    from vlmprune import cli")) == ["cli"]

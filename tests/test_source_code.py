@@ -129,13 +129,7 @@ SAME = {
     "class docstring": [(METHOD, "Keep what is bright.", "Keep bright tokens.")],
     "no function docstring": [(HELPERS, '    """Between 0 and 1."""\n', "")],
     "comment": [(METHOD, "# a comment", "# another")],
-    "layout": [
-        (
-            METHOD,
-            "sorted((value for value in total), ",
-            "sorted(\n            (value for value in total),\n            ",
-        )
-    ],
+    "layout": [(METHOD, "value for value in total), ", "value\n            for value in total),\n            ")],
     "error text of a function": [(METHOD, "is too few", "are too few")],
     "error text in a variable": [(METHOD, "} tokens", "} visual tokens")],
     "error text of a base": [(BASE, "five at most", "at most five")],

@@ -36,29 +36,25 @@ def key(monkeypatch):
 
 def test_every_row_gets_its_verdict(tmp_path):
     with judge_server(lambda _, body: "1.0" if "It is 3." in body["messages"][1]["content"] else "0.5") as server:
-        judged = judge_answers(rows(5), MMVET_PROTOCOL, judge(server), tmp_path)
-    assert [row["score"] for row in judged] == [0.5, 0.5, 0.5, 1.0, 0.5]
+        judged = judge_answers([*rows(5), rows(4)[3] | {"id": "again"}], MMVET_PROTOCOL, judge(server), tmp_path)
+    assert [row["score"] for row in judged] == [0.5, 0.5, 0.5, 1.0, 0.5, 1.0]
     assert judged[3]["extra"] == {"capability": "rec", "verdict": {"score": 1.0}}
-    assert [row["id"] for row in judged] == [f"q{number}" for number in range(5)]
+    assert [row["id"] for row in judged] == [*(f"q{number}" for number in range(5)), "again"]
     assert server.requests[0]["model"] == "small-judge" and server.requests[0]["temperature"] == 0.0
     lines = [json.loads(line) for line in (tmp_path / "judge.jsonl").read_text().splitlines()]
-    assert {line["judge"] for line in lines} == {"small-judge"} and len(lines) == 5
+    assert {line["judge"] for line in lines} == {"small-judge"}
+    assert len(lines) == len(server.requests) == 5  # equal answers to equal questions are asked once
 
 
 FAULTS = [429, 500, 503, 408, None, b"<html>busy</html>", b'{"choices": []}', b'{"choices": [{"message": {}}]}']
 
 
-@pytest.mark.parametrize("fault", [*FAULTS, "no idea", ""])
+@pytest.mark.parametrize("fault", [*FAULTS, "no idea", "", 1.0])
 def test_faults_are_asked_again(tmp_path, fault):
     with judge_server(lambda number, _: fault if number < 2 else "0.7") as server:
-        judged = judge_answers(rows(1), MMVET_PROTOCOL, judge(server), tmp_path)
-    assert judged[0]["score"] == 0.7 and len(server.requests) == 3
-
-
-def test_a_silent_judge_is_asked_again(tmp_path):
-    with judge_server(lambda number, _: 1.0 if number == 0 else "0.7") as server:
-        judged = judge_answers(rows(1), MMVET_PROTOCOL, judge(server, timeout=0.1), tmp_path)
-    assert judged[0]["score"] == 0.7
+        waiting = judge(server, timeout=0.2 if fault == 1.0 else 5.0)
+        judged = judge_answers(rows(1), MMVET_PROTOCOL, waiting, tmp_path)
+    assert judged[0]["score"] == 0.7 and len(server.requests) >= 3
 
 
 def test_an_unreadable_reply_is_asked_again_at_a_higher_temperature(tmp_path):
@@ -122,14 +118,6 @@ def test_no_more_than_concurrency_at_once(tmp_path):
     assert 2 <= server.most_at_once <= 3 and len(server.requests) == 12
 
 
-def test_equal_questions_are_asked_once(tmp_path):
-    with judge_server(lambda *_: "0.5") as server:
-        judged = judge_answers(
-            [rows(1)[0] | {"id": "a"}, rows(1)[0] | {"id": "b"}], MMVET_PROTOCOL, judge(server), tmp_path
-        )
-    assert len(server.requests) == 1 and [row["score"] for row in judged] == [0.5, 0.5]
-
-
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 302])
 def test_what_cannot_get_better_ends_at_once(tmp_path, status):
     with judge_server(lambda *_: status) as server, pytest.raises(UserError, match=f"HTTP {status}") as caught:
@@ -179,9 +167,7 @@ def test_a_key_that_is_none_is_not_shown(tmp_path, monkeypatch):
         ({"base_url": "localhost:8000/v1"}, "http://host"),
         ({"base_url": "https://me:hunter2@host/v1"}, "VLMPRUNE_JUDGE_KEY"),
         ({"base_url": "https://host/v1?key=hunter2"}, "VLMPRUNE_JUDGE_KEY"),
-        ({"concurrency": 0}, "concurrency=0"),
         ({"retries": -1}, "retries=-1"),
-        ({"timeout": 0.0}, "timeout=0"),
     ],
 )
 def test_impossible_settings(settings, message):

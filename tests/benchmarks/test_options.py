@@ -1,4 +1,4 @@
-"""Options keep the letters that the data give them, and a stored answer names one of them or none."""
+"""Options keep the letters of the data; a stored answer names one, by letter, index or text as the YAML says."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import math
 import pytest
 
 from tests.benchmarks.fixtures import picture
-from tests.benchmarks.loading import make
-from vlmprune.benchmarks.base import BadSample
-from vlmprune.benchmarks.choices import named_options, read_options
+from tests.benchmarks.loading import build, make
+from vlmprune.benchmarks.base import BadSample, Sample
+from vlmprune.benchmarks.choices import MultipleChoice, read_options
+from vlmprune.config.registry import read_choice
 
 ROW = {"image": "a.png", "question": "Which?"}
 
@@ -63,6 +64,7 @@ def test_answers_of_a_folder_as_people_write_them(tmp_path):
         ([1.0, 2.5, False], ["1", "2.5", "False"]),
         (["x", None, ""], ["x"]),
         (["A. x", "y"], ["A. x", "y"]),
+        (["A. mellifera", "A. thaliana"], ["A. mellifera", "A. thaliana"]),  # no letters, but a part of the text
         (None, []),
         ("", []),
     ],
@@ -71,9 +73,8 @@ def test_options_as_data_store_them(value, options):
     assert read_options(value, "letter") == options
 
 
-def test_letters_that_are_no_places_belong_to_the_text():
+def test_letters_of_options_that_are_named_by_index_belong_to_the_text():
     assert read_options(["C. elegans", "D. rerio"], "index") == ["C. elegans", "D. rerio"]
-    assert read_options(["A. mellifera", "A. thaliana"], "letter") == ["A. mellifera", "A. thaliana"]
 
 
 @pytest.mark.parametrize(
@@ -84,8 +85,69 @@ def test_what_are_no_options(value):
         read_options(value, "letter")
 
 
-def test_an_answer_names_options_that_are_there():
-    options = ["red", "", "blue", "blue"]
-    assert named_options("b", options, "letter") == named_options("1", options, "index") == set()
-    assert named_options("", options, "letter_or_text") == named_options("9", options, "index") == set()
-    assert named_options("blue", options, "text") == {"C"} and named_options("c", options, "letter") == {"C"}
+def answer(answer_is, choices, value):
+    columns = {"choices": "choices", "answer": "answer"}
+    benchmark = MultipleChoice(max_new_tokens=1, columns=columns, answer_is=answer_is)
+    return benchmark.answer({"choices": choices, "answer": value})
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "value", "letter"),
+    [
+        ("ai2d", ["1", "2", "3", "4"], "2", "C"),  # an index, not the text
+        ("scienceqa", ["b", "a", "c"], 0, "A"),
+        ("nextqa_mc", ["0", "1", "2", "3", "4"], 3, "D"),
+        ("egoschema", ["A. C does E", "B. C does D"], "1", "B"),
+        ("mvbench", ["v", "b", "a"], "a", "C"),  # the text, not the letter
+        ("mvbench", ["3", "0", "1"], "0", "B"),
+        ("mvbench", ["same", "same"], "same", "A"),
+        ("seed", ["B", "A", "C", "D"], "B", "B"),  # the letter, not the text
+        ("videomme", ["A. 1", "B. 0"], "B", "B"),
+        ("folder", ["it falls", "it flies"], "it flies", "B"),
+        ("folder", ["it falls", "it flies"], "a", "A"),
+        ("folder", ["a", "x"], "a", "A"),  # both readings are the same option
+    ],
+)
+def test_the_yaml_says_how_it_is_stored(name, choices, value, letter):
+    assert answer(read_choice("benchmark", name)["answer_is"], choices, value) == letter
+
+
+@pytest.mark.parametrize(
+    ("answer_is", "value", "said"),
+    [
+        ("letter", "2", "'2' is the letter of none of its 3 choices .benchmark.answer_is=letter"),
+        ("letter", "D", "the letter of none"),
+        ("index", "3", "the index of none"),
+        ("index", "-1", "the index of none"),
+        ("text", "B", "the text of none"),
+        ("letter_or_text", "a", "'a' is the letter or text of several"),
+        ("letter_or_text", "c c", "the letter or text of none"),
+    ],
+)
+def test_an_answer_that_names_no_one_option_is_bad(answer_is, value, said):
+    with pytest.raises(BadSample, match=said):
+        answer(answer_is, ["v", "b", "a"], value)
+
+
+def test_a_user_can_say_which_is_meant():
+    assert build(["benchmark=folder", "benchmark.answer_is=text"]).answer_is == "text"
+
+
+@pytest.mark.parametrize(
+    ("reference", "prediction", "score"),
+    [
+        ("3", "3", 1.0),
+        ("3", "3.", 1.0),
+        ("3", "Three.", 1.0),
+        ("3", "13", 0.0),
+        ("0", "zero", 1.0),
+        ("Left", "left.", 1.0),
+        ("B", "B. Right", 1.0),
+        ("B", "A", 0.0),
+        ("é", "é", 1.0),
+    ],
+)
+def test_without_options_there_are_letters_numbers_and_words(reference, prediction, score):
+    """As in RealWorldQA."""
+    sample = Sample("1", "1", "How many cars?", reference, "all", extra={"choices": []})
+    assert MultipleChoice(max_new_tokens=1).score(prediction, sample) == score

@@ -10,10 +10,8 @@ import pytest
 
 from tests.benchmarks.fixtures import encoded, picture
 from tests.benchmarks.loading import build
-from tests.runs import run
 from vlmprune.benchmarks.base import BadSample
 from vlmprune.benchmarks.row_files import read_rows
-from vlmprune.config.settings import compose_run
 from vlmprune.errors import UserError
 
 ROW = {"image": "a.png", "question": "Why?", "answer": "x"}
@@ -94,16 +92,3 @@ def test_equal_ids_are_told_apart_and_bad_rows_named(tmp_path):
     assert benchmark.images(samples[0])[0].tobytes() == picture(0).tobytes()
     with pytest.raises(BadSample, match="its answer is absent"):
         benchmark.images(samples[2])
-
-
-@pytest.mark.slow
-def test_a_run_over_halves_of_pairs(tmp_path, capsys):
-    picture(0).save(tmp_path / "a.png")
-    row = ROW | {"id": "q\ud83d", "question": "What\udc00?", "answer": ["\ud83d", "x"], "category": "c\udfff"}
-    (tmp_path / "questions.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row | {"image": "\ud83d.png"}))
-    settings = ["benchmark=folder", f"benchmark.path={tmp_path}", f"outputs={tmp_path}/out", "logger=none"]
-    quick = ["method=cls", "ratio=0.9", "latency_samples=0", "benchmark.max_new_tokens=2", "on_bad_sample=skip"]
-    assert run(compose_run([*settings, *quick]))["bad_samples"] == {"count": 1, "ids": ["q\ufffd#2"]}
-    (file,) = tmp_path.rglob("predictions.jsonl")
-    assert json.loads(file.read_text(encoding="utf-8"))["question"] == "What\ufffd?"
-    assert "q\ufffd#2: its image \ufffd.png is missing" in capsys.readouterr().err

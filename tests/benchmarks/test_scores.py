@@ -54,9 +54,6 @@ def test_judged_benchmarks_have_no_score_of_their_own(name, overrides):
 
 
 PROMPTS = {
-    "vizwiz": "What is this?\nWhen the provided information is insufficient, respond with 'Unanswerable'.\n"
-    "Answer the question using a single word or phrase.",
-    "textvqa": "What does the sign say?\nAnswer the question using a single word or phrase.",
     "textvqa_ocr": "What does the sign say?\nReference OCR token: STOP, é,\n"
     "Answer the question using a single word or phrase.",
     "scienceqa": "Context: Read the map.\nWhich is north?\nA. Maine\nB. Utah\n"
@@ -78,25 +75,6 @@ PROMPTS = {
 def test_prompts(name, overrides):
     benchmark = build(overrides(name))
     assert PROMPTS[name] in [benchmark.prompt(sample) for sample in benchmark.load()]
-
-
-def test_a_split_without_answers_is_asked_and_has_a_submission_file(overrides, tmp_path):
-    from datasets import Dataset
-
-    rows = [ROWS["vizwiz"](k) | {"answers": None} for k in range(COUNT)]
-    Dataset.from_list(rows).to_parquet(tmp_path / "test.parquet")
-    benchmark = build(["benchmark=vizwiz", f"benchmark.path={tmp_path}/test.parquet"])
-    answered = predictions(benchmark, lambda _: "Two dogs.")
-    assert summarise_scores(answered, benchmark)["score"] is None
-    name, content = benchmark.submission_file(answered)
-    assert name == "vizwiz_submission.json" and content.count(b"2 dogs") == COUNT
-
-
-@pytest.mark.parametrize("name", ["vqav2", "vizwiz", "mmbench", "mmbench_cn", "mmvet", "seed"])
-def test_submission_files(name, overrides):
-    benchmark = build(overrides(name))
-    file = benchmark.submission_file(predictions(benchmark, lambda sample: sample.answer))
-    assert file is not None and file[1]
 
 
 def test_seed_leaves_out_videos(overrides):

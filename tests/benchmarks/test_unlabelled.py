@@ -1,4 +1,4 @@
-"""Splits whose answers are not public: asked, without a score, whatever the benchmark."""
+"""Splits whose answers are not public: asked, without a score, with a file for the server, whatever the benchmark."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def unlabelled(name, tmp_path, videos, hidden=None):
 
 
 NAMES = sorted(set(ROWS) - {"folder", "gqa", "mvbench"})  # those of one file
+SUBMITTED = {"vqav2", "vizwiz", "mmbench", "mmbench_cn", "mmvet", "seed"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -40,6 +41,7 @@ def test_no_answers_no_score(name, tmp_path, videos, monkeypatch):
     found = summarise_scores(rows, benchmark)
     assert found["score"] is None and found["interval95"] is None and found["metrics"] == {}
     assert {entry["score"] for entry in found["by_category"].values()} == {None}
+    assert bool(benchmark.submission_file(rows)) == (name in SUBMITTED)
 
 
 def test_mmmu_writes_a_question_mark(tmp_path, videos):

@@ -71,6 +71,7 @@ CASES: list[tuple[list[str], str, str]] = [
     (["speed", "chart=nine"], "chart=nine", "ends in .png or .svg"),
     (["speed", "speed.repeat=3"], "speed.repeat", "did you mean 'speed.repeats'"),
     (["completion", "bsh"], "shell 'bsh'", "did you mean 'bash'"),
+    (["completion"], "shell ''", "allowed: bash, fish, zsh"),
     (["compare", "nowhere"], "'nowhere'", "no such folder"),
     (["compare"], "outputs", "vlmprune run"),
     (["score"], "vlmprune score", "name a run directory"),
@@ -115,6 +116,7 @@ CASES: list[tuple[list[str], str, str]] = [
     (["sweep", "seed=range(0,200)", "limit=range(1,101)"], "20,000 jobs", "allowed: 10,000"),
     # values of settings
     (["run", "positions=renumbr"], "positions=renumbr", "did you mean 'renumber'"),
+    (["run", "orientation=uprigth"], "orientation=uprigth", "upright or stored (did you mean 'upright'?)"),
     (["run", "scope=tiles"], "scope=tiles", "did you mean 'tile'"),
     (["run", "budget=averge"], "budget=averge", "did you mean 'average'"),
     (["run", "seed=abc"], "seed=abc", "an integer"),

@@ -1,8 +1,9 @@
-"""`vlmprune compare` on made-up run directories: grouping, references, formats, filters and damaged folders."""
+"""`vlmprune compare` on made-up run directories: arguments, grouping, references, filters and damaged folders."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.results.synthetic import as_json, change_result, make_run
 from vlmprune.cli.compare import compare
+from vlmprune.errors import UserError
 from vlmprune.results.sweep_record import JobRecord, SweepRecord
 
 
@@ -85,7 +87,7 @@ def test_without_references_there_are_dashes(tmp_path: Path, capsys: pytest.Capt
     (line,) = [line for line in out.splitlines() if line.startswith("*  cls")]
     # relative, both tests, prefill, decode, end to end, cache and peak
     assert line.split()[2:4] == ["90", "%"] and line.split().count("-") == 8
-    assert "14/144" in line
+    assert "14/144" in line and "cannot all be compared" not in out
     assert "no unpruned run to compare with: vlmprune run method=none" in out
     assert "no random pruning at as many tokens as cls 90 %: vlmprune run method=random ratio=0.9 outputs=o" in out
 
@@ -146,11 +148,6 @@ def test_what_is_behind_a_hash_is_named(outputs: Path, capsys: pytest.CaptureFix
     assert not [line for line in lines if "max_new_tokens" in line]
 
 
-def test_one_group_says_nothing_about_comparing(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    compare([str(outputs)])
-    assert "cannot all be compared" not in capsys.readouterr().out
-
-
 def test_other_environments_are_pointed_at(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(outputs, "cls", 0.25, environment={"device": "cuda", "versions": {"torch": "2.14.0"}})
     compare([str(outputs)])
@@ -166,7 +163,8 @@ def test_other_environments_are_pointed_at(outputs: Path, capsys: pytest.Capture
         ('{"schema": 1}', "not as expected (fingerprint is missing)"),
         ("[" * 100_000, "cannot be read"),
         ('{"schema": 9}', "has schema 9"),
-        ('{"schema": 1, "subset": []}', "not as expected (fingerprint is missing)"),
+        ('{"schema": {}}', "not as expected"),
+        ("\0", "cannot be read"),
     ],
 )
 def test_damaged_directories_are_named_never_fatal(
@@ -192,7 +190,7 @@ def test_a_number_that_is_text_is_damage(outputs: Path, capsys: pytest.CaptureFi
 
 
 def test_filters(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (group,) = as_json(capsys, str(outputs), "method=cls,fastv", "ratio=.90")["groups"]
+    (group,) = as_json(capsys, str(outputs), "method=cls", "method=fastv,cls", "ratio=.90")["groups"]
     assert [(row["method"], row["ratio"]) for row in group["runs"]] == [("cls", 0.9), ("fastv", 0.9)]
     assert group["runs"][0]["relative_score"] is not None  # references need not be shown
 
@@ -229,3 +227,54 @@ def test_questions_without_a_picture_are_compared(
         change_result(run, {"tokens": tokens})
     assert compare([str(tmp_path), f"format={form}"]) == 0
     assert "cls" in capsys.readouterr().out
+
+
+def test_filters_hold_for_what_is_not_shown(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A job's values are known, and of a directory what its name says; anything else is not held against it."""
+    jobs = [
+        JobRecord(f"method={name}", [name], "tiny", name, "scenes", 0.5, None, "failed", "boom")
+        for name in ("scm", "pool")
+    ]
+    SweepRecord("sweep-1", [], "inprocess", "2026", "2026", jobs).write(outputs)
+    unfinished = as_json(capsys, str(outputs))["unfinished"]
+    assert len(unfinished) == 3
+    assert as_json(capsys, str(outputs), "method=cls")["unfinished"] == []
+    assert len(as_json(capsys, str(outputs), "model=tiny", "benchmark=scenes", "device=cpu")["unfinished"]) == 3
+    SweepRecord("sweep-2", [], "inprocess", "2027", "2027", [replace(jobs[1], model="llava")]).write(outputs)
+    (uniform,) = as_json(capsys, str(outputs), "model=tiny", "method=cls,uniform")["unfinished"]
+    assert "uniform-0.5" in uniform["path"]
+
+
+@pytest.mark.parametrize(
+    "argument, said",
+    [
+        ("charts=x.png", "a folder for all charts"),
+        ("html=", "html= is empty"),
+        ("--all", "allowed: --hard, --help, --published"),
+        ("method=clss", "did you mean 'cls'"),
+        ("ratio=0.3", "there are: 0.5, 0.9"),
+        ("device=cuda", "there are: cpu"),
+    ],
+)
+def test_bad_arguments_are_one_clear_line(outputs: Path, argument: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        compare([f"outputs={outputs}", argument])
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_to_compare_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"vlmprune run method=cls ratio=0\.95"):
+        compare([f"outputs={tmp_path / 'missing'}"])
+    make_run(tmp_path, "cls", 0.5, finished=False)
+    with pytest.raises(UserError, match="1 not finished"):
+        compare([f"outputs={tmp_path}"])
+
+
+def test_a_benchmark_may_be_called_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(tmp_path, "cls", 0.5, benchmark="reference")
+    assert len(as_json(capsys, f"outputs={tmp_path}")["groups"]) == 1
+
+
+def test_a_column_named_twice_is_shown_once(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare([str(outputs), "columns=method,method,ratio", "format=markdown"]) == 0
+    assert "| method | ratio |\n" in capsys.readouterr().out

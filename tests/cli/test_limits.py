@@ -9,7 +9,6 @@ from annotated_types import Interval
 
 from vlmprune.config.composition import check_interpolations
 from vlmprune.config.overrides import LONGEST, MAX_SETTINGS, parse_overrides
-from vlmprune.config.secret_check import check_secrets
 from vlmprune.config.settings import compose_run
 from vlmprune.config.typecheck import check_type
 from vlmprune.config.yaml_files import DEEPEST, yaml_text
@@ -77,14 +76,3 @@ def test_a_config_folder_of_any_name(tmp_path):
     (folder / "method" / "mine.yaml").write_text("defaults: [cls, _self_]\nkeep_order: score\n")
     config = compose_run(["method=mine", "ratio=0.5"], str(folder))
     assert config.method["keep_order"] == "score" and config.method["_target_"].endswith("ClsAttention")
-
-
-@pytest.mark.parametrize("text", ["https://u@h/v1", "see x+y://a:b@c", "http://h/p?key=1", "a://b/c://d@e"])
-def test_an_address_with_a_login_is_found(text):
-    with pytest.raises(UserError, match="user, password or query"):
-        check_secrets({"name": text})
-
-
-@pytest.mark.parametrize("text", ["https://h/v1", "a@b://c", "what? http://h", "://u@h", "http://h/a@b", "k" * 10**6])
-def test_an_address_without_a_login_passes(text):
-    check_secrets({"name": text})

@@ -1,4 +1,4 @@
-"""`vlmprune run`, `sweep`, `compare` and `list` from end to end on the embedded model."""
+"""`vlmprune run`, `sweep` and `compare` from end to end on the embedded model."""
 
 from __future__ import annotations
 
@@ -85,30 +85,3 @@ def test_none_at_ratio_0_is_the_unpruned_run(vlmprune, tmp_path):
     assert vlmprune("run", "method=none", "ratio=0", *QUICK).returncode == 0
     assert only_run(tmp_path / "outputs", "none-*").name.startswith("none-default-")
     assert "of unpruned" in vlmprune("run", "method=cls", "ratio=0.9", *QUICK).stdout
-
-
-@pytest.mark.slow
-def test_a_method_from_a_users_own_package(vlmprune, tmp_path):
-    (tmp_path / "configs/method").mkdir(parents=True)
-    (tmp_path / "corner.py").write_text(
-        "from dataclasses import dataclass\n"
-        "from typing import ClassVar\n"
-        "from vlmprune.methods.base import ScoreMethod\n"
-        "@dataclass\n"
-        "class Corner(ScoreMethod):\n"
-        "    needs: ClassVar = ('features',)\n"
-        "    def score(self, signals):\n"
-        "        return -signals.features[..., 0]\n"
-    )
-    (tmp_path / "configs/method/corner.yaml").write_text("_target_: corner.Corner\ninfo: {title: mine}\n")
-    done = vlmprune("run", "--config-dir", "configs", "method=corner", "keep=10", *QUICK)
-    assert done.returncode == 0, done.stderr
-    assert "10 of 144 kept" in done.stdout
-    assert "corner" in vlmprune("list", "methods", "--config-dir", "configs").stdout
-
-
-@pytest.mark.parametrize("kind", ["models", "methods", "benchmarks"])
-def test_list(vlmprune, kind):
-    done = vlmprune("list", kind)
-    assert done.returncode == 0
-    assert {"models": "llava-1.5-7b", "methods": "fastv", "benchmarks": "gqa"}[kind] in done.stdout

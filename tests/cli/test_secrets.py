@@ -89,6 +89,7 @@ def test_one_typed_as_a_name_is_refused_unseen(secrets):
         "benchmark.path=https://user:recognisable@host/data",
         "model.path='https://host/model?token=recognisable'",
         "model.path='git+ssh://recognisable@host/model'",
+        "benchmark.prefix='see a://b/c://recognisable@host'",
     ],
 )
 def test_an_address_with_a_user_or_a_query_is_refused_unseen(setting):
@@ -102,4 +103,6 @@ def test_what_is_no_secret_passes(monkeypatch):
     monkeypatch.setenv("SHORT_KEY", "cls")
     monkeypatch.setenv("EDITOR", "something-long")
     check_secrets({"a": "cls", "b": ["something-long", "hf://datasets/lmms-lab/GQA@main/x.parquet"], "c": None, "d": 5})
+    addresses = ["https://h/v1", "a@b://c", "what? http://h", "://u@h", "http://h/a@b", "k" * 10**6]
+    check_secrets({"name": addresses})
     check_secrets({"judge": {"base_url": "http://127.0.0.1:8000/v1"}, "prompt": "Is this right? Answer yes or no."})

@@ -28,8 +28,6 @@ def test_old_modules_are_gone():
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("vlmprune.methods.random.Random", "vlmprune.methods.baselines.Random"),
-        ("vlmprune.benchmarks.gqa.Gqa", "vlmprune.benchmarks.short_answers.Gqa"),
         ("vlmprune.launchers.inprocess.InProcess", "vlmprune.launchers.task.InProcess"),
         ("vlmprune.loggers.wandb.WandbLogger", "vlmprune.loggers.wandb.WandbLogger"),
         ("mine.random.Random", "mine.random.Random"),

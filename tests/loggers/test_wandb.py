@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ from PIL import Image
 
 from tests.loggers.wandb_reader import OfflineRun, read_closed_run, read_offline_run
 from tests.results.synthetic import make_run, picture
-from vlmprune.loggers.wandb import WandbLogger
+from vlmprune.config.registry import DESCRIPTION, find_choices, read_choice, target_class
+from vlmprune.config.typecheck import construct
+from vlmprune.loggers.base import Logger
+from vlmprune.loggers.wandb import WandbLogger, sample_evenly, summarise_result
 from vlmprune.loggers.wandb_account import has_api_key, outputs_identity, run_identity
 
 CONFIG = {
@@ -172,3 +177,35 @@ def test_outputs_folder_keeps_its_id(tmp_path: Path) -> None:
     assert len(first) == 32 and outputs_identity(tmp_path / "a") == first
     assert outputs_identity(tmp_path / "b") != first
     assert [file.name for file in (tmp_path / "a").iterdir()] == [".id"]
+
+
+def test_summary_of_a_run_without_latency_or_comparable_baseline(tmp_path: Path) -> None:
+    directory = make_run(tmp_path, "cls", 0.5)
+    make_run(tmp_path, "none", comparable={"subset": "limit=10,seed=0"})
+    result = json.loads((directory / "result.json").read_text())
+    result["timings"] |= {"latency": None, "kv_cache_bytes": None, "samples_per_s": None}
+    summary = summarise_result(result, directory)
+    assert "relative_score" not in summary and not [name for name in summary if name.startswith("latency")]
+    assert summary["tokens/kept"] == 72 and summary["ratio"] == 0.5
+
+
+def test_spread_takes_from_all_over() -> None:
+    rows = [{"id": i} for i in range(10)]
+    assert [row["id"] for row in sample_evenly(rows, 4)] == [0, 2, 5, 7]
+    assert sample_evenly(rows, 20) == rows and sample_evenly([], 3) == [] and sample_evenly(rows, 0) == []
+
+
+def test_every_choice_is_a_logger_with_its_fields() -> None:
+    for name in find_choices("logger"):
+        config = read_choice("logger", name)
+        cls = target_class(config["_target_"], Logger)
+        settings = {key: value for key, value in config.items() if key not in DESCRIPTION}
+        assert construct(cls, settings, "logger.") == cls()  # the YAML's values are the class's defaults
+
+
+def test_imports_are_light() -> None:
+    code = (
+        "import sys, vlmprune.loggers.wandb, vlmprune.cli.compare\n"
+        "print([m for m in ('torch', 'transformers', 'wandb', 'numpy', 'matplotlib', 'rich') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

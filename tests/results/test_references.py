@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.results.synthetic import as_json, make_run
+from tests.results.synthetic import as_json, make_outputs, make_run
 from vlmprune.cli.compare import compare
 from vlmprune.results.comparison import find_random_references
 from vlmprune.results.find import find_runs, group_runs
@@ -16,12 +16,7 @@ from vlmprune.results.find import find_runs, group_runs
 
 @pytest.fixture
 def outputs(tmp_path: Path) -> Path:
-    """The unpruned run, and random and cls at two ratios."""
-    make_run(tmp_path, "none")
-    for method in ("random", "cls"):
-        for ratio in (0.5, 0.9):
-            make_run(tmp_path, method, ratio)
-    return tmp_path
+    return make_outputs(tmp_path)
 
 
 def test_a_run_named_alone_has_its_references_beside_it(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,7 +28,7 @@ def test_a_run_named_alone_has_its_references_beside_it(outputs: Path, capsys: p
 def test_a_folder_given_by_two_paths_counts_once(outputs: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(outputs)
     (group,) = as_json(capsys, "scenes", str(outputs / "scenes"), "../" + outputs.name)["groups"]
-    assert len(group["runs"]) == 5
+    assert len(group["runs"]) == 7
 
 
 def test_runs_alike_but_for_a_setting_are_sorted_by_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

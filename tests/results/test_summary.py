@@ -16,11 +16,8 @@ from vlmprune.results.runs import Run, read_run
 from vlmprune.results.schema import Answers, Flops, Result, Timings
 from vlmprune.results.summary import show_summary, suggestion, summary_lines
 
-SOMETIMES = {
-    "judge",
-    "rescored",
-    "flops_unknown",
-}  # of judged benchmarks, of what was scored again, of what has no FLOPs
+# Of judged benchmarks, of what was scored again, of what has no FLOPs.
+SOMETIMES = {"judge", "rescored", "flops_unknown"}
 
 
 def result_of(path: Path) -> dict[str, Any]:

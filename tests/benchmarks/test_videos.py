@@ -1,4 +1,4 @@
-"""Videos of one name in several folders: the one that the row means, or none."""
+"""The video, or the part of one, that a row means: by name, folder, task and seconds."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 import shutil
 
 import pytest
+from PIL import Image
 
 from tests.benchmarks.fixtures import ROWS, bar, mvbench, open_video, write_hub_folder, write_video
 from tests.benchmarks.loading import make
 from vlmprune.benchmarks.base import BadSample
+from vlmprune.benchmarks.tables import ConcatenatedTable, MemoryTable
 from vlmprune.config.registry import read_choice
 from vlmprune.hashing import listing_identity
 
@@ -119,14 +121,76 @@ def test_another_tasks_video_is_none_of_this_one(tmp_path):
 
 
 def test_one_task_alone_finds_its_folder_too(tmp_path):
+    """Where its videos are cut already, and are not cut again."""
     film(tmp_path / "videos", star__Charades_segment__X=3, sta__sta_video_segment__X=9)
     for task, shown in (("action_sequence", 1), ("action_localization", 4)):
         row = mvbench(1) | {"video": "X.mp4", "start": 21.0, "end": 22.0}
         benchmark, (sample,) = load(tmp_path, "mvbench", [row], config=task)
-        assert bar(benchmark.images(sample)[0]) == shown
+        assert sample.image_id == "X.mp4" and bar(benchmark.images(sample)[0]) == shown
 
 
 def test_every_task_has_a_folder():
     assert sorted(FOLDERS) == sorted(read_choice("benchmark", "mvbench")["tasks"])
     assert FOLDERS["action_localization"] == ["sta/sta_video_segment", "sta/sta_video"]
     assert FOLDERS["fine_grained_pose"] == ["nturgbd_convert", "nturgbd"]
+
+
+def seconds(tmp_path, task, *rows):
+    """Rows of one task of MVBench: of a whole video in star/Charades_v1_480, or of ten frames in a folder of tvqa."""
+    film(tmp_path / "videos/star/Charades_v1_480", clip=9)  # 5 a second
+    frames = tmp_path / "videos/tvqa/frames_fps3_hq/castle_s01e01.seg02"
+    frames.mkdir(parents=True, exist_ok=True)
+    for k in range(1, 11):
+        Image.new("RGB", (8, 8), (20 * k, 0, 0)).save(frames / f"{k:05}.png")
+    return load(tmp_path, "mvbench", [mvbench(1) | row for row in rows], config=task)
+
+
+def test_a_row_is_about_its_seconds(tmp_path):
+    rows = [{"video": "clip.mp4", "start": 0.0, "end": 0.5}, {"video": "clip.mp4", "start": 1.0, "end": 1.6}]
+    benchmark, samples = seconds(tmp_path, "action_sequence", *rows)
+    assert [sample.image_id for sample in samples] == ["clip.mp4 0-0.5 s", "clip.mp4 1-1.6 s"]  # not the same media
+    assert [bar(benchmark.images(sample)[0]) for sample in samples] == [1, 7]
+
+
+def test_other_tasks_and_rows_without_seconds_see_all_of_it(tmp_path):
+    cut = {"video": "clip.mp4", "start": 1.0, "end": 1.6}
+    for task, row in (("moving_count", cut), ("action_sequence", {"video": "clip.mp4"})):
+        benchmark, (sample,) = seconds(tmp_path, task, row)
+        assert sample.image_id == "clip.mp4" and bar(benchmark.images(sample)[0]) == 4
+
+
+def test_a_folder_of_frames_is_a_video(tmp_path):
+    rows = [{"video": "castle_s01e01.seg02", "start": start, "end": 3.4} for start in (0, 2)]
+    benchmark, samples = seconds(tmp_path, "episodic_reasoning", *rows)
+    reds = [benchmark.images(sample)[0].getpixel((4, 4))[0] // 20 for sample in samples]
+    assert reds == [6, 9]  # the middle of frames 1 to 10 and of 7 to 10, three a second
+    before = benchmark.identity()
+    Image.effect_noise((9, 9), 50).save(tmp_path / "videos/tvqa/frames_fps3_hq/castle_s01e01.seg02/00003.png")
+    benchmark.load()
+    assert benchmark.identity() != before
+
+
+def test_pictures_beside_a_video_are_no_frames(tmp_path):
+    film(tmp_path / "videos/clip", clip=9)
+    Image.new("RGB", (8, 8)).save(tmp_path / "videos/clip/cover.png")
+    benchmark, (sample,) = load(tmp_path, "mvbench", [mvbench(1) | {"video": "clip.mp4"}], config="moving_count")
+    assert bar(benchmark.images(sample)[0]) == 4
+
+
+def test_seconds_that_are_not_there(tmp_path):
+    rows = [{"video": "clip.mp4", "start": 5, "end": 6}, {"video": "clip.mp4", "start": "x", "end": 6}]
+    benchmark, samples = seconds(tmp_path, "object_interaction", *rows)
+    for sample, said in zip(samples, ("5-6 s is none of its video, which ends at 1.6 s", "no seconds"), strict=True):
+        with pytest.raises(BadSample, match=said):
+            benchmark.images(sample)
+
+
+def test_tasks_with_and_without_seconds_are_one_table():
+    """The columns of the first task are not those of all."""
+    table = ConcatenatedTable(
+        {"moving_count": MemoryTable([{"video": "a"}]), "action_sequence": MemoryTable([{"video": "b", "start": 1}])}
+    )
+    assert list(table.rows(["video", "start"])) == [
+        {"video": "a", "table": "moving_count"},
+        {"video": "b", "start": 1, "table": "action_sequence"},
+    ]
