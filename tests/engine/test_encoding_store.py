@@ -38,12 +38,6 @@ def test_an_entry_grows_by_what_another_method_reads():
     assert (store.hits, store.misses) == (1, 1)
 
 
-def test_nothing_is_kept_without_memory():
-    store = EncodingStore(0)
-    store.put("a", entry(1))
-    assert store.get("a", ["hidden"]) is None
-
-
 def test_the_disk_remembers_for_the_next_process(tmp_path):
     store = EncodingStore(0, tmp_path / "features")
     store.put("a", entry(1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, StaticCache
 
-from tests.conftest import IMAGE_TOKEN, PATCHES, make_batch, make_llava
+from tests.conftest import IMAGE_TOKEN, PATCHES, make_batch
 from tests.families.test_guarantees import GREEDY, generate, snapshot
 from vlmprune import prune
 from vlmprune.errors import UserError
@@ -51,18 +52,34 @@ def test_right_padding(sdpa_model):
         sdpa_model(**batch | flipped)
 
 
+def generate_into_static_cache(model, batch):
+    cache = StaticCache(config=model.config.get_text_config(), max_cache_len=80)
+    generate(model, batch, past_key_values=cache)
+
+
+def generate_without_cache(model, batch):
+    """By a GenerationConfig that is given by its place."""
+    model.generate(batch.pop("input_ids"), GenerationConfig(use_cache=False, max_new_tokens=3), **batch)
+
+
 @pytest.mark.parametrize(
-    ("method", "option", "said"),
+    ("method", "call", "said"),
     [
-        ("cls", {"prompt_lookup_num_tokens": 3}, "prompt_lookup_num_tokens"),
-        ("cls", {"prefill_chunk_size": 4}, "prefill_chunk_size"),
-        ("cls", {"guidance_scale": 1.5}, "guidance_scale"),
-        ("fastv", {"cache_implementation": "static"}, "static"),
+        ("cls", partial(generate, prompt_lookup_num_tokens=3), "prompt_lookup_num_tokens"),
+        ("cls", partial(generate, prefill_chunk_size=4), "prefill_chunk_size"),
+        ("cls", partial(generate, guidance_scale=1.5), "guidance_scale"),
+        ("fastv", partial(generate, cache_implementation="static"), "static"),
+        ("fastv", generate_into_static_cache, "StaticCache"),
+        ("compose", generate_into_static_cache, "StaticCache"),
+        ("fastv", generate_without_cache, "use_cache"),
+        ("cls", lambda model, batch: model(**batch, labels=batch["input_ids"]), "labels"),
+        ("cls", lambda model, batch: model(inputs_embeds=torch.zeros(1, 44, 32)), "input_ids"),
+        ("cls", lambda model, batch: model(**batch, logits_to_keep=torch.tensor([0, 43])), "logits_to_keep= as ind"),
     ],
 )
-def test_generation_modes(sdpa_model, method, option, said):
+def test_calls_that_pruning_would_make_wrong(sdpa_model, method, call, said):
     with prune(sdpa_model, method, ratio=0.5), pytest.raises(NotImplementedError, match=said):
-        generate(sdpa_model, make_batch([8]), **option)
+        call(sdpa_model, make_batch([8]))
 
 
 def test_an_average_that_a_longer_prompt_cannot_reach(sdpa_model):
@@ -94,38 +111,6 @@ def test_scores_that_are_nan(sdpa_model):
 
     with prune(sdpa_model, Scored(ratio=0.5, make=make)), pytest.raises(RuntimeError, match="scores are nan"):
         sdpa_model(**make_batch([8]))
-
-
-def test_embeddings_instead_of_ids(sdpa_model):
-    embeds = sdpa_model.get_input_embeddings()(make_batch([8])["input_ids"])
-    with prune(sdpa_model, "cls", ratio=0.5), pytest.raises(NotImplementedError, match="input_ids"):
-        sdpa_model(inputs_embeds=embeds)
-
-
-def test_a_schedule_that_does_not_fit():
-    with pytest.raises(UserError, match="1 to 5"):
-        prune(make_llava(), "fastv", ratio=0.5, k=9)
-
-
-@pytest.mark.parametrize("name", ["fastv", "compose"])
-def test_a_static_cache_of_the_callers(sdpa_model, name):
-    batch = make_batch([8])
-    cache = StaticCache(config=sdpa_model.config.get_text_config(), max_cache_len=80)
-    with prune(sdpa_model, name, ratio=0.5), pytest.raises(NotImplementedError, match="StaticCache"):
-        generate(sdpa_model, batch, past_key_values=cache)
-
-
-def test_a_positional_generation_config(sdpa_model):
-    batch = make_batch([8])
-    config = GenerationConfig(use_cache=False, max_new_tokens=3)
-    with prune(sdpa_model, "fastv", ratio=0.5), pytest.raises(NotImplementedError, match="use_cache"):
-        sdpa_model.generate(batch.pop("input_ids"), config, **batch)
-
-
-def test_labels(sdpa_model):
-    batch = make_batch([8])
-    with prune(sdpa_model, "cls", ratio=0.5), pytest.raises(NotImplementedError, match="labels"):
-        sdpa_model(**batch, labels=batch["input_ids"])
 
 
 def test_right_padding_in_a_later_turn(sdpa_model):
@@ -226,11 +211,9 @@ def test_masks_of_four_dimensions(sdpa_model, name):
         assert torch.equal(sdpa_model(**plain, attention_mask=hidden).logits, bare)
 
 
-def test_places_of_the_full_prompt(sdpa_model):
+def test_the_last_logits_alone(sdpa_model):
     batch = make_batch([8])
     with prune(sdpa_model, "cls", ratio=0.5):
-        with pytest.raises(NotImplementedError, match="logits_to_keep= as indices"):
-            sdpa_model(**batch, logits_to_keep=torch.tensor([0, 43]))
         last, all_of_them = sdpa_model(**batch, logits_to_keep=2).logits, sdpa_model(**batch).logits
         torch.testing.assert_close(last, all_of_them[:, -2:])
 

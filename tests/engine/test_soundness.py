@@ -103,11 +103,6 @@ def test_a_score_that_is_no_number() -> None:
         run(make_llava(), Undefined(ratio=0.5))
 
 
-@pytest.mark.parametrize("name", methods_of("llava"))
-def test_padding_is_no_fault(name: str) -> None:
-    run(make_llava(), name, ratio=0.6)
-
-
 @pytest.mark.parametrize("method", [SparseVLM(recycle=False), ScaleCompression()])
 def test_only_what_is_read_counts(method: DecoderMethod) -> None:
     """Padding may be nan, in embeddings and as rows of attention; real tokens and rating rows may not."""

@@ -10,7 +10,6 @@ from tests.families.test_guarantees import generate
 from tests.models.clip import make_clip
 from tests.toy_models import left_padded
 from vlmprune import prune
-from vlmprune.errors import UserError
 from vlmprune.methods.base import Signals
 from vlmprune.methods.cdpruner import CDPruner
 from vlmprune.methods.compose import Compose
@@ -92,11 +91,6 @@ def test_generate_without_a_question(sdpa_model, clip) -> None:
         prune(sdpa_model, "cdpruner", ratio=0.75, clip=clip),
     ):
         generate(sdpa_model, make_batch([8]))
-
-
-def test_refused_without_a_clip(sdpa_model) -> None:
-    with pytest.raises(UserError, match=r"method=cdpruner: .* no text tower: name its CLIP with method\.clip=openai"):
-        prune(sdpa_model, "cdpruner", ratio=0.9)
 
 
 def test_ratio_0_is_the_unpruned_model(sdpa_model, clip) -> None:

@@ -10,14 +10,12 @@ import pytest
 import torch
 from transformers import DynamicCache, StaticCache
 
-from tests.families.test_guarantees import FAMILIES, methods_of
+from tests.families.test_guarantees import FAMILIES, GREEDY, NEW, methods_of
 from vlmprune import prune
 from vlmprune.config.registry import build_method
 from vlmprune.methods.decoder_method import DecoderMethod
 from vlmprune.models.base import adapt
 
-NEW = 5
-GREEDY = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
 TEXT = ("input_ids", "attention_mask", "mm_token_type_ids")
 THREE_KINDS = ("qwen2_5_vl", "qwen3_vl")  # of position ids
 

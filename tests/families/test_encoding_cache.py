@@ -6,19 +6,14 @@ import pytest
 import torch
 
 from tests.families import llava
-from tests.families.test_guarantees import FAMILIES, generate, methods_of, snapshot
+from tests.families.test_guarantees import FAMILIES, generate, method_of, methods_of, snapshot
 from tests.toy_models import inputs_of
-from vlmprune.config.registry import build_method
 from vlmprune.engine.encoding_cache import EncodingStore
 from vlmprune.engine.session import Session
 from vlmprune.methods.encoder_method import VisionMethod
 from vlmprune.models.base import EncoderInput, adapt
 
 ALIKE = [name for name in FAMILIES if not name.startswith("qwen")]  # Qwen encodes all pictures as one sequence
-
-
-def method_of(name: str):
-    return build_method(name, ratio=None if name == "none" else 0.6)
 
 
 def remembering(family: str) -> list[str]:

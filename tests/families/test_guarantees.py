@@ -13,6 +13,8 @@ import torch
 from tests.toy_models import FAMILIES
 from vlmprune import prune
 from vlmprune.config.registry import build_method, find_choices
+from vlmprune.errors import UserError
+from vlmprune.methods.base import Method
 from vlmprune.models.base import adapt
 
 NEW = 5
@@ -24,6 +26,11 @@ def methods_of(family: str) -> list[str]:
     """Methods that the family's signals allow, without those that need a second checkpoint."""
     signals = import_module(f"vlmprune.models.families.{family}").SIGNALS - {"text_relevance"}
     return sorted(name for name, needs in NEEDS.items() if needs <= signals and name != "none")
+
+
+def method_of(name: str) -> Method:
+    """The method as it drops 60 % of the tokens, or none."""
+    return build_method(name, ratio=None if name == "none" else 0.6)
 
 
 PAIRS = [(family, method) for family in FAMILIES for method in methods_of(family)]
@@ -41,6 +48,14 @@ def generate(model, inputs, **settings):
 def test_there_are_methods_to_test():
     assert {"cls", "fastv", "random", "uniform", "tome", "compose"} <= set(methods_of("llava"))
     assert all({"fastv", "random", "uniform"} <= set(methods_of(family)) for family in FAMILIES)
+
+
+def test_methods_whose_signals_a_family_lacks_are_refused(family):
+    name = family.__name__.rpartition(".")[2]
+    model = family.make()
+    for method in sorted(NEEDS.keys() - {"none", "cdpruner", *methods_of(name)}):
+        with pytest.raises(UserError, match=f"which model '{name}' does not have"):
+            prune(model, method, ratio=0.5)
 
 
 def check_ratio_0(model, inputs, names, slots):
@@ -103,24 +118,25 @@ def test_images_that_decide_their_own_number_do_not_depend_on_the_batch(family, 
     check_logits(family, family.make(), family.batch([8, 12, 6]), 1e-4, name)
 
 
+def check_masked(model, inputs, name):
+    """Layers from each stage on see the dropped tokens neither at prefill nor while decoding; returns the record."""
+    adapter = adapt(model)
+    with prune(model, name, ratio=0.7, positions="keep") as session:
+        output = model.generate(**inputs, **GREEDY | {"max_new_tokens": 9}, return_dict_in_generate=True)
+    record = session.record
+    texts = [total - visual for total, visual in zip(record.prompt_lengths, record.visual_counts[0], strict=True)]
+    for layer, counts in zip(output.past_key_values.layers, record.visual_counts, strict=True):
+        assert layer.keys.shape[2] == max(t + n for t, n in zip(texts, counts, strict=True)) + 8
+    if name != "pyramiddrop":  # its earlier stages' sets are not in the record
+        seen = seen_by_layer(adapter, inputs, record)
+        assert torch.equal(output.sequences[:, -9:], masked_generate(model, adapter, inputs, seen, 9))
+    return record
+
+
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("name", ["fastv", "pyramiddrop"])
 def test_dropped_inside_the_decoder_equals_masked(family, attention, name):
-    """Layers from each stage on must see the dropped tokens neither at prefill nor while decoding."""
-    model, inputs = family.make(attention), family.batch([8, 8])
-    layers = adapt(model).language_model.layers
-    with prune(model, name, ratio=0.7, positions="keep") as session:
-        tokens = model.generate(**inputs, **GREEDY | {"max_new_tokens": 9}, return_dict_in_generate=True)
-    new = tokens.sequences[:, -9:]
-    counts = session.record.visual_counts
-    texts = [total - visual for total, visual in zip(session.record.prompt_lengths, counts[0], strict=True)]
-    for index, layer in enumerate(tokens.past_key_values.layers[: len(layers)]):
-        assert layer.keys.shape[2] == max(t + n for t, n in zip(texts, counts[index], strict=True)) + 8
-    if name == "pyramiddrop":  # its earlier stages' sets are not in the record
-        return
-    seen = seen_by_layer(adapt(model), inputs, session.record)
-    reference = masked_generate(model, adapt(model), inputs, seen, 9)
-    assert torch.equal(new, reference)
+    check_masked(family.make(attention), family.batch([8, 8]), name)
 
 
 def seen_by_layer(adapter, inputs, record):

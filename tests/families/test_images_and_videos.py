@@ -7,15 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from tests.families.test_guarantees import (
-    GREEDY,
-    check_ratio_0,
-    check_samples,
-    generate,
-    masked_generate,
-    methods_of,
-    seen_by_layer,
-)
+from tests.families.test_guarantees import check_masked, check_ratio_0, check_samples, generate, methods_of
 from tests.toy_models import inputs_of, record_of
 from vlmprune import prune
 from vlmprune.models.base import adapt
@@ -73,15 +65,7 @@ def test_a_kept_slot_holds_what_the_bare_model_has_there(family, method):
 @of(FAMILIES)
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_dropped_inside_the_decoder_equals_masked(family, attention):
-    model, inputs = family.make(attention), family.prompts([8, 7, 9, 8], family.MIXED, 0)
-    with prune(model, "fastv", ratio=0.7, positions="keep") as session:
-        output = model.generate(**inputs, **GREEDY | {"max_new_tokens": 9}, return_dict_in_generate=True)
-    counts, texts = session.record.visual_counts, [8, 7, 9, 8]
-    for index, layer in enumerate(output.past_key_values.layers):
-        longest = max(text + visual for text, visual in zip(texts, counts[index], strict=True))
-        assert layer.keys.shape[2] == longest + 8
-    seen = seen_by_layer(adapt(model), inputs, session.record)
-    assert torch.equal(output.sequences[:, -9:], masked_generate(model, adapt(model), inputs, seen, 9))
+    check_masked(family.make(attention), family.prompts([8, 7, 9, 8], family.MIXED, 0), "fastv")
 
 
 @of(FAMILIES)

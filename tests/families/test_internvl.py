@@ -46,13 +46,6 @@ def test_cls_keeps_the_tokens_of_the_best_rated_patches(attention):
         assert torch.equal(kept, tiles.flatten())
 
 
-def test_every_tile_keeps_its_share():
-    model, inputs = internvl.make(), internvl.batch([8, 9])
-    record = record_of(model, inputs, "divprune", ratio=0.75)
-    assert record.visual_counts[0] == [9, 27]
-    assert record.kept[1].view(3, 36).sum(1).tolist() == [9, 9, 9]
-
-
 def test_tiles_of_a_picture_but_the_thumbnail_are_detail():
     inputs = internvl.batch([8, 9], media=2)  # one and three tiles, three and one
     visual = inputs["input_ids"] == internvl.IMAGE
@@ -67,12 +60,6 @@ def test_tiles_of_a_picture_but_the_thumbnail_are_detail():
 def test_ranking_a_whole_picture_is_refused(method):
     with pytest.raises(UserError, match="scope=image"):
         prune(internvl.make(), method)
-
-
-def test_methods_that_need_the_width_or_length_of_clip_are_refused():
-    for name in ("visionzip", "tome"):
-        with pytest.raises(UserError, match=r"which model .* does not have"):
-            prune(internvl.make(), name, ratio=0.5)
 
 
 @pytest.mark.parametrize("texts", [[8, 12], [8]])

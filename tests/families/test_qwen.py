@@ -194,11 +194,6 @@ class TestRefusals:
         with pytest.raises(UserError, match="keep_order=score"):
             prune(family.make(), "cls", ratio=0.5, keep_order="score")
 
-    @pytest.mark.parametrize("name", ["visionzip", "prumerge", "tome"])
-    def test_methods_that_need_cls_or_the_layers(self, family, name):
-        with pytest.raises(UserError, match="does not have"):
-            prune(family.make(), name, ratio=0.5)
-
     @pytest.mark.parametrize("name", ["fastv", "compose"])
     def test_sliding_windows_in_the_decoder(self, name):
         family = import_module("tests.families.qwen2_5_vl")

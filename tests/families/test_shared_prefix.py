@@ -8,19 +8,13 @@ from importlib import import_module
 import pytest
 import torch
 
-from tests.families.test_guarantees import FAMILIES, GREEDY, NEW, methods_of
-from vlmprune.config.registry import build_method
+from tests.families.test_guarantees import FAMILIES, GREEDY, NEW, method_of, methods_of
 from vlmprune.engine.session import Session
 from vlmprune.engine.shared_prefix import Prefixes, prefix_length
-from vlmprune.methods.base import Method
 from vlmprune.models.base import adapt
 
 MANY = ("llava", "qwen2_5_vl")  # families that every method is tried on; for the others a few stand for all
 FEW = ("none", "cls", "divprune", "visionzip")
-
-
-def method_of(name: str) -> Method:
-    return build_method(name, ratio=None if name == "none" else 0.6)
 
 
 def shares(name: str) -> bool:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.families.test_guarantees import GREEDY, NEW, check_logits, check_ratio_0, generate, snapshot
+from tests.families.test_guarantees import GREEDY, NEW, check_logits, check_ratio_0, generate, method_of, snapshot
 from tests.gpu.conftest import DTYPES, batch_of, placed
 from vlmprune import prune
-from vlmprune.config.registry import build_method
 from vlmprune.engine.session import Session
 from vlmprune.measure.latency import StageClock, time_parts
 from vlmprune.models.base import adapt
@@ -76,8 +75,7 @@ def test_the_model_is_left_as_it_was(family, dtype):
 def test_the_parts_of_a_question_add_up(family, dtype, name, device):
     model, inputs = placed(family, dtype), batch_of(family, dtype, [9])
     adapter, clock = adapt(model), StageClock(device)
-    method = build_method(name, ratio=None if name == "none" else 0.6)
-    with Session(adapter, method, clock), clock.watch(model, adapter.vision_towers, adapter.projector):
+    with Session(adapter, method_of(name), clock), clock.watch(model, adapter.vision_towers, adapter.projector):
         times, _ = time_parts(lambda: generate(model, inputs), clock)
     assert (times["selection"] > 0) == (name != "none")
     first = times["vision"] + times["projector"] + times["prefill"]

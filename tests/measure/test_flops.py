@@ -8,22 +8,9 @@ from transformers import CLIPConfig, CLIPModel, LlavaForConditionalGeneration
 
 from tests.conftest import make_batch, make_llava
 from tests.measure.meter import compare
+from vlmprune.config.registry import build_method
 from vlmprune.measure.flops import decoder_layer, question_flops
 from vlmprune.methods.base import ScoreMethod
-from vlmprune.methods.baselines import Pool, Random, Uniform, Unpruned
-from vlmprune.methods.cdpruner import CDPruner
-from vlmprune.methods.cls import ClsAttention
-from vlmprune.methods.compose import Compose
-from vlmprune.methods.divprune import DivPrune
-from vlmprune.methods.fastv import FastV
-from vlmprune.methods.pitome import PiToMe
-from vlmprune.methods.prumerge import PruMerge, PruMergePlus
-from vlmprune.methods.pyramiddrop import PyramidDrop
-from vlmprune.methods.sparsevlm import SparseVLM, SparseVLMPlus
-from vlmprune.methods.tome import ToMe
-from vlmprune.methods.visionzip import VisionZip
-from vlmprune.methods.vispruner import VisPruner
-from vlmprune.methods.vtc_cls import VtcCls
 from vlmprune.models.base import EncoderInput, EncoderSizes, UncountableFlops, adapt
 from vlmprune.models.clip_text import TextTower
 
@@ -37,40 +24,40 @@ class Received(ScoreMethod):
         return signals.received_attention[-1].mean(dim=1)
 
 
-STAGES = {"layer_list": (2, 4, 5), "published_depth": 6}
-WORDS = {"layers": (1, 2, 4), "published_depth": 6}
+STAGES = {"layer_list": [2, 4, 5], "published_depth": 6}
+WORDS = {"layers": [1, 2, 4], "published_depth": 6}
 METHODS = [
-    Unpruned(),
-    Random(ratio=0.75),
-    Uniform(keep=9),
-    Pool(keep=9),
+    build_method("none"),
+    build_method("random", ratio=0.75),
+    build_method("uniform", keep=9),
+    build_method("pool", keep=9),
     Received(keep=9),
-    ClsAttention(ratio=0.75),
-    ClsAttention(ratio=1),
-    VtcCls(ratio=0.75),
-    VisPruner(keep=9),
-    VisionZip(keep=9),
-    VisionZip(keep=1),
-    PruMerge(keep=9),
-    PruMergePlus(keep=9),
-    DivPrune(keep=9),
-    DivPrune(ratio=1),
-    CDPruner(keep=9),
-    ToMe(keep=9),
-    PiToMe(keep=9),
-    ToMe(layer_ratio=0.75),
-    PiToMe(ratio=1),
-    FastV(ratio=0.5),
-    FastV(ratio=0.5, budget="average"),
-    PyramidDrop(**STAGES),
-    SparseVLM(**WORDS, ratio=0.8),
-    SparseVLM(**WORDS, recycle=False),
-    SparseVLMPlus(**WORDS),
-    Compose(ratio=0.8),
-    Compose(before=ToMe(), inside=PyramidDrop(**STAGES), ratio=0.8),
+    build_method("cls", ratio=0.75),
+    build_method("cls", ratio=1),
+    build_method("vtc_cls", ratio=0.75),
+    build_method("vispruner", keep=9),
+    build_method("visionzip", keep=9),
+    build_method("visionzip", keep=1),
+    build_method("prumerge", keep=9),
+    build_method("prumerge_plus", keep=9),
+    build_method("divprune", keep=9),
+    build_method("divprune", ratio=1),
+    build_method("cdpruner", keep=9),
+    build_method("tome", keep=9),
+    build_method("pitome", keep=9),
+    build_method("tome", layer_ratio=0.75),
+    build_method("pitome", ratio=1),
+    build_method("fastv", ratio=0.5),
+    build_method("fastv", ratio=0.5, budget="average"),
+    build_method("pyramiddrop", **STAGES),
+    build_method("sparsevlm", **WORDS, ratio=0.8),
+    build_method("sparsevlm", **WORDS, recycle=False),
+    build_method("sparsevlm_plus", **WORDS),
+    build_method("compose", ratio=0.8),
+    build_method("compose", before="tome", inside={"name": "pyramiddrop", **STAGES}, ratio=0.8),
 ]
 PICTURE = EncoderInput(slots=36, newlines=0, tiles=[(6, 6)], projected=36, units=[[36]])
-ADAPTIVE = [PruMerge(), PruMergePlus()]  # images keep different numbers, so that only one can be foretold
+ADAPTIVE = ["prumerge", "prumerge_plus"]  # images keep different numbers, so that only one can be foretold
 
 
 def name_of(method):
@@ -95,24 +82,26 @@ def test_every_part_equals_torchs_counter(method, images):
     compare(make_llava("eager"), method, make_batch([9], images), text_tower)
 
 
-@pytest.mark.parametrize("method", ADAPTIVE, ids=name_of)
-def test_adaptive_methods_too(method):
-    compare(make_llava("eager"), method, make_batch([9]))
+@pytest.mark.parametrize("name", ADAPTIVE)
+def test_adaptive_methods_too(name):
+    compare(make_llava("eager"), build_method(name), make_batch([9]))
 
 
-@pytest.mark.parametrize("method", [FastV(ratio=0.5), PyramidDrop(**STAGES), SparseVLMPlus(**WORDS)], ids=name_of)
-def test_heads_may_be_wider_than_the_decoder(method):
+@pytest.mark.parametrize(
+    ("name", "settings"), [("fastv", {"ratio": 0.5}), ("pyramiddrop", STAGES), ("sparsevlm_plus", WORDS)]
+)
+def test_heads_may_be_wider_than_the_decoder(name, settings):
     config = make_llava().config
     config.text_config.head_dim = 16  # times 4 heads, on a width of 32
     torch.manual_seed(0)
     model = LlavaForConditionalGeneration._from_config(config, attn_implementation="eager").eval()
-    compare(model, method, make_batch([9]))
+    compare(model, build_method(name, **settings), make_batch([9]))
 
 
 def test_text_relevance_is_not_forgotten():
     model = make_llava()
     with pytest.raises(UncountableFlops, match="text_relevance"):
-        question_flops(adapt(model), CDPruner(keep=9), PICTURE, [9] * 6, 9, 1)
+        question_flops(adapt(model), build_method("cdpruner", keep=9), PICTURE, [9] * 6, 9, 1)
 
 
 def test_one_layer_by_hand():
@@ -131,6 +120,6 @@ def test_grouped_keys_cost_less():
 def test_pruning_by_cls_costs_one_row():
     model = make_llava()
     adapter = adapt(model)
-    flops = question_flops(adapter, ClsAttention(ratio=0.5), PICTURE, [18] * 6, 9, 1)
+    flops = question_flops(adapter, build_method("cls", ratio=0.5), PICTURE, [18] * 6, 9, 1)
     assert flops.selection == 2 * 37 * 32
-    assert flops.vision < question_flops(adapter, Unpruned(), PICTURE, [36] * 6, 9, 1).vision
+    assert flops.vision < question_flops(adapter, build_method("none"), PICTURE, [36] * 6, 9, 1).vision

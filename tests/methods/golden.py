@@ -21,8 +21,10 @@ class Vectors(dict[str, Tensor]):
             super().__init__({key: _tensor(arrays[key]) for key in arrays.files})
 
     def budgets(self, prefix: str) -> list[str]:
-        """Ends of the names that start with `prefix`: "b1/keep_T" -> ["432", "288", ...]."""
-        return [key.removeprefix(prefix) for key in self if key.startswith(prefix)]
+        """Ends of the names that start with `prefix`: "b1/keep_T" -> ["432", "288", ...]; never none."""
+        found = [key.removeprefix(prefix) for key in self if key.startswith(prefix)]
+        assert found, f"no vector is called {prefix}..."
+        return found
 
 
 def _tensor(array: np.ndarray) -> Tensor:

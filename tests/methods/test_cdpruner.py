@@ -6,12 +6,11 @@ from torch import Tensor
 
 from tests.methods.golden import Vectors
 from tests.methods.synthetic import random_signals
-from vlmprune.methods.base import Signals, Tower
+from vlmprune.methods.base import Signals
 from vlmprune.methods.cdpruner import CDPruner, map_dpp
 from vlmprune.methods.tensor_ops import unit
 
 VECTORS = Vectors("cdpruner_small")
-TOWER = Tower(depth=24, feature_layer=22, grid=(24, 24), has_cls=True)
 
 
 def select(x: Tensor, similarity: Tensor, k: int) -> list[int]:
@@ -105,9 +104,3 @@ def test_tiles_are_normalised_apart() -> None:
     before = CDPruner(keep=9).select(given, 9).indices
     given.text_relevance[1] += 0.5
     assert torch.equal(CDPruner(keep=9).select(given, 9).indices, before)
-
-
-def test_refused_without_a_text_tower() -> None:
-    with pytest.raises(ValueError, match=r"no text tower: name its CLIP with method\.clip=openai/clip-vit-large"):
-        CDPruner(keep=64).check(TOWER, 32)
-    CDPruner(keep=64, clip="openai/clip-vit-large-patch14-336").check(TOWER, 32)

@@ -55,9 +55,7 @@ def test_what_it_needs_is_what_its_parts_need():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"before": "fastv"}, "before=FastV does not act before"),
         ({"inside": "cls"}, "inside=ClsAttention does not act inside"),
-        ({"before": "clss"}, "clss"),
         ({"before": 3}, "expected a method's name"),
         ({"split": 1.5}, "allowed: 0 to 1"),
         ({"before": {"name": "cls", "ratio": 0.9}}, "give one of them"),

@@ -11,7 +11,7 @@ from tests.methods.decoder_signals import LAYOUTS, signals_of
 from tests.methods.synthetic import random_signals
 from vlmprune import prune
 from vlmprune.config.registry import DESCRIPTION, build_method, find_choices, read_choice
-from vlmprune.errors import IdleSetting, UserError
+from vlmprune.errors import UserError
 from vlmprune.evaluation.identity import method_identity
 from vlmprune.methods.base import Method, SequenceMethod, Tower
 from vlmprune.methods.decoder_method import DecoderMethod
@@ -130,27 +130,6 @@ def test_a_setting_of_the_run_acts_is_so_anyway_or_is_refused(name: str, setting
         for part in method.parts(576):
             rule = getattr(part, {"positions": "position_rule", "scope": "scope_rule"}.get(setting, setting), value)
             assert part.stage == "none" or rule == value
-
-
-REFUSED = {
-    "scope": {"fastv", "none", "pitome", "pyramiddrop", "scm", "sparsevlm", "sparsevlm_plus", "tome"},
-    "budget": set(find_choices("method")) - {"fastv", "pyramiddrop", "sparsevlm", "sparsevlm_plus", "compose", "scm"},
-    "positions": {"none"},
-}
-
-
-@pytest.mark.parametrize(("setting", "value"), [("scope", "image"), ("budget", "average"), ("positions", "keep")])
-def test_which_methods_have_no_such_setting(setting: str, value: str) -> None:
-    refused = set()
-    for name in find_choices("method"):
-        try:
-            build_method(name, **{setting: value})
-        except IdleSetting as error:
-            assert error.setting == setting
-            refused.add(name)
-        except UserError:
-            continue
-    assert refused == REFUSED[setting]
 
 
 ADAPTIVE = {"rank_adaptive": True}

@@ -27,18 +27,19 @@ def without_outliers(images: int = 1) -> Signals:
     return given
 
 
-def test_adaptive() -> None:
-    out = PruMerge().select(signals(LARGE, (24, 24)), 576)
-    assert torch.equal(out.indices[:, :-1], LARGE["pm_idx"])
-    torch.testing.assert_close(out.features, LARGE["pm_out"], **MERGED)
-    assert out.valid is not None
+@pytest.mark.parametrize(
+    ("method", "vectors", "side", "indices", "merged"),
+    [
+        (PruMerge(), LARGE, 24, "pm_idx", "pm_out"),
+        (PruMerge(), SMALL, 8, "keep_idx_in_output_order", "out"),
+        (PruMergePlus(), LARGE, 24, "plus_idx", "plus_out"),
+    ],
+)
+def test_adaptive(method: PruMerge, vectors: Vectors, side: int, indices: str, merged: str) -> None:
+    out = method.select(signals(vectors, (side, side)), side**2)
+    assert torch.equal(out.indices[:, :-1], vectors[indices])
+    torch.testing.assert_close(out.features, vectors[merged], **MERGED)
     assert out.valid.all()
-
-
-def test_adaptive_small() -> None:
-    out = PruMerge().select(signals(SMALL, (8, 8)), 64)
-    assert torch.equal(out.indices[:, :-1], SMALL["keep_idx_in_output_order"])
-    torch.testing.assert_close(out.features, SMALL["out"], **MERGED)
 
 
 @pytest.mark.parametrize("name", ["pm", "pm8"])
@@ -48,12 +49,6 @@ def test_fixed_budget(name: str) -> None:
     assert torch.equal(out.indices[:, :-1], LARGE[f"{name}_idx"])
     torch.testing.assert_close(out.features, LARGE[f"{name}_out"], **MERGED)
     assert out.valid is None
-
-
-def test_plus_adaptive() -> None:
-    out = PruMergePlus().select(signals(LARGE, (24, 24)), 576)
-    assert torch.equal(out.indices[:, :-1], LARGE["plus_idx"])
-    torch.testing.assert_close(out.features, LARGE["plus_out"], **MERGED)
 
 
 def test_plus_fixed_budget_keeps_what_the_authors_keep_and_fills_their_duplicates() -> None:
@@ -156,9 +151,6 @@ def test_reads_the_last_layer() -> None:
     assert PruMerge().layers(Tower(depth=24, feature_layer=22, grid=(24, 24), has_cls=True)) == (23,)
 
 
-def test_adaptive_never_keeps_all_but_ratio_0_does() -> None:
-    for method in (PruMerge, PruMergePlus):
-        assert not method().keeps_all(576)
-        assert method(ratio=0).keeps_all(576)
-        assert method(keep=576).keeps_all(576)
-        assert not method(ratio=0.5).keeps_all(576)
+@pytest.mark.parametrize("method", [PruMerge(), PruMergePlus()])
+def test_adaptive_never_keeps_all(method: PruMerge) -> None:
+    assert not method.keeps_all(576)

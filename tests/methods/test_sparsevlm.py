@@ -1,4 +1,4 @@
-"""Choices of SparseVLM and SparseVLM+ from hand-made signals: order, batches, and where nothing rates."""
+"""Choices of SparseVLM and SparseVLM+ from hand-made signals: raters, scores, merging, order and batches."""
 
 from __future__ import annotations
 
@@ -8,10 +8,109 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.methods.decoder_signals import IMAGE, LAYOUTS, TEXT, batch, row_of, signals_of
-from vlmprune.methods.sparsevlm import RecyclingStage, SparseVLM, SparseVLMPlus, TextRatedMethod, merge_clusters, ranks
+from tests.methods.decoder_signals import IMAGE, LAYOUTS, PAD, TEXT, batch, row_of, signals_of
+from tests.methods.llama import frequencies
+from vlmprune.methods.sparsevlm import (
+    RecyclingStage,
+    SparseVLM,
+    SparseVLMPlus,
+    TextRatedMethod,
+    merge_clusters,
+    position_bias,
+    ranks,
+)
 
 BOTH = [SparseVLM, SparseVLMPlus]
+
+
+def test_words_like_the_image_rate() -> None:
+    embeds = torch.zeros(1, 6, 2)
+    embeds[0, 1:3, 0] = 2  # two visual tokens
+    embeds[0, 3:, 0] = torch.tensor([0.0, 1.0, -1.0])
+    embeds[0, 0, 0] = 9  # text before the image never rates
+    kinds = torch.tensor([[TEXT, IMAGE, IMAGE, TEXT, TEXT, TEXT]])
+    rates = SparseVLM().raters(embeds, kinds == IMAGE, kinds != PAD)
+    assert rates.tolist() == [[False, False, False, False, True, False]]
+
+
+@pytest.mark.parametrize("words", [1, 4])
+def test_all_text_rates_where_no_word_stands_out(words: int) -> None:
+    kinds = torch.tensor([[TEXT, IMAGE, IMAGE] + [TEXT] * words])
+    rates = SparseVLM().raters(torch.ones(1, 3 + words, 4), kinds == IMAGE, kinds != PAD)
+    assert rates.tolist() == [[False] * 3 + [True] * words]
+
+
+def test_text_between_images_and_padding_do_not_rate() -> None:
+    embeds, visual, valid = batch(LAYOUTS)
+    rates = SparseVLM().raters(embeds, visual, valid)
+    for row, after in enumerate((9, 5, 6)):
+        assert rates[row].any()
+        assert not rates[row, :-after].any()
+
+
+@pytest.mark.parametrize("kinds", [[TEXT] * 4, [TEXT, IMAGE, IMAGE, IMAGE]])
+def test_nothing_rates_without_an_image_or_text_after_it(kinds: list[int]) -> None:
+    embeds, visual, valid = batch([kinds])
+    assert not SparseVLM().raters(embeds, visual, valid).any()
+
+
+def test_raters_do_not_depend_on_their_batch() -> None:
+    embeds, visual, valid = batch(LAYOUTS)
+    together = SparseVLM().raters(embeds, visual, valid)
+    for row in range(len(LAYOUTS)):
+        real = valid[row]
+        alone = SparseVLM().raters(embeds[row, real][None], visual[row, real][None], real[real][None])
+        assert torch.equal(alone[0], together[row, real])
+
+
+def test_raters_in_half_precision() -> None:
+    embeds, visual, valid = batch(LAYOUTS)
+    half = 300 * embeds.half()  # products overflow in half
+    assert torch.equal(SparseVLM().raters(half, visual, valid), SparseVLM().raters(half.float(), visual, valid))
+
+
+def test_position_bias_is_that_of_rotated_ones() -> None:
+    positions, theta = torch.tensor([[3, 8, 20, 21]]), frequencies(8)
+    difference = positions[0, -2:, None, None] - positions[0, None, :, None]
+    expected = (difference * theta).cos().sum(dim=2) * 2 / 8**0.5
+    torch.testing.assert_close(position_bias(positions, theta, 2)[0], expected)
+
+
+def test_positions_that_all_samples_share_correct_alike() -> None:
+    signals = signals_of([LAYOUTS[0], LAYOUTS[0]], SparseVLMPlus())
+    shared = dataclasses.replace(signals, positions=signals.positions[:1])
+    torch.testing.assert_close(SparseVLMPlus().score(shared), SparseVLMPlus().score(signals))
+
+
+def test_the_head_that_looks_at_the_image_rates() -> None:
+    signals = signals_of(LAYOUTS[:1], SparseVLMPlus())
+    signals = dataclasses.replace(signals, positions=torch.zeros_like(signals.positions))  # no correction
+    signals.attention[:, 0] = signals.attention[:, 0].masked_fill(signals.visual.unsqueeze(1), 0)
+    alone = dataclasses.replace(signals, attention=signals.attention[:, 1:])
+    expected = SparseVLMPlus().score(alone)
+    torch.testing.assert_close(SparseVLMPlus(heads=1).score(signals), expected)
+    mean_of_two = SparseVLMPlus(heads=14).score(signals)  # there are two heads
+    torch.testing.assert_close(mean_of_two[signals.visual], expected[signals.visual] / 2)
+
+
+def test_tokens_merge_by_cluster() -> None:
+    x = torch.tensor([[[0.0, 0], [9, 9], [0, 1], [9, 8], [1, 0], [8, 8]]])
+    centres, merged = merge_clusters(x, 2)
+    assert {index % 2 for index in centres[0].tolist()} == {0, 1}
+    means = {tuple(mean) for mean in (merged[0] * 3).round().tolist()}
+    assert means == {(1, 1), (26, 25)}
+
+
+def test_equal_tokens_merge() -> None:
+    centres, merged = merge_clusters(torch.ones(1, 12, 4), 2)
+    assert centres.tolist() == [[0, 1]]
+    torch.testing.assert_close(merged, torch.ones(1, 2, 4))  # a centre keeps itself, though it equals another
+
+
+def test_one_token_merges_with_none() -> None:
+    centres, merged = merge_clusters(torch.ones(2, 1, 4), 1)
+    assert centres.tolist() == [[0], [0]]
+    torch.testing.assert_close(merged, torch.ones(2, 1, 4))
 
 
 @pytest.mark.parametrize("cls", BOTH)

@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.methods.golden import MERGED, Vectors
 from tests.methods.llama import frequencies, layer
 from vlmprune.methods.decoder_method import DecoderSelection, DecoderSignals
-from vlmprune.methods.sparsevlm import SparseVLM, SparseVLMPlus, TextRatedMethod, ranks
+from vlmprune.methods.sparsevlm import SparseVLM, SparseVLMPlus, TextRatedMethod, merge_clusters, ranks
 
 V1, PLUS, UNITS = Vectors("sparsevlm_v1"), Vectors("sparsevlm_plus"), Vectors("sparsevlm_units")
 WEIGHTS = {SparseVLM: Vectors("sparsevlm_v1_weights"), SparseVLMPlus: Vectors("sparsevlm_plus_weights")}
@@ -87,6 +87,13 @@ def test_every_stage_is_the_authors(cls: type[TextRatedMethod], vectors: Vectors
         assert torch.equal(origin, vectors[f"{name}.tokens"])
         seen += 1
     assert seen == 3
+
+
+@pytest.mark.parametrize("case", [name.removesuffix(".x") for name in UNITS.budgets("cm_") if name.endswith(".x")])
+def test_merging_is_the_authors(case: str) -> None:
+    expected = UNITS[f"cm_{case}.y"]
+    _, merged = merge_clusters(UNITS[f"cm_{case}.x"].unsqueeze(0), len(expected))
+    torch.testing.assert_close(merged[0], expected, **MERGED)
 
 
 def test_the_rank_decides_as_in_the_authors_first_version() -> None:

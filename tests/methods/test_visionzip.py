@@ -10,6 +10,7 @@ from vlmprune.methods.base import Signals, Tower
 from vlmprune.methods.visionzip import VisionZip
 
 LARGE, SMALL = Vectors("visionzip_577"), Vectors("visionzip_small")
+PUBLISHED = [(64, (54, 10)), (128, (108, 20)), (192, (162, 30)), (32, (27, 5))]
 
 
 def signals(vectors: Vectors, grid: tuple[int, int]) -> Signals:
@@ -43,13 +44,8 @@ def test_small_batch() -> None:
     assert torch.equal(out.indices[:, 1:9], dominant_patches(SMALL["keep_idx_unsorted"]))
 
 
-@pytest.mark.parametrize(("k", "split"), [(64, (54, 10)), (128, (108, 20)), (192, (162, 30)), (32, (27, 5))])
-def test_published_budgets(k: int, split: tuple[int, int]) -> None:
-    assert VisionZip().split(k) == split
-
-
-@pytest.mark.parametrize(("k", "split"), [(1, (1, 0)), (2, (1, 1)), (3, (2, 1)), (29, (24, 5))])
-def test_other_budgets(k: int, split: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("k", "split"), [*PUBLISHED, (1, (1, 0)), (2, (1, 1)), (3, (2, 1)), (29, (24, 5))])
+def test_budgets(k: int, split: tuple[int, int]) -> None:
     assert VisionZip().split(k) == split
 
 

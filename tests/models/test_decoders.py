@@ -12,7 +12,14 @@ from transformers import AutoConfig, LlavaForConditionalGeneration
 
 from tests.conftest import IMAGE_TOKEN, PATCHES, make_batch, one_of
 from tests.families import llava
-from tests.families.test_guarantees import GREEDY, check_ratio_0, generate, masked_generate, seen_by_layer
+from tests.families.test_guarantees import (
+    GREEDY,
+    check_masked,
+    check_ratio_0,
+    generate,
+    masked_generate,
+    seen_by_layer,
+)
 from tests.toy_models import TEXT, toy_llava
 from vlmprune import prune
 from vlmprune.cli import main
@@ -108,16 +115,12 @@ def check_shorter(model: Any, inputs: dict) -> None:
 
 def check_inside(model: Any, inputs: dict) -> None:
     """FastV's tokens are gone as if masked, and are those that the map of layer 1's attention says."""
-    with prune(model, "fastv", ratio=0.7, positions="keep") as session:
-        tokens = model.generate(**inputs, **GREEDY | {"max_new_tokens": 9})[:, -9:]
-    adapter = adapt(model)
-    seen = seen_by_layer(adapter, inputs, session.record)
-    assert torch.equal(tokens, masked_generate(model, adapter, inputs, seen, 9))
+    record = check_masked(model, inputs, "fastv")
     with_map = type(model)._from_config(model.config, attn_implementation="eager").eval()
     with_map.load_state_dict(model.state_dict())
     rows = with_map(**inputs, output_attentions=True).attentions[1].mean(1)[:, -1]
-    for row, kept in enumerate(session.record.kept):
-        visual = rows[row][adapter.visual_mask(inputs["input_ids"])[row]]
+    for row, kept in enumerate(record.kept):
+        visual = rows[row][adapt(model).visual_mask(inputs["input_ids"])[row]]
         assert torch.equal(visual.topk(int(kept.sum())).indices.sort().values, kept.nonzero().flatten())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from PIL import Image
@@ -15,6 +17,7 @@ from vlmprune.config.settings import compose_run
 from vlmprune.engine.session import Session
 from vlmprune.errors import UserError
 from vlmprune.evaluation.generation import greedy
+from vlmprune.evaluation.predictions import encoder_input
 
 CPU = torch.device("cpu")
 
@@ -35,6 +38,7 @@ def tokens(folder, tmp_path_factory) -> float:
 
 @pytest.mark.parametrize("method", ["none", "cls", "fastv", "divprune", "visionzip"])
 def test_a_run(folder, tokens, method, tmp_path):
+    """What its result says of tokens and FLOPs follows from its lines."""
     amount = [] if method == "none" else ["ratio=0.75"]
     settings = ["batch_size=3", "limit=4", "latency_samples=1", "logger=none", f"outputs={tmp_path}"]
     config = compose_run(["model=path", f"model.path={folder}", f"method={method}", *amount, *settings])
@@ -43,10 +47,30 @@ def test_a_run(folder, tokens, method, tmp_path):
         with pytest.raises(UserError, match=f"method '{method}' needs {', '.join(lack)}, which model"):
             run(config)
         return
-    result = run(config)
-    assert result["answers"]["samples"] == 4
-    share = result["answers"]["tokens"]["kept"]["mean"] / tokens
+    answers = run(config)["answers"]
+    assert answers["samples"] == 4
+    share = answers["tokens"]["kept"]["mean"] / tokens
     assert share == 1 if method == "none" else 0.2 < share < 0.3
+
+    (file,) = tmp_path.rglob("predictions.jsonl")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    slots = [row["encoded"]["slots"] for row in rows]
+    assert answers["tokens"]["total"] == sum(slots) / len(slots)
+    if method == "none":
+        assert slots == [row["visual"][0][1] for row in rows]
+        assert answers["flops"]["total"] == pytest.approx(answers["flops"]["unpruned_total"])
+    else:
+        assert answers["flops"]["total"] < answers["flops"]["unpruned_total"]
+
+
+@pytest.mark.parametrize("kind, count", [("image", 1), ("image", 2), ("video", 3)])
+def test_slots_are_the_prompts_placeholders(loaded, kind, count):
+    sizes = [(90, 60)] * count if kind == "video" else [(90, 60), (60, 110)][:count]
+    media = loaded.preprocessor.media([Image.new("RGB", size) for size in sizes], kind)
+    inputs = loaded.preprocessor.batch(["what?"], [media], CPU, torch.float32)
+    found = encoder_input(media, loaded)
+    assert found.slots == int(loaded.adapter.visual_mask(inputs["input_ids"]).sum())
+    assert found.slots >= sum(found.unit_sizes("tile")) == sum(found.unit_sizes("image"))
 
 
 def questions(loaded, kind: str) -> dict[str, torch.Tensor]:

@@ -133,6 +133,7 @@ def test_tiles_of_a_picture(hub, width, limits, tiles):
         ("internvl", {"max_pixels": 5000}, f"max_pixels: internvl {OF} qwen2_5_vl, qwen3_vl; its own: min_tiles, max_"),
         ("qwen3_vl", {"max_tiles": 6}, f"max_tiles: qwen3_vl {OF} internvl; its own: min_pixels, max_"),
         ("qwen3_vl", {"newline": "keep"}, f"newline: qwen3_vl {OF} llava_next, llava_onevision; its own: min"),
+        ("llava", {"packing": "fastervlm"}, f"packing: llava {OF} llava_next; its own: none"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line(hub, family, settings, line, capsys):

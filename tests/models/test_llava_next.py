@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.families import llava_next
+from tests.models.hub import load_saved
 from tests.toy_models import record_of
 from vlmprune import prune
+from vlmprune.config.registry import build_method
+from vlmprune.engine.session import Session
 from vlmprune.errors import UserError
 from vlmprune.methods.cls import ClsAttention
 from vlmprune.methods.divprune import DivPrune
-from vlmprune.models.base import adapt
 from vlmprune.models.families.llava_next import LlavaNext
 from vlmprune.models.geometry import best_filled_resolution, tile_geometry
 
@@ -80,20 +83,19 @@ def test_newlines_go_with_the_patches_or_stay(model, newline, extra):
     assert record.visual_counts[0] == [totals[0] + totals[1], totals[2] + totals[3]]
 
 
-def test_fastervlm_packing_has_neither_padding_nor_newlines(model):
-    """An image of its resolution's size: base and tiles whole, no newline, also unpruned."""
-    adapter = adapt(model, {"packing": "fastervlm"})
-    geometry = adapter.geometry((32, 32))
-    slots = adapter.slots(geometry)
-    assert slots == 5 * SIDE**2
-    ids = torch.cat([torch.tensor([5, 6]), torch.full((slots,), llava_next.IMAGE_TOKEN), torch.tensor([7])])[None]
-    pixels = torch.rand(1, 5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    inputs = {"input_ids": ids, "pixel_values": pixels, "image_sizes": torch.tensor([[32, 32]])}
-    for method, kept in (("none", slots), ("cls", 5 * 4)):
-        options = {} if method == "none" else {"ratio": 0.75}
-        record = record_of(model, inputs, method, **options, model_options={"packing": "fastervlm"})
-        assert record.visual_counts[0] == [kept]
-    assert "pack_image_features" not in vars(model.model)
+@pytest.mark.parametrize(("size", "tiles"), [((112, 112), 5), ((112, 60), 3), ((90, 112), 5), ((50, 112), 3)])
+def test_fastervlm_packing_has_neither_padding_nor_newlines(hub, size, tiles):
+    """As in FasterVLM's code: base and tiles whole, no newline, also unpruned."""
+    loaded = load_saved(hub("llava_next"), options={"packing": "fastervlm"})
+    media = loaded.preprocessor.media([Image.effect_noise(size, 60).convert("RGB")], "image")
+    assert media[0].tensors["pixel_values"].shape[1] == tiles
+    inputs = loaded.preprocessor.batch(["What"], [media], torch.device("cpu"), torch.float32)
+    assert loaded.adapter.visual_mask(inputs["input_ids"]).sum() == 16 * tiles
+    for ratio, kept in [(0, 16), (0.75, 4), (0.9, 2)]:
+        with Session(loaded.adapter, build_method("cls", ratio=ratio)) as session:
+            loaded.model.generate(**inputs, max_new_tokens=1)
+        assert session.record.visual_counts[0] == [kept * tiles]
+    assert "pack_image_features" not in vars(loaded.model.model)
 
 
 def test_the_layout_says_which_patch_stands_at_each_slot(model):

@@ -20,7 +20,6 @@ from vlmprune.errors import UserError
 from vlmprune.evaluation.evaluate import load_models
 from vlmprune.evaluation.plan import Resources, make_plan
 from vlmprune.models import checkpoint, loading
-from vlmprune.models.base import families
 from vlmprune.models.checkpoint import find_checkpoint, published_config
 from vlmprune.models.loading import load
 from vlmprune.tiny import CHECKPOINT
@@ -172,7 +171,3 @@ class TestRandomWeights:
         with Session(model.adapter, build_method("cls", ratio=0.95)) as session:
             model.model.generate(**inputs, max_new_tokens=1)
         assert session.record.visual_counts[0] == [29]
-
-
-def test_families_are_the_files():
-    assert "llava" in families() and not {"base", "inputs", "loading"} & set(families())

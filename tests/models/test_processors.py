@@ -19,7 +19,6 @@ from transformers import (
 )
 
 from tests.models.hub import load_saved, save
-from vlmprune import prune
 from vlmprune.config.settings import ModelConfig
 
 TOWER = {"num_image_tokens": 16, "vision_feature_select_strategy": "full", "vision_aspect_ratio": "anyres_max_9"}
@@ -44,20 +43,17 @@ def of(*families: str) -> pytest.MarkDecorator:
 @pytest.fixture(scope="module", params=PROCESSORS)
 def loaded(request, tmp_path_factory):
     folder = save(tmp_path_factory.mktemp("hub") / request.param, request.param)
-    add_to(folder, request.param)
+    if request.param == "internvl":
+        name_tokens(folder)
     return load_saved(folder)
 
 
-def add_to(folder: Path, family: str) -> None:
-    """Write what else such a checkpoint has on the hub: names of special tokens; limits for videos of their own."""
-    if family == "internvl":
-        named = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
-        file = folder / "tokenizer_config.json"
-        settings = json.loads(file.read_text()) | {"extra_special_tokens": named | {"video_token": "<video>"}}
-        file.write_text(json.dumps(settings))
-    elif family == "qwen3_vl":
-        limits = {"size": {"longest_edge": 6 * 96 * 64, "shortest_edge": 4096}}  # pixels of all frames
-        (folder / "video_preprocessor_config.json").write_text(json.dumps(limits))
+def name_tokens(folder: Path) -> None:
+    """Write the names of special tokens that InternVL's checkpoints have on the hub."""
+    named = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text()) | {"extra_special_tokens": named | {"video_token": "<video>"}}
+    file.write_text(json.dumps(settings))
 
 
 def family_of(loaded) -> str:
@@ -160,29 +156,6 @@ def test_a_video_is_its_frames(loaded):
         image = ours.image(frame).tensors
         whole = image["pixel_values"][0, 0] if "image_sizes" in image else next(iter(image.values()))[0]
         assert torch.equal(found, whole)
-
-
-@of("qwen3_vl")
-def test_a_long_video_of_qwen3_stays_within_its_own_limits(loaded):
-    """As transformers' video processor chooses: limits are of all frames together, not the picture's of one."""
-    (short,), (long,) = (loaded.preprocessor.media(pictures(count, (96, 64)), "video") for count in (6, 12))
-    assert short.tensors["video_grid_thw"].tolist() == [[3, 4, 6]]
-    assert long.tensors["video_grid_thw"].tolist() == [[6, 2, 4]]  # 12 frames of 32 x 64: 24,576 of at most 36,864
-
-
-@pytest.mark.parametrize("method", ["cls", "fastv", "divprune"])
-def test_images_and_videos_in_one_batch(loaded, method):
-    ours = loaded.preprocessor
-    shown = [(pictures(1), "image"), (pictures(3, (48, 40)), "video"), (pictures(2), "image")]
-    media = [ours.media(own, kind) for own, kind in shown]
-    questions = ["What?", "What happens?", "Does <image 2> follow <image 1>?"]
-    given = ours.batch(questions, media, loaded.device, torch.float32)
-    greedy = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
-    with prune(loaded.model, method, ratio=0.6):
-        together = loaded.model.generate(**given, **greedy)[:, -4:]
-        for row in range(3):
-            alone = ours.batch([questions[row]], [media[row]], loaded.device, torch.float32)
-            assert torch.equal(loaded.model.generate(**alone, **greedy)[0, -4:], together[row])
 
 
 @of(*FRAMED)

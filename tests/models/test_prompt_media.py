@@ -14,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.families.test_guarantees import method_of
 from tests.models.hub import load_saved
 from tests.runs import run
 from vlmprune.benchmarks.base import Benchmark, Sample
-from vlmprune.config.registry import build_method
 from vlmprune.config.settings import compose_run
 from vlmprune.engine.encoding_cache import EncodingStore
 from vlmprune.engine.session import Session
@@ -86,10 +86,6 @@ def ask(
         EvaluationSettings(batch_size=16, share_prefix=share),
     ).run(samples)
     return {row["id"]: row["prediction"] for row in directory.predictions()}
-
-
-def method_of(name: str):
-    return build_method(name, ratio=None if name == "none" else 0.6)
 
 
 @pytest.fixture(scope="module")
@@ -247,12 +243,10 @@ def test_nominal_costs_of_a_benchmark_with_several_pictures(folder, questions):
     assert blind.total == 0 and blind.flops < cost.flops
 
 
-@pytest.mark.parametrize("method", ["cls"])
-def test_a_run_over_rows_with_any_number_of_pictures(folder, questions, method, tmp_path):
+def test_a_run_over_rows_with_any_number_of_pictures(folder, questions, tmp_path):
     """The row that should have a picture and has none is left out in a line; without pictures all are asked."""
-    amount = [] if method == "none" else ["ratio=0.5"]
     where = ["model=path", f"model.path={folder}", "model.prompt=chat_template", f"outputs={tmp_path}/out"]
-    quick = [f"method={method}", *amount, "logger=none", "latency_samples=1", "show.samples=2"]
+    quick = ["method=cls", "ratio=0.5", "logger=none", "latency_samples=1", "show.samples=2"]
     result = run(compose_run([*questions, *where, *quick, "on_bad_sample=skip"]))
     assert result["answers"]["samples"] == 3
     assert result["bad_samples"] == {"count": 1, "ids": ["validation_Art_3"]}
