@@ -55,7 +55,7 @@ def test_nearest_total():
 def test_names():
     assert Subset().name(100) == Subset(limit=100).name(100) == Subset(limit="100%").name(100) == "all"
     assert Subset(limit=10).name(100) == Subset(limit="10%").name(100) == Subset(limit="10.0%").name(100) == "limit=10"
-    assert Subset(limit="10%", shard="2/3").name(100) == "limit=10% shard=2/3"
+    assert Subset(limit="10%", shard="2/3").name(100) == "limit=10 shard=2/3"
     assert Subset(shard="1/1").name(100) == "all" and Subset(shard="02/03").name(100) == "shard=2/3"
     assert Subset().is_whole and not Subset(shard="1/1").is_whole
 
