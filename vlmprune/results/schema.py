@@ -141,9 +141,11 @@ class BadSamples(TypedDict):
 
 @with_config(STRICT)
 class Times(TypedDict):
-    """Times of one part of generate(), over several calls."""
+    """Times of one part of generate(), over several calls. Percentiles are of the nearest rank."""
 
     median_ms: Amount
+    p25_ms: Annotated[NotRequired[Amount], Field(description="older results lack it and p75_ms")]
+    p75_ms: NotRequired[Amount]
     p90_ms: NotRequired[Amount]
     n: NotRequired[Count]
 
