@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from tests.results.synthetic import as_json, make_run
 from vlmprune.cli.compare import compare
+from vlmprune.results.comparison import make_labelled_rows
+from vlmprune.results.curves import LATENCY, choose_line_styles, draw_panel, run_scores
+from vlmprune.results.find import find_runs, group_runs
 from vlmprune.results.summary import summary_lines
+from vlmprune.results.timing import relative_time
 
 
 def change_times(run: Path, part: str = "prefill", sides: tuple[str, ...] = ("pruned", "unpruned"), **factors: float):
@@ -102,6 +107,27 @@ def test_both_reasons_are_one_note_in_every_format(runs, tmp_path, capsys):
         assert out.count("did other work meanwhile") == 1 and out.count("x)?") == 1
     compare([str(tmp_path), f"html={tmp_path / 'page.html'}"])
     assert (tmp_path / "page.html").read_text().count("did other work meanwhile") == 1
+
+
+def test_charts_are_of_times_relative_to_the_unpruned_model_of_the_same_run(runs, tmp_path, capsys):
+    """A run that a busy machine made 20 times as long stays beside the others."""
+    (group,) = group_runs(find_runs([tmp_path])[0])
+    quiet = {run.ratio: relative_time(run) for run in group}
+    assert quiet[None] == 100 and quiet[0.9] == pytest.approx(100 * (9 + 2.7) / (9 + 9.2))
+    change_times(runs[0.5], part="end_to_end", median_ms=20)
+    (group,) = group_runs(find_runs([tmp_path])[0])
+    assert {run.ratio: relative_time(run) for run in group} == pytest.approx(quiet)
+    rows = make_labelled_rows(group, group)
+    axes = Figure().subplots()
+    draw_panel(axes, rows, LATENCY, choose_line_styles([rows]), run_scores(rows))
+    (curve,) = (line for line in axes.lines if len(line.get_xdata()) == 3)
+    assert list(curve.get_xdata()) == pytest.approx([quiet[0.5], quiet[0.75], quiet[0.9]])
+
+
+def test_a_run_without_times_has_no_place_on_the_axis(tmp_path):
+    make_run(tmp_path, "cls", 0.5, timings={"latency": None})
+    make_run(tmp_path, "none", timings={"latency": None})
+    assert [relative_time(run) for run in find_runs([tmp_path])[0]] == [None, None]
 
 
 def test_results_without_a_p90_are_read(runs, tmp_path, capsys):
