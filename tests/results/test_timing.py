@@ -82,7 +82,22 @@ def test_unpruned_medians_that_disagree_mark_the_slower_runs(runs, tmp_path, cap
     compare([str(tmp_path)])
     out = capsys.readouterr().out
     assert ("up to 3.0x as slow as in another run (cls 50 %, cls 75 %)" in out) == marked
-    assert "note: to time them again" in out
+    slow = [runs[0.5], runs[0.75]] if marked else [runs[0.75]]
+    assert f"while nothing else runs: vlmprune time {' '.join(map(str, slow))}\n" in out
+
+
+def test_times_of_another_device_or_library_are_told_apart(runs, tmp_path, capsys):
+    """`vlmprune time` may run elsewhere than the answers did: what counts for times is where they were taken."""
+    result = change_times(runs[0.75], median_ms=3, p90_ms=3)
+    latency = result["timings"]["latency"]
+    latency["conditions"] = {"device": "cuda:0", "device_name": "GPU", "dtype": "float32", "attention": "sdpa"}
+    latency["conditions"]["threads"] = 1
+    latency["versions"] = {"torch": "2.14.0"}
+    (runs[0.75] / "result.json").write_text(json.dumps(result))
+    assert set(doubts(capsys, tmp_path).values()) == {None}
+    compare([str(tmp_path)])
+    out = capsys.readouterr().out
+    assert 'device_name differs ("GPU", null): times do not compare' in out and "versions differ (torch)" in out
 
 
 def test_another_device_is_no_doubt(runs, tmp_path, capsys):

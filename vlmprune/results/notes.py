@@ -113,9 +113,11 @@ def environment_notes(runs: list[Run]) -> list[str]:
     convention = runs[0].comparable.get("flops")  # one for all runs of a table
     lines = [f"note: FLOPs {CONVENTIONS.get(convention, f'by {convention}')}"] if convention else []
     for key in (*CONDITIONS, "versions"):
-        values = {json.dumps(run.environment.get(key), sort_keys=True) for run in runs}
+        found = [run.timing_environment for run in runs]
+        found += [run.environment for run in runs if key == "versions"]  # of the answers
+        values = {json.dumps(each.get(key), sort_keys=True) for each in found}
         if len(values) > 1 and key == "versions":
-            lines.append(f"note: library versions differ ({', '.join(_differing_versions(runs))})")
+            lines.append(f"note: library versions differ ({', '.join(_differing_versions(found))})")
         elif len(values) > 1:
             lines.append(f"note: {key} differs ({', '.join(sorted(values))}): times do not compare")
     return lines
@@ -158,8 +160,8 @@ def _settings(run: Run) -> dict[str, Any]:
     }
 
 
-def _differing_versions(runs: list[Run]) -> list[str]:
-    versions = [dict(run.environment.get("versions") or {}) for run in runs]
+def _differing_versions(environments: list[dict[str, Any]]) -> list[str]:
+    versions = [dict(each.get("versions") or {}) for each in environments]
     packages = sorted({package for each in versions for package in each})
     return [package for package in packages if len({each.get(package) for each in versions}) > 1]
 

@@ -63,7 +63,8 @@ class Run:
     settings: as typed. score: None until the answers are judged; low, high: its interval, None if there is none.
     flops, unpruned_flops: None if they cannot be counted. pruned_ms, unpruned_ms: median ms of each timed part, without
     parts that were not measured; pruned_p90_ms, unpruned_p90_ms: the 90th percentiles that are recorded.
-    kv_cache_bytes, peak_memory_mb: None if not measured. beyond: number of questions longer than the decoder's `limit`
+    kv_cache_bytes, peak_memory_mb: None if not measured. timing_environment: `environment`, with what it was at the
+    latest timing, which may be newer (`vlmprune time`). beyond: number of questions longer than the decoder's `limit`
     positions; longest: positions of the longest; all three None if unknown.
     """
 
@@ -96,6 +97,7 @@ class Run:
     kv_cache_bytes: int | None
     peak_memory_mb: float | None
     environment: dict[str, Any]
+    timing_environment: dict[str, Any]
     metrics: dict[str, float]
 
     @property
@@ -212,8 +214,17 @@ def _from_result(path: Path, result: Result) -> Run:
         cache and cache["pruned"],
         timings.get("peak_memory_mb"),
         dict(result["environment"]),
+        _timing_environment(result),
         answers.get("metrics", {}),
     )
+
+
+def _timing_environment(result: Result) -> dict[str, Any]:
+    latency: dict[str, Any] = dict(result["timings"]["latency"] or {})
+    newer = dict(latency.get("conditions", {}))
+    if "versions" in latency:
+        newer["versions"] = latency["versions"]
+    return {**result["environment"], **newer}
 
 
 def comparable_of(result: Result | dict[str, Any]) -> dict[str, str]:

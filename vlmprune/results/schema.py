@@ -194,6 +194,8 @@ class Latency(TypedDict):
     batch_size: NotRequired[Count]
     tokens: NotRequired[Lengths]
     conditions: NotRequired[Conditions]
+    measured: Annotated[NotRequired[str], Field(description="UTC date and time; older results lack it and versions")]
+    versions: Annotated[NotRequired[dict[str, str]], Field(description="of libraries")]
 
 
 @with_config(STRICT)
@@ -228,7 +230,7 @@ class CacheBytes(TypedDict):
 class Timings(TypedDict):
     """Times and memory of the run."""
 
-    latency: Annotated[Latency | None, Field(description="null without latency_samples")]
+    latency: Annotated[Latency | None, Field(description="the latest; null without latency_samples")]
     evaluation_s: Annotated[
         NotRequired[Amount],
         Field(description="the batched evaluation, by all processes, of the samples that were open"),
@@ -248,6 +250,10 @@ class Timings(TypedDict):
         Field(description="its reset, or process start where the system does not let it be reset"),
     ]
     kv_cache_bytes: NotRequired[CacheBytes | None]
+    earlier_latency: Annotated[
+        NotRequired[list[Latency]],
+        Field(description="that `vlmprune time` replaced, oldest first; absent where it replaced none"),
+    ]
 
 
 @with_config(STRICT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,7 @@ def find_timing_doubt(run: Run, group: list[Run]) -> TimingDoubt | None:
 
 
 def _conditions(run: Run) -> list[Any]:
-    return [run.environment.get(name) for name in CONDITIONS]
+    return [run.timing_environment.get(name) for name in CONDITIONS]
 
 
 def relative_time(run: Run) -> float | None:
@@ -87,11 +88,12 @@ def timing_notes(rows: list[Row]) -> list[str]:
 
 
 def retiming_notes(rows: list[Row]) -> list[str]:
-    """Return a note that says how to repeat the doubtful times; [] if no row has any."""
+    """Return a note with the command that repeats the doubtful times; [] if no row has any."""
     doubtful = [row for row in rows if row.timing_doubt is not None]
     if not doubtful:
         return []
-    return ["note: to time them again, delete their directories, and run them while nothing else does"]
+    folders = shlex.join(str(row.run.path) for row in doubtful)
+    return [f"note: to time them again, while nothing else runs: vlmprune time {folders}"]
 
 
 def _names(rows: list[Row]) -> str:
@@ -117,5 +119,5 @@ def latency_lines(latency: Mapping[str, Any], pruned: bool) -> list[tuple[str, s
             spreads = [each for each in found if each is not None]
     if spreads:
         warning = f"TIMES NOT TO BE TRUSTED: the p90 of prefill is {max(spreads):.1f}x the median"
-        lines.append(("", f"{warning}; the machine did other work, or prompts differ much in length"))
+        lines.append(("", f"{warning}; `vlmprune time` measures again on an idle machine"))
     return lines
