@@ -77,6 +77,9 @@ CASES: list[tuple[list[str], str, str]] = [
     (["score"], "vlmprune score", "name a run directory"),
     (["score", "folder"], "folder", "not a run directory"),
     (["score", "folder", "judge.modle=x"], "'judge.modle'", "did you mean 'judge.model'"),
+    (["time"], "vlmprune time", "name a run directory"),
+    (["time", "folder"], "folder", "not a run directory"),
+    (["time", "folder", "latency_sample=4"], "'latency_sample'", "did you mean 'latency_samples'"),
     # amounts
     (["run", "ratio=1.2"], "ratio=1.2", "0 to 1"),
     (["run", "ratio=-0.1"], "ratio=-0.1", "0 to 1"),

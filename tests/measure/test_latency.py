@@ -79,8 +79,8 @@ def test_summary_of_the_rows():
     rows = [{"prefill": float(ms), "decode_per_token": None} for ms in range(1, 11)]
     rows[3]["decode_per_token"] = 7.0
     assert summarise(rows) == {
-        "prefill": {"median_ms": 5.5, "p90_ms": 9.0, "n": 10},  # 9 of 10 are 9 or less
-        "decode_per_token": {"median_ms": 7.0, "p90_ms": 7.0, "n": 1},
+        "prefill": {"median_ms": 5.5, "p25_ms": 3.0, "p75_ms": 8.0, "p90_ms": 9.0, "n": 10},  # 9 of 10 are 9 or less
+        "decode_per_token": {"median_ms": 7.0, "p25_ms": 7.0, "p75_ms": 7.0, "p90_ms": 7.0, "n": 1},
     }
     assert summarise([{"decode_per_token": None}]) == {"decode_per_token": None}
 

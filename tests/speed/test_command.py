@@ -36,7 +36,7 @@ def test_settings_of_the_others_do_not_concern_the_unpruned_model(ceiling, tmp_p
 def test_table_json_and_chart(ceiling, tmp_path, capsys):
     assert main(["speed", *QUICK, "method=none,cls,fastv", "ratio=0,0.5", "batch_size=1,2", f"outputs={tmp_path}"]) == 0
     out, err = capsys.readouterr()
-    assert "ceiling 1.00 TFLOP/s, 100 GB/s" in out and "72/144" in out and "of the theoretical speed-up" in out
+    assert "ceiling 1.00 TFLOP/s, 100 GB/s" in out and "72/144" in out and "fewer FLOPs to the first token" in out
     assert "5 ways on tiny: 40 calls" in err
 
     result = the_json(tmp_path)

@@ -8,7 +8,8 @@ import pytest
 
 from vlmprune.results.tables import FORMATS
 from vlmprune.speed import output
-from vlmprune.speed.output import print_result
+from vlmprune.speed.output import print_result, speed_chart
+from vlmprune.speed.result_schema import add_timing_doubts
 
 ROW = {
     "label": "fastv",
@@ -87,6 +88,61 @@ def test_a_narrow_terminal_loses_columns_by_name(printed, width):
 def test_what_is_left_out_is_not_explained(printed):
     assert any(line.startswith("decode GB/s") for line in printed(160))
     assert not any(line.startswith("decode GB/s") for line in printed(80))
+
+
+def timed(label: str, median: float, p90: float | None = None, **fields: object) -> dict:
+    """A measured row whose time to the first token is `median` ms."""
+    times = {"median_ms": median} | ({} if p90 is None else {"p90_ms": p90})
+    row = {name: value for name, value in ROW.items() if name not in ("speed_up", "flops_ratio", "realised")}
+    return row | {"label": label, "ms": ROW["ms"] | {"first_token": times}} | fields
+
+
+def compared(median: float, p90: float | None = None, label: str = "cls", faster: float = 1.0) -> dict:
+    speed_up = dict.fromkeys(ROW["speed_up"], faster)
+    return timed(label, median, p90, speed_up=speed_up, flops_ratio=2.5, realised=faster / 2.5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([timed("unpruned", 100, 149), compared(50, 74, faster=2)], None),
+        ([timed("unpruned", 100), compared(50, faster=2)], None),  # an older result, without a p90
+        ([timed("unpruned", 100), compared(50, 76, faster=2)], "p90 of the first token is 1.5x the median"),
+        ([timed("unpruned", 100, 210), compared(50, faster=2)], "p90 of the unpruned first token is 2.1x the median"),
+        (
+            [timed("unpruned", 100), compared(31, faster=100 / 31)],
+            "its speed-up would be 129% of the theoretical one",
+        ),
+        # Compilation makes it faster as well, beside the plain unpruned model and not beside the compiled one.
+        (
+            [
+                timed("unpruned", 100),
+                timed("unpruned compiled", 60, speed_up=dict.fromkeys(ROW["speed_up"], 1.6), flops_ratio=1.0),
+                compared(30, label="cls compiled", faster=100 / 30),
+            ],
+            None,
+        ),
+        ([timed("unpruned", 100), compared(30, label="cls compiled", faster=100 / 30)], None),
+    ],
+)
+def test_a_timing_that_cannot_be_trusted_is_said_in_place_of_the_finding(rows, reason, capsys, tmp_path):
+    rows = [dict(row) for row in rows]
+    add_timing_doubts(rows)
+    assert rows[-1].get("timing_doubt") == reason
+    print_result(RESULT | {"rows": rows}, "markdown")
+    out = capsys.readouterr().out
+    chart = tmp_path / "chart.svg"
+    ms = ROW["ms"] | {"other": {"median_ms": 1.0}}
+    drawn = [row | {"ms": ms | {"first_token": row["ms"]["first_token"]}} for row in rows]
+    speed_chart(RESULT | {"rows": drawn}, chart)
+    if reason is None:
+        assert "of the theoretical speed-up is realised" in out and "?" not in out
+        assert ">?<" not in chart.read_text()
+        return
+    (finding,) = (line for line in out.splitlines() if line.startswith("batch 1"))
+    assert finding.endswith(f"fewer FLOPs to the first token; its timing is not to be trusted: {reason}")
+    assert out.count("%? |") == 1 and "?: not to be trusted" in out and "is realised" not in out
+    assert ">?<" in chart.read_text()
 
 
 @pytest.mark.parametrize("style", FORMATS)

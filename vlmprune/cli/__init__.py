@@ -1,4 +1,4 @@
-"""The command line: run, sweep, compare, score, speed, show, list, wandb-report and completion.
+"""The command line: run, sweep, compare, score, time, speed, show, list, wandb-report and completion.
 
 Heavy modules are imported by the command that needs them.
 
@@ -79,6 +79,7 @@ COMMANDS = {
     "sweep": Command("sweep.sweep", "method=cls,fastv ratio=0.5,0.9", "one run for every combination", True, True),
     "compare": Command("compare.compare", "", "a table of finished runs, with tests and charts"),
     "score": Command("score.score", "DIR", "score the answers of a run again, by rule or by a judge", True),
+    "time": Command("time.time_runs", "DIR", "measure the latency of a finished run again", True, True),
     "speed": Command("speed.speed", "", "measure what pruning saves, on synthetic prompts", True, True),
     "show": Command("show.show", 'photo.jpg "What is this?"', "draw the patches that each method keeps", True, True),
     "list": Command("listing.show_choices", "methods", "the choices: models, methods, benchmarks, ..."),

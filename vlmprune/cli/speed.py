@@ -93,13 +93,14 @@ def speed(arguments: list[str]) -> int:
 def print_stored(source: Path, settings: Settings) -> int:
     """Print a stored result and draw its chart, beside it unless chart= gives another file; return the exit code."""
     from vlmprune.speed.output import print_result, speed_chart
-    from vlmprune.speed.result_schema import SpeedResult
+    from vlmprune.speed.result_schema import SpeedResult, add_timing_doubts
     from vlmprune.typed_json import read_json
 
     try:
-        result = dict(read_json(source, SpeedResult))
+        result: dict[str, Any] = dict(read_json(source, SpeedResult))
     except (OSError, ValueError) as error:
         raise UserError(f"from={source}: is no result of vlmprune speed ({error_text(error)})") from error
+    add_timing_doubts(result["rows"])  # a result of an older version has none
     print_result(result, settings.format)
     chart = settings.chart or source.with_suffix(".png")
     if chart != "none":

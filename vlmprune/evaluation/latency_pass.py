@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -15,7 +16,7 @@ from vlmprune.engine.prompt_state import Record
 from vlmprune.engine.session import Session
 from vlmprune.evaluation.generation import greedy, inputs_for
 from vlmprune.evaluation.media_loader import MediaCache
-from vlmprune.measure.environment import describe_conditions
+from vlmprune.measure.environment import describe_conditions, versions
 from vlmprune.measure.latency import StageClock, Times, summarise, time_parts
 from vlmprune.measure.memory import cache_bytes
 from vlmprune.methods.base import Method
@@ -89,7 +90,13 @@ def measure_questions(
         cache[side] = cache_bytes(output.past_key_values)
     latency = {side: summarise(rows) for side, rows in times.items()}
     lengths = {"tokens": mean_lengths(records["unpruned"], records["pruned"])}
-    return {**latency, "samples": count, "batch_size": 1, **lengths, "conditions": measured_under}, cache
+    about = {"samples": count, "batch_size": 1, **lengths, "conditions": measured_under}
+    return {
+        **latency,
+        **about,
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }, cache
 
 
 def mean_lengths(unpruned: list[Record], pruned: list[Record]) -> dict[str, float]:

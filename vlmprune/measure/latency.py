@@ -136,12 +136,13 @@ def time_parts(generate: Callable[[], Any], clock: StageClock) -> tuple[Times, A
 
 
 def summarise(rows: list[Times]) -> dict[str, dict[str, float] | None]:
-    """Return for every part the median and 90th percentile in ms (nearest rank) and its number of calls; None for 0."""
+    """Return for every part the median, the quartiles and the 90th percentile in ms (nearest rank), and its number of
+    calls; None for 0."""
     summary: dict[str, dict[str, float] | None] = {}
     for part in rows[0]:
         values = sorted(value for row in rows if (value := row[part]) is not None)
-        rank = -(-9 * len(values) // 10)
-        summary[part] = (
-            {"median_ms": statistics.median(values), "p90_ms": values[rank - 1], "n": len(values)} if values else None
-        )
+        summary[part] = None
+        if values:
+            ranks = {f"p{percent}_ms": values[-(-percent * len(values) // 100) - 1] for percent in (25, 75, 90)}
+            summary[part] = {"median_ms": statistics.median(values), **ranks, "n": len(values)}
     return summary

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmprune.results.tables import Column
 from vlmprune.results.text import format_difference, format_number, format_percent, format_score
+from vlmprune.results.timing import DOUBTFUL, MOST_APART, MOST_SPREAD
 
 if TYPE_CHECKING:
     from vlmprune.results.comparison import CorrectedDifference, Row
@@ -43,7 +44,7 @@ def _median(part: str) -> Callable[[Row], float | None]:
 
 def _prefill(row: Row) -> str:
     speed_up = "" if row.speed_up is None else f" ({row.speed_up:.2f}x)"
-    return format_number(row.run.pruned_ms.get("prefill")) + speed_up
+    return format_number(row.run.pruned_ms.get("prefill")) + speed_up + DOUBTFUL * (row.timing_doubt is not None)
 
 
 COLUMNS: dict[str, Column[Row]] = {  # by name in columns=
@@ -205,8 +206,22 @@ def row_fields(row: Row) -> dict[str, tuple[Any, str]]:
             run.unpruned_ms.get("prefill"),
             "median prefill of the unpruned model, measured in turn in the same run",
         ),
+        "latency_unpruned_prefill_p90_ms": (run.unpruned_p90_ms.get("prefill"), "its 90th percentile"),
         "prefill_speed_up": (row.speed_up, "latency_unpruned_prefill_ms / latency_prefill_ms"),
-        **{f"latency_{part}_ms": (run.pruned_ms.get(part), f"median ms {about}") for part, about in PARTS.items()},
+        "timing_doubt": (
+            row.timing_doubt and str(row.timing_doubt),
+            f"why the prefill times are not to be trusted (p90 over {MOST_SPREAD}x the median, or an unpruned prefill "
+            f"over {MOST_APART}x that of another run of the group on the same device); null if nothing speaks "
+            "against them",
+        ),
+        **{
+            name: pair
+            for part, about in PARTS.items()
+            for name, pair in (
+                (f"latency_{part}_ms", (run.pruned_ms.get(part), f"median ms {about}")),
+                (f"latency_{part}_p90_ms", (run.pruned_p90_ms.get(part), "its 90th percentile")),
+            )
+        },
         "kv_cache_mb": (
             None if run.kv_cache_bytes is None else run.kv_cache_bytes / 1e6,
             "keys and values of one question after prefill, 10^6 bytes",

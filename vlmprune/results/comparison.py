@@ -12,6 +12,7 @@ from vlmprune.results.find import label_runs
 from vlmprune.results.question_scores import Questions
 from vlmprune.results.runs import Run
 from vlmprune.results.statistics import Difference, holm, paired_differences, pareto_front
+from vlmprune.results.timing import TimingDoubt, find_timing_doubt
 
 SAME_TOKENS, SAME_SHARE = 0.5, 0.01  # largest differences that count as equal: in tokens, and as a share of them
 FLIPS, MOST_FLIPS = 10_000, 50_000  # random sign assignments of a test
@@ -112,6 +113,7 @@ class Row:
     versus_random: paired differences to the unpruned run and to random pruning at the same layer-averaged tokens; None
     without such a run. front: on the Pareto front: nothing shown scores as well for fewer FLOPs, or better for as many.
     lacks_random: the run should be compared with random pruning, and there is no random run at its tokens.
+    timing_doubt: reasons not to trust its prefill times, None if there is none.
     """
 
     run: Run
@@ -122,6 +124,7 @@ class Row:
     unpruned: Run | None = None
     front: bool = False
     lacks_random: bool = False
+    timing_doubt: TimingDoubt | None = None
 
     @property
     def name(self) -> str:
@@ -159,6 +162,7 @@ def make_rows(shown: list[Run], group: list[Run]) -> list[Row]:
     )
     for row, front, versus_unpruned, versus_random in columns:
         row.front, row.versus_unpruned, row.versus_random = front, versus_unpruned, versus_random
+        row.timing_doubt = find_timing_doubt(row.run, group)
         row.lacks_random = has_to_beat_random(row.run) and not find_random_references(row.run, group)
         if row.run.score is not None and unpruned is not None and unpruned.score is not None and unpruned.score > 0:
             row.relative = row.run.score / unpruned.score

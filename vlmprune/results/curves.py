@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vlmprune.errors import UserError
 from vlmprune.results.comparison import Row
 from vlmprune.results.runs import Run
+from vlmprune.results.timing import relative_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,8 +44,8 @@ class XAxis:
 RATIO = XAxis("ratio", "visual tokens removed (%)", lambda run: 100 * run.reduction)
 LATENCY = XAxis(
     "latency",
-    "end to end, median ms at batch 1",
-    lambda run: run.pruned_ms.get("end_to_end"),
+    "end to end, % of unpruned in the same run",
+    relative_time,
     noisy=True,
 )
 

@@ -13,6 +13,7 @@ from vlmprune.results.runs import Run
 from vlmprune.results.summary import CONVENTIONS, make_command, requested_amount
 from vlmprune.results.tables import LATEX_HEAD, Report, Table, column_legend
 from vlmprune.results.text import terminal_line
+from vlmprune.results.timing import CONDITIONS, retiming_notes, timing_notes
 from vlmprune.source_code import ENGINE
 
 if TYPE_CHECKING:
@@ -59,9 +60,14 @@ def difference_lines(firsts: list[Run]) -> list[str]:
 
 
 def table_notes(rows: list[Row]) -> list[str]:
-    """Return the notes of one table: environments, long questions and missing reference runs."""
-    notes = [*environment_notes([row.run for row in rows]), *beyond_notes(rows), *missing_references(rows)]
-    return [terminal_line(line) for line in notes]
+    """Return the notes of one table: environments, times, long questions and missing reference runs."""
+    lines = [*figure_notes(rows), *retiming_notes(rows), *missing_references(rows)]
+    return [terminal_line(line) for line in lines]
+
+
+def figure_notes(rows: list[Row]) -> list[str]:
+    """Return the notes without which the figures of a table would be read wrongly."""
+    return [*environment_notes([row.run for row in rows]), *timing_notes(rows), *beyond_notes(rows)]
 
 
 def missing_references(rows: list[Row]) -> list[str]:
@@ -106,10 +112,12 @@ def environment_notes(runs: list[Run]) -> list[str]:
     """Return notes on differing environments, whose times may not be comparable, and on another FLOPs convention."""
     convention = runs[0].comparable.get("flops")  # one for all runs of a table
     lines = [f"note: FLOPs {CONVENTIONS.get(convention, f'by {convention}')}"] if convention else []
-    for key in ("device", "device_name", "threads", "attention", "versions"):
-        values = {json.dumps(run.environment.get(key), sort_keys=True) for run in runs}
+    for key in (*CONDITIONS, "versions"):
+        found = [run.timing_environment for run in runs]
+        found += [run.environment for run in runs if key == "versions"]  # of the answers
+        values = {json.dumps(each.get(key), sort_keys=True) for each in found}
         if len(values) > 1 and key == "versions":
-            lines.append(f"note: library versions differ ({', '.join(_differing_versions(runs))})")
+            lines.append(f"note: library versions differ ({', '.join(_differing_versions(found))})")
         elif len(values) > 1:
             lines.append(f"note: {key} differs ({', '.join(sorted(values))}): times do not compare")
     return lines
@@ -152,8 +160,8 @@ def _settings(run: Run) -> dict[str, Any]:
     }
 
 
-def _differing_versions(runs: list[Run]) -> list[str]:
-    versions = [dict(run.environment.get("versions") or {}) for run in runs]
+def _differing_versions(environments: list[dict[str, Any]]) -> list[str]:
+    versions = [dict(each.get("versions") or {}) for each in environments]
     packages = sorted({package for each in versions for package in each})
     return [package for package in packages if len({each.get(package) for each in versions}) > 1]
 
@@ -221,5 +229,5 @@ def comparison_table(rows: list[Row], keys: Sequence[str]) -> Table[Row]:
         rows,
         bold=[row.front for row in rows],
         notes=table_notes(rows),
-        caption="; ".join([CAPTION, *environment_notes([row.run for row in rows]), *beyond_notes(rows)]),
+        caption="; ".join([CAPTION, *figure_notes(rows)]),
     )

@@ -62,8 +62,10 @@ class Run:
 
     settings: as typed. score: None until the answers are judged; low, high: its interval, None if there is none.
     flops, unpruned_flops: None if they cannot be counted. pruned_ms, unpruned_ms: median ms of each timed part, without
-    parts that were not measured. kv_cache_bytes, peak_memory_mb: None if not measured. beyond: number of questions
-    longer than the decoder's `limit` positions; longest: positions of the longest; all three None if unknown.
+    parts that were not measured; pruned_p90_ms, unpruned_p90_ms: the 90th percentiles that are recorded.
+    kv_cache_bytes, peak_memory_mb: None if not measured. timing_environment: `environment`, with what it was at the
+    latest timing, which may be newer (`vlmprune time`). beyond: number of questions longer than the decoder's `limit`
+    positions; longest: positions of the longest; all three None if unknown.
     """
 
     path: Path
@@ -90,9 +92,12 @@ class Run:
     unpruned_flops: float | None
     pruned_ms: dict[str, float]
     unpruned_ms: dict[str, float]
+    pruned_p90_ms: dict[str, float]
+    unpruned_p90_ms: dict[str, float]
     kv_cache_bytes: int | None
     peak_memory_mb: float | None
     environment: dict[str, Any]
+    timing_environment: dict[str, Any]
     metrics: dict[str, float]
 
     @property
@@ -202,13 +207,24 @@ def _from_result(path: Path, result: Result) -> Run:
         positions and positions["beyond"],
         flops and flops["total"],
         flops and flops["unpruned_total"],
-        _medians(latency and latency["pruned"]),
-        _medians(latency and latency["unpruned"]),
+        _times(latency and latency["pruned"], "median_ms"),
+        _times(latency and latency["unpruned"], "median_ms"),
+        _times(latency and latency["pruned"], "p90_ms"),
+        _times(latency and latency["unpruned"], "p90_ms"),
         cache and cache["pruned"],
         timings.get("peak_memory_mb"),
         dict(result["environment"]),
+        _timing_environment(result),
         answers.get("metrics", {}),
     )
+
+
+def _timing_environment(result: Result) -> dict[str, Any]:
+    latency: dict[str, Any] = dict(result["timings"]["latency"] or {})
+    newer = dict(latency.get("conditions", {}))
+    if "versions" in latency:
+        newer["versions"] = latency["versions"]
+    return {**result["environment"], **newer}
 
 
 def comparable_of(result: Result | dict[str, Any]) -> dict[str, str]:
@@ -216,10 +232,10 @@ def comparable_of(result: Result | dict[str, Any]) -> dict[str, str]:
     return {"engine": FIRST_ENGINE} | result["comparable"]
 
 
-def _medians(parts: Parts | None) -> dict[str, float]:
-    """Return the median ms of each part that was measured."""
+def _times(parts: Parts | None, name: str) -> dict[str, float]:
+    """Return a time, such as median_ms, of each part that has it."""
     found: dict[str, Any] = {} if parts is None else dict(parts)
-    return {name: found[name]["median_ms"] for name in Parts.__annotations__ if found.get(name)}
+    return {part: found[part][name] for part in Parts.__annotations__ if found.get(part) and name in found[part]}
 
 
 def find_unpruned_score(result: dict[str, Any], directory: Path) -> float | None:

@@ -141,9 +141,11 @@ class BadSamples(TypedDict):
 
 @with_config(STRICT)
 class Times(TypedDict):
-    """Times of one part of generate(), over several calls."""
+    """Times of one part of generate(), over several calls. Percentiles are of the nearest rank."""
 
     median_ms: Amount
+    p25_ms: Annotated[NotRequired[Amount], Field(description="older results lack it and p75_ms")]
+    p75_ms: NotRequired[Amount]
     p90_ms: NotRequired[Amount]
     n: NotRequired[Count]
 
@@ -192,6 +194,8 @@ class Latency(TypedDict):
     batch_size: NotRequired[Count]
     tokens: NotRequired[Lengths]
     conditions: NotRequired[Conditions]
+    measured: Annotated[NotRequired[str], Field(description="UTC date and time; older results lack it and versions")]
+    versions: Annotated[NotRequired[dict[str, str]], Field(description="of libraries")]
 
 
 @with_config(STRICT)
@@ -226,7 +230,7 @@ class CacheBytes(TypedDict):
 class Timings(TypedDict):
     """Times and memory of the run."""
 
-    latency: Annotated[Latency | None, Field(description="null without latency_samples")]
+    latency: Annotated[Latency | None, Field(description="the latest; null without latency_samples")]
     evaluation_s: Annotated[
         NotRequired[Amount],
         Field(description="the batched evaluation, by all processes, of the samples that were open"),
@@ -246,6 +250,10 @@ class Timings(TypedDict):
         Field(description="its reset, or process start where the system does not let it be reset"),
     ]
     kv_cache_bytes: NotRequired[CacheBytes | None]
+    earlier_latency: Annotated[
+        NotRequired[list[Latency]],
+        Field(description="that `vlmprune time` replaced, oldest first; absent where it replaced none"),
+    ]
 
 
 @with_config(STRICT)

@@ -10,6 +10,7 @@ from typing import Any
 from vlmprune.config.overrides import AMOUNT, INEFFECTIVE_UNPRUNED, first_key
 from vlmprune.results.runs import Run, find_comparable_runs
 from vlmprune.results.text import format_flops, format_percent
+from vlmprune.results.timing import latency_lines
 
 OWN = ("method", *AMOUNT, "seed")  # settings that the other run does not take over
 
@@ -89,10 +90,7 @@ def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> li
     if (convention := (answers["flops"] or {}).get("convention")) in CONVENTIONS:
         rows.append(("", CONVENTIONS[convention]))
     if latency is not None:
-        for part, title in (("prefill", "prefill"), ("end_to_end", "end to end")):
-            ours, bare = latency["pruned"][part]["median_ms"], latency["unpruned"][part]["median_ms"]
-            versus = "" if result["method"] == "none" or not ours else f", unpruned {bare:.3g} ms: {bare / ours:.2f}x"
-            rows.append((title, f"{ours:.3g} ms median{versus}  (batch 1, {latency.get('samples', '?')} questions)"))
+        rows += latency_lines(latency, pruned=result["method"] != "none")
     rate = result["timings"].get("samples_per_s")
     if rate is not None:
         speed = f"{rate:.0f} questions/s{batches(result['timings'])}{on_devices(result)}"

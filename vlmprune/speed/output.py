@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from vlmprune.results.curves import BASELINE, COLORS, GRID, MARKERS, chart_style, make_panels, write_figure
 from vlmprune.results.tables import Column, Report, Table, column_legend
 from vlmprune.results.text import format_amount, format_number
-from vlmprune.speed.result_schema import MEASURED, NOT_APPLICABLE
+from vlmprune.results.timing import DOUBTFUL, MOST_SPREAD
+from vlmprune.speed.result_schema import MEASURED, NOT_APPLICABLE, part_spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 
 Row = dict[str, Any]
+MARKED = ("prefill", "first_token", "decode_per_token", "end_to_end")  # parts with a speed-up; others are too short
 
 
 def removed_text(row: Row) -> str:
@@ -42,7 +44,8 @@ def _time(title: str, part: str, about: str = "", droppable: int = 0) -> Column[
 
     def text(row: Row) -> str:
         faster = row.get("speed_up", {}).get(part)
-        return format_number((row["ms"][part] or {}).get("median_ms")) + (f" ({faster:.2f}x)" if faster else "")
+        mark = DOUBTFUL * (part in MARKED and part_spread(row, part) is not None)
+        return format_number((row["ms"][part] or {}).get("median_ms")) + (f" ({faster:.2f}x)" if faster else "") + mark
 
     return _column(title, text, about, droppable)
 
@@ -86,7 +89,9 @@ WORK = (
     _column("fewer FLOPs", lambda row: _known(row, "flops_ratio", "{:.2f}x")),
     _column("faster", lambda row: _known(row, "speed_up", "{[first_token]:.2f}x")),
     _column(
-        "realised", lambda row: _known(row, "realised", "{:.0%}"), "times faster to the first token / times fewer FLOPs"
+        "realised",
+        lambda row: _known(row, "realised", "{:.0%}") + DOUBTFUL * ("timing_doubt" in row and "realised" in row),
+        "times faster to the first token / times fewer FLOPs",
     ),
     _column(
         "TFLOP/s",
@@ -119,7 +124,7 @@ def print_result(result: dict[str, Any], style: str) -> None:
         records=[dict(_flat(row)) for row in rows],
         data=result,
         above=[first_line],
-        remarks=[*refusals(rows), *findings(rows)],
+        remarks=[*refusals(rows), *findings(rows), *doubts(rows)],
     ).print(style)
 
 
@@ -158,11 +163,26 @@ def findings(rows: list[Row]) -> list[str]:
         most = strongest.get(row["batch_size"], {"flops_ratio": 1})
         if row.get("flops_ratio", 1) > most["flops_ratio"] and row["tokens"]["kept"]:
             strongest[row["batch_size"]] = row
+    return [_finding(size, row) for size, row in strongest.items()]
+
+
+def _finding(size: int, row: Row) -> str:
+    case, ratio = f"{row['label']} {removed_text(row)}", row["flops_ratio"]
+    fewer = f"batch {size}: {case} needs {ratio:.2f}x fewer FLOPs to the first token"
+    if "timing_doubt" in row:
+        return f"{fewer}; its timing is not to be trusted: {row['timing_doubt']}"
+    faster = row["speed_up"]["first_token"]
+    return f"{fewer} and is {faster:.2f}x faster: {row['realised']:.0%} of the theoretical speed-up is realised"
+
+
+def doubts(rows: list[Row]) -> list[str]:
+    """Return a line that explains the mark DOUBTFUL and says what to do; [] if no row has it."""
+    measured = [row for row in rows if row["state"] == MEASURED]
+    if not any("timing_doubt" in row or any(part_spread(row, part) for part in MARKED) for row in measured):
+        return []
     return [
-        f"batch {size}: {row['label']} {removed_text(row)} needs {row['flops_ratio']:.2f}x fewer FLOPs to the first "
-        f"token and is {row['speed_up']['first_token']:.2f}x faster: {row['realised']:.0%} of the theoretical speed-up "
-        "is realised"
-        for size, row in strongest.items()
+        f"{DOUBTFUL}: not to be trusted, as the p90 is over {MOST_SPREAD}x the median, or the speed-up over the "
+        "theoretical one; the machine probably did other work meanwhile: measure again while it does nothing else"
     ]
 
 
@@ -223,7 +243,7 @@ def _draw(result: dict[str, Any]) -> Figure:
 
 
 def _speed_ups(axes: Axes, rows: list[Row]) -> None:
-    """Draw the speed-up to the first token: measured, and by FLOPs."""
+    """Draw the speed-up to the first token: measured, and by FLOPs. DOUBTFUL marks what is not to be trusted."""
     curves: dict[str, list[tuple[float, Row]]] = {}
     for row in rows:
         if "flops_ratio" in row and row["label"] != "unpruned":
@@ -234,6 +254,10 @@ def _speed_ups(axes: Axes, rows: list[Row]) -> None:
         x, color = [removed for removed, _ in points], COLORS[index % len(COLORS)]
         look: dict[str, Any] = {"color": color, "marker": MARKERS[index % len(MARKERS)], "markersize": 4}
         axes.plot(x, [row["speed_up"]["first_token"] for _, row in points], label=f"{label}, measured", **look)
+        for at, row in points:
+            if "timing_doubt" in row:
+                where: Any = {"xytext": (3, 3), "textcoords": "offset points", "color": color, "fontweight": "bold"}
+                axes.annotate(DOUBTFUL, (at, row["speed_up"]["first_token"]), **where)
         axes.plot(
             x,
             [row["flops_ratio"] for _, row in points],

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import AfterValidator, Field, with_config
 from typing_extensions import TypedDict
 
 from vlmprune.results.schema import Conditions, Times
+from vlmprune.results.timing import spread_of
 from vlmprune.typed_json import STRICT, Amount, Count, Fraction, Positive
 
 MEASURED, OUT_OF_MEMORY, NOT_APPLICABLE = "measured", "out of memory", "not applicable"
@@ -116,6 +117,41 @@ class Row(TypedDict):
         Field(description="FLOPs to the first token, unpruned / here: the theoretical speed-up"),
     ]
     realised: Annotated[NotRequired[Positive], Field(description="speed_up of first_token / flops_ratio")]
+    timing_doubt: Annotated[
+        NotRequired[str],
+        Field(description="why speed_up and realised are not to be trusted; absent if nothing speaks against them"),
+    ]
+
+
+def add_timing_doubts(rows: list[dict[str, Any]]) -> None:
+    """Add `timing_doubt` to measured rows whose time to the first token, or their unpruned row's, was disturbed.
+
+    Compiled rows are held against the compiled unpruned one, since compilation makes them faster as well.
+    """
+    measured = [row for row in rows if row["state"] == MEASURED]
+    unpruned = {_kind(row): row for row in measured if row["label"] in ("unpruned", "unpruned compiled")}
+    for row in measured:
+        bare = unpruned.get(_kind(row), row)
+        reasons = [
+            f"p90 of the {name}first token is {spread:.1f}x the median"
+            for name, each in {"": row, "unpruned ": bare}.items()
+            if (each is row) == (name == "") and (spread := part_spread(each, "first_token")) is not None
+        ]
+        ours, theirs = (each["ms"]["first_token"]["median_ms"] for each in (row, bare))
+        if bare is not row and (share := theirs / ours / row.get("flops_ratio", float("inf"))) > 1:
+            reasons.append(f"its speed-up would be {share:.0%} of the theoretical one")
+        if reasons:
+            row["timing_doubt"] = "; ".join(reasons)
+
+
+def _kind(row: dict[str, Any]) -> tuple[int, bool]:
+    return row["batch_size"], row["label"].endswith(" compiled")
+
+
+def part_spread(row: dict[str, Any], part: str) -> float | None:
+    """Return p90 / median of a part of a measured row if it is too large to trust the times; else None."""
+    times = row["ms"][part] or {}
+    return spread_of(times.get("median_ms"), times.get("p90_ms"))
 
 
 # Fields that a row must have too, by its state or by another field of the row.

@@ -22,7 +22,7 @@ from vlmprune.models.loading import LoadedModel
 from vlmprune.speed import Load
 from vlmprune.speed.bench import Bench, Ceiling, Measurement, measure_ceiling
 from vlmprune.speed.load import Case, Refusal, SpeedPlan, make_batch
-from vlmprune.speed.result_schema import MEASURED, NOT_APPLICABLE, OUT_OF_MEMORY
+from vlmprune.speed.result_schema import MEASURED, NOT_APPLICABLE, OUT_OF_MEMORY, add_timing_doubts
 from vlmprune.terminal import progress_bar
 
 TIMES = ("prefill", "first_token", "decode_per_token", "end_to_end")  # parts with a speed-up
@@ -89,6 +89,7 @@ def make_rows(
     rows = [_row(one, encoded, loaded, load, ceiling, weights) for one in measurements]
     for row in rows:
         _add_comparison(row, rows[0])
+    add_timing_doubts(rows)
     return rows
 
 
