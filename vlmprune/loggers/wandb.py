@@ -231,9 +231,7 @@ class WandbLogger(Logger):
         except Exception as error:
             self._run = self._line = None
             why = f"{type(error).__name__}: {error_text(error)}"
-            say(
-                f"warning: W&B could not {doing} ({why}); the run continues, and its files are in {self.directory}"
-            )
+            say(f"warning: W&B could not {doing} ({why}); the run continues, and its files are in {self.directory}")
             _end_service()
 
 

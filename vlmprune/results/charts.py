@@ -13,6 +13,7 @@ import numpy as np
 from vlmprune.errors import UserError
 from vlmprune.results.comparison import Row
 from vlmprune.results.curves import (
+    FAINT,
     LATENCY,
     RATIO,
     LineStyle,
@@ -115,7 +116,7 @@ def chart_svgs(groups: Groups) -> list[tuple[str, str]]:
 
 
 def _figures(groups: Groups) -> Iterator[tuple[str, Figure]]:
-    styles = choose_line_styles(groups)
+    styles = _line_styles(groups)
     for x_axis in (RATIO, make_flops_axis(groups), LATENCY):
         if any(x_axis.value(row.run) is not None for rows in groups for row in rows if not row.run.is_unpruned):
             yield x_axis.name, _axis_figure(groups, x_axis, styles)
@@ -126,7 +127,7 @@ def _figures(groups: Groups) -> Iterator[tuple[str, Figure]]:
 
 
 def _overview(groups: Groups) -> Figure:
-    figure, panels = make_panels(len(groups), 2, WIDTH, PANEL_HEIGHT, styles := choose_line_styles(groups))
+    figure, panels = make_panels(len(groups), 2, WIDTH, PANEL_HEIGHT, styles := _line_styles(groups))
     flops = make_flops_axis(groups)
     for (left, right), rows in zip(panels, groups, strict=True):
         scores = run_scores(rows)
@@ -135,7 +136,7 @@ def _overview(groups: Groups) -> Figure:
         left.set_xlabel(RATIO.label)
         right.set_xlabel(flops.label)
         _title(left, rows)
-        right.set_title(BANDS, loc="right", color="#666666", fontsize=7)
+        right.set_title(BANDS, loc="right", color=FAINT, fontsize=7)
     return figure
 
 
@@ -150,7 +151,7 @@ def _axis_figure(groups: Groups, x_axis: XAxis, styles: dict[str, LineStyle]) ->
         axes.set_axis_off()
     if columns == 1:
         note = BARS if x_axis.noisy else BANDS
-        panels.flat[0].set_title(note, loc="right", color="#666666", fontsize=7)
+        panels.flat[0].set_title(note, loc="right", color=FAINT, fontsize=7)
     return figure
 
 
@@ -185,6 +186,13 @@ def _title(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_ylabel(f"{first.metric} (%)")
     name, size = f"{first.model} on {first.benchmark}", f"{first.samples:,} questions"
     axes.set_title(f"{name}, {size}" if len(name) + len(size) <= LONGEST_TITLE else f"{name}\n{size}", loc="left")
+
+
+def _line_styles(groups: Groups) -> dict[str, LineStyle]:
+    """Return the line style of every label that has a curve; unpruned and blind runs have none."""
+    return choose_line_styles(
+        row.label for rows in groups for row in rows if not row.run.is_unpruned and not row.run.is_blind
+    )
 
 
 def _judged(rows: Sequence[Row]) -> list[Row]:

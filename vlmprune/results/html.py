@@ -18,16 +18,20 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
+
 from vlmprune import __version__
 from vlmprune.errors import UserError
 from vlmprune.files import write_atomically
 from vlmprune.results.charts import chart_svgs
-from vlmprune.results.columns import columns_for
+from vlmprune.results.columns import COLUMNS, columns_for
 from vlmprune.results.comparison import Row
+from vlmprune.results.curves import find_look
 from vlmprune.results.notes import Comparison, table_notes, title
 from vlmprune.results.picture_index import FOLDER, read_index
 from vlmprune.results.tables import Column, column_legend
 
+METHOD = COLUMNS["method"].title
 QUESTIONS, RUNS = 4, 8  # most questions of a table, and most runs of each
 LONGEST_SIDE, QUALITY = 720, 88  # of the JPEG, LONGEST_SIDE in pixels
 
@@ -166,12 +170,29 @@ def _table(rows: list[Row], columns: list[Column[Row]]) -> str:
     lines = []
     for row in rows:
         cells = "".join(
-            f'<td{_text_class(column)} data-sort="{_sort_key(column, row)}">{escape(column.text(row))}</td>'
+            f'<td{_text_class(column)} data-sort="{_sort_key(column, row)}">'
+            f"{method_mark(row) if column.title == METHOD else ''}{escape(column.text(row))}</td>"
             for column in columns
         )
         lines.append(f"<tr{' class=front' if row.front else ''}>{cells}</tr>")
     body = "\n".join(lines)
     return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+
+
+def method_mark(row: Row) -> str:
+    """Return the marker of a row's method in its colour, as in the charts, as an SVG element."""
+    from matplotlib.markers import MarkerStyle
+    from matplotlib.transforms import Affine2D
+
+    color, marker = find_look(row.name.partition(" ")[0])
+    shape = MarkerStyle(marker)
+    scale = Affine2D().scale(100)  # curves become lines of about length 1
+    outline = shape.get_path().transformed(shape.get_transform() + scale).to_polygons(closed_only=False)
+    lines = " ".join("M" + "L".join(f"{x:.0f} {-y:.0f}" for x, y in np.asarray(line)) for line in outline)
+    return (
+        '<svg class="mark" viewBox="-80 -80 160 160" aria-hidden="true">'
+        f'<path d="{lines}" fill="{color}" stroke="{color}" stroke-width="18"/></svg>'
+    )
 
 
 def _text_class(column: Column[Row]) -> str:
@@ -197,11 +218,11 @@ def _examples(questions: list[list[Example]]) -> str:
 def _figure(example: Example) -> str:
     uri = data_uri(example.file)
     run = example.row.run
-    name = escape(f"{example.row.name} {run.amount}".strip())
+    name, mark = escape(f"{example.row.name} {run.amount}".strip()), method_mark(example.row)
     picture = f'<img src="{uri}" alt="tokens kept by {name}">' if uri else '<p class="note">no readable picture</p>'
     judged = "" if example.score is None else f" <span class={_mark(example.score)}>score {example.score:g}</span>"
     return (
-        f"<figure>{picture}<figcaption><b>{name}</b>: {escape(example.prediction) or '(no answer)'}{judged}<br>"
+        f"<figure>{picture}<figcaption>{mark}<b>{name}</b>: {escape(example.prediction) or '(no answer)'}{judged}<br>"
         f"<span class=faint>{example.kept:,} of {example.total:,} visual tokens</span></figcaption></figure>"
     )
 
