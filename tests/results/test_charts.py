@@ -130,3 +130,10 @@ def test_settings_of_one_method_differ_in_dashes_and_fill() -> None:
     looks = choose_line_styles(labels)
     assert {(look["color"], look["marker"]) for look in looks.values()} == {find_look("cls")}
     assert all(len({look[part] for look in looks.values()}) == 3 for part in ("linestyle", "fillstyle"))
+
+
+def test_one_row_of_categories_is_as_high_as_its_lines_need(outputs: Path, tmp_path: Path) -> None:
+    compare([str(outputs), f"charts={tmp_path / 'figures'}"])
+    pixels = np.asarray(Image.open(tmp_path / "figures" / "categories.png").convert("RGB")).astype(int)
+    ink = (pixels.max(2) < 0x60).sum(0)
+    assert ink[: pixels.shape[1] // 4].max() > 180  # the y-axis of the first panel

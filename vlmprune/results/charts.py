@@ -73,6 +73,7 @@ def categories_of(runs: list[Run]) -> list[Category]:
 WIDTH, PANEL_HEIGHT = 6.4, 2.75  # inches; 960 pixels wide
 LONGEST_TITLE = 40  # characters in one line above half of the width
 SMALL_HEIGHT, SMALL_COLUMNS, MOST_CATEGORIES = 1.5, 4, 12  # of the panels by category
+SMALL_FRAME = 0.7  # inches of title and x-axis, which the rows of these panels share
 BANDS, BARS = "bands: 95 % interval over images", "bars: 95 % interval over images; joined by ratio"
 
 Groups = Sequence[Sequence[Row]]
@@ -160,7 +161,7 @@ def _by_category(rows: Sequence[Row], categories: list[Category], styles: dict[s
     shown = categories[:MOST_CATEGORIES]
     columns = min(SMALL_COLUMNS, len(shown))
     lines = -(-len(shown) // columns)
-    figure, panels = make_panels(lines, columns, 1.3 * WIDTH, SMALL_HEIGHT, styles, share=True)
+    figure, panels = make_panels(lines, columns, 1.3 * WIDTH, SMALL_HEIGHT + SMALL_FRAME / lines, styles, share=True)
     for number, (axes, category) in enumerate(zip(panels.flat, shown, strict=False)):
         draw_panel(axes, rows, RATIO, styles, category.scores, small=True)
         axes.set_title(f"{category.name} ({category.questions:,})", loc="left")

@@ -64,6 +64,7 @@ class Run:
     flops, unpruned_flops: None if they cannot be counted. pruned_ms, unpruned_ms: median ms of each timed part, without
     parts that were not measured. kv_cache_bytes, peak_memory_mb: None if not measured. beyond: number of questions
     longer than the decoder's `limit` positions; longest: positions of the longest; all three None if unknown.
+    finished: UTC date and time, '' if not on record.
     """
 
     path: Path
@@ -94,6 +95,7 @@ class Run:
     peak_memory_mb: float | None
     environment: dict[str, Any]
     metrics: dict[str, float]
+    finished: str
 
     @property
     def questions(self) -> Questions | None:
@@ -208,6 +210,7 @@ def _from_result(path: Path, result: Result) -> Run:
         timings.get("peak_memory_mb"),
         dict(result["environment"]),
         answers.get("metrics", {}),
+        result.get("finished", ""),
     )
 
 
