@@ -12,7 +12,7 @@ import pytest
 from tests.results.synthetic import as_json, change_result, make_outputs, make_run
 from vlmprune.cli.compare import compare
 from vlmprune.errors import UserError
-from vlmprune.results.columns import COLUMNS
+from vlmprune.results.columns import COLUMNS, KEYS
 
 
 @pytest.fixture
@@ -101,5 +101,17 @@ def test_recorded_names_move_no_cursor(tmp_path: Path, capsys: pytest.CaptureFix
     captured = capsys.readouterr()
     assert "\x1b" not in captured.out + captured.err
     text = captured.out.replace("{[}", "[").replace("\\textbackslash{}", "\\").replace("\\\\n", "\\n")
-    rows = [line for line in text.splitlines() if "[2Jx[/bold]" in line.replace("\\<", "<") and "72/144" in line]
+    rows = [line for line in text.splitlines() if "[2Jx[/bold]" in line.replace("\\<", "<") and "72.0" in line]
     assert len(rows) == 1 and "1\\n" in rows[0]
+
+
+def test_latex_has_a_selection_of_columns_that_can_be_read(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def titles(*arguments: str) -> str:
+        compare([str(outputs), "format=latex", *arguments])
+        return capsys.readouterr().out.partition("\\toprule\n")[2].partition("\n")[0].strip()
+
+    assert (
+        titles() == r" & method & ratio & layer avg & score \% {[}95 \%] & relative & vs random (p) & GFLOPs \\".strip()
+    )
+    assert titles("columns=method,kv_cache") == r"method & KV MB \\"
+    assert titles(f"columns={','.join(KEYS)}").count("&") == len(KEYS) - 1

@@ -121,6 +121,7 @@ COLUMNS: dict[str, Column[Row]] = {  # by name in columns=
     ),
 }
 KEYS = tuple(COLUMNS)
+LATEX_KEYS = ("front", "method", "ratio", "layer_avg", "score", "relative", "vs_random", "flops")  # fit a page's width
 
 
 def columns_for(rows: Iterable[Row], keys: Iterable[str] = KEYS) -> list[Column[Row]]:
