@@ -201,6 +201,18 @@ def test_pictures_stand_side_by_side(outputs: Path, no_charts: None) -> None:
     assert len(page.all("img")) == 4 and "14 of 144 visual tokens" in page.text and NO_EXAMPLES not in page.text
 
 
+def test_cards_show_the_kept_tokens_without_the_words_of_the_page(tmp_path: Path, no_charts: None) -> None:
+    run = make_run(tmp_path, "cls", 0.9)
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    entries = [{"id": f"q{at}", "panels": name} for at, name in enumerate(["kept.png", "../secret.png", "none.png"])]
+    picture(run, entries)
+    Image.new("RGB", (30, 30), "red").save(run / "pictures" / "kept.png")
+    (row,) = rows_of(tmp_path)
+    assert [example.file.name for example in read_examples(row)] == ["kept.png"]
+    page, _ = page_of(tmp_path)
+    assert page.text.count("What is it?") == len(page.all("img")) == 1 and "Faded: dropped." in page.text
+
+
 def test_without_pictures_one_line_says_so(tmp_path: Path, no_charts: None) -> None:
     make_run(tmp_path, "cls", 0.5)
     page, _ = page_of(tmp_path)

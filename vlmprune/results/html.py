@@ -41,7 +41,10 @@ LONGEST_SIDE, QUALITY = 720, 88  # of the JPEG, LONGEST_SIDE in pixels
 
 @dataclass(frozen=True)
 class Example:
-    """One run's answer to one question. file: its picture; kept, total: visual tokens; score: None if not judged."""
+    """One run's answer to one question.
+
+    file: its picture, without words where the run has one; kept, total: visual tokens; score: None if not judged.
+    """
 
     row: Row
     file: Path
@@ -81,7 +84,7 @@ def read_examples(row: Row) -> list[Example]:
     return [
         Example(
             row,
-            folder / each["file"],
+            folder / each.get("panels", each["file"]),
             *(each["id"], each["question"], each["answer"], each["prediction"]),
             *(each["score"], each["kept"], each["total"]),
         )
@@ -106,6 +109,7 @@ def data_uri(file: Path) -> str | None:
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 NO_EXAMPLES = "No example pictures: a run saves some with show.samples=8."
+COLOURS = "Blue outline: kept as it is. Orange: merged with others, or new. Faded: dropped."
 WIDE = "categories"  # prefix of charts that take the whole width
 VARIABLES = {INK: "--ink", GRID: "--line", FAINT: "--faint", "#FFFFFF": "--paper"}  # of page.css, light or dark
 
@@ -233,7 +237,8 @@ def _examples(questions: list[list[Example]]) -> str:
         answer = f" <span class=faint>reference: {escape(first.answer)}</span>" if first.answer else ""
         blocks.append(f'<h4>{escape(first.question)}{answer}</h4><div class="examples">{"".join(figures)}</div>')
     body = "\n".join(blocks) if blocks else f'<p class="note">{NO_EXAMPLES}</p>'
-    return f"<h3>Examples: what was kept, and the answer</h3>{body}"
+    legend = f'<p class="note">{COLOURS}</p>' if blocks else ""
+    return f"<h3>Examples: what was kept, and the answer</h3>{legend}{body}"
 
 
 def _figure(example: Example) -> str:
