@@ -115,3 +115,17 @@ def test_latex_has_a_selection_of_columns_that_can_be_read(outputs: Path, capsys
     )
     assert titles("columns=method,kv_cache") == r"method & KV MB \\"
     assert titles(f"columns={','.join(KEYS)}").count("&") == len(KEYS) - 1
+
+
+def test_settings_that_differ_are_columns_of_csv_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, settings in enumerate(({"k": 2, "order": "spatial", "same": 1}, {"k": [3, 4], "order": None, "same": 1})):
+        make_run(tmp_path, "fastv", 0.5, seed=seed, settings=settings)
+    make_run(tmp_path, "cls", 0.5, settings={"k": 7, "other": 1})
+    report = as_json(capsys, str(tmp_path))
+    rows = report["groups"][0]["runs"]
+    names = {name for name in rows[0] if name.startswith("setting_")}
+    assert names == {"setting_k", "setting_order"} and names <= report["legend"].keys()
+    assert [row["setting_k"] for row in rows] == [7, 2, "[3, 4]"]
+    assert [row["setting_order"] for row in rows] == [None, "spatial", None]
+    compare([str(tmp_path), "format=csv"])
+    assert [row["setting_k"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))] == ["7", "2", "[3, 4]"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from vlmprune.results.find import method_settings
 from vlmprune.results.tables import Column
-from vlmprune.results.text import format_difference, format_number, format_percent, format_score
+from vlmprune.results.text import format_difference, format_number, format_percent, format_score, terminal_line
 
 if TYPE_CHECKING:
     from vlmprune.results.comparison import CorrectedDifference, Row
@@ -222,3 +224,21 @@ def row_fields(row: Row) -> dict[str, tuple[Any, str]]:
         "attention": (run.environment.get("attention"), "kernel"),
         "path": (str(run.path), "run directory"),
     }
+
+
+def setting_fields(row: Row, names: Iterable[str]) -> dict[str, tuple[Any, str]]:
+    """Return the settings of these names as `row_fields` does; None where the method has none."""
+    settings = method_settings(row.run)
+    return {
+        f"setting_{terminal_line(name)}": (
+            _plain_value(settings.get(name)),
+            "this setting of the method, which differs between runs shown; null where a method has none",
+        )
+        for name in names
+    }
+
+
+def _plain_value(value: object) -> object:
+    """Return a number, truth value or None as it is, and all else as text: config.yaml is untrusted input."""
+    finite = isinstance(value, float) and math.isfinite(value)
+    return value if value is None or finite or isinstance(value, int) else terminal_line(str(value))
