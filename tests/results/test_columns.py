@@ -129,3 +129,13 @@ def test_settings_that_differ_are_columns_of_csv_and_json(tmp_path: Path, capsys
     assert [row["setting_order"] for row in rows] == [None, "spatial", None]
     compare([str(tmp_path), "format=csv"])
     assert [row["setting_k"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))] == ["7", "2", "[3, 4]"]
+
+
+def test_the_luckiest_seed_has_no_star(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Seeds score 50 and 90 %, 70 in the mean: cls with 80 at the same FLOPs is better, with 60 it is not."""
+    for seed, score in ((1, 0.5), (2, 0.9)):
+        change_result(make_run(tmp_path, "random", 0.5, seed=seed, settings={"seed": seed}), {"score": score})
+    other = make_run(tmp_path, "cls", 0.5, settings={"keep_order": "spatial"})
+    for score, stars in ((0.8, [True, False, False]), (0.6, [False, True, True])):
+        change_result(other, {"score": score})
+        assert [row["pareto"] for row in as_json(capsys, str(tmp_path))["groups"][0]["runs"]] == stars

@@ -52,7 +52,7 @@ COLUMNS: dict[str, Column[Row]] = {  # by name in columns=
     "front": Column(
         "",
         lambda row: "*" if row.front else "",
-        "on the Pareto front: nothing here scores as well for fewer FLOPs, or better for as many",
+        "on the Pareto front: nothing here scores as well for fewer FLOPs, or better for as many; seeds by their mean",
         name="*",
         left=True,
         value=lambda row: float(row.front),
@@ -218,7 +218,10 @@ def row_fields(row: Row) -> dict[str, tuple[Any, str]]:
             run.peak_memory_mb,
             "peak of the evaluation, 2^20 bytes: the GPU's, or on a CPU the process's with the weights",
         ),
-        "pareto": (row.front, "nothing shown scores as well for fewer FLOPs, or better for as many"),
+        "pareto": (
+            row.front,
+            "nothing shown scores as well for fewer FLOPs, or better for as many; seeds are one point, their mean",
+        ),
         "device": (run.environment.get("device"), "where it ran"),
         "dtype": (run.environment.get("dtype"), "of the weights"),
         "attention": (run.environment.get("attention"), "kernel"),
