@@ -39,7 +39,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any]
         "scored": (Scored, line),
         "kept": (KeptLine, kept),
         "environment": (Environments, json.loads((run / "environment.json").read_text())),
-        "picture": (Picture, picture | {"file": "1.png", "kept": 14, "total": 144}),
+        "picture": (Picture, picture | {"file": "1.png", "kept": 14, "total": 144, "panels": "1-kept.png"}),
         "sweep": (SweepRecord, SWEEP),
         "speed": (SpeedResult, speed | {"rows": speed["rows"][1:2]}),
     }

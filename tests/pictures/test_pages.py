@@ -20,7 +20,7 @@ from vlmprune.cli.show import answer_question, load_model, read_question
 from vlmprune.config.settings import compose_run
 from vlmprune.models.geometry import Box, View, grid_of
 from vlmprune.pictures.drawing import KEPT, MERGED, kept_panel, score_panel
-from vlmprune.pictures.pages import choose_samples, file_name_part, unpack_mask
+from vlmprune.pictures.pages import LARGEST, choose_samples, file_name_part, unpack_mask
 from vlmprune.pictures.selection_trace import Trace
 
 RED = (200, 30, 30)
@@ -159,9 +159,10 @@ def test_a_run_leaves_pictures_of_the_same_questions(tmp_path: Path) -> None:
         result = run(compose_run([*method, *quick]))
         (folder,) = tmp_path.glob(f"scenes/tiny/{result['method']}-*/pictures")
         index = json.loads((folder / "index.json").read_text())
-        keys = ["file", "id", "question", "answer", "prediction", "score", "kept", "total"]
+        keys = ["file", "id", "question", "answer", "prediction", "score", "kept", "total", "panels"]
         assert len(index) == 3 and all(list(entry) == keys for entry in index)
         assert all(Image.open(folder / entry["file"]).width > 600 for entry in index)
+        assert {Image.open(folder / entry["panels"]).size for entry in index} == {(LARGEST, LARGEST)}  # without words
         found[result["method"]] = [(entry["id"], entry["kept"]) for entry in index]
     assert [name for name, _ in found["cls"]] == [name for name, _ in found["fastv"]]
     assert {kept for _, kept in found["cls"]} == {14} and {kept for _, kept in found["none"]} == {144}

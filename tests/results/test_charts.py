@@ -11,11 +11,11 @@ from PIL import Image
 
 from tests.results.synthetic import make_run
 from vlmprune.cli.compare import compare
+from vlmprune.config.registry import find_choices
 from vlmprune.errors import UserError
 from vlmprune.results.charts import categories_of
-from vlmprune.results.comparison import make_labelled_rows
-from vlmprune.results.curves import BASELINE, choose_line_styles
-from vlmprune.results.find import find_runs, group_runs
+from vlmprune.results.curves import BASELINE, LOOKS, choose_line_styles, find_look
+from vlmprune.results.find import find_runs
 from vlmprune.results.statistics import clustered_interval
 
 
@@ -106,11 +106,35 @@ def test_scores_by_kind_of_question_are_means_with_intervals(outputs: Path) -> N
             assert (low, high) == pytest.approx(alone)
 
 
-def test_seeds_of_a_baseline_look_different(tmp_path: Path) -> None:
-    for seed in range(3):
-        make_run(tmp_path, "random", 0.5, seed=seed, settings={"seed": seed})
-    (group,) = group_runs(find_runs([tmp_path])[0])
-    looks = choose_line_styles([make_labelled_rows(group, group)])
-    assert list(looks) == [f"random seed={seed}" for seed in range(3)]
-    assert len({look["marker"] for look in looks.values()}) == 3
-    assert {look["color"] for look in looks.values()} == {BASELINE}
+def test_a_method_looks_the_same_in_any_company() -> None:
+    alone = choose_line_styles(["fastv"])
+    beside = choose_line_styles(["cls", "fastv", "mine", "random scope=tile", "divprune"])
+    assert beside["fastv"] == alone["fastv"] and choose_line_styles(["mine"])["mine"] == beside["mine"]
+    assert list(beside)[-1] == "random scope=tile" and beside["random scope=tile"]["color"] == BASELINE
+
+
+def test_shipped_methods_have_looks_of_their_own() -> None:
+    names = find_choices("method", None)
+    assert set(LOOKS) >= {"unpruned" if name == "none" else name for name in names}
+    assert len(set(LOOKS.values())) == len(LOOKS)
+
+
+def test_a_method_of_ones_own_has_a_look_that_stays() -> None:
+    names = [f"mine_{number}" for number in range(30)]
+    assert find_look("mine") == ("#CC79A7", "P")  # today and in every later version
+    assert {find_look(name) for name in names}.isdisjoint(LOOKS.values())
+    assert len({find_look(name) for name in names}) > 20
+
+
+def test_settings_of_one_method_differ_in_dashes_and_fill() -> None:
+    labels = ["cls", "cls keep_order=score", "cls scope=tile"]
+    looks = choose_line_styles(labels)
+    assert {(look["color"], look["marker"]) for look in looks.values()} == {find_look("cls")}
+    assert all(len({look[part] for look in looks.values()}) == 3 for part in ("linestyle", "fillstyle"))
+
+
+def test_one_row_of_categories_is_as_high_as_its_lines_need(outputs: Path, tmp_path: Path) -> None:
+    compare([str(outputs), f"charts={tmp_path / 'figures'}"])
+    pixels = np.asarray(Image.open(tmp_path / "figures" / "categories.png").convert("RGB")).astype(int)
+    ink = (pixels.max(2) < 0x60).sum(0)
+    assert ink[: pixels.shape[1] // 4].max() > 180  # the y-axis of the first panel

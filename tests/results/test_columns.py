@@ -12,7 +12,7 @@ import pytest
 from tests.results.synthetic import as_json, change_result, make_outputs, make_run
 from vlmprune.cli.compare import compare
 from vlmprune.errors import UserError
-from vlmprune.results.columns import COLUMNS
+from vlmprune.results.columns import COLUMNS, KEYS
 
 
 @pytest.fixture
@@ -101,5 +101,41 @@ def test_recorded_names_move_no_cursor(tmp_path: Path, capsys: pytest.CaptureFix
     captured = capsys.readouterr()
     assert "\x1b" not in captured.out + captured.err
     text = captured.out.replace("{[}", "[").replace("\\textbackslash{}", "\\").replace("\\\\n", "\\n")
-    rows = [line for line in text.splitlines() if "[2Jx[/bold]" in line.replace("\\<", "<") and "72/144" in line]
+    rows = [line for line in text.splitlines() if "[2Jx[/bold]" in line.replace("\\<", "<") and "72.0" in line]
     assert len(rows) == 1 and "1\\n" in rows[0]
+
+
+def test_latex_has_a_selection_of_columns_that_can_be_read(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def titles(*arguments: str) -> str:
+        compare([str(outputs), "format=latex", *arguments])
+        return capsys.readouterr().out.partition("\\toprule\n")[2].partition("\n")[0].strip()
+
+    assert (
+        titles() == r" & method & ratio & layer avg & score \% {[}95 \%] & relative & vs random (p) & GFLOPs \\".strip()
+    )
+    assert titles("columns=method,kv_cache") == r"method & KV MB \\"
+    assert titles(f"columns={','.join(KEYS)}").count("&") == len(KEYS) - 1
+
+
+def test_settings_that_differ_are_columns_of_csv_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, settings in enumerate(({"k": 2, "order": "spatial", "same": 1}, {"k": [3, 4], "order": None, "same": 1})):
+        make_run(tmp_path, "fastv", 0.5, seed=seed, settings=settings)
+    make_run(tmp_path, "cls", 0.5, settings={"k": 7, "other": 1})
+    report = as_json(capsys, str(tmp_path))
+    rows = report["groups"][0]["runs"]
+    names = {name for name in rows[0] if name.startswith("setting_")}
+    assert names == {"setting_k", "setting_order"} and names <= report["legend"].keys()
+    assert [row["setting_k"] for row in rows] == [7, 2, "[3, 4]"]
+    assert [row["setting_order"] for row in rows] == [None, "spatial", None]
+    compare([str(tmp_path), "format=csv"])
+    assert [row["setting_k"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))] == ["7", "2", "[3, 4]"]
+
+
+def test_the_luckiest_seed_has_no_star(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Seeds score 50 and 90 %, 70 in the mean: cls with 80 at the same FLOPs is better, with 60 it is not."""
+    for seed, score in ((1, 0.5), (2, 0.9)):
+        change_result(make_run(tmp_path, "random", 0.5, seed=seed, settings={"seed": seed}), {"score": score})
+    other = make_run(tmp_path, "cls", 0.5, settings={"keep_order": "spatial"})
+    for score, stars in ((0.8, [True, False, False]), (0.6, [False, True, True])):
+        change_result(other, {"score": score})
+        assert [row["pareto"] for row in as_json(capsys, str(tmp_path))["groups"][0]["runs"]] == stars

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from tests.results.synthetic import make_run
+from tests.results.synthetic import change_result, make_run
+from vlmprune import __version__
 from vlmprune.cli.compare import compare
 from vlmprune.errors import UserError
 from vlmprune.results.comparison import Row, make_rows
 from vlmprune.results.find import find_runs, group_runs
-from vlmprune.results.html import LONGEST_SIDE, NO_EXAMPLES, data_uri, examples_of, read_examples
+from vlmprune.results.html import LONGEST_SIDE, NO_EXAMPLES, VARIABLES, data_uri, examples_of, read_examples
 
 EVIL = '</script><script>alert(1)</script><img src=x onerror=alert(2)> & "quoted"'
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -94,7 +99,9 @@ def rows_of(outputs: Path) -> list[Row]:
 
 def test_the_page_is_well_formed_and_loads_nothing(outputs: Path) -> None:
     page, text = page_of(outputs)
-    assert len(page.all("table")) == 1 and len(page.all("tr")) == 1 + 4 and len(page.all("svg")) == 4
+    assert len(page.all("table")) == 1 and len(page.all("tr")) == 1 + 4
+    marks = [attributes for attributes in page.all("svg") if attributes.get("class") == "mark"]
+    assert len(marks) == 4 + 4 and len(page.all("svg")) == len(marks) + 4  # rows, examples, and charts
     loaded = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")]
     assert not page.all("link") and all((value or "").startswith("data:image/jpeg;base64,") for value in loaded)
     assert "url(http" not in text and "@import" not in text and len(page.all("script")) == 1
@@ -115,6 +122,65 @@ def test_every_cell_sorts_by_its_value(outputs: Path, no_charts: None) -> None:
     assert cells[6 + 1]["data-sort"] == ""  # the unpruned run is not compared with itself
 
 
+FAKE_PAGE = """
+const cell = value => ({dataset: {sort: value}});
+const row = values => ({cells: values.map(cell)});
+const body = {rows: TABLE.map(row), append(...rows) { this.rows = rows; }};
+const table = {tBodies: [body], querySelectorAll: () => heads};
+const heads = TABLE[0].map((_, at) => ({
+  cellIndex: at, said: null, closest: () => table,
+  getAttribute() { return this.said; }, setAttribute(name, value) { this.said = value; },
+  removeAttribute() { this.said = null; },
+}));
+const clicks = [];
+const document = {querySelectorAll: () => heads.map(
+  head => ({parentElement: head, addEventListener: (name, act) => clicks.push(act)}))};
+SCRIPT
+for (const at of ORDER) {
+  clicks[at]();
+  console.log(body.rows.map(each => each.cells[at].dataset.sort).join(" "));
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no JavaScript without node")
+def test_words_sort_from_a_to_z_and_numbers_from_the_largest() -> None:
+    rows = [["tome", "0.5", "1"], ["cls k=10", "", "0"], ["cls k=9", "-1e-3", "0"], ["fastv", "20", "1"]]
+    script = (files("vlmprune.results") / "page.js").read_text()
+    page = FAKE_PAGE.replace("TABLE", json.dumps(rows)).replace("SCRIPT", script).replace("ORDER", "[0, 0, 1, 1, 2]")
+    done = subprocess.run(["node", "-e", page], capture_output=True, text=True, timeout=60, check=True)
+    words, back, largest, smallest, front = done.stdout.splitlines()
+    assert words == "cls k=9 cls k=10 fastv tome" and back == "tome fastv cls k=10 cls k=9"
+    assert largest == "20 0.5 -1e-3 " and smallest == "-1e-3 0.5 20 " and front == "1 1 0 0"
+
+
+def test_the_footer_says_where_and_when_the_runs_were_made(outputs: Path, no_charts: None) -> None:
+    gpu = {"device": "cuda:0", "device_name": "NVIDIA H200", "versions": {"torch": "2.11.0", "x": "<b>"}}
+    change_result(make_run(outputs, "fastv", 0.5, environment=gpu), {}, finished="2026-11-23T05:00:00+00:00")
+    change_result(make_run(outputs, "pool", 0.5), {}, finished="2026-11-24T05:00:00+00:00")
+    page, _ = page_of(outputs)
+    footer = page.text[page.text.index("5 runs ·") :]
+    assert footer.startswith("5 runs · 2026-11-21 to 2026-11-24 · cpu · float32 · torch 2.13.0")
+    assert "1 run · 2026-11-23 · NVIDIA H200 · cuda:0 · torch 2.11.0, x <b>" in footer and __version__ in footer
+
+
+def test_every_colour_of_the_page_has_a_dark_one(outputs: Path) -> None:
+    _, text = page_of(outputs)
+    style = (files("vlmprune.results") / "page.css").read_text()
+    light, _, dark = style.partition("@media (prefers-color-scheme: dark)")
+    for block in (light, dark.partition("}")[0]):
+        assert set(re.findall(r"var[(](--\w+)[)]", text)) <= set(re.findall(r"(--\w+):", block))
+    drawn = text[text.index("<section>") : text.index("<footer>")].lower()
+    assert not [color for color in VARIABLES if color.lower() in drawn]  # axes and letters of the charts
+
+
+def test_the_column_of_methods_stays_in_view(outputs: Path, no_charts: None) -> None:
+    page, text = page_of(outputs)
+    heads = [attributes for attributes in page.all("th") if attributes.get("class") == "text method"]
+    assert len(heads) == 1 and len([each for each in page.all("td") if each.get("class") == "text method"]) == 4
+    assert "td.method { position: sticky; left: 0; }" in text
+
+
 def test_recorded_text_is_text(outputs: Path) -> None:
     make_run(outputs, "cls", 0.75, settings={"start_layer": EVIL}, model=EVIL.replace("/", "|"))
     page, text = page_of(outputs)
@@ -133,6 +199,18 @@ def test_pictures_stand_side_by_side(outputs: Path, no_charts: None) -> None:
     assert [(example.id, example.row.name) for example in second] == [("q2", "cls")]
     page, _ = page_of(outputs)
     assert len(page.all("img")) == 4 and "14 of 144 visual tokens" in page.text and NO_EXAMPLES not in page.text
+
+
+def test_cards_show_the_kept_tokens_without_the_words_of_the_page(tmp_path: Path, no_charts: None) -> None:
+    run = make_run(tmp_path, "cls", 0.9)
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    entries = [{"id": f"q{at}", "panels": name} for at, name in enumerate(["kept.png", "../secret.png", "none.png"])]
+    picture(run, entries)
+    Image.new("RGB", (30, 30), "red").save(run / "pictures" / "kept.png")
+    (row,) = rows_of(tmp_path)
+    assert [example.file.name for example in read_examples(row)] == ["kept.png"]
+    page, _ = page_of(tmp_path)
+    assert page.text.count("What is it?") == len(page.all("img")) == 1 and "Faded: dropped." in page.text
 
 
 def test_without_pictures_one_line_says_so(tmp_path: Path, no_charts: None) -> None:

@@ -122,5 +122,6 @@ def test_latex(capsys):
     REPORT.print("latex")
     out, err = capsys.readouterr()
     assert out.startswith("% needs ") and r"\caption{a $\ast$b$\ast$. 50 \%.}" in out
+    assert out.index(r"\belowcaptionskip}{6pt}") < out.index(r"\caption") < out.index(r"\toprule")
     assert out.count("tabular}") == 2 and "@{}lr@{}" in out and "    y & 2 \\\\\n" in out
     assert err == "above\na | d\nnote\n" and FORMATS.keys() == {*PRINTED, "latex"}

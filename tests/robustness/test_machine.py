@@ -146,7 +146,7 @@ def test_odd_surroundings(name, tmp_path):
     for line in (f"export {set_up}; vlmprune {run}", f"export {set_up}; vlmprune compare chart=a.png html=a.html"):
         done = shell(tmp_path, line)
         assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
-    assert (tmp_path / "a.png").exists() and len(list(tmp_path.rglob("pictures/*.png"))) == 1
+    assert (tmp_path / "a.png").exists() and len(list(tmp_path.rglob("pictures/*.png"))) == 2
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from vlmprune.results.curves import COLORS, find_look
 from vlmprune.results.tables import FORMATS
 from vlmprune.speed import output
 from vlmprune.speed.output import print_result, speed_chart
@@ -150,3 +151,10 @@ def test_every_format_has_all_rows(style, capsys):
     print_result(RESULT, style)
     out = capsys.readouterr().out
     assert "fastv" in out and "cls" in out
+
+
+def test_a_method_has_its_colour_here_too_and_no_part_has_one_of_a_method(tmp_path):
+    output.speed_chart(RESULT | {"rows": [ROW | {"ms": ROW["ms"] | {"other": None}}]}, tmp_path / "a.svg")
+    color, _ = find_look("fastv")
+    assert f"stroke: {color.lower()}" in (tmp_path / "a.svg").read_text()
+    assert {color for color, _ in output.PARTS.values()}.isdisjoint(COLORS)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from vlmprune.config.arguments import Endings, Words, parse
 from vlmprune.errors import UserError, nearest
-from vlmprune.results.columns import KEYS
+from vlmprune.results.columns import KEYS, LATEX_KEYS
 from vlmprune.results.find import UnfinishedRun, find_runs, group_runs, is_run
 from vlmprune.results.notes import Comparison, print_comparison
 from vlmprune.results.runs import Run
@@ -55,7 +55,11 @@ class Settings:
         Literal[tuple(FORMATS)],
         "latex is for booktabs, csv and json have every field, json a legend too",
     ] = "table"
-    columns: Annotated[tuple[str, ...], Literal[KEYS], "of the table, markdown and latex"] = KEYS
+    columns: Annotated[
+        tuple[str, ...],
+        Literal[KEYS],
+        f"of the table, markdown and latex; latex has by default {', '.join(LATEX_KEYS)}",
+    ] = ()
     chart: Annotated[Path | None, Endings((".png", ".svg")), "score against ratio and against FLOPs"] = None
     charts: Annotated[Path | None, "ratio, flops, latency and categories, each as .png and .svg"] = None
     html: Annotated[
@@ -74,7 +78,7 @@ class Settings:
         if self.published and self.hard:
             raise UserError("--published and --hard are two tables: give one of the two")
         view = "--published" * self.published + "--hard" * self.hard
-        if self.columns != KEYS and (view or self.format in ("csv", "json")):
+        if self.columns and (view or self.format in ("csv", "json")):
             where = view or f"format={self.format}"
             raise UserError(f"columns= is of the table, markdown and latex formats; {where} has its own columns")
         drawn = [f"{key}={value}" for key in ("chart", "charts", "html") if (value := getattr(self, key)) is not None]
@@ -172,7 +176,8 @@ def compare(arguments: list[str]) -> int:
 
         not_shown = [(other.path, other.why) for other in others if may_match(other.values, filters)]
         comparison = Comparison([make_rows(shown, group) for shown, group in pairs], not_shown)
-        print_comparison(comparison, settings.format, tuple(dict.fromkeys(settings.columns)))
+        keys = tuple(dict.fromkeys(settings.columns)) or (LATEX_KEYS if settings.format == "latex" else KEYS)
+        print_comparison(comparison, settings.format, keys)
         if settings.chart or settings.charts or settings.html:
             _write_files(settings, comparison, pairs)
     return 0

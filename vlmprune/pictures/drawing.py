@@ -182,6 +182,13 @@ def draw_page(heading: str, lines: list[str], blocks: list[Block]) -> Image.Imag
     return framed
 
 
+def draw_panels(strips: list[list[Panel]]) -> Image.Image | None:
+    """Return the panels alone, strip below strip, with the captions that they have; None if there are no panels."""
+    panels = [[_captioned(*panel) if panel[0] else panel[1] for panel in strip] for strip in strips]
+    rows = [row for strip in panels for row in _side_by_side(strip, GAP, align=0)]
+    return _stacked(rows, GAP) if rows else None
+
+
 def _card(block: Block) -> Image.Image:
     """Return one block: its text above, wrapped at the width of the panels below."""
     strips = [_side_by_side([_captioned(*panel) for panel in strip], GAP, align=0) for strip in block.strips]

@@ -24,7 +24,17 @@ from vlmprune.methods.base import Method
 from vlmprune.models.geometry import View
 from vlmprune.models.loading import LoadedModel
 from vlmprune.models.outline import WeightlessModel
-from vlmprune.pictures.drawing import GAP, WIDTH, Block, Panel, draw_page, kept_panel, plain_panel, score_panel
+from vlmprune.pictures.drawing import (
+    GAP,
+    WIDTH,
+    Block,
+    Panel,
+    draw_page,
+    draw_panels,
+    kept_panel,
+    plain_panel,
+    score_panel,
+)
 from vlmprune.pictures.selection_trace import Trace
 from vlmprune.results.picture_index import FOLDER, INDEX, Picture
 from vlmprune.terminal import say
@@ -158,9 +168,14 @@ def save_pictures(
         for number, sample in enumerate(chosen, start=1):
             row = rows[sample.id]
             mask = masks.get(("id", sample.id)) or masks.get(("image_id", sample.image_id))
-            file = f"{number}-{file_name_part(sample.id)}.png"
-            write_atomically(folder / file, as_png(draw_sample_page(sample, benchmark, loaded, title, row, mask)))
-            index.append(make_index_entry(file, row))
+            name = f"{number}-{file_name_part(sample.id)}"
+            page, panels = draw_sample_page(sample, benchmark, loaded, title, row, mask)
+            write_atomically(folder / f"{name}.png", as_png(page))
+            entry = make_index_entry(f"{name}.png", row)
+            if panels is not None:
+                entry["panels"] = f"{name}-kept.png"
+                write_atomically(folder / entry["panels"], as_png(panels))
+            index.append(entry)
         write_atomically(folder / INDEX, to_json(index))
     except OSError as error:
         say(f"pictures of kept tokens could not be saved ({error}); the same command makes them once they can be")
@@ -208,9 +223,10 @@ def draw_sample_page(
     title: str,
     row: dict[str, Any],
     mask: dict[str, Any] | None,
-) -> Image.Image:
+) -> tuple[Image.Image, Image.Image | None]:
     """Return one page: the picture with the reference answer, and its kept tokens with the model's answer.
 
+    The second image is the kept tokens alone, for a report that has the words as text; None without a picture.
     Raise UserError if `mask`, the line of kept.jsonl, has another number of visual tokens than the prompt.
     """
     prepare, images = loaded.preprocessor, benchmark.images(sample)
@@ -232,11 +248,13 @@ def draw_sample_page(
         np.full(slots, np.nan),
     )
     size = panel_size(len(views))
+    kept_strips = strips(images, views, answer, size)
     blocks = [
         Block(f"reference: {sample.answer or 'none'}", [sample.id], [plain_strip(images, views, size)]),
-        Block(f"{title}: {answer.answer or '(no answer)'}", [answer.tokens], strips(images, views, answer, size)),
+        Block(f"{title}: {answer.answer or '(no answer)'}", [answer.tokens], kept_strips),
     ]
-    return draw_page(sample.question, [colour_legend(images, views, [answer])], blocks)
+    page = draw_page(sample.question, [colour_legend(images, views, [answer])], blocks)
+    return page, draw_panels(kept_strips)
 
 
 def unpack_mask(mask: dict[str, Any]) -> np.ndarray:

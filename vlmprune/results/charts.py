@@ -13,6 +13,7 @@ import numpy as np
 from vlmprune.errors import UserError
 from vlmprune.results.comparison import Row
 from vlmprune.results.curves import (
+    FAINT,
     LATENCY,
     RATIO,
     LineStyle,
@@ -72,6 +73,7 @@ def categories_of(runs: list[Run]) -> list[Category]:
 WIDTH, PANEL_HEIGHT = 6.4, 2.75  # inches; 960 pixels wide
 LONGEST_TITLE = 40  # characters in one line above half of the width
 SMALL_HEIGHT, SMALL_COLUMNS, MOST_CATEGORIES = 1.5, 4, 12  # of the panels by category
+SMALL_FRAME = 0.7  # inches of title and x-axis, which the rows of these panels share
 BANDS, BARS = "bands: 95 % interval over images", "bars: 95 % interval over images; joined by ratio"
 
 Groups = Sequence[Sequence[Row]]
@@ -115,7 +117,7 @@ def chart_svgs(groups: Groups) -> list[tuple[str, str]]:
 
 
 def _figures(groups: Groups) -> Iterator[tuple[str, Figure]]:
-    styles = choose_line_styles(groups)
+    styles = _line_styles(groups)
     for x_axis in (RATIO, make_flops_axis(groups), LATENCY):
         if any(x_axis.value(row.run) is not None for rows in groups for row in rows if not row.run.is_unpruned):
             yield x_axis.name, _axis_figure(groups, x_axis, styles)
@@ -126,7 +128,7 @@ def _figures(groups: Groups) -> Iterator[tuple[str, Figure]]:
 
 
 def _overview(groups: Groups) -> Figure:
-    figure, panels = make_panels(len(groups), 2, WIDTH, PANEL_HEIGHT, styles := choose_line_styles(groups))
+    figure, panels = make_panels(len(groups), 2, WIDTH, PANEL_HEIGHT, styles := _line_styles(groups))
     flops = make_flops_axis(groups)
     for (left, right), rows in zip(panels, groups, strict=True):
         scores = run_scores(rows)
@@ -135,7 +137,7 @@ def _overview(groups: Groups) -> Figure:
         left.set_xlabel(RATIO.label)
         right.set_xlabel(flops.label)
         _title(left, rows)
-        right.set_title(BANDS, loc="right", color="#666666", fontsize=7)
+        right.set_title(BANDS, loc="right", color=FAINT, fontsize=7)
     return figure
 
 
@@ -150,7 +152,7 @@ def _axis_figure(groups: Groups, x_axis: XAxis, styles: dict[str, LineStyle]) ->
         axes.set_axis_off()
     if columns == 1:
         note = BARS if x_axis.noisy else BANDS
-        panels.flat[0].set_title(note, loc="right", color="#666666", fontsize=7)
+        panels.flat[0].set_title(note, loc="right", color=FAINT, fontsize=7)
     return figure
 
 
@@ -159,7 +161,7 @@ def _by_category(rows: Sequence[Row], categories: list[Category], styles: dict[s
     shown = categories[:MOST_CATEGORIES]
     columns = min(SMALL_COLUMNS, len(shown))
     lines = -(-len(shown) // columns)
-    figure, panels = make_panels(lines, columns, 1.3 * WIDTH, SMALL_HEIGHT, styles, share=True)
+    figure, panels = make_panels(lines, columns, 1.3 * WIDTH, SMALL_HEIGHT + SMALL_FRAME / lines, styles, share=True)
     for number, (axes, category) in enumerate(zip(panels.flat, shown, strict=False)):
         draw_panel(axes, rows, RATIO, styles, category.scores, small=True)
         axes.set_title(f"{category.name} ({category.questions:,})", loc="left")
@@ -185,6 +187,13 @@ def _title(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_ylabel(f"{first.metric} (%)")
     name, size = f"{first.model} on {first.benchmark}", f"{first.samples:,} questions"
     axes.set_title(f"{name}, {size}" if len(name) + len(size) <= LONGEST_TITLE else f"{name}\n{size}", loc="left")
+
+
+def _line_styles(groups: Groups) -> dict[str, LineStyle]:
+    """Return the line style of every label that has a curve; unpruned and blind runs have none."""
+    return choose_line_styles(
+        row.label for rows in groups for row in rows if not row.run.is_unpruned and not row.run.is_blind
+    )
 
 
 def _judged(rows: Sequence[Row]) -> list[Row]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from vlmprune.results.find import method_settings
 from vlmprune.results.tables import Column
-from vlmprune.results.text import format_difference, format_number, format_percent, format_score
+from vlmprune.results.text import format_difference, format_number, format_percent, format_score, terminal_line
 from vlmprune.results.timing import DOUBTFUL, MOST_APART, MOST_SPREAD
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ COLUMNS: dict[str, Column[Row]] = {  # by name in columns=
     "front": Column(
         "",
         lambda row: "*" if row.front else "",
-        "on the Pareto front: nothing here scores as well for fewer FLOPs, or better for as many",
+        "on the Pareto front: nothing here scores as well for fewer FLOPs, or better for as many; seeds by their mean",
         name="*",
         left=True,
         value=lambda row: float(row.front),
@@ -122,6 +124,7 @@ COLUMNS: dict[str, Column[Row]] = {  # by name in columns=
     ),
 }
 KEYS = tuple(COLUMNS)
+LATEX_KEYS = ("front", "method", "ratio", "layer_avg", "score", "relative", "vs_random", "flops")  # fit a page's width
 
 
 def columns_for(rows: Iterable[Row], keys: Iterable[str] = KEYS) -> list[Column[Row]]:
@@ -230,9 +233,30 @@ def row_fields(row: Row) -> dict[str, tuple[Any, str]]:
             run.peak_memory_mb,
             "peak of the evaluation, 2^20 bytes: the GPU's, or on a CPU the process's with the weights",
         ),
-        "pareto": (row.front, "nothing shown scores as well for fewer FLOPs, or better for as many"),
+        "pareto": (
+            row.front,
+            "nothing shown scores as well for fewer FLOPs, or better for as many; seeds are one point, their mean",
+        ),
         "device": (run.environment.get("device"), "where it ran"),
         "dtype": (run.environment.get("dtype"), "of the weights"),
         "attention": (run.environment.get("attention"), "kernel"),
         "path": (str(run.path), "run directory"),
     }
+
+
+def setting_fields(row: Row, names: Iterable[str]) -> dict[str, tuple[Any, str]]:
+    """Return the settings of these names as `row_fields` does; None where the method has none."""
+    settings = method_settings(row.run)
+    return {
+        f"setting_{terminal_line(name)}": (
+            _plain_value(settings.get(name)),
+            "this setting of the method, which differs between runs shown; null where a method has none",
+        )
+        for name in names
+    }
+
+
+def _plain_value(value: object) -> object:
+    """Return a number, truth value or None as it is, and all else as text: config.yaml is untrusted input."""
+    finite = isinstance(value, float) and math.isfinite(value)
+    return value if value is None or finite or isinstance(value, int) else terminal_line(str(value))

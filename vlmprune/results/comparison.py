@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from vlmprune.results.find import label_runs
+from vlmprune.results.find import label_runs, method_settings
 from vlmprune.results.question_scores import Questions
 from vlmprune.results.runs import Run
 from vlmprune.results.statistics import Difference, holm, paired_differences, pareto_front
@@ -171,7 +172,24 @@ def make_rows(shown: list[Run], group: list[Run]) -> list[Row]:
 
 
 def _fronts(runs: list[Run]) -> list[bool]:
-    """Return for each run True if it is on the Pareto front of score and FLOPs; False if it lacks either."""
-    points = {run.path: (run.flops, run.score) for run in runs if run.flops is not None and run.score is not None}
-    front = dict(zip(points, pareto_front(list(points.values())), strict=True))
-    return [front.get(run.path, False) for run in runs]
+    """Return for each run True if it is on the Pareto front of score and FLOPs; False if it lacks either.
+
+    Runs that differ in the seed alone are one point, their mean, so that no luckiest seed is on the front.
+    """
+    points: dict[str, list[tuple[float, float]]] = {}
+    for run in runs:
+        if run.flops is not None and run.score is not None:
+            points.setdefault(_apart_from_seed(run), []).append((run.flops, run.score))
+    means = [(fmean(cost for cost, _ in seeds), fmean(score for _, score in seeds)) for seeds in points.values()]
+    front = dict(zip(points, pareto_front(means), strict=True))
+    return [front.get(_apart_from_seed(run), False) and None not in (run.flops, run.score) for run in runs]
+
+
+def _apart_from_seed(run: Run) -> str:
+    """Return a text that is equal for runs of one method, amount and settings, whatever their seed.
+
+    A run whose settings cannot be read is like no other.
+    """
+    settings = method_settings(run)
+    same = sorted(f"{key}={value!r}" for key, value in settings.items() if key != "seed")
+    return repr((run.method, run.ratio, run.keep, same if settings else str(run.path)))

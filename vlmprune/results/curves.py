@@ -1,10 +1,13 @@
-"""Score curves with 95 % bands, and the style and files of figures."""
+"""Score curves with 95 % bands, the look of every method, and the style and files of figures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +21,37 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# Okabe and Ito's palette is distinguishable with any colour vision; the markers are distinguishable in grey.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-MARKERS = ("o", "s", "^", "D", "v", "P")
-BASELINES = {"random": ("x", "--"), "uniform": ("+", ":")}  # methods to beat, drawn in grey
-BASELINE = "#8A8A8A"
-INK, GRID = "#333333", "#E6E6E6"
+# Okabe and Ito's palette is distinguishable with any colour vision; purple and brown can be read, as it can, on white
+# and on black. The markers are distinguishable in grey.
+BLUE, VERMILION, GREEN, PINK, SKY, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
+PURPLE, BROWN = "#8C6BB1", "#A6761D"
+COLORS, MARKERS = (BLUE, VERMILION, GREEN, PINK, SKY, ORANGE, PURPLE, BROWN), "os^DvPX<>phd"
+BASELINE, INK, GRID, FAINT = "#8A8A8A", "#333333", "#E6E6E6", "#666666"
+# A method has the same look in every chart and page, so no entry may change. Methods to beat are grey.
+LOOKS = {
+    "unpruned": (INK, "*"),
+    "random": (BASELINE, "x"),
+    "uniform": (BASELINE, "+"),
+    "cls": (BLUE, "o"),
+    "fastv": (VERMILION, "s"),
+    "visionzip": (GREEN, "^"),
+    "divprune": (PINK, "D"),
+    "sparsevlm": (SKY, "v"),
+    "pyramiddrop": (ORANGE, "P"),
+    "cdpruner": (PURPLE, "X"),
+    "prumerge": (BROWN, "p"),
+    "vispruner": (VERMILION, "<"),
+    "scm": (BLUE, ">"),
+    "vtc_cls": (ORANGE, "d"),
+    "pool": (BROWN, "v"),
+    "tome": (PINK, "p"),
+    "pitome": (PURPLE, "o"),
+    "compose": (SKY, "s"),
+    "prumerge_plus": (BROWN, "^"),
+    "sparsevlm_plus": (SKY, "X"),
+}
+DASHES, FILLS = ("-", "--", "-."), ("full", "none", "left")  # of labels with the same look
+BASELINE_DASHES = {"random": "--", "uniform": ":"}
 MOST_TICKS = 8  # up to this many ratios, each has a label
 
 Score = tuple[float, float, float]  # a run's score and the ends of its interval, fractions of 1
@@ -70,16 +98,32 @@ def run_scores(rows: Sequence[Row]) -> dict[Path, Score]:
     }
 
 
-def choose_line_styles(groups: Sequence[Sequence[Row]]) -> dict[str, LineStyle]:
-    """Return colour, marker and line style of every label, for all panels of all charts; baselines last."""
-    labels = sorted({row.label for rows in groups for row in rows if not row.run.is_unpruned and not row.run.is_blind})
+def find_look(method: str) -> tuple[str, str]:
+    """Return the colour and marker of a method, or of 'unpruned'; they depend on the name alone.
+
+    A method of the user's own gets one that no method of LOOKS has: the one whose hash with the name is largest, so
+    that a later entry of LOOKS changes only the methods that had the same look.
+    """
+    free = [look for look in product(COLORS, MARKERS) if look not in LOOKS.values()]
+    return LOOKS.get(method) or max(free, key=lambda look: hashlib.sha256(f"{method} {look}".encode()).digest())
+
+
+def choose_line_styles(labels: Iterable[str]) -> dict[str, LineStyle]:
+    """Return colour, marker and line style of every label, for all panels of all charts; baselines last.
+
+    A label begins with its method. Those of one look, such as a method with different settings, differ in their dashes
+    and in the fill of the marker.
+    """
+    names = {label: label.partition(" ")[0] for label in labels}
     styles: dict[str, LineStyle] = {}
-    for index, label in enumerate(label for label in labels if label.split()[0] not in BASELINES):
-        dashes = ("-", "--", "-.")[index // len(COLORS) % 3]
-        styles[label] = {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % 6], "linestyle": dashes}
-    for name, (marker, dashes) in BASELINES.items():
-        for index, label in enumerate(label for label in labels if label.split()[0] == name):  # e.g. several seeds
-            styles[label] = {"color": BASELINE, "marker": (marker + "1234")[index % 5], "linestyle": dashes}
+    used: Counter[tuple[str, str]] = Counter()
+    for label in sorted(names, key=lambda label: (names[label] in BASELINE_DASHES, label)):
+        color, marker = look = find_look(names[label])
+        first = BASELINE_DASHES.get(names[label], DASHES[0])
+        dashes = (first, *(each for each in DASHES if each != first))
+        at = used[look] % len(DASHES)
+        styles[label] = {"color": color, "marker": marker, "linestyle": dashes[at], "fillstyle": FILLS[at]}
+        used[look] += 1
     return styles
 
 

@@ -22,16 +22,21 @@ BUDGET_SETTINGS = (
 
 def label_runs(runs: list[Run]) -> dict[Path, str]:
     """Return the label of each run, by directory."""
-    settings = {run.path: method_settings(run) for run in runs}
-    by_method: dict[str, list[dict[str, Any]]] = {}
-    for run in runs:
-        by_method.setdefault(run.method, []).append(settings[run.path])
-    differing = {method: _differing(each) for method, each in by_method.items()}
+    differing = differing_settings(runs)
     labels = {}
     for run in runs:
-        own = [f"{key}={settings[run.path][key]}" for key in differing[run.method] if key in settings[run.path]]
+        settings = method_settings(run)
+        own = [f"{key}={settings[key]}" for key in differing[run.method] if key in settings]
         labels[run.path] = terminal_line(" ".join([run.method, *own]))
     return labels
+
+
+def differing_settings(runs: list[Run]) -> dict[str, list[str]]:
+    """Return for each method the names of the settings in which its runs differ, sorted."""
+    by_method: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        by_method.setdefault(run.method, []).append(method_settings(run))
+    return {method: _differing(each) for method, each in by_method.items()}
 
 
 def method_settings(run: Run) -> dict[str, Any]:

@@ -14,27 +14,37 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+
+import numpy as np
 
 from vlmprune import __version__
 from vlmprune.errors import UserError
 from vlmprune.files import write_atomically
 from vlmprune.results.charts import chart_svgs
-from vlmprune.results.columns import columns_for
+from vlmprune.results.columns import COLUMNS, columns_for
 from vlmprune.results.comparison import Row
+from vlmprune.results.curves import FAINT, GRID, INK, find_look
 from vlmprune.results.notes import Comparison, table_notes, title
 from vlmprune.results.picture_index import FOLDER, read_index
+from vlmprune.results.runs import Run
 from vlmprune.results.tables import Column, column_legend
+from vlmprune.results.text import terminal_line
 
+METHOD = COLUMNS["method"].title
 QUESTIONS, RUNS = 4, 8  # most questions of a table, and most runs of each
 LONGEST_SIDE, QUALITY = 720, 88  # of the JPEG, LONGEST_SIDE in pixels
 
 
 @dataclass(frozen=True)
 class Example:
-    """One run's answer to one question. file: its picture; kept, total: visual tokens; score: None if not judged."""
+    """One run's answer to one question.
+
+    file: its picture, without words where the run has one; kept, total: visual tokens; score: None if not judged.
+    """
 
     row: Row
     file: Path
@@ -74,7 +84,7 @@ def read_examples(row: Row) -> list[Example]:
     return [
         Example(
             row,
-            folder / each["file"],
+            folder / each.get("panels", each["file"]),
             *(each["id"], each["question"], each["answer"], each["prediction"]),
             *(each["score"], each["kept"], each["total"]),
         )
@@ -99,7 +109,9 @@ def data_uri(file: Path) -> str | None:
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 NO_EXAMPLES = "No example pictures: a run saves some with show.samples=8."
+COLOURS = "Blue outline: kept as it is. Orange: merged with others, or new. Faded: dropped."
 WIDE = "categories"  # prefix of charts that take the whole width
+VARIABLES = {INK: "--ink", GRID: "--line", FAINT: "--faint", "#FFFFFF": "--paper"}  # of page.css, light or dark
 
 
 def write_page(comparison: Comparison, drawn: Sequence[Sequence[Row]], path: Path) -> None:
@@ -132,12 +144,28 @@ def make_page(comparison: Comparison, drawn: Sequence[Sequence[Row]]) -> str:
             *sections,
             f"<h2>What the columns mean</h2><dl>{about}</dl>",
             f"<h2>Not shown</h2>{_lines(comparison.notes)}" if comparison.notes else "",
-            f"<footer><p>vlmprune {escape(__version__)}</p></footer>",
+            f"<footer>{_lines(origin_lines([row.run for rows in comparison.tables for row in rows]))}</footer>",
             f"<script>{_file('page.js')}</script>",
             "</body></html>",
             "",
         ]
     )
+
+
+def origin_lines(runs: Sequence[Run]) -> list[str]:
+    """Return a line for each device and set of library versions of the runs, with their dates, and one for the page."""
+    places: dict[str, list[Run]] = {}
+    for run in runs:
+        known = run.environment
+        versions = ", ".join(f"{package} {version}" for package, version in (known.get("versions") or {}).items())
+        facts = (known.get("device_name"), known.get("device"), known.get("dtype"), versions)
+        places.setdefault(" · ".join(str(fact) for fact in dict.fromkeys(facts) if fact), []).append(run)
+    lines = []
+    for place, there in places.items():
+        dates = sorted({run.finished[:10] for run in there if run.finished})
+        when = " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "no date on record"
+        lines.append(terminal_line(f"{len(there)} run{'s' * (len(there) > 1)} · {when} · {place}"))
+    return [*lines, f"page made on {datetime.now(UTC):%Y-%m-%d} by vlmprune {__version__}"]
 
 
 def _group(number: int, rows: list[Row], drawn: Sequence[Row]) -> str:
@@ -166,7 +194,8 @@ def _table(rows: list[Row], columns: list[Column[Row]]) -> str:
     lines = []
     for row in rows:
         cells = "".join(
-            f'<td{_text_class(column)} data-sort="{_sort_key(column, row)}">{escape(column.text(row))}</td>'
+            f'<td{_text_class(column)} data-sort="{_sort_key(column, row)}">'
+            f"{method_mark(row) if column.title == METHOD else ''}{escape(column.text(row))}</td>"
             for column in columns
         )
         lines.append(f"<tr{' class=front' if row.front else ''}>{cells}</tr>")
@@ -174,8 +203,25 @@ def _table(rows: list[Row], columns: list[Column[Row]]) -> str:
     return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
+def method_mark(row: Row) -> str:
+    """Return the marker of a row's method in its colour, as in the charts, as an SVG element."""
+    from matplotlib.markers import MarkerStyle
+    from matplotlib.transforms import Affine2D
+
+    color, marker = find_look(row.name.partition(" ")[0])
+    paint = f"var({VARIABLES[color]})" if color in VARIABLES else color
+    shape = MarkerStyle(marker)
+    scale = Affine2D().scale(100)  # curves become lines of about length 1
+    outline = shape.get_path().transformed(shape.get_transform() + scale).to_polygons(closed_only=False)
+    lines = " ".join("M" + "L".join(f"{x:.0f} {-y:.0f}" for x, y in np.asarray(line)) for line in outline)
+    return (
+        '<svg class="mark" viewBox="-80 -80 160 160" aria-hidden="true">'
+        f'<path d="{lines}" style="fill:{paint};stroke:{paint};stroke-width:18"/></svg>'
+    )
+
+
 def _text_class(column: Column[Row]) -> str:
-    return ' class="text"' if column.left else ""
+    return f' class="text{" method" if column.title == METHOD else ""}"' if column.left else ""
 
 
 def _sort_key(column: Column[Row], row: Row) -> str:
@@ -191,17 +237,18 @@ def _examples(questions: list[list[Example]]) -> str:
         answer = f" <span class=faint>reference: {escape(first.answer)}</span>" if first.answer else ""
         blocks.append(f'<h4>{escape(first.question)}{answer}</h4><div class="examples">{"".join(figures)}</div>')
     body = "\n".join(blocks) if blocks else f'<p class="note">{NO_EXAMPLES}</p>'
-    return f"<h3>Examples: what was kept, and the answer</h3>{body}"
+    legend = f'<p class="note">{COLOURS}</p>' if blocks else ""
+    return f"<h3>Examples: what was kept, and the answer</h3>{legend}{body}"
 
 
 def _figure(example: Example) -> str:
     uri = data_uri(example.file)
     run = example.row.run
-    name = escape(f"{example.row.name} {run.amount}".strip())
+    name, mark = escape(f"{example.row.name} {run.amount}".strip()), method_mark(example.row)
     picture = f'<img src="{uri}" alt="tokens kept by {name}">' if uri else '<p class="note">no readable picture</p>'
     judged = "" if example.score is None else f" <span class={_mark(example.score)}>score {example.score:g}</span>"
     return (
-        f"<figure>{picture}<figcaption><b>{name}</b>: {escape(example.prediction) or '(no answer)'}{judged}<br>"
+        f"<figure>{picture}<figcaption>{mark}<b>{name}</b>: {escape(example.prediction) or '(no answer)'}{judged}<br>"
         f"<span class=faint>{example.kept:,} of {example.total:,} visual tokens</span></figcaption></figure>"
     )
 
@@ -215,8 +262,11 @@ def _lines(lines: Sequence[str]) -> str:
 
 
 def inline_svg(svg: str, prefix: str) -> str:
-    """Return an SVG file for use inside a page: without its XML header, and with `prefix` before its ids."""
+    """Return an SVG file for use inside a page: without its XML header, with `prefix` before its ids, and in the page's
+    ink and paper."""
     body = svg[svg.index("<svg") :]
+    for color, variable in VARIABLES.items():
+        body = body.replace(f": {color.lower()}", f": var({variable})")
     body = re.sub(r'\bid="', f'id="{prefix}', body)
     return re.sub(r'((?:xlink:)?href="#|url\(#)', rf"\g<1>{prefix}", body)
 

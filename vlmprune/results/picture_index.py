@@ -6,7 +6,7 @@ A run directory is untrusted input: entries for files outside its pictures folde
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
@@ -16,13 +16,14 @@ from vlmprune.terminal import say
 from vlmprune.typed_json import STRICT, Amount, Count, check_data, read_json
 
 FOLDER, INDEX = "pictures", "index.json"  # of a run directory
+FileName = Annotated[str, Field(pattern=r"^[^/\x00]+$")]
 
 
 @with_config(STRICT)
 class Picture(TypedDict):
     """One entry of the index."""
 
-    file: Annotated[str, Field(pattern=r"^[^/\x00]+$", description="name in the same folder")]
+    file: Annotated[FileName, Field(description="name in the same folder")]
     id: Annotated[str, Field(description="of the question")]
     question: str
     answer: Annotated[str, Field(description="the reference")]
@@ -30,6 +31,9 @@ class Picture(TypedDict):
     score: Annotated[Amount | None, Field(description="null if not judged")]
     kept: Annotated[Count, Field(description="visual tokens, at the last decoder layer")]
     total: Annotated[Count, Field(description="visual tokens, before pruning")]
+    panels: Annotated[
+        NotRequired[FileName], Field(description="the kept tokens alone, without words; not of runs of 0.2 and older")
+    ]
 
 
 def read_index(run: Path) -> list[Picture]:
@@ -40,7 +44,8 @@ def read_index(run: Path) -> list[Picture]:
         for number, entry in enumerate(read_json(file, list[Any]), start=1):
             try:
                 picture = check_data(entry, Picture)
-                if _lies_in(file.parent, file.parent / picture["file"]):
+                names = (picture["file"], picture.get("panels", picture["file"]))
+                if all(_lies_in(file.parent, file.parent / name) for name in names):
                     pictures.append(picture)
             except ValueError as error:
                 say(f"note: {file}: picture {number} is left out ({error_text(error)})")

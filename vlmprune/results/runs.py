@@ -66,6 +66,7 @@ class Run:
     kv_cache_bytes, peak_memory_mb: None if not measured. timing_environment: `environment`, with what it was at the
     latest timing, which may be newer (`vlmprune time`). beyond: number of questions longer than the decoder's `limit`
     positions; longest: positions of the longest; all three None if unknown.
+    finished: UTC date and time, '' if not on record.
     """
 
     path: Path
@@ -99,6 +100,7 @@ class Run:
     environment: dict[str, Any]
     timing_environment: dict[str, Any]
     metrics: dict[str, float]
+    finished: str
 
     @property
     def questions(self) -> Questions | None:
@@ -216,6 +218,7 @@ def _from_result(path: Path, result: Result) -> Run:
         dict(result["environment"]),
         _timing_environment(result),
         answers.get("metrics", {}),
+        result.get("finished", ""),
     )
 
 

@@ -160,6 +160,7 @@ class Table(Generic[Row]):
             [
                 r"\begin{table}",
                 r"  \centering\small",
+                r"  \setlength{\abovecaptionskip}{0pt}\setlength{\belowcaptionskip}{6pt}",  # the caption is above
                 rf"  \caption{{{latex_text(self.heading)}. {latex_text(self.caption)}.}}",
                 r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
                 rf"  \begin{{tabular}}{{@{{}}{shape}@{{}}}}",

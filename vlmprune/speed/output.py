@@ -6,7 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmprune.results.curves import BASELINE, COLORS, GRID, MARKERS, chart_style, make_panels, write_figure
+from vlmprune.results.curves import (
+    BASELINE,
+    FAINT,
+    GRID,
+    LineStyle,
+    chart_style,
+    choose_line_styles,
+    make_panels,
+    write_figure,
+)
 from vlmprune.results.tables import Column, Report, Table, column_legend
 from vlmprune.results.text import format_amount, format_number
 from vlmprune.results.timing import DOUBTFUL, MOST_SPREAD
@@ -209,13 +218,14 @@ def _flat(data: Row, prefix: str = "") -> list[tuple[str, Any]]:
 
 
 WIDTH, BAR_HEIGHT = 9.6, 0.19  # inches
-# In the order in which they run. Selection is measured as a part of the prefill and drawn separately.
+# In the order in which they run. Selection is measured as a part of the prefill and drawn separately. No colour is a
+# method's: selection, which pruning adds, is yellow among greys.
 PARTS = {
-    "vision": ("#0072B2", "vision and projector"),
-    "selection": ("#D55E00", "selection"),
-    "prefill": ("#56B4E9", "decoder's first pass"),
-    "decode": ("#E3C878", "decode"),
-    "other": ("#C9C9C9", "other"),
+    "vision": ("#4A4A4A", "vision and projector"),
+    "selection": ("#F0D000", "selection"),
+    "prefill": ("#848484", "decoder's first pass"),
+    "decode": ("#B8B8B8", "decode"),
+    "other": ("#E2E2E2", "other"),
 }
 
 
@@ -232,41 +242,38 @@ def _draw(result: dict[str, Any]) -> Figure:
             groups.setdefault(row["batch_size"], []).append(row)
     most = max((len(rows) for rows in groups.values()), default=1)
     figure, panels = make_panels(max(1, len(groups)), 2, WIDTH, max(2.6, 0.9 + BAR_HEIGHT * most), {}, share=False)
+    styles = choose_line_styles(dict.fromkeys(row["label"] for rows in groups.values() for row in rows))
     for (left, right), (size, rows) in zip(panels, groups.items(), strict=False):
-        _speed_ups(left, rows)
+        _speed_ups(left, rows, styles)
         _times(right, rows)
         left.set_title(f"{result['model']['name']}, batch {size}", loc="left", fontweight="bold")
     if not groups:
         panels[0, 0].set_title("nothing could be measured", loc="left")
-    figure.supxlabel(device_text(result), fontsize=7, color="#666666")
+    figure.supxlabel(device_text(result), fontsize=7, color=FAINT)
     return figure
 
 
-def _speed_ups(axes: Axes, rows: list[Row]) -> None:
-    """Draw the speed-up to the first token: measured, and by FLOPs. DOUBTFUL marks what is not to be trusted."""
+def _speed_ups(axes: Axes, rows: list[Row], styles: dict[str, LineStyle]) -> None:
+    """Draw the speed-up to the first token: measured, and by FLOPs. styles: of every label.
+
+    DOUBTFUL marks what is not to be trusted.
+    """
     curves: dict[str, list[tuple[float, Row]]] = {}
     for row in rows:
         if "flops_ratio" in row and row["label"] != "unpruned":
             tokens = row["tokens"]
             curves.setdefault(row["label"], []).append((100 * (1 - tokens["kept"] / tokens["visual"]), row))
-    for index, (label, points) in enumerate(curves.items()):
+    for label, points in curves.items():
         points.sort(key=lambda point: point[0])
-        x, color = [removed for removed, _ in points], COLORS[index % len(COLORS)]
-        look: dict[str, Any] = {"color": color, "marker": MARKERS[index % len(MARKERS)], "markersize": 4}
-        axes.plot(x, [row["speed_up"]["first_token"] for _, row in points], label=f"{label}, measured", **look)
+        x, look = [removed for removed, _ in points], styles[label]
+        measured = [row["speed_up"]["first_token"] for _, row in points]
+        axes.plot(x, measured, label=f"{label}, measured", markersize=4, **look)
         for at, row in points:
             if "timing_doubt" in row:
-                where: Any = {"xytext": (3, 3), "textcoords": "offset points", "color": color, "fontweight": "bold"}
-                axes.annotate(DOUBTFUL, (at, row["speed_up"]["first_token"]), **where)
-        axes.plot(
-            x,
-            [row["flops_ratio"] for _, row in points],
-            label=f"{label}, by FLOPs",
-            linestyle=(0, (4, 2)),
-            linewidth=1.0,
-            markerfacecolor="white",
-            **look,
-        )
+                where: Any = {"xytext": (3, 3), "textcoords": "offset points", "fontweight": "bold"}
+                axes.annotate(DOUBTFUL, (at, row["speed_up"]["first_token"]), color=look["color"], **where)
+        by_flops: LineStyle = look | {"linestyle": (0, (1, 1.5)), "alpha": 0.45}
+        axes.plot(x, [row["flops_ratio"] for _, row in points], label=f"{label}, by FLOPs", markersize=4, **by_flops)
     ticks = sorted({removed for points in curves.values() for removed, _ in points})
     if len(ticks) <= 8:
         axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
