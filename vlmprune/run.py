@@ -53,7 +53,7 @@ def run(plan: Plan, resources: Resources, group: str | None = None) -> dict[str,
         if finished is not None:
             return show_finished(plan, finished, group)
         plan.directory.write_start(to_yaml(config.resolved), environment)
-        logger.start(config.with_names, plan.directory.fingerprint, group)
+        logger.start(config.with_names | {"environment": environment}, plan.directory.fingerprint, group)
         try:
             result = evaluate_and_measure(plan, resources, environment)
             write_submission(plan)

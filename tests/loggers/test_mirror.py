@@ -23,6 +23,15 @@ def test_summary_of_a_run_without_latency_or_baseline(tmp_path: Path) -> None:
     assert summary["tokens/kept"] == 72 and summary["ratio"] == 0.5
 
 
+def test_a_slash_in_a_name_is_no_section_of_charts(tmp_path: Path) -> None:
+    directory = make_run(tmp_path, "cls", 0.5)
+    result = json.loads((directory / "result.json").read_text())
+    result["answers"]["by_category"] = {"text/numbers": {"score": 0.5, "samples": 4}}
+    result["answers"]["metrics"] = {"a/b": 0.25}
+    summary = summarise_result(result, directory)
+    assert summary["score/text%2Fnumbers"] == 0.5 and summary["metrics/a%2Fb"] == 0.25
+
+
 def test_relative_score_needs_a_comparable_unpruned_run(tmp_path: Path) -> None:
     directory = make_run(tmp_path, "cls", 0.5)
     make_run(tmp_path, "none", comparable={"subset": "limit=10,seed=0"})

@@ -33,7 +33,11 @@ class Logger:
         """Set the uploads that earlier runs of the process started, to which this run adds its own."""
 
     def start(self, config: dict[str, Any], fingerprint: str, group: str | None) -> None:
-        """Begin a run. config: all settings, with the choices' names; group: id of the sweep, if any."""
+        """Begin a run.
+
+        config: all settings, with the choices' names, and under `environment` the record of environment.json. group:
+        id of the sweep, if any.
+        """
 
     def log_result(self, result: dict[str, Any], samples: list[dict[str, Any]]) -> None:
         """Mirror result.json and some lines of predictions.jsonl. samples: all of its lines."""
