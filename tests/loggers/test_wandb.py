@@ -22,8 +22,10 @@ from vlmprune.loggers.wandb_account import has_api_key, outputs_identity, run_id
 CONFIG = {
     "model": {"name": "tiny", "info": {"title": "t"}},
     "method": {"_target_": "a.B", "k": 2, "name": "fastv"},
+    "benchmark": {"name": "folder"},
     "logger": {"mode": "auto"},
     "ratio": 0.9,
+    "keep": None,
     "environment": {"device_name": "NVIDIA H100", "dtype": "bfloat16", "git": "abc", "versions": {"torch": "2.13"}},
 }
 FINGERPRINT = "ab" * 32
@@ -73,7 +75,9 @@ def test_offline_run_mirrors_the_run_directory(tmp_path: Path, capfd: pytest.Cap
     assert run.config == {  # nested, as W&B folds and filters it; no description, and nothing of the logger
         "model": {"name": "tiny"},
         "method": {"_target_": "a.B", "k": 2, "name": "fastv"},
+        "benchmark": {"name": "scenes"},  # by which a report filters, as the result names it
         "ratio": 0.9,
+        "keep": None,
         "environment": CONFIG["environment"],
         "fingerprint": FINGERPRINT,
     }
@@ -173,7 +177,8 @@ def test_a_file_that_is_still_being_written_reads_up_to_there(tmp_path: Path) ->
         half = tmp_path / "half.wandb"
         half.write_bytes(file.read_bytes()[:size])
         read = read_offline_run(half)
-        assert read.exit_code is None and read.config.items() <= run.config.items()
+        assert read.exit_code is None and read.config.keys() <= run.config.keys()
+        assert read.config.get("ratio", 0.9) == 0.9 and read.config.get("method", {"k": 2})["k"] == 2
 
 
 def test_two_runs_of_one_process_are_two(tmp_path: Path) -> None:

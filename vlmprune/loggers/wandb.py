@@ -20,6 +20,7 @@ from annotated_types import Interval
 from vlmprune.errors import error_text
 from vlmprune.loggers.base import Logger
 from vlmprune.loggers.wandb_account import (
+    PROJECT,
     has_api_key,
     outputs_identity,
     resolve_mode,
@@ -117,7 +118,6 @@ def sample_evenly(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]
 
 SAMPLE_COLUMNS = ("id", "category", "question", "answer", "prediction", "score")
 ARTIFACT_FILES = ("result.json", "config.yaml", "predictions.jsonl", "kept.jsonl")
-PROJECT = "vlmprune"  # unless the settings or W&B's own name another
 INIT_SECONDS = 20.0
 FINISH_SECONDS = 60.0
 
@@ -168,9 +168,9 @@ class WandbLogger(Logger):
         with self._mirror_step("log the result"):
             if self._run is None:
                 return
-            # With model=path this is the name of the checkpoint's folder, which the settings do not have.
-            self._config["model"] = self._config["model"] | {"name": result["model"]}
-            self._run.config.update({"model": self._config["model"]}, allow_val_change=True)
+            # With model=path and benchmark=folder these are the names of the folders, which the settings do not have.
+            named = {group: self._config[group] | {"name": result[group]} for group in ("model", "benchmark")}
+            self._run.config.update(named, allow_val_change=True)
             # Logged, not only in the summary: the charts of an automatic workspace show what was logged.
             self._run.log(summarise_result(result, self.directory) | self._sample_table(samples))
             self._log_artifact()
