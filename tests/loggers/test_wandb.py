@@ -148,6 +148,18 @@ def test_a_tag_that_wandb_would_refuse_is_refused_before_the_run() -> None:
         construct(WandbLogger, {"tags": ["a" * 65]}, "logger.")
 
 
+def test_a_run_under_way_is_charted_over_its_questions(tmp_path: Path) -> None:
+    logger = placed(WandbLogger(), tmp_path)
+    logger.start(CONFIG, FINGERPRINT, None)
+    for questions, rate in ((32, 9.0), (64, 4.0)):
+        logger.log_progress({"questions": questions, "questions_per_s": rate, "score": 0.5})
+    logger.finish(1)  # such as by Ctrl-C: what was logged stays
+    (run,) = read_all(logger.directory)
+    assert [(row["running/questions"], row["running/score"]) for row in run.history] == [(32, 0.5), (64, 0.5)]
+    assert run.axes["running/questions_per_s"] == "running/questions" == run.axes["running/*"]
+    assert run.summary["running/questions_per_s"] == {"max": 9, "last": 4} and run.summary["running/score"] == 0.5
+
+
 def test_pictures_of_different_sizes_are_logged_as_one_size(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -25,6 +25,7 @@ class OfflineRun:
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    axes: dict[str, str] = field(default_factory=dict)  # of metrics by name or pattern
     artifacts: dict[str, dict[str, Path]] = field(default_factory=dict)  # type of each, and its files by name
 
 
@@ -71,6 +72,8 @@ def read_offline_run(file: Path) -> OfflineRun:
             row: dict[str, Any] = {}
             _update(row, record.history.item)
             run.history.append(row)
+        elif kind == "metric":
+            run.axes[record.metric.name or record.metric.glob_name] = record.metric.step_metric
         elif kind == "artifact":
             logged = record.artifact
             run.artifacts[logged.type] = {entry.path: Path(entry.local_path) for entry in logged.manifest.contents}

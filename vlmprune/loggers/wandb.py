@@ -118,6 +118,7 @@ def sample_evenly(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]
 
 SAMPLE_COLUMNS = ("id", "category", "question", "answer", "prediction", "score")
 ARTIFACT_FILES = ("result.json", "config.yaml", "predictions.jsonl", "kept.jsonl")
+RUNNING = "running"  # section of the charts of a run under way, over the questions answered so far
 INIT_SECONDS = 20.0
 FINISH_SECONDS = 60.0
 
@@ -162,7 +163,14 @@ class WandbLogger(Logger):
             run_id = run_identity(fingerprint, outputs_identity(self.outputs))
             self._config = config_tree(config, fingerprint)
             self._run = self._init(run_id, group)
+            self._run.define_metric(f"{RUNNING}/*", step_metric=f"{RUNNING}/questions")
+            self._run.define_metric(f"{RUNNING}/questions_per_s", f"{RUNNING}/questions", summary="max,last")
             self._line = f"offline run {run_id}: sync with `wandb sync {shorten_path(self._sync_folder)}`"
+
+    def log_progress(self, values: dict[str, float]) -> None:
+        with self._mirror_step("log the progress"):
+            if self._run is not None:
+                self._run.log({f"{RUNNING}/{name}": value for name, value in values.items()})
 
     def log_result(self, result: dict[str, Any], samples: list[dict[str, Any]]) -> None:
         with self._mirror_step("log the result"):
