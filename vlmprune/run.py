@@ -19,7 +19,7 @@ from vlmprune.evaluation.evaluate import load_models, make_evaluation
 from vlmprune.evaluation.latency_pass import measure_questions
 from vlmprune.evaluation.plan import Plan, Resources, amount_name, benchmark_name, model_name
 from vlmprune.evaluation.result import recount_flops, sort_rows, summarise_answers
-from vlmprune.evaluation.scores import record_scores
+from vlmprune.evaluation.scores import RunningScore, record_scores
 from vlmprune.loggers.base import Logger, guard_logger
 from vlmprune.loggers.wandb_upload import Uploads
 from vlmprune.measure.environment import describe_environment
@@ -53,9 +53,9 @@ def run(plan: Plan, resources: Resources, group: str | None = None) -> dict[str,
         if finished is not None:
             return show_finished(plan, finished, group)
         plan.directory.write_start(to_yaml(config.resolved), environment)
-        logger.start(config.with_names, plan.directory.fingerprint, group)
+        logger.start(config.with_names | {"environment": environment}, plan.directory.fingerprint, group)
         try:
-            result = evaluate_and_measure(plan, resources, environment)
+            result = evaluate_and_measure(plan, resources, environment, logger)
             write_submission(plan)
             plan.directory.finish(result)  # last, since a finished run is not run again
         except BaseException as error:
@@ -111,7 +111,9 @@ def write_submission(plan: Plan) -> None:
         plan.directory.write(name, content)
 
 
-def evaluate_and_measure(plan: Plan, resources: Resources, environment: dict[str, Any]) -> dict[str, Any]:
+def evaluate_and_measure(
+    plan: Plan, resources: Resources, environment: dict[str, Any], logger: Logger
+) -> dict[str, Any]:
     """Answer the open samples, time a few questions, draw pictures, and return the content of result.json."""
     config, directory = plan.config, plan.directory
     done = {row["id"] for row in [*directory.predictions(), *directory.bad()]}
@@ -128,9 +130,12 @@ def evaluate_and_measure(plan: Plan, resources: Resources, environment: dict[str
         loaded, text_tower = load_models(plan, resources)
         with progress_bar(title, len(plan.samples), len(done)) as advance:
             evaluation = make_evaluation(plan, loaded, text_tower, directory, team.watch(advance))
+            running = RunningScore(logger.log_progress, directory.predictions())
+            evaluation.answers.follow = running.add
             start = time.perf_counter()
             evaluation.run(share)
             seconds = max(0.0, time.perf_counter() - start)
+            running.send()
             team.wait(advance)
     rows = sort_rows(directory.predictions(), plan.samples)
     bad = sort_rows(directory.bad(), plan.samples, "bad.jsonl leaves out")

@@ -136,7 +136,10 @@ ANSWERS = {
             "artifact": {"id": "a", "state": "COMMITTED", "artifactSequence": {"id": "s", "latestArtifact": None}}
         }
     },
-    "UpsertView2": lambda _, given: {"upsertView": {"view": {"id": "v", "name": given["name"]}, "inserted": True}},
+    "upsertView": lambda _, given: {
+        "upsertView": {"view": {**given, "id": "v", "type": "runs", "project": PROJECT}, "inserted": True}
+    },
+    "GetProjects": lambda *_: {"models": {"edges": [], "pageInfo": {"endCursor": None, "hasNextPage": False}}},
     "Viewer": lambda *_: {
         "viewer": {"id": "u", "username": "me", "entity": "team", "flags": "{}", "teams": {"edges": []}}
     },

@@ -54,7 +54,7 @@ def test_a_server_gets_all_of_a_run(
     first, *_ = server.sent("UpsertBucket")
     assert first["name"] == run_identity(FINGERPRINT, outputs_identity(tmp_path))
     assert (first["project"], first["groupName"], first["jobType"]) == ("vlmprune", "sweep-1", "fastv")
-    assert json.loads(first["config"])["method.k"]["value"] == 2
+    assert json.loads(first["config"])["method"]["value"]["k"] == 2
     summary = server.summary()
     for name in ("score", "relative_score", "ratio", "flops/total", "latency/pruned/prefill_ms", "memory/peak_mb"):
         assert isinstance(summary[name], int | float), name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,22 +17,28 @@ from tests.loggers.wandb_reader import OfflineRun, read_closed_run, read_offline
 from tests.results.synthetic import make_run, picture
 from vlmprune.config.registry import DESCRIPTION, find_choices, read_choice, target_class
 from vlmprune.config.typecheck import construct
+from vlmprune.errors import UserError
+from vlmprune.files import write_atomically
 from vlmprune.loggers.base import Logger
-from vlmprune.loggers.wandb import WandbLogger, sample_evenly, summarise_result
+from vlmprune.loggers.wandb import ARTIFACT_FILES, WandbLogger, sample_evenly, summarise_result
 from vlmprune.loggers.wandb_account import has_api_key, outputs_identity, run_identity
 
 CONFIG = {
     "model": {"name": "tiny", "info": {"title": "t"}},
     "method": {"_target_": "a.B", "k": 2, "name": "fastv"},
+    "benchmark": {"name": "folder"},
     "logger": {"mode": "auto"},
     "ratio": 0.9,
+    "keep": None,
+    "environment": {"device_name": "NVIDIA H100", "dtype": "bfloat16", "git": "abc", "versions": {"torch": "2.13"}},
 }
 FINGERPRINT = "ab" * 32
+NAMES = ("WANDB_PROJECT", "WANDB_ENTITY", "WANDB_TAGS")
 
 
 @pytest.fixture(autouse=True)
 def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_MODE", "WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
+    for name in ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_MODE", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", *NAMES):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
@@ -68,8 +75,16 @@ def test_offline_run_mirrors_the_run_directory(tmp_path: Path, capfd: pytest.Cap
     (run,) = read_all(logger.directory)
     assert run.run_id == run_identity(FINGERPRINT, outputs_identity(tmp_path))
     assert (run.group, run.project, run.exit_code) == ("sweep-1", "mine", 0)
-    assert run.config["method.k"] == 2 and run.config["method.name"] == "fastv" and run.config["ratio"] == 0.9
-    assert not [key for key in run.config if "logger" in key or "info" in key]
+    assert run.job_type == "fastv" and run.config.pop("_wandb") == {}
+    assert run.config == {  # nested, as W&B folds and filters it; no description, and nothing of the logger
+        "model": {"name": "tiny"},
+        "method": {"_target_": "a.B", "k": 2, "name": "fastv"},
+        "benchmark": {"name": "scenes"},  # by which a report filters, as the result names it
+        "ratio": 0.9,
+        "keep": None,
+        "environment": CONFIG["environment"],
+        "fingerprint": FINGERPRINT,
+    }
     answers = result_of(logger)["answers"]
     assert run.summary["score"] == answers["score"] and run.summary["questions"] == answers["samples"]
     unpruned = json.loads(next(tmp_path.glob("scenes/tiny/none-*/result.json")).read_text())
@@ -78,12 +93,84 @@ def test_offline_run_mirrors_the_run_directory(tmp_path: Path, capfd: pytest.Cap
     assert run.summary["flops/total"] == answers["flops"]["total"]
     assert run.summary["latency/unpruned/prefill_ms"] == pytest.approx(9.2)
     assert run.summary["memory/peak_mb"] == 900.0
+    (row,) = run.history  # an automatic workspace charts what was logged, and not what is in the summary alone
+    numbers = summarise_result(result_of(logger), logger.directory)
+    assert len(numbers) > 25 and {key: row[key] for key in numbers} == pytest.approx(numbers)
 
     (table,) = logger.directory.glob("wandb/offline-run-*/files/media/table/*.json")
     shown = json.loads(table.read_text())
     assert shown["columns"] == ["id", "category", "question", "answer", "prediction", "score", "kept tokens"]
     assert len(shown["data"]) == 5 and shown["data"][0][0] == "q0"
     assert logger.line is not None and str(logger.directory) in logger.line and "wandb sync" in logger.line
+
+
+def test_a_slash_in_a_name_is_no_section_of_charts(tmp_path: Path) -> None:
+    directory = make_run(tmp_path, "cls", 0.5)
+    result = json.loads((directory / "result.json").read_text())
+    result["answers"]["by_category"] = {"text/numbers": {"score": 0.5, "samples": 4}}
+    result["answers"]["metrics"] = {"a/b": 0.25}
+    summary = summarise_result(result, directory)
+    assert summary["score/text%2Fnumbers"] == 0.5 and summary["metrics/a%2Fb"] == 0.25
+
+
+def test_the_files_are_one_artifact_as_they_were(tmp_path: Path) -> None:
+    """`vlmprune score` before the sync replaces files of the run; the artifact keeps those that its hashes are of."""
+    logger = placed(WandbLogger(), tmp_path)
+    (logger.directory / "kept.jsonl").write_text('{"id": "q0"}\n')
+    before = {name: (logger.directory / name).read_bytes() for name in ARTIFACT_FILES}
+    mirror(logger)
+    write_atomically(logger.directory / "result.json", "{}")
+    (run,) = read_all(logger.directory)
+    assert {name: file.read_bytes() for name, file in run.artifacts["run"].items()} == before
+    assert sorted(os.listdir(logger.directory / "wandb")) == sorted(
+        ["debug-internal.log", "debug.log", "latest-run", run.folder.name]
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"), [({"artifacts": False}, ""), ({"artifacts_mb": 0}, "logger.artifacts_mb=")]
+)
+def test_large_or_unwanted_files_are_no_artifact(tmp_path, settings, line, capfd):
+    logger = placed(WandbLogger(**settings), tmp_path)
+    mirror(logger)
+    (run,) = read_all(logger.directory)
+    assert "run" not in run.artifacts and run.summary["score"] > 0
+    error = capfd.readouterr().err
+    assert line in error and error.count("\n") == bool(line)
+
+
+@pytest.mark.parametrize(
+    ("variables", "settings", "project", "tags"),
+    [
+        ({}, {}, "vlmprune", []),
+        ({"WANDB_PROJECT": "theirs", "WANDB_TAGS": "x,y"}, {}, "theirs", ["x", "y"]),
+        ({"WANDB_PROJECT": "theirs", "WANDB_TAGS": "x"}, {"project": "mine", "tags": ["a", "b"]}, "mine", ["a", "b"]),
+    ],
+)
+def test_project_and_tags_as_wandb_users_give_them(tmp_path, monkeypatch, variables, settings, project, tags):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    logger = placed(WandbLogger(**settings), tmp_path)
+    mirror(logger)
+    (run,) = read_all(logger.directory)
+    assert (run.project, run.tags) == (project, tags)
+
+
+def test_a_tag_that_wandb_would_refuse_is_refused_before_the_run() -> None:
+    with pytest.raises(UserError, match="logger: tags=a"):
+        construct(WandbLogger, {"tags": ["a" * 65]}, "logger.")
+
+
+def test_a_run_under_way_is_charted_over_its_questions(tmp_path: Path) -> None:
+    logger = placed(WandbLogger(), tmp_path)
+    logger.start(CONFIG, FINGERPRINT, None)
+    for questions, rate in ((32, 9.0), (64, 4.0)):
+        logger.log_progress({"questions": questions, "questions_per_s": rate, "score": 0.5})
+    logger.finish(1)  # such as by Ctrl-C: what was logged stays
+    (run,) = read_all(logger.directory)
+    assert [(row["running/questions"], row["running/score"]) for row in run.history] == [(32, 0.5), (64, 0.5)]
+    assert run.axes["running/questions_per_s"] == "running/questions" == run.axes["running/*"]
+    assert run.summary["running/questions_per_s"] == {"max": 9, "last": 4} and run.summary["running/score"] == 0.5
 
 
 def test_pictures_of_different_sizes_are_logged_as_one_size(
@@ -115,7 +202,8 @@ def test_a_file_that_is_still_being_written_reads_up_to_there(tmp_path: Path) ->
         half = tmp_path / "half.wandb"
         half.write_bytes(file.read_bytes()[:size])
         read = read_offline_run(half)
-        assert read.exit_code is None and read.config.items() <= run.config.items()
+        assert read.exit_code is None and read.config.keys() <= run.config.keys()
+        assert read.config.get("ratio", 0.9) == 0.9 and read.config.get("method", {"k": 2})["k"] == 2
 
 
 def test_two_runs_of_one_process_are_two(tmp_path: Path) -> None:

@@ -13,15 +13,20 @@ BLOCK, FILE_HEADER, CHUNK_HEADER = 32768, 7, 7
 
 @dataclass
 class OfflineRun:
-    """The record that wandb-core wrote of one run."""
+    """The record that wandb-core wrote of one run, in `folder`."""
 
+    folder: Path
     run_id: str = ""
     group: str = ""
     project: str = ""
+    job_type: str = ""
+    tags: list[str] = field(default_factory=list)
     exit_code: int | None = None
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    axes: dict[str, str] = field(default_factory=dict)  # of metrics by name or pattern
+    artifacts: dict[str, dict[str, Path]] = field(default_factory=dict)  # type of each, and its files by name
 
 
 def payloads(data: bytes) -> list[bytes]:
@@ -51,12 +56,13 @@ def read_offline_run(file: Path) -> OfflineRun:
     """Config, summary, history and exit code of one .wandb file."""
     from wandb.proto import wandb_internal_pb2
 
-    run = OfflineRun()
+    run = OfflineRun(file.parent)
     for payload in payloads(file.read_bytes()):
         record = wandb_internal_pb2.Record.FromString(payload)
         kind = record.WhichOneof("record_type")
         if kind == "run":
             run.run_id, run.group, run.project = record.run.run_id, record.run.run_group, record.run.project
+            run.job_type, run.tags = record.run.job_type, list(record.run.tags)
             _update(run.config, record.run.config.update)
         elif kind == "config":
             _update(run.config, record.config.update)
@@ -66,6 +72,11 @@ def read_offline_run(file: Path) -> OfflineRun:
             row: dict[str, Any] = {}
             _update(row, record.history.item)
             run.history.append(row)
+        elif kind == "metric":
+            run.axes[record.metric.name or record.metric.glob_name] = record.metric.step_metric
+        elif kind == "artifact":
+            logged = record.artifact
+            run.artifacts[logged.type] = {entry.path: Path(entry.local_path) for entry in logged.manifest.contents}
         elif kind == "exit":
             run.exit_code = record.exit.exit_code
     return run

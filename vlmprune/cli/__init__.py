@@ -83,9 +83,7 @@ COMMANDS = {
     "speed": Command("speed.speed", "", "measure what pruning saves, on synthetic prompts", True, True),
     "show": Command("show.show", 'photo.jpg "What is this?"', "draw the patches that each method keeps", True, True),
     "list": Command("listing.show_choices", "methods", "the choices: models, methods, benchmarks, ..."),
-    "wandb-report": Command(
-        "wandb_report.save_workspace", "", "W&B charts of score against ratio, FLOPs, latency", True
-    ),
+    "wandb-report": Command("wandb_report.save_report", "", "W&B charts of score against ratio, FLOPs, latency", True),
     "completion": Command("completion.print_script", "bash", "completion with the TAB key, for bash, zsh and fish"),
 }
 

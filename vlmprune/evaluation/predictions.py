@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +18,10 @@ from vlmprune.models.preprocessing import Media, place_media
 
 
 class AnswerWriter:
-    """Writer of each batch's answers to the run directory; `done` has the ids of the answered samples."""
+    """Writer of each batch's answers to the run directory; `done` has the ids of the answered samples.
+
+    follow: called with the lines of each batch, once they are written.
+    """
 
     def __init__(
         self, benchmark: Benchmark, loaded: LoadedModel, directory: RunDirectory, reads_question: bool
@@ -25,6 +29,7 @@ class AnswerWriter:
         self.benchmark, self.loaded, self.directory = benchmark, loaded, directory
         self.reads_question = reads_question
         self.done: set[str] = set()
+        self.follow: Callable[[list[dict[str, Any]]], None] = lambda _rows: None
         self._kept = {kept_key(row) for row in directory.kept()}
 
     def write(
@@ -75,6 +80,7 @@ class AnswerWriter:
             raise UserError("out of memory while answers were written: the same command resumes") from error
         self._kept.update(lines)
         self.done.update(sample.id for sample in samples)
+        self.follow(predictions)
 
     def _kept_line(self, sample: Sample, media: list[Media], kept: list[bool]) -> dict[str, Any] | None:
         """Return the line of kept slots: one per image, or one per question that decides them or its images' order.

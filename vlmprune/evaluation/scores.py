@@ -5,7 +5,9 @@ directory, after the judge's verdicts if the benchmark has a judge. Needs no mod
 from __future__ import annotations
 
 import random
+import time
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,42 @@ def summarise_scores(rows: list[dict[str, Any]], benchmark: Benchmark) -> dict[s
         "images": len({row["image_id"] for row in rows}),
         "by_category": by_category(rows),
     }
+
+
+REPORT_SECONDS = 10.0
+RUNNING_RESAMPLES = 200  # of a running score's interval: milliseconds, also for 10,000 questions
+
+
+class RunningScore:
+    """The mean score of the questions answered so far, which `report` gets every REPORT_SECONDS, and once at the end.
+
+    rows: prediction lines of earlier parts of the run. A judged benchmark has no score before the end.
+    """
+
+    def __init__(self, report: Callable[[dict[str, float]], None], rows: list[Row]) -> None:
+        self.report, self.earlier = report, len(rows)
+        self._scores = [(row["image_id"], row["score"]) for row in rows]
+        self._begun = time.monotonic()
+        self._reported = -REPORT_SECONDS  # so that the first answers are reported at once
+
+    def add(self, rows: list[Row]) -> None:
+        """Count the lines of one batch of answers."""
+        self._scores += [(row["image_id"], row["score"]) for row in rows]
+        if time.monotonic() - self._reported >= REPORT_SECONDS:
+            self.send()
+
+    def send(self) -> None:
+        """Report questions, questions per second of this part of the run, score, and its 95 % interval."""
+        now, scores = time.monotonic(), [score for _, score in self._scores]
+        values: dict[str, float] = {"questions": len(scores)}
+        if (seconds := now - self._begun) > 0:
+            values["questions_per_s"] = (len(scores) - self.earlier) / seconds
+        if scores and None not in scores:
+            images = [image for image, _ in self._scores]
+            low, high = clustered_interval(scores, images, resamples=RUNNING_RESAMPLES)
+            values |= {"score": sum(scores) / len(scores), "score_low": low, "score_high": high}
+        self.report(values)
+        self._reported = time.monotonic()
 
 
 def interval(rows: list[dict[str, Any]], benchmark: Benchmark) -> list[float] | None:

@@ -33,7 +33,19 @@ class Logger:
         """Set the uploads that earlier runs of the process started, to which this run adds its own."""
 
     def start(self, config: dict[str, Any], fingerprint: str, group: str | None) -> None:
-        """Begin a run. config: all settings, with the choices' names; group: id of the sweep, if any."""
+        """Begin a run.
+
+        config: all settings, with the choices' names, and under `environment` the record of environment.json. group:
+        id of the sweep, if any.
+        """
+
+    def log_progress(self, values: dict[str, float]) -> None:
+        """Mirror the state of a run under way, every few seconds while it answers questions.
+
+        values: `questions` answered so far, also before it was resumed, `questions_per_s`, and unless they have to be
+        judged their mean `score` with `score_low` and `score_high`, its 95 % interval. Of a run in several processes
+        these are the questions of the first one.
+        """
 
     def log_result(self, result: dict[str, Any], samples: list[dict[str, Any]]) -> None:
         """Mirror result.json and some lines of predictions.jsonl. samples: all of its lines."""
@@ -78,6 +90,9 @@ class GuardedLogger(Logger):
 
     def start(self, config: dict[str, Any], fingerprint: str, group: str | None) -> None:
         self.attempt("start", lambda: call(self.logger, "start", deepcopy(config), fingerprint, group))
+
+    def log_progress(self, values: dict[str, float]) -> None:
+        self.attempt("log_progress", lambda: call(self.logger, "log_progress", dict(values)))
 
     def log_result(self, result: dict[str, Any], samples: list[dict[str, Any]]) -> None:
         self.attempt("log_result", lambda: call(self.logger, "log_result", deepcopy(result), deepcopy(samples)))

@@ -8,9 +8,10 @@ network, a full disk or a bug of W&B costs one line of warning.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,7 +19,14 @@ from annotated_types import Interval
 
 from vlmprune.errors import error_text
 from vlmprune.loggers.base import Logger
-from vlmprune.loggers.wandb_account import has_api_key, outputs_identity, resolve_mode, run_identity
+from vlmprune.loggers.wandb_account import (
+    PROJECT,
+    has_api_key,
+    outputs_identity,
+    resolve_mode,
+    run_identity,
+    wandb_settings,
+)
 from vlmprune.loggers.wandb_upload import Uploads
 from vlmprune.results.picture_index import FOLDER, read_index
 from vlmprune.results.runs import find_unpruned_score
@@ -31,17 +39,27 @@ if TYPE_CHECKING:
 LATENCIES = ("vision", "selection", "projector", "prefill", "decode_per_token", "end_to_end")
 
 
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings as `method.k`, one column each, without descriptions and the logger's settings."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if key in ("info", "logger"):
-            continue
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+def config_tree(config: dict[str, Any], fingerprint: str) -> dict[str, Any]:
+    """Return settings, environment and fingerprint as nested dicts, without descriptions and the logger's settings.
+
+    `environment` is that of environment.json; its copy of the model's settings is left out.
+    """
+    environment = {key: value for key, value in config.get("environment", {}).items() if key != "model"}
+    settings = {key: value for key, value in config.items() if key not in ("logger", "environment")}
+    return _without_descriptions(settings) | {"environment": environment, "fingerprint": fingerprint}
+
+
+def _without_descriptions(settings: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_descriptions(value) if isinstance(value, dict) else value
+        for key, value in settings.items()
+        if key != "info"
+    }
+
+
+def escape_name(name: str) -> str:
+    """Return a name as one part of a W&B key, in which '/' would begin another section of charts."""
+    return name.replace("/", "%2F")
 
 
 def summarise_result(result: dict[str, Any], directory: Path) -> dict[str, float]:
@@ -65,9 +83,9 @@ def summarise_result(result: dict[str, Any], directory: Path) -> dict[str, float
         "memory/peak_mb": timings["peak_memory_mb"],
         "questions_per_s": timings["samples_per_s"],
     }
-    values |= {f"flops/{part}": value for part, value in (answers["flops"] or {}).items()}
-    values |= {f"metrics/{name}": value for name, value in answers["metrics"].items()}
-    values |= {f"score/{name}": entry["score"] for name, entry in answers["by_category"].items()}
+    values |= {f"flops/{part}": n for part, n in (answers["flops"] or {}).items() if part != "convention"}
+    values |= {f"metrics/{escape_name(name)}": value for name, value in answers["metrics"].items()}
+    values |= {f"score/{escape_name(name)}": entry["score"] for name, entry in answers["by_category"].items()}
     for side, parts in (timings["latency"] or {}).items():
         if isinstance(parts, dict):  # the others are samples and batch_size
             values |= {f"latency/{side}/{part}_ms": parts[part]["median_ms"] for part in LATENCIES if parts.get(part)}
@@ -99,20 +117,31 @@ def sample_evenly(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]
 
 
 SAMPLE_COLUMNS = ("id", "category", "question", "answer", "prediction", "score")
+ARTIFACT_FILES = ("result.json", "config.yaml", "predictions.jsonl", "kept.jsonl")
+RUNNING = "running"  # section of the charts of a run under way, over the questions answered so far
 INIT_SECONDS = 20.0
 FINISH_SECONDS = 60.0
 
 
 @dataclass
 class WandbLogger(Logger):
-    """logger=wandb. mode: auto is online if an API key is configured; samples: rows of the table of samples."""
+    """logger=wandb. mode: auto is online if an API key is configured; samples: rows of the table of samples.
+
+    project, entity: None for those of W&B's own settings (WANDB_PROJECT, WANDB_ENTITY). tags: of the run, also for
+    WANDB_TAGS if empty. artifacts: True logs the run's files as one artifact, if they are not larger than artifacts_mb.
+    """
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    project: str = "vlmprune"
+    project: str | None = None
     entity: str | None = None
+    tags: list[str] = field(default_factory=list)
     samples: Annotated[int, Interval(ge=0, le=1_000_000)] = 64
+    artifacts: bool = True
+    artifacts_mb: Annotated[int, Interval(ge=0, le=10**6)] = 64
 
     def __post_init__(self) -> None:
+        if wrong := [tag for tag in self.tags if not 1 <= len(tag) <= 64]:
+            raise ValueError(f"tags={wrong[0]}: W&B takes tags of 1 to 64 characters")
         self._run: Any = None
         self._is_online = False
         self._uploads = Uploads()
@@ -132,20 +161,30 @@ class WandbLogger(Logger):
             if mode == "online" and not self._is_online:
                 say("warning: W&B has no API key (wandb login sets one); its files are written offline")
             run_id = run_identity(fingerprint, outputs_identity(self.outputs))
-            self._run = self._init(run_id, flatten(config) | {"fingerprint": fingerprint}, group)
-            self._line = f"offline run {run_id}: sync with `wandb sync {self._folder}`"
+            self._config = config_tree(config, fingerprint)
+            self._run = self._init(run_id, group)
+            self._run.define_metric(f"{RUNNING}/*", step_metric=f"{RUNNING}/questions")
+            self._run.define_metric(f"{RUNNING}/questions_per_s", f"{RUNNING}/questions", summary="max,last")
+            self._line = f"offline run {run_id}: sync with `wandb sync {shorten_path(self._sync_folder)}`"
+
+    def log_progress(self, values: dict[str, float]) -> None:
+        with self._mirror_step("log the progress"):
+            if self._run is not None:
+                self._run.log({f"{RUNNING}/{name}": value for name, value in values.items()})
 
     def log_result(self, result: dict[str, Any], samples: list[dict[str, Any]]) -> None:
         with self._mirror_step("log the result"):
             if self._run is None:
                 return
-            self._log_samples(samples)
-            # With model=path this is the name of the checkpoint's folder, which the settings do not have.
-            self._run.config.update({"model.name": result["model"]}, allow_val_change=True)
-            self._run.summary.update(summarise_result(result, self.directory))
+            # With model=path and benchmark=folder these are the names of the folders, which the settings do not have.
+            named = {group: self._config[group] | {"name": result[group]} for group in ("model", "benchmark")}
+            self._run.config.update(named, allow_val_change=True)
+            # Logged, not only in the summary: the charts of an automatic workspace show what was logged.
+            self._run.log(summarise_result(result, self.directory) | self._sample_table(samples))
+            self._log_artifact()
 
-    def _log_samples(self, samples: list[dict[str, Any]]) -> None:
-        """Log the table of samples: those with a picture of their kept tokens first, then some from the whole set."""
+    def _sample_table(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the table of samples, those with a picture of their kept tokens first, and these pictures."""
         import wandb
 
         pictures = pictures_of(self.directory)
@@ -153,7 +192,7 @@ class WandbLogger(Logger):
         others = [row for row in samples if row["id"] not in pictures]
         chosen = pictured + sample_evenly(others, self.samples - len(pictured))
         if not chosen:
-            return
+            return {}
         sheets = pad_to_one_size([pictures[row["id"]] for row in pictured])
         images = {
             row["id"]: wandb.Image(sheet, caption=row["question"]) for row, sheet in zip(pictured, sheets, strict=True)
@@ -161,38 +200,59 @@ class WandbLogger(Logger):
         table = wandb.Table(columns=[*SAMPLE_COLUMNS, "kept tokens"])
         for row in chosen:
             table.add_data(*(row[column] for column in SAMPLE_COLUMNS), images.get(row["id"]))
-        self._run.log({"samples": table} | ({"pictures": list(images.values())} if images else {}))
+        return {"samples": table} | ({"pictures": list(images.values())} if images else {})
+
+    def _log_artifact(self) -> None:
+        """Log the run's files as one artifact, unless they are too large for it."""
+        import wandb
+
+        if not self.artifacts:
+            return
+        files = [file for name in ARTIFACT_FILES if (file := self.directory / name).exists()]
+        size = sum(file.stat().st_size for file in files) / 1e6
+        if size > self.artifacts_mb:
+            say(f"note: {size:,.0f} MB of files are no W&B artifact; logger.artifacts_mb={size + 1:.0f} uploads them")
+            return
+        assert self._sync_folder is not None
+        artifact = wandb.Artifact(f"run-{self._run.id}-files", type="run", metadata={"directory": self.directory.name})
+        kept = self._sync_folder / "run"
+        kept.mkdir(exist_ok=True)
+        for file in files:
+            # A second name of the same file, since scoring again before a sync replaces the first. Immutable: no copy.
+            artifact.add_file(str(link_or_copy(file, kept / file.name)), policy="immutable", skip_cache=True)
+        self._run.log_artifact(artifact)
 
     def finish(self, exit_code: int) -> None:
         with self._mirror_step("finish"):
-            run, self._run = self._run, None  # even a failing finish is the last call
-            if run is None:
+            run, folder = self._run, self._sync_folder
+            self._run = None  # even a failing finish is the last call
+            if run is None or folder is None:
                 return
-            folder = Path(run.settings.sync_dir)
             run.finish(exit_code=exit_code)
+            remove_service_log(self.directory / "wandb", folder)
             if not self._is_online:
                 return
             # A sweep that found no network does not ask again in each of its jobs.
             if self._uploads.server_unreachable:
                 return
             started = self._uploads.start(folder)
-            self._line = f"uploading run {run.id} to {self.project} in the background: {started.log}"
+            self._line = f"uploading run {run.id} to {run.project} in the background: {started.log}"
 
     @property
     def line(self) -> str | None:
         return self._line
 
     @property
-    def _folder(self) -> Path:
-        """Return the folder of W&B's run as a user types it, relative to the working folder if it is inside."""
-        folder = Path(self._run.settings.sync_dir)
-        return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    def _sync_folder(self) -> Path | None:
+        """Return the folder of W&B's files of the run; None without a run."""
+        return None if self._run is None else Path(self._run.settings.sync_dir)
 
-    def _init(self, run_id: str, config: dict[str, Any], group: str | None) -> Any:
+    def _init(self, run_id: str, group: str | None) -> Any:
         """Return a W&B run with all extras off: no console capture, no code, no system metrics."""
         import wandb
 
         wandb.setup(wandb.Settings(silent=True))  # else it announces the login
+        held = wandb_settings()  # read anew, as this process's W&B reads its environment once
         settings = wandb.Settings(
             silent=True,
             console="off",
@@ -206,15 +266,16 @@ class WandbLogger(Logger):
             finish_timeout_raises=True,
         )
         return wandb.init(
-            project=self.project,
-            entity=self.entity,
+            project=self.project or held.project or PROJECT,
+            entity=self.entity or held.entity,
+            tags=self.tags or held.run_tags,
             dir=str(self.directory),
             id=run_id,
             resume="allow",
             name=self.directory.name,
             group=group,
-            job_type=config["method.name"],
-            config=config,
+            job_type=self._config["method"]["name"],
+            config=self._config,
             mode="offline",
             settings=settings,
             reinit="finish_previous",  # else a sweep's second job gets the first one's run
@@ -224,7 +285,7 @@ class WandbLogger(Logger):
     def _mirror_step(self, doing: str) -> Iterator[None]:
         """Enclose one step of the mirror; an exception in it prints one warning and ends the mirror, not the run."""
         try:
-            with _files_in(self.directory / "wandb"):
+            with _files_in(self._sync_folder or self.directory / "wandb"):
                 yield
         # Every Exception: W&B fails in many ways (disk, a dead service process, protobuf versions), and the run
         # directory has all that matters. KeyboardInterrupt still stops the run.
@@ -233,6 +294,30 @@ class WandbLogger(Logger):
             why = f"{type(error).__name__}: {error_text(error)}"
             say(f"warning: W&B could not {doing} ({why}); the run continues, and its files are in {self.directory}")
             _end_service()
+
+
+def shorten_path(folder: Path | None) -> Path | None:
+    """Return a folder as a user types it, relative to the working folder if it is inside."""
+    inside = folder is not None and folder.is_relative_to(Path.cwd())
+    return folder.relative_to(Path.cwd()) if folder is not None and inside else folder
+
+
+def remove_service_log(folder: Path, sync_folder: Path) -> None:
+    """Remove the cache folder of W&B's service, which has no more than its log, and the link to that log."""
+    shutil.rmtree(folder / "cache", ignore_errors=True)
+    link = sync_folder / "logs/debug-core.log"
+    if not link.exists():
+        link.unlink(missing_ok=True)
+
+
+def link_or_copy(file: Path, target: Path) -> Path:
+    """Return `target` as a hard link to `file`, or as a copy on a disk that has no links."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
+    return target
 
 
 @contextmanager

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import wandb
 
 
+PROJECT = "vlmprune"  # unless our settings or W&B's own name another
 Mode = Literal["online", "offline", "disabled"]
 OFFLINE_MODES: dict[str, Mode] = {
     "disabled": "disabled",
