@@ -50,9 +50,8 @@ def commands() -> list[list[str]]:
 
 
 def program(page: str) -> str:
-    """The one Python block of a page that is no file."""
-    (text,) = (text for language, text in blocks(ROOT / page) if language == "python" and not FILE.match(text))
-    return text
+    """The Python blocks of a page that are no files, as one program."""
+    return "".join(text for language, text in blocks(ROOT / page) if language == "python" and not FILE.match(text))
 
 
 def run(folder: Path, *words: str) -> str:
@@ -96,4 +95,6 @@ def test_command(words, folder):
 
 def test_library(folder):
     printed = run(folder, "-c", program("README.md") + program("docs/library.md")).splitlines()
-    assert printed[-1].endswith("(14 of 144 visual tokens)")
+    assert any(line.endswith("(14 of 144 visual tokens)") for line in printed)
+    (header,) = (at for at, line in enumerate(printed) if line.split()[-1:] == ["versus_random_p"])
+    assert sorted(line.split()[1] for line in printed[header + 1 :]) == ["cls", "cls", "none", "random"]

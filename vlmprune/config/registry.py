@@ -6,6 +6,7 @@ Reads configs/ as data, without Hydra or torch, so that `list` and error message
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import re
 import traceback
@@ -169,6 +170,22 @@ def build_method(
     for field in [field for field in given if hints.get(field) is Method]:  # a part of a composed method
         given[field] = _build_part(where + field, given[field], config_dir, run_seed)
     return construct(method_class, given, where)
+
+
+def with_settings(method: Method, settings: dict[str, Any]) -> Method:
+    """Return a copy of a method object with `settings`, each checked as that of a name; None leaves a field as it is.
+
+    Raises UserError for a field that the method does not have, and for an amount of a method that keeps every token.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    if not given:
+        return method
+    cls = type(method)
+    if getattr(cls, "stage", None) == "none" and any(given.get(name) for name in ("ratio", "keep")):
+        raise UserError(f"{cls.__name__}() keeps every token: drop {', '.join(given)} or choose a method")
+    fields = {field.name: getattr(method, field.name) for field in dataclasses.fields(method) if field.init}
+    built: Method = construct(cls, fields | given, "")
+    return built
 
 
 def _why_idle(setting: str, name: str, method_class: type[Method], hints: dict[str, Any]) -> str:

@@ -221,3 +221,11 @@ def row_fields(row: Row) -> dict[str, tuple[Any, str]]:
         "attention": (run.environment.get("attention"), "kernel"),
         "path": (str(run.path), "run directory"),
     }
+
+
+def as_record(row: Row) -> dict[str, Any]:
+    """Return a row as one flat mapping, with its model, its benchmark and all in which tables may differ."""
+    run = row.run
+    table = {f"comparable_{name}": value for name, value in sorted(run.comparable.items())}
+    values = {name: value for name, (value, _) in row_fields(row).items()}
+    return {"model": run.model, "benchmark": run.benchmark, **table, **values}

@@ -18,7 +18,6 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from vlmprune import __version__
 from vlmprune.errors import UserError
 from vlmprune.files import write_atomically
 from vlmprune.results.charts import chart_svgs
@@ -27,6 +26,7 @@ from vlmprune.results.comparison import Row
 from vlmprune.results.notes import Comparison, table_notes, title
 from vlmprune.results.picture_index import FOLDER, read_index
 from vlmprune.results.tables import Column, column_legend
+from vlmprune.version import __version__
 
 QUESTIONS, RUNS = 4, 8  # most questions of a table, and most runs of each
 LONGEST_SIDE, QUALITY = 720, 88  # of the JPEG, LONGEST_SIDE in pixels
