@@ -21,7 +21,7 @@ LAYERS = """
 __main__
 cli
 sweep
-launchers
+launchers lmms_eval
 __init__
 run
 distributed pictures speed

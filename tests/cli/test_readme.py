@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-OTHERS = ("make", "pip", "source", "wandb")  # first words of lines that are no command of vlmprune
+OTHERS = ("lmms-eval", "make", "pip", "source", "wandb")  # first words of lines that are no command of vlmprune
 ELSEWHERE = ("llava", "wandb")  # words of commands that need a GPU's models or an account
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\S+\.(?:py|yaml))\n")  # the first line of a block that is a file

@@ -135,15 +135,10 @@ def build_method(
     value of positions or scope that equals the published one counts as `published`, so that it names the same run.
     run_seed: value of ${seed} in a YAML. where: prefix of settings in messages.
     """
-    from omegaconf import OmegaConf
-
     from vlmprune.methods.base import Method
 
     if config is None:
-        root = OmegaConf.create({"seed": run_seed, "method": read_choice("method", name, config_dir)})
-        resolved = OmegaConf.to_container(root.method, resolve=True)
-        assert isinstance(resolved, dict)
-        config = {str(key): value for key, value in resolved.items()}
+        config = _resolve(read_choice("method", name, config_dir), run_seed)
     check_type("ratio", ratio, float | None)
     check_type("keep", keep, int | None)
     check_amount(ratio, keep)
@@ -170,6 +165,18 @@ def build_method(
     for field in [field for field in given if hints.get(field) is Method]:  # a part of a composed method
         given[field] = _build_part(where + field, given[field], config_dir, run_seed)
     return construct(method_class, given, where)
+
+
+def _resolve(method: dict[str, Any], run_seed: int) -> dict[str, Any]:
+    """Return a method's YAML with the values of its ${...}, which need OmegaConf's parser unless each is ${seed}."""
+    method = {key: run_seed if value == "${seed}" else value for key, value in method.items()}
+    if "${" not in str(method):
+        return method
+    from omegaconf import OmegaConf
+
+    resolved = OmegaConf.to_container(OmegaConf.create({"seed": run_seed, "method": method}).method, resolve=True)
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items()}
 
 
 def with_settings(method: Method, settings: dict[str, Any]) -> Method:
