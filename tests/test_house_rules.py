@@ -20,13 +20,13 @@ LAYERS = """
 __main__
 cli
 sweep
-launchers
+launchers lmms_eval
+__init__
 run
 distributed pictures speed
 evaluation
 loggers
 results measure
-__init__
 models
 benchmarks
 config
@@ -34,7 +34,7 @@ engine
 hashing
 typed_json
 files own_code source_code machine limits
-methods terminal errors source_files tiny
+methods terminal errors source_files tiny version
 """
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 LEVEL_OF = {name: level for level, line in enumerate(LAYERS.split("\n")) for name in line.split()}

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-OTHERS = ("make", "pip", "source", "wandb")  # first words of lines that are no command of vlmprune
+OTHERS = ("lmms-eval", "make", "pip", "source", "wandb")  # first words of lines that are no command of vlmprune
 ELSEWHERE = ("llava", "wandb")  # words of commands that need a GPU's models or an account
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\S+\.(?:py|yaml))\n")  # the first line of a block that is a file
@@ -50,9 +50,8 @@ def commands() -> list[list[str]]:
 
 
 def program(page: str) -> str:
-    """The one Python block of a page that is no file."""
-    (text,) = (text for language, text in blocks(ROOT / page) if language == "python" and not FILE.match(text))
-    return text
+    """The Python blocks of a page that are no files, as one program."""
+    return "".join(text for language, text in blocks(ROOT / page) if language == "python" and not FILE.match(text))
 
 
 def run(folder: Path, *words: str) -> str:
@@ -96,4 +95,6 @@ def test_command(words, folder):
 
 def test_library(folder):
     printed = run(folder, "-c", program("README.md") + program("docs/library.md")).splitlines()
-    assert printed[-1].endswith("(14 of 144 visual tokens)")
+    assert any(line.endswith("(14 of 144 visual tokens)") for line in printed)
+    (header,) = (at for at, line in enumerate(printed) if line.split()[-1:] == ["versus_random_p"])
+    assert sorted(line.split()[1] for line in printed[header + 1 :]) == ["cls", "cls", "none", "random"]

@@ -82,7 +82,12 @@ def test_the_record_says_what_selecting_took(sdpa_model):
     assert 0 < record.selection_ms < 10_000
     record = record_of(sdpa_model, make_batch([8]), "none")
     assert record.selection_ms == 0
-    assert record.kept is None
+    assert record.kept.tolist() == [[True] * PATCHES]  # as README's snippet reads it, also with "none"
+
+
+def test_the_record_of_an_unpruned_batch_keeps_every_slot(sdpa_model):
+    kept = record_of(sdpa_model, make_batch([8, 3], images=2), "none").kept
+    assert kept.tolist() == [[True] * 2 * PATCHES] * 2
 
 
 @pytest.mark.parametrize("name", ["fastv", "pyramiddrop"])

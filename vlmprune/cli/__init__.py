@@ -150,7 +150,7 @@ def _dispatch(arguments: list[str]) -> int:
             print(word)
         return 0
     if arguments[0] == "--version":
-        from vlmprune import __version__
+        from vlmprune.version import __version__
 
         print(f"vlmprune {__version__}")
         return 0

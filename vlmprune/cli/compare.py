@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from vlmprune.config.arguments import Endings, Words, parse
 from vlmprune.errors import UserError, nearest
 from vlmprune.results.columns import KEYS, LATEX_KEYS
-from vlmprune.results.find import UnfinishedRun, find_runs, group_runs, is_run
+from vlmprune.results.find import UnfinishedRun, find_tables
 from vlmprune.results.notes import Comparison, print_comparison
 from vlmprune.results.runs import Run
 from vlmprune.results.tables import FORMATS
@@ -151,22 +151,17 @@ def compare(arguments: list[str]) -> int:
     """
     settings = parse("compare", Settings, arguments)
     folders, filters = settings.places, settings.filters
-    named, others = find_runs(folders)
-    # The reference runs of a run that is named lie in the same folder.
-    runs, _ = find_runs([*folders, *(folder.parent for folder in folders if is_run(folder))])
-    paths = {run.path.resolve() for run in named if matches(run, filters)}
-    chosen = {run.path for run in runs if run.path.resolve() in paths}
-    if not chosen:
+    pairs, named, others = find_tables(folders, lambda run: matches(run, filters))
+    if not pairs:
         raise UserError(_nothing(folders, filters, named, others))
-    # (runs to show, their whole group): filters do not exclude reference runs from the comparison.
-    pairs = [([run for run in group if run.path in chosen], group) for group in group_runs(runs)]
-    pairs = [(shown, group) for shown, group in pairs if shown]
     for line in [fault for _, group in pairs for run in group for fault in run.faults]:
         say(f"note: {line}")
     if settings.published:
         from vlmprune.results.published import show_published
 
-        show_published([run for shown, _ in pairs for run in shown], runs, settings.format)
+        show_published(
+            [run for shown, _ in pairs for run in shown], [run for _, group in pairs for run in group], settings.format
+        )
     elif settings.hard:
         from vlmprune.results.hard import show_hard
 

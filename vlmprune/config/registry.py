@@ -6,6 +6,7 @@ Reads configs/ as data, without Hydra or torch, so that `list` and error message
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import re
 import traceback
@@ -134,15 +135,10 @@ def build_method(
     value of positions or scope that equals the published one counts as `published`, so that it names the same run.
     run_seed: value of ${seed} in a YAML. where: prefix of settings in messages.
     """
-    from omegaconf import OmegaConf
-
     from vlmprune.methods.base import Method
 
     if config is None:
-        root = OmegaConf.create({"seed": run_seed, "method": read_choice("method", name, config_dir)})
-        resolved = OmegaConf.to_container(root.method, resolve=True)
-        assert isinstance(resolved, dict)
-        config = {str(key): value for key, value in resolved.items()}
+        config = _resolve(read_choice("method", name, config_dir), run_seed)
     check_type("ratio", ratio, float | None)
     check_type("keep", keep, int | None)
     check_amount(ratio, keep)
@@ -169,6 +165,34 @@ def build_method(
     for field in [field for field in given if hints.get(field) is Method]:  # a part of a composed method
         given[field] = _build_part(where + field, given[field], config_dir, run_seed)
     return construct(method_class, given, where)
+
+
+def _resolve(method: dict[str, Any], run_seed: int) -> dict[str, Any]:
+    """Return a method's YAML with the values of its ${...}, which need OmegaConf's parser unless each is ${seed}."""
+    method = {key: run_seed if value == "${seed}" else value for key, value in method.items()}
+    if "${" not in str(method):
+        return method
+    from omegaconf import OmegaConf
+
+    resolved = OmegaConf.to_container(OmegaConf.create({"seed": run_seed, "method": method}).method, resolve=True)
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items()}
+
+
+def with_settings(method: Method, settings: dict[str, Any]) -> Method:
+    """Return a copy of a method object with `settings`, each checked as that of a name; None leaves a field as it is.
+
+    Raises UserError for a field that the method does not have, and for an amount of a method that keeps every token.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    if not given:
+        return method
+    cls = type(method)
+    if getattr(cls, "stage", None) == "none" and any(given.get(name) for name in ("ratio", "keep")):
+        raise UserError(f"{cls.__name__}() keeps every token: drop {', '.join(given)} or choose a method")
+    fields = {field.name: getattr(method, field.name) for field in dataclasses.fields(method) if field.init}
+    built: Method = construct(cls, fields | given, "")
+    return built
 
 
 def _why_idle(setting: str, name: str, method_class: type[Method], hints: dict[str, Any]) -> str:

@@ -92,6 +92,11 @@ class Prefill:
                 "pixel_values, since features that were made outside are not pruned"
             )
 
+    def record_all(self) -> None:
+        """Record every visual slot of the prompts as kept."""
+        if max(self.slot_counts):
+            self._note(self.real)
+
     def drop_marked(self, rule: Positions) -> None:
         """Drop the marked slots, and record the kept ones."""
         keep = self.real & ~self.marks

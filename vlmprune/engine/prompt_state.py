@@ -79,7 +79,8 @@ class Record:
 
     visual_counts: per decoder layer, per prompt, the visual tokens that the layer processed. prompt_lengths: per
     prompt, text and visual tokens at decoder layer 0. kept: bool [B, V], the slots that reach the last decoder layer
-    (of merged tokens the slots that they take); prompts with fewer slots end in False. None where nothing was pruned.
+    (of merged tokens the slots that they take), all of them where nothing is pruned; prompts with fewer slots end in
+    False. None if V is 0.
     For prompts that continue a filled cache, everything counts the new tokens alone.
     """
 

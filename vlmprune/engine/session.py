@@ -348,6 +348,7 @@ class Session:
         prompt.set_full_prompts(adapter.detail(visual) if "tiles" in self.method.needs else visual)
         self.segment = prompt.segment
         if not hooks.drops_tokens:
+            prompt.record_all()
             return kwargs
         prompt.check_padding()
         if hooks.decoder is not None and (isinstance(cache, FixedCache) or getattr(cache, "is_compileable", False)):

@@ -137,7 +137,7 @@ class Evaluation:
         self.benchmark, self.loaded, self.session = benchmark, loaded, session
         self.directory, self.advance, self.settings = directory, advance, settings
         self.batch = BatchSize(settings.batch_size)
-        self.answers = AnswerWriter(benchmark, loaded, directory, session.method.reads_question)
+        self.answers = AnswerWriter(benchmark, loaded, directory, session.method)
         # Twice a window: the one in use, and the next.
         size = max(64, 2 * WINDOW * settings.batch_size)
         self.images = MediaCache(benchmark, loaded, size, named=session.features is not None)
@@ -281,15 +281,14 @@ def load_models(plan: Plan, resources: Resources) -> tuple[LoadedModel, TextRele
     Raises UserError for damage, and if the checkpoint's files are not those that were planned with.
     """
     checkpoint = plan.checkpoint
-    key = (checkpoint.identity, plan.dtype, plan.device, repr(plan.config.model))
-    if resources.model is None or resources.model_key != key:
+    if resources.model is None or resources.model_key != plan.model_key:
         resources.model = None  # first, so that two large models are never in memory together
         if checkpoint.folder and with_identity(replace(checkpoint, identity="")).identity != checkpoint.identity:
             raise UserError(
                 f"model.path={checkpoint.source}: its files changed after the run was planned; run it again"
             )
         resources.model = loading.load(checkpoint, plan.config.model, plan.dtype, plan.device)
-        resources.model_key = key
+        resources.model_key = plan.model_key
     return resources.model, None if plan.text_tower is None else load_text_tower(plan.text_tower, plan.device)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,11 @@ class Plan:
     rules: Rules  # of the checkpoint's greedy decoding
     limits: dict[str, int]  # of the pixels or tiles of a picture, the checkpoint's where none were given
 
+    @property
+    def model_key(self) -> tuple[Any, ...]:
+        """Everything that the loaded model depends on."""
+        return self.checkpoint.identity, self.dtype, self.device, repr(self.config.model)
+
 
 @dataclass
 class Resources:
@@ -75,9 +80,14 @@ class Resources:
     uploads: Uploads = field(default_factory=Uploads)
 
 
-def make_plan(config: RunConfig, resources: Resources | None = None) -> Plan:
-    """Return the plan of a run. Raise UserError for settings that cannot work, before any weight is loaded."""
+def make_plan(config: RunConfig, resources: Resources | None = None, weights: str | None = None) -> Plan:
+    """Return the plan of a run. Raise UserError for settings that cannot work, before any weight is loaded.
+
+    weights: the identity of a loaded model's weights that are not those of the checkpoint's files.
+    """
     method, checkpoint, text_tower = choose_parts(config)
+    if weights is not None:
+        checkpoint = replace(checkpoint, identity=f"changed:{data_hash([checkpoint.identity, weights])}")
     rules = read_rules(checkpoint, config.model.generation)
     device = loading.resolve_device(config.device)
     dtype = loading.resolve_dtype(config.model.dtype, checkpoint, device)

@@ -12,6 +12,7 @@ from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.engine.prompt_state import Record
 from vlmprune.errors import UserError
 from vlmprune.evaluation.run_directory import RunDirectory, kept_key
+from vlmprune.methods.base import Method, acting_parts
 from vlmprune.models.base import EncoderInput
 from vlmprune.models.loading import LoadedModel
 from vlmprune.models.preprocessing import Media, place_media
@@ -23,11 +24,10 @@ class AnswerWriter:
     follow: called with the lines of each batch, once they are written.
     """
 
-    def __init__(
-        self, benchmark: Benchmark, loaded: LoadedModel, directory: RunDirectory, reads_question: bool
-    ) -> None:
+    def __init__(self, benchmark: Benchmark, loaded: LoadedModel, directory: RunDirectory, method: Method) -> None:
         self.benchmark, self.loaded, self.directory = benchmark, loaded, directory
-        self.reads_question = reads_question
+        self.reads_question = method.reads_question
+        self._prunes = bool(acting_parts(method, loaded.adapter.tower))
         self.done: set[str] = set()
         self.follow: Callable[[list[dict[str, Any]]], None] = lambda _rows: None
         self._kept = {kept_key(row) for row in directory.kept()}
@@ -48,7 +48,7 @@ class AnswerWriter:
         each whole prompt.
         """
         texts = self.loaded.preprocessor.decode(new)
-        kept = None if record.kept is None else record.kept.tolist()
+        kept = record.kept.tolist() if record.kept is not None and self._prunes else None
         predictions: list[dict[str, Any]] = []
         lines: dict[tuple[str, str | None], dict[str, Any]] = {}
         for place, (sample, own, row) in enumerate(zip(samples, media, rows, strict=True)):

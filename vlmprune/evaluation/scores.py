@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vlmprune import __version__
 from vlmprune.benchmarks.base import Benchmark
 from vlmprune.benchmarks.judging import Judge, describe_judge, judge_answers
 from vlmprune.errors import UserError
 from vlmprune.evaluation.identity import code_identity
 from vlmprune.evaluation.run_directory import RunDirectory
 from vlmprune.results.statistics import clustered_interval
+from vlmprune.version import __version__
 
 Row = dict[str, Any]
 RESAMPLES = 200  # for a metric that is no mean: each resample computes it over the whole set

@@ -61,7 +61,8 @@ class MethodAnswer:
     def of(cls, title: str, answer: str, record: Record, trace: Trace) -> MethodAnswer:
         """Build it from one prompt's record and trace."""
         slots = len(trace.scores)
-        kept = np.ones(slots, dtype=bool) if record.kept is None else record.kept[0].cpu().numpy()
+        assert record.kept is not None  # the prompt has an image
+        kept = record.kept[0].cpu().numpy()
         counts = [layer[0] for layer in record.visual_counts]
         merged = trace.merged.numpy() & kept
         return cls(title, answer, slots, counts[-1], sum(counts) / len(counts), kept, merged, trace.scores.numpy())

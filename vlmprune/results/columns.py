@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlmprune.results.find import method_settings
+from vlmprune.results.find import differing_settings, method_settings
 from vlmprune.results.tables import Column
 from vlmprune.results.text import format_difference, format_number, format_percent, format_score, terminal_line
 from vlmprune.results.timing import DOUBTFUL, MOST_APART, MOST_SPREAD
@@ -145,7 +145,10 @@ PARTS = {
 }
 
 
-def row_fields(row: Row) -> dict[str, tuple[Any, str]]:
+Fields = dict[str, tuple[Any, str]]  # (value, meaning) by name
+
+
+def row_fields(row: Row) -> Fields:
     """Return a row as plain data: (value, meaning) by name, the same names for every row; None if unknown."""
     run, unpruned, random = row.run, row.versus_unpruned, row.versus_random
     return {
@@ -244,8 +247,27 @@ def row_fields(row: Row) -> dict[str, tuple[Any, str]]:
     }
 
 
-def setting_fields(row: Row, names: Iterable[str]) -> dict[str, tuple[Any, str]]:
-    """Return the settings of these names as `row_fields` does; None where the method has none."""
+def table_fields(tables: Sequence[list[Row]]) -> list[list[Fields]]:
+    """Return the fields of every row of each table; all have the settings in which runs of one method differ."""
+    differing = [differing_settings([row.run for row in rows]) for rows in tables]
+    names = sorted({name for table in differing for settings in table.values() for name in settings})
+    return [[row_fields(row) | _setting_fields(row, names) for row in rows] for rows in tables]
+
+
+def as_records(tables: Sequence[list[Row]]) -> list[dict[str, Any]]:
+    """Return each row as one flat mapping, with its model, its benchmark and all in which tables may differ."""
+    records = []
+    for rows, fields in zip(tables, table_fields(tables), strict=True):
+        run = rows[0].run
+        table = {f"comparable_{name}": value for name, value in sorted(run.comparable.items())}
+        for each in fields:
+            values = {name: value for name, (value, _) in each.items()}
+            records.append({"model": run.model, "benchmark": run.benchmark, **table, **values})
+    return records
+
+
+def _setting_fields(row: Row, names: Iterable[str]) -> Fields:
+    """Return the settings of these names as fields; None where the method has none."""
     settings = method_settings(row.run)
     return {
         f"setting_{terminal_line(name)}": (

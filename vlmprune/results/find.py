@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,3 +140,19 @@ def _natural(label: str) -> list[tuple[bool, float, str]]:
     """Return a sort key that orders the numbers in a label by value: seed=2 before seed=10."""
     parts = re.split(r"(\d+(?:\.\d+)?)", label)
     return [(False, float(part), "") if at % 2 else (True, 0.0, part) for at, part in enumerate(parts)]
+
+
+def find_tables(
+    folders: Iterable[Path], passes: Callable[[Run], bool] = lambda run: True
+) -> tuple[list[tuple[list[Run], list[Run]]], list[Run], list[UnfinishedRun]]:
+    """Return the tables of the runs under `folders` that pass, all finished runs there, and all that is none.
+
+    A table is (runs to show, their whole group): runs that do not pass are still what others are compared with, and so
+    are the runs beside a run directory that is named itself.
+    """
+    folders = list(folders)
+    named, others = find_runs(folders)
+    runs, _ = find_runs([*folders, *(folder.parent for folder in folders if is_run(folder))])
+    paths = {run.path.resolve() for run in named if passes(run)}
+    pairs = [([run for run in group if run.path.resolve() in paths], group) for group in group_runs(runs)]
+    return [(shown, group) for shown, group in pairs if shown], named, others

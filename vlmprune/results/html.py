@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vlmprune import __version__
 from vlmprune.errors import UserError
 from vlmprune.files import write_atomically
 from vlmprune.results.charts import chart_svgs
@@ -33,6 +32,7 @@ from vlmprune.results.picture_index import FOLDER, read_index
 from vlmprune.results.runs import Run
 from vlmprune.results.tables import Column, column_legend
 from vlmprune.results.text import terminal_line
+from vlmprune.version import __version__
 
 METHOD = COLUMNS["method"].title
 QUESTIONS, RUNS = 4, 8  # most questions of a table, and most runs of each

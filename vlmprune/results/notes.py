@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmprune.results.columns import BEYOND, KEYS, columns_for, row_fields, setting_fields
-from vlmprune.results.find import differing_settings
+from vlmprune.results.columns import BEYOND, KEYS, as_records, columns_for, table_fields
 from vlmprune.results.runs import Run
 from vlmprune.results.summary import CONVENTIONS, make_command, requested_amount
 from vlmprune.results.tables import LATEX_HEAD, Report, Table, column_legend
@@ -192,17 +191,12 @@ def print_comparison(comparison: Comparison, style: str, keys: Sequence[str] = K
     """Print the tables. style: one of FORMATS; keys: columns of a text table; CSV and JSON have all fields."""
     differences = comparison.differences
     legend = column_legend(columns_for((row for rows in comparison.tables for row in rows), keys))
-    differing = [differing_settings([row.run for row in rows]) for rows in comparison.tables]
-    settings = sorted({name for table in differing for names in table.values() for name in names})
-    groups, records = [], []
-    for rows in comparison.tables:
+    groups = []
+    for rows, fields in zip(comparison.tables, table_fields(comparison.tables), strict=True):
         run = rows[0].run
-        fields = [row_fields(row) | setting_fields(row, settings) for row in rows]
         values = [{name: value for name, (value, _) in each.items()} for each in fields]
         names = {"model": run.model, "benchmark": run.benchmark}
         groups.append(names | {"comparable": run.comparable, "runs": values})
-        names |= {f"comparable_{name}": value for name, value in sorted(run.comparable.items())}
-        records += [names | each for each in values]
     data = {
         "groups": groups,
         "differ": differences,
@@ -212,7 +206,7 @@ def print_comparison(comparison: Comparison, style: str, keys: Sequence[str] = K
     Report(
         [comparison_table(rows, keys) for rows in comparison.tables],
         legend,
-        records,
+        as_records(comparison.tables),
         data,
         above=differences,
         notes=comparison.notes,
