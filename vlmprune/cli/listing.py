@@ -19,6 +19,13 @@ COLUMNS = {
     "loggers": ("title",),
     "launchers": ("title", "extra"),
 }
+# Columns that a narrow terminal loses, in this order.
+DROPPABLE = {
+    "models": ("methods", "visual_tokens", "family", "has_cls", "parameters"),
+    "methods": ("merges", "positions", "needs", "paper"),
+    "benchmarks": ("hub", "metric", "task", "needs_judge", "size"),
+}
+FOLD = {"hub": 40, "matrix": 0}  # characters to which a column is folded before columns go: names on the hub are whole
 HELP = """\
 vlmprune list [models|methods|benchmarks|experiments|loggers|launchers|matrix]: print the choices.
 
@@ -41,7 +48,8 @@ class Settings:
 
 def show_choices(arguments: list[str]) -> int:
     """Print one table for each kind named in `arguments`, or for all; as Markdown with format=markdown."""
-    from vlmprune.results.tables import Column, Table
+    from vlmprune.results.tables import Column, Table, dropped_columns_line
+    from vlmprune.terminal import print_prose
 
     settings = parse("list", Settings, arguments)
     kinds, config_dir = settings.kinds or tuple(COLUMNS), settings.config_dir
@@ -50,7 +58,14 @@ def show_choices(arguments: list[str]) -> int:
         return 0
     for kind in kinds:
         header, *rows = _cells(kind, config_dir)
-        Table("", [Column(title, itemgetter(at), left=True) for at, title in enumerate(header)], rows).print_terminal()
+        order = {column.replace("_", " "): place for place, column in enumerate(DROPPABLE.get(kind, ()), start=1)}
+        columns = [
+            Column(title, itemgetter(at), "", "", True, order.get(title, 0), fold=FOLD.get(title, FOLD.get(kind, 20)))
+            for at, title in enumerate(header)
+        ]
+        if gone := Table("", columns, rows).print_terminal():
+            print()
+            print_prose(dropped_columns_line(gone))
         print()
     return 0
 

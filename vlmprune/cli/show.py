@@ -227,7 +227,7 @@ def write_picture(
 def print_answers(question: Question, answers: list[MethodAnswer], file: Path) -> None:
     """Print a table of answers and tokens, and the path of the PNG."""
     from vlmprune.results.tables import Column, Table
-    from vlmprune.terminal import results_console
+    from vlmprune.terminal import print_result
 
     columns: list[Column[MethodAnswer]] = [
         Column("method", lambda each: each.title, left=True),
@@ -236,4 +236,4 @@ def print_answers(question: Question, answers: list[MethodAnswer], file: Path) -
         Column("answer", lambda each: each.answer, left=True),
     ]
     Table(f"{', '.join(question.names)}: {question.text}", columns, answers).print_terminal()
-    results_console().print(f"\nfile  {file}", soft_wrap=True)
+    print_result(f"\nfile  {file}")

@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import textwrap
 import typing
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -32,7 +31,6 @@ from vlmprune.files import expand_path
 from vlmprune.terminal import say
 
 SETTING = re.compile(r"\+*[\w.@/]+=")  # for commands of which another argument may be a question with = in it
-WIDTH = 120  # characters of a line of help
 ConfigDir = Annotated[str | None, "the folder of your own configs: DIR/method/mine.yaml adds method=mine"]
 Settings = TypeVar("Settings")
 
@@ -249,7 +247,7 @@ def _resolved(key: str, value: Any) -> Any:
 
 
 def describe(settings: type) -> str:
-    """Return the lines of --help for the settings and options of a command that have a text."""
+    """Return the lines of --help for the settings and options of a command that have a text, a line for each."""
     rows = []
     for each in read_fields(settings):
         if each.option:
@@ -261,7 +259,4 @@ def describe(settings: type) -> str:
             rows += [(one.line(key), one.text) for key, one in zip(each.keys, inner, strict=bool(each.keys))]
     rows = [(left, text) for left, text in rows if text]
     column = max((len(left) for left, _ in rows), default=0) + 5
-    return "\n".join(
-        textwrap.fill(text, WIDTH, initial_indent=f"  {left}".ljust(column), subsequent_indent=" " * column)
-        for left, text in rows
-    )
+    return "\n".join(f"  {left}".ljust(column) + text for left, text in rows)
