@@ -7,7 +7,7 @@ import io
 import pytest
 import rich.console
 
-from vlmprune.terminal import PLAIN, progress_bar, results_console
+from vlmprune.terminal import PLAIN, fit_help, print_result, progress_bar, results_console, wrap_prose
 
 TEXT = "[/x] [bold]y[/bold] :smile: [link=file:///etc]z"
 
@@ -42,3 +42,46 @@ def test_lines_and_cells_with_brackets(terminal: io.StringIO) -> None:
     results_console().print(table)
     assert terminal.getvalue().count(TEXT) == 3
     assert PLAIN["markup"] is False
+
+
+def test_sentences_break_between_words_and_commands_not_at_all() -> None:
+    line = "- note: no random pruning at as many tokens as cls: vlmprune sweep method=random ratio=0.95,0.6 limit=60"
+    assert wrap_prose(line, 200) == line
+    assert wrap_prose(line, 40) == (
+        "- note: no random pruning at as many\n  tokens as cls:\n  vlmprune sweep method=random ratio=0.95,0.6 limit=60"
+    )
+    assert wrap_prose("  model: a-very-long-name b", 20) == "  model:\n  a-very-long-name b"
+
+
+def test_a_result_has_no_blanks_at_the_ends_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("a", "long cell")
+    table.add_row("b", "")
+    print_result(table)
+    print_result("x " * 200)
+    assert capsys.readouterr().out == f"a  long cell\nb\n{'x ' * 199}x\n"
+
+
+def test_help_fits_the_terminal() -> None:
+    text = """first words of
+a paragraph
+
+  vlmprune run method=cls ratio=0.95 device=cuda
+  vlmprune run --all   all of the runs there are
+  name   the meaning of a setting here
+
+"""
+    assert (
+        fit_help(text, 34)
+        == """first words of a paragraph
+
+  vlmprune run method=cls ratio=0.95 device=cuda
+  vlmprune run --all
+      all of the runs there are
+  name   the meaning of a setting
+         here
+
+"""
+    )

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import os
+import re
 import select
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
@@ -22,9 +26,16 @@ if TYPE_CHECKING:
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 
 
+UNBROKEN = 10_000  # columns of a pipe or a file, where a row is one line
+HELP_WIDTH = 120  # most characters in a line of help
+TWO_COLUMNS = re.compile(r"( +\S.*? {2,})(\S.*)")
+COMMAND = re.compile(r"(?<=: )vlmprune .*")  # a command at the end of a sentence
+
+
 def say(line: str) -> None:
-    """Print one line on stderr; only results go to stdout."""
-    print(line, file=sys.stderr, flush=True)
+    """Print one line on stderr, on a terminal broken between words; only results go to stdout."""
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else UNBROKEN
+    print(wrap_prose(line, width), file=sys.stderr, flush=True)
 
 
 def results_console() -> Console:
@@ -32,7 +43,69 @@ def results_console() -> Console:
     from rich.console import Console
 
     console = Console(**PLAIN)
-    return console if console.is_terminal else Console(**PLAIN, width=10_000)
+    return console if console.is_terminal else Console(**PLAIN, width=UNBROKEN)
+
+
+def print_result(content: Any = "", **options: Any) -> None:
+    """Print text or a rich table on stdout, without blanks at the ends of lines; text is not broken."""
+    console = results_console()
+    with console.capture() as captured:
+        console.print(content, soft_wrap=isinstance(content, str), **options)
+    sys.stdout.write("\n".join(line.rstrip(" ") for line in captured.get().split("\n")))
+
+
+def print_prose(line: str) -> None:
+    """Print a line of text on stdout, on a terminal broken between words."""
+    print(wrap_prose(line, results_console().width))
+
+
+def wrap_prose(text: str, width: int) -> str:
+    """Return a line of text broken between words, indented as it is; a command at its end stays one line, to copy."""
+    if len(text) <= width:
+        return text
+    command = COMMAND.search(text)
+    sentence = text[: command.start()].rstrip() if command else text
+    body = sentence.lstrip(" -")
+    lead = sentence[: len(sentence) - len(body)]
+    lines = textwrap.wrap(
+        body,
+        max(width, 20),
+        initial_indent=lead,
+        subsequent_indent=" " * len(lead),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join([*lines, *([f"  {command[0]}"] if command else [])])
+
+
+def help_width() -> int:
+    """Return the width of a line of help on stdout: the terminal's, at most 120 characters."""
+    return min(HELP_WIDTH, shutil.get_terminal_size().columns) if sys.stdout.isatty() else HELP_WIDTH
+
+
+def fit_help(text: str, width: int) -> str:
+    """Return a help text broken between words to `width` characters; its paragraphs are not indented.
+
+    In an indented line the text after a gap is wrapped in its own column. A command stays one line, to copy.
+    """
+    lines = list[str]()
+    for indented, group in itertools.groupby(text.split("\n"), lambda line: line[:1] in ("", " ")):
+        if not indented:
+            lines.append(textwrap.fill(" ".join(group), width, break_long_words=False, break_on_hyphens=False))
+            continue
+        for line in group:
+            parts = TWO_COLUMNS.fullmatch(line)
+            if parts is None or len(line) <= width:
+                lines.append(line)
+                continue
+            name, about = parts.groups()
+            column = len(name) if len(name) <= width - 24 else 6
+            body = textwrap.wrap(about, width - column, break_long_words=False, break_on_hyphens=False)
+            if column < len(name):
+                lines.append(name.rstrip())
+                name = ""
+            lines += [(name if not at else "").ljust(column) + each for at, each in enumerate(body)]
+    return "\n".join(lines)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vlmprune.cli import compare, show, speed
-from vlmprune.cli.show import find_file
+from vlmprune.cli.show import find_file, find_free_name
 from vlmprune.config.arguments import parse
 from vlmprune.config.settings import compose_run
 from vlmprune.files import check_writable
@@ -52,6 +52,13 @@ def test_a_file_is_tried_and_left_as_it_was(tmp_path):
     (tmp_path / "b.png").write_bytes(b"before")
     check_writable("file", tmp_path / "b.png")
     assert (tmp_path / "b.png").read_bytes() == b"before"
+
+
+def test_a_picture_never_replaces_another(tmp_path):
+    assert find_free_name(tmp_path / "a.png") == tmp_path / "a.png"
+    for name in ("a.png", "a-2.png"):
+        (tmp_path / name).write_bytes(b"before")
+    assert find_free_name(tmp_path / "a.png") == tmp_path / "a-3.png"
 
 
 def test_the_embedded_benchmark_needs_no_home_folder():

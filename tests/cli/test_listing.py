@@ -8,8 +8,17 @@ from importlib import import_module
 
 import pytest
 
-from vlmprune.cli.listing import markdown, matrix, matrix_cell, methods_text, missing_signals
-from vlmprune.config.registry import build_method, find_choices, read_choice
+from vlmprune.cli import main
+from vlmprune.cli.listing import (
+    explain_choice,
+    markdown,
+    matrix,
+    matrix_cell,
+    methods_text,
+    missing_signals,
+    setting_cells,
+)
+from vlmprune.config.registry import DESCRIPTION, build_method, find_choices, read_choice
 from vlmprune.config.settings import ModelConfig
 from vlmprune.errors import UserError
 from vlmprune.models.base import families, read_family
@@ -92,3 +101,46 @@ def test_the_command(kind):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == markdown(kind)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_method_is_explained_with_each_of_its_settings(name):
+    about, (_, *rows) = explain_choice("method", name)
+    assert about[0] == f"method={name}: {METHODS[name]['title']}" and about[1]
+    assert any(METHODS[name]["paper"] in line for line in about)
+    assert [row[0] for row in rows] == [
+        f"method.{key}" for key in read_choice("method", name) if key not in DESCRIPTION
+    ]
+    assert all(meaning for _, _, meaning in rows)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_each_setting_of_a_model_has_a_meaning(name):
+    _, (_, *rows) = explain_choice("model", name)
+    assert all(meaning for _, _, meaning in rows)
+
+
+def test_each_setting_of_a_run_has_a_default_and_a_meaning():
+    rows = {name: (default, meaning) for name, default, meaning in setting_cells()[1:]}
+    assert rows["batch_size"] == ("32", "questions per generate() call; part of the fingerprint in half precision")
+    assert rows["share_prefix"][0] == "true" and rows["limit"][0] == "null"
+    assert rows["judge.wait"] == ("1", "seconds before the first retry; doubled for each further one, at most 60")
+    assert (
+        rows["model.path"] == ("null", "null: the checkpoint that ships inside vlmprune") and "model.max_tiles" in rows
+    )
+    assert [name for name, (_, meaning) in rows.items() if not meaning and not name.startswith("logger.")] == []
+
+
+def test_choices_and_kinds_are_printed_in_the_order_typed(capsys):
+    assert main(["list", "methods", "fastv", "cls", "loggers"]) == 0
+    out = capsys.readouterr().out
+    places = [out.index(text) for text in ("method=fastv: FastV", "method.k ", "method=cls: Faster", "\nlogger=")]
+    assert places == sorted(places) and "cdpruner" not in out
+
+
+def test_the_printed_config_says_where_its_settings_are_explained(capsys):
+    for option in (["--cfg"], ["--cfg", "job"]):
+        assert main(["run", "ratio=0.5", *option]) == 0
+        first, *rest = capsys.readouterr().out.splitlines()
+        assert first == "# The meaning of each: vlmprune list settings models tiny methods cls benchmarks scenes"
+        assert "ratio: 0.5" in rest

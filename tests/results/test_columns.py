@@ -20,17 +20,26 @@ def outputs(tmp_path: Path) -> Path:
     return make_outputs(tmp_path)
 
 
-def test_narrow_terminal_drops_columns_and_says_so(
-    outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("width", "gone"),
+    [
+        (80, "vs unpruned (p), vs random (p), prefill ms, decode ms, end to end ms, KV MB, peak MB"),
+        (100, "vs unpruned (p), vs random (p), decode ms, end to end ms, KV MB, peak MB"),
+        (140, "end to end ms, KV MB, peak MB"),
+    ],
+)
+def test_narrow_terminal_drops_the_tests_before_layer_avg_and_relative_and_says_so(
+    outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int, gone: str
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("COLUMNS", str(width))
     compare([str(outputs)])
-    out = capsys.readouterr().out
-    assert "left out for lack of width: layer avg, relative, vs unpruned (p), prefill ms" in out and "…" not in out
-    words = re.sub(r"\x1b\[[0-9;]*m", "", out).splitlines()
-    assert max(len(line) for line in words if not line.startswith(("left out", "- ", "note:"))) <= 80
-    assert "median of one token" not in out  # the legend is of what is shown
+    out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert f"left out for lack of width: {gone} (format=csv has everything)" in " ".join(out.split()) and "…" not in out
+    # Sentences too; not a command, which is copied, or the name of a folder.
+    lines = [line for line in out.splitlines() if not line.startswith(("  vlmprune ", f"- {outputs}"))]
+    assert max(map(len, lines)) <= width
+    assert "median of a whole answer" not in out  # the legend is of what is shown
 
 
 def test_json_and_csv_have_every_field_and_json_says_what_they_mean(

@@ -8,6 +8,7 @@ from operator import itemgetter
 import pytest
 
 from vlmprune.cli import main
+from vlmprune.cli.listing import markdown
 from vlmprune.results.tables import FORMATS, Column, Report, Table, column_legend
 
 TABLE = Table(
@@ -67,16 +68,40 @@ def test_equal_cells_of_a_row_that_stands_apart_are_said_once(narrow, capsys):
 
 
 @pytest.mark.parametrize("kind", ["models", "methods", "benchmarks", "matrix"])
-def test_list_loses_nothing(narrow, capsys, kind):
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_list_loses_nothing_without_a_name(narrow, capsys, kind, width):
     assert main(["list", kind]) == 0
-    _, *piped = capsys.readouterr().out.strip().splitlines()
-    assert all(line[0] != " " for line in piped)  # in a pipe every line is a row: `vlmprune list models | grep llava`
-    for width in (80, 120):
-        narrow(width)
-        assert main(["list", kind]) == 0
-        shown = plain(capsys.readouterr().out)
-        assert "…" not in shown and max(map(len, shown.splitlines())) <= width
-        assert set(words(" ".join(piped))) <= set(words(shown))
+    piped = capsys.readouterr().out.splitlines()
+    assert all(line[0] != " " for line in piped if line)  # every line is a row: `vlmprune list models | grep llava`
+    assert all(line == line.rstrip() for line in piped)
+    narrow(width)
+    assert main(["list", kind]) == 0
+    shown = plain(capsys.readouterr().out)
+    assert "…" not in shown and max(map(len, shown.splitlines())) <= width
+    table, _, left_out = shown.partition("left out for lack of width: ")
+    gone = " ".join(left_out.split()).removesuffix(" (a pipe or a file gets all)").split(", ") if left_out else []
+    header, *rows = markdown_cells(kind)
+    kept = [at for at, title in enumerate(header) if title not in gone]
+    assert all(title in header for title in gone)
+    assert set(words(" ".join(row[at] for row in rows for at in kept))) <= set(words(table))
+    if kind != "matrix":  # a table, of which the first columns stay
+        assert table.split()[:2] == [header[0], "title"]
+        assert sum(line[:1] != " " for line in table.splitlines() if line) == 1 + len(rows)
+
+
+def markdown_cells(kind: str) -> list[list[str]]:
+    """The cells of `list`, without the line below the header."""
+    lines = markdown(kind).replace("`", "").splitlines()
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in (lines[0], *lines[2:])]
+
+
+def test_folded_cells_are_broken_between_words(narrow, capsys):
+    narrow(60)
+    text = "extraordinary improvements of intelligibility everywhere"
+    columns = [Column("a", itemgetter(0), left=True, fold=0), Column("b", itemgetter(1))]
+    Table("", columns, [[text, "9" * 43]]).print_terminal()
+    shown = plain(capsys.readouterr().out).split()
+    assert [word for word in shown if word.isalpha()] == ["a", "b", *text.split()]
 
 
 def test_jobs_can_be_told_apart_in_80_columns(narrow, capsys):
@@ -101,7 +126,7 @@ REPORT = Report(
     notes=["note"],
 )
 PRINTED = {
-    "table": ("above\n\na *b*\n\nname  n\nx     1\n       \ny     2\na <c>\n\na | d\n\n#  how many\n\nnote\n", ""),
+    "table": ("above\n\na *b*\n\nname  n\nx     1\n\ny     2\na <c>\n\na | d\n\n#  how many\n\nnote\n", ""),
     "markdown": (
         "above\n\n### a *b*\n\n| name | n |\n| --- | ---: |\n| x | 1 |\n| y | 2 |\n\na \\<c>\n\na \\| d\n\n"
         "#: how many\n\nnote\n",

@@ -70,6 +70,7 @@ def test_small_commands(line, code, said, tmp_path):
         ("vlmprune compare | head -c 1 >/dev/null", 0),
         ("vlmprune compare format=csv >&-", 2),
         ("vlmprune compare chart=a.png >&- 2>&-", 2),
+        ("vlmprune compare chart=a.png | true", 0),
     ],
 )
 def test_compare(line, code, outputs):
@@ -78,7 +79,9 @@ def test_compare(line, code, outputs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ends", [">&-", ">/dev/full", "| true", "2>&-", ">&- 2>&- <&-", ">/dev/full 2>/dev/full"])
+@pytest.mark.parametrize(
+    "ends", [">&-", ">/dev/full", "| true", "2>&1 | head -1", "2>&-", ">&- 2>&- <&-", ">/dev/full 2>/dev/full"]
+)
 def test_a_run_ends_its_work(ends, tmp_path):
     lines = check(shell(tmp_path, f"vlmprune {RUN} {ends}"))
     assert sum("stdout took no more" in line for line in lines) == (ends in (">&-", ">/dev/full", "| true"))

@@ -78,8 +78,8 @@ def test_with_room_there_is_every_column(printed):
 def test_a_narrow_terminal_loses_columns_by_name(printed, width):
     lines = printed(width)
     shown = titles(lines)
-    (left_out,) = (line for line in lines if line.startswith("left out for lack of width: "))
-    gone = left_out.removeprefix("left out for lack of width: ").partition(" (format=csv")[0].split(", ")
+    left_out = " ".join(lines).partition("left out for lack of width: ")[2]  # in a narrow terminal it takes two lines
+    gone = left_out.partition(" (format=csv")[0].split(", ")
     assert [sorted({*table} - {*gone}) for table in (TIMES, WORK)] == [sorted(table) for table in shown]
     assert {"batch", "method", "removed", "first token", "realised"} <= {name for table in shown for name in table}
     rows = [line for line in lines if line.split()[:2] in (["1", "fastv"], ["8", "cls"])]

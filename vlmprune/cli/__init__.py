@@ -24,7 +24,7 @@ from vlmprune.config.overrides import check_length
 from vlmprune.config.secret_check import check_secrets
 from vlmprune.errors import ProcessLost, Terminated, UserError, check_choice, find_stop, stop_code
 from vlmprune.machine import check_memory, resource_message
-from vlmprune.terminal import open_streams, write_error
+from vlmprune.terminal import fit_help, help_width, open_streams, say, write_error
 
 HELP = """\
 vlmprune: training-free visual-token pruning of vision-language models
@@ -41,9 +41,11 @@ quotes around a value with commas, brackets or $ in it: "outputs='/data/a, b (1)
   limit=100             a seeded subset of the questions, also limit=10% and shard=1/4
   outputs=outputs       the folder of run directories
 
-Options: --help, --version, --config-dir DIR (your own configs/: method/mine.yaml adds method=mine)
-Exit codes: 0 done, 1 failed, 2 bad input (one line says why), 130 stopped by Ctrl-C, 143 by SIGTERM
-VLMPRUNE_TRACEBACK=1 in the environment adds the traceback to such a line.
+  --config-dir DIR      your own configs/: DIR/method/mine.yaml adds method=mine
+  --help, --version     also -h
+
+Exit codes: 0 done, 1 failed, 2 bad input (one line says why; VLMPRUNE_TRACEBACK=1 in the environment adds the
+traceback), 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 
@@ -71,7 +73,7 @@ class Command:
 
     @property
     def help(self) -> str:
-        return self.module.HELP.replace("{settings}", describe(self.module.Settings))
+        return fit_help(self.module.HELP.replace("{settings}", describe(self.module.Settings)), help_width())
 
 
 COMMANDS = {
@@ -98,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
             signal.signal(number, _terminate)
     code = _run_command(arguments)
     if (error := write_error(sys.stdout)) is not None:
-        print(f"vlmprune: stdout took no more ({error.strerror}): what was printed is not all there", file=sys.stderr)
+        say(f"vlmprune: stdout took no more ({error.strerror}): what was printed is not all there")
         if code == 0 and not isinstance(error, BrokenPipeError) and not _writes_files(arguments):
             return 2  # such a command has no other output; a reader that closes the pipe (`| head`) is not an error
     return code
@@ -125,7 +127,7 @@ def _print_error(error: BaseException, line: str, code: int) -> int:
     """Print the line with which the command ends, after the traceback if VLMPRUNE_TRACEBACK=1, and return `code`."""
     if os.environ.get("VLMPRUNE_TRACEBACK") == "1":
         traceback.print_exception(error)
-    print(f"vlmprune: {line}", file=sys.stderr)
+    say(f"vlmprune: {line}")
     return code
 
 
@@ -141,7 +143,7 @@ def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         examples = {f"{name} {command.example}": command.about for name, command in COMMANDS.items()}
         lines = [f"  vlmprune {example:<39}{about}" for example, about in examples.items()]
-        print(HELP.replace("{commands}", "\n".join(lines)), end="")
+        print(fit_help(HELP.replace("{commands}", "\n".join(lines)), help_width()), end="")
         return 0
     if arguments[0] == "complete":  # called by the shell, see completion.py
         from vlmprune.cli.completion import candidates

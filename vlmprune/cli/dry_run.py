@@ -45,28 +45,28 @@ def dry_run(settings: list[str], config_dir: str | None) -> int:
 def show_jobs(jobs: list[Job], resources: Resources) -> None:
     """Print a table with one row per job, and a note on the nominal figures."""
     from vlmprune.results.tables import Column, Table, dropped_columns_line
-    from vlmprune.terminal import results_console
+    from vlmprune.terminal import print_prose
 
     rows = [(job, cost_of(job, resources)) for job in jobs]
     columns: list[Column[tuple[Job, tuple[str, ...]]]] = [
         Column("job", lambda row: row[0].title, left=True),
         Column("visual tokens", lambda row: row[1][0]),
-        Column("layer avg", lambda row: row[1][1], droppable=2),
+        Column("layer avg", lambda row: row[1][1], droppable=3),
         Column("FLOPs", lambda row: row[1][2]),
         Column("of unpruned", lambda row: row[1][3], droppable=1),
         Column(
-            "questions", lambda row: "" if row[0].record.samples is None else f"{row[0].record.samples:,}", droppable=3
+            "questions", lambda row: "" if row[0].record.samples is None else f"{row[0].record.samples:,}", droppable=2
         ),
         Column("", lambda row: planned_state(row[0]), left=True),
     ]
     gone = Table("", columns, rows).print_terminal()
-    console = results_console()
     if gone:
-        console.print("\n" + dropped_columns_line(gone, "a pipe or a file gets all"), soft_wrap=True)
-    console.print(
-        "\nper question, nominal: from the model's config and the benchmark's first questions, up to the first answer "
-        "token; nothing was loaded, run or written",
-        soft_wrap=True,
+        print()
+        print_prose(dropped_columns_line(gone))
+    print()
+    print_prose(
+        "per question, nominal: from the model's config and the benchmark's first questions, up to the first answer "
+        "token; nothing was loaded, run or written"
     )
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from importlib.resources import files
 from operator import itemgetter
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from vlmprune.config.arguments import ConfigDir, Words, parse
-from vlmprune.config.registry import read_choices
-from vlmprune.terminal import say
+from vlmprune.config.overrides import CONFIG_MODULE, run_keys
+from vlmprune.config.registry import DESCRIPTION, GROUPS, check_name, find_choices, read_choice, read_choices
+from vlmprune.config.yaml_files import read_comments
+from vlmprune.errors import check_choice
+from vlmprune.terminal import print_prose, say
 
 # Columns of each kind after the name: keys of the YAML's `info`, and the methods of a model.
 COLUMNS = {
@@ -19,10 +25,20 @@ COLUMNS = {
     "loggers": ("title",),
     "launchers": ("title", "extra"),
 }
+# Columns that a narrow terminal loses, in this order.
+DROPPABLE = {
+    "models": ("methods", "visual_tokens", "family", "has_cls", "parameters"),
+    "methods": ("merges", "positions", "needs", "paper"),
+    "benchmarks": ("hub", "metric", "task", "needs_judge", "size"),
+}
+FOLD = {"hub": 40, "matrix": 0}  # characters to which a column is folded before columns go: names on the hub are whole
+SETTING = ["setting", "default", "meaning"]
 HELP = """\
-vlmprune list [models|methods|benchmarks|experiments|loggers|launchers|matrix]: print the choices.
+vlmprune list [models|methods|benchmarks|experiments|loggers|launchers|matrix|settings] [NAME ...]: print the choices.
 
   vlmprune list methods
+  vlmprune list methods fastv                               one of them: paper, needs, settings, defaults
+  vlmprune list settings                                    those of a run, with default and meaning
   vlmprune list models benchmarks --config-dir configs      with your own
   vlmprune list matrix format=markdown                      methods by model family, with what a family lacks
 
@@ -32,40 +48,137 @@ vlmprune list [models|methods|benchmarks|experiments|loggers|launchers|matrix]: 
 
 @dataclass(frozen=True)
 class Settings:
-    """Arguments of `vlmprune list`. kinds: () for all but the matrix."""
+    """Arguments of `vlmprune list`. kinds: () for all but matrix and settings; after a kind, names of its choices."""
 
-    kinds: Annotated[tuple[str, ...], Words(), Literal[(*COLUMNS, "matrix")]] = ()
+    kinds: Annotated[tuple[str, ...], Words(names=True), Literal[(*COLUMNS, "matrix", "settings")]] = ()
     format: Literal["table", "markdown"] = "table"
     config_dir: ConfigDir = None
 
 
 def show_choices(arguments: list[str]) -> int:
-    """Print one table for each kind named in `arguments`, or for all; as Markdown with format=markdown."""
-    from vlmprune.results.tables import Column, Table
-
+    """Print one table for each kind or choice named in `arguments`, or for all kinds; return the exit code."""
     settings = parse("list", Settings, arguments)
-    kinds, config_dir = settings.kinds or tuple(COLUMNS), settings.config_dir
-    if settings.format == "markdown":
-        print("\n\n".join(markdown(kind, config_dir) for kind in kinds))
-        return 0
-    for kind in kinds:
-        header, *rows = _cells(kind, config_dir)
-        Table("", [Column(title, itemgetter(at), left=True) for at, title in enumerate(header)], rows).print_terminal()
-        print()
+    print_table = _print_markdown if settings.format == "markdown" else _print_terminal
+    for number, (kind, name) in enumerate(_split_words(settings.kinds, settings.config_dir)):
+        if number:
+            print()
+        if name is not None:
+            about, rows = explain_choice(kind.removesuffix("s"), name, settings.config_dir)
+            for line in about:
+                print_prose(line)
+            print()
+            print_table(
+                "choice", rows if rows[1:] else [["no settings beside those of every run: vlmprune list settings"]]
+            )
+        else:
+            print_table(kind, _cells(kind, settings.config_dir))
     return 0
+
+
+def _split_words(words: tuple[str, ...], config_dir: str | None) -> list[tuple[str, str | None]]:
+    """Return (kind, name of one choice or None for all) in the order typed. Raise UserError for other words."""
+    found = list[tuple[str, str | None]]()
+    for word in words or tuple(COLUMNS):
+        kind = found[-1][0] if found else ""
+        if word in (*COLUMNS, "matrix", "settings") or kind not in COLUMNS:
+            found.append((check_choice(word, (*COLUMNS, "matrix", "settings"), "kind"), None))
+        else:
+            name = check_name(kind.removesuffix("s"), word, config_dir)
+            found = [*(found[:-1] if found[-1][1] is None else found), (kind, name)]
+    return found
+
+
+def _print_terminal(kind: str, cells: list[list[str]]) -> None:
+    from vlmprune.results.tables import Column, Table, dropped_columns_line
+
+    header, *rows = cells
+    order = {column.replace("_", " "): place for place, column in enumerate(DROPPABLE.get(kind, ()), start=1)}
+    columns = [
+        Column(title, itemgetter(at), "", "", True, order.get(title, 0), fold=FOLD.get(title, FOLD.get(kind, 20)))
+        for at, title in enumerate(header)
+    ]
+    if gone := Table("", columns, rows).print_terminal():
+        print()
+        print_prose(dropped_columns_line(gone))
+
+
+def _print_markdown(kind: str, cells: list[list[str]]) -> None:
+    print(_markdown(cells))
 
 
 def markdown(kind: str, config_dir: str | None = None) -> str:
     """Return the table of one kind in Markdown, as docs/ holds it."""
-    header, *rows = _cells(kind, config_dir)
+    return _markdown(_cells(kind, config_dir))
+
+
+def _markdown(cells: list[list[str]]) -> str:
+    header, *rows = cells
     rows = [[f"`{name}`", *rest] for name, *rest in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
+
+
+def explain_choice(group: str, name: str, config_dir: str | None = None) -> tuple[list[str], list[list[str]]]:
+    """Return lines about one choice, from its YAML, and the table of its settings: default and meaning of each."""
+    choice = read_choice(group, name, config_dir)
+    above, _ = read_comments(find_choices(group, config_dir)[name])
+    info: dict[str, Any] = choice.get("info") or {}
+    facts = [(key.replace("_", " "), _text(value)) for key, value in info.items() if key != "title" and value != ""]
+    width = max((len(key) for key, _ in facts), default=0) + 2
+    about = [
+        f"{group}={name}: {info.get('title', '')}".rstrip(": "),
+        above,
+        "",
+        *(k.ljust(width) + v for k, v in facts),
+    ]
+    return about, [SETTING, *_setting_cells(group, choice, _meanings(group, name, config_dir))]
+
+
+def _meanings(group: str, name: str, config_dir: str | None) -> dict[str, str]:
+    """Return the comment beside each setting of a choice; for models, which share theirs, that of tiny or path."""
+    files = find_choices(group, config_dir)
+    same = [files[each] for each in ("tiny", "path") if group == "model"]
+    found: dict[str, str] = {}
+    for file in (files[name], *same):
+        found = {key: comment for key, comment in read_comments(file)[1].items() if comment} | found
+    return found
+
+
+def _setting_cells(group: str, choice: dict[str, Any], meanings: dict[str, str]) -> list[list[str]]:
+    """Return a row for each setting: name, default, meaning. group: '' for a run's own, whose sections have a row for
+    each of theirs."""
+    rows = []
+    for key, value in choice.items():
+        if isinstance(value, dict) and not group:
+            rows += [[f"{key}.{name}", _value(each), meanings.get(f"{key}.{name}", "")] for name, each in value.items()]
+        elif key not in DESCRIPTION:
+            rows.append([f"{group}.{key}".lstrip("."), _value(value), meanings.get(key, "")])
+    return rows
+
+
+def setting_cells(config_dir: str | None = None) -> list[list[str]]:
+    """Return the table of a run's settings with a header row, from run.yaml and the YAMLs of its groups."""
+    keys = run_keys()
+    _, meanings = read_comments(Path(str(files(CONFIG_MODULE))) / "run.yaml")
+    cells = [SETTING, *([group, str(keys[group]), f"vlmprune list {group}s"] for group in GROUPS)]
+    cells += _setting_cells("", {key: value for key, value in keys.items() if key not in GROUPS}, meanings)
+    for group, names in (("model", ("tiny", "path")), ("logger", ("wandb",))):  # path has those of every family
+        rows = [row for name in names for row in explain_choice(group, name, config_dir)[1][1:]]
+        own = {row[0]: row for row in rows} | {row[0]: row for row in reversed(rows)}  # the first of each name
+        cells += own.values()
+    return [*cells, *([f"{group}.*", "", f"vlmprune list {group}s NAME"] for group in ("method", "benchmark"))]
+
+
+def _value(value: Any) -> str:
+    """Return a setting's value as it is typed."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _cells(kind: str, config_dir: str | None) -> list[list[str]]:
     """Return the header and one row per choice, by name."""
     if kind == "matrix":
         return matrix(config_dir)
+    if kind == "settings":
+        return setting_cells(config_dir)
     group = kind.removesuffix("s")
     choices, broken = read_choices(group, config_dir)
     for error in broken:

@@ -33,7 +33,7 @@ class Settings:
     """Arguments of `vlmprune run`."""
 
     overrides: Annotated[tuple[str, ...], OfRun()] = ()
-    cfg: Annotated[bool, "print the composed config, and stop"] = False
+    cfg: Annotated[bool, "print the composed config, and stop (also --cfg job)"] = False
     dry_run: Annotated[
         bool, "print it with tokens and FLOPs per question and whether the run is new, partly done or finished"
     ] = False
@@ -44,7 +44,11 @@ class Settings:
 
 def run(arguments: list[str]) -> int:
     """Carry out one run, or print what it would be; return the exit code. Raise UserError for bad input."""
-    settings = parse("run", Settings, arguments)
+    # `--cfg job` is Hydra's spelling
+    given = [
+        each for before, each in zip(["", *arguments], arguments, strict=False) if (before, each) != ("--cfg", "job")
+    ]
+    settings = parse("run", Settings, given)
     overrides, config_dir = list(settings.overrides), settings.config_dir
     if settings.multirun or settings.m:  # as in Hydra
         if settings.cfg:
@@ -56,6 +60,8 @@ def run(arguments: list[str]) -> int:
     if settings.cfg:
         from omegaconf import OmegaConf
 
+        groups = " ".join(f"{group}s {config.names[group]}" for group in ("model", "method", "benchmark"))
+        print(f"# The meaning of each: vlmprune list settings {groups}")
         print(OmegaConf.to_yaml(OmegaConf.create(config.resolved)), end="")
     elif settings.dry_run:
         from vlmprune.cli.dry_run import dry_run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class Settings:
 
     words: Annotated[tuple[str, ...], Words(questions=True)] = ()
     overrides: Annotated[tuple[str, ...], OF_RUN, "as in `vlmprune run`, and model.NAME, method.NAME"] = ()
-    file: Annotated[Path, Endings((".png",)), "the picture that is drawn"] = Path("shown.png")
+    file: Annotated[Path, Endings((".png",)), "the picture; beside an earlier one NAME-2.png"] = Path("shown.png")
     config_dir: ConfigDir = None
 
 
@@ -86,6 +87,7 @@ def show(arguments: list[str]) -> int:
     left_out.print_removed(jobs)
     rules = read_rules(parts[0][1], jobs[0].model.generation)
     check_writable("file", file)
+    file = find_free_name(file)
     if line := rules.summary_line(MAX_NEW_TOKENS):
         say(line)
     loaded = load_model(jobs[0])
@@ -96,6 +98,12 @@ def show(arguments: list[str]) -> int:
     write_picture(question, jobs[0], loaded, answers, file)
     print_answers(question, answers, file)
     return 0
+
+
+def find_free_name(file: Path) -> Path:
+    """Return `file`, or if it exists the first of NAME-2.png, NAME-3.png, ... that does not."""
+    names = (file.with_name(f"{file.stem}-{number}{file.suffix}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([file], names) if not os.path.lexists(name))
 
 
 def add_unpruned(jobs: list[list[str]]) -> list[list[str]]:
@@ -227,7 +235,7 @@ def write_picture(
 def print_answers(question: Question, answers: list[MethodAnswer], file: Path) -> None:
     """Print a table of answers and tokens, and the path of the PNG."""
     from vlmprune.results.tables import Column, Table
-    from vlmprune.terminal import results_console
+    from vlmprune.terminal import print_result
 
     columns: list[Column[MethodAnswer]] = [
         Column("method", lambda each: each.title, left=True),
@@ -236,4 +244,4 @@ def print_answers(question: Question, answers: list[MethodAnswer], file: Path) -
         Column("answer", lambda each: each.answer, left=True),
     ]
     Table(f"{', '.join(question.names)}: {question.text}", columns, answers).print_terminal()
-    results_console().print(f"\nfile  {file}", soft_wrap=True)
+    print_result(f"\nfile  {file}")

@@ -18,21 +18,26 @@ from __future__ import annotations
 import os
 import re
 import sys
-import textwrap
 import typing
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from vlmprune.config.overrides import MAX_SETTINGS, check_override, expand_sweep, hydra_error_line, parse_overrides
+from vlmprune.config.overrides import (
+    MAX_SETTINGS,
+    check_override,
+    expand_sweep,
+    full_name,
+    hydra_error_line,
+    parse_overrides,
+)
 from vlmprune.config.typecheck import check_file_names, check_type, construct, members
 from vlmprune.errors import UserError, check_choice
 from vlmprune.files import expand_path
 from vlmprune.terminal import say
 
 SETTING = re.compile(r"\+*[\w.@/]+=")  # for commands of which another argument may be a question with = in it
-WIDTH = 120  # characters of a line of help
 ConfigDir = Annotated[str | None, "the folder of your own configs: DIR/method/mine.yaml adds method=mine"]
 Settings = TypeVar("Settings")
 
@@ -47,9 +52,13 @@ class Endings(tuple[str, ...]):
 
 @dataclass(frozen=True)
 class Words:
-    """Mark of the field for arguments that are no settings. questions: they may have = in them."""
+    """Mark of the field for arguments that are no settings. questions: they may have = in them.
+
+    names: other words than its choices are allowed; the command checks them.
+    """
 
     questions: bool = False
+    names: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,6 +161,9 @@ def parse(command: str, settings: type[Settings], arguments: Iterable[str]) -> S
             values[argument.name] = (*values.get(argument.name, ()), line)
             continue
         allowed = [each for each in keys if each.startswith(f"{head}.")] or keys
+        if key not in allowed and (full := full_name(key)) and full.partition(".")[0] in keys:
+            there = ", ".join(sorted(keys))
+            raise UserError(f"setting of {command} '{key}' does not exist (did you mean '{full}'?); allowed: {there}")
         argument = keys[check_choice(key, allowed, f"setting of {command}")]
         found = read_values(override)
         if argument.several:
@@ -182,6 +194,8 @@ def _split(declared: list[Argument], arguments: Iterable[str]) -> tuple[dict[str
         if name == "--config-dir" and name in options:
             values["config_dir"] = _find_folder(name, value if equals else next(rest, ""))
         elif argument.startswith("-"):
+            if argument not in options:
+                _check_no_setting(name, value if equals else next(rest, ""), declared)
             values[options[check_choice(argument, [*options, "--help"], "option")]] = True
         elif field is None or (has_settings and setting.match(argument) and not os.path.exists(argument)):
             lines.append(argument)
@@ -189,9 +203,20 @@ def _split(declared: list[Argument], arguments: Iterable[str]) -> tuple[dict[str
             words.append(argument)
     if field is not None:
         words = words if field.several else [" ".join(words)]
-        words = [check_choice(each, field.choices or words, field.name.removesuffix("s")) for each in words]
+        if not field.mark(Words).names:
+            words = [check_choice(each, field.choices or words, field.name.removesuffix("s")) for each in words]
         values[field.name] = tuple(words) if field.several else words[0]
     return values, _drop_repeated(lines, {each.name for each in declared if each.several})
+
+
+def _check_no_setting(option: str, value: str, declared: list[Argument]) -> None:
+    """Raise UserError for --method cls and --max-new-tokens=8, with the setting to write instead."""
+    key = option.lstrip("-").replace("-", "_")
+    own = [each for argument in declared for each in argument.keys]
+    if key not in own:
+        key = full_name(key) if any(each.mark(OfRun) is not None for each in declared) else ""
+    if key:
+        raise UserError(f"{option}: settings have no dashes; write {key}={value or 'VALUE'}")
 
 
 def _find_folder(option: str, given: str) -> str:
@@ -249,7 +274,7 @@ def _resolved(key: str, value: Any) -> Any:
 
 
 def describe(settings: type) -> str:
-    """Return the lines of --help for the settings and options of a command that have a text."""
+    """Return the lines of --help for the settings and options of a command that have a text, a line for each."""
     rows = []
     for each in read_fields(settings):
         if each.option:
@@ -261,7 +286,4 @@ def describe(settings: type) -> str:
             rows += [(one.line(key), one.text) for key, one in zip(each.keys, inner, strict=bool(each.keys))]
     rows = [(left, text) for left, text in rows if text]
     column = max((len(left) for left, _ in rows), default=0) + 5
-    return "\n".join(
-        textwrap.fill(text, WIDTH, initial_indent=f"  {left}".ljust(column), subsequent_indent=" " * column)
-        for left, text in rows
-    )
+    return "\n".join(f"  {left}".ljust(column) + text for left, text in rows)

@@ -7,9 +7,9 @@ import math
 import re
 from typing import Any
 
-from vlmprune.config.registry import DESCRIPTION, GROUPS, find_choices, read_choice, read_choices
+from vlmprune.config.registry import DESCRIPTION, GROUPS, check_name, read_choice, read_choices
 from vlmprune.config.typecheck import FILES
-from vlmprune.errors import UserError, check_choice, nearest
+from vlmprune.errors import UserError, nearest
 
 CONFIG_MODULE = "vlmprune.configs"
 AMOUNT = ("ratio", "keep")
@@ -31,14 +31,14 @@ def check_names(overrides: list[str], config_dir: str | None) -> list[str]:
     keys_of_run = run_keys()
     groups = [key for key in keys_of_run if key in GROUPS]
     chosen: dict[str, str] = {group: str(keys_of_run[group]) for group in groups}
-    dotted, added = [], []
+    dotted, added, unknown = [], [], list[str]()
     for override in parse_overrides(overrides):
         key = override.key_or_group
         check_override(override)
         if override.is_sweep_override():
             raise UserError(f"'{override.input_line}' names several: use vlmprune sweep, or quotes around a comma")
         if key in GROUPS:
-            chosen[key] = check_choice(str(override.value()), find_choices(key, config_dir), key)
+            chosen[key] = check_name(key, str(override.value()), config_dir)
             if override.is_add() or override.is_force_add() or override.package is not None:
                 raise UserError(f"'{override.input_line}': there is one {key}; write {key}={chosen[key]}")
             continue
@@ -48,13 +48,17 @@ def check_names(overrides: list[str], config_dir: str | None) -> list[str]:
             raise UserError(f"'{override.input_line}' is a setting of sweeps: use vlmprune sweep")
         head, *rest = key.split(".")
         if head not in keys_of_run:
-            keys = ", ".join(sorted(keys_of_run))
-            raise UserError(f"'{key}' is not a setting{nearest(head, keys_of_run)}; allowed: {keys}")
+            unknown.append(key)
+            continue
         if override.is_add():  # its name is checked with its value
             added.append(override)
         elif rest:
             dotted.append((head, rest[0], key))
     shown = {group: read_choice(group, chosen[group], config_dir) for group in groups}
+    for key in unknown:  # after the groups, whose choices have settings that it may mean
+        full = full_name(key, keys_of_run | shown)
+        near = f" (did you mean '{full}'?)" if full else nearest(key.partition(".")[0], keys_of_run)
+        raise UserError(f"'{key}' is not a setting{near}; allowed: {', '.join(sorted(keys_of_run))}")
     for override in added:
         _check_new(override, keys_of_run | shown)
     for group, name, key in dotted:
@@ -72,6 +76,20 @@ def check_names(overrides: list[str], config_dir: str | None) -> list[str]:
                 )
                 raise UserError(f"'{key}' is not a setting of {group}={chosen[group]}{near}; {there}")
     return groups
+
+
+def full_name(key: str, settings: dict[str, Any] | None = None) -> str:
+    """Return the setting of which `key` is the last part, such as model.dtype for dtype; '' if there is none.
+
+    settings: those of a run, nested; by default with the choices of run.yaml.
+    """
+    if settings is None:
+        keys = run_keys()
+        settings = keys | {group: read_choice(group, keys[group]) for group in keys if group in GROUPS}
+    if key in settings:
+        return key
+    sections = (head for head, value in settings.items() if isinstance(value, dict) and key in value)
+    return next((f"{head}.{key}" for head in sections if key not in DESCRIPTION), "")
 
 
 def check_override(override: Any) -> None:

@@ -46,14 +46,48 @@ def read_choice(group: str, name: str, config_dir: str | None = None) -> dict[st
     from vlmprune.config.choice_schema import Choice, Experiment
     from vlmprune.typed_json import check_data
 
-    found = find_choices(group, config_dir)
-    file = found[check_choice(name, found, group)]
+    file = find_choices(group, config_dir)[check_name(group, name, config_dir)]
     data = read_yaml(file)
     try:
         check_data(data, Experiment if group == "experiment" else Choice)
     except ValueError as error:
         raise UserError(f"{file}: {error}") from error
     return data
+
+
+def check_name(group: str, name: str, config_dir: str | None = None) -> str:
+    """Return `name` if it is a choice of a group. Raise UserError with the choices whose title or paper it names, or
+    else the one of nearest spelling."""
+    found = find_choices(group, config_dir)
+    if name not in found and (meant := _find_by_title(group, name, config_dir)):
+        hint = " or ".join(f"'{each}'" for each in meant)
+        raise UserError(f"{group} '{name}' does not exist (did you mean {hint}?); allowed: {', '.join(sorted(found))}")
+    return check_choice(name, found, group)
+
+
+def _find_by_title(group: str, name: str, config_dir: str | None) -> list[str]:
+    """Return the choices whose name, first word of the title, or paper is `name` but for case and punctuation.
+
+    FasterVLM and 2412.01818 name cls. A title that is a part of `name` counts, as in LLaVA-PruMerge.
+    """
+    wanted = _letters(name)
+    if len(wanted) < 3:
+        return []
+    parts = {}
+    for choice, data in read_choices(group, config_dir)[0].items():
+        info = data.get("info") or {}
+        title, paper = str(info.get("title", "")), str(info.get("paper", ""))
+        parts[choice] = [_letters(choice), _letters(re.split(r"[, ]", title)[0]), _letters(paper), paper[6:]]
+    if spelled := [choice for choice, texts in parts.items() if texts[0] == wanted]:
+        return spelled
+    same = [choice for choice, texts in parts.items() if wanted in texts or name in texts[3:]]
+    inside = [choice for choice, (_, title, *_) in parts.items() if len(title) > 4 and title in wanted]
+    return same or (inside if len(inside) == 1 else [])
+
+
+def _letters(text: str) -> str:
+    """Return a text in lower case without punctuation but +, so that MM-Vet and mmvet are the same."""
+    return "".join(letter for letter in text.lower() if letter.isalnum() or letter == "+")
 
 
 def read_choices(group: str, config_dir: str | None = None) -> tuple[dict[str, dict[str, Any]], list[UserError]]:

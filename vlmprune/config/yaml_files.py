@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,29 @@ def read_yaml(file: Path) -> dict[str, Any]:
         raise UserError(f"{file} must hold key: value lines")
     _check_plain(data, str(file))
     return {str(key): value for key, value in data.items()}
+
+
+def read_comments(file: Path) -> tuple[str, dict[str, str]]:
+    """Return the comment above a YAML's first key, and that beside each key by its name, such as judge.wait."""
+    import yaml
+
+    text = yaml_text(file)
+    lines = text.splitlines()
+    above = [line[1:].strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines)]
+    found = dict[str, str]()
+
+    def walk(mapping: yaml.Node, prefix: str) -> None:
+        assert isinstance(mapping, yaml.MappingNode)
+        for key, value in mapping.value:
+            inner = isinstance(value, yaml.CollectionNode) and not value.flow_style
+            mark = key.end_mark if inner else value.end_mark
+            _, sign, comment = lines[mark.line][mark.column :].partition("#")
+            found[prefix + key.value] = comment.strip() if sign else ""
+            if inner and isinstance(value, yaml.MappingNode):
+                walk(value, f"{prefix}{key.value}.")
+
+    walk(yaml.compose(text, Loader=yaml.SafeLoader), "")
+    return " ".join(above), found
 
 
 def _check_plain(value: Any, where: str) -> None:

@@ -36,7 +36,7 @@ def _number(
 
 def _flops(title: str, unit: float) -> Column[Row]:
     return _number(
-        title, "a question, vision to last answer token; 2 per multiply-add", lambda row: row.run.flops, unit=unit
+        title, "a question, vision to last answer token; 2 per multiply-add", lambda row: row.run.flops, 8, unit
     )
 
 
@@ -58,7 +58,7 @@ COLUMNS: dict[str, Column[Row]] = {  # by name in columns=
         left=True,
         value=lambda row: float(row.front),
     ),
-    "method": Column("method", lambda row: row.name, left=True),
+    "method": Column("method", lambda row: row.name, left=True, fold=0),
     "ratio": Column(
         "ratio",
         lambda row: row.run.amount,
@@ -75,7 +75,7 @@ COLUMNS: dict[str, Column[Row]] = {  # by name in columns=
         "layer avg",
         lambda row: f"{row.run.layer_averaged:.1f}",
         "visual tokens, mean over decoder layers",
-        droppable=5,
+        droppable=10,
         value=lambda row: row.run.layer_averaged,
     ),
     "score": Column(
@@ -88,21 +88,21 @@ COLUMNS: dict[str, Column[Row]] = {  # by name in columns=
         "relative",
         lambda row: format_percent(row.relative) + BEYOND * row.unpruned_beyond_positions,
         "score over the unpruned run's here",
-        droppable=6,
+        droppable=9,
         value=lambda row: row.relative,
     ),
     "vs_unpruned": Column(
         "vs unpruned (p)",
         lambda row: format_difference(row.versus_unpruned),
         f"points above the unpruned run on the same questions; {TEST}",
-        droppable=8,
+        droppable=5,
         value=lambda row: _mean(row.versus_unpruned),
     ),
     "vs_random": Column(
         "vs random (p)",
         lambda row: format_difference(row.versus_random),
         f"points above random pruning at equal layer-averaged tokens, '-' where there is none; {TEST}",
-        droppable=9,
+        droppable=6,
         value=lambda row: _mean(row.versus_random),
     ),
     "flops": _flops("GFLOPs", 1e9),

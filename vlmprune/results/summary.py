@@ -44,21 +44,20 @@ def show_summary(
     from rich.table import Table
     from rich.text import Text
 
-    from vlmprune.terminal import results_console
+    from vlmprune.terminal import print_result
 
-    console = results_console()
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in summary_lines(result, unpruned):
         table.add_row(name, value)
     amount = "" if result["ratio"] is None else f" at {format_percent(result['ratio'])} reduction"
     amount = amount if result["keep"] is None else f" keeping {result['keep']} tokens"
     heading = Text(f"{amount} · {result['model']} on {result['benchmark']}\n")
-    console.print(Text(f"\n{result['method']}", "bold") + heading)
-    console.print(table)
-    console.print(f"\nfiles  {directory}", soft_wrap=True)
+    print_result(Text(f"\n{result['method']}", "bold") + heading)
+    print_result(table)
+    print_result(f"\nfiles  {directory}")
     if wandb_line:
-        console.print(f"W&B    {wandb_line}", soft_wrap=True)
-    console.print(f"next   {suggestion(result, unpruned, directory)}", soft_wrap=True)
+        print_result(f"W&B    {wandb_line}")
+    print_result(f"next   {suggestion(result, unpruned, directory)}")
 
 
 def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> list[tuple[str, str]]:

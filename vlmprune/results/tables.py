@@ -14,7 +14,7 @@ from vlmprune.files import to_json
 from vlmprune.results.text import latex_text, markdown_text, terminal_line
 
 GAP = 2  # characters between columns
-ROOM_TO_FOLD = 24  # smallest width of a folded column in characters
+ROOM_TO_FOLD = 24  # smallest width of a folded column in characters, unless it says a smaller one
 PROSE = 110  # most characters in a line of the legend
 LATEX_HEAD = r"% needs \usepackage{booktabs,graphicx}"
 
@@ -25,9 +25,9 @@ Row = TypeVar("Row")
 class Column(Generic[Row]):
     """A column of a table. text: the cell of a row; about: its meaning in the legend, '' for none.
 
-    name: its name in the legend, if not the title. left: aligned left, and wrapped if a terminal is too narrow.
-    droppable: if it is still too narrow, columns are dropped in this order, from 1; 0 stays. value: what a row is
-    sorted by, if not the text.
+    name: its name in the legend, if not the title. left: aligned left, and in a narrow terminal folded between words,
+    to `fold` characters or its longest word. droppable: if it is still too narrow, columns are dropped in this order,
+    from 1; 0 stays. value: what a row is sorted by, if not the text.
     """
 
     title: str
@@ -37,6 +37,7 @@ class Column(Generic[Row]):
     left: bool = False
     droppable: int = 0
     value: Callable[[Row], float | None] | None = None
+    fold: int = ROOM_TO_FOLD
 
 
 def column_legend(columns: Iterable[Column[Row]]) -> list[tuple[str, str]]:
@@ -44,7 +45,10 @@ def column_legend(columns: Iterable[Column[Row]]) -> list[tuple[str, str]]:
     return [(column.name or column.title, column.about) for column in columns if column.about]
 
 
-def dropped_columns_line(columns: Iterable[str], elsewhere: str = "format=csv has everything") -> str:
+IN_PIPES = "a pipe or a file gets all"
+
+
+def dropped_columns_line(columns: Iterable[str], elsewhere: str = IN_PIPES) -> str:
     """Return the line that names the columns dropped for lack of width. elsewhere: says where to find them."""
     return f"left out for lack of width: {', '.join(columns)} ({elsewhere})"
 
@@ -73,26 +77,26 @@ class Table(Generic[Row]):
 
     def print_terminal(self) -> list[str]:
         """Print a table that fits the terminal; return the titles of columns that were dropped for lack of width."""
-        from vlmprune.terminal import results_console
+        from vlmprune.terminal import print_result, results_console, wrap_prose
 
-        console = results_console()
+        room = results_console().width
         columns = list(self.columns)
-        widths = self._widths(columns, console.width)
+        widths = self._widths(columns, room)
         gone = []
         for column in sorted(self.columns, key=lambda column: column.droppable):
             if widths is None and column.droppable:
                 columns.remove(column)
                 gone.append(column.title)
-                widths = self._widths(columns, console.width)
+                widths = self._widths(columns, room)
         if self.heading:
-            console.print(f"\n{self.heading}\n", style="bold", soft_wrap=True)
+            print_result(f"\n{wrap_prose(self.heading, room)}\n", style="bold")
         if widths is not None:
-            console.print(self._rich(widths))
+            print_result(self._rich(widths))
             return gone
         for number, row in enumerate(self.cells):
             if self._begins_part(number):
-                console.print()
-            self._print_apart(row, console)
+                print_result()
+            self._print_apart(row, room)
         return []
 
     def _begins_part(self, number: int) -> bool:
@@ -105,13 +109,17 @@ class Table(Generic[Row]):
 
         cells = dict(zip(self.columns, zip(self.titles, *self.cells, strict=True), strict=True))
         natural = {column: max(map(cell_len, cells[column])) for column in columns}
-        widths = {column: min(width, ROOM_TO_FOLD) if column.left else width for column, width in natural.items()}
+        widths = dict(natural)
+        for column in columns:
+            if column.left:
+                longest = max(cell_len(word) for cell in cells[column] for word in cell.split() or [""])
+                widths[column] = min(natural[column], max(column.fold, min(longest, ROOM_TO_FOLD)))
         spare = room - sum(widths.values()) - GAP * (len(columns) - 1)
         if spare < 0:
             return None
-        for column, width in widths.items():
-            more = min(natural[column] - width, spare)
-            widths[column], spare = width + more, spare - more
+        while spare and (folded := [column for column in columns if widths[column] < natural[column]]):
+            widths[max(folded, key=lambda column: natural[column] / widths[column])] += 1  # the tallest cell
+            spare -= 1
         return widths
 
     def _rich(self, widths: dict[Column[Row], int]) -> Any:
@@ -132,18 +140,18 @@ class Table(Generic[Row]):
             table.add_row(*shown, style="bold" if self.bold and self.bold[number] else None)
         return table
 
-    def _print_apart(self, row: list[str], console: Any) -> None:
+    def _print_apart(self, row: list[str], room: int) -> None:
         """Print a row as lines of text: its name, then the other cells with the titles of their columns."""
+        from vlmprune.terminal import print_result
+
         named = next(at for at, title in enumerate(self.titles) if title) + 1
-        console.print(" ".join(filter(None, row[:named])), style="bold", soft_wrap=True)
+        print_result(" ".join(filter(None, row[:named])), style="bold")
         titles: dict[str, list[str]] = {}  # cells with equal text are printed once
         for title, cell in zip(self.titles[named:], row[named:], strict=True):
             titles.setdefault(cell, []).append(title)
         said = [f"{', '.join(names)}: {cell}".removeprefix(": ") for cell, names in titles.items() if cell]
-        for line in textwrap.wrap(
-            " · ".join(said), max(20, console.width - 4), break_long_words=False, break_on_hyphens=False
-        ):
-            console.print(f"    {line}", soft_wrap=True)
+        for line in textwrap.wrap(" · ".join(said), max(20, room - 4), break_long_words=False, break_on_hyphens=False):
+            print_result(f"    {line}")
 
     def markdown(self) -> str:
         """Return a table in GitHub's markdown under its heading."""
@@ -200,16 +208,21 @@ class Report:
         FORMATS[style](self)
 
     def _table(self) -> None:
-        print_lines(self.above)
+        from vlmprune.terminal import print_prose
+
+        for line in self.above:
+            print_prose(line)
         gone: set[str] = set()
         for table in self.tables:
             gone |= set(table.print_terminal())
-            print_lines(table.notes)
-        print_lines(["", *self.remarks] if self.remarks else [])
+            for line in table.notes:
+                print_prose(line)
+        for line in ["", *self.remarks] if self.remarks else []:
+            print_prose(line)
         print(f"\n{align_pairs([(name, about) for name, about in self.legend if name not in gone])}")
         if gone:
             titles = [title for table in self.tables for title in table.titles if title in gone]
-            print(dropped_columns_line(dict.fromkeys(titles)))
+            print_prose(dropped_columns_line(dict.fromkeys(titles), "format=csv has everything"))
         self._print_notes()
 
     def _markdown(self) -> None:
@@ -222,9 +235,14 @@ class Report:
         self._print_notes()
 
     def _print_notes(self) -> None:
+        from vlmprune.terminal import print_prose
+
         if self.notes and self.notes_title:
             print(f"\n{self.notes_title}")
-        print_lines(f"- {note}" if self.notes_title else f"\n{note}" for note in self.notes)
+        for note in self.notes:
+            if not self.notes_title:
+                print()
+            print_prose(f"- {note}" if self.notes_title else note)
 
     def _latex(self) -> None:
         print_lines(self.latex_head)

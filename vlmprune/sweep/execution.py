@@ -26,7 +26,7 @@ STATES = {"done": "done", "skipped": "finished before", "waiting": "not run", "r
 
 def show_table(jobs: list[JobRecord], next_line: str) -> None:
     """Print the table, the command that uploads offline W&B runs if there are any, and `next_line`."""
-    from vlmprune.terminal import results_console
+    from vlmprune.terminal import print_result
 
     columns: list[Column[JobRecord]] = [
         Column("job", lambda job: job.title, left=True),
@@ -37,11 +37,10 @@ def show_table(jobs: list[JobRecord], next_line: str) -> None:
     print()
     Table("", columns, jobs).print_terminal()
     print()
-    console = results_console()
     offline = sync_command(directories_without_upload(Path(job.directory) for job in jobs if job.directory is not None))
     if offline is not None:
-        console.print(f"W&B    {offline}", soft_wrap=True)
-    console.print(f"next   {next_line}", soft_wrap=True)
+        print_result(f"W&B    {offline}")
+    print_result(f"next   {next_line}")
 
 
 def final_state(job: JobRecord) -> str:
