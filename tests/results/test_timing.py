@@ -98,6 +98,10 @@ def test_times_of_another_device_or_library_are_told_apart(runs, tmp_path, capsy
     compare([str(tmp_path)])
     out = capsys.readouterr().out
     assert 'device_name differs ("GPU", null): times do not compare' in out and "versions differ (torch)" in out
+    compare([str(tmp_path), "format=csv"])
+    rows = {row["ratio"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    assert (rows["0.75"]["device"], rows["0.75"]["latency_device"]) == ("cpu", "cuda:0")
+    assert rows["0.5"]["latency_device"] == "cpu"
 
 
 def test_another_device_is_no_doubt(runs, tmp_path, capsys):
@@ -124,6 +128,15 @@ def test_both_reasons_are_one_note_in_every_format(runs, tmp_path, capsys):
     assert (tmp_path / "page.html").read_text().count("did other work meanwhile") == 1
 
 
+def test_a_table_without_times_has_no_note_on_them(runs, tmp_path, capsys):
+    """LaTeX's default columns have no times; a caption that explains ? would puzzle a paper's reader."""
+    change_times(runs[0.9], median_ms=20, p90_ms=60)
+    for arguments in (["format=latex"], ["columns=method,ratio,score"]):
+        compare([str(tmp_path), *arguments])
+        out = capsys.readouterr().out
+        assert "meanwhile" not in out and "vlmprune time" not in out
+
+
 def test_charts_are_of_times_relative_to_the_unpruned_model_of_the_same_run(runs, tmp_path, capsys):
     """A run that a busy machine made 20 times as long stays beside the others."""
     (group,) = group_runs(find_runs([tmp_path])[0])
@@ -134,7 +147,7 @@ def test_charts_are_of_times_relative_to_the_unpruned_model_of_the_same_run(runs
     assert {run.ratio: relative_time(run) for run in group} == pytest.approx(quiet)
     rows = make_labelled_rows(group, group)
     axes = Figure().subplots()
-    draw_panel(axes, rows, LATENCY, choose_line_styles([rows]), run_scores(rows))
+    draw_panel(axes, rows, LATENCY, choose_line_styles(row.label for row in rows), run_scores(rows))
     (curve,) = (line for line in axes.lines if len(line.get_xdata()) == 3)
     assert list(curve.get_xdata()) == pytest.approx([quiet[0.5], quiet[0.75], quiet[0.9]])
 

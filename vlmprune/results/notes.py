@@ -25,6 +25,7 @@ OPTIONAL_KEYS = (
     "generation",
 )  # keys of `comparable` that exist only for values other than the checkpoint's
 HASHED_GROUPS = ("model", "benchmark")  # parts of config.yaml behind the hashes of `comparable`
+MARKED_TIMES = "prefill"  # the column with the mark DOUBTFUL
 
 
 def title(run: Run) -> str:
@@ -59,15 +60,16 @@ def difference_lines(firsts: list[Run]) -> list[str]:
     return lines
 
 
-def table_notes(rows: list[Row]) -> list[str]:
-    """Return the notes of one table: environments, times, long questions and missing reference runs."""
-    lines = [*figure_notes(rows), *retiming_notes(rows), *missing_references(rows)]
-    return [terminal_line(line) for line in lines]
+def table_notes(rows: list[Row], keys: Sequence[str] = KEYS) -> list[str]:
+    """Return the notes of one table with these columns: environments, times, long questions, missing reference runs."""
+    again = retiming_notes(rows) if MARKED_TIMES in keys else []
+    return [terminal_line(line) for line in (*figure_notes(rows, keys), *again, *missing_references(rows))]
 
 
-def figure_notes(rows: list[Row]) -> list[str]:
-    """Return the notes without which the figures of a table would be read wrongly."""
-    return [*environment_notes([row.run for row in rows]), *timing_notes(rows), *beyond_notes(rows)]
+def figure_notes(rows: list[Row], keys: Sequence[str]) -> list[str]:
+    """Return the notes without which the figures of these columns would be read wrongly."""
+    timing = timing_notes(rows) if MARKED_TIMES in keys else []
+    return [*environment_notes([row.run for row in rows]), *timing, *beyond_notes(rows)]
 
 
 def missing_references(rows: list[Row]) -> list[str]:
@@ -225,6 +227,6 @@ def comparison_table(rows: list[Row], keys: Sequence[str]) -> Table[Row]:
         columns_for(rows, keys),
         rows,
         bold=[row.front for row in rows],
-        notes=table_notes(rows),
-        caption="; ".join([CAPTION, *figure_notes(rows)]),
+        notes=table_notes(rows, keys),
+        caption="; ".join([CAPTION, *figure_notes(rows, keys)]),
     )

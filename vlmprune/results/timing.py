@@ -84,7 +84,8 @@ def timing_notes(rows: list[Row]) -> list[str]:
         most = max(value for _, value in slower)
         named = _names([row for row, _ in slower])
         reasons.append(f"the unpruned model up to {most:.1f}x as slow as in another run ({named})")
-    return [f"note: prefill times with {DOUBTFUL}: the machine did other work meanwhile: {', '.join(reasons)}"]
+    why = "prefill times not to be trusted; the machine probably did other work meanwhile"
+    return [f"note: {DOUBTFUL}: {why}: {', '.join(reasons)}"]
 
 
 def retiming_notes(rows: list[Row]) -> list[str]:
