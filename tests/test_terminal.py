@@ -51,6 +51,8 @@ def test_sentences_break_between_words_and_commands_not_at_all() -> None:
         "- note: no random pruning at as many\n  tokens as cls:\n  vlmprune sweep method=random ratio=0.95,0.6 limit=60"
     )
     assert wrap_prose("  model: a-very-long-name b", 20) == "  model:\n  a-very-long-name b"
+    two_lines = "\nfiles  outputs/speed/tiny/1.json\nchart  outputs/speed/tiny/1.png"
+    assert wrap_prose(two_lines, 40) == two_lines
 
 
 def test_a_result_has_no_blanks_at_the_ends_of_lines(capsys: pytest.CaptureFixture[str]) -> None:

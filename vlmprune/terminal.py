@@ -32,10 +32,10 @@ TWO_COLUMNS = re.compile(r"( +\S.*? {2,})(\S.*)")
 COMMAND = re.compile(r"(?<=: )vlmprune .*")  # a command at the end of a sentence
 
 
-def say(line: str) -> None:
-    """Print one line on stderr, on a terminal broken between words; only results go to stdout."""
+def say(text: str) -> None:
+    """Print text on stderr, on a terminal with lines broken between words; only results go to stdout."""
     width = shutil.get_terminal_size().columns if sys.stderr.isatty() else UNBROKEN
-    print(wrap_prose(line, width), file=sys.stderr, flush=True)
+    print(wrap_prose(text, width), file=sys.stderr, flush=True)
 
 
 def results_console() -> Console:
@@ -60,11 +60,15 @@ def print_prose(line: str) -> None:
 
 
 def wrap_prose(text: str, width: int) -> str:
-    """Return a line of text broken between words, indented as it is; a command at its end stays one line, to copy."""
-    if len(text) <= width:
-        return text
-    command = COMMAND.search(text)
-    sentence = text[: command.start()].rstrip() if command else text
+    """Return text with each line broken between words, indented as it is; a command at its end stays one line."""
+    return "\n".join(_wrap_line(line, width) for line in text.split("\n"))
+
+
+def _wrap_line(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    command = COMMAND.search(line)
+    sentence = line[: command.start()].rstrip() if command else line
     body = sentence.lstrip(" -")
     lead = sentence[: len(sentence) - len(body)]
     lines = textwrap.wrap(
