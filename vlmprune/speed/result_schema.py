@@ -132,10 +132,11 @@ def add_timing_doubts(rows: list[dict[str, Any]]) -> None:
     unpruned = {_kind(row): row for row in measured if row["label"] in ("unpruned", "unpruned compiled")}
     for row in measured:
         bare = unpruned.get(_kind(row), row)
+        sides = [("", row)] if bare is row else [("", row), ("unpruned ", bare)]
         reasons = [
             f"p90 of the {name}first token is {spread:.1f}x the median"
-            for name, each in {"": row, "unpruned ": bare}.items()
-            if (each is row) == (name == "") and (spread := part_spread(each, "first_token")) is not None
+            for name, side in sides
+            if (spread := part_spread(side, "first_token")) is not None
         ]
         ours, theirs = (each["ms"]["first_token"]["median_ms"] for each in (row, bare))
         if bare is not row and (share := theirs / ours / row.get("flops_ratio", float("inf"))) > 1:
