@@ -31,8 +31,9 @@ vlmprune: training-free visual-token pruning of vision-language models
 
 {commands}
 
-`vlmprune COMMAND --help` explains a command, with examples. Settings are key=value, as in Hydra, for every command. Put
-quotes around a value with commas, brackets or $ in it: "outputs='/data/a, b (1)'". Give each setting once.
+`vlmprune COMMAND --help` explains a command, with examples. Settings are key=value, as in Hydra, for every command;
+`vlmprune list settings` has all of a run. Put quotes around a value with commas, brackets or $ in it:
+"outputs='/data/a, b (1)'". Give each setting once.
 
   method=cls            the pruning method; method.NAME=VALUE for the settings of that method
   ratio=0.95            the fraction of visual tokens removed, or keep=64 tokens kept
@@ -42,7 +43,7 @@ quotes around a value with commas, brackets or $ in it: "outputs='/data/a, b (1)
   outputs=outputs       the folder of run directories
 
   --config-dir DIR      your own configs/: DIR/method/mine.yaml adds method=mine
-  --help, --version     also -h
+  --help or -h, --version
 
 Exit codes: 0 done, 1 failed, 2 bad input (one line says why; VLMPRUNE_TRACEBACK=1 in the environment adds the
 traceback), 130 stopped by Ctrl-C, 143 by SIGTERM.

@@ -58,7 +58,7 @@ class Settings:
     columns: Annotated[
         tuple[str, ...],
         Literal[KEYS],
-        f"of the table, markdown and latex; latex has by default {', '.join(LATEX_KEYS)}",
+        f"of the table, markdown and latex; by default all, and in latex {', '.join(LATEX_KEYS)}",
     ] = ()
     chart: Annotated[Path | None, Endings((".png", ".svg")), "score against ratio and against FLOPs"] = None
     charts: Annotated[Path | None, "ratio, flops, latency and categories, each as .png and .svg"] = None

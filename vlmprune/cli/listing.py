@@ -122,14 +122,10 @@ def explain_choice(group: str, name: str, config_dir: str | None = None) -> tupl
     choice = read_choice(group, name, config_dir)
     above, _ = read_comments(find_choices(group, config_dir)[name])
     info: dict[str, Any] = choice.get("info") or {}
-    facts = [(key.replace("_", " "), _text(value)) for key, value in info.items() if key != "title" and value != ""]
+    facts = [(key.replace("_", " "), text) for key, value in info.items() if key != "title" and (text := _text(value))]
     width = max((len(key) for key, _ in facts), default=0) + 2
-    about = [
-        f"{group}={name}: {info.get('title', '')}".rstrip(": "),
-        above,
-        "",
-        *(k.ljust(width) + v for k, v in facts),
-    ]
+    about = [f"{group}={name}: {info.get('title', '')}".rstrip(": "), above]
+    about += ["", *(key.ljust(width) + text for key, text in facts)] if facts else []
     return about, [SETTING, *_setting_cells(group, choice, _meanings(group, name, config_dir))]
 
 
@@ -144,8 +140,10 @@ def _meanings(group: str, name: str, config_dir: str | None) -> dict[str, str]:
 
 
 def _setting_cells(group: str, choice: dict[str, Any], meanings: dict[str, str]) -> list[list[str]]:
-    """Return a row for each setting: name, default, meaning. group: '' for a run's own, whose sections have a row for
-    each of theirs."""
+    """Return a row for each setting: name, default, meaning.
+
+    group: '' for a run's own, whose sections have a row for each of theirs.
+    """
     rows = []
     for key, value in choice.items():
         if isinstance(value, dict) and not group:

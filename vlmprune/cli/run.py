@@ -22,7 +22,7 @@ devices=4 divides the questions among four GPUs, each with the whole model; so d
 `torchrun --nproc-per-node 4 -m vlmprune run method=cls`. The answers are the same as those of one GPU.
 
 The run directory is named by a fingerprint of all that can change an answer. The same command prints a finished run
-again, and resumes an interrupted one.
+again, and resumes an interrupted one. `vlmprune list settings` has every setting with its default and meaning.
 
 {settings}
 """

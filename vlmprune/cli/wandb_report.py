@@ -36,10 +36,11 @@ vlmprune wandb-report [key=value ...]: a report of a W&B project, made for these
   vlmprune wandb-report
   vlmprune wandb-report project=pruning entity=my-team name="cls against fastv"
   vlmprune wandb-report benchmark=pope,gqa file=report.json     as JSON, without an account or a network
+  pip install 'vlmprune[wandb-report]'                          once
 
 Each benchmark has one grid of charts: score against reduction, FLOPs, latency, layer-averaged tokens and memory, bars,
 and the pictures of kept tokens. A point is the mean over the runs of one model, method, ratio and keep.
-Needs pip install 'vlmprune[wandb-report]' and an API key; docs/wandb.md describes the same charts by hand.
+Saving it needs an API key; docs/wandb.md describes the same charts by hand.
 
 {settings}
 """

@@ -56,8 +56,10 @@ def read_choice(group: str, name: str, config_dir: str | None = None) -> dict[st
 
 
 def check_name(group: str, name: str, config_dir: str | None = None) -> str:
-    """Return `name` if it is a choice of a group. Raise UserError with the choices whose title or paper it names, or
-    else the one of nearest spelling."""
+    """Return `name` if it is a choice of a group.
+
+    Raise UserError with the choices whose title or paper it names, or else the one of nearest spelling.
+    """
     found = find_choices(group, config_dir)
     if name not in found and (meant := _find_by_title(group, name, config_dir)):
         hint = " or ".join(f"'{each}'" for each in meant)

@@ -136,8 +136,10 @@ def time_parts(generate: Callable[[], Any], clock: StageClock) -> tuple[Times, A
 
 
 def summarise(rows: list[Times]) -> dict[str, dict[str, float] | None]:
-    """Return for every part the median, the quartiles and the 90th percentile in ms (nearest rank), and its number of
-    calls; None for 0."""
+    """Return for every part its median and percentiles 25, 75 and 90 (nearest rank) in ms, and its number of calls.
+
+    None for a part without calls.
+    """
     summary: dict[str, dict[str, float] | None] = {}
     for part in rows[0]:
         values = sorted(value for row in rows if (value := row[part]) is not None)

@@ -262,8 +262,10 @@ def _lines(lines: Sequence[str]) -> str:
 
 
 def inline_svg(svg: str, prefix: str) -> str:
-    """Return an SVG file for use inside a page: without its XML header, with `prefix` before its ids, and in the page's
-    ink and paper."""
+    """Return an SVG file for use inside a page: without its XML header, in the page's colours for ink and paper.
+
+    prefix: stands before each of its ids, so that they are the page's only ones of that name.
+    """
     body = svg[svg.index("<svg") :]
     for color, variable in VARIABLES.items():
         body = body.replace(f": {color.lower()}", f": var({variable})")
