@@ -93,8 +93,9 @@ def test_command(words, folder):
     assert run(folder, "-m", "vlmprune", *words)
 
 
-def test_library(folder):
-    printed = run(folder, "-c", program("README.md") + program("docs/library.md")).splitlines()
+def test_library(tmp_path):
+    """In a folder of its own: it prints all runs that there are."""
+    printed = run(tmp_path, "-c", program("README.md") + program("docs/library.md")).splitlines()
     assert any(line.endswith("(14 of 144 visual tokens)") for line in printed)
     (header,) = (at for at, line in enumerate(printed) if line.split()[-1:] == ["versus_random_p"])
     assert sorted(line.split()[1] for line in printed[header + 1 :]) == ["cls", "cls", "none", "random"]
