@@ -137,6 +137,17 @@ def test_a_table_without_times_has_no_note_on_them(runs, tmp_path, capsys):
         assert "meanwhile" not in out and "vlmprune time" not in out
 
 
+def test_a_narrow_terminal_without_the_times_has_no_note_on_them(runs, tmp_path, capsys, monkeypatch):
+    change_times(runs[0.9], median_ms=20, p90_ms=60)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    for width, notes in ((80, 0), (100, 1)):
+        monkeypatch.setenv("COLUMNS", str(width))
+        compare([str(tmp_path)])
+        out = " ".join(capsys.readouterr().out.split())
+        assert out.count("not to be trusted") == out.count("vlmprune time") == notes
+        assert ("prefill ms" in out.partition("left out")[2]) == (notes == 0)
+
+
 def test_charts_are_of_times_relative_to_the_unpruned_model_of_the_same_run(runs, tmp_path, capsys):
     """A run that a busy machine made 20 times as long stays beside the others."""
     (group,) = group_runs(find_runs([tmp_path])[0])

@@ -27,7 +27,7 @@ from vlmprune.results.charts import chart_svgs
 from vlmprune.results.columns import COLUMNS, columns_for
 from vlmprune.results.comparison import Row
 from vlmprune.results.curves import FAINT, GRID, INK, find_look
-from vlmprune.results.notes import Comparison, table_notes, title
+from vlmprune.results.notes import Comparison, table_notes, time_notes, title
 from vlmprune.results.picture_index import FOLDER, read_index
 from vlmprune.results.runs import Run
 from vlmprune.results.tables import Column, column_legend
@@ -177,7 +177,7 @@ def _group(number: int, rows: list[Row], drawn: Sequence[Row]) -> str:
         [
             f"<section><h2>{escape(title(rows[0].run))}</h2>",
             _table(rows, columns_for(rows)),
-            _lines(table_notes(rows)),
+            _lines([*time_notes(rows), *table_notes(rows)]),
             f'<h3>Charts</h3><div class="charts">{"".join(charts)}</div>' if charts else "",
             _examples(examples_of(rows)),
             "</section>",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmprune.results.columns import BEYOND, KEYS, as_records, columns_for, table_fields
+from vlmprune.results.columns import BEYOND, COLUMNS, KEYS, as_records, columns_for, table_fields
 from vlmprune.results.runs import Run
 from vlmprune.results.summary import CONVENTIONS, make_command, requested_amount
 from vlmprune.results.tables import LATEX_HEAD, Report, Table, column_legend
@@ -60,16 +60,19 @@ def difference_lines(firsts: list[Run]) -> list[str]:
     return lines
 
 
-def table_notes(rows: list[Row], keys: Sequence[str] = KEYS) -> list[str]:
-    """Return the notes of one table with these columns: environments, times, long questions, missing reference runs."""
-    again = retiming_notes(rows) if MARKED_TIMES in keys else []
-    return [terminal_line(line) for line in (*figure_notes(rows, keys), *again, *missing_references(rows))]
+def table_notes(rows: list[Row]) -> list[str]:
+    """Return the notes of one table: environments, long questions and missing reference runs."""
+    return [terminal_line(line) for line in (*figure_notes(rows), *missing_references(rows))]
 
 
-def figure_notes(rows: list[Row], keys: Sequence[str]) -> list[str]:
-    """Return the notes without which the figures of these columns would be read wrongly."""
-    timing = timing_notes(rows) if MARKED_TIMES in keys else []
-    return [*environment_notes([row.run for row in rows]), *timing, *beyond_notes(rows)]
+def figure_notes(rows: list[Row]) -> list[str]:
+    """Return the notes without which the figures of a table would be read wrongly, whatever its columns."""
+    return [*environment_notes([row.run for row in rows]), *beyond_notes(rows)]
+
+
+def time_notes(rows: list[Row]) -> list[str]:
+    """Return the notes on the column of prefill times, with the command that measures doubtful ones again."""
+    return [terminal_line(line) for line in (*timing_notes(rows), *retiming_notes(rows))]
 
 
 def missing_references(rows: list[Row]) -> list[str]:
@@ -227,6 +230,7 @@ def comparison_table(rows: list[Row], keys: Sequence[str]) -> Table[Row]:
         columns_for(rows, keys),
         rows,
         bold=[row.front for row in rows],
-        notes=table_notes(rows, keys),
-        caption="; ".join([CAPTION, *figure_notes(rows, keys)]),
+        notes=table_notes(rows),
+        column_notes={COLUMNS[MARKED_TIMES].title: time_notes(rows)},
+        caption="; ".join([CAPTION, *figure_notes(rows), *(timing_notes(rows) if MARKED_TIMES in keys else [])]),
     )

@@ -6,8 +6,8 @@ import csv
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, TextIO, TypeVar
 
 from vlmprune.files import to_json
@@ -57,9 +57,9 @@ def dropped_columns_line(columns: Iterable[str], elsewhere: str = IN_PIPES) -> s
 class Table(Generic[Row]):
     """A table with a heading. bold: for each row, True to print it bold in a terminal.
 
-    apart: in a terminal, an empty line where the first cell changes. notes: lines below; caption: LaTeX's, after the
-    heading. In a terminal that is too narrow even without the droppable columns, every row is printed as lines of text.
-    No cell is truncated.
+    apart: in a terminal, an empty line where the first cell changes. notes: lines below; column_notes: further ones by
+    the title of the column without which they say nothing; caption: LaTeX's, after the heading. In a terminal that is
+    too narrow even without the droppable columns, every row is printed as lines of text. No cell is truncated.
     """
 
     heading: str
@@ -68,6 +68,7 @@ class Table(Generic[Row]):
     bold: Sequence[bool] = ()
     apart: bool = False
     notes: Sequence[str] = ()
+    column_notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     caption: str = ""
 
     def __post_init__(self) -> None:
@@ -98,6 +99,11 @@ class Table(Generic[Row]):
                 print_result()
             self._print_apart(row, room)
         return []
+
+    def shown_notes(self, dropped: Collection[str] = ()) -> list[str]:
+        """Return the lines below the table. dropped: titles of columns that it has, and does not show."""
+        shown = [title for title in self.column_notes if title in self.titles and title not in dropped]
+        return [*(line for title in shown for line in self.column_notes[title]), *self.notes]
 
     def _begins_part(self, number: int) -> bool:
         """Return True if an empty line goes before the row of this number."""
@@ -214,8 +220,9 @@ class Report:
             print_prose(line)
         gone: set[str] = set()
         for table in self.tables:
-            gone |= set(table.print_terminal())
-            for line in table.notes:
+            dropped = table.print_terminal()
+            gone |= set(dropped)
+            for line in table.shown_notes(dropped):
                 print_prose(line)
         for line in ["", *self.remarks] if self.remarks else []:
             print_prose(line)
@@ -229,7 +236,7 @@ class Report:
         print_lines(self.above)
         for table in self.tables:
             print(f"\n{table.markdown()}")
-            print_lines(f"\n{markdown_text(line)}" for line in table.notes)
+            print_lines(f"\n{markdown_text(line)}" for line in table.shown_notes())
         print_lines(f"\n{markdown_text(line)}" for line in self.remarks)
         print(f"\n{self.separator.join(markdown_text(': '.join(pair)) for pair in self.legend)}")
         self._print_notes()
