@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vlmprune.benchmarks.base import BadSample, Sample
 from vlmprune.config.registry import DESCRIPTION, target_class, target_of
 from vlmprune.config.settings import RunConfig
@@ -17,7 +19,7 @@ from vlmprune.distributed.team import Team
 from vlmprune.errors import UserError
 from vlmprune.evaluation.evaluate import load_models, make_evaluation
 from vlmprune.evaluation.latency_pass import measure_questions
-from vlmprune.evaluation.plan import Plan, Resources, amount_name, benchmark_name, model_name
+from vlmprune.evaluation.plan import Plan, Resources, benchmark_name, model_name
 from vlmprune.evaluation.result import recount_flops, sort_rows, summarise_answers
 from vlmprune.evaluation.scores import RunningScore, record_scores
 from vlmprune.loggers.base import Logger, guard_logger
@@ -29,8 +31,8 @@ from vlmprune.models.outline import WeightlessModel, build_weightless
 from vlmprune.models.preprocessing import Preprocessor
 from vlmprune.pictures.pages import save_pictures, title_of
 from vlmprune.results.picture_index import FOLDER, INDEX
-from vlmprune.results.summary import show_summary
-from vlmprune.terminal import progress_bar, say
+from vlmprune.results.summary import device_line, show_summary
+from vlmprune.terminal import Phases, say
 
 MAX_IDS = 20  # ids of broken samples in the result, at most; bad.jsonl has all of them
 
@@ -116,6 +118,10 @@ def evaluate_and_measure(
 ) -> dict[str, Any]:
     """Answer the open samples, time a few questions, draw pictures, and return the content of result.json."""
     config, directory = plan.config, plan.directory
+    environment = environment | {"attention": config.model.attention, "batch_size": config.batch_size}
+    if (header := describe_run(plan, environment)) != resources.header:
+        say(header)
+        resources.header = header
     done = {row["id"] for row in [*directory.predictions(), *directory.bad()]}
     open_samples = [sample for sample in plan.samples if sample.id not in done]
     if done:
@@ -123,12 +129,13 @@ def evaluate_and_measure(
 
     if line := plan.rules.summary_line(plan.benchmark.max_new_tokens):
         say(line)
-    title = f"{config.names['method']} {amount_name(plan.method)} on {benchmark_name(config, plan.benchmark)}"
+    phases = Phases(title_of(config.names["method"], plan.method))
     team = team_of(config) if open_samples else Team(1)
     with team.share_questions(plan, open_samples) as share:  # others, if any, load their models at the same time
         peak_since = reset_peak(plan.device)
-        loaded, text_tower = load_models(plan, resources)
-        with progress_bar(title, len(plan.samples), len(done)) as advance:
+        with phases.show("load"):
+            loaded, text_tower = load_models(plan, resources)
+        with phases.show("answers", len(plan.samples), len(done)) as advance:
             evaluation = make_evaluation(plan, loaded, text_tower, directory, team.watch(advance))
             running = RunningScore(logger.log_progress, directory.predictions())
             evaluation.answers.follow = running.add
@@ -150,8 +157,14 @@ def evaluate_and_measure(
     broken = {row["id"] for row in bad}
     clip = None if plan.text_tower is None else plan.text_tower.config
     usable = [sample for sample in plan.samples if sample.id not in broken]
-    latency, cache = measure_questions(usable, plan.benchmark, loaded, plan.method, config.latency_samples, text_tower)
-    make_pictures(plan, loaded)
+    latency = cache = None
+    if count := min(config.latency_samples, len(usable)):
+        with phases.show("timing", count) as advance:
+            latency, cache = measure_questions(usable, plan.benchmark, loaded, plan.method, count, text_tower, advance)
+    if config.show.samples:
+        with phases.show("pictures"):
+            make_pictures(plan, loaded)
+    say(phases.summary(rated="answers"))
     return {
         "schema": 1,
         "fingerprint": directory.fingerprint,
@@ -176,9 +189,24 @@ def evaluate_and_measure(
             "peak_memory_since": peak_since,
             "kv_cache_bytes": cache,
         },
-        "environment": environment | {"attention": config.model.attention, "batch_size": config.batch_size},
+        "environment": environment,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def describe_run(plan: Plan, environment: dict[str, Any]) -> str:
+    """Return a line with model, benchmark, questions and device of a run, and why it is on the CPU if that was not
+    asked for."""
+    config, why = plan.config, ""
+    if config.device == "auto" and plan.device.type == "cpu":
+        built = torch.backends.cuda.is_built()
+        why = " (no GPU found)" if built else " (this torch has no CUDA)"
+    parts = [
+        f"{model_name(config)} on {benchmark_name(config, plan.benchmark)}",
+        f"{len(plan.samples):,} questions",
+        device_line(environment, why),
+    ]
+    return " · ".join(parts)
 
 
 def make_pictures(plan: Plan, model: LoadedModel | WeightlessModel) -> None:

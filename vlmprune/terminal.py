@@ -14,6 +14,7 @@ import select
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
@@ -112,21 +113,131 @@ def fit_help(text: str, width: int) -> str:
     return "\n".join(lines)
 
 
+def format_duration(seconds: float) -> str:
+    """Return a duration as text: '0.4 s', '12 s', '3.5 min', '2.1 h'."""
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def format_rate(count: float, seconds: float, unit: str) -> str:
+    """Return a rate as text, such as '363 questions/s' or '0.31 questions/s'; '' for nothing, or in no time."""
+    if seconds <= 0 or not count:
+        return ""
+    rate = count / seconds
+    return f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.2g} {unit}/s"
+
+
+SILENT, LONGEST_SILENCE = 1.0, 60.0  # seconds between lines of progress, at least and at most
+REDRAW = 0.1  # seconds between two states of a bar, at least
+
+
+class ProgressLines:
+    """Progress of work without a terminal: a first line, and one with each further tenth or minute.
+
+    Quick work prints few of them: no line comes within a second of the last one, nor at the end.
+    """
+
+    def __init__(self, title: str, total: int | None, done: int, unit: str) -> None:
+        self.title, self.total, self.done, self.unit = title, total, done, unit
+        self._before, self._begun = done, time.monotonic()
+        self._told, self._tenths = self._begun, self._tenth()
+        say(title if total is None else f"{title}: {total - done:,} {unit}")
+
+    def advance(self, count: int) -> None:
+        """Count more done; print a line if it is time for one."""
+        self.done += count
+        now, tenths = time.monotonic(), self._tenth()
+        silence = now - self._told
+        if self.total is None or self.done >= self.total:
+            return
+        if silence >= LONGEST_SILENCE or (silence >= SILENT and tenths > self._tenths):
+            self._told, self._tenths = now, tenths
+            say(self._line(self.total, now - self._begun))
+
+    def _tenth(self) -> int:
+        return 10 * self.done // self.total if self.total else 0
+
+    def _line(self, total: int, seconds: float) -> str:
+        new = self.done - self._before
+        line = f"{self.title}: {self.done:,} of {total:,} {self.unit} ({100 * self.done / total:.0f} %)"
+        left = format_duration(seconds / new * (total - self.done)) if new else ""
+        return ", ".join([line, *([format_rate(new, seconds, self.unit), f"{left} left"] if new else [])])
+
+
 @contextmanager
-def progress_bar(title: str, total: int, done: int = 0, unit: str = "questions") -> Iterator[Callable[[int], None]]:
-    """Yield `advance(n)`, which moves a bar with the time left on a terminal; elsewhere only print a first line."""
+def progress_bar(
+    title: str, total: int | None, done: int = 0, unit: str = "questions", transient: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """Yield `advance(n)`: on a terminal it moves a bar with rate and time left, elsewhere it prints `ProgressLines`.
+
+    total: None where no part of the work is counted. transient: erase the bar at the end.
+    """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True, **PLAIN)
     if not console.is_terminal:
-        say(f"{title}: {total - done} {unit}")
-        yield lambda _n: None
+        yield ProgressLines(title, total, done, unit).advance
         return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(title, total=total, completed=done)
-        yield lambda n: progress.advance(task, n)
+    text, rate = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[rate]}", markup=False)
+    bar = BarColumn(max(4, min(40, console.width - len(title) - 44)))  # the numbers need the rest
+    counted = (text, bar, MofNCompleteColumn(), rate, TimeRemainingColumn())
+    columns = (text, bar, TimeElapsedColumn()) if total is None else counted
+    # A counted bar is drawn when it moves, between two timed calls, and not by a thread in the middle of one.
+    with Progress(*columns, console=console, transient=transient, auto_refresh=total is None) as progress:
+        task = progress.add_task(title, total=total, completed=done, rate="")
+        begun, drawn, new = time.monotonic(), 0.0, 0
+
+        def advance(count: int) -> None:
+            nonlocal new, drawn
+            new, now = new + count, time.monotonic()
+            due = now - drawn >= REDRAW
+            drawn = now if due else drawn
+            progress.update(task, advance=count, rate=format_rate(new, now - begun, unit), refresh=due)
+
+        yield advance
+
+
+class Phases:
+    """The phases of a piece of work. Each is shown while it lasts; `summary` names all with their seconds."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self._took: dict[str, tuple[float, int]] = {}
+
+    @contextmanager
+    def show(self, name: str, total: int | None = None, done: int = 0) -> Iterator[Callable[[int], None]]:
+        """Show the phase `name` while the block runs, and yield `advance(n)`. total: of its questions, if it has any;
+        done: answered before."""
+        start, new = time.monotonic(), 0
+        with progress_bar(f"{self.title} · {name}", total, done, transient=True) as advance:
+
+            def count(questions: int) -> None:
+                nonlocal new
+                new += questions
+                advance(questions)
+
+            yield count
+        self._took[name] = max(0.0, time.monotonic() - start), new
+
+    def summary(self, rated: str) -> str:
+        """Return a line such as 'cls ratio=0.95 · load 0.4 s, answers 2.8 s (363 questions/s), timing 1.1 s'.
+
+        rated: the phase whose rate is told.
+        """
+        parts = []
+        for name, (seconds, questions) in self._took.items():
+            rate = format_rate(questions, seconds, "questions") if name == rated else ""
+            parts.append(f"{name} {format_duration(seconds)}" + (f" ({rate})" if rate else ""))
+        return f"{self.title} · {', '.join(parts)}"
 
 
 class SafeOutput(io.RawIOBase):

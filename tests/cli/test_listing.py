@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from importlib import import_module
 
 import pytest
 
 from vlmprune.cli import main
 from vlmprune.cli.listing import (
+    COLUMNS,
     explain_choice,
     markdown,
     matrix,
@@ -20,6 +22,7 @@ from vlmprune.cli.listing import (
 )
 from vlmprune.config.registry import DESCRIPTION, build_method, find_choices, read_choice
 from vlmprune.config.settings import ModelConfig
+from vlmprune.config.yaml_files import read_yaml
 from vlmprune.errors import UserError
 from vlmprune.models.base import families, read_family
 from vlmprune.models.checkpoint import find_checkpoint, published_config
@@ -86,9 +89,21 @@ def test_words():
     assert matrix_cell(model | {"has_cls": True}, {"needs": ["cls_attention"]}) == "yes"
     assert matrix_cell(model, {"needs": ["projected", "text_relevance"]}) == "yes (with method.clip)"
     assert matrix_cell(model, {"needs": []}) == "yes"
-    assert methods_text({}) == "those of its family"
-    assert methods_text({"lacks": []}) == "all"
-    assert methods_text({"lacks": ["text_relevance"]}) == "all but cdpruner (text_relevance)"
+    assert methods_text({}, METHODS) == "those of its family"
+    assert methods_text({"lacks": []}, METHODS) == "all"
+    assert methods_text({"lacks": ["text_relevance"]}, METHODS) == "all but cdpruner (text_relevance)"
+
+
+def test_the_table_of_models_reads_each_yaml_once(monkeypatch):
+    read = Counter[str]()
+
+    def count(file):
+        read[f"{file.parent.name}/{file.name}"] += 1
+        return read_yaml(file)
+
+    monkeypatch.setattr("vlmprune.config.registry.read_yaml", count)
+    assert "all but scm (tiles)" in markdown("models")
+    assert read == Counter(f"{group}/{name}.yaml" for group in ("model", "method") for name in find_choices(group))
 
 
 @pytest.mark.parametrize("kind", ["models", "matrix"])
@@ -114,10 +129,19 @@ def test_a_method_is_explained_with_each_of_its_settings(name):
     assert all(meaning for _, _, meaning in rows)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_each_setting_of_a_model_has_a_meaning(name):
-    _, (_, *rows) = explain_choice("model", name)
-    assert all(meaning for _, _, meaning in rows)
+@pytest.mark.parametrize("group", [kind.removesuffix("s") for kind in COLUMNS])
+def test_each_setting_of_a_choice_has_a_meaning(group):
+    blank = [row for name in find_choices(group) for row in explain_choice(group, name)[1][1:] if not row[2]]
+    assert blank == []
+
+
+def test_a_benchmark_shares_meanings_and_keeps_its_own():
+    rows = {name: (default, meaning) for name, default, meaning in explain_choice("benchmark", "mmstar")[1][1:]}
+    assert rows["benchmark.split"] == ("val", "split of the dataset")  # which stands beside gqa's
+    assert rows["benchmark.max_new_tokens"] == ("1024", "lmms-eval sets none, so its models use 1,024")
+    long = {name: default for name, default, _ in explain_choice("benchmark", "mvbench")[1][1:] if len(default) > 150}
+    assert all(len(default) == 160 and default.endswith(" ...") for default in long.values())
+    assert "benchmark.folders" in long
 
 
 def test_each_setting_of_a_run_has_a_default_and_a_meaning():
@@ -128,7 +152,8 @@ def test_each_setting_of_a_run_has_a_default_and_a_meaning():
     assert (
         rows["model.path"] == ("null", "null: the checkpoint that ships inside vlmprune") and "model.max_tiles" in rows
     )
-    assert [name for name, (_, meaning) in rows.items() if not meaning and not name.startswith("logger.")] == []
+    assert rows["logger.samples"] == ("64", "answered questions in W&B's table of samples")
+    assert [name for name, (_, meaning) in rows.items() if not meaning] == []
 
 
 def test_choices_and_kinds_are_printed_in_the_order_typed(capsys):

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.loggers.wandb_reader import read_closed_run
+from vlmprune.config.settings import compose_run
+from vlmprune.evaluation.plan import make_plan
+from vlmprune.run import describe_run
 
 QUICK = ("limit=24", "batch_size=8", "latency_samples=2", "logger=none")
 
@@ -22,6 +27,14 @@ def test_a_run_says_what_it_did_and_leaves_its_files(vlmprune, tmp_path):
     assert done.returncode == 0, done.stderr
     for expected in ("accuracy", "14 of 144 kept", "FLOPs", "prefill", "end to end", "files", "next"):
         assert expected in done.stdout
+    header, *phases = done.stderr.splitlines()
+    assert header.startswith("tiny on scenes · 24 questions · ") and header.endswith(", float32, sdpa attention")
+    lines = ["load", "answers: 24 questions", "timing: 2 questions", "pictures"]
+    assert phases[0] == "cls ratio=0.9 · load" and {f"cls ratio=0.9 · {line}" for line in lines} <= set(phases)
+    seconds = r"[\d.]+ (s|min)"
+    rate = rf"{seconds} \([\d.]+ questions/s\)"
+    last = rf"cls ratio=0.9 · load {seconds}, answers {rate}, timing {seconds}, pictures {seconds}"
+    assert re.fullmatch(last, phases[-1])
     directory = only_run(tmp_path / "outputs", "cls-0.9-*")
     names = {"config.yaml", "environment.json", "predictions.jsonl", "kept.jsonl", "result.json"}
     assert names <= {file.name for file in directory.iterdir()}
@@ -39,6 +52,22 @@ def test_a_run_says_what_it_did_and_leaves_its_files(vlmprune, tmp_path):
     assert again.returncode == 0
     assert "already finished" in again.stderr
     assert "14 of 144 kept" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("device", "built", "said"),
+    [
+        ("auto", True, "cpu (no GPU found), float32, sdpa attention"),
+        ("auto", False, "cpu (this torch has no CUDA), float32, sdpa attention"),
+        ("cpu", True, "cpu, float32, sdpa attention"),
+    ],
+)
+def test_a_run_says_why_it_is_on_the_cpu(device, built, said, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: built)
+    plan = make_plan(compose_run([f"device={device}", "limit=3", "ratio=0.5"]))
+    environment = {"device": str(plan.device), "dtype": "float32", "devices": 1, "attention": "sdpa"}
+    assert describe_run(plan, environment) == f"tiny on scenes · 3 questions · {said}"
 
 
 @pytest.mark.slow

@@ -162,7 +162,8 @@ def test_all_processes_are_killed_at_once(moment, calm, tmp_path):
 def test_a_launcher_of_others(launcher, calm, tmp_path):
     code, told = finish(start(tmp_path, *launcher, *ALONE, *CLS))
     assert code == 0, told
-    assert told.count("cls 0.9 on scenes: 300 questions") == 1
+    assert told.count("cls ratio=0.9 · answers: 300 questions") == 1
+    assert told.count("tiny on scenes · 300 questions · 2 x cpu, float32, sdpa attention\n") == 1
     assert same(tmp_path, calm)
     assert record(tmp_path, "result.json")["environment"]["devices"] == 2
 

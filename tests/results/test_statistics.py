@@ -44,7 +44,26 @@ def test_interval_is_deterministic_and_ignores_order() -> None:
 
 def test_one_cluster_and_constant_scores_have_no_width() -> None:
     assert clustered_interval([0, 1, 1, 1], ["a"] * 4) == (0.75, 0.75)
-    assert clustered_interval([1, 1, 1], ["a", "b", "c"]) == (1.0, 1.0)
+    assert clustered_interval([0.5] * 3, ["a", "b", "c"]) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(("right", "level"), [(0, 0.95), (1, 0.95), (0, 0.8)])
+def test_none_or_all_right_has_the_exact_binomial_interval_over_images(right: int, level: float) -> None:
+    """70 images, of which ten have a second question, which is no further trial."""
+    images = [str(number % 70) for number in range(80)]
+    expected = stats.binomtest(70 * right, 70).proportion_ci(level, method="exact")
+    assert clustered_interval([right] * 80, images, level) == pytest.approx(tuple(expected))
+    assert 0.01 < expected.high - expected.low < 0.06
+
+
+def test_only_the_rows_at_the_edges_change() -> None:
+    images = ["a", "a", "b", "c"]
+    none, all_, some = clustered_intervals([[0, 0, 0, 0], [1, 1, 1, 1], [1, 0, 1, 0]], images)
+    assert tuple(none) == clustered_interval([0] * 4, images) == (0.0, pytest.approx(1 - 0.025 ** (1 / 3)))
+    assert tuple(all_) == clustered_interval([1] * 4, images) == (pytest.approx(0.025 ** (1 / 3)), 1.0)
+    assert tuple(some) == clustered_interval([1, 0, 1, 0], images) == (0.0, 1.0)
+    certain = paired_difference([1] * 4, [1] * 4, images)
+    assert (certain.low, certain.high) == (0, 0)  # a difference that is always 0 is no score
 
 
 def test_bad_input_is_refused() -> None:

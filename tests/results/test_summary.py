@@ -14,7 +14,7 @@ from tests.runs import run
 from vlmprune.config.settings import compose_run
 from vlmprune.results.runs import Run, read_run
 from vlmprune.results.schema import Answers, Flops, Result, Timings
-from vlmprune.results.summary import show_summary, suggestion, summary_lines
+from vlmprune.results.summary import device_line, show_summary, suggestion, summary_lines
 
 # Of judged benchmarks, of what was scored again, of what has no FLOPs, of what was timed again.
 SOMETIMES = {"judge", "rescored", "flops_unknown", "earlier_latency"}
@@ -33,6 +33,19 @@ def test_a_batch_size_that_did_not_fit_is_told(tmp_path: Path, capsys: pytest.Ca
     shown = capsys.readouterr().out
     assert "cls at 90.0 % reduction · tiny on scenes" in shown
     assert "in batches of 4 (32 ran out of memory)" in shown and f"files  {path}\n" in shown
+
+
+def test_device_and_cost_are_told(tmp_path: Path) -> None:
+    result = result_of(make_run(tmp_path, "cls", 0.9))
+    lines = dict(summary_lines(result, None))
+    assert lines["device"] == "cpu, float32, sdpa attention"
+    assert lines["visual tokens"].endswith("averaged over the decoder's layers, which decides the cost")
+    result["environment"] |= {"device": "cuda", "device_name": "NVIDIA H100", "devices": 4}
+    assert device_line(result["environment"], "!") == "4 x NVIDIA H100 (cuda)!, float32, sdpa attention"
+    result["timings"]["samples_per_s"] = 0.31
+    assert summary_lines(result, None)[-2][1].startswith("0.31 questions/s in batches")
+    result["environment"] = {}  # of an older result
+    assert "device" not in dict(summary_lines(result, None))
 
 
 def test_an_amount_that_removes_nothing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vlmprune.results.text import format_duration, format_number, latex_text, markdown_text, terminal_line
+from vlmprune.results.text import format_number, latex_text, markdown_text, terminal_line
 
 
 def test_escapes():
@@ -10,10 +10,6 @@ def test_escapes():
     assert latex_text(r"a\b_c") == r"a\textbackslash{}b\_c"
     assert markdown_text("a|b <c> *d*") == r"a\|b \<c> \*d\*"
     assert terminal_line("a\nb\t\x1b[31mc\u202e é") == "a\\nb \ufffd[31mc\ufffd é"
-
-
-def test_durations():
-    assert [format_duration(s) for s in (0.44, 45, 200, 9000)] == ["0.4 s", "45 s", "3.3 min", "2.5 h"]
 
 
 def test_numbers_have_three_digits():

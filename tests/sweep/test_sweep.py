@@ -35,7 +35,9 @@ def test_a_failed_job_is_shown_at_once_and_stops_nothing(place, capsys, monkeypa
 
 def test_a_job_that_was_finished_before_is_one_line(place, capsys):
     assert place.sweep("method=uniform", "keep=9,8", "baselines=false") == 0
-    capsys.readouterr()
+    told = capsys.readouterr().err
+    assert told.count("tiny on scenes · 4 questions · cpu, float32, sdpa attention\n") == 1  # for both jobs
+    assert "uniform keep=9 · answers: 4 questions" in told and "uniform keep=8 · load 0.0 s, answers" in told
     assert place.sweep("method=uniform", "keep=9,8", "baselines=false") == 0
     shown = capsys.readouterr().err.splitlines()
     assert [line.split("  ")[0] for line in shown[1:]] == ["[1/2] done", "[2/2] done"]

@@ -33,6 +33,9 @@ DROPPABLE = {
 }
 FOLD = {"hub": 40, "matrix": 0}  # characters to which a column is folded before columns go: names on the hub are whole
 SETTING = ["setting", "default", "meaning"]
+LONGEST = 160  # characters of a default
+# Choices whose YAMLs explain the settings that others of their group have too.
+EXPLAINERS = {"model": ("tiny", "path"), "benchmark": ("gqa", "mmbench", "mmstar", "mvbench", "activitynet")}
 HELP = """\
 vlmprune list [models|methods|benchmarks|experiments|loggers|launchers|matrix|settings] [NAME ...]: print the choices.
 
@@ -130,9 +133,9 @@ def explain_choice(group: str, name: str, config_dir: str | None = None) -> tupl
 
 
 def _meanings(group: str, name: str, config_dir: str | None) -> dict[str, str]:
-    """Return the comment beside each setting of a choice; for models, which share theirs, that of tiny or path."""
+    """Return the comment beside each setting of a choice, or else that of the first explainer that has the setting."""
     files = find_choices(group, config_dir)
-    same = [files[each] for each in ("tiny", "path") if group == "model"]
+    same = [files[each] for each in EXPLAINERS.get(group, ())]
     found: dict[str, str] = {}
     for file in (files[name], *same):
         found = {key: comment for key, comment in read_comments(file)[1].items() if comment} | found
@@ -159,7 +162,7 @@ def setting_cells(config_dir: str | None = None) -> list[list[str]]:
     _, meanings = read_comments(Path(str(files(CONFIG_MODULE))) / "run.yaml")
     cells = [SETTING, *([group, str(keys[group]), f"vlmprune list {group}s"] for group in GROUPS)]
     cells += _setting_cells("", {key: value for key, value in keys.items() if key not in GROUPS}, meanings)
-    for group, names in (("model", ("tiny", "path")), ("logger", ("wandb",))):  # path has those of every family
+    for group, names in (("model", EXPLAINERS["model"]), ("logger", ("wandb",))):  # path has those of every family
         rows = [row for name in names for row in explain_choice(group, name, config_dir)[1][1:]]
         own = {row[0]: row for row in rows} | {row[0]: row for row in reversed(rows)}  # the first of each name
         cells += own.values()
@@ -167,8 +170,9 @@ def setting_cells(config_dir: str | None = None) -> list[list[str]]:
 
 
 def _value(value: Any) -> str:
-    """Return a setting's value as it is typed."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """Return a setting's value as it is typed; the beginning of a very long one, which `run --cfg` prints in full."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 4]} ..."
 
 
 def _cells(kind: str, config_dir: str | None) -> list[list[str]]:
@@ -181,11 +185,12 @@ def _cells(kind: str, config_dir: str | None) -> list[list[str]]:
     choices, broken = read_choices(group, config_dir)
     for error in broken:
         say(f"left out: {error}")
+    methods = method_infos(config_dir) if kind == "models" else {}
     cells = [[f"{group}=", *(column.replace("_", " ") for column in COLUMNS[kind])]]
     for name, choice in choices.items():
         info: dict[str, Any] = choice.get("info") or {}
         if kind == "models":
-            info["methods"] = methods_text(info, config_dir)
+            info["methods"] = methods_text(info, methods)
         cells.append([name, *(_text(info.get(column, "")) for column in COLUMNS[kind])])
     return cells
 
@@ -200,12 +205,15 @@ def method_infos(config_dir: str | None) -> dict[str, dict[str, Any]]:
     return {name: choice.get("info") or {} for name, choice in read_choices("method", config_dir)[0].items()}
 
 
-def methods_text(model: dict[str, Any], config_dir: str | None = None) -> str:
-    """Return a text of the methods that work on a model: all but those that need a signal that it lacks."""
+def methods_text(model: dict[str, Any], methods: dict[str, dict[str, Any]]) -> str:
+    """Return a text of the methods that work on a model: all but those that need a signal that it lacks.
+
+    methods: the `info` of every method by name.
+    """
     if "lacks" not in model:
         return "those of its family"
-    methods = {name: info for name, info in method_infos(config_dir).items() if "needs" in info}
-    without = [f"{name} ({', '.join(lack)})" for name in methods if (lack := missing_signals(model, methods[name]))]
+    stated = {name: info for name, info in methods.items() if "needs" in info}
+    without = [f"{name} ({', '.join(lack)})" for name in stated if (lack := missing_signals(model, stated[name]))]
     return f"all but {', '.join(without)}" if without else "all"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from statistics import fmean
@@ -61,13 +62,13 @@ def measure_questions(
     method: Method,
     count: int,
     text_tower: TextRelevance | None = None,
-) -> tuple[dict[str, Any] | None, dict[str, int] | None]:
-    """Return the latency summary and KV-cache bytes, {"pruned": ..., "unpruned": ...}; (None, None) if count is 0.
+    advance: Callable[[int], None] = lambda _: None,
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return the latency summary and KV-cache bytes, {"pruned": ..., "unpruned": ...}.
 
-    `count` questions spread over `samples`, after a warm-up. Preprocessing is not part of the times.
+    `count` questions, at most all, spread over `samples`, after a warm-up. Preprocessing is not part of the times.
+    advance: called with 1 after each of them.
     """
-    if count == 0:
-        return None, None
     count = min(count, len(samples))
     chosen = [samples[index * len(samples) // count] for index in range(count)]
     images = MediaCache(benchmark, loaded)
@@ -83,6 +84,7 @@ def measure_questions(
             if number >= len(warm_up):
                 times[side].append(row)
                 records[side].append(record)
+        advance(int(number >= len(warm_up)))
     measured_under = describe_conditions(loaded.model)
     cache: dict[str, int] = {}
     for side, own in sides:

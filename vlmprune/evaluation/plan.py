@@ -71,13 +71,15 @@ class Resources:
     """Objects that outlive a run and serve the next one of its process.
 
     benchmarks: by the hash of their config, each with all of its samples and those of each subset. model: the last one,
-    with its encodings; model_key: all that it depends on. uploads: of W&B's files.
+    with its encodings; model_key: all that it depends on. uploads: of W&B's files. header: the last run's, which is not
+    printed again while it is the same.
     """
 
     benchmarks: dict[str, tuple[Benchmark, list[Sample], dict[Subset, list[Sample]]]] = field(default_factory=dict)
     model: loading.LoadedModel | None = None
     model_key: tuple[Any, ...] = ()
     uploads: Uploads = field(default_factory=Uploads)
+    header: str = ""
 
 
 def make_plan(config: RunConfig, resources: Resources | None = None, weights: str | None = None) -> Plan:

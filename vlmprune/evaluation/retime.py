@@ -14,6 +14,7 @@ from vlmprune.evaluation.latency_pass import measure_questions
 from vlmprune.evaluation.plan import Plan, Resources, make_plan
 from vlmprune.evaluation.run_directory import RunDirectory, read_result
 from vlmprune.results.runs import count_lines
+from vlmprune.terminal import Phases
 
 # Settings that change no time, of which a judge and a logger of the user's own may be missing here.
 IDLE = ("judge", "logger", "features", "show", "outputs", "devices")
@@ -77,9 +78,12 @@ def retime(plan: Plan, resources: Resources) -> dict[str, Any]:
             raise UserError(f"{directory.path} is not finished any more: its result.json is gone")
         broken = {row["id"] for row in directory.bad()}
         usable = [sample for sample in plan.samples if sample.id not in broken]
-        loaded, tower = load_models(plan, resources)
-        count = plan.config.latency_samples
-        latency, cache = measure_questions(usable, plan.benchmark, loaded, plan.method, count, tower)
+        phases = Phases(result["method"])
+        with phases.show("load"):
+            loaded, tower = load_models(plan, resources)
+        count = min(plan.config.latency_samples, len(usable))
+        with phases.show("timing", count) as advance:
+            latency, cache = measure_questions(usable, plan.benchmark, loaded, plan.method, count, tower, advance)
         timings = result["timings"]
         if (before := timings["latency"]) is not None:
             dated = {"measured": result["finished"]} if "finished" in result else {}

@@ -172,7 +172,8 @@ def row_fields(row: Row) -> Fields:
         "score": (run.score, "the main metric, a fraction of 1; null until the answers are judged"),
         "score_low": (
             run.low,
-            "lower end of its 95 % interval: percentile bootstrap, images drawn with all of their questions",
+            "lower end of its 95 % interval: percentile bootstrap, images drawn with all of their questions; of none "
+            "or all right Clopper-Pearson, over images",
         ),
         "score_high": (run.high, "upper end of its 95 % interval"),
         "samples": (run.samples, "questions that were answered"),

@@ -111,7 +111,10 @@ class Answers(TypedDict):
     ]
     interval95: Annotated[
         Interval | None,
-        Field(description="of the score: bootstrap clustered by image; null without a score or where it means nothing"),
+        Field(
+            description="of the score: bootstrap clustered by image, or where no question or every one is right the "
+            "exact binomial interval of so many images; null without a score or where it means nothing"
+        ),
     ]
     metrics: Annotated[
         NotRequired[dict[str, Number]],

@@ -24,20 +24,21 @@ def clustered_interval(
 ) -> tuple[float, float]:
     """Return the percentile-bootstrap interval of the mean score, drawing whole clusters with replacement.
 
-    scores: one per question; clusters: the image of each. A resample's mean is that of its questions, so that an
-    image with more questions weighs more, as in the score itself. For a single cluster both ends of the interval are
-    the mean. Raise ValueError if there are no scores, or if `level` is not between 0 and 1.
+    scores: one per question, from 0 to 1; clusters: the image of each. A resample's mean is that of its questions, so
+    that an image with more questions weighs more, as in the score itself. For a single cluster both ends of the
+    interval are the mean. Where all scores are 0, or all are 1, the interval is that of `score_intervals`. Raise
+    ValueError if there are no scores, or if `level` is not between 0 and 1.
     """
     if not 0 < level < 1:
         raise ValueError(f"level {level}: must lie between 0 and 1")
     sums, counts = sum_by_cluster(np.atleast_2d(np.asarray(scores, dtype=float)), clusters)
-    ((low, high),) = bootstrap_intervals(sums, counts, level, resamples, seed)
+    ((low, high),) = score_intervals(sums, counts, level, resamples, seed)
     return float(low), float(high)
 
 
 def clustered_intervals(scores: Scores, clusters: Sequence[str], level: float = 0.95) -> np.ndarray:
-    """Return percentile-bootstrap intervals [R, 2] of the mean of each row of scores [R, Q], drawing whole clusters."""
-    return bootstrap_intervals(*sum_by_cluster(np.atleast_2d(np.asarray(scores, dtype=float)), clusters), level)
+    """Return the intervals [R, 2] of the mean of each row of scores [R, Q], each as `clustered_interval` gives it."""
+    return score_intervals(*sum_by_cluster(np.atleast_2d(np.asarray(scores, dtype=float)), clusters), level)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -90,6 +91,23 @@ def bootstrap_intervals(
         times = np.bincount(cells, minlength=size * clusters).reshape(size, clusters).astype(float)  # each is drawn
         means.append(times @ sums.T / (times @ counts)[:, None])
     return np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0).T
+
+
+def score_intervals(
+    sums: np.ndarray, counts: np.ndarray, level: float, resamples: int = RESAMPLES, seed: int = 0
+) -> np.ndarray:
+    """Return intervals [R, 2] of mean scores from 0 to 1: `bootstrap_intervals`, but at the edges Clopper-Pearson's.
+
+    All resamples of a row of zeros, or of ones, are alike, and a bootstrap would call 0 of 70 right certain. There the
+    interval is the exact one of the binomial distribution with one trial per cluster, all of them failures or all
+    successes (Clopper and Pearson, Biometrika 1934): from 0 to 1 - tail^(1/C), tail being (1 - level) / 2, or from
+    tail^(1/C) to 1. Questions about one image are not independent, so they count as one trial.
+    """
+    bounds = bootstrap_intervals(sums, counts, level, resamples, seed)
+    edge = ((1 - level) / 2) ** (1 / len(counts))
+    bounds[(sums == 0).all(1)] = 0, 1 - edge
+    bounds[(sums == counts).all(1)] = edge, 1
+    return bounds
 
 
 def block_sizes(resamples: int, clusters: int) -> Iterator[int]:

@@ -11,6 +11,7 @@ from vlmprune.config.overrides import AMOUNT, INEFFECTIVE_UNPRUNED, first_key
 from vlmprune.results.runs import Run, find_comparable_runs
 from vlmprune.results.text import format_flops, format_percent
 from vlmprune.results.timing import latency_lines
+from vlmprune.terminal import format_rate, print_result
 
 OWN = ("method", *AMOUNT, "seed")  # settings that the other run does not take over
 
@@ -44,8 +45,6 @@ def show_summary(
     from rich.table import Table
     from rich.text import Text
 
-    from vlmprune.terminal import print_result
-
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in summary_lines(result, unpruned):
         table.add_row(name, value)
@@ -78,7 +77,7 @@ def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> li
         (
             "visual tokens",
             f"{kept['mean']:g}{spread} of {tokens['total']:g} kept, "
-            f"{tokens['layer_averaged']:.4g} averaged over the decoder's layers",
+            f"{tokens['layer_averaged']:.4g} averaged over the decoder's layers, which decides the cost",
         )
     )
     if line := nothing_removed(result):
@@ -92,9 +91,25 @@ def summary_lines(result: dict[str, Any], unpruned: dict[str, Any] | None) -> li
         rows += latency_lines(latency, pruned=result["method"] != "none")
     rate = result["timings"].get("samples_per_s")
     if rate is not None:
-        speed = f"{rate:.0f} questions/s{batches(result['timings'])}{on_devices(result)}"
+        speed = f"{format_rate(rate, 1, 'questions')}{batches(result['timings'])}"
         rows.append(("evaluation", f"{speed}, peak memory {result['timings'].get('peak_memory_mb') or 0:.0f} MB"))
+    if line := device_line(result["environment"]):
+        rows.append(("device", line))
     return rows
+
+
+def device_line(environment: dict[str, Any], why: str = "") -> str:
+    """Return device, number of processes, dtype and attention as text, less those that an older result lacks.
+
+    why: text after the device.
+    """
+    device, name, processes = (environment.get(key) for key in ("device", "device_name", "devices"))
+    if device is None:
+        return ""
+    on = device if device == "cpu" or name is None else f"{name} ({device})"
+    times = f"{processes} x " if (processes or 1) > 1 else ""
+    attention = f"{environment['attention']} attention" if "attention" in environment else ""
+    return ", ".join(filter(None, [f"{times}{on}{why}", environment.get("dtype"), attention]))
 
 
 def nothing_removed(result: dict[str, Any]) -> str:
@@ -124,12 +139,6 @@ def batches(timings: dict[str, Any]) -> str:
     size = timings["evaluation"]["batch_size"]
     less = f" ({size['asked']} ran out of memory)" if size["used"] < size["asked"] else ""
     return f" in batches of {size['used']}{less}"
-
-
-def on_devices(result: dict[str, Any]) -> str:
-    """Return the number of processes that shared the questions as text; '' for one."""
-    devices = result["environment"].get("devices", 1)
-    return "" if devices == 1 else f" on {devices} devices"
 
 
 def flops_line(answers: dict[str, Any]) -> str:

@@ -93,10 +93,3 @@ def format_amount(ratio: float | None, keep: int | None) -> str:
     if keep is not None:
         return f"keep {keep}"
     return "default" if ratio is None else f"{100 * ratio:g} %"
-
-
-def format_duration(seconds: float) -> str:
-    """Return a duration as text: '0.4 s', '12 s', '3.5 min', '2.1 h'."""
-    if seconds < 90:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

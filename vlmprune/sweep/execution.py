@@ -15,11 +15,11 @@ from vlmprune.launchers.task import SHARED_VARIABLES, InProcess
 from vlmprune.loggers.wandb_upload import directories_without_upload, sync_command
 from vlmprune.results.sweep_record import FOLDER, JobRecord, SweepRecord
 from vlmprune.results.tables import Column, Table
-from vlmprune.results.text import NOT_JUDGED, format_duration, format_percent
+from vlmprune.results.text import NOT_JUDGED, format_percent
 from vlmprune.sweep.inspection import check_jobs, model_key
 from vlmprune.sweep.jobs import Job, SweepSettings
 from vlmprune.sweep.progress import SweepProgress
-from vlmprune.terminal import say
+from vlmprune.terminal import format_duration, say
 
 STATES = {"done": "done", "skipped": "finished before", "waiting": "not run", "running": "running"}
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from vlmprune.launchers.base import Outcome
 from vlmprune.results.sweep_record import SweepRecord
-from vlmprune.results.text import NOT_JUDGED, format_duration, format_percent
+from vlmprune.results.text import NOT_JUDGED, format_percent
 from vlmprune.sweep.inspection import count_answered
 from vlmprune.sweep.jobs import Job
-from vlmprune.terminal import PLAIN, say
+from vlmprune.terminal import PLAIN, format_duration, say
 
 WORDS = {"not_applicable": "not applicable", "skipped": "finished before", "waiting": "left"}
 BAR_SECONDS = 1.0
