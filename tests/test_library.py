@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import doctest
+import inspect
+import pickle
+import pydoc
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -210,6 +213,19 @@ def test_results_of_a_folder_that_is_not_there_or_has_no_run(folder):
     with pytest.raises(UserError, match="'elsewhere': no such folder"):
         vlmprune.results("elsewhere")
     assert vlmprune.results(folder) == []
+
+
+def test_results_is_a_package_and_a_function(folder):
+    """Its modules can be imported before or after, and it can be reloaded, sent to other processes, and looked up."""
+    from importlib import reload
+
+    import vlmprune.results.schema
+
+    assert pickle.loads(pickle.dumps(vlmprune.results)) is vlmprune.results is reload(vlmprune.results)
+    assert vlmprune.results(folder) == [] and vlmprune.results.schema.__name__ == "vlmprune.results.schema"
+    assert list(inspect.signature(vlmprune.results).parameters) == ["folders"]
+    told = pydoc.render_doc(vlmprune.results, renderer=pydoc.plaintext)
+    assert "Return a row for every finished run under `folders` (default: outputs)" in told
 
 
 def test_the_package_imports_nothing_heavy_and_results_no_torch(folder):

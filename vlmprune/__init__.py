@@ -12,12 +12,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vlmprune import results
 from vlmprune.version import __version__
 
 if TYPE_CHECKING:
     from vlmprune.engine.session import Session
     from vlmprune.methods.base import Method
+    from vlmprune.results import ResultsPackage
+
+    results: ResultsPackage  # else type checkers take the package for a plain module, which cannot be called
+else:
+    from vlmprune import results
 
 __all__ = ["__version__", "evaluate", "prune", "results"]
 

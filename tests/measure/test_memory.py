@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tests.conftest import make_batch, make_llava
+from vlmprune.engine.kv_cache import cache_bytes
 from vlmprune.measure.memory import (
     SINCE_RESET,
     SINCE_START,
-    cache_bytes,
     cache_bytes_per_token,
     decoder_bytes,
     peak_mb,

@@ -104,7 +104,13 @@ _observers: WeakKeyDictionary[nn.Module, tuple[Observer, str]] = WeakKeyDictiona
 
 
 def _observe_and_attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,  # by position from kvpress, which wraps all kernels
+    **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     if module not in _observers:
         raise RuntimeError(f"{type(module).__name__} was copied inside `with prune(...)`: copy it before or after")
@@ -115,7 +121,7 @@ def _observe_and_attend(
         attend = sys.modules[type(module).__module__].eager_attention_forward
     else:
         attend = ALL_ATTENTION_FUNCTIONS[kernel]
-    return attend(module, query, key, value, attention_mask, **kwargs)
+    return attend(module, query, key, value, attention_mask, dropout=dropout, **kwargs)
 
 
 AttentionInterface.register(KERNEL, _observe_and_attend)

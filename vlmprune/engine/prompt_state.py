@@ -81,12 +81,14 @@ class Record:
     prompt, text and visual tokens at decoder layer 0. kept: bool [B, V], the slots that reach the last decoder layer
     (of merged tokens the slots that they take), all of them where nothing is pruned; prompts with fewer slots end in
     False. None if V is 0.
-    For prompts that continue a filled cache, everything counts the new tokens alone.
+    For prompts that continue a filled cache, everything counts the new tokens alone, but for kv_cache_bytes: the keys
+    and values of all layers when the prefill ends; None without a cache, and in a quantized one.
     """
 
     visual_counts: list[list[int]]
     prompt_lengths: list[int]
     kept: Tensor | None = None
+    kv_cache_bytes: int | None = None
     selection: Intervals = field(default_factory=Intervals)
 
     @property

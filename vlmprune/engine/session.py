@@ -25,6 +25,7 @@ from vlmprune.engine.generate_checks import (
     warn_of_compiled,
 )
 from vlmprune.engine.hooks import MethodPatch, refuse_copy
+from vlmprune.engine.kv_cache import Presses, held_bytes
 from vlmprune.engine.observer import SelectionObserver
 from vlmprune.engine.prefill import Prefill
 from vlmprune.engine.prompt_state import Conversation, Record, Segment, full_mask
@@ -71,7 +72,7 @@ class Session:
         self.segment: Segment | None = None
         self._timer = SelectionTimer(adapter.model.device, clock)
         self._handles: list[Any] = []
-        self._hooks = MethodHooks()
+        self._hooks, self._presses = MethodHooks(), Presses(adapter)
         self._hooked: list[nn.Module] = []
         self._named = repr(method)
         self._use = ThreadOwnership(self._remove)
@@ -126,6 +127,11 @@ class Session:
         if self._hooks.cached_encoder is not None:
             self._hooks.cached_encoder.keys = tiles
 
+    @property
+    def _shortens(self) -> bool:
+        """True if caches get less than the prompts: tokens are dropped, or a press of kvpress compresses."""
+        return self._hooks.drops_tokens or self._presses.press is not None
+
     def _install(self) -> None:
         model, base, language_model = self.adapter.model, self.adapter.base_model, self.adapter.language_model
         self._hooks = MethodHooks()
@@ -139,8 +145,8 @@ class Session:
         self._handles += self.adapter.prepare(self._hooks.sequence is not None)
         self._hooks.install(self.adapter, self.features)
         self._handles += [MethodPatch(base, encoder, self._wrap_encoder) for encoder in self.adapter.encoders]
+        self._handles.append(language_model.register_forward_hook(self._after_decoder))
         if self._hooks.drops_tokens:
-            self._handles.append(language_model.register_forward_hook(self._after_decoder))
             self._hooked = self._hooks.hooked_layers(self.adapter)
 
     def _remove(self) -> None:
@@ -148,6 +154,7 @@ class Session:
             for handle in self._handles:
                 handle.remove()
             self._hooks.remove()
+            self._presses.remove()
         finally:
             self._handles = []
             self.segment = self._prefilled = None
@@ -156,7 +163,7 @@ class Session:
     def _wrap_generate(self, generate: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(*args: Any, **kwargs: Any) -> Any:
             with self._use:
-                if self._hooks.drops_tokens:
+                if self._shortens:
                     config = kwargs.get("generation_config") or (args[1] if len(args) > 1 else None)
                     config = config or self.adapter.model.generation_config
                     refuse_generation(kwargs, config, drops_inside=self._hooks.decoder is not None)
@@ -209,7 +216,7 @@ class Session:
         def prepared(inputs: Tensor, kwargs: dict[str, Any]) -> Tensor:
             cache = kwargs.get("past_key_values")
             cached = 0 if cache is None else int(cache.get_seq_length())
-            if not cached or not self._hooks.drops_tokens or kwargs.get("inputs_embeds") is not None:
+            if not cached or not self._shortens or kwargs.get("inputs_embeds") is not None:
                 return prepare(inputs, kwargs)
             new = self._new_ids(inputs, kwargs.get("attention_mask"), cache, cached)
             own = {name: value[:, -new:] for name, value in kwargs.items() if name in TOKENS and value is not None}
@@ -231,7 +238,7 @@ class Session:
         if held is None:
             if not self.adapter.visual_mask(ids[:, :cached]).any():
                 self._prefix = cache
-            elif self._hooks.drops_tokens:
+            elif self._shortens:
                 raise RuntimeError("this KV cache holds an image that was prefilled outside the session, unpruned")
             return ids.shape[1] - cached
         held = held.in_cache_order(cache)
@@ -246,7 +253,7 @@ class Session:
         return new
 
     def _check_arguments(self, _model: nn.Module, _args: tuple, kwargs: dict[str, Any]) -> None:
-        if self._hooks.drops_tokens:
+        if self._shortens:
             refuse_full_prompt(kwargs)
 
     def _wrap_forward(self, forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -257,7 +264,7 @@ class Session:
                 self._visual = None if self._ids is None else self.adapter.visual_mask(self._ids)
                 self._reached = False
                 self._hooks.set_prompts(self._ids)
-                if self._hooks.drops_tokens and kwargs.get("past_key_values") is not None:
+                if self._shortens and kwargs.get("past_key_values") is not None:
                     self.adapter.clear_positions()
                 try:
                     output = forward(*args, **kwargs)
@@ -281,22 +288,25 @@ class Session:
 
     def _after_decoder(self, _lm: nn.Module, _args: tuple, output: Any) -> None:
         intervals = self._timer.pop_intervals()
+        cache = getattr(output, "past_key_values", None)  # given by the caller, or made by the model
+        if self.record is not None and self.record.kv_cache_bytes is None:
+            self.record.kv_cache_bytes = held_bytes(cache)
         if self._prefilled is not None and self.record is not None:
             self.record.selection = intervals
-            cache = getattr(output, "past_key_values", None)  # given by the caller, or made by the model
             if cache is not None:
-                self._prefilled.with_ends(cache).attach_to(cache)
+                self._presses.describe(self._prefilled, cache).with_ends(cache).attach_to(cache)
             self._prefilled = None
 
     def _before_decoder(self, _lm: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         self._reached = True
         cache, visual = kwargs.get("past_key_values"), self._visual
+        self._presses.serve(cache, restarts=self._hooks.restart is not None)
         cached = 0 if cache is None else int(cache.get_seq_length())
         held = self._cached_conversation(cache, cached) if cached else None
-        if cached and not self._hooks.drops_tokens:
+        if cached and not self._shortens:
             return args, kwargs
         new = 0 if visual is None else visual.shape[1]
-        if visual is None and self._hooks.drops_tokens:
+        if visual is None and self._shortens:
             raise NotImplementedError(
                 "inputs_embeds cannot be pruned, nor the language model by itself: give the model input_ids and "
                 "pixel_values"
@@ -323,7 +333,7 @@ class Session:
             raise RuntimeError(
                 f"this KV cache was filled while {held.method} pruned: continue under it, or start a new cache"
             )
-        if held is None and self._hooks.drops_tokens and cache is not self._prefix:
+        if held is None and self._shortens and cache is not self._prefix:
             raise RuntimeError(
                 "this KV cache was filled outside the session, and nothing says that it holds no unpruned image: "
                 "prefill inside `with prune(...)`, or give generate() the ids of the whole conversation"
@@ -349,6 +359,7 @@ class Session:
         self.segment = prompt.segment
         if not hooks.drops_tokens:
             prompt.record_all()
+        if not self._shortens:
             return kwargs
         prompt.check_padding()
         if hooks.decoder is not None and (isinstance(cache, FixedCache) or getattr(cache, "is_compileable", False)):
@@ -383,6 +394,6 @@ class Session:
     def _given_mask(self, kwargs: dict[str, Any], new: int) -> Tensor | None:
         """Return bool [B, L] over all tokens, from the mask of generate() or the caller; None for no padding."""
         given = self._mask if self._generating and self._mask is not None else kwargs.get("attention_mask")
-        if not self._hooks.drops_tokens and not (isinstance(given, Tensor) and given.dim() == 2):
+        if not self._shortens and not (isinstance(given, Tensor) and given.dim() == 2):
             return None
         return full_mask(given, new)

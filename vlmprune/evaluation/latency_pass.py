@@ -13,13 +13,13 @@ from torch import Tensor
 from vlmprune.benchmarks.base import Benchmark, Sample
 from vlmprune.engine.adapter import TextRelevance
 from vlmprune.engine.compiled import CompiledModel, FixedCache, compiled_context
+from vlmprune.engine.kv_cache import cache_bytes
 from vlmprune.engine.prompt_state import Record
 from vlmprune.engine.session import Session
 from vlmprune.evaluation.generation import greedy, inputs_for
 from vlmprune.evaluation.media_loader import MediaCache
 from vlmprune.measure.environment import describe_conditions, versions
 from vlmprune.measure.latency import StageClock, Times, summarise, time_parts
-from vlmprune.measure.memory import cache_bytes
 from vlmprune.methods.base import Method
 from vlmprune.methods.baselines import Unpruned
 from vlmprune.models.loading import LoadedModel

@@ -1,4 +1,4 @@
-"""Peak memory since a reset, and the bytes of real KV caches and of a decode step's weights."""
+"""Peak memory since a reset, and the bytes that a decode step adds to KV caches and reads of the weights."""
 
 from __future__ import annotations
 
@@ -39,11 +39,6 @@ def peak_mb(device: torch.device) -> float:
         if line := re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8")):
             return int(line[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def cache_bytes(cache: Any) -> int:
-    """Return the bytes of keys and values in a KV cache."""
-    return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers if layer.is_initialized)
 
 
 def cache_bytes_per_token(cache: Any) -> int:

@@ -1,13 +1,14 @@
 """Finished runs: their files, comparison, tables, charts and pages. `vlmprune.results("outputs")` returns them as rows.
 
-The package itself is callable, since the function that users know by this name needs one: Python lets a module have a
-class of its own.
+The package itself is callable: a function of this name in vlmprune/__init__.py would be replaced by the package as soon
+as anything imports a module of it.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,6 +41,9 @@ class ResultsPackage(ModuleType):
         for other in unfinished:
             say(f"not shown: {other.path}: {other.why}")
         return as_records([make_rows(shown, group) for shown, group in tables])
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a function can be sent to other processes, a plain module cannot
+        return import_module, (self.__name__,)
 
 
 sys.modules[__name__].__class__ = ResultsPackage

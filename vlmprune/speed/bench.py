@@ -14,6 +14,7 @@ import torch
 
 from vlmprune.engine.adapter import TextRelevance
 from vlmprune.engine.compiled import CompiledModel
+from vlmprune.engine.kv_cache import cache_bytes
 from vlmprune.engine.prompt_state import Record
 from vlmprune.engine.timing import Intervals
 from vlmprune.errors import UserError
@@ -21,7 +22,7 @@ from vlmprune.evaluation.batching import free_memory
 from vlmprune.evaluation.latency_pass import time_generate
 from vlmprune.machine import is_memory_error
 from vlmprune.measure.latency import Times, synchronize, timestamp
-from vlmprune.measure.memory import cache_bytes, cache_bytes_per_token, peak_mb, reset_peak
+from vlmprune.measure.memory import cache_bytes_per_token, peak_mb, reset_peak
 from vlmprune.models.loading import LoadedModel
 from vlmprune.speed import Load
 from vlmprune.speed.load import Case, SyntheticBatch
