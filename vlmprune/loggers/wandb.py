@@ -1,8 +1,8 @@
 """Weights & Biases as a mirror of the run directory.
 
 W&B is imported when a run starts and writes offline, inside the run directory, which takes milliseconds and no account.
-In mode online another process uploads these files (wandb_upload.py). So W&B neither fails a run nor slows it down: no
-network, a full disk or a bug of W&B costs one line of warning.
+In mode online another process uploads these files as they are written (wandb_upload.py). So W&B neither fails a run nor
+slows it down: no network, a full disk or a bug of W&B costs one line of warning.
 """
 
 from __future__ import annotations
@@ -165,6 +165,12 @@ class WandbLogger(Logger):
             self._run = self._init(run_id, group)
             self._run.define_metric(f"{RUNNING}/*", step_metric=f"{RUNNING}/questions")
             self._run.define_metric(f"{RUNNING}/questions_per_s", f"{RUNNING}/questions", summary="max,last")
+            # A sweep that found no network does not ask again in each of its jobs.
+            folder = self._sync_folder
+            if folder is not None and self._is_online and not self._uploads.server_unreachable:
+                started = self._uploads.start(folder)
+                self._line = f"live run {run_id} in {self._run.project}: {shorten_path(started.log)}"
+                return
             self._line = f"offline run {run_id}: sync with `wandb sync {shorten_path(self._sync_folder)}`"
 
     def log_progress(self, values: dict[str, float]) -> None:
@@ -230,13 +236,6 @@ class WandbLogger(Logger):
                 return
             run.finish(exit_code=exit_code)
             remove_service_log(self.directory / "wandb", folder)
-            if not self._is_online:
-                return
-            # A sweep that found no network does not ask again in each of its jobs.
-            if self._uploads.server_unreachable:
-                return
-            started = self._uploads.start(folder)
-            self._line = f"uploading run {run.id} to {run.project} in the background: {started.log}"
 
     @property
     def line(self) -> str | None:
@@ -248,7 +247,7 @@ class WandbLogger(Logger):
         return None if self._run is None else Path(self._run.settings.sync_dir)
 
     def _init(self, run_id: str, group: str | None) -> Any:
-        """Return a W&B run with all extras off: no console capture, no code, no system metrics."""
+        """Return a W&B run with all extras off but its measures of the machine: no console capture, no code."""
         import wandb
 
         wandb.setup(wandb.Settings(silent=True))  # else it announces the login
@@ -259,7 +258,6 @@ class WandbLogger(Logger):
             disable_git=True,
             disable_code=True,
             x_disable_meta=True,
-            x_disable_stats=True,
             x_save_requirements=False,
             init_timeout=INIT_SECONDS,
             finish_timeout=FINISH_SECONDS,

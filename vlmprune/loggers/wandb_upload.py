@@ -1,7 +1,7 @@
-"""Upload of W&B's offline files: `wandb sync` in a separate process, which no run waits for.
+"""Upload of W&B's offline files while they are written: `wandb beta sync --live` in a process that no run waits for.
 
 A server that fails, hangs or crashes W&B's client affects that process alone. The process first checks that the server
-answers, and gives up after UPLOAD_SECONDS. Its output goes to upload.log beside the offline runs.
+answers, and gives up UPLOAD_SECONDS after the end of vlmprune. Its output goes to upload.log beside the offline runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vlmprune.terminal import say
 LOG = "upload.log"
 SILENT = "WANDB_SILENT"
 SERVICE = "WANDB_SERVICE"  # variable with the service process that W&B's client started
-ANSWER_SECONDS, UPLOAD_SECONDS = 4.0, 600.0
+ANSWER_SECONDS, UPLOAD_SECONDS, POLL_SECONDS = 4.0, 600.0, 1.0
 EXIT_SECONDS = 15.0  # how long the exit of this process waits for uploads under way
 FAILED, UNREACHABLE = 1, 3  # exit codes
 
@@ -45,7 +45,7 @@ class Upload:
     @property
     def address(self) -> str:
         """Return the address of the run's page; "" if the log has none."""
-        # `wandb sync` (wandb 0.31) prints it in this line alone.
+        # `wandb beta sync` (wandb 0.31) prints it in this line alone.
         found = re.search(r"View run .*?(https?://\S+)", self.log.read_text(encoding="utf-8", errors="replace"))
         return found[1] if found else ""
 
@@ -82,6 +82,7 @@ class Uploads:
 
     def report(self, seconds: float) -> None:
         """Wait for all uploads, at most `seconds` together, and print their outcomes in a line or two."""
+        self.started = [upload for upload in self.started if upload.folder.exists()]  # not of a run that was refused
         deadline = time.monotonic() + seconds
         done, failed, going = list[Upload](), list[Upload](), list[Upload]()
         for upload in self.started:
@@ -131,19 +132,24 @@ def sync_command(directories: Iterable[Path]) -> str | None:
 
 
 def main(folder: str) -> int:
-    """Upload the offline run in `folder`; returns the exit code of this process."""
+    """Upload the offline run in `folder`, also while it is written; returns the exit code of this process."""
     address = server_address()
     if not server_responds(address):
         print(f"{address} does not answer", flush=True)
         return UNREACHABLE
+    command = [sys.executable, "-m", "wandb", "beta", "sync", "--live", "--yes", folder]
     # wandb starts a child process; killing the whole session ends both.
-    sync = subprocess.Popen([sys.executable, "-m", "wandb", "sync", folder], start_new_session=True)
-    try:
-        return FAILED if sync.wait(UPLOAD_SECONDS) else 0
-    except subprocess.TimeoutExpired:
-        os.killpg(sync.pid, signal.SIGKILL)
-        print(f"gave up after {UPLOAD_SECONDS:.0f} s", flush=True)
-        return FAILED
+    sync = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    parent, ended = os.getppid(), 0.0
+    while ended < UPLOAD_SECONDS:
+        try:
+            return FAILED if sync.wait(POLL_SECONDS) else 0
+        except subprocess.TimeoutExpired:
+            # A run that was killed wrote no end, for which --live waits for ever.
+            ended += POLL_SECONDS * (os.getppid() != parent)
+    os.killpg(sync.pid, signal.SIGKILL)
+    print(f"gave up {UPLOAD_SECONDS:.0f} s after the end of vlmprune", flush=True)
+    return FAILED
 
 
 def server_responds(address: str) -> bool:
