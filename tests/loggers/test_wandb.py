@@ -22,6 +22,7 @@ from vlmprune.files import write_atomically
 from vlmprune.loggers.base import Logger
 from vlmprune.loggers.wandb import ARTIFACT_FILES, WandbLogger, sample_evenly, summarise_result
 from vlmprune.loggers.wandb_account import has_api_key, outputs_identity, run_identity
+from vlmprune.loggers.wandb_upload import SERVICE
 
 CONFIG = {
     "model": {"name": "tiny", "info": {"title": "t"}},
@@ -204,6 +205,29 @@ def test_a_file_that_is_still_being_written_reads_up_to_there(tmp_path: Path) ->
         read = read_offline_run(half)
         assert read.exit_code is None and read.config.keys() <= run.config.keys()
         assert read.config.get("ratio", 0.9) == 0.9 and read.config.get("method", {"k": 2})["k"] == 2
+
+
+def test_a_parent_that_uses_wandb_itself_changes_nothing(tmp_path: Path) -> None:
+    """Such as a notebook: its children inherit the name of its service, which has another working folder."""
+    mirror(placed(WandbLogger(), tmp_path / "parent"))
+    directory = make_run(tmp_path / "outputs", "fastv", 0.9)
+    code = (
+        "from pathlib import Path; from tests.loggers.test_wandb import WandbLogger, mirror\n"
+        f"logger = WandbLogger(); logger.place(Path({str(directory.relative_to(tmp_path))!r}), Path('outputs'))\n"
+        "mirror(logger); print(logger.line)"
+    )
+    assert SERVICE in os.environ
+    root = str(Path(__file__).parents[2])
+    child = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+    )
+    (run,) = read_all(directory)
+    assert run.exit_code == 0 and all(file.is_absolute() for file in run.artifacts["run"].values())
+    assert f"wandb sync {run.folder.relative_to(tmp_path)}" in child.stdout, child.stderr
 
 
 def test_two_runs_of_one_process_are_two(tmp_path: Path) -> None:
