@@ -93,6 +93,8 @@ def test_offline_run_mirrors_the_run_directory(tmp_path: Path, capfd: pytest.Cap
     assert run.summary["tokens/layer_averaged"] == answers["tokens"]["layer_averaged"]
     assert run.summary["flops/total"] == answers["flops"]["total"]
     assert run.summary["latency/unpruned/prefill_ms"] == pytest.approx(9.2)
+    medians = [run.summary[f"latency/{side}/end_to_end_ms"] for side in ("pruned", "unpruned")]
+    assert run.summary["latency/relative/end_to_end_percent"] == pytest.approx(100 * medians[0] / medians[1])
     assert run.summary["memory/peak_mb"] == 900.0
     (row,) = run.history  # an automatic workspace charts what was logged, and not what is in the summary alone
     numbers = summarise_result(result_of(logger), logger.directory)
@@ -299,6 +301,13 @@ def test_summary_of_a_run_without_latency_or_comparable_baseline(tmp_path: Path)
     summary = summarise_result(result, directory)
     assert "relative_score" not in summary and not [name for name in summary if name.startswith("latency")]
     assert summary["tokens/kept"] == 72 and summary["ratio"] == 0.5
+
+
+def test_one_tag_is_a_list_too() -> None:
+    with pytest.raises(UserError, match=r"logger.tags=a: expected a list, such as \[a,b\]; write logger.tags=\[a\]$"):
+        construct(WandbLogger, {"tags": "a"}, "logger.")
+    with pytest.raises(UserError, match=r"such as \[a,b\]$"):
+        construct(WandbLogger, {"tags": 1}, "logger.")
 
 
 def test_spread_takes_from_all_over() -> None:

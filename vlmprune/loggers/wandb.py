@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from annotated_types import Interval
 
@@ -29,11 +29,14 @@ from vlmprune.loggers.wandb_account import (
 )
 from vlmprune.loggers.wandb_upload import SERVICE, Upload, Uploads
 from vlmprune.results.picture_index import FOLDER, read_index
-from vlmprune.results.runs import find_unpruned_score
+from vlmprune.results.runs import build_run, find_unpruned_score
+from vlmprune.results.timing import relative_time
 from vlmprune.terminal import say
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from vlmprune.results.schema import Result
 
 
 LATENCIES = ("vision", "selection", "projector", "prefill", "decode_per_token", "end_to_end")
@@ -63,7 +66,8 @@ def escape_name(name: str) -> str:
 
 
 def summarise_result(result: dict[str, Any], directory: Path) -> dict[str, float]:
-    """Return the numbers of result.json by which runs are compared; milliseconds, MB, FLOPs per question, tokens."""
+    """Return the numbers of result.json by which runs are compared: times in ms and in % of the unpruned model's in the
+    same run, MB, FLOPs per question, tokens."""
     answers, timings = result["answers"], result["timings"]
     tokens = answers["tokens"]
     low, high = answers["interval95"] or (None, None)
@@ -89,6 +93,9 @@ def summarise_result(result: dict[str, Any], directory: Path) -> dict[str, float
     for side, parts in (timings["latency"] or {}).items():
         if isinstance(parts, dict):  # the others are samples and batch_size
             values |= {f"latency/{side}/{part}_ms": parts[part]["median_ms"] for part in LATENCIES if parts.get(part)}
+    # As in our own charts: absolute times are longer on a busy machine, for both models.
+    run = build_run(directory, cast("Result", result))
+    values |= {f"latency/relative/{part}_percent": relative_time(run, part) for part in ("prefill", "end_to_end")}
     values |= {f"kv_cache/{side}_bytes": value for side, value in (timings["kv_cache_bytes"] or {}).items()}
     return {name: value for name, value in values.items() if value is not None}
 
