@@ -49,6 +49,8 @@ def test_a_server_gets_all_of_a_run(
 ) -> None:
     with stand_in() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
         uploads = Uploads()
         logger = mirrored(tmp_path, uploads)
         assert logger.line is not None and logger.line.startswith("live run ")
@@ -67,6 +69,7 @@ def test_a_server_gets_all_of_a_run(
     assert [row[-1] for row in table["data"]] == ["Image", None, None, None]
     (shown,) = summary["pictures"]["filenames"]
     assert server.files[shown] == (logger.directory / "pictures/1-q1.png").read_bytes()
+    assert not list(Path.cwd().iterdir())
     assert any(server.secrets)  # the key went to the server, as a header, and nowhere else
     written = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert written and not any(KEY.encode() in file.read_bytes() for file in written)
@@ -78,15 +81,20 @@ def test_a_run_is_seen_while_it_answers(
 ) -> None:
     with stand_in() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        logger, uploads, end = placed(WandbLogger(), tmp_path), Uploads(), time.monotonic() + 120
+        logger, uploads, end = placed(WandbLogger(), tmp_path), Uploads(), time.monotonic() + 240
         logger.set_uploads(uploads)
         logger.start(CONFIG, FINGERPRINT, None)
         questions = 0
-        while "running/score" not in server.summary() and time.monotonic() < end:
+
+        def is_seen() -> bool:
+            measures = [each for each in server.stream if "wandb-events.jsonl" in each.get("files", {})]
+            return "running/score" in server.summary() and "system.cpu" in json.dumps(measures)
+
+        while not is_seen() and time.monotonic() < end:
             questions += 32
             logger.log_progress({"questions": questions, "score": 0.5})
             time.sleep(1)
-        assert server.summary()["running/score"] == 0.5  # W&B writes to the disk every 15 seconds
+        assert is_seen() and server.summary()["running/score"] == 0.5  # W&B writes to the disk every 15 seconds
         assert not any("exitcode" in each for each in server.stream)
         logger.log_progress({"questions": questions, "score": 0.5})
         live = [line for line in capfd.readouterr().err.splitlines() if line.startswith("W&B    live at ")]

@@ -145,11 +145,11 @@ def main(folder: str) -> int:
         print(f"{address} does not answer", flush=True)
         return UNREACHABLE
     command = [sys.executable, "-m", "wandb", "beta", "sync", "--live", "--yes", folder]
-    with tempfile.TemporaryDirectory() as cache:  # that of the run is removed at its end
+    # Its cache and log are of no use later: not into the run's cache, which is removed, nor into the working folder.
+    with tempfile.TemporaryDirectory() as scratch:
+        environment = os.environ | {"WANDB_CACHE_DIR": scratch, "WANDB_DIR": scratch}
         # wandb starts a child process; killing the whole session ends both.
-        sync = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, start_new_session=True, env=os.environ | {"WANDB_CACHE_DIR": cache}
-        )
+        sync = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment)
         sys.stdin.read()  # returns when the run has ended
         try:
             return FAILED if sync.wait(UPLOAD_SECONDS) else 0
