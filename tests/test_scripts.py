@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from PIL import Image
+
+from tests.loggers.test_wandb import CONFIG
+from tests.loggers.wandb_reader import read_closed_run
+from tests.results.synthetic import make_run
+from vlmprune.loggers.wandb import WandbLogger
 
 ROOT = Path(__file__).parents[1]
 
@@ -131,3 +138,36 @@ def test_figures_of_this_package(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["house.py"])
     load("house").main()
     assert f"{len(list((ROOT / 'vlmprune').rglob('*.py')))}" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_charts_are_made_of_wandbs_own_files(tmp_path, monkeypatch):
+    """With nothing of the run directories left: what they draw is what W&B has."""
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    logger, results = WandbLogger(mode="offline"), {}
+    for number, (method, ratio) in enumerate((("none", None), ("cls", 0.9), ("cls", 0.5), ("fastv", 0.5))):
+        directory = make_run(tmp_path, method, ratio)
+        result = results[method, ratio] = json.loads((directory / "result.json").read_text())
+        logger.place(directory, tmp_path)
+        logger.start(CONFIG | {"method": {"name": method}}, f"{number}" * 64, None)
+        for questions, score in ((8, 0.25), (16, 0.5)):
+            logger.log_progress({"questions": questions, "score": score, "score_low": 0.125, "score_high": 0.75})
+        logger.log_result(result, [])
+        logger.finish(0)
+        assert read_closed_run(next(directory.rglob("*.wandb"))).exit_code == 0
+        (directory / "result.json").unlink()
+    script = load("wandb_charts")
+    runs = script.read_runs(tmp_path)
+    cls, fastv = script.ratio_curves(runs)
+    answers = [results["cls", ratio]["answers"] for ratio in (0.5, 0.9)]
+    expected = [
+        (100 * ratio, *(100 * value for value in (each["score"], *each["interval95"])))
+        for ratio, each in zip((0.5, 0.9), answers, strict=True)
+    ]
+    assert sorted(cls.points) == [pytest.approx(point) for point in expected]
+    assert (cls.label, fastv.label, len(fastv.points)) == ("cls", "fastv", 1)
+    running = {curve.label: curve.points for curve in script.running_curves(runs)}  # at the largest ratio
+    assert running == {name: [(8, 25, 12.5, 75), (16, 50, 12.5, 75)] for name in ("unpruned", "cls")}
+    script.draw(runs, tmp_path / "wandb.png")
+    assert Image.open(tmp_path / "wandb.png").width == 960
+    with pytest.raises(SystemExit, match="no finished run"):
+        script.read_runs(tmp_path / "elsewhere")

@@ -54,9 +54,9 @@ def test_one_grid_a_benchmark_over_what_a_run_logs(tmp_path: Path, capsys: pytes
         scatter = [panel["config"] for panel in panels(grid) if panel["viewType"] == "Scatter Plot"]
         assert {config["yAxis"] for config in scatter} == {"summary:score"}
         axes = [config["xAxis"].removeprefix("summary:") for config in scatter]
-        assert len(axes) == 6 and set(axes) <= summary.keys()
+        assert len(axes) == 8 and set(axes) <= summary.keys()
         places = [tuple(panel["layout"].values()) for panel in panels(grid)]
-        assert len(set(places)) == len(places) == 10
+        assert len(set(places)) == len(places) == 13
 
 
 def test_legends_name_keys_of_the_config() -> None:

@@ -104,6 +104,12 @@ def test_values_are_checked_alike(read: Any, typed: str, said: str) -> None:
     assert said in str(caught.value)
 
 
+def test_a_list_is_written_in_brackets() -> None:
+    with pytest.raises(UserError, match=r"or \[a,b\] for a list$"):
+        compose_run(["logger=wandb", "logger.tags=a,b"])
+    assert compose_run(["logger=wandb", "logger.tags=[a,b]"]).logger["tags"] == ["a", "b"]
+
+
 def test_null_is_the_default_of_what_may_be_left_out() -> None:
     compared = parse("compare", compare.Settings, ["html=null", "ratio=null"])
     assert compared.html is None and compared.filters == {"ratio": {"null"}}

@@ -1,18 +1,21 @@
-"""Going online: the upload that follows a run, to a server that takes it, fails, hangs or is not there."""
+"""Going online: the upload of a run under way, to a server that takes it, fails, hangs or is not there."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.loggers.stand_in import stand_in
-from tests.loggers.test_wandb import FINGERPRINT, mirror, placed
+from tests.loggers.test_wandb import CONFIG, FINGERPRINT, mirror, placed
 from tests.results.synthetic import make_run, picture
 from vlmprune.loggers import wandb_upload
 from vlmprune.loggers.wandb import WandbLogger
@@ -46,9 +49,11 @@ def test_a_server_gets_all_of_a_run(
 ) -> None:
     with stand_in() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
         uploads = Uploads()
         logger = mirrored(tmp_path, uploads)
-        assert logger.line is not None and "in the background" in logger.line
+        assert logger.line is not None and logger.line.startswith("live run ")
         uploads.report(60)
     assert f"W&B    {server.url}/team/vlmprune/runs/" in capfd.readouterr().err
     first, *_ = server.sent("UpsertBucket")
@@ -64,9 +69,72 @@ def test_a_server_gets_all_of_a_run(
     assert [row[-1] for row in table["data"]] == ["Image", None, None, None]
     (shown,) = summary["pictures"]["filenames"]
     assert server.files[shown] == (logger.directory / "pictures/1-q1.png").read_bytes()
+    assert not list(Path.cwd().iterdir())
     assert any(server.secrets)  # the key went to the server, as a header, and nowhere else
     written = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert written and not any(KEY.encode() in file.read_bytes() for file in written)
+
+
+@pytest.mark.slow
+def test_a_run_is_seen_while_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with stand_in() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        logger, uploads, end = placed(WandbLogger(), tmp_path), Uploads(), time.monotonic() + 240
+        logger.set_uploads(uploads)
+        logger.start(CONFIG, FINGERPRINT, None)
+        questions = 0
+
+        def is_seen() -> bool:
+            measures = [each for each in server.stream if "wandb-events.jsonl" in each.get("files", {})]
+            return "running/score" in server.summary() and "system.cpu" in json.dumps(measures)
+
+        while not is_seen() and time.monotonic() < end:
+            questions += 32
+            logger.log_progress({"questions": questions, "score": 0.5})
+            time.sleep(1)
+        assert is_seen() and server.summary()["running/score"] == 0.5  # W&B writes to the disk every 15 seconds
+        assert not any("exitcode" in each for each in server.stream)
+        logger.log_progress({"questions": questions, "score": 0.5})
+        live = [line for line in capfd.readouterr().err.splitlines() if line.startswith("W&B    live at ")]
+        assert len(live) == 1 and live[0].startswith(f"W&B    live at {server.url}/team/vlmprune/runs/")
+        logger.finish(0)
+        uploads.report(60)
+        assert server.summary()["running/questions"] == questions and server.stream[-1]["exitcode"] == 0
+    assert not any(folder.name in ("cache", "artifacts") for folder in (logger.directory / "wandb").iterdir())
+
+
+def test_the_upload_of_a_run_that_was_killed_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Such a run has no end in W&B's file, for which W&B's own command waits for ever."""
+    logger = placed(WandbLogger(mode="offline"), tmp_path)
+    logger.start(CONFIG, FINGERPRINT, None)
+    (folder,) = logger.directory.glob("wandb/offline-run-*")
+    monkeypatch.setattr(sys, "stdin", io.StringIO())  # closed, as vlmprune is gone
+    monkeypatch.setattr(wandb_upload, "UPLOAD_SECONDS", 2.0)
+    with stand_in() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        assert wandb_upload.main(str(folder)) == wandb_upload.FAILED
+    assert "gave up 2 s after the end of the run" in capfd.readouterr().out
+    logger.finish(1)
+
+
+def test_a_refused_run_is_not_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its folder is removed, since it has nothing to resume from, and the upload with it."""
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    logger, uploads = placed(WandbLogger(), tmp_path), Uploads()
+    logger.set_uploads(uploads)
+    logger.start(CONFIG, FINGERPRINT, None)
+    logger.finish(1)
+    (upload,) = uploads.started
+    shutil.rmtree(logger.directory)
+    uploads.report(10)
+    assert capfd.readouterr() == ("", "")
+    upload.process.wait(60)
 
 
 @pytest.mark.parametrize("mode", ["fails", pytest.param("hangs", marks=pytest.mark.slow)])
@@ -95,7 +163,7 @@ def test_a_sweep_without_network_asks_once(
         lines.append(str(logger.line))
         for upload in uploads.started:
             upload.process.wait(60)
-    assert "in the background" in lines[0] and "offline run" in lines[1]
+    assert "live run" in lines[0] and "offline run" in lines[1]
     assert len(uploads.started) == 1
     uploads.report(1)
     assert "W&B did not take 1 run" in capfd.readouterr().err

@@ -22,6 +22,7 @@ from vlmprune.files import write_atomically
 from vlmprune.loggers.base import Logger
 from vlmprune.loggers.wandb import ARTIFACT_FILES, WandbLogger, sample_evenly, summarise_result
 from vlmprune.loggers.wandb_account import has_api_key, outputs_identity, run_identity
+from vlmprune.loggers.wandb_upload import SERVICE
 
 CONFIG = {
     "model": {"name": "tiny", "info": {"title": "t"}},
@@ -92,6 +93,8 @@ def test_offline_run_mirrors_the_run_directory(tmp_path: Path, capfd: pytest.Cap
     assert run.summary["tokens/layer_averaged"] == answers["tokens"]["layer_averaged"]
     assert run.summary["flops/total"] == answers["flops"]["total"]
     assert run.summary["latency/unpruned/prefill_ms"] == pytest.approx(9.2)
+    medians = [run.summary[f"latency/{side}/end_to_end_ms"] for side in ("pruned", "unpruned")]
+    assert run.summary["latency/relative/end_to_end_percent"] == pytest.approx(100 * medians[0] / medians[1])
     assert run.summary["memory/peak_mb"] == 900.0
     (row,) = run.history  # an automatic workspace charts what was logged, and not what is in the summary alone
     numbers = summarise_result(result_of(logger), logger.directory)
@@ -206,6 +209,29 @@ def test_a_file_that_is_still_being_written_reads_up_to_there(tmp_path: Path) ->
         assert read.config.get("ratio", 0.9) == 0.9 and read.config.get("method", {"k": 2})["k"] == 2
 
 
+def test_a_parent_that_uses_wandb_itself_changes_nothing(tmp_path: Path) -> None:
+    """Such as a notebook: its children inherit the name of its service, which has another working folder."""
+    mirror(placed(WandbLogger(), tmp_path / "parent"))
+    directory = make_run(tmp_path / "outputs", "fastv", 0.9)
+    code = (
+        "from pathlib import Path; from tests.loggers.test_wandb import WandbLogger, mirror\n"
+        f"logger = WandbLogger(); logger.place(Path({str(directory.relative_to(tmp_path))!r}), Path('outputs'))\n"
+        "mirror(logger); print(logger.line)"
+    )
+    assert SERVICE in os.environ
+    root = str(Path(__file__).parents[2])
+    child = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+    )
+    (run,) = read_all(directory)
+    assert run.exit_code == 0 and all(file.is_absolute() for file in run.artifacts["run"].values())
+    assert f"wandb sync {run.folder.relative_to(tmp_path)}" in child.stdout, child.stderr
+
+
 def test_two_runs_of_one_process_are_two(tmp_path: Path) -> None:
     """wandb.init would else hand the second job of a sweep the first one's run; a failed job is marked so."""
     logger = placed(WandbLogger(), tmp_path)
@@ -275,6 +301,13 @@ def test_summary_of_a_run_without_latency_or_comparable_baseline(tmp_path: Path)
     summary = summarise_result(result, directory)
     assert "relative_score" not in summary and not [name for name in summary if name.startswith("latency")]
     assert summary["tokens/kept"] == 72 and summary["ratio"] == 0.5
+
+
+def test_one_tag_is_a_list_too() -> None:
+    with pytest.raises(UserError, match=r"logger.tags=a: expected a list, such as \[a,b\]; write logger.tags=\[a\]$"):
+        construct(WandbLogger, {"tags": "a"}, "logger.")
+    with pytest.raises(UserError, match=r"such as \[a,b\]$"):
+        construct(WandbLogger, {"tags": 1}, "logger.")
 
 
 def test_spread_takes_from_all_over() -> None:

@@ -20,12 +20,19 @@ from vlmprune.results.find import find_runs
 SCATTER_CHARTS = (
     ("Score against reduction", "reduction"),
     ("Score against FLOPs per question", "flops/total"),
+    ("Score against prefill (% of unpruned in the same run)", "latency/relative/prefill_percent"),
+    ("Score against end to end (% of unpruned in the same run)", "latency/relative/end_to_end_percent"),
     ("Score against prefill (ms, batch 1)", "latency/pruned/prefill_ms"),
     ("Score against end to end (ms, batch 1)", "latency/pruned/end_to_end_ms"),
     ("Score against layer-averaged tokens", "tokens/layer_averaged"),
     ("Score against peak memory (MB)", "memory/peak_mb"),
 )
-BARS = (("Relative score", "relative_score"), ("Prefill (ms)", "latency/pruned/prefill_ms"), ("FLOPs", "flops/total"))
+BARS = (
+    ("Relative score", "relative_score"),
+    ("End to end (% of unpruned)", "latency/relative/end_to_end_percent"),
+    ("Prefill (ms)", "latency/pruned/prefill_ms"),
+    ("FLOPs", "flops/total"),
+)
 GROUPS = ("model.name", "method.name", "ratio", "keep")  # of the config; seeds and repeats of one setting are one point
 LEGEND = "${config:model.name} ${config:method.name} ratio=${config:ratio} keep=${config:keep}"
 COLUMNS, WIDTH, HEIGHT = 3, 8, 7  # charts a row, and the size of one; W&B's grid is 24 wide
@@ -38,8 +45,9 @@ vlmprune wandb-report [key=value ...]: a report of a W&B project, made for these
   vlmprune wandb-report benchmark=pope,gqa file=report.json     as JSON, without an account or a network
   pip install 'vlmprune[wandb-report]'                          once
 
-Each benchmark has one grid of charts: score against reduction, FLOPs, latency, layer-averaged tokens and memory, bars,
-and the pictures of kept tokens. A point is the mean over the runs of one model, method, ratio and keep.
+Each benchmark has one grid of charts: score against reduction, FLOPs, latency (in % of the unpruned model's in the same
+run, and in ms), layer-averaged tokens and memory, bars, and the pictures of kept tokens. A point is the mean over the
+runs of one model, method, ratio and keep.
 Saving it needs an API key; docs/wandb.md describes the same charts by hand.
 
 {settings}

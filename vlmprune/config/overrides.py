@@ -36,7 +36,9 @@ def check_names(overrides: list[str], config_dir: str | None) -> list[str]:
         key = override.key_or_group
         check_override(override)
         if override.is_sweep_override():
-            raise UserError(f"'{override.input_line}' names several: use vlmprune sweep, or quotes around a comma")
+            raise UserError(
+                f"'{override.input_line}' names several: use vlmprune sweep, quotes around a comma, or [a,b] for a list"
+            )
         if key in GROUPS:
             chosen[key] = check_name(key, str(override.value()), config_dir)
             if override.is_add() or override.is_force_add() or override.package is not None:

@@ -21,6 +21,8 @@ WORDS = {
     str: "text",
     bool: "true or false",
     dict: "settings of its own, such as {key: value}",
+    list: "a list, such as [a,b]",
+    tuple: "a list, such as [a,b]",
 }
 # Settings that name a file or folder.
 FILES = ("path", "outputs", "data", "folder", "clip", "videos", "pictures", "questions")
@@ -94,7 +96,8 @@ def check_type(name: str, value: Any, hint: Any) -> None:
     if not _fits(value, hint):
         written = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
         quoted = f"; in quotes it is text: {name}=\"'{written}'\"" if str in _alternatives(hint) and value else ""
-        raise UserError(f"{name}={written}: expected {_describe(hint)}{_suggest(value, hint)}{quoted}")
+        listed = f"; write {name}=[{written}]" if value is not None and _fits([value], hint) else ""
+        raise UserError(f"{name}={written}: expected {_describe(hint)}{_suggest(value, hint)}{quoted}{listed}")
     if fault := _out_of_bounds(value, hint):
         raise UserError(f"{name}={value}: {fault}")
 

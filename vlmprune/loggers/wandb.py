@@ -1,8 +1,8 @@
 """Weights & Biases as a mirror of the run directory.
 
 W&B is imported when a run starts and writes offline, inside the run directory, which takes milliseconds and no account.
-In mode online another process uploads these files (wandb_upload.py). So W&B neither fails a run nor slows it down: no
-network, a full disk or a bug of W&B costs one line of warning.
+In mode online another process uploads these files as they are written (wandb_upload.py). So W&B neither fails a run nor
+slows it down: no network, a full disk or a bug of W&B costs one line of warning.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from annotated_types import Interval
 
@@ -27,13 +27,16 @@ from vlmprune.loggers.wandb_account import (
     run_identity,
     wandb_settings,
 )
-from vlmprune.loggers.wandb_upload import Uploads
+from vlmprune.loggers.wandb_upload import SERVICE, Upload, Uploads
 from vlmprune.results.picture_index import FOLDER, read_index
-from vlmprune.results.runs import find_unpruned_score
+from vlmprune.results.runs import build_run, find_unpruned_score
+from vlmprune.results.timing import relative_time
 from vlmprune.terminal import say
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from vlmprune.results.schema import Result
 
 
 LATENCIES = ("vision", "selection", "projector", "prefill", "decode_per_token", "end_to_end")
@@ -63,7 +66,8 @@ def escape_name(name: str) -> str:
 
 
 def summarise_result(result: dict[str, Any], directory: Path) -> dict[str, float]:
-    """Return the numbers of result.json by which runs are compared; milliseconds, MB, FLOPs per question, tokens."""
+    """Return the numbers of result.json by which runs are compared: times in ms and in % of the unpruned model's in the
+    same run, MB, FLOPs per question, tokens."""
     answers, timings = result["answers"], result["timings"]
     tokens = answers["tokens"]
     low, high = answers["interval95"] or (None, None)
@@ -89,6 +93,9 @@ def summarise_result(result: dict[str, Any], directory: Path) -> dict[str, float
     for side, parts in (timings["latency"] or {}).items():
         if isinstance(parts, dict):  # the others are samples and batch_size
             values |= {f"latency/{side}/{part}_ms": parts[part]["median_ms"] for part in LATENCIES if parts.get(part)}
+    # As in our own charts: absolute times are longer on a busy machine, for both models.
+    run = build_run(directory, cast("Result", result))
+    values |= {f"latency/relative/{part}_percent": relative_time(run, part) for part in ("prefill", "end_to_end")}
     values |= {f"kv_cache/{side}_bytes": value for side, value in (timings["kv_cache_bytes"] or {}).items()}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -145,6 +152,8 @@ class WandbLogger(Logger):
         self._run: Any = None
         self._is_online = False
         self._uploads = Uploads()
+        self._upload: Upload | None = None
+        self._is_announced = False
         self._line: str | None = None
 
     def set_uploads(self, uploads: Uploads) -> None:
@@ -165,12 +174,21 @@ class WandbLogger(Logger):
             self._run = self._init(run_id, group)
             self._run.define_metric(f"{RUNNING}/*", step_metric=f"{RUNNING}/questions")
             self._run.define_metric(f"{RUNNING}/questions_per_s", f"{RUNNING}/questions", summary="max,last")
+            # A sweep that found no network does not ask again in each of its jobs.
+            folder = self._sync_folder
+            if folder is not None and self._is_online and not self._uploads.server_unreachable:
+                self._upload, self._is_announced = self._uploads.start(folder), False
+                self._line = f"live run {run_id} in {self._run.project}: {shorten_path(self._upload.log)}"
+                return
             self._line = f"offline run {run_id}: sync with `wandb sync {shorten_path(self._sync_folder)}`"
 
     def log_progress(self, values: dict[str, float]) -> None:
         with self._mirror_step("log the progress"):
             if self._run is not None:
                 self._run.log({f"{RUNNING}/{name}": value for name, value in values.items()})
+            if self._upload is not None and not self._is_announced and (address := self._upload.address):
+                self._is_announced = True
+                say(f"W&B    live at {address}")
 
     def log_result(self, result: dict[str, Any], samples: list[dict[str, Any]]) -> None:
         with self._mirror_step("log the result"):
@@ -229,14 +247,14 @@ class WandbLogger(Logger):
             if run is None or folder is None:
                 return
             run.finish(exit_code=exit_code)
+            self._end_upload()
             remove_service_log(self.directory / "wandb", folder)
-            if not self._is_online:
-                return
-            # A sweep that found no network does not ask again in each of its jobs.
-            if self._uploads.server_unreachable:
-                return
-            started = self._uploads.start(folder)
-            self._line = f"uploading run {run.id} to {run.project} in the background: {started.log}"
+
+    def _end_upload(self) -> None:
+        """Tell the upload of the run, if there is one, that nothing more will be written."""
+        if self._upload is not None:
+            self._upload.end()
+        self._upload = None
 
     @property
     def line(self) -> str | None:
@@ -248,7 +266,7 @@ class WandbLogger(Logger):
         return None if self._run is None else Path(self._run.settings.sync_dir)
 
     def _init(self, run_id: str, group: str | None) -> Any:
-        """Return a W&B run with all extras off: no console capture, no code, no system metrics."""
+        """Return a W&B run with all extras off but its measures of the machine: no console capture, no code."""
         import wandb
 
         wandb.setup(wandb.Settings(silent=True))  # else it announces the login
@@ -259,7 +277,6 @@ class WandbLogger(Logger):
             disable_git=True,
             disable_code=True,
             x_disable_meta=True,
-            x_disable_stats=True,
             x_save_requirements=False,
             init_timeout=INIT_SECONDS,
             finish_timeout=FINISH_SECONDS,
@@ -269,7 +286,7 @@ class WandbLogger(Logger):
             project=self.project or held.project or PROJECT,
             entity=self.entity or held.entity,
             tags=self.tags or held.run_tags,
-            dir=str(self.directory),
+            dir=str(self.directory.resolve()),  # a relative one would be of the working folder of W&B's service
             id=run_id,
             resume="allow",
             name=self.directory.name,
@@ -285,12 +302,13 @@ class WandbLogger(Logger):
     def _mirror_step(self, doing: str) -> Iterator[None]:
         """Enclose one step of the mirror; an exception in it prints one warning and ends the mirror, not the run."""
         try:
-            with _files_in(self._sync_folder or self.directory / "wandb"):
+            with _files_in(self._sync_folder or self.directory.resolve() / "wandb"):
                 yield
         # Every Exception: W&B fails in many ways (disk, a dead service process, protobuf versions), and the run
         # directory has all that matters. KeyboardInterrupt still stops the run.
         except Exception as error:
             self._run = self._line = None
+            self._end_upload()
             why = f"{type(error).__name__}: {error_text(error)}"
             say(f"warning: W&B could not {doing} ({why}); the run continues, and its files are in {self.directory}")
             _end_service()
@@ -324,8 +342,10 @@ def link_or_copy(file: Path, target: Path) -> Path:
 def _files_in(folder: Path) -> Iterator[None]:
     """Keep W&B's staging and cache in `folder`, not in the home folder: an offline run cannot be synced without them.
 
-    Silence W&B before it has settings, else it announces that it loads them.
+    Silence W&B before it has settings, else it announces that it loads them. Hide the service of a parent process that
+    uses W&B itself, such as a notebook: that one ends with the parent, and its files would be written after our exit.
     """
+    parents = os.environ.pop(SERVICE, None)
     own = {"WANDB_DATA_DIR": str(folder), "WANDB_CACHE_DIR": str(folder / "cache"), "WANDB_SILENT": "true"}
     set_here = [name for name in own if name not in os.environ]
     os.environ.update({name: own[name] for name in set_here})
@@ -334,6 +354,8 @@ def _files_in(folder: Path) -> Iterator[None]:
     finally:
         for name in set_here:
             os.environ.pop(name, None)
+        if parents is not None:
+            os.environ[SERVICE] = parents
 
 
 def _end_service() -> None:

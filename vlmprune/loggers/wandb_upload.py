@@ -1,7 +1,7 @@
-"""Upload of W&B's offline files: `wandb sync` in a separate process, which no run waits for.
+"""Upload of W&B's offline files while they are written: `wandb beta sync --live` in a process that no run waits for.
 
 A server that fails, hangs or crashes W&B's client affects that process alone. The process first checks that the server
-answers, and gives up after UPLOAD_SECONDS. Its output goes to upload.log beside the offline runs.
+answers, and gives up UPLOAD_SECONDS after the end of the run. Its output goes to upload.log beside the offline runs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -45,9 +46,14 @@ class Upload:
     @property
     def address(self) -> str:
         """Return the address of the run's page; "" if the log has none."""
-        # `wandb sync` (wandb 0.31) prints it in this line alone.
+        # `wandb beta sync` (wandb 0.31) prints it in this line alone.
         found = re.search(r"View run .*?(https?://\S+)", self.log.read_text(encoding="utf-8", errors="replace"))
         return found[1] if found else ""
+
+    def end(self) -> None:
+        """Tell the process that its run has ended, so that it ends too, at most UPLOAD_SECONDS later."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
 
 
 class Uploads:
@@ -69,9 +75,10 @@ class Uploads:
         with open(folder.parent / LOG, "wb") as log:
             # In a new session Ctrl-C at the run does not interrupt the upload. Without the name of this process's W&B
             # service it starts another one, which the run does not depend on. Not silent: its log gives the address.
+            # The pipe says when the run ends, also when it is killed.
             process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -82,6 +89,7 @@ class Uploads:
 
     def report(self, seconds: float) -> None:
         """Wait for all uploads, at most `seconds` together, and print their outcomes in a line or two."""
+        self.started = [upload for upload in self.started if upload.folder.exists()]  # not of a run that was refused
         deadline = time.monotonic() + seconds
         done, failed, going = list[Upload](), list[Upload](), list[Upload]()
         for upload in self.started:
@@ -131,19 +139,25 @@ def sync_command(directories: Iterable[Path]) -> str | None:
 
 
 def main(folder: str) -> int:
-    """Upload the offline run in `folder`; returns the exit code of this process."""
+    """Upload the offline run in `folder`, also while it is written; returns the exit code of this process."""
     address = server_address()
     if not server_responds(address):
         print(f"{address} does not answer", flush=True)
         return UNREACHABLE
-    # wandb starts a child process; killing the whole session ends both.
-    sync = subprocess.Popen([sys.executable, "-m", "wandb", "sync", folder], start_new_session=True)
-    try:
-        return FAILED if sync.wait(UPLOAD_SECONDS) else 0
-    except subprocess.TimeoutExpired:
-        os.killpg(sync.pid, signal.SIGKILL)
-        print(f"gave up after {UPLOAD_SECONDS:.0f} s", flush=True)
-        return FAILED
+    command = [sys.executable, "-m", "wandb", "beta", "sync", "--live", "--yes", folder]
+    # Its cache and log are of no use later: not into the run's cache, which is removed, nor into the working folder.
+    with tempfile.TemporaryDirectory() as scratch:
+        environment = os.environ | {"WANDB_CACHE_DIR": scratch, "WANDB_DIR": scratch}
+        # wandb starts a child process; killing the whole session ends both.
+        sync = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment)
+        sys.stdin.read()  # returns when the run has ended
+        try:
+            return FAILED if sync.wait(UPLOAD_SECONDS) else 0
+        except subprocess.TimeoutExpired:
+            # Also a run that was killed: it wrote no end, for which --live waits for ever.
+            os.killpg(sync.pid, signal.SIGKILL)
+            print(f"gave up {UPLOAD_SECONDS:.0f} s after the end of the run", flush=True)
+            return FAILED
 
 
 def server_responds(address: str) -> bool:
@@ -158,4 +172,6 @@ def server_responds(address: str) -> bool:
 
 
 if __name__ == "__main__":
+    if hasattr(os, "nice"):
+        os.nice(10)  # the run comes first
     sys.exit(main(sys.argv[1]))

@@ -169,7 +169,7 @@ class Run:
 def read_run(path: Path) -> Run | str:
     """Return the finished run in directory `path`, or one line that says why there is none."""
     try:
-        return _from_result(path, read_json(path / "result.json", Result))
+        return build_run(path, read_json(path / "result.json", Result))
     except FileNotFoundError:
         done = count_lines(path, "predictions.jsonl")
         return f"not finished, {done} questions answered: the same `vlmprune run` resumes it"
@@ -181,7 +181,8 @@ def read_run(path: Path) -> Run | str:
         )
 
 
-def _from_result(path: Path, result: Result) -> Run:
+def build_run(path: Path, result: Result) -> Run:
+    """Return the run in directory `path` with the content of its result.json."""
     answers, timings = result["answers"], result["timings"]
     latency, cache = timings["latency"], timings.get("kv_cache_bytes")
     low, high = answers["interval95"] or (None, None)

@@ -57,12 +57,12 @@ def _conditions(run: Run) -> list[Any]:
     return [run.timing_environment.get(name) for name in CONDITIONS]
 
 
-def relative_time(run: Run) -> float | None:
-    """Return the end-to-end time in % of the unpruned model's, measured in turn in the same run; None if not measured.
+def relative_time(run: Run, part: str = "end_to_end") -> float | None:
+    """Return a part's time in % of the unpruned model's, measured in turn in the same run; None if not measured.
 
     Other work of the machine makes both longer, so that runs on a busy machine still compare. 100 for the unpruned run.
     """
-    ours, unpruned = run.pruned_ms.get("end_to_end"), run.unpruned_ms.get("end_to_end")
+    ours, unpruned = run.pruned_ms.get(part), run.unpruned_ms.get(part)
     if ours is None or not unpruned:
         return None
     return 100.0 if run.is_unpruned else 100 * ours / unpruned
