@@ -134,7 +134,7 @@ def test_charts_are_of_times_relative_to_the_unpruned_model_of_the_same_run(runs
     assert {run.ratio: relative_time(run) for run in group} == pytest.approx(quiet)
     rows = make_labelled_rows(group, group)
     axes = Figure().subplots()
-    draw_panel(axes, rows, LATENCY, choose_line_styles([rows]), run_scores(rows))
+    draw_panel(axes, rows, LATENCY, choose_line_styles(row.label for row in rows), run_scores(rows))
     (curve,) = (line for line in axes.lines if len(line.get_xdata()) == 3)
     assert list(curve.get_xdata()) == pytest.approx([quiet[0.5], quiet[0.75], quiet[0.9]])
 

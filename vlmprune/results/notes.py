@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmprune.results.columns import BEYOND, KEYS, as_records, columns_for, table_fields
 from vlmprune.results.runs import Run
-from vlmprune.results.summary import CONVENTIONS, make_command, requested_amount
+from vlmprune.results.summary import CONVENTIONS, equal_ratio, make_command, requested_amount
 from vlmprune.results.tables import LATEX_HEAD, Report, Table, column_legend
 from vlmprune.results.text import terminal_line
 from vlmprune.results.timing import CONDITIONS, retiming_notes, timing_notes
@@ -67,7 +67,8 @@ def table_notes(rows: list[Row]) -> list[str]:
 
 def figure_notes(rows: list[Row]) -> list[str]:
     """Return the notes without which the figures of a table would be read wrongly."""
-    return [*environment_notes([row.run for row in rows]), *timing_notes(rows), *beyond_notes(rows)]
+    runs = [run for row in rows for run in row.run.seeds]
+    return [*environment_notes(runs), *timing_notes(rows), *beyond_notes(rows)]
 
 
 def missing_references(rows: list[Row]) -> list[str]:
@@ -98,7 +99,7 @@ def random_commands(runs: list[Run]) -> list[str]:
         as_given = given is not None and same_token_count(run.layer_averaged, given)
         key, _, value = requested_amount(run).partition("=")
         if not as_given:
-            key, value = "ratio", f"{1 - run.layer_averaged / max(1, run.total):.4g}"
+            key, value = "ratio", equal_ratio(run.layer_averaged, run.total)
         amounts.setdefault(key, []).append(value)
     commands = []
     for key, values in amounts.items():
@@ -167,6 +168,7 @@ def _differing_versions(environments: list[dict[str, Any]]) -> list[str]:
 
 
 CAPTION = "[95 %]: bootstrap over images; p: sign flips over images, Holm-corrected by column; *: Pareto front"
+SPREAD = "±: standard deviation over seeds"
 
 
 @dataclass
@@ -190,7 +192,8 @@ class Comparison:
 def print_comparison(comparison: Comparison, style: str, keys: Sequence[str] = KEYS) -> None:
     """Print the tables. style: one of FORMATS; keys: columns of a text table; CSV and JSON have all fields."""
     differences = comparison.differences
-    legend = column_legend(columns_for((row for rows in comparison.tables for row in rows), keys))
+    tables = [comparison_table(rows, keys) for rows in comparison.tables]
+    legend = column_legend(column for table in tables for column in table.columns)
     groups = []
     for rows, fields in zip(comparison.tables, table_fields(comparison.tables), strict=True):
         run = rows[0].run
@@ -204,7 +207,7 @@ def print_comparison(comparison: Comparison, style: str, keys: Sequence[str] = K
         "legend": {name: about for name, (_, about) in fields[0].items()},
     }
     Report(
-        [comparison_table(rows, keys) for rows in comparison.tables],
+        tables,
         legend,
         as_records(comparison.tables),
         data,
@@ -226,5 +229,5 @@ def comparison_table(rows: list[Row], keys: Sequence[str]) -> Table[Row]:
         rows,
         bold=[row.front for row in rows],
         notes=table_notes(rows),
-        caption="; ".join([CAPTION, *figure_notes(rows)]),
+        caption="; ".join([CAPTION, *[SPREAD] * any(len(row.run.seeds) > 1 for row in rows), *figure_notes(rows)]),
     )
