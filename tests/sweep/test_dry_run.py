@@ -11,7 +11,7 @@ from vlmprune.evaluation.estimate import estimate_cost
 
 @pytest.mark.slow
 def test_tokens_and_flops_are_those_of_the_runs(place, capsys):
-    settings = ("method=none,cls,fastv,compose,tome", "ratio=0.8", "baselines=false")
+    settings = ("method=none,cls,fastv,compose,tome,pool", "ratio=0.8", "baselines=false")
     assert place.sweep(*settings) == 0
     answers = place.answers()
     for job in place.state["jobs"]:

@@ -20,7 +20,7 @@ def dry_run_sweep(settings: list[str], config_dir: str | None) -> int:
     from vlmprune.sweep.inspection import check_jobs
 
     resources = Resources()
-    jobs = check_jobs(jobs, launcher.here, resources)
+    jobs = check_jobs(jobs, launcher.here, resources, split.baselines)
     check_runs(launcher, [job.config for job in jobs if job.record.status != "not_applicable"], dry=True)
     show_jobs(jobs, resources)
     print(f"launcher={split.launcher}")

@@ -18,7 +18,8 @@ vlmprune sweep [key=value,value ...]: one run for every combination, the model l
 experiment= is a paper's set of benchmarks (vlmprune list experiments); other settings override it. A setting that only
 some of the methods, benchmarks or models have applies to those: method=cls,fastv method.k=3.
 
-The unpruned run and, at the same ratios, random pruning are added; baselines=false leaves them out. A job that fails is
+The unpruned run is added, and random pruning at as many visual tokens as each job has in the mean over the decoder's
+layers, so that FastV and the like are compared at equal work; baselines=false leaves both out. A job that fails is
 shown at once and does not stop the others, unless fail_fast=true; a method that a model cannot run gets a row with the
 reason. After Ctrl-C or a crash the same command skips finished jobs and resumes interrupted ones.
 

@@ -26,7 +26,7 @@ from vlmprune.loggers.wandb_upload import Uploads
 from vlmprune.methods.base import Method
 from vlmprune.methods.baselines import Unpruned
 from vlmprune.models import loading, processor
-from vlmprune.models.base import read_family
+from vlmprune.models.base import EncoderInput, read_family
 from vlmprune.models.checkpoint import describe_checkpoint, with_identity
 from vlmprune.models.clip_text import find_method_clip
 from vlmprune.models.compatibility import check_pair, check_settings, drop_default_positions
@@ -70,12 +70,14 @@ class Plan:
 class Resources:
     """Objects that outlive a run and serve the next one of its process.
 
-    benchmarks: by the hash of their config, each with all of its samples and those of each subset. model: the last one,
-    with its encodings; model_key: all that it depends on. uploads: of W&B's files. header: the last run's, which is not
-    printed again while it is the same.
+    benchmarks: by the hash of their config, each with all of its samples and those of each subset. first_inputs: the
+    encoder's input and the other tokens of the first questions, by the hash of all that these depend on. model: the
+    last one, with its encodings; model_key: all that it depends on. uploads: of W&B's files. header: the last run's,
+    which is not printed again while it is the same.
     """
 
     benchmarks: dict[str, tuple[Benchmark, list[Sample], dict[Subset, list[Sample]]]] = field(default_factory=dict)
+    first_inputs: dict[str, list[tuple[EncoderInput, int]]] = field(default_factory=dict)
     model: loading.LoadedModel | None = None
     model_key: tuple[Any, ...] = ()
     uploads: Uploads = field(default_factory=Uploads)

@@ -21,11 +21,13 @@ Elementwise operations, sorting, distances that are not products and singular va
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from vlmprune.methods.base import Method, SequenceMethod, Widths, acting_parts
+from vlmprune.methods.baselines import Pool, pooled_grid
 from vlmprune.methods.decoder_method import DecoderMethod
 from vlmprune.methods.encoder_method import VisionMethod
 from vlmprune.models.base import Adapter, EncoderInput, Grid, UncountableFlops
@@ -111,6 +113,17 @@ class SequenceCost(StageCost):
             for tile, count in Counter(encoded.tiles).items():
                 total += count * sizes.width * (rows * sizes.tokens(tile) + received * sizes.pairs(layer, tile))
         return total
+
+
+class PoolCost(SequenceCost):
+    """Costs of `pool`, which keeps as many tokens as its grid has cells: fewer than it may, or as many."""
+
+    def visual_by_layer(self, encoded: EncoderInput, visual: list[int]) -> list[int]:
+        kept = encoded.newlines
+        for (height, width), (n, k) in zip(encoded.tiles, self.shares(encoded), strict=True):
+            side = math.isqrt(height * width // n)  # of the square of patches that becomes one token
+            kept += math.prod(pooled_grid(height // side, width // side, k))
+        return [kept] * len(visual)
 
 
 def relevance_macs(clip: Any, patches: int) -> int:
@@ -200,7 +213,10 @@ COSTS = {"sequence": SequenceCost, "vision": VisionCost, "decoder": DecoderCost}
 def stage_costs(adapter: Adapter, method: Method) -> list[StageCost]:
     """Return the costs of each acting part of a method, in their order; of one that changes nothing if none acts."""
     parts = acting_parts(method, adapter.tower)
-    return [COSTS[part.stage](adapter, method, part) for part in parts] or [StageCost(adapter, method, method)]
+    costs = [PoolCost if isinstance(part, Pool) else COSTS[part.stage] for part in parts]
+    return [cost(adapter, method, part) for cost, part in zip(costs, parts, strict=True)] or [
+        StageCost(adapter, method, method)
+    ]
 
 
 def visual_by_layer(adapter: Adapter, method: Method, encoded: EncoderInput) -> list[int]:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlmprune.results.find import differing_settings, method_settings
+from vlmprune.results.find import method_settings
+from vlmprune.results.runs import Run
 from vlmprune.results.tables import Column
 from vlmprune.results.text import format_difference, format_number, format_percent, format_score, terminal_line
 from vlmprune.results.timing import DOUBTFUL, MOST_APART, MOST_SPREAD
@@ -14,6 +15,7 @@ from vlmprune.results.timing import DOUBTFUL, MOST_APART, MOST_SPREAD
 if TYPE_CHECKING:
     from vlmprune.results.comparison import CorrectedDifference, Row
 
+METHOD = "method"  # title of the column
 BEYOND = "!"  # marks figures over questions that are longer than the decoder's positions
 TEST = "p by sign flips over images, Holm-corrected over this column of the table"
 
@@ -36,7 +38,7 @@ def _number(
 
 def _flops(title: str, unit: float) -> Column[Row]:
     return _number(
-        title, "a question, vision to last answer token; 2 per multiply-add", lambda row: row.run.flops, 8, unit
+        title, "a question, vision to last answer token; 2 per multiply-add", lambda row: row.run.flops, 10, unit
     )
 
 
@@ -53,12 +55,12 @@ COLUMNS: dict[str, Column[Row]] = {  # by name in columns=
     "front": Column(
         "",
         lambda row: "*" if row.front else "",
-        "on the Pareto front: nothing here scores as well for fewer FLOPs, or better for as many; seeds by their mean",
+        "on the Pareto front: nothing here scores as well for fewer FLOPs, or better for as many",
         name="*",
         left=True,
         value=lambda row: float(row.front),
     ),
-    "method": Column("method", lambda row: row.name, left=True, fold=0),
+    "method": Column(METHOD, lambda row: "unpruned" if row.run.is_unpruned else row.run.method, left=True, fold=0),
     "ratio": Column(
         "ratio",
         lambda row: row.run.amount,
@@ -75,20 +77,22 @@ COLUMNS: dict[str, Column[Row]] = {  # by name in columns=
         "layer avg",
         lambda row: f"{row.run.layer_averaged:.1f}",
         "visual tokens, mean over decoder layers",
-        droppable=10,
+        droppable=12,
         value=lambda row: row.run.layer_averaged,
     ),
     "score": Column(
         "score % [95 %]",
-        lambda row: format_score(row.run.score, row.run.low, row.run.high) + BEYOND * bool(row.run.beyond),
-        "interval: bootstrap over images",
+        lambda row: (
+            format_score(row.run.score, row.run.low, row.run.high, row.run.score_sd) + BEYOND * bool(row.run.beyond)
+        ),
+        "interval: bootstrap over images; a mean over seeds has ± their standard deviation",
         value=lambda row: row.run.score,
     ),
     "relative": Column(
         "relative",
         lambda row: format_percent(row.relative) + BEYOND * row.unpruned_beyond_positions,
         "score over the unpruned run's here",
-        droppable=9,
+        droppable=11,
         value=lambda row: row.relative,
     ),
     "vs_unpruned": Column(
@@ -110,7 +114,7 @@ COLUMNS: dict[str, Column[Row]] = {  # by name in columns=
         "prefill ms",
         _prefill,
         "median at batch 1, with all of the selection; speed-up over unpruned in the same run",
-        droppable=7,
+        droppable=8,
         value=_median("prefill"),
     ),
     "decode": _number("decode ms", "median of one token", _median("decode_per_token"), 4),
@@ -127,11 +131,38 @@ KEYS = tuple(COLUMNS)
 LATEX_KEYS = ("front", "method", "ratio", "layer_avg", "score", "relative", "vs_random", "flops")  # fit a page's width
 
 
-def columns_for(rows: Iterable[Row], keys: Iterable[str] = KEYS) -> list[Column[Row]]:
-    """Return the columns named by `keys`, in their order; FLOPs have the unit that suits `rows`."""
+SEEDS = Column[Any](
+    "seeds",
+    lambda row: "" if row.run.is_unpruned else str(len(row.run.seeds)),
+    "runs that differ in the seed alone, whose mean a row shows",
+    droppable=9,
+    value=lambda row: len(row.run.seeds),
+)
+
+
+def columns_for(rows: Sequence[Row], keys: Iterable[str] = KEYS) -> list[Column[Row]]:
+    """Return the columns named by `keys`, in their order; FLOPs have the unit that suits `rows`.
+
+    After the method stand the settings in which runs of one method differ, and after the score the number of seeds, if
+    a row has several.
+    """
     large = any(row.run.flops is not None and row.run.flops >= 1e12 for row in rows)
     columns = COLUMNS | {"flops": _flops("TFLOPs", 1e12)} if large else COLUMNS
-    return [columns[key] for key in keys]
+    after = {"method": [_setting_column(name, rows) for name in _setting_names(rows)]}
+    if any(len(row.run.seeds) > 1 for row in rows):
+        after["score"] = [SEEDS]
+    return [column for key in keys for column in (columns[key], *after.get(key, ()))]
+
+
+def _setting_names(rows: Iterable[Row]) -> list[str]:
+    """Return the names of the settings that tell rows of one method apart, sorted."""
+    return sorted({name for row in rows for name in row.settings})
+
+
+def _setting_column(name: str, rows: Iterable[Row]) -> Column[Row]:
+    methods = sorted({row.run.method for row in rows if name in row.settings})
+    about = f"setting of {', '.join(methods)}, in which runs differ"
+    return Column(name, lambda row: row.settings.get(name, ""), about, droppable=7, joins=METHOD)
 
 
 PARTS = {
@@ -153,7 +184,10 @@ def row_fields(row: Row) -> Fields:
     run, unpruned, random = row.run, row.versus_unpruned, row.versus_random
     return {
         "method": (run.method, "name of the choice; none is the unpruned model"),
-        "label": (row.label, "method, with the settings that tell this run from others of the method"),
+        "label": (
+            row.label,
+            "method, with the settings, but for the seed, that tell this run from others of the method",
+        ),
         "ratio": (
             run.ratio,
             "fraction of visual tokens to remove, as requested; null where keep was given, or neither",
@@ -169,13 +203,18 @@ def row_fields(row: Row) -> Fields:
         "positions_longest": (run.longest, "the most that a question takes of them with its answer"),
         "questions_beyond": (run.beyond, "questions that take more than positions_limit; null where that is not known"),
         "metric": (run.metric, "the benchmark's main metric"),
+        "seeds": (
+            len(run.seeds),
+            "runs that differ in the seed alone, whose mean this row is: figures are means over them, times medians",
+        ),
         "score": (run.score, "the main metric, a fraction of 1; null until the answers are judged"),
         "score_low": (
             run.low,
-            "lower end of its 95 % interval: percentile bootstrap, images drawn with all of their questions; of none "
-            "or all right Clopper-Pearson, over images",
+            "lower end of its 95 % interval: percentile bootstrap, images drawn with all of their questions; of "
+            "several seeds, of each question's mean over them; of none or all right Clopper-Pearson, over images",
         ),
         "score_high": (run.high, "upper end of its 95 % interval"),
+        "score_sd": (run.score_sd, "standard deviation of the score over the seeds (n - 1); null for one seed"),
         "samples": (run.samples, "questions that were answered"),
         "relative_score": (row.relative, "score over that of the unpruned run of the same group"),
         "relative_to_questions_beyond": (
@@ -239,20 +278,25 @@ def row_fields(row: Row) -> Fields:
         ),
         "pareto": (
             row.front,
-            "nothing shown scores as well for fewer FLOPs, or better for as many; seeds are one point, their mean",
+            "nothing shown scores as well for fewer FLOPs, or better for as many",
         ),
-        "device": (run.environment.get("device"), "where it answered"),
+        "device": (_environment(run, "device"), "where it answered"),
         "latency_device": (run.timing_environment.get("device"), "where it was timed, last by `vlmprune time`"),
-        "dtype": (run.environment.get("dtype"), "of the weights"),
-        "attention": (run.environment.get("attention"), "kernel"),
-        "path": (str(run.path), "run directory"),
+        "dtype": (_environment(run, "dtype"), "of the weights"),
+        "attention": (_environment(run, "attention"), "kernel"),
+        "path": (str(run.path), "run directory; of several seeds, that of the first one"),
     }
+
+
+def _environment(run: Run, name: str) -> Any:
+    """Return what is on record of the environment, with a comma between values in which seeds differ."""
+    values = list(dict.fromkeys(str(each.environment.get(name)) for each in run.seeds))
+    return ", ".join(values) if values[1:] else run.environment.get(name)
 
 
 def table_fields(tables: Sequence[list[Row]]) -> list[list[Fields]]:
     """Return the fields of every row of each table; all have the settings in which runs of one method differ."""
-    differing = [differing_settings([row.run for row in rows]) for rows in tables]
-    names = sorted({name for table in differing for settings in table.values() for name in settings})
+    names = _setting_names(row for rows in tables for row in rows)
     return [[row_fields(row) | _setting_fields(row, names) for row in rows] for rows in tables]
 
 
@@ -270,11 +314,11 @@ def as_records(tables: Sequence[list[Row]]) -> list[dict[str, Any]]:
 
 def _setting_fields(row: Row, names: Iterable[str]) -> Fields:
     """Return the settings of these names as fields; None where the method has none."""
-    settings = method_settings(row.run)
+    settings = {terminal_line(name): value for name, value in method_settings(row.run).items()}
     return {
-        f"setting_{terminal_line(name)}": (
+        f"setting_{name}": (
             _plain_value(settings.get(name)),
-            "this setting of the method, which differs between runs shown; null where a method has none",
+            "this setting of the method, which differs between runs of one method; null where a method has none",
         )
         for name in names
     }

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from vlmprune.results.find import label_runs, method_settings
+from vlmprune.results.find import distinct_settings, make_label
 from vlmprune.results.question_scores import Questions
 from vlmprune.results.runs import Run
+from vlmprune.results.seeds import average_seeds
 from vlmprune.results.statistics import Difference, holm, paired_differences, pareto_front
 from vlmprune.results.timing import TimingDoubt, find_timing_doubt
 
@@ -73,9 +73,9 @@ def compare_with(
     """Compare every run with the mean of its references in `group`, so that several seeds count as one run.
 
     Return None for a run without a reference that answers the same questions. references: (run, group) -> its
-    references. questions: the questions of a run to compare; default `averaged_questions`.
+    references. questions: the questions of a run to compare; default `Run.averaged_questions`.
     """
-    questions = questions or averaged_questions
+    questions = questions or (lambda run: run.averaged_questions)
     pairs: dict[int, tuple[Questions, np.ndarray]] = {}
     for index, run in enumerate(runs):
         ours = questions(run)
@@ -99,26 +99,20 @@ def compare_with(
     return [CorrectedDifference(found[i], corrected[i]) if i in found else None for i in range(len(runs))]
 
 
-def averaged_questions(run: Run) -> Questions | None:
-    """Return all questions of a run whose score is their mean; None for another metric (F1, MME's sums), whose
-    difference is no mean over questions."""
-    own = run.questions
-    return own if own is not None and run.score is not None and abs(own.scores.mean() - run.score) < 1e-9 else None
-
-
 @dataclass
 class Row:
-    """A run with its comparisons.
+    """A run, or the mean of several seeds, with its comparisons.
 
-    relative: score over that of `unpruned`, the unpruned run, measured here; None without one. versus_unpruned,
-    versus_random: paired differences to the unpruned run and to random pruning at the same layer-averaged tokens; None
-    without such a run. front: on the Pareto front: nothing shown scores as well for fewer FLOPs, or better for as many.
-    lacks_random: the run should be compared with random pruning, and there is no random run at its tokens.
-    timing_doubt: reasons not to trust its prefill times, None if there is none.
+    settings: those that tell it from others of its method. relative: score over that of `unpruned`, the unpruned run,
+    measured here; None without one. versus_unpruned, versus_random: paired differences to the unpruned run and to
+    random pruning at the same layer-averaged tokens; None without such a run. front: on the Pareto front: nothing shown
+    scores as well for fewer FLOPs, or better for as many. lacks_random: the run should be compared with random pruning,
+    and there is no random run at its tokens. timing_doubt: reasons not to trust its prefill times, None if there is
+    none.
     """
 
     run: Run
-    label: str
+    settings: dict[str, str]
     relative: float | None = None
     versus_unpruned: CorrectedDifference | None = None
     versus_random: CorrectedDifference | None = None
@@ -126,6 +120,11 @@ class Row:
     front: bool = False
     lacks_random: bool = False
     timing_doubt: TimingDoubt | None = None
+
+    @property
+    def label(self) -> str:
+        """The method with `settings`: 'fastv k=3'."""
+        return make_label(self.run.method, self.settings)
 
     @property
     def name(self) -> str:
@@ -145,20 +144,22 @@ class Row:
 
 
 def make_labelled_rows(shown: list[Run], group: list[Run]) -> list[Row]:
-    """Return rows for `shown` without comparisons, which charts do not need."""
-    labels = label_runs(group)
-    return [Row(run, labels[run.path]) for run in shown]
+    """Return rows for `shown`, seeds of one setting as one, without comparisons, which charts do not need."""
+    settings = distinct_settings(group)
+    return [Row(run, settings[run.path]) for run in average_seeds(shown, group)]
 
 
 def make_rows(shown: list[Run], group: list[Run]) -> list[Row]:
-    """Return rows for `shown`, compared with the unpruned and random runs of their whole `group`."""
+    """Return rows for `shown`, seeds of one setting as one, compared with the unpruned and random runs of their whole
+    `group`."""
     rows = make_labelled_rows(shown, group)
+    runs = [row.run for row in rows]
     unpruned = next((run for run in group if run.is_unpruned), None)
     columns = zip(
         rows,
-        _fronts(shown),
-        compare_with(shown, group, find_unpruned_reference),
-        compare_with(shown, group, find_random_references),
+        _fronts(runs),
+        compare_with(runs, group, find_unpruned_reference),
+        compare_with(runs, group, find_random_references),
         strict=True,
     )
     for row, front, versus_unpruned, versus_random in columns:
@@ -172,24 +173,9 @@ def make_rows(shown: list[Run], group: list[Run]) -> list[Row]:
 
 
 def _fronts(runs: list[Run]) -> list[bool]:
-    """Return for each run True if it is on the Pareto front of score and FLOPs; False if it lacks either.
-
-    Runs that differ in the seed alone are one point, their mean, so that no luckiest seed is on the front.
-    """
-    points: dict[str, list[tuple[float, float]]] = {}
-    for run in runs:
-        if run.flops is not None and run.score is not None:
-            points.setdefault(_apart_from_seed(run), []).append((run.flops, run.score))
-    means = [(fmean(cost for cost, _ in seeds), fmean(score for _, score in seeds)) for seeds in points.values()]
-    front = dict(zip(points, pareto_front(means), strict=True))
-    return [front.get(_apart_from_seed(run), False) and None not in (run.flops, run.score) for run in runs]
-
-
-def _apart_from_seed(run: Run) -> str:
-    """Return a text that is equal for runs of one method, amount and settings, whatever their seed.
-
-    A run whose settings cannot be read is like no other.
-    """
-    settings = method_settings(run)
-    same = sorted(f"{key}={value!r}" for key, value in settings.items() if key != "seed")
-    return repr((run.method, run.ratio, run.keep, same if settings else str(run.path)))
+    """Return for each run True if it is on the Pareto front of score and FLOPs; False if it lacks either."""
+    points = {
+        at: (run.flops, run.score) for at, run in enumerate(runs) if run.flops is not None and run.score is not None
+    }
+    front = dict(zip(points, pareto_front(list(points.values())), strict=True))
+    return [front.get(at, False) for at in range(len(runs))]

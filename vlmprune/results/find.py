@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from vlmprune.results.runs import Run, read_run
 from vlmprune.results.sweep_record import jobs_without_result
 from vlmprune.results.text import terminal_line
 
+SEED = "seed"  # the setting whose values are repetitions of one measurement
 BUDGET_SETTINGS = (
     "positions",
     "scope",
@@ -21,22 +23,68 @@ BUDGET_SETTINGS = (
 
 
 def label_runs(runs: list[Run]) -> dict[Path, str]:
-    """Return the label of each run, by directory."""
+    """Return the label of each run, by directory: its method, with its `distinct_settings`."""
+    settings = distinct_settings(runs)
+    return {run.path: make_label(run.method, settings[run.path]) for run in runs}
+
+
+def make_label(method: str, settings: dict[str, str]) -> str:
+    """Return the label of runs of `method` that these settings tell from others: 'fastv k=3'."""
+    return " ".join([method, *(f"{name}={value}" for name, value in settings.items())])
+
+
+def distinct_settings(runs: list[Run]) -> dict[Path, dict[str, str]]:
+    """Return, by directory, the settings of each run in which runs of its method differ; not the seed, whose values
+    are one row, except for runs that are alike and no one row."""
     differing = differing_settings(runs)
-    labels = {}
-    for run in runs:
-        settings = method_settings(run)
-        own = [f"{key}={settings[key]}" for key in differing[run.method] if key in settings]
-        labels[run.path] = terminal_line(" ".join([run.method, *own]))
-    return labels
+    found = {run.path: _settings_text(run, differing[run.method]) for run in runs}
+    rows = [(make_label(run.method, found[run.path]), run.amount, len(seeds), run) for run, *seeds in group_seeds(runs)]
+    times = Counter((label, amount) for label, amount, _, _ in rows)
+    for label, amount, more, run in rows:
+        if times[label, amount] > 1 and not more:
+            found[run.path] |= _settings_text(run, [SEED])
+    return found
+
+
+def _settings_text(run: Run, names: list[str]) -> dict[str, str]:
+    settings = method_settings(run)
+    return {terminal_line(name): terminal_line(str(settings[name])) for name in names if name in settings}
 
 
 def differing_settings(runs: list[Run]) -> dict[str, list[str]]:
-    """Return for each method the names of the settings in which its runs differ, sorted."""
+    """Return for each method the names of the settings, but for the seed, in which its runs differ, sorted."""
     by_method: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         by_method.setdefault(run.method, []).append(method_settings(run))
-    return {method: _differing(each) for method, each in by_method.items()}
+    return {method: [name for name in _differing(each) if name != SEED] for method, each in by_method.items()}
+
+
+def group_seeds(runs: list[Run]) -> list[list[Run]]:
+    """Group runs of one table that differ in the seed alone, each group sorted by seed, at the place of its first run.
+
+    Alone are runs whose settings cannot be read, and all runs of a setting of which one seed was run twice: their means
+    would mix what differs otherwise, such as versions of a method's code.
+    """
+    alike: dict[str, list[Run]] = {}
+    for run in runs:
+        alike.setdefault(_apart_from_seed(run), []).append(run)
+    groups: list[list[Run]] = []
+    for each in alike.values():
+        seeds = {repr(method_settings(run).get(SEED)) for run in each}
+        groups += [sorted(each, key=_seed_order)] if len(seeds) == len(each) else [[run] for run in each]
+    return groups
+
+
+def _apart_from_seed(run: Run) -> str:
+    """Return a text that is equal for judged runs of one method, amount and settings over as many questions."""
+    settings = method_settings(run)
+    same = sorted(f"{name}={value!r}" for name, value in settings.items() if name != SEED)
+    kind = (run.method, run.ratio, run.keep, run.samples, run.score is None)
+    return repr((*kind, same if settings else str(run.path)))
+
+
+def _seed_order(run: Run) -> Any:
+    return _natural(str(method_settings(run).get(SEED)))
 
 
 def method_settings(run: Run) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from vlmprune.results.comparison import CorrectedDifference, compare_with, find_
 from vlmprune.results.find import label_runs
 from vlmprune.results.question_scores import Questions
 from vlmprune.results.runs import Run
+from vlmprune.results.seeds import average_seeds
 from vlmprune.results.statistics import clustered_intervals
 from vlmprune.results.summary import make_command, requested_amount
 from vlmprune.results.tables import Column, Report, Table, column_legend
@@ -31,14 +33,16 @@ FILTER = "pool"
 
 @dataclass(frozen=True)
 class HardRow:
-    """Mean scores of one run, fractions of 1. hard, low, high: score and interval on the hard questions; easy: score on
-    the easy ones, None if there are none. versus_random: difference on the hard questions."""
+    """Mean scores of one run, or of several seeds, fractions of 1. hard, low, high: score and interval on the hard
+    questions; sd: its standard deviation over the seeds, None for one; easy: score on the easy ones, None if there are
+    none. versus_random: difference on the hard questions."""
 
     run: Run
     label: str
     hard: float
     low: float
     high: float
+    sd: float | None
     easy: float | None
     versus_random: CorrectedDifference | None
 
@@ -60,6 +64,7 @@ def hard_tables(shown: list[Run], group: list[Run]) -> tuple[list[HardTable], li
     runs that are missing or unusable."""
     unpruned = next((run for run in group if run.is_unpruned), None)
     candidates = [run for run in shown if not run.is_unpruned and not run.is_blind and run.method != FILTER]
+    candidates = average_seeds(candidates, group)
     if unpruned is None:
         return [], [f"no unpruned run of {_name(group[0])}: {make_command(group[0].settings, 'none')}"]
     if reason := _unusable(unpruned):
@@ -110,7 +115,9 @@ def _table(unpruned: Run, pool: Run, runs: list[Run], labels: dict[Path, str], g
         ((low, high),) = clustered_intervals(ours.scores, ours.images)
         mean_easy = None if others is None else float(others.scores.mean())
         score = float(ours.scores.mean())
-        rows.append(HardRow(run, labels[run.path], score, float(low), float(high), mean_easy, compared))
+        by_seed = [float(own.scores.mean()) for seed in run.seeds if (own := _among(seed, hard)) is not None]
+        sd = stdev(by_seed) if len(by_seed) > 1 else None
+        rows.append(HardRow(run, labels[run.path], score, float(low), float(high), sd, mean_easy, compared))
     rows.sort(key=lambda row: -row.hard)
     images = {image for id_, image in zip(bare.ids, bare.images, strict=True) if id_ in hard}
     return HardTable(pool, len(hard), len(images), len(easy), rows)
@@ -146,9 +153,10 @@ COLUMNS: tuple[Column[HardRow], ...] = (
     Column("layer avg", lambda row: f"{row.run.layer_averaged:.1f}", droppable=1),
     Column(
         "hard % [95 %]",
-        lambda row: format_score(row.hard, row.low, row.high),
+        lambda row: format_score(row.hard, row.low, row.high, row.sd),
         "mean score of the questions that are right unpruned (a score of 0.5 or more) and wrong for pool at the same "
-        "budget, the filter of VTC-Bench (arXiv:2510.07143); interval: bootstrap over images",
+        "budget, the filter of VTC-Bench (arXiv:2510.07143); interval: bootstrap over images; "
+        "± is the standard deviation over seeds",
         name="hard %",
     ),
     Column(
@@ -236,6 +244,8 @@ def _records(table: HardTable) -> list[dict[str, Any]]:
             "hard_score": row.hard,
             "hard_low": row.low,
             "hard_high": row.high,
+            "hard_sd": row.sd,
+            "seeds": len(row.run.seeds),
             "easy_score": row.easy,
             "score": row.run.score,
             "versus_random": None if row.versus_random is None else row.versus_random.difference.mean,

@@ -24,7 +24,7 @@ import numpy as np
 from vlmprune.errors import UserError
 from vlmprune.files import write_atomically
 from vlmprune.results.charts import chart_svgs
-from vlmprune.results.columns import COLUMNS, columns_for
+from vlmprune.results.columns import METHOD, columns_for
 from vlmprune.results.comparison import Row
 from vlmprune.results.curves import FAINT, GRID, INK, find_look
 from vlmprune.results.notes import Comparison, table_notes, time_notes, title
@@ -34,7 +34,6 @@ from vlmprune.results.tables import Column, column_legend
 from vlmprune.results.text import terminal_line
 from vlmprune.version import __version__
 
-METHOD = COLUMNS["method"].title
 QUESTIONS, RUNS = 4, 8  # most questions of a table, and most runs of each
 LONGEST_SIDE, QUALITY = 720, 88  # of the JPEG, LONGEST_SIDE in pixels
 
@@ -126,9 +125,10 @@ def write_page(comparison: Comparison, drawn: Sequence[Sequence[Row]], path: Pat
 
 def make_page(comparison: Comparison, drawn: Sequence[Sequence[Row]]) -> str:
     """Return the HTML document."""
-    count = sum(map(len, comparison.tables))
+    runs = [run for rows in comparison.tables for row in rows for run in row.run.seeds]
+    count = len(runs)
     sections = [_group(number, *pair) for number, pair in enumerate(zip(comparison.tables, drawn, strict=True))]
-    every = columns_for(row for rows in comparison.tables for row in rows)
+    every = [column for rows in comparison.tables for column in columns_for(rows)]
     about = "".join(f"<dt>{escape(name)}</dt><dd>{escape(meaning)}</dd>" for name, meaning in column_legend(every))
     return "\n".join(
         [
@@ -144,7 +144,7 @@ def make_page(comparison: Comparison, drawn: Sequence[Sequence[Row]]) -> str:
             *sections,
             f"<h2>What the columns mean</h2><dl>{about}</dl>",
             f"<h2>Not shown</h2>{_lines(comparison.notes)}" if comparison.notes else "",
-            f"<footer>{_lines(origin_lines([row.run for rows in comparison.tables for row in rows]))}</footer>",
+            f"<footer>{_lines(origin_lines(runs))}</footer>",
             f"<script>{_file('page.js')}</script>",
             "</body></html>",
             "",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmprune.results.columns import BEYOND, COLUMNS, KEYS, as_records, columns_for, table_fields
 from vlmprune.results.runs import Run
-from vlmprune.results.summary import CONVENTIONS, make_command, requested_amount
+from vlmprune.results.summary import CONVENTIONS, equal_ratio, make_command, requested_amount
 from vlmprune.results.tables import LATEX_HEAD, Report, Table, column_legend
 from vlmprune.results.text import terminal_line
 from vlmprune.results.timing import CONDITIONS, retiming_notes, timing_notes
@@ -67,7 +67,8 @@ def table_notes(rows: list[Row]) -> list[str]:
 
 def figure_notes(rows: list[Row]) -> list[str]:
     """Return the notes without which the figures of a table would be read wrongly, whatever its columns."""
-    return [*environment_notes([row.run for row in rows]), *beyond_notes(rows)]
+    runs = [run for row in rows for run in row.run.seeds]
+    return [*environment_notes(runs), *beyond_notes(rows)]
 
 
 def time_notes(rows: list[Row]) -> list[str]:
@@ -103,7 +104,7 @@ def random_commands(runs: list[Run]) -> list[str]:
         as_given = given is not None and same_token_count(run.layer_averaged, given)
         key, _, value = requested_amount(run).partition("=")
         if not as_given:
-            key, value = "ratio", f"{1 - run.layer_averaged / max(1, run.total):.4g}"
+            key, value = "ratio", equal_ratio(run.layer_averaged, run.total)
         amounts.setdefault(key, []).append(value)
     commands = []
     for key, values in amounts.items():
@@ -172,6 +173,7 @@ def _differing_versions(environments: list[dict[str, Any]]) -> list[str]:
 
 
 CAPTION = "[95 %]: bootstrap over images; p: sign flips over images, Holm-corrected by column; *: Pareto front"
+SPREAD = "±: standard deviation over seeds"
 
 
 @dataclass
@@ -195,7 +197,8 @@ class Comparison:
 def print_comparison(comparison: Comparison, style: str, keys: Sequence[str] = KEYS) -> None:
     """Print the tables. style: one of FORMATS; keys: columns of a text table; CSV and JSON have all fields."""
     differences = comparison.differences
-    legend = column_legend(columns_for((row for rows in comparison.tables for row in rows), keys))
+    tables = [comparison_table(rows, keys) for rows in comparison.tables]
+    legend = column_legend(column for table in tables for column in table.columns)
     groups = []
     for rows, fields in zip(comparison.tables, table_fields(comparison.tables), strict=True):
         run = rows[0].run
@@ -209,7 +212,7 @@ def print_comparison(comparison: Comparison, style: str, keys: Sequence[str] = K
         "legend": {name: about for name, (_, about) in fields[0].items()},
     }
     Report(
-        [comparison_table(rows, keys) for rows in comparison.tables],
+        tables,
         legend,
         as_records(comparison.tables),
         data,
@@ -225,6 +228,8 @@ def print_comparison(comparison: Comparison, style: str, keys: Sequence[str] = K
 
 def comparison_table(rows: list[Row], keys: Sequence[str]) -> Table[Row]:
     """Return the table of one group. Its caption leaves out the notes on missing runs, which a paper does not need."""
+    spread = [SPREAD] if any(len(row.run.seeds) > 1 for row in rows) else []
+    times = timing_notes(rows) if MARKED_TIMES in keys else []
     return Table(
         title(rows[0].run),
         columns_for(rows, keys),
@@ -232,5 +237,5 @@ def comparison_table(rows: list[Row], keys: Sequence[str]) -> Table[Row]:
         bold=[row.front for row in rows],
         notes=table_notes(rows),
         column_notes={COLUMNS[MARKED_TIMES].title: time_notes(rows)},
-        caption="; ".join([CAPTION, *figure_notes(rows), *(timing_notes(rows) if MARKED_TIMES in keys else [])]),
+        caption="; ".join([CAPTION, *spread, *figure_notes(rows), *times]),
     )

@@ -108,6 +108,25 @@ class Run:
         return None if isinstance(self._questions, str) else self._questions
 
     @property
+    def averaged_questions(self) -> Questions | None:
+        """The questions of a run whose score is their mean; None for another metric (F1, MME's sums), whose difference
+        is no mean over questions."""
+        own = self.questions
+        return (
+            own if own is not None and self.score is not None and abs(own.scores.mean() - self.score) < 1e-9 else None
+        )
+
+    @property
+    def seeds(self) -> tuple[Run, ...]:
+        """The finished runs whose mean this is: itself alone, except in `vlmprune.results.seeds.SeedMean`."""
+        return (self,)
+
+    @property
+    def score_sd(self) -> float | None:
+        """Standard deviation of the score over `seeds`; None for one, and where there is no score."""
+        return None
+
+    @property
     def config(self) -> dict[str, Any]:
         """config.yaml, {} if it cannot be read. It is untrusted input: check the types of its values."""
         return {} if isinstance(self._config, str) else self._config

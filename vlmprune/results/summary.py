@@ -30,6 +30,11 @@ def requested_amount(run: Run) -> str:
     return "" if run.ratio is None else f"ratio={run.ratio:g}"
 
 
+def equal_ratio(layer_averaged: float, total: float) -> str:
+    """Return the ratio, as text, at which a method before the language model has as many tokens in every layer."""
+    return f"{1 - layer_averaged / max(1, total):.4g}"
+
+
 METRICS_SHOWN = 6
 # Meaning of FLOPs by another convention than ours; ours counts all operations that run.
 CONVENTIONS = {"fastervlm": "by FasterVLM's convention: visual tokens alone; no question, decoding or selection"}

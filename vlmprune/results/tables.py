@@ -27,7 +27,8 @@ class Column(Generic[Row]):
 
     name: its name in the legend, if not the title. left: aligned left, and in a narrow terminal folded between words,
     to `fold` characters or its longest word. droppable: if it is still too narrow, columns are dropped in this order,
-    from 1; 0 stays. value: what a row is sorted by, if not the text.
+    from 1; 0 stays. joins: the title of another column: instead of being dropped, each cell goes there as 'title=cell'.
+    value: what a row is sorted by, if not the text.
     """
 
     title: str
@@ -38,11 +39,12 @@ class Column(Generic[Row]):
     droppable: int = 0
     value: Callable[[Row], float | None] | None = None
     fold: int = ROOM_TO_FOLD
+    joins: str = ""
 
 
 def column_legend(columns: Iterable[Column[Row]]) -> list[tuple[str, str]]:
-    """Return (name, meaning) of every column that has a meaning."""
-    return [(column.name or column.title, column.about) for column in columns if column.about]
+    """Return (name, meaning) of every column that has a meaning, once for columns of one name."""
+    return list({column.name or column.title: column.about for column in columns if column.about}.items())
 
 
 IN_PIPES = "a pipe or a file gets all"
@@ -87,7 +89,10 @@ class Table(Generic[Row]):
         for column in sorted(self.columns, key=lambda column: column.droppable):
             if widths is None and column.droppable:
                 columns.remove(column)
-                gone.append(column.title)
+                if column.joins:
+                    self._join(column)
+                else:
+                    gone.append(column.title)
                 widths = self._widths(columns, room)
         if self.heading:
             print_result(f"\n{wrap_prose(self.heading, room)}\n", style="bold")
@@ -104,6 +109,14 @@ class Table(Generic[Row]):
         """Return the lines below the table. dropped: titles of columns that it has, and does not show."""
         shown = [title for title in self.column_notes if title in self.titles and title not in dropped]
         return [*(line for title in shown for line in self.column_notes[title]), *self.notes]
+
+    def _join(self, column: Column[Row]) -> None:
+        """Move the cells of a column into the column that it joins."""
+        own, other = self.columns.index(column), self.titles.index(column.joins)
+        for row in self.cells:
+            if row[own]:
+                row[other] += f" {column.title}={row[own]}"
+                row[own] = ""
 
     def _begins_part(self, number: int) -> bool:
         """Return True if an empty line goes before the row of this number."""

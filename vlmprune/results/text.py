@@ -25,6 +25,7 @@ LATEX = {
     "|": r"\textbar{}",
     "[": "{[}",  # after \\ a bare one would be read as the line break's argument
     "·": r"\textperiodcentered{}",
+    "±": r"$\pm$",
     "–": "--",
 }
 
@@ -60,12 +61,14 @@ def format_percent(fraction: float | None, unknown: str = "-") -> str:
     return unknown if fraction is None else f"{format_points(fraction)} %"
 
 
-def format_score(score: float | None, low: float | None, high: float | None) -> str:
-    """Return a score in points with its interval, '73.1 [70.2, 75.9]'; NOT_JUDGED for None."""
+def format_score(score: float | None, low: float | None, high: float | None, sd: float | None = None) -> str:
+    """Return a score in points, with its standard deviation over seeds if there is one and its interval,
+    '73.1 ±0.6 [70.2, 75.9]'; NOT_JUDGED for None."""
     if score is None:
         return NOT_JUDGED
+    spread = "" if sd is None else f" ±{format_points(sd)}"
     interval = "" if low is None or high is None else f" [{format_points(low)}, {format_points(high)}]"
-    return format_points(score) + interval
+    return format_points(score) + spread + interval
 
 
 def format_difference(compared: CorrectedDifference | None) -> str:

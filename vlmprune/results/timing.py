@@ -93,7 +93,7 @@ def retiming_notes(rows: list[Row]) -> list[str]:
     doubtful = [row for row in rows if row.timing_doubt is not None]
     if not doubtful:
         return []
-    folders = shlex.join(str(row.run.path) for row in doubtful)
+    folders = shlex.join(str(run.path) for row in doubtful for run in row.run.seeds)
     return [f"note: to time them again, while nothing else runs: vlmprune time {folders}"]
 
 

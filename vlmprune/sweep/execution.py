@@ -57,7 +57,7 @@ def final_state(job: JobRecord) -> str:
 def run_jobs(settings: list[str], jobs: list[Job], launcher: Launcher, split: SweepSettings) -> int:
     """Run `jobs`, which were planned from `settings` as typed; return the exit code."""
     stopped, resources = 0, Resources()
-    jobs = check_jobs(jobs, launcher.here, resources)
+    jobs = check_jobs(jobs, launcher.here, resources, split.baselines)
     check_runs(launcher, [job.config for job in jobs if job.record.status == "waiting" and not job.finished])
     progress = start_progress(jobs, settings, split)
     here = launcher if isinstance(launcher, InProcess) else InProcess()

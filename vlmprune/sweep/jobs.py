@@ -33,12 +33,14 @@ if TYPE_CHECKING:
 class Job:
     """One combination. is_added: True for a baseline that was not requested. finished: its run has a result already.
 
-    plan: of its run, once `check_jobs` has made it; None if that depends on another machine.
+    common: the overrides of all jobs of the sweep, which its title leaves out. plan: of its run, once `check_jobs` has
+    made it; None if that depends on another machine.
     """
 
     overrides: list[str]
     config: RunConfig
     record: JobRecord
+    common: frozenset[str]
     is_added: bool = False
     finished: bool = False
     plan: Plan | None = None
@@ -49,30 +51,49 @@ class Job:
 
     def replace_config(self, config: RunConfig) -> None:
         """Be the job of `config`, which has fewer settings."""
-        gone = [override for override in self.overrides if add_quotes(override) not in config.overrides]
-        for override in gone:
-            self.record.title = f" {self.title} ".replace(f" {override} ", " ").strip() or "defaults"
+        left = [override for override in self.overrides if add_quotes(override) in config.overrides]
         self.config = config
-        self.overrides = self.record.overrides = [override for override in self.overrides if override not in gone]
+        self.overrides = self.record.overrides = left
+        self.record.title = _title(left, self.common)
 
 
 def plan_jobs(settings: list[str], config_dir: str | None, baselines: bool = True) -> list[Job]:
-    """Return all combinations of `settings`, composed and checked, baselines first. Raise UserError for bad input."""
+    """Return all combinations of `settings`, composed and checked, baselines first. Raise UserError for bad input.
+
+    The baselines are the unpruned model, and random pruning by the same amounts; `check_jobs` replaces those of the
+    latter that keep other numbers of tokens.
+    """
     asked = expand_sweep(with_experiment(settings, config_dir), config_dir)
     added = _baselines(asked) if baselines else []
     asked = [drop_ineffective(overrides) for overrides in asked]
     wanted = {tuple(sorted(overrides)) for overrides in asked}
     unique = {tuple(sorted(overrides)): overrides for overrides in [*added, *asked]}
-    common = set.intersection(*map(set, unique.values()))
+    common = frozenset(set.intersection(*map(set, unique.values())))
     return [_job(overrides, common, config_dir, key not in wanted) for key, overrides in unique.items()]
 
 
-def _job(overrides: list[str], common: set[str], config_dir: str | None, is_added: bool) -> Job:
+def _job(overrides: list[str], common: frozenset[str], config_dir: str | None, is_added: bool) -> Job:
     config = compose_run(overrides, config_dir)
-    own = [override for override in overrides if override not in common or override.startswith("method=")]
-    names, title = config.names, " ".join(own or overrides) or "defaults"
+    names, title = config.names, _title(overrides, common)
     record = JobRecord(title, overrides, names["model"], names["method"], names["benchmark"], config.ratio, config.keep)
-    return Job(overrides, config, record, is_added)
+    return Job(overrides, config, record, common, is_added)
+
+
+def _title(overrides: list[str], common: frozenset[str]) -> str:
+    own = [override for override in overrides if override not in common or override.startswith("method=")]
+    return " ".join(own or overrides) or "defaults"
+
+
+def shared_settings(job: Job) -> list[str]:
+    """Return the settings that a job shares with the random pruning that it is compared with: not those of its method,
+    and not the amount."""
+    return [override for override in job.overrides if first_key(override) not in ("method", *AMOUNT, "budget")]
+
+
+def random_job(job: Job, ratio: str) -> Job:
+    """Return random pruning at `ratio` with the settings of `job`, as an added job."""
+    overrides = ["method=random", f"ratio={ratio}", *shared_settings(job)]
+    return _job(overrides, job.common, job.config.config_dir, is_added=True)
 
 
 def with_experiment(settings: list[str], config_dir: str | None) -> list[str]:
