@@ -1,10 +1,12 @@
-"""One-line messages for a lack of memory, threads, disk space or open files, which is not a fault of the code."""
+"""The machine: the threads of OpenMP, and one-line messages for a lack of memory, threads, disk space or open files."""
 
 from __future__ import annotations
 
 import errno
 import mmap
+import os
 import resource
+import sys
 
 from vlmprune.errors import UserError, error_text
 
@@ -24,6 +26,25 @@ SIGNS = (  # of a lack of memory, in messages of PyTorch, the C++ library, the d
     "thread creation failed",
 )
 LACKS = (MemoryError, OSError, RuntimeError, ImportError)
+
+
+# The number of OpenMP's threads, and how they wait: by the standard, by GCC's library and by Intel's.
+OPENMP = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def set_wait_policy() -> None:
+    """Let OpenMP's threads sleep while they wait, unless the user set one of its variables or torch has read them.
+
+    By default they spin, which takes the time of the threads that they wait for where other processes compute too
+    (scripts/bench_openmp.py). It changes no answer: the number of threads stays.
+    """
+    if "torch" not in sys.modules and not openmp_settings():
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+def openmp_settings() -> dict[str, str]:
+    """Return the variables of OpenMP that are set in the environment."""
+    return {name: os.environ[name] for name in OPENMP if name in os.environ}
 
 
 def check_memory() -> None:

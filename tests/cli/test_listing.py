@@ -138,7 +138,10 @@ def test_each_setting_of_a_choice_has_a_meaning(group):
 def test_a_benchmark_shares_meanings_and_keeps_its_own():
     rows = {name: (default, meaning) for name, default, meaning in explain_choice("benchmark", "mmstar")[1][1:]}
     assert rows["benchmark.split"] == ("val", "split of the dataset")  # which stands beside gqa's
-    assert rows["benchmark.max_new_tokens"] == ("1024", "lmms-eval sets none, so its models use 1,024")
+    assert rows["benchmark.max_new_tokens"] == (
+        "1024",
+        "most tokens of an answer; lmms-eval sets none, so its models use 1,024",
+    )
     long = {name: default for name, default, _ in explain_choice("benchmark", "mvbench")[1][1:] if len(default) > 150}
     assert all(len(default) == 160 and default.endswith(" ...") for default in long.values())
     assert "benchmark.folders" in long

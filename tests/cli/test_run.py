@@ -12,6 +12,7 @@ import torch
 from tests.loggers.wandb_reader import read_closed_run
 from vlmprune.config.settings import compose_run
 from vlmprune.evaluation.plan import make_plan
+from vlmprune.machine import openmp_settings
 from vlmprune.run import describe_run
 
 QUICK = ("limit=24", "batch_size=8", "latency_samples=2", "logger=none")
@@ -40,6 +41,8 @@ def test_a_run_says_what_it_did_and_leaves_its_files(vlmprune, tmp_path):
     assert names <= {file.name for file in directory.iterdir()}
     result = json.loads((directory / "result.json").read_text())
     assert result["answers"]["samples"] == 24
+    openmp = openmp_settings() or {"OMP_WAIT_POLICY": "PASSIVE"}
+    assert result["environment"]["openmp"] == result["timings"]["latency"]["conditions"]["openmp"] == openmp
     assert result["answers"]["tokens"]["kept"] == {"mean": 14.0, "min": 14, "max": 14}
     assert result["timings"]["kv_cache_bytes"]["pruned"] < result["timings"]["kv_cache_bytes"]["unpruned"]
     assert directory.name.endswith(result["fingerprint"][:12])

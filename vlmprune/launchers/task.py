@@ -21,8 +21,17 @@ from vlmprune.own_code import failing_method
 if TYPE_CHECKING:
     from vlmprune.evaluation.plan import Plan, Resources
 
-# Variables that decide where models, datasets and logs are found. Keys are not among them: no task file may hold one.
-SHARED_VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "WANDB_MODE", "WANDB_DIR", "WANDB_BASE_URL")
+# Variables that decide where models, datasets and logs are found, and how threads wait. Keys are not among them: no
+# task file may hold one.
+SHARED_VARIABLES = (
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "HF_DATASETS_OFFLINE",
+    "WANDB_MODE",
+    "WANDB_DIR",
+    "WANDB_BASE_URL",
+    "OMP_WAIT_POLICY",
+)
 
 
 def run_task(task: Task, log: TextIO, resources: Resources, plan: Plan | None = None) -> Outcome:

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from vlmprune.machine import openmp_settings
+
 PACKAGES = ("vlmprune", "torch", "transformers", "tokenizers", "datasets", "numpy", "pillow")
 EXTRAS = ("accelerate", "av", "bitsandbytes", "flash-attn")
 
@@ -22,6 +24,7 @@ def describe_environment(checkpoint: str, data: str, device: torch.device, dtype
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
         "threads": torch.get_num_threads(),
+        "openmp": openmp_settings(),
         "cpus": os.cpu_count(),
         "dtype": str(dtype).removeprefix("torch."),
         "checkpoint": checkpoint,
@@ -61,7 +64,7 @@ CLOCKS = ("sm", "mem", "max.sm", "max.mem")  # MHz: the current clocks, and the 
 def describe_conditions(model: Any) -> dict[str, Any]:
     """Return the conditions as plain data. Call right after the timed work: the clocks of an idle GPU fall.
 
-    clocks_mhz: None on a CPU, and where nvidia-smi gives none. threads: of torch on the CPU.
+    clocks_mhz: None on a CPU, and where nvidia-smi gives none. threads: of torch on the CPU. openmp: how they wait.
     """
     device = model.device
     return {
@@ -70,6 +73,7 @@ def describe_conditions(model: Any) -> dict[str, Any]:
         "dtype": str(model.dtype).removeprefix("torch."),
         "attention": model.config._attn_implementation,
         "threads": torch.get_num_threads(),
+        "openmp": openmp_settings(),
         "clocks_mhz": gpu_clocks(device),
     }
 

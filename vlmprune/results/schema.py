@@ -184,6 +184,10 @@ class Conditions(TypedDict):
     dtype: str
     attention: str
     threads: Count
+    openmp: Annotated[
+        NotRequired[dict[str, str]],
+        Field(description="OpenMP's variables in the environment; older results lack it"),
+    ]
     clocks_mhz: Annotated[NotRequired[dict[str, Count] | None], Field(description="null on a CPU")]
 
 
@@ -266,6 +270,12 @@ class Environment(TypedDict):
     device: NotRequired[str]
     device_name: NotRequired[str]
     threads: NotRequired[Count]
+    openmp: Annotated[
+        NotRequired[dict[str, str]],
+        Field(
+            description="its variables in the environment, by default OMP_WAIT_POLICY=PASSIVE; older results lack it"
+        ),
+    ]
     cpus: NotRequired[Count | None]
     dtype: NotRequired[str]
     checkpoint: Annotated[NotRequired[str], Field(description="its identity")]

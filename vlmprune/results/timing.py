@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 DOUBTFUL = "?"  # marks times that are not to be trusted
 MOST_SPREAD = 1.5  # 90th percentile over median; above it, the calls of one part were not alike
 MOST_APART = 1.2  # the unpruned model's medians in two runs: it is the same model, with the same questions
-CONDITIONS = ("device", "device_name", "threads", "attention")  # of the times; two runs compare where they are equal
+# Of the times; two runs compare where they are equal.
+CONDITIONS = ("device", "device_name", "threads", "openmp", "attention")
 
 
 @dataclass(frozen=True)
