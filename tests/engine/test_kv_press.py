@@ -134,6 +134,16 @@ def test_a_press_compresses_what_pruning_left(model, kvpress, method, settings):
     assert session.record.kv_cache_bytes == 2 * LAYERS * BYTES * int(length * 0.6)
 
 
+@pytest.mark.parametrize("method", ["random", "fastv"])
+def test_a_press_that_drops_nothing_changes_no_answer(family, kvpress, method):
+    """Masks and positions of every family, where a cache was replaced by another order of itself."""
+    model, batch = family.make(), family.batch([8])
+    with prune(model, method, ratio=0.5):
+        answers = generate(model, batch)
+        with kvpress.KnormPress(0.0)(model):
+            assert torch.equal(generate(model, batch), answers)
+
+
 def test_each_layer_of_a_method_inside_the_decoder_is_compressed_by_its_own_length(sdpa_model, kvpress):
     method, settings = INSIDE
     batch = make_batch([8])
