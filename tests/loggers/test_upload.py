@@ -105,19 +105,21 @@ def test_a_run_is_seen_while_it_answers(
     assert not any(folder.name in ("cache", "artifacts") for folder in (logger.directory / "wandb").iterdir())
 
 
-def test_the_upload_of_a_run_that_was_killed_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("said", "seconds"), [("", 2), ("end", 4)])
+def test_the_upload_ends_a_while_after_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], said: str, seconds: int
 ) -> None:
-    """Such a run has no end in W&B's file, for which W&B's own command waits for ever."""
+    """A run that was killed has no end in W&B's file, for which W&B's own command waits for ever."""
     logger = placed(WandbLogger(mode="offline"), tmp_path)
     logger.start(CONFIG, FINGERPRINT, None)
     (folder,) = logger.directory.glob("wandb/offline-run-*")
-    monkeypatch.setattr(sys, "stdin", io.StringIO())  # closed, as vlmprune is gone
-    monkeypatch.setattr(wandb_upload, "UPLOAD_SECONDS", 2.0)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(said))  # closed without a word if vlmprune was killed
+    monkeypatch.setattr(wandb_upload, "BROKEN_SECONDS", 2.0)
+    monkeypatch.setattr(wandb_upload, "UPLOAD_SECONDS", 4.0)
     with stand_in() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         assert wandb_upload.main(str(folder)) == wandb_upload.FAILED
-    assert "gave up 2 s after the end of the run" in capfd.readouterr().out
+    assert f"gave up {seconds} s after the end of the run" in capfd.readouterr().out
     logger.finish(1)
 
 

@@ -247,13 +247,13 @@ class WandbLogger(Logger):
             if run is None or folder is None:
                 return
             run.finish(exit_code=exit_code)
-            self._end_upload()
+            self._end_upload(whole=True)
             remove_service_log(self.directory / "wandb", folder)
 
-    def _end_upload(self) -> None:
-        """Tell the upload of the run, if there is one, that nothing more will be written."""
+    def _end_upload(self, whole: bool) -> None:
+        """Tell the upload of the run, if there is one, that nothing more will be written. whole: also the run's end."""
         if self._upload is not None:
-            self._upload.end()
+            self._upload.end(whole)
         self._upload = None
 
     @property
@@ -308,7 +308,7 @@ class WandbLogger(Logger):
         # directory has all that matters. KeyboardInterrupt still stops the run.
         except Exception as error:
             self._run = self._line = None
-            self._end_upload()
+            self._end_upload(whole=False)
             why = f"{type(error).__name__}: {error_text(error)}"
             say(f"warning: W&B could not {doing} ({why}); the run continues, and its files are in {self.directory}")
             _end_service()

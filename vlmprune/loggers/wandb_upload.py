@@ -1,7 +1,8 @@
 """Upload of W&B's offline files while they are written: `wandb beta sync --live` in a process that no run waits for.
 
 A server that fails, hangs or crashes W&B's client affects that process alone. The process first checks that the server
-answers, and gives up UPLOAD_SECONDS after the end of the run. Its output goes to upload.log beside the offline runs.
+answers. It gives up UPLOAD_SECONDS after the end of the run, BROKEN_SECONDS after that of a killed one. Its output goes
+to upload.log beside the offline runs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,7 @@ LOG = "upload.log"
 SILENT = "WANDB_SILENT"
 SERVICE = "WANDB_SERVICE"  # variable with the service process that W&B's client started
 ANSWER_SECONDS, UPLOAD_SECONDS = 4.0, 600.0
+BROKEN_SECONDS = 30.0  # in place of UPLOAD_SECONDS, if the run was killed
 EXIT_SECONDS = 15.0  # how long the exit of this process waits for uploads under way
 FAILED, UNREACHABLE = 1, 3  # exit codes
 
@@ -50,10 +53,13 @@ class Upload:
         found = re.search(r"View run .*?(https?://\S+)", self.log.read_text(encoding="utf-8", errors="replace"))
         return found[1] if found else ""
 
-    def end(self) -> None:
-        """Tell the process that its run has ended, so that it ends too, at most UPLOAD_SECONDS later."""
+    def end(self, whole: bool) -> None:
+        """Tell the process that its run has ended, so that it ends too. whole: W&B's file has the end of the run."""
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with suppress(OSError):  # it may have ended already
+            if whole:
+                self.process.stdin.write(b"end")
+            self.process.stdin.close()
 
 
 class Uploads:
@@ -150,13 +156,13 @@ def main(folder: str) -> int:
         environment = os.environ | {"WANDB_CACHE_DIR": scratch, "WANDB_DIR": scratch}
         # wandb starts a child process; killing the whole session ends both.
         sync = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment)
-        sys.stdin.read()  # returns when the run has ended
+        # Empty if the run was killed: its file has no end, for which --live waits for ever.
+        seconds = UPLOAD_SECONDS if sys.stdin.read() else BROKEN_SECONDS
         try:
-            return FAILED if sync.wait(UPLOAD_SECONDS) else 0
+            return FAILED if sync.wait(seconds) else 0
         except subprocess.TimeoutExpired:
-            # Also a run that was killed: it wrote no end, for which --live waits for ever.
             os.killpg(sync.pid, signal.SIGKILL)
-            print(f"gave up {UPLOAD_SECONDS:.0f} s after the end of the run", flush=True)
+            print(f"gave up {seconds:.0f} s after the end of the run", flush=True)
             return FAILED
 
 
