@@ -77,7 +77,7 @@ def cost_of(job: Job, resources: Resources) -> tuple[str, str, str, str]:
 
     if job.record.status == "not_applicable":
         return "", "", "", ""
-    cost = estimate_cost(job.config, resources)
+    cost = estimate_cost(job.config, resources, job.plan)
     bound = "≤ " if cost.at_most else ""
     tokens = f"{bound}{cost.kept:.4g} of {cost.total:.4g}"
     if cost.flops is None or cost.unpruned_flops is None:

@@ -15,7 +15,7 @@ from vlmprune.benchmarks.base import BadSample
 from vlmprune.config.settings import RunConfig
 from vlmprune.errors import UserError
 from vlmprune.evaluation.media_loader import media_of
-from vlmprune.evaluation.plan import Resources, choose_parts, load_benchmark
+from vlmprune.evaluation.plan import Plan, Resources, choose_parts, load_benchmark
 from vlmprune.evaluation.predictions import run_lengths
 from vlmprune.evaluation.result import summarise_flops, summarise_tokens
 from vlmprune.hashing import data_hash
@@ -48,9 +48,15 @@ class CostEstimate:
     at_most: bool
 
 
-def estimate_cost(config: RunConfig, resources: Resources | None = None) -> CostEstimate:
-    """Return the nominal cost of a run, for any device. Raise UserError if it cannot work, as `make_plan` does."""
-    method, checkpoint, text_tower = choose_parts(config)
+def estimate_cost(config: RunConfig, resources: Resources | None = None, plan: Plan | None = None) -> CostEstimate:
+    """Return the nominal cost of a run, for any device. Raise UserError if it cannot work, as `make_plan` does.
+
+    plan: of the run, where there is one, which saves its making.
+    """
+    if plan is None:
+        method, checkpoint, text_tower = choose_parts(config)
+    else:
+        method, checkpoint, text_tower = plan.method, plan.checkpoint, plan.text_tower
     known = build_weightless(checkpoint, config.model)
     adapter = known.adapter
     rows: list[dict[str, Any]] = []

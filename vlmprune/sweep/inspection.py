@@ -92,7 +92,7 @@ def estimate_tokens(job: Job, resources: Resources) -> CostEstimate | None:
     """Return the nominal cost of a job; None if its tokens depend on what is in the pictures, or are not known because
     the first questions have none, or none that can be used."""
     try:
-        cost = estimate_cost(job.config, resources)
+        cost = estimate_cost(job.config, resources, job.plan)
     except NoUsableSample:  # said by the job itself
         return None
     return None if cost.at_most or not cost.total else cost
