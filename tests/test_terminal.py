@@ -15,6 +15,7 @@ from vlmprune.terminal import (
     fit_help,
     format_duration,
     format_rate,
+    print_pairs,
     print_result,
     progress_bar,
     results_console,
@@ -167,6 +168,17 @@ def test_a_result_has_no_blanks_at_the_ends_of_lines(capsys: pytest.CaptureFixtu
     print_result(table)
     print_result("x " * 200)
     assert capsys.readouterr().out == f"a  long cell\nb\n{'x ' * 199}x\n"
+
+
+def test_texts_of_pairs_stay_in_their_column(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "30")
+    print_pairs([("prefill", "5.55 ms median (p90 6.08), unpruned 10.4 ms"), ("", "no name")])
+    assert capsys.readouterr().out == (
+        "prefill  5.55 ms median (p90\n         6.08), unpruned\n         10.4 ms\n         no name\n"
+    )
 
 
 def test_help_fits_the_terminal() -> None:

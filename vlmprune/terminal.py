@@ -15,7 +15,7 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -53,6 +53,16 @@ def print_result(content: Any = "", **options: Any) -> None:
     with console.capture() as captured:
         console.print(content, soft_wrap=isinstance(content, str), **options)
     sys.stdout.write("\n".join(line.rstrip(" ") for line in captured.get().split("\n")))
+
+
+def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
+    """Print names and texts on stdout in two columns; on a narrow terminal a text is wrapped in its own column."""
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, text in pairs:
+        table.add_row(name, text)
+    print_result(table)
 
 
 def print_prose(line: str) -> None:

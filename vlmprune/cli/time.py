@@ -9,7 +9,7 @@ from typing import Annotated
 
 from vlmprune.config.arguments import ConfigDir, OfRun, Words, parse
 from vlmprune.errors import UserError
-from vlmprune.terminal import say
+from vlmprune.terminal import print_pairs, say
 
 HELP = """\
 vlmprune time DIR ... [key=value ...]: measure the latency of finished runs again, while the machine does nothing else.
@@ -55,11 +55,11 @@ def time_runs(arguments: list[str]) -> int:
         say(f"timing {plan.directory.path} ({number} of {len(plans)})")
         result = retime(plan, resources)
         timings = result["timings"]
-        print(plan.directory.path)
-        for name, text in latency_lines(timings["latency"], pruned=result["method"] != "none"):
-            print(f"{name:<12}{text}")
+        pairs = latency_lines(timings["latency"], pruned=result["method"] != "none")
         for earlier in timings.get("earlier_latency", [])[-1:]:
-            pairs = latency_lines(earlier, pruned=result["method"] != "none")
-            print(f"{'before':<12}{earlier.get('measured', 'date unknown')}: prefill {pairs[0][1]}")
+            before = latency_lines(earlier, pruned=result["method"] != "none")
+            pairs.append(("before", f"{earlier.get('measured', 'date unknown')}: prefill {before[0][1]}"))
+        print(plan.directory.path)
+        print_pairs(pairs)
     say("earlier figures are kept in result.json (timings.earlier_latency); a W&B run keeps what it was sent")
     return 0

@@ -11,7 +11,7 @@ from vlmprune.config.overrides import AMOUNT, INEFFECTIVE_UNPRUNED, first_key
 from vlmprune.results.runs import Run, find_comparable_runs
 from vlmprune.results.text import format_flops, format_percent
 from vlmprune.results.timing import latency_lines
-from vlmprune.terminal import format_rate, print_result
+from vlmprune.terminal import format_rate, print_pairs, print_result
 
 OWN = ("method", *AMOUNT, "seed")  # settings that the other run does not take over
 
@@ -47,17 +47,13 @@ def show_summary(
     wandb_line: str | None,
 ) -> None:
     """Print the result of one run to stdout. unpruned: the unpruned run's result, None if it does not exist."""
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in summary_lines(result, unpruned):
-        table.add_row(name, value)
     amount = "" if result["ratio"] is None else f" at {format_percent(result['ratio'])} reduction"
     amount = amount if result["keep"] is None else f" keeping {result['keep']} tokens"
     heading = Text(f"{amount} · {result['model']} on {result['benchmark']}\n")
     print_result(Text(f"\n{result['method']}", "bold") + heading)
-    print_result(table)
+    print_pairs(summary_lines(result, unpruned))
     print_result(f"\nfiles  {directory}")
     if wandb_line:
         print_result(f"W&B    {wandb_line}")
