@@ -72,7 +72,10 @@ def resource_message(error: BaseException | None) -> str | None:
             )
         if isinstance(error, OSError) and error.errno in DISK:
             where = "" if error.filename is None else f"{error.filename}: "
-            return f"{where}{error.strerror or error_text(error)}; every answer is kept, and the same command resumes"
+            return (
+                f"{where}{error.strerror or error_text(error)}; every answer is kept: once that is mended, the same "
+                "command resumes"
+            )
         error = error.__cause__ or error.__context__
     return None
 

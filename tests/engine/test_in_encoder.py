@@ -50,6 +50,18 @@ def test_llava_gets_what_the_authors_code_gives_it(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("ratio", "kept"), [(0.25, 27), (0.5, 18), (0.9, 4), (1, 0)])
+def test_kept_count_is_exact(name, ratio, kept):
+    model = make_llava()
+    with prune(model, name, ratio=ratio) as session, inputs_of(model.model.multi_modal_projector) as projected:
+        model(**make_batch([8, 12]))
+    assert session.record.visual_counts == [[kept, kept]] * 6
+    assert session.record.kept.shape == (2, PATCHES)
+    assert session.record.kept.sum(1).tolist() == [kept, kept]
+    assert projected[0].shape[:2].numel() == 2 * kept
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_a_count_that_halving_cannot_reach_is_refused(name):
     model = make_llava()
     with pytest.raises(UserError, match="allowed: 3 or more"), prune(model, name, ratio=0.99):

@@ -13,8 +13,8 @@ from vlmprune.config.registry import build_method
 from vlmprune.methods.cls import ClsAttention
 
 
-@pytest.mark.parametrize("name", ["cls", "random", "uniform", "tome", "pitome"])
-@pytest.mark.parametrize(("ratio", "kept"), [(0.25, 27), (0.5, 18), (0.9, 4), (1, 0)])
+@pytest.mark.parametrize("name", ["cls", "random", "uniform"])
+@pytest.mark.parametrize(("ratio", "kept"), [(0.25, 27), (0.5, 18), (0.9, 4), (0.99, 1), (1, 0)])
 def test_kept_count_is_exact(sdpa_model, name, ratio, kept):
     record = record_of(sdpa_model, make_batch([8, 12]), name, ratio=ratio)
     assert record.visual_counts == [[kept, kept]] * 6

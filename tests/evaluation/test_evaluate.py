@@ -11,7 +11,7 @@ import torch
 
 from tests.runs import run
 from vlmprune.config.settings import compose_run
-from vlmprune.errors import UserError
+from vlmprune.errors import NotApplicable, UserError
 from vlmprune.evaluation.plan import Resources
 
 SMALL = ["limit=60", "latency_samples=0", "logger=none", "show.samples=0"]
@@ -85,6 +85,8 @@ def test_compiled_decode_steps_give_the_same_ids(backend, tmp_path, monkeypatch)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
 
 
-def test_compile_is_refused_without_shared_prefixes(tmp_path):
+def test_compile_is_refused_where_it_could_do_nothing(tmp_path):
+    with pytest.raises(NotApplicable, match="compile=true: fastv"):
+        run(compose_run([*SMALL, "method=fastv", "ratio=0.5", "compile=true", f"outputs={tmp_path}"]))
     with pytest.raises(UserError, match="share_prefix=true"):
         run(compose_run([*SMALL, "ratio=0.5", "compile=true", "share_prefix=false", f"outputs={tmp_path}"]))

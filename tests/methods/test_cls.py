@@ -17,6 +17,10 @@ def signals(case: str, dtype: torch.dtype = torch.float32) -> Signals:
     return Signals(grid=GRIDS[case], images=len(rows), cls_attention=rows[None, ..., 1:])
 
 
+def test_there_are_vectors() -> None:
+    assert len(CASES) == 22
+
+
 @pytest.mark.parametrize(("case", "k"), CASES)
 def test_keeps_what_the_authors_keep(case: str, k: int) -> None:
     kept = ClsAttention(keep=k).select(signals(case), k)

@@ -25,6 +25,10 @@ def test_keeps_what_the_authors_keep(case: str, rank: int) -> None:
     assert torch.equal(everything, VECTORS[f"{case}.rank{rank}.keep"])
 
 
+def test_there_are_vectors() -> None:
+    assert len(CASES) == 11
+
+
 def test_reads_the_last_query_only() -> None:
     rows = torch.rand(2, 3, 4, 9, generator=torch.Generator().manual_seed(0))
     score = FastV().score(decoder_signals(rows))

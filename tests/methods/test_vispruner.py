@@ -30,6 +30,10 @@ def signals(case: str, grid: tuple[int, int], dtype: torch.dtype = torch.float32
     return Signals(grid=grid, images=len(rows), cls_attention=rows[None, ..., 1:], features=features)
 
 
+def test_there_are_vectors() -> None:
+    assert (len(EXACT), len(RUN), len(FAILED)) == (7, 17, 7)
+
+
 @pytest.mark.parametrize("case", EXACT)
 def test_keeps_what_the_authors_keep(case: str) -> None:
     k, ratio = parameters(case)

@@ -26,6 +26,10 @@ def select(case: str, method: VtcCls, k: int) -> torch.Tensor:
     return method.select(Signals(grid=tower.grid, cls_attention=rows[:, None, :, 1:]), k).indices[0]
 
 
+def test_there_are_vectors() -> None:
+    assert len(CASES) == 64
+
+
 @pytest.mark.parametrize(("case", "start", "k"), CASES)
 def test_keeps_what_the_authors_keep(case: str, start: int, k: int) -> None:
     depth = TOWERS[case].depth

@@ -331,7 +331,7 @@ class Session:
         held = Conversation.from_cache(cache, cached)
         if held is not None and held.method not in (None, self._named):
             raise RuntimeError(
-                f"this KV cache was filled while {held.method} pruned: continue under it, or start a new cache"
+                f"this KV cache was filled while {held.method} pruned: continue with that method, or start a new cache"
             )
         if held is None and self._shortens and cache is not self._prefix:
             raise RuntimeError(

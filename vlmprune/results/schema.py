@@ -320,8 +320,8 @@ class Result(TypedDict):
         str,
         Field(description="name of the choice; of benchmark=folder with the folder's and six digits of its content"),
     ]
-    ratio: Annotated[Fraction | None, Field(description="as requested; null where it was not")]
-    keep: Annotated[Count | None, Field(description="as requested; null where it was not")]
+    ratio: Annotated[Fraction | None, Field(description="as requested; null if not given")]
+    keep: Annotated[Count | None, Field(description="as requested; null if not given")]
     subset: Subset
     comparable: Annotated[
         dict[str, str],
