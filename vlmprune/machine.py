@@ -30,16 +30,19 @@ LACKS = (MemoryError, OSError, RuntimeError, ImportError)
 
 # The number of OpenMP's threads, and how they wait: by the standard, by GCC's library and by Intel's.
 OPENMP = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+SPINS = 1_000  # GCC's library takes 300,000, and as many as these where threads outnumber the cores
 
 
-def set_wait_policy() -> None:
-    """Let OpenMP's threads sleep while they wait, unless the user set one of its variables or torch has read them.
+def limit_spinning() -> None:
+    """Let OpenMP's threads spin for microseconds and then sleep while they wait, unless the user set how they wait.
 
-    By default they spin, which takes the time of the threads that they wait for where other processes compute too
-    (scripts/bench_openmp.py). It changes no answer: the number of threads stays.
+    By default they spin for about a millisecond, which takes the time of the threads that they wait for where other
+    processes compute too; threads that sleep at once lose a fifth of the speed where none do
+    (scripts/bench_openmp.py). Nothing is set if torch has read the variables already. It changes no answer: the number
+    of threads stays.
     """
     if "torch" not in sys.modules and not openmp_settings():
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ["GOMP_SPINCOUNT"] = str(SPINS)
 
 
 def openmp_settings() -> dict[str, str]:

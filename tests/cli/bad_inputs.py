@@ -242,7 +242,7 @@ CASES: list[tuple[list[str], str, str]] = [
     (
         ["run", "ratio=0.5", "benchmark=folder", "benchmark.path=cut", "benchmark.columns={question: 5}"],
         "benchmark.columns.question=5",
-        "text or list",
+        "text or a list",
     ),
     (["run", "ratio=0.5", "benchmark=gqa", "+benchmark.where={5: 5}"], "benchmark.where=5", "text"),
     # no such home folder

@@ -23,7 +23,7 @@ from vlmprune.config.arguments import describe
 from vlmprune.config.overrides import check_length
 from vlmprune.config.secret_check import check_secrets
 from vlmprune.errors import ProcessLost, Terminated, UserError, check_choice, find_stop, stop_code
-from vlmprune.machine import check_memory, resource_message, set_wait_policy
+from vlmprune.machine import check_memory, limit_spinning, resource_message
 from vlmprune.terminal import fit_help, help_width, open_streams, say, write_error
 
 HELP = """\
@@ -181,7 +181,7 @@ def _prepare_libraries() -> None:
     """Check memory, and set what the libraries read when they are imported, unless the user set it: how OpenMP's
     threads wait, and no progress bars, which would break ours."""
     check_memory()
-    set_wait_policy()
+    limit_spinning()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # our own line says what could not be downloaded

@@ -30,7 +30,7 @@ SHARED_VARIABLES = (
     "WANDB_MODE",
     "WANDB_DIR",
     "WANDB_BASE_URL",
-    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
 )
 
 

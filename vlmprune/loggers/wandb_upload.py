@@ -79,17 +79,9 @@ class Uploads:
             atexit.register(self.report, EXIT_SECONDS)
         command = [sys.executable, "-m", __name__, str(folder.resolve())]
         with open(folder.parent / LOG, "wb") as log:
-            # In a new session Ctrl-C at the run does not interrupt the upload. Without the name of this process's W&B
-            # service it starts another one, which the run does not depend on. Not silent: its log gives the address.
-            # The pipe says when the run ends, also when it is killed.
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={name: value for name, value in os.environ.items() if name not in (SERVICE, SILENT)},
-            )
+            # In a new session Ctrl-C at the run does not interrupt the upload. The pipe says when the run ends, also
+            # when it is killed.
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
         self.started.append(Upload(folder, process))
         return self.started[-1]
 
@@ -153,7 +145,10 @@ def main(folder: str) -> int:
     command = [sys.executable, "-m", "wandb", "beta", "sync", "--live", "--yes", folder]
     # Its cache and log are of no use later: not into the run's cache, which is removed, nor into the working folder.
     with tempfile.TemporaryDirectory() as scratch:
-        environment = os.environ | {"WANDB_CACHE_DIR": scratch, "WANDB_DIR": scratch}
+        # Without the name of the run's W&B service it starts one that the run does not depend on. Not silent: its
+        # output has the address of the run's page.
+        environment = {name: value for name, value in os.environ.items() if name not in (SERVICE, SILENT)}
+        environment |= {"WANDB_CACHE_DIR": scratch, "WANDB_DIR": scratch}
         # wandb starts a child process; killing the whole session ends both.
         sync = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment)
         # Empty if the run was killed: its file has no end, for which --live waits for ever.

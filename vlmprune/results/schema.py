@@ -272,9 +272,7 @@ class Environment(TypedDict):
     threads: NotRequired[Count]
     openmp: Annotated[
         NotRequired[dict[str, str]],
-        Field(
-            description="its variables in the environment, by default OMP_WAIT_POLICY=PASSIVE; older results lack it"
-        ),
+        Field(description="its variables in the environment, by default GOMP_SPINCOUNT=1000; older results lack it"),
     ]
     cpus: NotRequired[Count | None]
     dtype: NotRequired[str]
