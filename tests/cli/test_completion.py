@@ -67,6 +67,8 @@ OFFERED = {
     "vlmprune compare --pub": ["--published"],
     "vlmprune compare format=l": ["format=latex"],
     "vlmprune list mo": ["models"],
+    "vlmprune list models methods fas": ["fastv"],
+    "vlmprune list experiments vt": ["vtc_cls"],
     "vlmprune speed speed.new": ["speed.new_tokens="],
     "vlmprune score x ju": ["judge."],
     "vlmprune score x judge.m": ["judge.model="],

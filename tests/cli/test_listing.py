@@ -129,7 +129,7 @@ def test_a_method_is_explained_with_each_of_its_settings(name):
     assert all(meaning for _, _, meaning in rows)
 
 
-@pytest.mark.parametrize("group", [kind.removesuffix("s") for kind in COLUMNS])
+@pytest.mark.parametrize("group", sorted({kind.removesuffix("s") for kind in COLUMNS} - {"experiment"}))
 def test_each_setting_of_a_choice_has_a_meaning(group):
     blank = [row for name in find_choices(group) for row in explain_choice(group, name)[1][1:] if not row[2]]
     assert blank == []
@@ -147,14 +147,19 @@ def test_a_benchmark_shares_meanings_and_keeps_its_own():
     assert "benchmark.folders" in long
 
 
+def test_an_experiment_has_no_settings_but_those_that_it_makes():
+    about, rows = explain_choice("experiment", "vtc_cls")
+    assert about[0].startswith("experiment=vtc_cls: ") and rows[0] == ["settings"]
+    assert [row for row in rows[1:] if not row[0].startswith("benchmark=")] == []
+
+
 def test_each_setting_of_a_run_has_a_default_and_a_meaning():
     rows = {name: (default, meaning) for name, default, meaning in setting_cells()[1:]}
     assert rows["batch_size"] == ("32", "questions per generate() call; part of the fingerprint in half precision")
     assert rows["share_prefix"][0] == "true" and rows["limit"][0] == "null"
     assert rows["judge.wait"] == ("1", "seconds before the first retry; doubled for each further one, at most 60")
-    assert (
-        rows["model.path"] == ("null", "null: the checkpoint that ships inside vlmprune") and "model.max_tiles" in rows
-    )
+    meaning = "of the hub, or a folder; null: the checkpoint that ships inside vlmprune"
+    assert rows["model.path"] == ("null", meaning) and "model.max_tiles" in rows
     assert rows["logger.samples"] == ("64", "answered questions in W&B's table of samples")
     assert [name for name, (_, meaning) in rows.items() if not meaning] == []
 

@@ -42,8 +42,12 @@ def test_interval_is_deterministic_and_ignores_order() -> None:
     assert clustered_interval([scores[i] for i in order], [images[i] for i in order]) == expected
 
 
-def test_one_cluster_and_constant_scores_have_no_width() -> None:
-    assert clustered_interval([0, 1, 1, 1], ["a"] * 4) == (0.75, 0.75)
+def test_one_image_says_nothing_about_others() -> None:
+    assert clustered_interval([0, 1, 1, 1], ["a"] * 4) == (0, 1)
+    assert clustered_interval([1, 1], ["a"] * 2) == pytest.approx((0.025, 1))  # all right, in one trial
+
+
+def test_constant_scores_inside_have_no_width() -> None:
     assert clustered_interval([0.5] * 3, ["a", "b", "c"]) == (0.5, 0.5)
 
 

@@ -203,6 +203,9 @@ def _write_files(settings: Settings, comparison: Comparison, pairs: list[tuple[l
 
 def _nothing(folders: list[Path], filters: dict[str, set[str]], runs: list[Run], others: list[UnfinishedRun]) -> str:
     """Return the reason why no run is shown, with a remedy."""
+    start = "start with: vlmprune run method=cls ratio=0.95"
+    if not os.path.isdir(folders[0]):
+        return f"outputs={folders[0]}: no such folder; {start}"
     where = ", ".join(str(folder) for folder in folders)
     if runs:
         for key, wanted in filters.items():
@@ -212,6 +215,5 @@ def _nothing(folders: list[Path], filters: dict[str, set[str]], runs: list[Run],
                 hint = f"{nearest(value, there)}; there are: {', '.join(there)}"
                 return f"no finished run in {where} has {key}={value}{hint}"
         return f"none of the {len(runs)} finished runs in {where} passes all filters"
-    hint = "start with: vlmprune run method=cls ratio=0.95"
     unfinished = f" ({len(others)} not finished; {others[0].path}: {others[0].why})" if others else ""
-    return f"no finished run in {where}{unfinished}; {hint}"
+    return f"no finished run in {where}{unfinished}; {start}"

@@ -161,8 +161,9 @@ def candidates(line: str) -> list[str]:
 
 def _names(argument: Argument, words: list[str], current: str) -> list[str]:
     """Return the settings of a field of the command, and the words that it may be."""
-    if argument.mark(Words) is not None:
-        return list(argument.choices)
+    if (mark := argument.mark(Words)) is not None:
+        kinds = [word for word in words[1:] if word in argument.choices]
+        return [*argument.choices, *(_choices(kinds[-1].removesuffix("s"), words) if mark.names and kinds else ())]
     head, dot, _ = current.partition(".")
     if argument.mark(OfRun) is None:
         return [f"{key}=" for key in argument.keys] if dot or argument.group is None else [f"{argument.name}."]
@@ -181,8 +182,8 @@ def _values(declared: list[Argument], words: list[str], key: str) -> list[str]:
 
     if own := next((each.choices for each in declared if key in each.keys and each.choices), ()):
         return list(own)
-    if key in (*_groups(), "experiment", "launcher"):
-        return list(find_choices(key, _config_dir(words)))
+    if found := _choices(key, words):
+        return found
     if key == "device":
         return ["auto", "cpu", "cuda"]
     if isinstance(SWEEP.get(key), bool):
@@ -193,6 +194,13 @@ def _values(declared: list[Argument], words: list[str], key: str) -> list[str]:
     head, _, name = key.partition(".")
     chosen = _classes(words, head) if name else []
     return list(dict.fromkeys(word for target in chosen for word in allowed_words(target, name))) or _literals(key)
+
+
+def _choices(group: str, words: list[str]) -> list[str]:
+    """Return the choices of a group, also of experiments and launchers; [] if there is no such group."""
+    from vlmprune.config.registry import find_choices
+
+    return list(find_choices(group, _config_dir(words))) if group in (*_groups(), "experiment", "launcher") else []
 
 
 def _classes(words: list[str], head: str) -> list[str]:

@@ -121,7 +121,10 @@ def _markdown(cells: list[list[str]]) -> str:
 
 
 def explain_choice(group: str, name: str, config_dir: str | None = None) -> tuple[list[str], list[list[str]]]:
-    """Return lines about one choice, from its YAML, and the table of its settings: default and meaning of each."""
+    """Return lines about one choice, from its YAML, and the table of its settings: default and meaning of each.
+
+    Of an experiment, the table has the settings that it makes.
+    """
     choice = read_choice(group, name, config_dir)
     above, _ = read_comments(find_choices(group, config_dir)[name])
     info: dict[str, Any] = choice.get("info") or {}
@@ -129,6 +132,8 @@ def explain_choice(group: str, name: str, config_dir: str | None = None) -> tupl
     width = max((len(key) for key, _ in facts), default=0) + 2
     about = [f"{group}={name}: {info.get('title', '')}".rstrip(": "), above]
     about += ["", *(key.ljust(width) + text for key, text in facts)] if facts else []
+    if group == "experiment":
+        return about, [["settings"], *([each] for each in choice["overrides"])]
     return about, [SETTING, *_setting_cells(group, choice, _meanings(group, name, config_dir))]
 
 

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from vlmprune.config.registry import DESCRIPTION, GROUPS, check_name, read_choice, read_choices
-from vlmprune.config.typecheck import FILES
+from vlmprune.config.typecheck import FILES, WORDS
 from vlmprune.errors import UserError, nearest
 
 CONFIG_MODULE = "vlmprune.configs"
@@ -56,6 +56,8 @@ def check_names(overrides: list[str], config_dir: str | None) -> list[str]:
             added.append(override)
         elif rest:
             dotted.append((head, rest[0], key))
+        elif isinstance(keys_of_run[head], dict) and isinstance(value := override.value(), dict):
+            dotted += [(head, str(name), f"{key}.{name}") for name in value]  # judge={wait: 5} is judge.wait=5
     shown = {group: read_choice(group, chosen[group], config_dir) for group in groups}
     for key in unknown:  # after the groups, whose choices have settings that it may mean
         full = full_name(key, keys_of_run | shown)
@@ -193,7 +195,10 @@ def hydra_error_line(error: Exception) -> str:
         return f"{key} is missing: give {place}"
     if isinstance(error, InterpolationResolutionError | InterpolationKeyError):
         return f"{key}: what stands in ${{...}} is unknown ({reason}); allowed: a setting, such as ${{seed}}"
-    return " ".join(str(error).split())
+    line = " ".join(str(error).split())
+    if (merged := line.removeprefix("Error merging override ")) != line:  # a list for a mapping, or the other way round
+        return f"{merged}: expected {WORDS[list if '={' in merged else dict]}"
+    return line
 
 
 def run_keys() -> dict[str, Any]:

@@ -123,7 +123,8 @@ class RunningScore:
 def interval(rows: list[dict[str, Any]], benchmark: Benchmark) -> list[float] | None:
     """Return the 95 % bootstrap interval of the main score: images (with all their questions) drawn with replacement.
 
-    Return None for a metric that cannot be computed on a resample, such as CIDEr, whose weights need the whole set.
+    Return None for a metric that cannot be computed on a resample, such as CIDEr, whose weights need the whole set, and
+    for one that is no mean over questions if there is one image alone.
     """
     units = benchmark.units(rows)
     if units is not None:
@@ -133,6 +134,8 @@ def interval(rows: list[dict[str, Any]], benchmark: Benchmark) -> list[float] | 
     clusters: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         clusters[row["image_id"]].append(row)
+    if len(clusters) == 1:
+        return None
     names, draw = sorted(clusters), random.Random(0)
     scores = []
     for _ in range(RESAMPLES):

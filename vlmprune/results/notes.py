@@ -162,7 +162,7 @@ def _settings(run: Run) -> dict[str, Any]:
         for group, settings in groups.items()
         if isinstance(settings, dict)
         for name, value in settings.items()
-        if name not in ("_target_", "info", "name")
+        if name not in ("_target_", "info", "name", "dtype")  # `comparable` has the dtype itself
     }
 
 

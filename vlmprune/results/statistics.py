@@ -25,9 +25,9 @@ def clustered_interval(
     """Return the percentile-bootstrap interval of the mean score, drawing whole clusters with replacement.
 
     scores: one per question, from 0 to 1; clusters: the image of each. A resample's mean is that of its questions, so
-    that an image with more questions weighs more, as in the score itself. For a single cluster both ends of the
-    interval are the mean. Where all scores are 0, or all are 1, the interval is that of `score_intervals`. Raise
-    ValueError if there are no scores, or if `level` is not between 0 and 1.
+    that an image with more questions weighs more, as in the score itself. For a single cluster, and where all scores
+    are 0, or all are 1, the interval is that of `score_intervals`. Raise ValueError if there are no scores, or if
+    `level` is not between 0 and 1.
     """
     if not 0 < level < 1:
         raise ValueError(f"level {level}: must lie between 0 and 1")
@@ -101,9 +101,12 @@ def score_intervals(
     All resamples of a row of zeros, or of ones, are alike, and a bootstrap would call 0 of 70 right certain. There the
     interval is the exact one of the binomial distribution with one trial per cluster, all of them failures or all
     successes (Clopper and Pearson, Biometrika 1934): from 0 to 1 - tail^(1/C), tail being (1 - level) / 2, or from
-    tail^(1/C) to 1. Questions about one image are not independent, so they count as one trial.
+    tail^(1/C) to 1. Questions about one image are not independent, so they count as one trial. A single cluster that is
+    neither says nothing about others: the interval is 0 to 1.
     """
     bounds = bootstrap_intervals(sums, counts, level, resamples, seed)
+    if len(counts) == 1:
+        bounds[:] = 0, 1
     edge = ((1 - level) / 2) ** (1 / len(counts))
     bounds[(sums == 0).all(1)] = 0, 1 - edge
     bounds[(sums == counts).all(1)] = edge, 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -297,7 +296,9 @@ def print_lines(lines: Iterable[str], stream: TextIO | None = None) -> None:
 
 def align_pairs(pairs: Sequence[tuple[str, str]]) -> str:
     """Return (name, meaning) pairs as text in two columns, with long lines wrapped."""
-    line = min(PROSE, shutil.get_terminal_size((PROSE, 0)).columns)
+    from vlmprune.terminal import results_console
+
+    line = min(PROSE, results_console().width)
     width = max((len(name) for name, _ in pairs), default=0) + 2
     return "\n".join(
         textwrap.fill(
