@@ -1,7 +1,12 @@
 """Draw runs from W&B's own files alone: python -m scripts.wandb_charts OUTPUTS FILE.png
 
 Reads the .wandb file of every finished run below OUTPUTS, and draws what a W&B workspace has to show of them: score
-against ratio, from the run summaries, and the running score of the runs with most removed, from the histories.
+against ratio, from the run summaries, and the running score of the runs with most removed, from the histories. For the
+picture in docs/wandb.md:
+
+    vlmprune sweep method=none,cls,fastv ratio=0.5,0.75,0.9 limit=800 batch_size=1 share_prefix=false \\
+        latency_samples=0 baselines=false outputs=outputs/wandb
+    python -m scripts.wandb_charts outputs/wandb docs/wandb.png
 """
 
 from __future__ import annotations
