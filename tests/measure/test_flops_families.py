@@ -39,6 +39,7 @@ def test_every_part_equals_torchs_counter(family, name):
         compare(model, method_of(name), batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "name"), OTHERS, indirect=["family"])
 def test_other_methods_too(family, name):
     compare(family.make("eager"), method_of(name), family.batch([9]))

@@ -36,7 +36,10 @@ def tokens(folder, tmp_path_factory) -> float:
     return result["answers"]["tokens"]["kept"]["mean"]
 
 
-@pytest.mark.parametrize("method", ["none", "cls", "fastv", "divprune", "visionzip"])
+@pytest.mark.parametrize(
+    "method",
+    ["cls", "fastv", "visionzip", *(pytest.param(name, marks=pytest.mark.slow) for name in ("none", "divprune"))],
+)
 def test_a_run(folder, tokens, method, tmp_path):
     """What its result says of tokens and FLOPs follows from its lines."""
     amount = [] if method == "none" else ["ratio=0.75"]

@@ -41,7 +41,7 @@ def test_a_method_inside_the_language_model_has_its_own():
     ]
 
 
-@pytest.mark.parametrize("amount", ["ratio=0.9", "keep=9"])
+@pytest.mark.parametrize("amount", ["ratio=0.9", pytest.param("keep=9", marks=pytest.mark.slow)])
 def test_every_job_has_random_pruning_at_its_tokens(amount):
     names = "method=cls,uniform,fastv,pyramiddrop,sparsevlm,visionzip,tome,pool,compose"
     jobs = jobs_of(names, amount)
