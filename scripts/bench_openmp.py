@@ -3,10 +3,10 @@
 torch's wheels for Linux bring GCC's library, libgomp, whose threads spin for a while when they have no work, unless
 told otherwise. On a CPU that others use too, the spinning takes the time of the threads that are awaited.
 
-    default                 the library's own rule; torch is imported before vlmprune could change it
-    OMP_NUM_THREADS=1       no other threads, and nothing to wait for
+    default                  the library's own rule, 300,000 spins; torch is imported before vlmprune could change it
+    OMP_NUM_THREADS=1        no other threads, and nothing to wait for
     OMP_WAIT_POLICY=PASSIVE  all threads, which sleep as soon as they wait
-    GOMP_SPINCOUNT=1000     all threads, which spin for microseconds before they sleep: what vlmprune sets
+    GOMP_SPINCOUNT=1000      all threads, which spin 1,000 times before they sleep: what vlmprune sets
 
 Each is a process of its own, `vlmprune run method=cls ratio=0.95` into a new folder. The settings take turns, so that a
 load that comes and goes meets them all. Printed: the median questions/s of the batched evaluation and of the median
@@ -26,13 +26,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vlmprune.machine import OPENMP
+from vlmprune.machine import OPENMP, SPINS
 
 SETTINGS: dict[str, dict[str, str]] = {
     "default": {},
     "OMP_NUM_THREADS=1": {"OMP_NUM_THREADS": "1"},
     "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
-    "GOMP_SPINCOUNT=1000": {"GOMP_SPINCOUNT": "1000"},
+    f"GOMP_SPINCOUNT={SPINS}": {"GOMP_SPINCOUNT": str(SPINS)},
 }
 RUN = "import sys, torch; from vlmprune.cli import main; sys.exit(main(sys.argv[1:]))"
 QUICK = ("method=cls", "ratio=0.95", "device=cpu", "logger=none", "show.samples=0")

@@ -28,18 +28,17 @@ SIGNS = (  # of a lack of memory, in messages of PyTorch, the C++ library, the d
 LACKS = (MemoryError, OSError, RuntimeError, ImportError)
 
 
-# The number of OpenMP's threads, and how they wait: by the standard, by GCC's library and by Intel's.
-OPENMP = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-SPINS = 1_000  # GCC's library takes 300,000, and as many as these where threads outnumber the cores
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # of threads: OpenMP's, GCC's and Intel's variables
+OPENMP = ("OMP_NUM_THREADS", *WAITING)
+SPINS = 1_000  # GCC's library takes 300,000 (its manual, GOMP_SPINCOUNT)
 
 
 def limit_spinning() -> None:
-    """Let OpenMP's threads spin for microseconds and then sleep while they wait, unless the user set how they wait.
+    """Let OpenMP's threads spin briefly and then sleep while they wait, unless the user set one of OPENMP.
 
-    By default they spin for about a millisecond, which takes the time of the threads that they wait for where other
-    processes compute too; threads that sleep at once lose a fifth of the speed where none do
-    (scripts/bench_openmp.py). Nothing is set if torch has read the variables already. It changes no answer: the number
-    of threads stays.
+    By default they spin so long that they take the time of the threads that they wait for where other processes compute
+    too; threads that sleep at once lose a quarter of the speed where none do (scripts/bench_openmp.py). Nothing is set
+    if torch has read the variables already. It changes no answer: the number of threads stays.
     """
     if "torch" not in sys.modules and not openmp_settings():
         os.environ["GOMP_SPINCOUNT"] = str(SPINS)

@@ -14,6 +14,7 @@ from vlmprune.evaluation.plan import Resources
 from vlmprune.launchers.base import Outcome, Task, Worker, WorkerLauncher
 from vlmprune.results.sweep_record import SweepRecord
 from vlmprune.sweep import plan_jobs
+from vlmprune.sweep.execution import make_tasks
 from vlmprune.sweep.inspection import check_jobs, sort_jobs
 from vlmprune.sweep.progress import SweepProgress
 
@@ -104,6 +105,13 @@ def test_a_worker_imports_no_library_before_the_environment_of_its_task_is_set()
         "print([name for name in ('torch', 'transformers', 'huggingface_hub', 'datasets') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
+def test_a_task_takes_along_how_threads_wait(progress, monkeypatch, name):
+    monkeypatch.setenv(name, "7")
+    _, (task,) = make_tasks(plan_jobs(["method=uniform", "ratio=0.5"], None, baselines=False), progress)
+    assert task.environment[name] == "7"
 
 
 def test_the_time_left_is_that_of_the_open_questions(progress):

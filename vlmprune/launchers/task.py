@@ -15,7 +15,7 @@ from vlmprune.config.secret_check import without_secrets
 from vlmprune.config.settings import RunConfig, compose_run
 from vlmprune.errors import ProcessLost, UserError, find_stop
 from vlmprune.launchers.base import Launcher, Outcome, Task, Watch
-from vlmprune.machine import resource_message
+from vlmprune.machine import WAITING, resource_message
 from vlmprune.own_code import failing_method
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ SHARED_VARIABLES = (
     "WANDB_MODE",
     "WANDB_DIR",
     "WANDB_BASE_URL",
-    "GOMP_SPINCOUNT",
+    *WAITING,
 )
 
 
